@@ -1,0 +1,219 @@
+/**
+ * Who is online now, told by a presenced edge.
+ *
+ *     import { PresenceClient } from './presence.js';
+ *
+ *     const presence = new PresenceClient({
+ *       url: 'wss://edge.example/ws',
+ *       token: () => fetch('/my/token').then((answer) => answer.text()),
+ *     });
+ *     const unwatch = presence.watch('alice', ({ state }) => console.log('alice is', state));
+ *
+ * What it promises:
+ *
+ * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
+ * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
+ *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
+ *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
+ * - Nothing grows without a limit: the limits are the constants below and the options.
+ *
+ * No dependency and no build step. Outside a page (Node, workers) there is no `document` and nothing is ever hidden.
+ *
+ * @module
+ */
+export type PresenceState = 'online' | 'offline' | 'unknown';
+export type Presence = {
+    userId: string;
+    state: PresenceState;
+    /**
+     * Since when, in Unix milliseconds. Only of those who are online.
+     */
+    connectedAt?: number;
+};
+export type ConnectionState = 'connecting' | 'open' | 'waiting' | 'closed';
+export type ConnectionInfo = {
+    state: ConnectionState;
+    /**
+     * The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+     */
+    code?: number;
+    /**
+     * The reason that came with the close code.
+     */
+    reason?: string;
+    /**
+     * What went wrong on this side: the token function, a timeout, a malformed address.
+     */
+    error?: Error;
+    /**
+     * Until the next attempt. Only while `waiting`.
+     */
+    retryInMs?: number;
+};
+export type PullInfo = {
+    /**
+     * Its number.
+     */
+    pull: number;
+    phase: 'sent' | 'answered' | 'refused' | 'lost';
+    /**
+     * How many it asked for.
+     */
+    users: number;
+    /**
+     * Only when `refused`.
+     */
+    error?: {
+        code: string;
+        message: string;
+    };
+};
+export type PresenceOptions = {
+    /**
+     * Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
+     * `ws:` and `wss:`; in a page it may be relative.
+     */
+    url: string | URL;
+    /**
+     * A JWT, or a function that fetches one. The function is
+     * called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
+     * string, a refused token (4401) ends in `closed`.
+     */
+    token: string | (() => string | Promise<string>);
+    /**
+     * Milliseconds between pulls. Default 10,000.
+     */
+    pullInterval?: number;
+    /**
+     * After so many milliseconds a pull counts as lost. Default 5,000.
+     */
+    pullTimeout?: number;
+    /**
+     * Pulls go out and nothing at all comes back for so many milliseconds: the
+     * connection is taken for dead and made anew. Default 25,000.
+     */
+    silenceTimeout?: number;
+    /**
+     * Milliseconds for one attempt, from asking for the token to the open socket.
+     * Default 15,000.
+     */
+    connectTimeout?: number;
+    /**
+     * After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
+     * milliseconds (n from 0). Default 500.
+     */
+    backoffBase?: number;
+    /**
+     * And never more than so many milliseconds. Default 30,000.
+     */
+    backoffCap?: number;
+    /**
+     * A connection that lived so many milliseconds sets n back to 0. Default 10,000.
+     */
+    stableAfter?: number;
+    /**
+     * Connect without being told to. Default true.
+     */
+    autoConnect?: boolean;
+    /**
+     * Called when the connection's state changes.
+     */
+    onstate?: (info: ConnectionInfo) => void;
+    /**
+     * Called for every step of every pull.
+     */
+    onpull?: (info: PullInfo) => void;
+    /**
+     * Instead of the global one: for a Node
+     * that has none, and for tests.
+     */
+    WebSocket?: new (url: string, protocols: string[]) => WebSocket;
+    /**
+     * Instead of `Math.random`, for tests.
+     */
+    random?: () => number;
+};
+/**
+ * `online` and `offline` are what memcached said at the last answer that could be had; `unknown` means that no answer
+ * about this user was ever had.
+ *
+ * @typedef {'online' | 'offline' | 'unknown'} PresenceState
+ */
+/**
+ * What is known of one user.
+ *
+ * @typedef {object} Presence
+ * @property {string} userId
+ * @property {PresenceState} state
+ * @property {number} [connectedAt] Since when, in Unix milliseconds. Only of those who are online.
+ */
+/**
+ * `connecting`: fetching a token or opening the socket. `open`: online. `waiting`: the connection was lost or never
+ * came about, the next attempt follows in `retryInMs`. `closed`: nothing happens until `connect()`.
+ *
+ * @typedef {'connecting' | 'open' | 'waiting' | 'closed'} ConnectionState
+ */
+/**
+ * @typedef {object} ConnectionInfo
+ * @property {ConnectionState} state
+ * @property {number} [code] The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+ * @property {string} [reason] The reason that came with the close code.
+ * @property {Error} [error] What went wrong on this side: the token function, a timeout, a malformed address.
+ * @property {number} [retryInMs] Until the next attempt. Only while `waiting`.
+ */
+/**
+ * A pull on its way: `sent`, and then one of `answered`, `refused` (the edge answered with an error) or `lost`
+ * (unanswered for `pullTimeout`, or the connection went).
+ *
+ * @typedef {object} PullInfo
+ * @property {number} pull Its number.
+ * @property {'sent' | 'answered' | 'refused' | 'lost'} phase
+ * @property {number} users How many it asked for.
+ * @property {{code: string, message: string}} [error] Only when `refused`.
+ */
+/**
+ * @typedef {object} PresenceOptions
+ * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
+ *   `ws:` and `wss:`; in a page it may be relative.
+ * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
+ *   called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
+ *   string, a refused token (4401) ends in `closed`.
+ * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
+ * @property {number} [pullTimeout] After so many milliseconds a pull counts as lost. Default 5,000.
+ * @property {number} [silenceTimeout] Pulls go out and nothing at all comes back for so many milliseconds: the
+ *   connection is taken for dead and made anew. Default 25,000.
+ * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token to the open socket.
+ *   Default 15,000.
+ * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
+ *   milliseconds (n from 0). Default 500.
+ * @property {number} [backoffCap] And never more than so many milliseconds. Default 30,000.
+ * @property {number} [stableAfter] A connection that lived so many milliseconds sets n back to 0. Default 10,000.
+ * @property {boolean} [autoConnect] Connect without being told to. Default true.
+ * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
+ * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.
+ * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
+ *   that has none, and for tests.
+ * @property {() => number} [random] Instead of `Math.random`, for tests.
+ */
+export declare class PresenceClient {
+    #private;
+    /** @param {PresenceOptions} options */
+    constructor(options: PresenceOptions);
+    /** @returns {ConnectionState} */
+    get state(): ConnectionState;
+    /** Connects, and stays connected until `close()`. Does nothing unless `closed`. */
+    connect(): void;
+    /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
+    close(): void;
+    /**
+     * Calls back at the first answer about this user and at every change after it: of the state, or of `connectedAt`.
+     * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
+     *
+     * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can be
+     *   called is a TypeError here; in a pull it would cost everyone else theirs.
+     * @param {(presence: Presence) => void} callback
+     * @returns {() => void} Ends it. May be called twice.
+     */
+    watch(userId: string, callback: (presence: Presence) => void): () => void;
+}

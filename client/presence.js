@@ -1,0 +1,672 @@
+/**
+ * Who is online now, told by a presenced edge.
+ *
+ *     import { PresenceClient } from './presence.js';
+ *
+ *     const presence = new PresenceClient({
+ *       url: 'wss://edge.example/ws',
+ *       token: () => fetch('/my/token').then((answer) => answer.text()),
+ *     });
+ *     const unwatch = presence.watch('alice', ({ state }) => console.log('alice is', state));
+ *
+ * What it promises:
+ *
+ * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
+ * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
+ *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
+ *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
+ * - Nothing grows without a limit: the limits are the constants below and the options.
+ *
+ * No dependency and no build step. Outside a page (Node, workers) there is no `document` and nothing is ever hidden.
+ *
+ * @module
+ */
+
+/** What the edge calls its dialect. It answers this subprotocol and never the token that is offered beside it. */
+const SUBPROTOCOL = 'presence.v1';
+
+/** Users in one pull. The edge refuses more; a longer watch list goes out as several pulls. */
+const USERS_PER_PULL_MAX = 500;
+
+/** Longest user id in UTF-8: it is part of a memcached key, and those have 250 bytes. */
+const USER_ID_BYTES_MAX = 200;
+
+/** White space, control characters, halves of a surrogate pair: no part of a user id. */
+const NOT_IN_USER_ID = /[\p{White_Space}\p{Cc}\p{Cs}]/u;
+
+/** Users watched at a time: ten pulls a round. */
+const WATCHED_MAX = 5_000;
+
+/** Pulls under way, half of what the edge allows. Who is left to ask for waits for an answer. */
+const PULLS_UNDER_WAY_MAX = 4;
+
+/** `watch()` calls that come within this time share one pull… */
+const NEW_WATCH_DELAY_MS = 20;
+
+/** …and the next one for new users leaves no sooner than this after it, however often `watch()` is called. */
+const NEW_WATCH_GAP_MS = 250;
+
+/** The edge says that the token has expired or was never good. */
+const TOKEN_REFUSED = 4401;
+
+/** To come back by oneself would be wrong: the user may not be here (4403), or has a newer session instead (4409). */
+const STAY_AWAY = new Set([4403, 4409]);
+
+/** The edge found fault with what this end does. Coming right back would only repeat it, so the whole cap is used. */
+const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009, 4429]);
+
+/** What a client has of a WebSocket that says goodbye: 1000, normal. */
+const NORMAL_CLOSURE = 1000;
+
+/**
+ * `online` and `offline` are what memcached said at the last answer that could be had; `unknown` means that no answer
+ * about this user was ever had.
+ *
+ * @typedef {'online' | 'offline' | 'unknown'} PresenceState
+ */
+
+/**
+ * What is known of one user.
+ *
+ * @typedef {object} Presence
+ * @property {string} userId
+ * @property {PresenceState} state
+ * @property {number} [connectedAt] Since when, in Unix milliseconds. Only of those who are online.
+ */
+
+/**
+ * `connecting`: fetching a token or opening the socket. `open`: online. `waiting`: the connection was lost or never
+ * came about, the next attempt follows in `retryInMs`. `closed`: nothing happens until `connect()`.
+ *
+ * @typedef {'connecting' | 'open' | 'waiting' | 'closed'} ConnectionState
+ */
+
+/**
+ * @typedef {object} ConnectionInfo
+ * @property {ConnectionState} state
+ * @property {number} [code] The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+ * @property {string} [reason] The reason that came with the close code.
+ * @property {Error} [error] What went wrong on this side: the token function, a timeout, a malformed address.
+ * @property {number} [retryInMs] Until the next attempt. Only while `waiting`.
+ */
+
+/**
+ * A pull on its way: `sent`, and then one of `answered`, `refused` (the edge answered with an error) or `lost`
+ * (unanswered for `pullTimeout`, or the connection went).
+ *
+ * @typedef {object} PullInfo
+ * @property {number} pull Its number.
+ * @property {'sent' | 'answered' | 'refused' | 'lost'} phase
+ * @property {number} users How many it asked for.
+ * @property {{code: string, message: string}} [error] Only when `refused`.
+ */
+
+/**
+ * @typedef {object} PresenceOptions
+ * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
+ *   `ws:` and `wss:`; in a page it may be relative.
+ * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
+ *   called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
+ *   string, a refused token (4401) ends in `closed`.
+ * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
+ * @property {number} [pullTimeout] After so many milliseconds a pull counts as lost. Default 5,000.
+ * @property {number} [silenceTimeout] Pulls go out and nothing at all comes back for so many milliseconds: the
+ *   connection is taken for dead and made anew. Default 25,000.
+ * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token to the open socket.
+ *   Default 15,000.
+ * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
+ *   milliseconds (n from 0). Default 500.
+ * @property {number} [backoffCap] And never more than so many milliseconds. Default 30,000.
+ * @property {number} [stableAfter] A connection that lived so many milliseconds sets n back to 0. Default 10,000.
+ * @property {boolean} [autoConnect] Connect without being told to. Default true.
+ * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
+ * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.
+ * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
+ *   that has none, and for tests.
+ * @property {() => number} [random] Instead of `Math.random`, for tests.
+ */
+
+export class PresenceClient {
+  /** @type {string} */
+  #url;
+  /** @type {() => string | Promise<string>} */
+  #token;
+  /** @type {boolean} */
+  #tokenIsFixed;
+  /** @type {new (url: string, protocols: string[]) => WebSocket} */
+  #WebSocket;
+  /** @type {() => number} */
+  #random;
+  /** @type {(info: ConnectionInfo) => void} */
+  #onstate;
+  /** @type {(info: PullInfo) => void} */
+  #onpull;
+
+  #pullInterval;
+  #pullTimeout;
+  #silenceTimeout;
+  #connectTimeout;
+  #backoffBase;
+  #backoffCap;
+  #stableAfter;
+
+  /** @type {ConnectionState} */
+  #state = 'closed';
+  /** @type {WebSocket | undefined} */
+  #socket;
+  /** Attempts so far. What belongs to an earlier one (a late token, a late close) is told by its number. */
+  #attempt = 0;
+  /** Attempts in a row that came to nothing, or to a connection that did not last. */
+  #failures = 0;
+
+  /** @type {Map<string, Watched>} */
+  #watched = new Map();
+  /** @type {Set<string>} New ones, waiting for others to share their first pull. */
+  #new = new Set();
+  /** @type {Set<string>} Who is to be asked for as soon as fewer pulls are under way. */
+  #due = new Set();
+  /** @type {Map<number, {users: string[], timeout: Timer}>} Pulls under way by number, oldest first. */
+  #pulls = new Map();
+  #lastPull = 0;
+
+  /** The attempt takes too long, or the next one is due. */
+  #connectTimer = new Timer();
+  /** The connection has proved stable. */
+  #stableTimer = new Timer();
+  /** The next pull of everything. */
+  #pullTimer = new Timer();
+  /** The next pull of new users, or the earliest time for one. */
+  #newTimer = new Timer();
+  /** Nothing was heard since a pull went out. */
+  #silenceTimer = new Timer();
+
+  /** @param {PresenceOptions} options */
+  constructor(options) {
+    this.#url = socketUrl(options.url);
+    const token = options.token;
+    this.#tokenIsFixed = typeof token === 'string';
+    this.#token = typeof token === 'string' ? () => token : token;
+    if (typeof this.#token !== 'function') {
+      throw new TypeError('token must be a string or a function');
+    }
+    this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (typeof this.#WebSocket !== 'function') {
+      throw new TypeError('there is no global WebSocket here: give one as the option WebSocket');
+    }
+    this.#random = options.random ?? Math.random;
+    this.#onstate = options.onstate ?? (() => {});
+    this.#onpull = options.onpull ?? (() => {});
+
+    this.#pullInterval = milliseconds('pullInterval', options.pullInterval, 10_000);
+    this.#pullTimeout = milliseconds('pullTimeout', options.pullTimeout, 5_000);
+    this.#silenceTimeout = milliseconds('silenceTimeout', options.silenceTimeout, 25_000);
+    this.#connectTimeout = milliseconds('connectTimeout', options.connectTimeout, 15_000);
+    this.#backoffBase = milliseconds('backoffBase', options.backoffBase, 500);
+    this.#backoffCap = milliseconds('backoffCap', options.backoffCap, 30_000);
+    this.#stableAfter = milliseconds('stableAfter', options.stableAfter, 10_000);
+
+    if (options.autoConnect ?? true) this.connect();
+  }
+
+  /** @returns {ConnectionState} */
+  get state() {
+    return this.#state;
+  }
+
+  /** Connects, and stays connected until `close()`. Does nothing unless `closed`. */
+  connect() {
+    if (this.#state !== 'closed') return;
+    this.#failures = 0;
+    globalThis.document?.addEventListener('visibilitychange', this.#pullAll);
+    void this.#open();
+  }
+
+  /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
+  close() {
+    if (this.#state === 'closed') return;
+    this.#leaveSocket();
+    this.#stop({});
+  }
+
+  /**
+   * Calls back at the first answer about this user and at every change after it: of the state, or of `connectedAt`.
+   * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
+   *
+   * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can be
+   *   called is a TypeError here; in a pull it would cost everyone else theirs.
+   * @param {(presence: Presence) => void} callback
+   * @returns {() => void} Ends it. May be called twice.
+   */
+  watch(userId, callback) {
+    checkUserId(userId);
+    if (typeof callback !== 'function') throw new TypeError('callback must be a function');
+
+    const watched = this.#watched.get(userId) ?? this.#startWatching(userId);
+    const unwatch = watched.add(callback);
+    return () => {
+      unwatch();
+      if (watched.isIdle && this.#watched.get(userId) === watched) {
+        this.#watched.delete(userId);
+        this.#new.delete(userId);
+        this.#due.delete(userId);
+      }
+    };
+  }
+
+  // Watching and pulling.
+
+  /**
+   * @param {string} userId
+   * @returns {Watched}
+   */
+  #startWatching(userId) {
+    if (this.#watched.size >= WATCHED_MAX) throw new RangeError(`at most ${WATCHED_MAX} users can be watched`);
+    const watched = new Watched();
+    this.#watched.set(userId, watched);
+    this.#new.add(userId);
+    if (!this.#newTimer.isRunning) this.#newTimer.start(NEW_WATCH_DELAY_MS, this.#pullNew);
+    return watched;
+  }
+
+  #mayPull() {
+    return this.#state === 'open' && globalThis.document?.visibilityState !== 'hidden';
+  }
+
+  /**
+   * Asks for everything watched, now and every `pullInterval` from now. Called when the socket opens and when the page
+   * is shown or hidden; on a hidden page it does nothing, and that ends the round.
+   */
+  #pullAll = () => {
+    if (!this.#mayPull()) return;
+    this.#pullTimer.start(this.#pullInterval, this.#pullAll);
+    this.#new.clear();
+    // Who is left from the last round keeps their place before the others.
+    for (const userId of this.#watched.keys()) this.#due.add(userId);
+    this.#sendDue();
+  };
+
+  /** Asks for those who are in no pull yet; the next call follows after a gap, and only if there are any. */
+  #pullNew = () => {
+    if (!this.#mayPull() || this.#new.size === 0) return;
+    this.#newTimer.start(NEW_WATCH_GAP_MS, this.#pullNew);
+    for (const userId of this.#new) this.#due.add(userId);
+    this.#new.clear();
+    this.#sendDue();
+  };
+
+  #sendDue() {
+    // Looked at anew each time round: a callback may have closed the client.
+    while (this.#mayPull() && this.#due.size > 0 && this.#pulls.size < PULLS_UNDER_WAY_MAX) {
+      const users = [...this.#due].slice(0, USERS_PER_PULL_MAX);
+      for (const userId of users) this.#due.delete(userId);
+      this.#sendOne(users);
+    }
+  }
+
+  /** @param {string[]} users */
+  #sendOne(users) {
+    const pull = (this.#lastPull += 1);
+    const timeout = new Timer();
+    timeout.start(this.#pullTimeout, () => this.#lose(pull));
+    this.#pulls.set(pull, { users, timeout });
+    if (!this.#silenceTimer.isRunning) this.#silenceTimer.start(this.#silenceTimeout, this.#onSilence);
+    this.#socket?.send(JSON.stringify({ pull, users }));
+    call(this.#onpull, { pull, phase: 'sent', users: users.length });
+  }
+
+  /** @param {number} pull */
+  #take(pull) {
+    const taken = this.#pulls.get(pull);
+    taken?.timeout.stop();
+    this.#pulls.delete(pull);
+    return taken;
+  }
+
+  /** @param {number} pull */
+  #lose(pull) {
+    const lost = this.#take(pull);
+    if (lost) call(this.#onpull, { pull, phase: 'lost', users: lost.users.length });
+    this.#sendDue();
+  }
+
+  #onSilence = () => {
+    this.#leaveSocket();
+    this.#lost({ error: new Error(`the edge was silent for ${this.#silenceTimeout} ms`) });
+  };
+
+  /** @param {unknown} data */
+  #onMessage(data) {
+    this.#silenceTimer.stop();
+
+    const message = parseObject(data);
+    const pull = message?.pull;
+    // What is no answer to a pull is from a newer edge, or about a pull whose number it could not read.
+    const taken = typeof pull === 'number' ? this.#take(pull) : undefined;
+    if (!message || typeof pull !== 'number' || !taken) return;
+
+    const users = taken.users.length;
+    if (isObject(message.online)) {
+      const unknown = new Set(Array.isArray(message.unknown) ? message.unknown : []);
+      for (const userId of taken.users) this.#learn(userId, pull, message.online, unknown);
+      call(this.#onpull, { pull, phase: 'answered', users });
+    } else {
+      const error = isObject(message.error) ? message.error : {};
+      call(this.#onpull, {
+        pull,
+        phase: 'refused',
+        users,
+        error: { code: String(error.code ?? 'malformed'), message: String(error.message ?? 'not an answer to a pull') },
+      });
+    }
+    this.#sendDue();
+  }
+
+  /**
+   * @param {string} userId
+   * @param {number} pull
+   * @param {Record<string, unknown>} online
+   * @param {Set<unknown>} unknown
+   */
+  #learn(userId, pull, online, unknown) {
+    /** @type {Presence} */
+    const presence = { userId, state: 'offline' };
+    if (Object.hasOwn(online, userId)) {
+      const entry = online[userId];
+      presence.state = 'online';
+      if (isObject(entry) && Number.isFinite(entry.connectedAt)) presence.connectedAt = Number(entry.connectedAt);
+    } else if (unknown.has(userId)) {
+      presence.state = 'unknown';
+    }
+    this.#watched.get(userId)?.learn(presence, pull);
+  }
+
+  // Connecting, and coming back.
+
+  async #open() {
+    const attempt = (this.#attempt += 1);
+    this.#state = 'connecting';
+    // No callback before the constructor has returned: what it calls may want to name the client.
+    await undefined;
+    if (attempt !== this.#attempt) return;
+
+    this.#connectTimer.start(this.#connectTimeout, () => {
+      this.#leaveSocket();
+      this.#lost({ error: new Error(`no connection within ${this.#connectTimeout} ms`) });
+    });
+    this.#enter('connecting', {});
+
+    try {
+      const token = await this.#token();
+      // Closed, or given up, while the token was under way.
+      if (attempt !== this.#attempt) return;
+      if (typeof token !== 'string' || token === '') throw new TypeError('the token function gave no token');
+      this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
+    } catch (error) {
+      if (attempt === this.#attempt) this.#lost({ error: asError(error) });
+    }
+  }
+
+  /** @param {WebSocket} socket */
+  #listen(socket) {
+    this.#socket = socket;
+    const current = () => this.#socket === socket;
+    socket.onopen = () => current() && this.#onOpen();
+    socket.onmessage = ({ data }) => current() && this.#onMessage(data);
+    socket.onclose = ({ code, reason }) => current() && this.#onClose(code, reason);
+    // A close follows every error, and says more. Without a listener, the `ws` package would throw it.
+    socket.onerror = () => {};
+  }
+
+  #onOpen() {
+    this.#connectTimer.stop();
+    this.#stableTimer.start(this.#stableAfter, () => {
+      this.#failures = 0;
+    });
+    this.#enter('open', {});
+    this.#pullAll();
+  }
+
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #onClose(code, reason) {
+    if (STAY_AWAY.has(code) || (code === TOKEN_REFUSED && this.#tokenIsFixed)) {
+      this.#stop({ code, reason });
+    } else {
+      this.#lost({ code, reason });
+    }
+  }
+
+  /**
+   * The connection is gone, or did not come about: try again after a wait.
+   *
+   * Full jitter (random from 0, not around a middle): when an edge restarts, all who were on it come back spread as
+   * evenly as can be.
+   *
+   * @param {Omit<ConnectionInfo, 'state'>} cause
+   */
+  #lost(cause) {
+    const lost = this.#reset();
+    const spread = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#backoffBase * 2 ** this.#failures;
+    const retryInMs = Math.round(this.#random() * Math.min(this.#backoffCap, spread));
+    this.#failures += 1;
+    this.#connectTimer.start(retryInMs, () => void this.#open());
+    this.#enter('waiting', { ...cause, retryInMs });
+    for (const info of lost) call(this.#onpull, info);
+  }
+
+  /** @param {Omit<ConnectionInfo, 'state'>} cause */
+  #stop(cause) {
+    const lost = this.#reset();
+    globalThis.document?.removeEventListener('visibilitychange', this.#pullAll);
+    this.#enter('closed', cause);
+    for (const info of lost) call(this.#onpull, info);
+  }
+
+  /**
+   * Ends what belongs to one connection: its timers, its pulls, its socket's events.
+   *
+   * @returns {PullInfo[]} The pulls lost by it, to be told of when all else is done: a callback may call anything here.
+   */
+  #reset() {
+    this.#attempt += 1;
+    this.#socket = undefined;
+    this.#connectTimer.stop();
+    this.#stableTimer.stop();
+    this.#pullTimer.stop();
+    this.#newTimer.stop();
+    this.#silenceTimer.stop();
+
+    this.#due.clear();
+    const pulls = [...this.#pulls];
+    this.#pulls.clear();
+    for (const [, { timeout }] of pulls) timeout.stop();
+    return pulls.map(([pull, { users }]) => ({ pull, phase: 'lost', users: users.length }));
+  }
+
+  /** Closes the socket without waiting for the other end to agree: it may be gone. */
+  #leaveSocket() {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    socket?.close(NORMAL_CLOSURE);
+  }
+
+  /**
+   * @param {ConnectionState} state
+   * @param {Omit<ConnectionInfo, 'state'>} info
+   */
+  #enter(state, info) {
+    this.#state = state;
+    call(this.#onstate, { state, ...info });
+  }
+}
+
+/** One user, and who wants to know about them. */
+class Watched {
+  /** @type {Presence | undefined} What is known; replaced when it changes, and only then. */
+  #presence;
+  /** The newest pull that said so. What an older one says, coming late, is no news. */
+  #answeredBy = 0;
+  /** @type {Set<{callback: (presence: Presence) => void, told: Presence | undefined}>} */
+  #watchers = new Set();
+
+  get isIdle() {
+    return this.#watchers.size === 0;
+  }
+
+  /**
+   * @param {(presence: Presence) => void} callback
+   * @returns {() => void} Takes it away again.
+   */
+  add(callback) {
+    const watcher = { callback, told: undefined };
+    this.#watchers.add(watcher);
+    if (this.#presence) queueMicrotask(() => this.#tell(watcher));
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /**
+   * @param {Presence} presence
+   * @param {number} pull
+   */
+  learn(presence, pull) {
+    if (pull < this.#answeredBy) return;
+    this.#answeredBy = pull;
+
+    const before = this.#presence;
+    if (before && (presence.state === 'unknown' || isSame(before, presence))) return;
+    this.#presence = Object.freeze(presence);
+    for (const watcher of [...this.#watchers]) this.#tell(watcher);
+  }
+
+  /** @param {{callback: (presence: Presence) => void, told: Presence | undefined}} watcher */
+  #tell(watcher) {
+    if (!this.#presence || watcher.told === this.#presence || !this.#watchers.has(watcher)) return;
+    watcher.told = this.#presence;
+    call(watcher.callback, this.#presence);
+  }
+}
+
+/** A timeout that knows whether it is running. */
+class Timer {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #handle;
+
+  get isRunning() {
+    return this.#handle !== undefined;
+  }
+
+  /**
+   * Once, in `ms` milliseconds; what ran before is stopped.
+   *
+   * @param {number} ms
+   * @param {() => void} fire
+   */
+  start(ms, fire) {
+    clearTimeout(this.#handle);
+    this.#handle = setTimeout(() => {
+      this.#handle = undefined;
+      fire();
+    }, ms);
+  }
+
+  stop() {
+    clearTimeout(this.#handle);
+    this.#handle = undefined;
+  }
+}
+
+/**
+ * @param {Presence} one
+ * @param {Presence} other
+ */
+function isSame(one, other) {
+  return one.state === other.state && one.connectedAt === other.connectedAt;
+}
+
+/**
+ * Calls what the application gave. An error in there is reported and is not ours: the other callbacks are still due.
+ *
+ * @template T
+ * @param {(argument: T) => void} callback
+ * @param {T} argument
+ */
+function call(callback, argument) {
+  try {
+    callback(argument);
+  } catch (error) {
+    if (typeof reportError === 'function') reportError(error);
+    else console.error(error);
+  }
+}
+
+/**
+ * @param {string | URL} url
+ * @returns {string}
+ */
+function socketUrl(url) {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
+  if (!/^wss?:$/.test(absolute.protocol)) throw new TypeError(`not a WebSocket address: ${absolute.href}`);
+  // WebSocket refuses an address with a fragment.
+  absolute.hash = '';
+  return absolute.href;
+}
+
+/**
+ * The edge's own rule. It refuses a pull with such an id in it as a whole.
+ *
+ * @param {string} userId
+ */
+function checkUserId(userId) {
+  if (typeof userId !== 'string' || userId === '') throw new TypeError('a user id is a string that is not empty');
+  if (new TextEncoder().encode(userId).length > USER_ID_BYTES_MAX) {
+    throw new TypeError(`a user id has at most ${USER_ID_BYTES_MAX} bytes`);
+  }
+  if (NOT_IN_USER_ID.test(userId)) throw new TypeError('a user id has no white space and no control character');
+}
+
+/**
+ * @param {string} name
+ * @param {number | undefined} value
+ * @param {number} byDefault
+ * @returns {number}
+ */
+function milliseconds(name, value, byDefault) {
+  const ms = value ?? byDefault;
+  // A longer timer would fire at once: setTimeout counts in 31 bits.
+  if (!(ms > 0 && ms < 2 ** 31)) throw new RangeError(`${name} must be more than 0 and less than 2^31 milliseconds`);
+  return ms;
+}
+
+/**
+ * @param {unknown} data
+ * @returns {Record<string, unknown> | undefined}
+ */
+function parseObject(data) {
+  if (typeof data !== 'string') return undefined;
+  try {
+    const value = JSON.parse(data);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is Record<string, unknown>}
+ */
+function isObject(value) {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * @param {unknown} error
+ * @returns {Error}
+ */
+function asError(error) {
+  return error instanceof Error ? error : new Error(String(error));
+}

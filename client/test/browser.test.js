@@ -1,0 +1,197 @@
+// The demo page in a real Chromium, on a real presenced. Nothing is scripted and nothing is emulated: a page is hidden
+// by another tab of its window, time passes by itself.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { startBrowser, startEdge } from './programs.js';
+
+/** As the edge is started: a heartbeat may wait for a flush, the TTL then runs, and the next pull shows it. */
+const TTL_MS = 6_000;
+const FLUSH_MS = 1_000;
+const PULL_MS = 1_000;
+
+/** What a slow machine may add. */
+const SLACK_MS = 4_000;
+
+/** @type {Awaited<ReturnType<typeof startEdge>>} */
+let edge;
+/** @type {Awaited<ReturnType<typeof startBrowser>>} */
+let browser;
+/** @type {import('playwright-core').Page[]} */
+let pages = [];
+
+before(async () => {
+  edge = await startEdge();
+  browser = await startBrowser();
+});
+
+afterEach(async () => {
+  await Promise.all(pages.map((page) => page.close()));
+  pages = [];
+});
+
+after(async () => {
+  await browser?.close();
+  await edge?.stop('SIGTERM');
+});
+
+/**
+ * Opens the demo page as this user; gives the page, and the frames it sends and the troubles it has as they come.
+ *
+ * @param {string} user
+ * @param {{in?: 'tab' | 'window', watch?: string[]}} [options]
+ */
+const visit = async (user, { in: where = 'window', watch = [] } = {}) => {
+  const page = await (where === 'window' ? browser.newWindow() : browser.newTab());
+  pages.push(page);
+  const frames = [];
+  const troubles = [];
+  page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => frames.push(JSON.parse(String(payload)))));
+  page.on('console', (message) => message.type() === 'error' && troubles.push(message.text()));
+  page.on('pageerror', (error) => troubles.push(error.message));
+  const query = new URLSearchParams([['user', user], ['every', String(PULL_MS / 1_000)], ...watch.map((w) => ['watch', w])]);
+  await page.goto(`${edge.url}?${query}`);
+  await shows(page, '[data-connection="open"]');
+  return { page, frames, troubles };
+};
+
+/** Waits until the page has such an element. */
+const shows = (page, selector, timeout = SLACK_MS) => page.waitForSelector(selector, { state: 'attached', timeout });
+
+/** Waits until the page says so of a user. */
+const says = (page, user, state, timeout) => shows(page, `[data-user="${user}"][data-state="${state}"]`, timeout);
+
+/** What the page says of a user now. */
+const stateOf = (page, user) => page.getAttribute(`[data-user="${user}"]`, 'data-state');
+
+const visibility = (page) => page.evaluate(() => document.visibilityState);
+
+describe('the demo page', { timeout: 120_000 }, () => {
+  test('two users appear to each other, one closes, and is offline one TTL later', async () => {
+    const alice = await visit('alice');
+    await says(alice.page, 'alice', 'online');
+    await says(alice.page, 'bob', 'offline');
+
+    const bob = await visit('bob');
+    await says(bob.page, 'alice', 'online');
+    await says(bob.page, 'bob', 'online');
+    await says(alice.page, 'bob', 'online', PULL_MS + SLACK_MS);
+    assert.match(await alice.page.textContent('[data-user="bob"] .since'), /^since .*\d/);
+
+    // Online for longer than the TTL: it is the heartbeats that keep them there.
+    await sleep(TTL_MS + FLUSH_MS + PULL_MS);
+    assert.equal(await stateOf(alice.page, 'bob'), 'online');
+    assert.equal(await stateOf(bob.page, 'alice'), 'online');
+
+    await bob.page.close();
+    const closed = performance.now();
+    await sleep(2 * PULL_MS);
+    assert.equal(await stateOf(alice.page, 'bob'), 'online');
+    await says(alice.page, 'bob', 'offline', TTL_MS + FLUSH_MS + PULL_MS + SLACK_MS);
+    const after = performance.now() - closed;
+    assert.ok(after > 2 * PULL_MS, 'leaving writes nothing: only the TTL makes one offline');
+    assert.equal(await stateOf(alice.page, 'alice'), 'online');
+    assert.deepEqual([...alice.troubles, ...bob.troubles], [], 'nothing that the page or its security policy minds');
+  });
+
+  test('everyone watched is in one request', async () => {
+    const { page, frames } = await visit('alice', { watch: ['x1', 'x2', 'x3'] });
+    await says(page, 'x3', 'offline');
+    assert.deepEqual(frames[0].users, ['alice', 'bob', 'carol', 'dave', 'erin', 'x1', 'x2', 'x3']);
+  });
+
+  test('no pull leaves a hidden page, and one leaves at once on return', async () => {
+    const alice = await visit('alice', { in: 'tab' });
+    await says(alice.page, 'alice', 'online');
+    await sleep(2.5 * PULL_MS);
+    assert.ok(alice.frames.length >= 3, 'it pulls while it is seen');
+
+    // Another tab of the same window, in front.
+    const cover = await browser.newTab();
+    pages.push(cover);
+    assert.equal(await visibility(alice.page), 'hidden', 'the page is hidden, and really');
+    const sent = alice.frames.length;
+    // Somebody new to watch is no reason either.
+    await alice.page.evaluate(() => {
+      document.querySelector('#add-user').value = 'newcomer';
+      document.querySelector('#add').requestSubmit();
+    });
+    // Longer than the TTL, to see that a hidden user stays online all the same.
+    await sleep(TTL_MS + FLUSH_MS + PULL_MS);
+    assert.equal(alice.frames.length, sent, 'no pull leaves a hidden page');
+    assert.equal(await visibility(alice.page), 'hidden');
+    const bob = await visit('bob');
+    await says(bob.page, 'alice', 'online');
+    assert.equal(alice.frames.length, sent);
+
+    const next = new Promise((resolve) => {
+      const look = setInterval(() => {
+        if (alice.frames.length > sent) {
+          clearInterval(look);
+          resolve(performance.now());
+        }
+      }, 5);
+    });
+    const returned = performance.now();
+    await alice.page.bringToFront();
+    const waited = (await next) - returned;
+    assert.ok(waited < PULL_MS / 2, `a pull at once on return, not ${waited} ms later`);
+    assert.equal(await visibility(alice.page), 'visible');
+    assert.ok(alice.frames[sent].users.includes('newcomer'));
+    await says(alice.page, 'bob', 'online');
+    await shows(alice.page, '#log [data-kind="paused"]');
+    assert.match(await alice.page.textContent('#log [data-kind="paused"]'), /paused while hidden: \d+ s.*0 pulls/);
+    assert.equal(await alice.page.textContent('#pulls-hidden'), '0');
+  });
+
+  test('one picks a name, disconnects, and connects again', async () => {
+    const page = await browser.newWindow();
+    pages.push(page);
+    await page.goto(edge.url);
+    await page.click('#names >> text=carol');
+    await shows(page, '[data-connection="open"]');
+    assert.equal(new URL(page.url()).searchParams.get('user'), 'carol');
+    await says(page, 'carol', 'online');
+    await page.click('#toggle');
+    await shows(page, '[data-connection="closed"]');
+    await page.click('#toggle');
+    await shows(page, '[data-connection="open"]');
+  });
+
+  test('an edge that gives no tokens away is explained', async () => {
+    const page = await browser.newWindow();
+    pages.push(page);
+    await page.route('**/dev/token*', (route) => route.fulfill({ status: 404, json: {} }));
+    await page.goto(`${edge.url}?user=alice`);
+    await page.waitForSelector('#alert:not([hidden])');
+    assert.match(await page.textContent('#alert'), /gives no tokens away/);
+    await shows(page, '[data-connection="waiting"]');
+  });
+
+  test('when the edge restarts, everyone comes back with a fresh token, and nobody is called offline', async () => {
+    const alice = await visit('alice');
+    const bob = await visit('bob');
+    await says(alice.page, 'bob', 'online', PULL_MS + SLACK_MS);
+    await alice.page.evaluate(() => {
+      globalThis.seen = [];
+      const bob = document.querySelector('[data-user="bob"]');
+      new MutationObserver(() => globalThis.seen.push(bob.dataset.state)).observe(bob, { attributeFilter: ['data-state'] });
+    });
+
+    const { host } = new URL(edge.url);
+    assert.equal(await edge.stop('SIGTERM'), 0);
+    await shows(alice.page, '[data-connection="waiting"], [data-connection="connecting"]');
+    assert.equal(await stateOf(alice.page, 'bob'), 'online');
+    const others = await alice.page.evaluate(() => globalThis.seen.filter((state) => state !== 'online'));
+    assert.deepEqual(others, [], 'while nobody can be asked, they stay as they were');
+
+    // Keyless: the new one has another key, and takes none of the old tokens.
+    edge = await startEdge(host);
+    for (const { page } of [alice, bob]) await shows(page, '[data-connection="open"]', 20_000);
+    await says(alice.page, 'bob', 'online', PULL_MS + SLACK_MS);
+    await says(bob.page, 'alice', 'online', PULL_MS + SLACK_MS);
+    assert.equal(await alice.page.isVisible('#alert'), false);
+  });
+});

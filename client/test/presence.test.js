@@ -1,0 +1,854 @@
+// The client against a scripted socket and a clock that only moves when told to; the last ones against a real WebSocket.
+
+import assert from 'node:assert/strict';
+import { getEventListeners, once } from 'node:events';
+import { createServer } from 'node:http';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+import { WebSocket, WebSocketServer } from 'ws';
+
+import { PresenceClient } from '../presence.js';
+import { Page, Sockets, seeded, settle } from './scripted.js';
+
+/** @type {PresenceClient[]} */
+let clients = [];
+
+beforeEach(() => {
+  clients = [];
+  mock.timers.enable({ apis: ['setTimeout'] });
+});
+
+afterEach(() => {
+  for (const client of clients) client.close();
+  mock.timers.reset();
+  delete globalThis.document;
+});
+
+/** Moves the clock in small steps, so that what a timer starts is timed from there. */
+const advance = async (ms) => {
+  for (let left = ms; left > 0; left -= 10) {
+    mock.timers.tick(Math.min(10, left));
+    await settle();
+  }
+};
+
+/** A client on a scripted socket, and all that it says. */
+const start = (options = {}) => {
+  const sockets = new Sockets();
+  const states = [];
+  const pulls = [];
+  const client = new PresenceClient({
+    url: 'ws://edge.test/ws',
+    token: 'a.b.c',
+    WebSocket: sockets.WebSocket,
+    random: () => 0.5,
+    onstate: (info) => states.push(info),
+    onpull: (info) => pulls.push(info),
+    ...options,
+  });
+  clients.push(client);
+  return { client, sockets, states, pulls };
+};
+
+/** The same, and connected. */
+const startOpen = async (options = {}) => {
+  const started = start(options);
+  await settle();
+  started.sockets.last.open();
+  return started;
+};
+
+/** What ends the watching that `hear` began. */
+const unwatches = new Map();
+
+/** Watches, and gives what the callback hears as `state` or `state@connectedAt`. */
+const hear = (client, userId) => {
+  const heard = [];
+  const unwatch = client.watch(userId, (presence) => {
+    assert.equal(presence.userId, userId);
+    heard.push(presence.connectedAt === undefined ? presence.state : `${presence.state}@${presence.connectedAt}`);
+  });
+  unwatches.set(heard, unwatch);
+  return heard;
+};
+
+describe('connecting', () => {
+  test('offers the dialect and the token as subprotocols', async () => {
+    const { client, sockets, states } = start();
+    assert.equal(client.state, 'connecting');
+    assert.deepEqual(states, [], 'no callback before the constructor has returned');
+    await settle();
+    assert.equal(sockets.last.url, 'ws://edge.test/ws');
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.a.b.c']);
+    sockets.last.open();
+    assert.equal(client.state, 'open');
+    assert.deepEqual(states, [{ state: 'connecting' }, { state: 'open' }]);
+  });
+
+  test('takes http for ws, and a relative address in a page', async () => {
+    const secure = start({ url: 'https://edge.test/ws#top' });
+    globalThis.location = { href: 'http://page.test:8080/some/page' };
+    const relative = start({ url: '/ws' });
+    delete globalThis.location;
+    await settle();
+    assert.equal(secure.sockets.last.url, 'wss://edge.test/ws');
+    assert.equal(relative.sockets.last.url, 'ws://page.test:8080/ws');
+  });
+
+  test('asks for a fresh token before every attempt', async () => {
+    let tokens = 0;
+    const { sockets, states } = start({ token: async () => `t${(tokens += 1)}` });
+    for (let attempt = 1; attempt <= 4; attempt += 1) {
+      await settle();
+      assert.equal(sockets.all.length, attempt);
+      assert.deepEqual(sockets.last.protocols, ['presence.v1', `bearer.t${attempt}`]);
+      sockets.last.drop(1006);
+      await advance(states.at(-1).retryInMs);
+    }
+  });
+
+  test('a token that fails to come is tried again', async () => {
+    const outcomes = [
+      () => Promise.reject(new Error('not signed in')),
+      () => {
+        throw 'no';
+      },
+      () => '',
+      () => undefined,
+      () => 'good',
+    ];
+    const { sockets, states } = start({ token: () => outcomes.shift()() });
+    for (let tries = 0; tries < 4; tries += 1) {
+      await settle();
+      await advance(states.at(-1).retryInMs);
+    }
+    const errors = states.filter(({ state }) => state === 'waiting').map(({ error }) => error.message);
+    const none = 'the token function gave no token';
+    assert.deepEqual(errors, ['not signed in', 'no', none, none]);
+    assert.deepEqual(sockets.all.map(({ protocols }) => protocols[1]), ['bearer.good']);
+  });
+
+  test('an attempt that takes too long is given up, and what comes of it later is ignored', async () => {
+    const late = [];
+    const { client, sockets, states } = start({ token: () => new Promise((resolve) => late.push(resolve)) });
+    await settle();
+    await advance(15_000);
+    assert.equal(states.at(-1).state, 'waiting');
+    assert.match(states.at(-1).error.message, /15000 ms/);
+    late[0]('too-late');
+    await settle();
+    assert.equal(sockets.all.length, 0);
+
+    await advance(250);
+    late[1]('in-time');
+    await settle();
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.in-time']);
+    // The handshake hangs now.
+    await advance(15_000);
+    assert.equal(client.state, 'waiting');
+    assert.equal(sockets.last.closedWith, 1000);
+    sockets.last.open();
+    assert.equal(client.state, 'waiting', 'a socket that was given up is not listened to');
+  });
+
+  test('close() while the token is under way opens nothing', async () => {
+    let resolve;
+    const { client, sockets, states } = start({ token: () => new Promise((given) => (resolve = given)) });
+    await settle();
+    client.close();
+    resolve('late');
+    await advance(60_000);
+    assert.equal(sockets.all.length, 0);
+    assert.deepEqual(states, [{ state: 'connecting' }, { state: 'closed' }]);
+  });
+
+  test('close() right after the constructor, then connect()', async () => {
+    const { client, sockets, states } = start();
+    client.close();
+    await settle();
+    assert.equal(sockets.all.length, 0);
+    client.connect();
+    client.connect();
+    await settle();
+    assert.equal(sockets.all.length, 1);
+    assert.deepEqual(states.map(({ state }) => state), ['closed', 'connecting']);
+  });
+
+  test('autoConnect: false waits for connect()', async () => {
+    const { client, sockets } = start({ autoConnect: false });
+    await advance(1_000);
+    assert.equal(sockets.all.length, 0);
+    client.connect();
+    await settle();
+    assert.equal(sockets.all.length, 1);
+  });
+
+  test('what can not work is refused', () => {
+    assert.throws(() => start({ url: 'ftp://edge.test/ws' }), /not a WebSocket address/);
+    assert.throws(() => start({ url: '/ws' }), TypeError);
+    assert.throws(() => start({ token: undefined }), /token/);
+    assert.throws(() => start({ WebSocket: null, token: 'a' }), /WebSocket/);
+    for (const wrong of [0, -1, NaN, Infinity, 2 ** 31, 'soon']) {
+      assert.throws(() => start({ pullInterval: wrong }), /pullInterval/);
+    }
+    const { client } = start({ autoConnect: false });
+    assert.throws(() => client.watch('alice'), TypeError);
+    const longest = 'é'.repeat(100);
+    for (const wrong of ['', 7, 'a b', 'a\r\n', 'a\u2003b', '\u0085', '\0', '\ud800', `${longest}.`]) {
+      assert.throws(() => client.watch(wrong, () => {}), TypeError, JSON.stringify(wrong));
+    }
+    for (const right of [longest, '😀', 'a.b_c:d@e-f', '"']) client.watch(right, () => {});
+  });
+});
+
+describe('pulling', () => {
+  test('a hundred watches are one pull, before and after the socket opens', async () => {
+    const { client, sockets } = start();
+    for (let n = 0; n < 100; n += 1) client.watch(`early${n}`, () => {});
+    await advance(500);
+    sockets.last.open();
+    assert.deepEqual(sockets.pulls.map(({ users }) => users.length), [100]);
+
+    for (let n = 0; n < 100; n += 1) client.watch(`late${n}`, () => {});
+    await advance(20);
+    assert.deepEqual(sockets.pulls.map(({ users }) => users.length), [100, 100]);
+    assert.ok(sockets.pulls[1].users.every((user) => user.startsWith('late')), 'only who was not asked for yet');
+    await advance(1_000);
+    assert.equal(sockets.pulls.length, 2);
+  });
+
+  test('new watches that never end are one pull each 250 ms', async () => {
+    const { client, sockets } = await startOpen();
+    for (let n = 0; n < 200; n += 1) {
+      client.watch(`user${n}`, () => {});
+      await advance(10);
+      if (sockets.pulls.length > 0) sockets.last.answer({});
+    }
+    assert.ok(sockets.pulls.length <= 9, `${sockets.pulls.length} pulls in 2 s`);
+    await advance(250);
+    assert.equal(sockets.pulls.flatMap(({ users }) => users).length, 200);
+  });
+
+  test('everything watched is asked for in one request each interval', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 10_000 });
+    const watched = ['alice', 'bob', 'carol'];
+    const unwatch = watched.map((user) => client.watch(user, () => {}));
+    await advance(20);
+    for (let round = 0; round < 3; round += 1) {
+      await advance(10_000);
+      sockets.last.answer({});
+    }
+    const rounds = sockets.pulls.slice(1);
+    assert.deepEqual(rounds.map(({ users }) => users), [watched, watched, watched]);
+    assert.equal(new Set(sockets.pulls.map(({ pull }) => pull)).size, sockets.pulls.length);
+
+    unwatch[1]();
+    unwatch[1]();
+    await advance(10_000);
+    assert.deepEqual(sockets.pulls.at(-1).users, ['alice', 'carol']);
+    unwatch[0]();
+    unwatch[2]();
+    const before = sockets.pulls.length;
+    await advance(30_000);
+    assert.equal(sockets.pulls.length, before, 'nobody watched, nothing asked');
+  });
+
+  test('more than 500 users are several pulls', async () => {
+    const { client, sockets, pulls } = await startOpen();
+    const heard = [];
+    for (let n = 0; n < 1_201; n += 1) client.watch(`user${n}`, ({ userId, state }) => heard.push([userId, state]));
+    await advance(20);
+    assert.deepEqual(sockets.pulls.map(({ users }) => users.length), [500, 500, 201]);
+    assert.equal(new Set(sockets.pulls.flatMap(({ users }) => users)).size, 1_201);
+    for (const { pull, users } of [...sockets.pulls].reverse()) {
+      sockets.last.answer(Object.fromEntries(users.map((user) => [user, 5])), { pull });
+    }
+    assert.equal(heard.filter(([, state]) => state === 'online').length, 1_201);
+    assert.deepEqual(pulls.map(({ phase }) => phase).sort(), [...Array(3).fill('answered'), ...Array(3).fill('sent')]);
+  });
+
+  test('four pulls are under way at most; the others wait for answers, and nobody is left out', async () => {
+    const { client, sockets, pulls } = await startOpen({ pullInterval: 1_000, pullTimeout: 900 });
+    for (let n = 0; n < 4_999; n += 1) client.watch(`user${n}`, () => {});
+    await advance(20);
+    assert.equal(sockets.pulls.length, 4);
+    sockets.last.answer({}, { pull: 2 });
+    assert.equal(sockets.pulls.length, 5);
+    sockets.last.say({ pull: 1, error: { code: 'busy', message: '' } });
+    assert.equal(sockets.pulls.length, 6);
+    // The rest is lost; the next four leave, and then the interval is over before all were asked for.
+    await advance(900);
+    assert.equal(sockets.pulls.length, 10);
+    await advance(2_000);
+    const asked = new Map();
+    for (const user of sockets.pulls.flatMap(({ users }) => users)) asked.set(user, (asked.get(user) ?? 0) + 1);
+    assert.equal(asked.size, 4_999);
+    assert.ok(Math.max(...asked.values()) - Math.min(...asked.values()) <= 1, 'in turn');
+    const ended = pulls.filter(({ phase }) => phase !== 'sent').length;
+    assert.equal(sockets.pulls.length - ended, 4);
+  });
+
+  test('there is a limit to who is watched', () => {
+    const { client } = start({ autoConnect: false });
+    const unwatch = Array.from({ length: 5_000 }, (_, n) => client.watch(`user${n}`, () => {}));
+    assert.throws(() => client.watch('one-more', () => {}), RangeError);
+    client.watch('user0', () => {});
+    unwatch[1]();
+    client.watch('one-more', () => {});
+  });
+
+  test('answers are matched by number, whatever else arrives', async () => {
+    const { client, sockets, pulls } = await startOpen({ pullInterval: 1_000 });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    const strange = ['', 'null', '[]', '{', '"alice"', '{"pull":"1","online":{}}', '{"online":{"alice":{}}}'];
+    for (const text of strange) sockets.last.say(text);
+    sockets.last.onmessage({ data: new ArrayBuffer(4) });
+    sockets.last.answer({ alice: 1 }, { pull: 99 });
+    sockets.last.say({ error: { code: 'malformed', message: 'which one?' } });
+    assert.deepEqual(heard, []);
+
+    await advance(1_000);
+    const [older, newer] = sockets.pulls;
+    sockets.last.answer({ alice: 20 }, { pull: newer.pull });
+    sockets.last.answer({}, { pull: older.pull });
+    assert.deepEqual(heard, ['online@20'], 'what an older pull says is no news');
+    sockets.last.answer({}, { pull: newer.pull });
+    assert.deepEqual(heard, ['online@20'], 'a pull is answered once');
+    assert.deepEqual(pulls.map(({ phase }) => phase), ['sent', 'sent', 'answered', 'answered']);
+  });
+
+  test('a pull without an answer is lost, and its late answer ignored', async () => {
+    const { client, sockets, pulls } = await startOpen({ pullTimeout: 3_000 });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    await advance(2_990);
+    assert.deepEqual(pulls.map(({ phase }) => phase), ['sent']);
+    await advance(10);
+    assert.deepEqual(pulls, [
+      { pull: 1, phase: 'sent', users: 1 },
+      { pull: 1, phase: 'lost', users: 1 },
+    ]);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(heard, []);
+    assert.equal(client.state, 'open');
+  });
+
+  test('a refused pull changes nobody and the session lives on', async () => {
+    const { client, sockets, pulls } = await startOpen({ pullInterval: 1_000 });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    await advance(1_000);
+    sockets.last.say({ pull: 2, error: { code: 'too_many_users', message: 'at most 500' } });
+    await advance(1_000);
+    sockets.last.say({ pull: 3 });
+    assert.deepEqual(heard, ['online@1']);
+    assert.deepEqual(pulls.filter(({ phase }) => phase === 'refused'), [
+      { pull: 2, phase: 'refused', users: 1, error: { code: 'too_many_users', message: 'at most 500' } },
+      { pull: 3, phase: 'refused', users: 1, error: { code: 'malformed', message: 'not an answer to a pull' } },
+    ]);
+    assert.equal(client.state, 'open');
+  });
+
+  test('an edge that is silent altogether is given up', async () => {
+    const { client, sockets, states } = await startOpen({ pullInterval: 10_000, silenceTimeout: 25_000 });
+    hear(client, 'alice');
+    await advance(25_000);
+    assert.equal(client.state, 'open');
+    sockets.last.say({ anything: 'counts as life' });
+    // The next pull leaves after 30 s in all, and from there it counts.
+    await advance(5_000 + 24_990);
+    assert.equal(client.state, 'open');
+    await advance(10);
+    assert.match(states.at(-1).error.message, /silent for 25000 ms/);
+    assert.equal(states.at(-1).state, 'waiting');
+    assert.equal(sockets.all[0].closedWith, 1000);
+    await advance(250);
+    assert.equal(sockets.all.length, 2);
+  });
+});
+
+describe('watching', () => {
+  test('hears the first answer, and then only changes', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const alice = hear(client, 'alice');
+    const bob = hear(client, 'bob');
+    await advance(20);
+    for (const online of [{ alice: 10 }, { alice: 10 }, {}, {}, { alice: 30, bob: 30 }, { alice: 40, bob: undefined }]) {
+      sockets.last.answer(online);
+      await advance(1_000);
+    }
+    assert.deepEqual(alice, ['online@10', 'offline', 'online@30', 'online@40']);
+    assert.deepEqual(bob, ['offline', 'online@30', 'online']);
+  });
+
+  test('a second watcher hears what is known, but not before watch() has returned', async () => {
+    const { client, sockets } = await startOpen();
+    const first = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    const second = hear(client, 'alice');
+    const gone = hear(client, 'alice');
+    unwatches.get(gone)();
+    assert.deepEqual(second, []);
+    await settle();
+    assert.deepEqual([first, second, gone], [['online@1'], ['online@1'], []]);
+    assert.equal(sockets.pulls.length, 1);
+
+    unwatches.get(first)();
+    await advance(10_000);
+    sockets.last.answer({});
+    assert.deepEqual([first, second], [['online@1'], ['online@1', 'offline']]);
+  });
+
+  test('who is watched for a moment is not asked for, and to end it twice ends no other', async () => {
+    const { client, sockets } = await startOpen();
+    const first = hear(client, 'alice');
+    unwatches.get(first)();
+    await advance(500);
+    assert.equal(sockets.pulls.length, 0);
+
+    const second = hear(client, 'alice');
+    unwatches.get(first)();
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual([first, second], [[], ['online@1']]);
+  });
+
+  test('unknown: as they were, and "unknown" only for those of whom nothing was known', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const [alice, bob, carol] = ['alice', 'bob', 'carol'].map((user) => hear(client, user));
+    await advance(20);
+    const round = async (online, unknown) => {
+      sockets.last.answer(online, { unknown });
+      await advance(1_000);
+    };
+    await round({ alice: 1 }, ['carol']);
+    await round({}, ['alice', 'bob', 'carol']);
+    assert.deepEqual(alice, ['online@1']);
+    assert.deepEqual(bob, ['offline']);
+    assert.deepEqual(carol, ['unknown']);
+    // Online and unknown at once would be an edge's mistake: what is known counts.
+    await round({ alice: 1, carol: 3 }, ['carol']);
+    await round({ alice: 1 }, []);
+    assert.deepEqual(alice, ['online@1']);
+    assert.deepEqual(bob, ['offline']);
+    assert.deepEqual(carol, ['unknown', 'online@3', 'offline']);
+  });
+
+  test('a lost connection makes nobody offline', async () => {
+    const { client, sockets } = await startOpen();
+    const [alice, bob] = ['alice', 'bob'].map((user) => hear(client, user));
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    sockets.last.drop(1006);
+    await advance(60_000);
+    assert.equal(client.state, 'connecting');
+    assert.deepEqual([alice, bob], [['online@1'], ['offline']]);
+
+    sockets.last.open();
+    assert.deepEqual(sockets.last.pulls.map(({ users }) => users), [['alice', 'bob']], 'asked at once');
+    sockets.last.answer({ alice: 1, bob: 2 });
+    assert.deepEqual([alice, bob], [['online@1'], ['offline', 'online@2']]);
+  });
+
+  test('a user may be called what an object calls its own', async () => {
+    const { client, sockets } = await startOpen();
+    const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty'];
+    const heard = names.map((name) => hear(client, name));
+    await advance(20);
+    assert.deepEqual(sockets.last.pulls[0].users, names);
+    sockets.last.say('{"pull":1,"online":{"__proto__":{"connectedAt":1}}}');
+    assert.deepEqual(heard, [['online@1'], ['offline'], ['offline'], ['offline']]);
+  });
+
+  test('a callback that throws is reported and stops nobody else', async () => {
+    const report = mock.method(console, 'error', () => {});
+    const { client, sockets } = await startOpen();
+    client.watch('alice', () => {
+      throw new Error('mine');
+    });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(heard, ['online@1']);
+    assert.equal(report.mock.calls[0].arguments[0].message, 'mine');
+    report.mock.restore();
+  });
+
+  test('close() from any callback is final', async () => {
+    for (const phase of ['connecting', 'open', 'waiting', 'sent', 'answered', 'lost', 'watch']) {
+      let client;
+      const closeAt = (seen) => seen === phase && client.close();
+      const started = start({
+        onstate: ({ state }) => closeAt(state),
+        onpull: (info) => closeAt(info.phase),
+      });
+      ({ client } = started);
+      for (let n = 0; n < 1_000; n += 1) client.watch(`user${n}`, () => closeAt('watch'));
+      await settle();
+      const socket = started.sockets.all.at(-1);
+      socket?.open();
+      if (socket?.pulls.length) socket.answer({ user0: 1 });
+      await advance(6_000);
+      if (client.state !== 'closed') socket.drop(1006);
+      assert.equal(client.state, 'closed', phase);
+      const { pulls } = started.sockets;
+      await advance(60_000);
+      assert.equal(client.state, 'closed', phase);
+      assert.ok(started.sockets.all.length <= 1, phase);
+      assert.deepEqual(started.sockets.pulls, pulls, phase);
+    }
+  });
+});
+
+describe('a hidden page', () => {
+  test('sends no pull, and one at once on return', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets } = await startOpen({ pullInterval: 10_000 });
+    client.watch('alice', () => {});
+    await advance(20);
+    await advance(10_000);
+    sockets.last.answer({});
+    assert.equal(sockets.pulls.length, 2);
+
+    page.turn('hidden');
+    await advance(35_000);
+    client.watch('bob', () => {});
+    await advance(35_000);
+    assert.equal(sockets.pulls.length, 2);
+
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 3);
+    assert.deepEqual(sockets.pulls[2].users, ['alice', 'bob']);
+    sockets.last.answer({});
+    await advance(9_990);
+    assert.equal(sockets.pulls.length, 3);
+    await advance(10);
+    assert.equal(sockets.pulls.length, 4, 'and then one each interval again, not two');
+  });
+
+  test('that connects while hidden waits for its return', async () => {
+    const page = (globalThis.document = new Page());
+    page.visibilityState = 'hidden';
+    const { client, sockets } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(60_000);
+    assert.equal(sockets.pulls.length, 0);
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 1);
+  });
+
+  test('still hears the answer to what it had asked, and still comes back when the connection is lost', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets } = await startOpen();
+    const heard = hear(client, 'alice');
+    await advance(20);
+    page.turn('hidden');
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(heard, ['online@1']);
+    sockets.last.drop(1012);
+    await advance(500);
+    sockets.last.open();
+    assert.equal(sockets.all.length, 2);
+    assert.equal(sockets.last.pulls.length, 0);
+    page.turn('visible');
+    assert.equal(sockets.last.pulls.length, 1);
+  });
+
+  test('that comes and goes in a moment has no more than four pulls under way', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets, pulls } = await startOpen({ pullTimeout: 5_000 });
+    client.watch('alice', () => {});
+    for (let n = 0; n < 200; n += 1) {
+      page.turn('hidden');
+      page.turn('visible');
+    }
+    assert.equal(sockets.pulls.length, 4);
+    page.turn('hidden');
+    await advance(5_000);
+    assert.deepEqual(pulls.slice(4).map(({ phase }) => phase), Array(4).fill('lost'));
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 5, 'what was left to ask waits while hidden, and is asked at once on return');
+  });
+
+  test('is not listened to after close()', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(20);
+    client.close();
+    page.turn('hidden');
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 1);
+    assert.equal(getEventListeners(page, 'visibilitychange').length, 0);
+  });
+});
+
+describe('coming back', () => {
+  /** Fails to connect so many times, and gives the waits. */
+  const waits = async (times, options) => {
+    const { sockets, states } = start(options);
+    for (let n = 0; n < times; n += 1) {
+      await settle();
+      sockets.last.drop(1006);
+      mock.timers.tick(states.at(-1).retryInMs);
+    }
+    return states.filter(({ state }) => state === 'waiting').map(({ retryInMs }) => retryInMs);
+  };
+
+  test('full jitter: each wait is anywhere between 0 and a bound that doubles up to the cap', async () => {
+    const bounds = Array.from({ length: 12 }, (_, n) => Math.min(30_000, 500 * 2 ** n));
+    assert.deepEqual(await waits(12, { random: () => 1 }), bounds);
+    assert.deepEqual(await waits(12, { random: () => 0 }), Array(12).fill(0));
+
+    const shares = [];
+    for (let seed = 1; seed <= 200; seed += 1) {
+      const waited = await waits(12, { random: seeded(seed) });
+      waited.forEach((ms, n) => {
+        assert.ok(Number.isInteger(ms) && ms >= 0 && ms <= bounds[n], `wait ${n} of seed ${seed}: ${ms}`);
+        shares.push(ms / bounds[n]);
+      });
+    }
+    const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
+    assert.ok(Math.abs(mean - 0.5) < 0.02, `spread over all of it, not around a part: mean ${mean}`);
+  });
+
+  test('never overflows', async () => {
+    const waited = await waits(2_000, { random: () => 1, backoffBase: 1, backoffCap: 7 });
+    assert.deepEqual(new Set(waited), new Set([1, 2, 4, 7]));
+  });
+
+  test('starts over only after a connection that lasted', async () => {
+    const { client, sockets, states } = start({ random: () => 1, stableAfter: 10_000 });
+    const live = async (ms) => {
+      await settle();
+      sockets.last.open();
+      await advance(ms);
+      sockets.last.drop(1006);
+      const { retryInMs } = states.at(-1);
+      await advance(retryInMs);
+      return retryInMs;
+    };
+    assert.deepEqual([await live(0), await live(5_000), await live(9_990)], [500, 1_000, 2_000]);
+    assert.deepEqual([await live(10_000), await live(0)], [500, 1_000]);
+
+    // Ten seconds since it opened, but not ten seconds open.
+    assert.equal(await live(5_000), 2_000);
+    for (const wait of [4_000, 8_000, 16_000]) {
+      await settle();
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, wait);
+      await advance(wait);
+    }
+    client.close();
+    client.connect();
+    assert.equal(await live(0), 500, 'and when it is told to');
+  });
+
+  test('the wait is what it says', async () => {
+    const { sockets, states } = await startOpen();
+    sockets.last.drop(1012, 'restart');
+    assert.deepEqual(states.at(-1), { state: 'waiting', code: 1012, reason: 'restart', retryInMs: 250 });
+    await advance(240);
+    assert.equal(sockets.all.length, 1);
+    await advance(10);
+    assert.equal(sockets.all.length, 2);
+  });
+
+  for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4401, 4408]) {
+    test(`close code ${code}: comes back`, async () => {
+      const { sockets, states } = await startOpen({ token: () => 'fresh', random: () => 1 });
+      sockets.last.drop(code);
+      assert.equal(states.at(-1).retryInMs, 500);
+      await advance(500);
+      assert.equal(sockets.all.length, 2);
+    });
+  }
+
+  for (const code of [1002, 1003, 1007, 1008, 1009, 4429]) {
+    test(`close code ${code}: comes back, spread over the whole cap`, async () => {
+      const { sockets, states } = await startOpen({ random: () => 1 });
+      sockets.last.drop(code);
+      assert.equal(states.at(-1).retryInMs, 30_000);
+      await advance(30_000);
+      assert.equal(sockets.all.length, 2);
+    });
+  }
+
+  for (const [code, options] of [[4403, {}], [4409, {}], [4401, { token: 'fixed' }]]) {
+    test(`close code ${code}${options.token ? ' with a token that can not change' : ''}: stays away`, async () => {
+      const { client, sockets, states } = await startOpen({ token: () => 'fresh', ...options });
+      client.watch('alice', () => {});
+      await advance(20);
+      sockets.last.drop(code, 'replaced');
+      assert.deepEqual(states.at(-1), { state: 'closed', code, reason: 'replaced' });
+      await advance(120_000);
+      assert.equal(sockets.all.length, 1);
+
+      client.connect();
+      await settle();
+      sockets.last.open();
+      assert.equal(sockets.all.length, 2);
+      assert.deepEqual(sockets.last.pulls[0].users, ['alice'], 'who was watched still is');
+    });
+  }
+
+  test('what the lost connection still says is not heard', async () => {
+    const { client, sockets } = await startOpen({ token: () => 'fresh' });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    const old = sockets.last;
+    old.drop(1006);
+    await advance(500);
+    sockets.last.open();
+    old.answer({ alice: 1 });
+    old.drop(4409);
+    old.open();
+    assert.deepEqual(heard, []);
+    assert.equal(client.state, 'open');
+    assert.equal(sockets.all.length, 2);
+  });
+});
+
+test('whatever happens in whatever order, what it promises holds', async () => {
+  for (let seed = 1; seed <= 40; seed += 1) {
+    const random = seeded(seed);
+    const below = (limit) => Math.floor(random() * limit);
+    const page = (globalThis.document = new Page());
+    const { client, sockets, pulls } = start({ random, token: () => 'fresh' });
+    const watching = new Map();
+    // What memcached holds, and whom the edge has ever called offline.
+    const online = new Set();
+    const calledOffline = new Set();
+    let sentBefore = 0;
+
+    const steps = [
+      () => {
+        const user = `user${below(600)}`;
+        if (watching.has(user)) return;
+        const unwatch = client.watch(user, ({ state, connectedAt }) => {
+          if (state === 'offline') assert.ok(calledOffline.has(user), `${user} is offline on a guess`);
+          assert.equal(connectedAt !== undefined, state === 'online');
+        });
+        watching.set(user, unwatch);
+      },
+      () => {
+        const [first] = watching;
+        first?.[1]();
+        watching.delete(first?.[0]);
+      },
+      () => page.turn(page.visibilityState === 'hidden' ? 'visible' : 'hidden'),
+      () => advance(below(100)),
+      () => mock.timers.tick(below(12_000)),
+      () => sockets.all.at(-1)?.state === 'connecting' && sockets.last.open(),
+      () => sockets.all.at(-1)?.state === 'open' && sockets.last.drop([1006, 1012, 4401, 4429][below(4)]),
+      () => online.add(`user${below(600)}`),
+      () => online.delete(`user${below(600)}`),
+      () => {
+        const socket = sockets.all.at(-1);
+        const asked = socket?.pulls[below(socket.pulls.length)];
+        if (socket?.state !== 'open' || !asked) return;
+        const unknown = asked.users.filter(() => random() < 0.2);
+        const here = asked.users.filter((user) => online.has(user));
+        for (const user of asked.users) {
+          if (!online.has(user) && !unknown.includes(user)) calledOffline.add(user);
+        }
+        socket.answer(Object.fromEntries(here.map((user) => [user, 1])), { unknown, pull: asked.pull });
+      },
+    ];
+
+    for (let step = 0; step < 400; step += 1) {
+      const hiddenBefore = page.visibilityState === 'hidden';
+      const at = `seed ${seed}, step ${step}`;
+      await steps[below(steps.length)]();
+      await settle();
+      const sent = sockets.pulls.length;
+      if (hiddenBefore && page.visibilityState === 'hidden') assert.equal(sent, sentBefore, `a hidden pull at ${at}`);
+      sentBefore = sent;
+      assert.ok(sockets.all.filter(({ state }) => state === 'open').length <= 1, `two sockets at ${at}`);
+      const ended = pulls.filter(({ phase }) => phase !== 'sent').length;
+      assert.ok(pulls.length - 2 * ended <= 4 && pulls.length >= 2 * ended, `pulls under way at ${at}`);
+    }
+    for (const { users } of sockets.pulls) assert.ok(users.length >= 1 && users.length <= 500);
+    client.close();
+  }
+});
+
+describe('on a real WebSocket', () => {
+  /** @type {import('node:http').Server} */
+  let http;
+  /** @type {WebSocketServer} */
+  let edge;
+  /** @type {string} */
+  let url;
+  /** The tokens that the edge takes; undefined: any. */
+  let good;
+
+  beforeEach(async () => {
+    mock.timers.reset();
+    good = undefined;
+    edge = new WebSocketServer({ noServer: true, handleProtocols: () => 'presence.v1' });
+    http = createServer().on('upgrade', (request, socket, head) => {
+      const [dialect, bearer] = request.headers['sec-websocket-protocol'].split(/, ?/);
+      assert.equal(dialect, 'presence.v1');
+      const token = bearer.replace('bearer.', '');
+      if (good && token !== good) {
+        socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+        return;
+      }
+      edge.handleUpgrade(request, socket, head, (connection) => edge.emit('connection', connection, token));
+    });
+    await once(http.listen(0, '127.0.0.1'), 'listening');
+    url = `ws://127.0.0.1:${http.address().port}/ws`;
+  });
+
+  afterEach(() => {
+    for (const client of clients) client.close();
+    for (const connection of edge.clients) connection.terminate();
+    http.close();
+  });
+
+  const connect = (options) => {
+    const client = new PresenceClient({ url, token: 'a.b.c', WebSocket, backoffBase: 10, ...options });
+    clients.push(client);
+    return client;
+  };
+
+  test('a pull goes out and its answer comes back', async () => {
+    const client = connect();
+    const [connection] = await once(edge, 'connection');
+    const heard = new Promise((resolve) => client.watch('alice', resolve));
+    const [data] = await once(connection, 'message');
+    const { pull, users } = JSON.parse(data);
+    assert.deepEqual(users, ['alice']);
+    connection.send(JSON.stringify({ pull, online: { alice: { connectedAt: 1_700_000_000_000 } } }));
+    assert.deepEqual(await heard, { userId: 'alice', state: 'online', connectedAt: 1_700_000_000_000 });
+
+    client.close();
+    const [code] = await once(connection, 'close');
+    assert.equal(code, 1000);
+  });
+
+  test('a restart (1012) and then a refused handshake: back with a token that was fetched for it', async () => {
+    const states = [];
+    let tokens = 0;
+    connect({ token: async () => `t${(tokens += 1)}`, onstate: (info) => states.push(info) });
+    const [first, before] = await once(edge, 'connection');
+    assert.equal(before, 't1');
+    good = 't4';
+    first.close(1012, 'restart');
+    const [, after] = await once(edge, 'connection');
+    assert.equal(after, 't4');
+    const codes = states.filter(({ state }) => state === 'waiting').map(({ code }) => code);
+    assert.deepEqual(codes, [1012, 1006, 1006]);
+  });
+
+  test('close() while the handshake is under way is quiet', async () => {
+    const client = connect();
+    await settle();
+    client.close();
+    await settle();
+    assert.equal(client.state, 'closed');
+  });
+});

@@ -1,0 +1,3 @@
+//! What the fuzz targets check, apart from libFuzzer.
+
+pub mod checks;

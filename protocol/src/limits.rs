@@ -1,0 +1,57 @@
+//! How much the other side may make a parser hold. Every bound has its reason here.
+
+use crate::key::KEY_BYTES_MAX;
+
+/// Greatest length of a line, its end included, for all lines but those of `get` and `gets`.
+///
+/// memcached closes a connection that has sent more than 2,048 bytes without a newline. The longest
+/// line that makes sense is a `set` or a `VALUE`: a key of 250 bytes and four numbers.
+pub const LINE_BYTES_MAX: usize = 2048;
+
+/// Greatest length of a `get` or `gets` line, its end included.
+///
+/// memcached has no bound here. This one fits a thousand keys of the greatest length (251,007
+/// bytes), which is as much as a multi-get gains from; it is also what one connection can make a
+/// server hold before it has said anything useful.
+pub const GET_LINE_BYTES_MAX: usize = 256 * 1024;
+
+/// Greatest number of keys in one `get` or `gets`.
+///
+/// Bounds the work one line can ask for. Multi-gets gain little beyond a thousand keys; this leaves
+/// room for clients that don't split theirs.
+pub const KEYS_MAX: usize = 16 * 1024;
+
+/// Greatest length of a value: memcached's default item size, 1 MiB (`-I`).
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The bounds a parser enforces.
+///
+/// A client and a server may use the same: [`Limits::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Greatest length of a line but `get` and `gets`, its end included. See [`LINE_BYTES_MAX`].
+    pub line_bytes_max: usize,
+    /// Greatest length of a `get` or `gets` line, its end included. See [`GET_LINE_BYTES_MAX`].
+    /// Only requests have such lines.
+    pub get_line_bytes_max: usize,
+    /// Greatest number of keys in one `get` or `gets`. See [`KEYS_MAX`].
+    pub keys_max: usize,
+    /// Greatest length of a value, in a `set` and in a `VALUE`. See [`VALUE_BYTES_MAX`].
+    pub value_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            line_bytes_max: LINE_BYTES_MAX,
+            get_line_bytes_max: GET_LINE_BYTES_MAX,
+            keys_max: KEYS_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
+        }
+    }
+}
+
+// A `VALUE` or `set` line with the longest key and the longest numbers fits a line.
+const _: () = assert!(LINE_BYTES_MAX > KEY_BYTES_MAX + 4 * 21 + 32);
+// A thousand keys of the greatest length fit a `gets` line.
+const _: () = assert!(GET_LINE_BYTES_MAX > 1000 * (KEY_BYTES_MAX + 1) + "gets\r\n".len());

@@ -1,0 +1,110 @@
+//! `/healthz`, `/readyz` and `/metrics`, on a listener of their own: what they show is for
+//! operators, and they answer while the edge is full or drains.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::Metrics;
+use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
+
+/// What the admin listener shows.
+#[derive(Debug)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the server begins to drain.
+    pub draining: CancellationToken,
+}
+
+/// Serves `listener` until `stop`.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < ADMIN_CONNECTIONS_MAX => {
+                let Ok((stream, _)) = accepted else {
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                };
+                let admin = admin.clone();
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let answer = admin.answer(request.method(), request.uri().path());
+                    async { Ok::<_, Infallible>(answer) }
+                });
+                connections.spawn(async move {
+                    // A scraper that goes away is no matter.
+                    let _ = http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HANDSHAKE_TIMEOUT)
+                        .max_buf_size(HEAD_BYTES_MAX)
+                        // A connection a request: idle ones would fill the places.
+                        .keep_alive(false)
+                        .serve_connection(TokioIo::new(stream), answer)
+                        .await;
+                });
+            }
+        }
+    }
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        if method != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+        }
+        match path {
+            "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" => match self.unready() {
+                None => text(StatusCode::OK, TEXT, "ready\n".into()),
+                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()),
+            },
+            "/metrics" => match self.metrics.text() {
+                Ok(metrics) => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    text(StatusCode::OK, kind, metrics)
+                }
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
+            },
+            _ => text(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "/healthz /readyz /metrics\n".into(),
+            ),
+        }
+    }
+
+    fn unready(&self) -> Option<&'static str> {
+        if self.draining.is_cancelled() {
+            return Some("draining\n");
+        }
+        if !self.metrics.presence.cluster().is_up() {
+            return Some("no memcached node answers\n");
+        }
+        None
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,273 @@
+//! The Prometheus text of everything that is counted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::counters::{
+    BOUNDS_US, Counter, EdgeMetrics, FlushMetrics, Histogram, PullMetrics, WorkerMetrics,
+};
+use crate::end::{End, Refusal};
+use crate::presence::flush::Presence;
+use crate::session::Seats;
+use crate::store::Store;
+
+/// Everything that `/metrics` shows.
+#[derive(Debug)]
+pub struct Metrics {
+    /// By worker.
+    pub workers: Vec<Arc<WorkerMetrics>>,
+    /// HTTP requests and handshakes.
+    pub edge: Arc<EdgeMetrics>,
+    /// The flush.
+    pub flush: Arc<FlushMetrics>,
+    /// Pulls.
+    pub pull: Arc<PullMetrics>,
+    /// Sessions that are open.
+    pub seats: Arc<Seats>,
+    /// Users, pending heartbeats, memcached nodes.
+    pub presence: Arc<Presence>,
+    /// The embedded store, if there is one.
+    pub store: Option<Arc<Store>>,
+}
+
+impl Metrics {
+    /// All of it in the Prometheus (OpenMetrics) text format.
+    pub fn text(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::with_prefix("presenced");
+        registry.register_collector(Box::new(self.clone()));
+        let mut out = String::new();
+        text::encode(&mut out, &registry)?;
+        Ok(out)
+    }
+
+    fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
+        self.workers
+            .iter()
+            .map(|worker| counter(worker).value())
+            .sum()
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut encoder;
+        self.encode_sessions(out)?;
+        self.encode_flush(out)?;
+        self.encode_pull(out)?;
+        self.encode_store(out)
+    }
+}
+
+impl Metrics {
+    fn encode_sessions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        gauge(
+            out,
+            "sessions",
+            "Sessions open now",
+            self.seats.taken() as u64,
+        )?;
+        let users = self.presence.users().len();
+        gauge(out, "users", "Users with a session here", users as u64)?;
+        let handshakes = [("ok", self.sum(|worker| &worker.sessions))].into_iter();
+        let refusals = Refusal::ALL.iter().zip(&self.edge.refusals);
+        let refusals = refusals.map(|(refusal, count)| (refusal.facts().code, count.value()));
+        by_label(
+            out,
+            "handshakes",
+            "Handshakes and requests by result",
+            "result",
+            handshakes.chain(refusals),
+        )?;
+        counter(
+            out,
+            "http_requests",
+            "HTTP requests answered",
+            self.edge.requests.value(),
+        )?;
+        let ends = End::ALL.iter().enumerate();
+        let ends =
+            ends.map(|(place, end)| (end.facts().label, self.sum(|worker| &worker.ends[place])));
+        by_label(
+            out,
+            "session_ends",
+            "Sessions ended by reason",
+            "reason",
+            ends,
+        )?;
+        counter(out, "pings", "Pings sent", self.sum(|worker| &worker.pings))?;
+        counter(
+            out,
+            "pongs",
+            "Pings answered",
+            self.sum(|worker| &worker.pongs),
+        )?;
+        let missed = self.sum(|worker| &worker.missed_pongs);
+        counter(out, "missed_pongs", "Pings not answered in time", missed)?;
+        counter(
+            out,
+            "frames",
+            "Whole frames from clients",
+            self.sum(|worker| &worker.frames),
+        )?;
+        counter(
+            out,
+            "wakes",
+            "Looks at the sessions' poll",
+            self.sum(|worker| &worker.wakes),
+        )?;
+        let rtt = self.workers.iter().map(|worker| &worker.rtt);
+        histogram(out, "ping_rtt", "From a ping to its pong", rtt)
+    }
+
+    fn encode_flush(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let flush = &self.flush;
+        let pending = self.presence.pending().len();
+        gauge(
+            out,
+            "pending",
+            "Users heard from since their last flush",
+            pending,
+        )?;
+        counter(
+            out,
+            "flushed",
+            "Entries acknowledged by memcached",
+            flush.flushed.value(),
+        )?;
+        let restored = flush.restored.value();
+        counter(
+            out,
+            "restored",
+            "Entries not acknowledged, pending again",
+            restored,
+        )?;
+        let help = "From the drain of a shard to its last answer";
+        histogram(out, "flush", help, [&flush.seconds].into_iter())?;
+        let nodes = self.presence.cluster().nodes();
+        let help = "Whether a connection to the node is up";
+        let mut family = out.encode_descriptor("memcached_up", help, None, MetricType::Gauge)?;
+        for node in nodes {
+            let labels = [("node", node.addr().to_string())];
+            let up = ConstGauge::new(i64::from(node.is_up()));
+            up.encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Errors of connections to memcached, and sets that it refused";
+        let kind = MetricType::Counter;
+        let mut family = out.encode_descriptor("memcached_errors", help, None, kind)?;
+        for node in nodes {
+            for (error, count) in node.errors() {
+                let labels = [
+                    ("node", node.addr().to_string()),
+                    ("error", error.to_string()),
+                ];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_pull(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let pull = &self.pull;
+        counter(out, "pulls", "Pulls asked", pull.pulls.value())?;
+        counter(out, "pull_users", "Users asked for", pull.users.value())?;
+        counter(
+            out,
+            "pull_unknown",
+            "Users answered unknown",
+            pull.unknown.value(),
+        )?;
+        let foreign = pull.foreign.value();
+        counter(
+            out,
+            "pull_foreign",
+            "Entries in memcached that are not ours",
+            foreign,
+        )?;
+        histogram(
+            out,
+            "pull",
+            "From a pull to its answer",
+            [&pull.seconds].into_iter(),
+        )
+    }
+
+    fn encode_store(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(counters) = self.store.as_ref().map(|store| store.counters()) else {
+            return Ok(());
+        };
+        gauge(
+            out,
+            "store_items",
+            "Items in the embedded store",
+            counters.items,
+        )?;
+        gauge(out, "store_bytes", "Bytes they take", counters.bytes)?;
+        let evictions = counters.evictions;
+        counter(
+            out,
+            "store_evictions",
+            "Items evicted for want of memory",
+            evictions,
+        )?;
+        counter(out, "store_expired", "Items expired", counters.expired)
+    }
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(metric)
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value as i64).encode(metric)
+}
+
+fn by_label(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (&'static str, u64)>,
+) -> fmt::Result {
+    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, count) in values {
+        ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+fn histogram<'a>(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    parts: impl Iterator<Item = &'a Histogram>,
+) -> fmt::Result {
+    let mut counts = [0; BOUNDS_US.len() + 1];
+    let mut sum_us = 0;
+    for part in parts {
+        for (count, of_part) in counts.iter_mut().zip(part.counts()) {
+            *count += of_part;
+        }
+        sum_us += part.sum_us();
+    }
+    let bounds = BOUNDS_US
+        .map(|us| us as f64 / 1e6)
+        .into_iter()
+        .chain([f64::MAX]);
+    let buckets: Vec<_> = bounds.zip(counts).collect();
+    let kind = MetricType::Histogram;
+    let mut metric: MetricEncoder<'_> =
+        out.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+    let count = counts.iter().sum();
+    metric.encode_histogram::<NoLabelSet>(sum_us as f64 / 1e6, count, &buckets, None)
+}

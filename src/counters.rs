@@ -1,0 +1,123 @@
+//! What the parts count. `/metrics` ([`crate::admin::metrics`]) adds it up and shows it.
+//!
+//! Counters are relaxed atomics. A worker's own stand on cache lines of their own, so a heartbeat
+//! shares none with another worker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::end::{End, Refusal};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the histograms' buckets in µs: what a look-up, a ping and a flush may take.
+pub const BOUNDS_US: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 20_000_000,
+];
+
+/// A histogram of durations without a lock.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BOUNDS_US.len() + 1],
+    sum_us: Counter,
+}
+
+impl Histogram {
+    /// Enters one duration.
+    #[inline]
+    pub fn observe(&self, duration: Duration) {
+        let us = duration.as_micros() as u64;
+        self.buckets[BOUNDS_US.partition_point(|&bound| bound < us)].add(1);
+        self.sum_us.add(us);
+    }
+
+    /// How many were entered, by bucket: one for each of [`BOUNDS_US`], and one above.
+    pub fn counts(&self) -> [u64; BOUNDS_US.len() + 1] {
+        self.buckets.each_ref().map(Counter::value)
+    }
+
+    /// Their sum in µs.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.value()
+    }
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerMetrics {
+    /// Sessions begun.
+    pub sessions: Counter,
+    /// Pings sent.
+    pub pings: Counter,
+    /// Pongs that answered a ping.
+    pub pongs: Counter,
+    /// Pings not answered in time.
+    pub missed_pongs: Counter,
+    /// Whole frames from clients, of any kind.
+    pub frames: Counter,
+    /// Times the worker looked at its sessions' poll.
+    pub wakes: Counter,
+    /// From a ping to its pong.
+    pub rtt: Histogram,
+    /// Sessions ended, by [`End`].
+    pub ends: [Counter; End::ALL.len()],
+}
+
+/// What the flush counts.
+#[derive(Debug, Default)]
+pub struct FlushMetrics {
+    /// Entries that memcached has acknowledged.
+    pub flushed: Counter,
+    /// Entries not acknowledged and pending again.
+    pub restored: Counter,
+    /// From the drain of a shard to its last answer.
+    pub seconds: Histogram,
+}
+
+/// What pulls count.
+#[derive(Debug, Default)]
+pub struct PullMetrics {
+    /// Pulls asked.
+    pub pulls: Counter,
+    /// Users asked for.
+    pub users: Counter,
+    /// Users answered `unknown`.
+    pub unknown: Counter,
+    /// Entries in memcached that are none of ours.
+    pub foreign: Counter,
+    /// From the question to its answer.
+    pub seconds: Histogram,
+}
+
+/// What the edge counts.
+#[derive(Debug, Default)]
+pub struct EdgeMetrics {
+    /// Requests refused, by [`Refusal`].
+    pub refusals: [Counter; Refusal::ALL.len()],
+    /// HTTP requests answered, but for handshakes.
+    pub requests: Counter,
+}
+
+impl EdgeMetrics {
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].add(1);
+    }
+}

@@ -1,0 +1,149 @@
+//! The keyless mode: a demo page, and tokens for whoever asks from this machine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header;
+use hyper::http::uri::Authority;
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde::Serialize;
+use serde_json::json;
+
+use super::response::{Answer, json, set, with_type};
+use crate::clock::unix_ms;
+use crate::end::Refusal;
+use crate::limits::DEV_TOKEN_LIFETIME;
+use crate::presence::UserId;
+use crate::pull::http::values;
+
+/// See the module's page.
+pub struct Demo {
+    key: EncodingKey,
+    user_claim: String,
+    audience: Option<String>,
+    issuer: Option<String>,
+    lifetime: Duration,
+}
+
+impl std::fmt::Debug for Demo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is a secret.
+        f.debug_struct("Demo").finish_non_exhaustive()
+    }
+}
+
+impl Demo {
+    /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`.
+    pub fn new(secret: &[u8], rules: &super::auth::Rules) -> Demo {
+        Demo {
+            key: EncodingKey::from_secret(secret),
+            user_claim: rules.user_claim.clone(),
+            audience: rules.audience.clone(),
+            issuer: rules.issuer.clone(),
+            lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
+        }
+    }
+
+    /// A file of the page, by path.
+    pub fn file(&self, path: &str) -> Option<Answer> {
+        const JS: &str = "text/javascript; charset=utf-8";
+        let (media_type, text) = match path {
+            "/" => (
+                "text/html; charset=utf-8",
+                include_str!("../../client/demo.html"),
+            ),
+            "/demo.js" => (JS, include_str!("../../client/demo.js")),
+            "/demo.css" => (
+                "text/css; charset=utf-8",
+                include_str!("../../client/demo.css"),
+            ),
+            "/presence.js" => (JS, include_str!("../../client/presence.js")),
+            _ => return None,
+        };
+        let mut answer = with_type(200, media_type, Bytes::from_static(text.as_bytes()));
+        let policy = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:";
+        set(&mut answer, header::CONTENT_SECURITY_POLICY, policy);
+        Some(answer)
+    }
+
+    /// `GET /dev/token?user=ID`, for a request whose Host header is `host`.
+    pub fn token(&self, host: Option<&str>, query: &str) -> Result<Answer, Refusal> {
+        // Whatever name an attacker's page lets point to 127.0.0.1 is in the Host header.
+        if !host.is_some_and(is_loopback) {
+            return Err(Refusal::NotFound);
+        }
+        let name = values(query, "user")
+            .next()
+            .flatten()
+            .ok_or(Refusal::BadPull)?;
+        let user = UserId::new(&name).map_err(|_| Refusal::UserId)?;
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Reply<'a> {
+            token: &'a str,
+            user: &'a str,
+            expires_in: u64,
+        }
+        let token = self.sign(&user)?;
+        let reply = Reply {
+            token: &token,
+            user: user.as_str(),
+            expires_in: self.lifetime.as_secs(),
+        };
+        let reply = serde_json::to_vec(&reply).map_err(|_| Refusal::BadRequest)?;
+        Ok(json(200, reply))
+    }
+
+    fn sign(&self, user: &UserId) -> Result<String, Refusal> {
+        let mut claims = json!({"exp": unix_ms() / 1000 + self.lifetime.as_secs()});
+        claims[&self.user_claim] = user.as_str().into();
+        if let Some(audience) = &self.audience {
+            claims["aud"] = audience.as_str().into();
+        }
+        if let Some(issuer) = &self.issuer {
+            claims["iss"] = issuer.as_str().into();
+        }
+        encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadRequest)
+    }
+}
+
+/// Whether a Host header names this machine and no other.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_on_this_machine() {
+        for host in [
+            "localhost",
+            "LocalHost:8080",
+            "127.0.0.1:8080",
+            "127.9.9.9",
+            "[::1]:8080",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "example.com",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "10.0.0.1",
+            "[::2]",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The server's side of the WebSocket handshake: RFC 6455 §4.2.1 in its order, then who it is.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, Version};
+use sha1::{Digest, Sha1};
+
+use super::Edge;
+use super::auth::Identity;
+use super::response::Answer;
+use crate::end::Refusal;
+use crate::pull::http::values;
+use crate::session::Seat;
+
+/// The subprotocol that we speak.
+pub const SUBPROTOCOL: &str = "presence.v1";
+
+/// How a browser sends its token, which it can't put into a header of its own: as a subprotocol
+/// that the server never answers with.
+const TOKEN_SUBPROTOCOL: &str = "bearer.";
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A handshake that may be answered with 101.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its session's seat.
+    pub seat: Seat,
+    /// What to answer.
+    pub answer: Answer,
+}
+
+/// Checks a request for `/ws`. The cheap things come first, the token's signature last.
+pub fn check<B>(request: &Request<B>, edge: &Edge) -> Result<Accepted, Refusal> {
+    let headers = request.headers();
+    let accept = check_upgrade(request)?;
+    if !edge.origins.allow(headers) {
+        return Err(Refusal::Origin);
+    }
+    if edge.is_draining() {
+        return Err(Refusal::Draining);
+    }
+    let token = token(request, edge.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    let identity = edge.auth.verify(&token)?;
+    let seat = Seat::take(&edge.seats).ok_or(Refusal::Full)?;
+    let speaks = subprotocols(headers).any(|offered| offered == SUBPROTOCOL);
+    Ok(Accepted {
+        identity,
+        seat,
+        answer: switching(&accept, speaks),
+    })
+}
+
+/// §4.2.1; returns the value of `Sec-WebSocket-Accept`.
+fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
+    let headers = request.headers();
+    // 1: GET, HTTP/1.1.
+    if request.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(Refusal::BadRequest);
+    }
+    // 2: Host.
+    only(headers, &header::HOST).ok_or(Refusal::BadRequest)?;
+    // 3, 4: Upgrade and Connection.
+    if !has_token(headers, &header::UPGRADE, "websocket") {
+        return Err(Refusal::UpgradeRequired);
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(Refusal::BadRequest);
+    }
+    // No body: it would be read as frames.
+    if headers.contains_key(header::CONTENT_LENGTH)
+        || headers.contains_key(header::TRANSFER_ENCODING)
+    {
+        return Err(Refusal::BadRequest);
+    }
+    // 6 before 5: a client of another version is told ours (§4.4).
+    let version = only(headers, &header::SEC_WEBSOCKET_VERSION).ok_or(Refusal::BadRequest)?;
+    if version.as_bytes() != b"13" {
+        return Err(Refusal::Version);
+    }
+    // 5: a key of 16 bytes in base64.
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY).ok_or(Refusal::BadRequest)?;
+    if !BASE64_STANDARD
+        .decode(key.as_bytes())
+        .is_ok_and(|key| key.len() == 16)
+    {
+        return Err(Refusal::BadRequest);
+    }
+    let digest = Sha1::new()
+        .chain_update(key.as_bytes())
+        .chain_update(GUID)
+        .finalize();
+    let accept = BASE64_STANDARD.encode(digest);
+    HeaderValue::from_str(&accept).map_err(|_| Refusal::BadRequest)
+}
+
+/// §4.2.2. Extensions that were offered are not answered, so none is in use.
+fn switching(accept: &HeaderValue, speaks: bool) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    *answer.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+    if speaks {
+        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    answer
+}
+
+/// The request's token, from the first place that has one: `Authorization: Bearer`, the
+/// subprotocols, and, where it is allowed, the query.
+pub fn token<B>(request: &Request<B>, allow_query: bool) -> Option<String> {
+    let headers = request.headers();
+    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
+        let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+        return scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| token.trim().to_owned());
+    }
+    let offered = subprotocols(headers).find_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL));
+    if let Some(token) = offered {
+        return Some(token.to_owned());
+    }
+    let query = request.uri().query().filter(|_| allow_query)?;
+    values(query, "token")
+        .next()
+        .flatten()
+        .map(std::borrow::Cow::into_owned)
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(',').map(str::trim))
+}
+
+/// The header's value, if it is there exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether a header of comma-separated words has `word`, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let lines = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request<()> {
+        let request = Request::get("/ws")
+            .header("host", "x")
+            .header("upgrade", "WebSocket")
+            .header("connection", "keep-alive, Upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        request.body(()).unwrap()
+    }
+
+    fn changed(change: impl FnOnce(&mut Request<()>)) -> Result<HeaderValue, Refusal> {
+        let mut request = request();
+        change(&mut request);
+        check_upgrade(&request)
+    }
+
+    #[test]
+    fn the_rfcs_own_example() {
+        let accept = check_upgrade(&request()).unwrap();
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn each_step_refuses() {
+        let set = |name: &'static str, value: &'static str| {
+            changed(|request| {
+                request
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static(value));
+            })
+        };
+        let without = |name: &'static str| {
+            changed(|request| {
+                request.headers_mut().remove(name);
+            })
+        };
+        let twice = |name: &'static str, value: &'static str| {
+            changed(|request| {
+                request
+                    .headers_mut()
+                    .append(name, HeaderValue::from_static(value));
+            })
+        };
+        use Refusal::{BadRequest, UpgradeRequired, Version as OtherVersion};
+        let method = changed(|request| *request.method_mut() = Method::POST);
+        assert_eq!(method, Err(Refusal::Method));
+        let old = changed(|request| *request.version_mut() = Version::HTTP_10);
+        assert_eq!(old, Err(BadRequest));
+        assert_eq!(without("host"), Err(BadRequest));
+        assert_eq!(without("upgrade"), Err(UpgradeRequired));
+        assert_eq!(set("upgrade", "h2c"), Err(UpgradeRequired));
+        assert_eq!(set("connection", "close"), Err(BadRequest));
+        assert_eq!(without("sec-websocket-version"), Err(BadRequest));
+        assert_eq!(set("sec-websocket-version", "8"), Err(OtherVersion));
+        assert_eq!(without("sec-websocket-key"), Err(BadRequest));
+        assert_eq!(set("sec-websocket-key", "c2hvcnQ="), Err(BadRequest));
+        assert_eq!(
+            set("sec-websocket-key", "not base64 at all!!!!!!="),
+            Err(BadRequest)
+        );
+        assert_eq!(
+            twice("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            Err(BadRequest)
+        );
+        assert_eq!(twice("sec-websocket-version", "13"), Err(BadRequest));
+        assert_eq!(set("content-length", "5"), Err(BadRequest));
+    }
+
+    #[test]
+    fn tokens_in_their_order() {
+        let with = |headers: &[(&'static str, &'static str)], allow_query| {
+            let mut request = Request::get("/ws?x=1&token=q").body(()).unwrap();
+            for (name, value) in headers {
+                request
+                    .headers_mut()
+                    .append(*name, HeaderValue::from_static(value));
+            }
+            token(&request, allow_query)
+        };
+        let (bearer, offered) = (
+            ("authorization", "bearer h"),
+            ("sec-websocket-protocol", "presence.v1, bearer.p"),
+        );
+        assert_eq!(with(&[bearer, offered], true).as_deref(), Some("h"));
+        assert_eq!(with(&[offered], true).as_deref(), Some("p"));
+        assert_eq!(with(&[], true).as_deref(), Some("q"));
+        assert_eq!(with(&[], false), None);
+        assert_eq!(with(&[("authorization", "Basic x")], true), None);
+    }
+}

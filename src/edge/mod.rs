@@ -1,0 +1,55 @@
+//! The way in: listeners, HTTP, the WebSocket handshake, and who may pass.
+//!
+//! - [`listener`]: accepts, serves HTTP with hyper, hands upgraded connections to the worker.
+//! - [`routes`]: which path does what.
+//! - [`handshake`]: RFC 6455 §4.2.1, in its order.
+//! - [`origin`]: which web pages may connect.
+//! - [`auth`]: who a token says.
+//! - [`response`]: HTTP answers.
+//! - [`demo`]: the page and the tokens of the keyless mode.
+
+pub mod auth;
+pub mod demo;
+pub mod handshake;
+pub mod listener;
+pub mod origin;
+pub mod response;
+pub mod routes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::auth::Auth;
+use self::demo::Demo;
+use self::origin::Origins;
+use crate::clock::Clock;
+use crate::counters::EdgeMetrics;
+use crate::session::Seats;
+
+/// What all listeners share.
+#[derive(Debug)]
+pub struct Edge {
+    /// Checks tokens.
+    pub auth: Auth,
+    /// Checks where pages come from.
+    pub origins: Origins,
+    /// Whether `?token=` is looked at.
+    pub allow_query_token: bool,
+    /// The keyless mode's page, when there is no key.
+    pub demo: Option<Demo>,
+    /// Sessions that there may be.
+    pub seats: Arc<Seats>,
+    /// Time.
+    pub clock: Clock,
+    /// What is counted here.
+    pub metrics: Arc<EdgeMetrics>,
+    /// The server stops: no new sessions.
+    pub draining: AtomicBool,
+}
+
+impl Edge {
+    /// Whether the server stops.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

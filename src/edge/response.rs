@@ -1,0 +1,60 @@
+//! HTTP answers.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+use crate::end::Refusal;
+use crate::pull::error_json;
+
+/// What every handler returns.
+pub type Answer = Response<Full<Bytes>>;
+
+/// JSON with `status`; never cached, as presence is of the moment.
+pub fn json(status: u16, body: Vec<u8>) -> Answer {
+    with_type(status, "application/json", body.into())
+}
+
+/// A body of a media type.
+pub fn with_type(status: u16, media_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    // Only constants get here.
+    *answer.status_mut() = status.try_into().unwrap_or_default();
+    set(&mut answer, header::CONTENT_TYPE, media_type);
+    set(&mut answer, header::CACHE_CONTROL, "no-store");
+    set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    answer
+}
+
+/// Sets a header.
+pub fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
+    answer
+        .headers_mut()
+        .insert(name, HeaderValue::from_static(value));
+}
+
+/// The answer to a request that is refused.
+pub fn refused(refusal: Refusal) -> Answer {
+    let facts = refusal.facts();
+    let mut answer = json(facts.status, error_json(facts.code, facts.message, None));
+    match refusal {
+        Refusal::TokenMissing => set(&mut answer, header::WWW_AUTHENTICATE, "Bearer"),
+        // RFC 6750 §3.1: expired is invalid too.
+        Refusal::TokenInvalid | Refusal::TokenExpired => {
+            let challenge = r#"Bearer error="invalid_token""#;
+            set(&mut answer, header::WWW_AUTHENTICATE, challenge);
+        }
+        // RFC 9110 §15.5.22 and RFC 6455 §4.4.
+        Refusal::UpgradeRequired | Refusal::Version => {
+            set(&mut answer, header::UPGRADE, "websocket");
+            set(&mut answer, header::CONNECTION, "upgrade");
+            set(&mut answer, header::SEC_WEBSOCKET_VERSION, "13");
+        }
+        Refusal::Full | Refusal::Draining | Refusal::PeerFull => {
+            set(&mut answer, header::RETRY_AFTER, "5");
+        }
+        _ => {}
+    }
+    answer
+}

@@ -1,0 +1,173 @@
+//! Which path does what.
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::Edge;
+use super::handshake::{self, Accepted};
+use super::response::{Answer, json, refused, set};
+use crate::end::Refusal;
+use crate::limits::BODY_BYTES_MAX;
+use crate::presence::UserId;
+use crate::pull::http::{users_of_body, users_of_query};
+use crate::pull::{PullError, Puller};
+
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An answer; the connection goes on.
+    Answer(Answer),
+    /// After this answer the connection is a session.
+    Upgrade(Accepted),
+}
+
+/// Why a request has no good answer.
+enum Fault {
+    Refused(Refusal),
+    /// A refusal that says more.
+    Pull(PullError),
+    /// With the methods that are allowed.
+    Method(&'static str),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        Fault::Refused(refusal)
+    }
+}
+
+impl From<PullError> for Fault {
+    fn from(error: PullError) -> Fault {
+        Fault::Pull(error)
+    }
+}
+
+/// Answers one request, and counts it.
+pub async fn respond(request: Request<Incoming>, edge: &Edge, puller: &Puller) -> Outcome {
+    if request.uri().path() == "/ws" {
+        return match handshake::check(&request, edge) {
+            Ok(accepted) => Outcome::Upgrade(accepted),
+            Err(Refusal::Method) => Outcome::Answer(fault(edge, Fault::Method("GET"))),
+            Err(refusal) => Outcome::Answer(fault(edge, refusal.into())),
+        };
+    }
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut answer = match route(request, edge, puller).await {
+        Ok(answer) => {
+            edge.metrics.requests.add(1);
+            answer
+        }
+        Err(error) => fault(edge, error),
+    };
+    // A page of an allowed origin may read the answer.
+    set(&mut answer, header::VARY, "Origin");
+    if let Some(origin) = origin.filter(|_| answer.status() != StatusCode::FORBIDDEN) {
+        answer
+            .headers_mut()
+            .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    Outcome::Answer(answer)
+}
+
+fn fault(edge: &Edge, fault: Fault) -> Answer {
+    match fault {
+        Fault::Refused(refusal) => {
+            edge.metrics.refused(refusal);
+            refused(refusal)
+        }
+        Fault::Pull(error) => {
+            edge.metrics.refused(Refusal::BadPull);
+            json(Refusal::BadPull.facts().status, error.json(None))
+        }
+        Fault::Method(allowed) => {
+            edge.metrics.refused(Refusal::Method);
+            let mut answer = refused(Refusal::Method);
+            set(&mut answer, header::ALLOW, allowed);
+            answer
+        }
+    }
+}
+
+async fn route(request: Request<Incoming>, edge: &Edge, puller: &Puller) -> Result<Answer, Fault> {
+    if !edge.origins.allow(request.headers()) {
+        return Err(Refusal::Origin.into());
+    }
+    if request.uri().path() == "/v1/presence" {
+        return presence(request, edge, puller).await;
+    }
+    let demo = edge.demo.as_ref().ok_or(Refusal::NotFound)?;
+    let path = request.uri().path();
+    if path != "/dev/token" {
+        let file = demo.file(path).ok_or(Refusal::NotFound)?;
+        return only_get(request.method()).map(|()| file);
+    }
+    only_get(request.method())?;
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    Ok(demo.token(host, request.uri().query().unwrap_or_default())?)
+}
+
+fn only_get(method: &Method) -> Result<(), Fault> {
+    if method == Method::GET {
+        return Ok(());
+    }
+    Err(Fault::Method("GET"))
+}
+
+/// `/v1/presence`: a pull over HTTP, with the same token as a session.
+async fn presence(
+    request: Request<Incoming>,
+    edge: &Edge,
+    puller: &Puller,
+) -> Result<Answer, Fault> {
+    match *request.method() {
+        Method::OPTIONS => return Ok(preflight()),
+        Method::GET | Method::POST => {}
+        _ => return Err(Fault::Method("GET, POST, OPTIONS")),
+    }
+    let token = handshake::token(&request, edge.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    edge.auth.verify(&token)?;
+    let users = if request.method() == Method::GET {
+        users_of_query(request.uri().query().unwrap_or_default())?
+    } else {
+        users_in(request).await?
+    };
+    let answer = puller.ask(users).await.ok_or(Refusal::Draining)?;
+    Ok(json(200, answer.json(None)))
+}
+
+async fn users_in(request: Request<Incoming>) -> Result<Vec<UserId>, Fault> {
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX)
+        .collect()
+        .await;
+    let body = body.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Refusal::BodyTooBig
+        } else {
+            Refusal::BadRequest
+        }
+    })?;
+    Ok(users_of_body(&body.to_bytes())?)
+}
+
+/// What a browser asks before it sends a token to another origin.
+fn preflight() -> Answer {
+    let mut answer = Response::default();
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

@@ -1,0 +1,36 @@
+//! presenced: an edge server that knows who is online now.
+//!
+//! People hold a WebSocket open; the server pings; each pong marks its user in a lock-free buffer;
+//! every few seconds the buffer is flushed to memcached as pipelined `set` commands with a TTL;
+//! whoever wants to know pulls. A user who leaves is not refreshed, and the entry expires.
+//!
+//! # Layout
+//!
+//! Downward only; a lower part never names a higher one.
+//!
+//! - [`settings`]: flags and environment, and what they promise.
+//! - [`server`]: the one place that knows all parts: start, drain, stop.
+//! - [`edge`]: listeners, the handshake, tokens.
+//! - [`session`]: connected clients.
+//! - [`pull`]: who is online?
+//! - [`presence`]: users, pending heartbeats, the flush.
+//! - [`memcached`]: the client.
+//! - [`store`]: an embedded server of the same protocol, for one machine.
+//! - [`admin`]: metrics and health.
+//! - [`counters`], [`clock`], [`end`], [`limits`]: used by all.
+//!
+//! The protocol itself is the crate `presenced-protocol`.
+
+pub mod admin;
+pub mod clock;
+pub mod counters;
+pub mod edge;
+pub mod end;
+pub mod limits;
+pub mod memcached;
+pub mod presence;
+pub mod pull;
+pub mod server;
+pub mod session;
+pub mod settings;
+pub mod store;

@@ -1,0 +1,168 @@
+//! Every constant bound in one place, each with its unit in its name and its reason beside it.
+//!
+//! What an operator may want to change is a setting ([`crate::settings`]); what is here holds for
+//! every deployment. Relations between the bounds are asserted when the crate is compiled.
+
+use std::time::Duration;
+
+/// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
+/// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
+/// enough that an idle server is small. A power of two: a slot carries its shard in its low bits.
+pub const SHARDS: usize = 64;
+
+/// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
+pub const USER_ID_BYTES_MAX: usize = 200;
+
+/// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
+pub const PULL_USERS_MAX: usize = 500;
+
+/// Longest message (all its fragments) from a client, in bytes: the largest legal pull fits.
+pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+
+/// Longest body of an HTTP request, in bytes: the same question in a POST.
+pub const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// Most fragments a message may come in (RFC 6455 §5.4 sets none): stops a message of empty
+/// fragments that would never end.
+pub const FRAGMENTS_MAX: u32 = 1024;
+
+/// How long a message or a frame may take to arrive whole, once it has begun. An honest client
+/// sends its 128 KiB over 2G in that time.
+pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The worker's read buffer in bytes. What one wake may take from one session, so it also bounds
+/// how long a flooding session holds up the others.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Most bytes kept for a client that does not read: the largest pull answer and some pongs.
+pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+
+/// Frames of any kind that a session may send in a second, on average over a ping interval.
+pub const FRAMES_PER_SECOND_MAX: u32 = 20;
+
+/// Frames allowed beyond the average within one ping interval: a page that has just woken.
+pub const FRAMES_BURST: u32 = 200;
+
+/// Pulls of one session that may be under way at once; a client sends the next after the answer.
+pub const PULLS_PER_SESSION_MAX: u8 = 8;
+
+/// Pulls that wait in one worker for a look-up; beyond it a pull is answered `unknown` at once.
+pub const PULLS_WAITING_MAX: usize = 4096;
+
+/// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
+pub const BATCH_USERS_MAX: usize = 10_000;
+
+/// Keys in one `get` command: a longer command gains nothing and holds up memcached's others.
+pub const KEYS_PER_GET_MAX: usize = 100;
+
+/// Close frame sent to TCP connection dropped: what the peer may take to answer (RFC 6455 §7.1.1).
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// From accept to the end of the handshake or the first request.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an HTTP connection without a request is kept.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Head of an HTTP request in bytes; also hyper's smallest buffer.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// Header fields in a request: browsers behind proxies send some thirty.
+pub const HEADERS_MAX: usize = 64;
+
+/// HTTP connections (handshakes and requests) that a worker has at once; further ones wait in the
+/// kernel's backlog. Bounds the memory a burst takes: some 10 KiB each while it lasts.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+
+/// The same from one address (IPv6: one /64), so that one peer can not take them all; near the
+/// whole, as a reverse proxy is one address. Those over it are dropped.
+pub const HTTP_CONNECTIONS_PER_PEER_MAX: usize = 448;
+
+/// Connections that the admin listener serves at once: scrapers and probes are few.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Length of the kernel's queue of connections not yet accepted, for each listener.
+pub const BACKLOG: i32 = 4096;
+
+/// How long accepting rests after an error such as "too many open files".
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest token in bytes, looked at before anything is decoded.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Clock difference allowed when a token's times are checked.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+
+/// Shortest HMAC secret in bytes (RFC 7518 §3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// Longest HMAC secret file in bytes: more is not a secret but a mistake.
+pub const SECRET_BYTES_MAX: usize = 4096;
+
+/// Lifetime of a token that the keyless mode hands to its demo page.
+pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Time between two looks of the ping wheel.
+pub const WHEEL_TICK: Duration = Duration::from_millis(10);
+
+/// Most time the wheel makes up for in one turn after a stall: no burst of pings.
+pub const WHEEL_CATCH_UP: Duration = Duration::from_millis(500);
+
+/// Sessions that became ready, handed over by one `epoll_wait`.
+pub const EVENTS_PER_POLL: usize = 1024;
+
+/// Orders and new sessions that wait for a worker; their senders wait too.
+pub const WORKER_QUEUE: usize = 1024;
+
+/// Most time without a reply from memcached while commands are in flight.
+pub const MEMCACHED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a connection to memcached to be made.
+pub const MEMCACHED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// First and longest pause between two tries to connect to memcached; the pause doubles in
+/// between and each is drawn at random below its bound (full jitter).
+pub const MEMCACHED_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// See [`MEMCACHED_BACKOFF_MIN`]. Less than a flush interval, so that a restart is soon noticed.
+pub const MEMCACHED_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// `set` commands in flight on a TCP connection: keeps memcached busy while replies travel.
+pub const WINDOW_TCP: usize = 8192;
+
+/// The same on a Unix socket, whose buffers are smaller and whose replies come sooner.
+pub const WINDOW_UNIX: usize = 1024;
+
+/// Bytes rendered before they are written: one system call for some hundred commands.
+pub const WRITE_BYTES: usize = 64 * 1024;
+
+/// Work that waits for one connection to memcached; what does not fit stays pending.
+pub const LANE_QUEUE: usize = 8192;
+
+/// Entries of a memcached that claim to be from the future by more than this are not believed.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// Longest value read back from memcached that is looked at, in bytes; ours are some 120.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// Longest `--server-id` in bytes: it is in every value.
+pub const SERVER_ID_BYTES_MAX: usize = 128;
+
+/// memcached nodes that a ring may have: a user's node is kept in one byte.
+pub const NODES_MAX: usize = 255;
+
+/// How long a stopping server waits for its last flush before it begins to close sessions: a
+/// million users are written in that time.
+pub const LAST_FLUSH_HEAD_START: Duration = Duration::from_secs(2);
+
+/// Descriptors kept for everything that is not a session: listeners, memcached, logs, requests.
+pub const DESCRIPTORS_RESERVED: u64 = 512;
+
+const _: () = {
+    assert!(SHARDS.is_power_of_two());
+    // A pull of the longest ids, quoted and separated, fits one message.
+    assert!(PULL_USERS_MAX * (USER_ID_BYTES_MAX + 3) + 64 <= MESSAGE_BYTES_MAX);
+    // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
+    assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
+    assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(WINDOW_UNIX <= WINDOW_TCP);
+};

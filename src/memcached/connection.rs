@@ -1,0 +1,222 @@
+//! One connection that carries a pipeline of `set` commands.
+//!
+//! One task owns it; there is no future for a command. The owner renders commands into
+//! [`Connection::push`] while there is [`Connection::room`], and awaits [`Connection::progress`],
+//! which writes what the socket takes and reads replies in between: a client that only writes
+//! deadlocks when both socket buffers are full.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use presenced_protocol::reply::{self, Reply};
+use presenced_protocol::{Limits, encode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::MemcachedError;
+use super::cluster::{Node, Stream, Up};
+use super::pipeline::{Outcome, Pipeline};
+use crate::limits::{MEMCACHED_TIMEOUT, WRITE_BYTES};
+
+/// Replies read by one system call: 8,000 `STORED`.
+const READ_BYTES: usize = 64 * 1024;
+
+/// See the module's page. `T` names a command to its owner.
+#[derive(Debug)]
+pub struct Connection<T> {
+    stream: Stream,
+    pipeline: Pipeline<T>,
+    window: usize,
+    out: Vec<u8>,
+    /// Bytes of `out` that the socket has taken.
+    sent: usize,
+    inbox: Vec<u8>,
+    /// Bytes of `inbox` that hold the begin of a reply.
+    kept: usize,
+    /// When the last reply came, or the first command of those in flight was sent.
+    progress_at: Instant,
+    _up: Up,
+}
+
+impl<T> Connection<T> {
+    /// Connects and greets: a stopped memcached still accepts connections, so only one that
+    /// answers `version` is up.
+    pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
+        let mut stream = node.dial().await?;
+        greet(&mut stream).await?;
+        Ok(Connection {
+            stream,
+            pipeline: Pipeline::default(),
+            window: node.window(),
+            out: Vec::with_capacity(WRITE_BYTES + 1024),
+            sent: 0,
+            inbox: vec![0; READ_BYTES],
+            kept: 0,
+            progress_at: Instant::now(),
+            _up: node.connected(),
+        })
+    }
+
+    /// How many more commands may be pushed now.
+    pub fn room(&self) -> usize {
+        if self.out.len() >= WRITE_BYTES {
+            return 0;
+        }
+        self.window - self.pipeline.len()
+    }
+
+    /// Adds the command that `render` appends to the buffer.
+    pub fn push(&mut self, item: T, render: impl FnOnce(&mut Vec<u8>)) {
+        if self.pipeline.is_empty() {
+            self.progress_at = Instant::now();
+        }
+        render(&mut self.out);
+        self.pipeline.push(item);
+    }
+
+    /// Commands without a reply.
+    pub fn in_flight(&self) -> usize {
+        self.pipeline.len()
+    }
+
+    /// Whether the window is more than half in flight: refilling it can wait for more replies.
+    pub fn is_busy(&self) -> bool {
+        self.pipeline.len() > self.window / 2
+    }
+
+    /// Whether everything pushed has been written.
+    pub fn is_written(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Waits until commands were written or replies read, and handles them. With nothing in
+    /// flight it waits for the connection to end. Cancelling it loses nothing.
+    pub async fn progress(
+        &mut self,
+        mut answered: impl FnMut(T, Outcome),
+    ) -> Result<(), MemcachedError> {
+        let deadline = self.progress_at + MEMCACHED_TIMEOUT;
+        let waiting = !self.pipeline.is_empty();
+        let step = poll_fn(|cx| self.poll_step(cx, &mut answered));
+        if !waiting {
+            return step.await;
+        }
+        tokio::select! {
+            biased;
+            step = step => step,
+            () = sleep_until(deadline) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+        }
+    }
+
+    /// Writes what the socket takes now, without waiting and without reading.
+    pub async fn write(&mut self) -> Result<(), MemcachedError> {
+        poll_fn(|cx| match self.poll_write(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// What was never answered, in order.
+    pub fn into_unanswered(self) -> impl Iterator<Item = T> {
+        self.pipeline.into_unanswered()
+    }
+
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        answered: &mut impl FnMut(T, Outcome),
+    ) -> Poll<Result<(), MemcachedError>> {
+        let wrote = match self.poll_write(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        match self.poll_read(cx, answered) {
+            Poll::Pending if wrote => Poll::Ready(Ok(())),
+            read => read,
+        }
+    }
+
+    /// Ready when something was written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MemcachedError>> {
+        let mut wrote = false;
+        while self.sent < self.out.len() {
+            let rest = &self.out[self.sent..];
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(MemcachedError::Closed)),
+                Poll::Ready(Ok(count)) => {
+                    self.sent += count;
+                    wrote = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => break,
+            }
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        if wrote {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Ready when something was read.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        answered: &mut impl FnMut(T, Outcome),
+    ) -> Poll<Result<(), MemcachedError>> {
+        let mut buffer = ReadBuf::new(&mut self.inbox[self.kept..]);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let count = buffer.filled().len();
+        if count == 0 {
+            return Poll::Ready(Err(MemcachedError::Closed));
+        }
+        let filled = self.kept + count;
+        let taken = self
+            .pipeline
+            .read(&self.inbox[..filled], answered)
+            .map_err(MemcachedError::OutOfStep)?;
+        self.inbox.copy_within(taken..filled, 0);
+        self.kept = filled - taken;
+        if self.kept == self.inbox.len() {
+            return Poll::Ready(Err(MemcachedError::OutOfStep("a reply without end")));
+        }
+        self.progress_at = Instant::now();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Sends `version` and waits for its answer.
+pub(super) async fn greet(stream: &mut Stream) -> Result<(), MemcachedError> {
+    let exchange = async {
+        let mut command = Vec::new();
+        encode::version(&mut command);
+        stream.write_all(&command).await?;
+        let mut inbox = Vec::with_capacity(256);
+        loop {
+            if stream.read_buf(&mut inbox).await? == 0 {
+                return Err(MemcachedError::Closed);
+            }
+            match reply::parse(&inbox, &Limits::default()) {
+                Ok(Some((Reply::Version(_), taken))) if taken == inbox.len() => return Ok(()),
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => {
+                    return Err(MemcachedError::OutOfStep(
+                        "not a memcached that answers version",
+                    ));
+                }
+            }
+        }
+    };
+    match timeout(MEMCACHED_TIMEOUT, exchange).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+    }
+}

@@ -1,0 +1,123 @@
+//! One connection that asks for many keys at once, apart from the flush so that a question never
+//! waits behind a shard's worth of `set`s.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use presenced_protocol::reply::{self, Reply};
+use presenced_protocol::{Key, Limits, encode};
+use tokio::time::timeout;
+use tokio_util::codec::{Decoder, Encoder, Framed};
+
+use super::MemcachedError;
+use super::cluster::{Node, Stream, Up};
+use super::connection::greet;
+use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT};
+
+/// A value that memcached has.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which of the keys asked for.
+    pub index: usize,
+    /// What is stored.
+    pub value: Bytes,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Lookup {
+    framed: Framed<Stream, GetCodec>,
+    _up: Up,
+}
+
+impl Lookup {
+    /// Connects and greets.
+    pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
+        let mut stream = node.dial().await?;
+        greet(&mut stream).await?;
+        Ok(Lookup {
+            framed: Framed::new(stream, GetCodec),
+            _up: node.connected(),
+        })
+    }
+
+    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered. After
+    /// an error the connection is out of step and must be dropped.
+    pub async fn get(&mut self, keys: &[Key<'_>]) -> Result<Vec<Found>, MemcachedError> {
+        let mut found = Vec::with_capacity(keys.len());
+        for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
+            // All at once could fill both socket buffers, and neither side would go on.
+            in_time(self.framed.send(keys)).await??;
+            self.read_answer(keys, number * KEYS_PER_GET_MAX, &mut found)
+                .await?;
+        }
+        Ok(found)
+    }
+
+    /// Values come in the order of the keys, those that are missing left out, then `END`.
+    async fn read_answer(
+        &mut self,
+        keys: &[Key<'_>],
+        base: usize,
+        found: &mut Vec<Found>,
+    ) -> Result<(), MemcachedError> {
+        let mut rest = keys.iter().enumerate();
+        loop {
+            let line = in_time(self.framed.next()).await?;
+            let Some((key, value)) = line.ok_or(MemcachedError::Closed)?? else {
+                return Ok(());
+            };
+            let place = rest.find(|(_, asked)| asked.as_bytes() == key);
+            let (index, _) = place.ok_or(MemcachedError::OutOfStep("a key not asked for"))?;
+            found.push(Found {
+                index: base + index,
+                value,
+            });
+        }
+    }
+}
+
+async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, MemcachedError> {
+    timeout(MEMCACHED_TIMEOUT, step)
+        .await
+        .map_err(|_| MemcachedError::Timeout(MEMCACHED_TIMEOUT))
+}
+
+/// `get` out; in a key with its value, or nothing for `END`.
+#[derive(Debug)]
+struct GetCodec;
+
+impl Encoder<&[Key<'_>]> for GetCodec {
+    type Error = MemcachedError;
+
+    fn encode(&mut self, keys: &[Key<'_>], out: &mut BytesMut) -> Result<(), MemcachedError> {
+        let mut command = Vec::new();
+        encode::get(&mut command, keys.iter().copied());
+        out.extend_from_slice(&command);
+        Ok(())
+    }
+}
+
+impl Decoder for GetCodec {
+    type Item = Option<(Bytes, Bytes)>;
+    type Error = MemcachedError;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Self::Item>, MemcachedError> {
+        // A foreign value may be as large as memcached allows; it is not ours, but in step.
+        let parsed = reply::parse(input, &Limits::default());
+        let parsed = parsed.map_err(|_| MemcachedError::OutOfStep("not an answer to a get"))?;
+        let Some((reply, taken)) = parsed else {
+            return Ok(None);
+        };
+        let item = match reply {
+            Reply::End => None,
+            Reply::Value { key, value, .. } => {
+                Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
+            }
+            _ => return Err(MemcachedError::OutOfStep("not an answer to a get")),
+        };
+        input.advance(taken);
+        Ok(Some(item))
+    }
+}

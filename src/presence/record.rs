@@ -1,0 +1,313 @@
+//! What is written about a user: key `user:{userId}:online`, value
+//! `{"serverId":"…","connectedAt":…,"socketId":"…"}`.
+//!
+//! This is the contract with every reader in every language; [`Record`] is the one place that
+//! renders it and [`connected_at`] the one that reads it back.
+
+use std::fmt;
+
+use compact_str::CompactString;
+use presenced_protocol::{Key, encode};
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::users::{Live, SessionId};
+use crate::limits::{RECORD_BYTES_MAX, USER_ID_BYTES_MAX};
+
+/// What stands for the user's id in a key template.
+pub const PLACEHOLDER: &str = "{userId}";
+
+/// A user id that can be part of a memcached key: UTF-8, 1 to 200 bytes, no space, no control
+/// character. So a key can't be escaped from, whoever issued the token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(CompactString);
+
+/// Why a text is not a user id.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum UserIdError {
+    /// No bytes at all.
+    #[error("a user id can't be empty")]
+    Empty,
+    /// Over the limit.
+    #[error("a user id has at most {USER_ID_BYTES_MAX} bytes")]
+    TooLong,
+    /// A byte that memcached would read as the end of the key, or that no key may have.
+    #[error("a user id has no space and no control character")]
+    Character,
+}
+
+impl UserId {
+    /// Checks `id`.
+    pub fn new(id: &str) -> Result<UserId, UserIdError> {
+        if id.is_empty() {
+            return Err(UserIdError::Empty);
+        }
+        if id.len() > USER_ID_BYTES_MAX {
+            return Err(UserIdError::TooLong);
+        }
+        // Unicode's spaces and controls too: legal for memcached, but a trap for its readers.
+        if id.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(UserIdError::Character);
+        }
+        Ok(UserId(id.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a key template can't be used.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum TemplateError {
+    /// The id must be in the key once: without it all users share one, twice it may not fit.
+    #[error("it must contain {PLACEHOLDER} exactly once")]
+    Placeholder,
+    /// Room for the longest user id is needed.
+    #[error(
+        "without {PLACEHOLDER} it may have at most {} bytes: keys have at most {} and user ids {USER_ID_BYTES_MAX}",
+        presenced_protocol::key::KEY_BYTES_MAX - USER_ID_BYTES_MAX,
+        presenced_protocol::key::KEY_BYTES_MAX
+    )]
+    TooLong,
+    /// As for user ids.
+    #[error("it must not contain a space or a control character")]
+    Character,
+}
+
+/// Renders keys and values, and the `set` commands made of them.
+#[derive(Clone, Debug)]
+pub struct Record {
+    prefix: String,
+    suffix: String,
+    /// `{"serverId":"…","connectedAt":`
+    head: Vec<u8>,
+    /// Names this run of the process in socket ids, which would repeat after a restart.
+    boot: [u8; 8],
+    flags: u32,
+}
+
+impl Record {
+    /// For keys made after `template`, values that name `server_id`, stored with memcached
+    /// `flags`. `boot` should differ from one run of the process to the next.
+    pub fn new(
+        template: &str,
+        server_id: &str,
+        flags: u32,
+        boot: u32,
+    ) -> Result<Record, TemplateError> {
+        let (prefix, suffix) = template
+            .split_once(PLACEHOLDER)
+            .filter(|(_, rest)| !rest.contains(PLACEHOLDER))
+            .ok_or(TemplateError::Placeholder)?;
+        let fixed = [prefix, suffix];
+        if fixed
+            .iter()
+            .any(|part| part.chars().any(|c| c.is_whitespace() || c.is_control()))
+        {
+            return Err(TemplateError::Character);
+        }
+        if prefix.len() + suffix.len() + USER_ID_BYTES_MAX > presenced_protocol::key::KEY_BYTES_MAX
+        {
+            return Err(TemplateError::TooLong);
+        }
+        let server_id = serde_json::Value::from(server_id).to_string();
+        let mut hex = [0; 8];
+        for (place, digit) in hex.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(boot >> (28 - 4 * place) & 15) as usize];
+        }
+        Ok(Record {
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            head: format!("{{\"serverId\":{server_id},\"connectedAt\":").into_bytes(),
+            boot: hex,
+            flags,
+        })
+    }
+
+    /// Replaces the content of `out` with the user's key.
+    pub fn key(&self, out: &mut Vec<u8>, user: &UserId) {
+        out.clear();
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(user.as_str().as_bytes());
+        out.extend_from_slice(self.suffix.as_bytes());
+    }
+
+    /// Appends one whole `set` for a user whose oldest session here is `live`. `scratch` is used
+    /// and overwritten; the caller keeps it so that nothing is allocated.
+    pub fn set(
+        &self,
+        out: &mut Vec<u8>,
+        scratch: &mut Scratch,
+        user: &UserId,
+        live: Live,
+        ttl_s: u32,
+    ) {
+        self.key(&mut scratch.key, user);
+        self.value(&mut scratch.value, live);
+        match Key::new(&scratch.key) {
+            Ok(key) => encode::set(out, key, self.flags, i64::from(ttl_s), &scratch.value),
+            Err(_) => debug_assert!(false, "UserId and template allow only legal keys"),
+        }
+    }
+
+    fn value(&self, out: &mut Vec<u8>, live: Live) {
+        let mut number = itoa::Buffer::new();
+        out.clear();
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(number.format(live.connected_at_ms).as_bytes());
+        out.extend_from_slice(b",\"socketId\":\"");
+        out.extend_from_slice(&self.boot);
+        let SessionId {
+            worker,
+            index,
+            generation,
+        } = live.session;
+        for part in [u32::from(worker), index, generation] {
+            out.push(b'-');
+            out.extend_from_slice(number.format(part).as_bytes());
+        }
+        out.extend_from_slice(b"\"}");
+    }
+}
+
+/// Buffers of [`Record::set`].
+#[derive(Debug, Default)]
+pub struct Scratch {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// `connectedAt` (Unix ms) of a value that some edge wrote, or nothing if it isn't one of ours:
+/// not JSON, without a time, or from further in the future than `latest_ms`.
+pub fn connected_at(value: &[u8], latest_ms: u64) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Value {
+        connected_at: u64,
+    }
+    if value.len() > RECORD_BYTES_MAX {
+        return None;
+    }
+    let value: Value = serde_json::from_slice(value).ok()?;
+    (value.connected_at <= latest_ms).then_some(value.connected_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn live() -> Live {
+        Live {
+            connected_at_ms: 1_234_567_890_123,
+            session: SessionId {
+                worker: 1,
+                index: 23,
+                generation: 4,
+            },
+        }
+    }
+
+    fn set(template: &str, server: &str, user: &str) -> String {
+        let record = Record::new(template, server, 2, 0xdead_beef).unwrap();
+        let mut out = Vec::new();
+        let user = UserId::new(user).unwrap();
+        record.set(&mut out, &mut Scratch::default(), &user, live(), 60);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_set_is_the_contract_to_the_letter() {
+        let value =
+            r#"{"serverId":"server-1","connectedAt":1234567890123,"socketId":"deadbeef-1-23-4"}"#;
+        let expected = format!("set user:123:online 2 60 {}\r\n{value}\r\n", value.len());
+        assert_eq!(set("user:{userId}:online", "server-1", "123"), expected);
+    }
+
+    #[test]
+    fn a_server_id_can_not_break_the_json() {
+        let set = set("{userId}", "a\"b\\c", "x");
+        let json: serde_json::Value = serde_json::from_str(set.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(json["serverId"], "a\"b\\c");
+        assert_eq!(
+            connected_at(json.to_string().as_bytes(), u64::MAX),
+            Some(1_234_567_890_123)
+        );
+    }
+
+    #[test]
+    fn user_ids_that_memcached_would_misread_are_refused() {
+        assert_eq!(UserId::new(""), Err(UserIdError::Empty));
+        assert_eq!(UserId::new(&"x".repeat(201)), Err(UserIdError::TooLong));
+        for id in [
+            "a b",
+            "u1\r\nflush_all",
+            "a\0b",
+            "a\u{7f}",
+            "\u{a0}",
+            "\u{85}",
+            "tab\t",
+        ] {
+            assert_eq!(UserId::new(id), Err(UserIdError::Character), "{id:?}");
+        }
+        for id in ["1", "Jürgen", "a:b@c.d/e", &"x".repeat(200)] {
+            assert_eq!(UserId::new(id).unwrap().as_str(), id);
+        }
+    }
+
+    #[test]
+    fn templates_that_can_not_work_are_refused() {
+        let new = |template: &str| Record::new(template, "s", 0, 0).map(drop);
+        assert_eq!(new("user"), Err(TemplateError::Placeholder));
+        assert_eq!(new("{userId}{userId}"), Err(TemplateError::Placeholder));
+        assert_eq!(new("a {userId}"), Err(TemplateError::Character));
+        assert_eq!(
+            new(&format!("{}{{userId}}", "x".repeat(51))),
+            Err(TemplateError::TooLong)
+        );
+        assert_eq!(new(&format!("{}{{userId}}", "x".repeat(50))), Ok(()));
+    }
+
+    #[test]
+    fn values_that_are_not_ours_are_not_believed() {
+        for value in [
+            "",
+            "1",
+            "{}",
+            "not json",
+            r#"{"connectedAt":"1"}"#,
+            r#"{"connectedAt":-1}"#,
+        ] {
+            assert_eq!(connected_at(value.as_bytes(), 10), None, "{value}");
+        }
+        assert_eq!(connected_at(br#"{"connectedAt":10}"#, 10), Some(10));
+        assert_eq!(connected_at(br#"{"connectedAt":11}"#, 10), None);
+        let long = format!(
+            r#"{{"connectedAt":1,"x":"{}"}}"#,
+            "x".repeat(RECORD_BYTES_MAX)
+        );
+        assert_eq!(connected_at(long.as_bytes(), 10), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_user_id_makes_one_command(id in "\\PC{1,60}") {
+            if let Ok(user) = UserId::new(&id) {
+                let set = set("user:{userId}:online", "s", user.as_str());
+                let line = set.split("\r\n").next().unwrap();
+                let expected = format!("user:{id}:online");
+                prop_assert_eq!(line.split(' ').nth(1), Some(expected.as_str()));
+                prop_assert_eq!(set.matches("\r\n").count(), 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One look-up for all questions that came in while the last was under way.
+//!
+//! A worker has one batcher: a task with a connection to each node, apart from the flush's. A user
+//! with a session here is answered from the directory; each other user is looked up once, however
+//! many ask.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use presenced_protocol::Key;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Answer;
+use crate::clock::unix_ms;
+use crate::counters::PullMetrics;
+use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, MEMCACHED_TIMEOUT, PULLS_WAITING_MAX};
+use crate::memcached::{Backoff, Lookup, Node};
+use crate::presence::UserId;
+use crate::presence::flush::Presence;
+use crate::presence::record::connected_at;
+
+/// Asks questions of one worker's batcher.
+#[derive(Clone, Debug)]
+pub struct Puller {
+    questions: Sender<Question>,
+    presence: Arc<Presence>,
+    metrics: Arc<PullMetrics>,
+}
+
+#[derive(Debug)]
+struct Question {
+    users: Vec<UserId>,
+    reply: oneshot::Sender<Answer>,
+}
+
+impl Puller {
+    /// Starts a batcher on the current tokio runtime; it ends with the last clone of its puller.
+    pub fn start(presence: &Arc<Presence>, metrics: &Arc<PullMetrics>) -> Puller {
+        let (sender, questions) = mpsc::channel(PULLS_WAITING_MAX);
+        let batcher = Batcher {
+            questions,
+            presence: presence.clone(),
+            metrics: metrics.clone(),
+            nodes: presence
+                .cluster()
+                .nodes()
+                .iter()
+                .map(NodeLookup::new)
+                .collect(),
+        };
+        tokio::spawn(batcher.run());
+        Puller {
+            questions: sender,
+            presence: presence.clone(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// Asks who of `users` is online. With too many questions waiting it answers from what is known
+    /// here alone; nothing only when the batcher is gone, as the server stops.
+    pub fn ask(&self, users: Vec<UserId>) -> impl Future<Output = Option<Answer>> + Send + 'static {
+        let asked_at = Instant::now();
+        self.metrics.pulls.add(1);
+        self.metrics.users.add(users.len() as u64);
+        let (reply, answer) = oneshot::channel();
+        let refused = self.questions.try_send(Question { users, reply }).err();
+        let (presence, metrics) = (self.presence.clone(), self.metrics.clone());
+        async move {
+            let answer = match refused {
+                None => answer.await.ok()?,
+                Some(refused) => known_here(&presence, refused.into_inner().users),
+            };
+            metrics.unknown.add(answer.unknown.len() as u64);
+            metrics.seconds.observe(asked_at.elapsed());
+            Some(answer)
+        }
+    }
+}
+
+fn known_here(presence: &Presence, users: Vec<UserId>) -> Answer {
+    let mut answer = Answer::default();
+    for user in users {
+        match presence.users().online_since(&user) {
+            Some(since) => answer.online.push((user, since)),
+            None => answer.unknown.push(user),
+        }
+    }
+    answer
+}
+
+/// What a look-up said of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Online(u64),
+    Offline,
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Batcher {
+    questions: Receiver<Question>,
+    presence: Arc<Presence>,
+    metrics: Arc<PullMetrics>,
+    nodes: Vec<NodeLookup>,
+}
+
+impl Batcher {
+    async fn run(mut self) {
+        while let Some(first) = self.questions.recv().await {
+            let mut count = first.users.len();
+            let mut questions = vec![first];
+            while count < BATCH_USERS_MAX
+                && let Ok(question) = self.questions.try_recv()
+            {
+                count += question.users.len();
+                questions.push(question);
+            }
+            let mut states = self.known(&questions);
+            self.look_up(&mut states).await;
+            for Question { users, reply } in questions {
+                // Whoever asked may be gone.
+                let _ = reply.send(answer(users, &states));
+            }
+        }
+    }
+
+    /// Every user asked for, once: online here, or not known yet.
+    fn known(&self, questions: &[Question]) -> HashMap<UserId, State> {
+        let mut states = HashMap::new();
+        for user in questions.iter().flat_map(|question| &question.users) {
+            if !states.contains_key(user) {
+                let since = self.presence.users().online_since(user);
+                states.insert(user.clone(), since.map_or(State::Unknown, State::Online));
+            }
+        }
+        states
+    }
+
+    async fn look_up(&mut self, states: &mut HashMap<UserId, State>) {
+        let (record, cluster) = (self.presence.record(), self.presence.cluster());
+        let mut wanted: Vec<Vec<(Vec<u8>, &mut State)>> = Vec::new();
+        wanted.resize_with(self.nodes.len(), Vec::new);
+        for (user, state) in states
+            .iter_mut()
+            .filter(|(_, state)| **state == State::Unknown)
+        {
+            let mut key = Vec::new();
+            record.key(&mut key, user);
+            wanted[usize::from(cluster.node_of(&key))].push((key, state));
+        }
+        let latest_ms = unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
+        let metrics = &self.metrics;
+        let lookups = self.nodes.iter_mut().zip(&mut wanted);
+        join_all(lookups.map(|(node, wanted)| node.look_up(wanted, latest_ms, metrics))).await;
+    }
+}
+
+fn answer(users: Vec<UserId>, states: &HashMap<UserId, State>) -> Answer {
+    let mut answer = Answer::default();
+    for user in users {
+        match states.get(&user) {
+            Some(State::Online(since)) => answer.online.push((user, *since)),
+            Some(State::Offline) => {}
+            Some(State::Unknown) | None => answer.unknown.push(user),
+        }
+    }
+    answer
+}
+
+/// The batcher's connection to one node.
+#[derive(Debug)]
+struct NodeLookup {
+    node: Arc<Node>,
+    lookup: Option<Lookup>,
+    /// Delivers the next connection.
+    dialled: oneshot::Receiver<Lookup>,
+}
+
+impl NodeLookup {
+    fn new(node: &Arc<Node>) -> NodeLookup {
+        NodeLookup {
+            node: node.clone(),
+            lookup: None,
+            dialled: dial(node),
+        }
+    }
+
+    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked.
+    async fn look_up(
+        &mut self,
+        wanted: &mut [(Vec<u8>, &mut State)],
+        latest_ms: u64,
+        metrics: &PullMetrics,
+    ) {
+        if wanted.is_empty() {
+            return;
+        }
+        let Some(lookup) = self.connection().await else {
+            return;
+        };
+        let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
+        debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
+        match lookup.get(&keys).await {
+            Ok(found) => {
+                wanted
+                    .iter_mut()
+                    .for_each(|(_, state)| **state = State::Offline);
+                for found in found {
+                    *wanted[found.index].1 = match connected_at(&found.value, latest_ms) {
+                        Some(since) => State::Online(since),
+                        None => {
+                            metrics.foreign.add(1);
+                            State::Unknown
+                        }
+                    };
+                }
+            }
+            Err(error) => {
+                self.lookup = None;
+                self.node.failed(&error);
+                self.dialled = dial(&self.node);
+            }
+        }
+    }
+
+    /// The connection, if there is one. While it is being made and the node is known to answer,
+    /// waiting for it is better than an "unknown".
+    async fn connection(&mut self) -> Option<&mut Lookup> {
+        if self.lookup.is_none() {
+            self.lookup = if self.node.is_up() {
+                let dialled = timeout(MEMCACHED_TIMEOUT, &mut self.dialled).await;
+                dialled.ok().and_then(Result::ok)
+            } else {
+                self.dialled.try_recv().ok()
+            };
+        }
+        self.lookup.as_mut()
+    }
+}
+
+/// Dials in the background, for as long as it takes and someone waits.
+fn dial(node: &Arc<Node>) -> oneshot::Receiver<Lookup> {
+    let (mut dialled, receiver) = oneshot::channel();
+    let node = node.clone();
+    tokio::spawn(async move {
+        let mut backoff = Backoff::default();
+        loop {
+            let lookup = tokio::select! {
+                lookup = Lookup::dial(&node) => lookup,
+                () = dialled.closed() => return,
+            };
+            match lookup {
+                Ok(lookup) => {
+                    let _ = dialled.send(lookup);
+                    return;
+                }
+                Err(error) => node.failed(&error),
+            }
+            sleep(backoff.pause()).await;
+        }
+    });
+    receiver
+}

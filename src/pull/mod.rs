@@ -1,0 +1,183 @@
+//! Pulls: a client asks who of these users is online.
+//!
+//! - [`batch`]: one look-up for all questions that came in while the last was under way.
+//! - [`http`]: the questions as HTTP requests carry them.
+//!
+//! The answer never says a lying "offline": who has a session here is online, whose node can't be
+//! asked is `unknown`, and only who was looked for and not found is left out.
+
+pub mod batch;
+pub mod http;
+
+use std::borrow::Cow;
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
+pub use self::batch::Puller;
+
+use crate::limits::PULL_USERS_MAX;
+use crate::presence::{UserId, UserIdError};
+
+/// What is known of the users asked for; who is in neither list is offline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// With the time of connecting, Unix ms.
+    pub online: Vec<(UserId, u64)>,
+    /// Whose memcached node can't be asked.
+    pub unknown: Vec<UserId>,
+}
+
+impl Answer {
+    /// As JSON, with the number of the question where it has one:
+    /// `{"pull":7,"online":{"123":{"connectedAt":…}},"unknown":["9"]}`.
+    pub fn json(&self, pull: Option<u64>) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pull: Option<u64>,
+            #[serde(serialize_with = "online")]
+            online: &'a [(UserId, u64)],
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            unknown: Vec<&'a str>,
+        }
+        let json = Json {
+            pull,
+            online: &self.online,
+            unknown: self.unknown.iter().map(UserId::as_str).collect(),
+        };
+        // Strings and numbers always serialize.
+        serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
+fn online<S: Serializer>(online: &[(UserId, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Entry {
+        connected_at: u64,
+    }
+    let mut map = serializer.serialize_map(Some(online.len()))?;
+    for (user, connected_at) in online {
+        let connected_at = *connected_at;
+        map.serialize_entry(user.as_str(), &Entry { connected_at })?;
+    }
+    map.end()
+}
+
+/// Why a question can't be answered. The session, or HTTP connection, lives on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PullError {
+    /// Not the JSON that was expected.
+    #[error("expected {0}")]
+    Malformed(&'static str),
+    /// More users than one pull may ask for.
+    #[error("a pull may ask for at most {PULL_USERS_MAX} users")]
+    TooManyUsers,
+    /// Something that no user is called.
+    #[error("{0}")]
+    User(#[from] UserIdError),
+    /// The session has too many pulls without an answer.
+    #[error("too many pulls at once: wait for an answer")]
+    TooManyPulls,
+}
+
+impl PullError {
+    /// Stable code for clients.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PullError::Malformed(_) => "malformed",
+            PullError::TooManyUsers => "too_many_users",
+            PullError::User(_) => "bad_user",
+            PullError::TooManyPulls => "too_many_pulls",
+        }
+    }
+
+    /// As JSON, with the number of the question if it could be read:
+    /// `{"pull":7,"error":{"code":"…","message":"…"}}`.
+    pub fn json(&self, pull: Option<u64>) -> Vec<u8> {
+        error_json(self.code(), &self.to_string(), pull)
+    }
+}
+
+/// The JSON of every error that clients see.
+pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pull: Option<u64>,
+        error: Error<'a>,
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        code: &'a str,
+        message: &'a str,
+    }
+    let error = Error { code, message };
+    serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
+}
+
+/// Checks the users of a question.
+pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
+    let mut users = Vec::new();
+    for name in names {
+        if users.len() == PULL_USERS_MAX {
+            return Err(PullError::TooManyUsers);
+        }
+        users.push(UserId::new(&name)?);
+    }
+    Ok(users)
+}
+
+/// `"users": ["…"]`, wherever a question comes from.
+#[derive(Debug, Deserialize)]
+pub struct Names<'a>(#[serde(borrow)] Vec<Name<'a>>);
+
+/// Borrows where JSON has no escapes.
+#[derive(Debug, Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Names<'_> {
+    /// Checks them.
+    pub fn users(self) -> Result<Vec<UserId>, PullError> {
+        users(self.0.into_iter().map(|name| name.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_the_contract_to_the_letter() {
+        let user = |id: &str| UserId::new(id).unwrap();
+        let mut answer = Answer {
+            online: vec![(user("123"), 1_700_000_000_000)],
+            unknown: vec![user("9")],
+        };
+        assert_eq!(
+            String::from_utf8(answer.json(Some(7))).unwrap(),
+            r#"{"pull":7,"online":{"123":{"connectedAt":1700000000000}},"unknown":["9"]}"#
+        );
+        answer.unknown.clear();
+        answer.online = vec![(user("a\"b"), 1)];
+        assert_eq!(
+            String::from_utf8(answer.json(None)).unwrap(),
+            r#"{"online":{"a\"b":{"connectedAt":1}}}"#
+        );
+        assert_eq!(
+            String::from_utf8(PullError::TooManyUsers.json(Some(1))).unwrap(),
+            r#"{"pull":1,"error":{"code":"too_many_users","message":"a pull may ask for at most 500 users"}}"#
+        );
+    }
+
+    #[test]
+    fn users_are_counted_and_checked() {
+        let names = |count| (0..count).map(|n: usize| Cow::from(n.to_string()));
+        assert_eq!(users(names(500)).unwrap().len(), 500);
+        assert_eq!(users(names(501)), Err(PullError::TooManyUsers));
+        let bad = users([Cow::from("a b")]);
+        assert_eq!(bad, Err(PullError::User(UserIdError::Character)));
+    }
+}

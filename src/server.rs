@@ -1,0 +1,346 @@
+//! The one place that knows all parts: starts them, drains them, stops them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::health::{self, Admin};
+use crate::admin::metrics::Metrics;
+use crate::clock::Clock;
+use crate::edge::auth::Auth;
+use crate::edge::demo::Demo;
+use crate::edge::{Edge, listener};
+use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
+use crate::memcached::{Cluster, NodeAddr};
+use crate::presence::flush::{Flusher, Presence};
+use crate::pull::Puller;
+use crate::session::Seats;
+use crate::session::worker::{Order, Parts, Worker};
+use crate::settings::Settings;
+use crate::store::{self, Store};
+
+/// Why the server could not start, or ended on its own.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {flag} {addr}: {error}")]
+    Listen {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The system refused something else that is needed.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// No random numbers for a key.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// A fault of the server's own; sessions of that worker are lost.
+    #[error("a worker ended unexpectedly")]
+    Worker,
+}
+
+/// A server that runs. Dropping it stops it at once, without a drain.
+#[derive(Debug)]
+pub struct Server {
+    edge_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    store_addr: Option<SocketAddr>,
+    settings: Settings,
+    presence: Arc<Presence>,
+    edge: Arc<Edge>,
+    workers: Vec<WorkerHandle>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+    _stop_on_drop: tokio_util::sync::DropGuard,
+}
+
+#[derive(Debug)]
+struct WorkerHandle {
+    orders: mpsc::Sender<Order>,
+    flusher: Flusher,
+    /// Sends when the worker has ended.
+    ended: oneshot::Receiver<io::Result<()>>,
+}
+
+impl Server {
+    /// Starts everything. Call it on a tokio runtime, which serves the admin listener and the
+    /// embedded store; workers have threads of their own.
+    pub async fn start(settings: Settings) -> Result<Server, ServerError> {
+        let stop = CancellationToken::new();
+        let stop_on_drop = stop.clone().drop_guard();
+        let draining = CancellationToken::new();
+        let clock = Clock::start();
+        let seats = Arc::new(Seats::new(settings.max_sessions));
+
+        let listeners = listener::bind(settings.listen, settings.workers);
+        let listeners = listeners.map_err(in_listen("--listen", settings.listen))?;
+        let edge_addr = listeners[0].local_addr()?;
+        let admin_listener = listen("--admin", settings.admin).await?;
+        let admin_addr = admin_listener.local_addr()?;
+        let (nodes, store) = start_store(&settings, &stop).await?;
+        let (store_addr, store) = store.unzip();
+
+        let metrics_of = Counters::default();
+        let presence = Arc::new(Presence::new(
+            settings.record.clone(),
+            Arc::new(Cluster::new(nodes)),
+            clock,
+            settings.ttl_s,
+            settings.max_sessions_per_user,
+            metrics_of.flush.clone(),
+        ));
+        let edge = Arc::new(edge(&settings, &seats, clock)?);
+        let metrics = Arc::new(Metrics {
+            workers: (0..settings.workers).map(|_| Arc::default()).collect(),
+            edge: edge.metrics.clone(),
+            flush: metrics_of.flush,
+            pull: metrics_of.pull,
+            seats,
+            presence: presence.clone(),
+            store,
+        });
+        let admin = Arc::new(Admin {
+            metrics: metrics.clone(),
+            draining: draining.clone(),
+        });
+        tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
+        let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
+        Ok(Server {
+            edge_addr,
+            admin_addr,
+            store_addr,
+            settings,
+            presence,
+            edge,
+            workers,
+            draining,
+            stop,
+            _stop_on_drop: stop_on_drop,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn edge_addr(&self) -> SocketAddr {
+        self.edge_addr
+    }
+
+    /// Where operators look.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Where the embedded store listens, if there is one.
+    pub fn store_addr(&self) -> Option<SocketAddr> {
+        self.store_addr
+    }
+
+    /// Returns when a worker ends, which none should before [`Server::drain`].
+    pub async fn failed(&mut self) -> ServerError {
+        let mut ends = FuturesUnordered::new();
+        ends.extend(self.workers.iter_mut().map(|worker| &mut worker.ended));
+        let ended = ends.next().await;
+        match ended {
+            Some(Ok(Err(error))) => ServerError::Start(error),
+            _ => ServerError::Worker,
+        }
+    }
+
+    /// Stops so that a deploy makes nobody blink: not ready, no new sessions, everyone written
+    /// once more with a TTL that lasts until they are back elsewhere, then closed with 1012
+    /// spread evenly over the drain time.
+    pub async fn drain(self) {
+        self.draining.cancel();
+        self.edge.draining.store(true, Ordering::Relaxed);
+        let over = self.settings.drain;
+        self.presence.lengthen_ttl(over.as_secs_f64().ceil() as u32);
+        self.presence.users().mark_all();
+        let flushers: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| worker.flusher.clone())
+            .collect();
+        let mut last_flush = JoinSet::new();
+        for flusher in flushers {
+            last_flush.spawn(async move { flusher.flush_all().await });
+        }
+        // Before the first is closed, but a memcached that does not answer holds up no one.
+        let last_flush = last_flush.join_all();
+        tokio::pin!(last_flush);
+        let mut written = timeout(LAST_FLUSH_HEAD_START, &mut last_flush).await.ok();
+        for worker in &self.workers {
+            // A worker that is gone has no sessions to drain.
+            let _ = worker.orders.send(Order::Drain { over }).await;
+        }
+        for worker in self.workers {
+            let _ = worker.ended.await;
+        }
+        if written.is_none() {
+            written = last_flush.now_or_never();
+        }
+        if written.is_none_or(|all| all.contains(&false)) {
+            tracing::warn!("stopped before memcached had acknowledged everyone");
+        }
+        self.stop.cancel();
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    flush: Arc<crate::counters::FlushMetrics>,
+    pull: Arc<crate::counters::PullMetrics>,
+}
+
+fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ServerError {
+    move |error| ServerError::Listen { flag, addr, error }
+}
+
+async fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(addr).await.map_err(in_listen(flag, addr))
+}
+
+type EmbeddedStore = (SocketAddr, Arc<Store>);
+
+/// The nodes to write to; without any, those of an embedded store that is started for it.
+async fn start_store(
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> Result<(Vec<NodeAddr>, Option<EmbeddedStore>), ServerError> {
+    if !settings.memcached.is_empty() {
+        return Ok((settings.memcached.clone(), None));
+    }
+    let listener = listen("--store-listen", settings.store_listen).await?;
+    let addr = listener.local_addr()?;
+    let store = Arc::new(Store::new(settings.store_memory_bytes));
+    tokio::spawn(store::serve(listener, store.clone(), stop.clone()));
+    let node = NodeAddr::Tcp(addr.ip().to_string(), addr.port());
+    Ok((vec![node], Some((addr, store))))
+}
+
+fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(ServerError::Random)?;
+    let keyless = settings.secret.is_none();
+    let secret = settings
+        .secret
+        .as_ref()
+        .map_or(&random[..], |secret| secret.as_bytes());
+    Ok(Edge {
+        auth: Auth::new(secret, settings.rules.clone()),
+        origins: settings.origins.clone(),
+        allow_query_token: settings.allow_query_token,
+        demo: keyless.then(|| Demo::new(secret, &settings.rules)),
+        seats: seats.clone(),
+        clock,
+        metrics: Arc::default(),
+        draining: AtomicBool::new(false),
+    })
+}
+
+/// Starts the workers' threads and waits until each has started.
+async fn start_workers(
+    settings: &Settings,
+    edge: &Arc<Edge>,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+    listeners: Vec<std::net::TcpListener>,
+    stop: &CancellationToken,
+) -> Result<Vec<WorkerHandle>, ServerError> {
+    let (peers, orders): (Vec<_>, Vec<_>) = (0..settings.workers)
+        .map(|_| mpsc::channel(WORKER_QUEUE))
+        .unzip();
+    let mut workers = Vec::new();
+    for (number, (listener, orders)) in listeners.into_iter().zip(orders).enumerate() {
+        let (flusher, started) = oneshot::channel();
+        let (ending, ended) = oneshot::channel();
+        let thread = WorkerThread {
+            number,
+            settings: settings.clone(),
+            peers: peers.clone(),
+            edge: edge.clone(),
+            metrics: metrics.clone(),
+            clock,
+            stop: stop.clone(),
+        };
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                let ran = runtime.block_on(thread.run(listener, orders, flusher));
+                // No one waits for it when the server was dropped.
+                let _ = ending.send(ran);
+            })?;
+        workers.push(WorkerHandle {
+            orders: peers[number].clone(),
+            flusher: started.await.map_err(|_| ServerError::Worker)?,
+            ended,
+        });
+    }
+    Ok(workers)
+}
+
+/// What a worker's thread is given.
+struct WorkerThread {
+    number: usize,
+    settings: Settings,
+    peers: Vec<mpsc::Sender<Order>>,
+    edge: Arc<Edge>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    stop: CancellationToken,
+}
+
+impl WorkerThread {
+    async fn run(
+        self,
+        listener: std::net::TcpListener,
+        orders: mpsc::Receiver<Order>,
+        started: oneshot::Sender<Flusher>,
+    ) -> io::Result<()> {
+        let settings = self.settings;
+        let presence = &self.metrics.presence;
+        let flusher = Flusher::start(presence, self.number, settings.workers);
+        let puller = Puller::start(presence, &self.metrics.pull);
+        let worker = Worker::new(Parts {
+            // At most 256 workers.
+            number: self.number as u16,
+            peers: self.peers,
+            presence: presence.clone(),
+            flusher: flusher.clone(),
+            puller: puller.clone(),
+            clock: self.clock,
+            metrics: self.metrics.workers[self.number].clone(),
+            seats: self.metrics.seats.clone(),
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
+            coalesce: settings.coalesce,
+        })?;
+        let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
+        let listener = TcpListener::from_std(listener)?;
+        let edge = listener::serve(listener, self.edge, puller, sessions, self.stop.clone());
+        tokio::spawn(edge);
+        tokio::spawn(flusher.clone().run(settings.flush_interval));
+        // Nobody waits for it when the start of another worker failed.
+        let _ = started.send(flusher);
+        tokio::select! {
+            ran = worker.run(incoming, orders) => ran,
+            () = self.stop.cancelled() => Ok(()),
+        }
+    }
+}

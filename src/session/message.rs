@@ -1,0 +1,101 @@
+//! What a client may say: `{"pull":7,"users":["123","456"]}`.
+
+use serde::Deserialize;
+
+use crate::presence::UserId;
+use crate::pull::{Names, PullError};
+
+/// A question of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The client's own number of the question; the answer bears it.
+    pub number: u64,
+    /// Whom it asks for.
+    pub users: Vec<UserId>,
+}
+
+/// A message that can't be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The number of the question, if it could be read.
+    pub number: Option<u64>,
+    /// What is wrong with it.
+    pub error: PullError,
+}
+
+impl Fault {
+    /// As JSON.
+    pub fn json(&self) -> Vec<u8> {
+        self.error.json(self.number)
+    }
+}
+
+/// Reads a text message.
+pub fn parse(text: &[u8]) -> Result<Pull, Fault> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        pull: u64,
+        #[serde(borrow)]
+        users: Names<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Number {
+        pull: u64,
+    }
+    let Ok(message) = serde_json::from_slice::<Message<'_>>(text) else {
+        return Err(Fault {
+            number: serde_json::from_slice(text)
+                .map(|number: Number| number.pull)
+                .ok(),
+            error: PullError::Malformed(r#"{"pull":NUMBER,"users":["…"]}"#),
+        });
+    };
+    match message.users.users() {
+        Ok(users) => Ok(Pull {
+            number: message.pull,
+            users,
+        }),
+        Err(error) => Err(Fault {
+            number: Some(message.pull),
+            error,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_read() {
+        let pull = parse(br#"{"pull":7,"users":["123","4\u0035"],"later":{"x":[1]}}"#).unwrap();
+        assert_eq!(pull.number, 7);
+        let users: Vec<_> = pull.users.iter().map(UserId::as_str).collect();
+        assert_eq!(users, ["123", "45"]);
+        assert_eq!(parse(br#"{"pull":0,"users":[]}"#).unwrap().users, []);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_named_with_its_number_if_it_has_one() {
+        let fault = |text: &str| {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            (fault.number, fault.error.code())
+        };
+        for text in [
+            "",
+            "x",
+            "[]",
+            "{}",
+            r#"{"pull":"7","users":[]}"#,
+            r#"{"users":[]}"#,
+        ] {
+            assert_eq!(fault(text), (None, "malformed"), "{text}");
+        }
+        assert_eq!(fault(r#"{"pull":7,"users":"1"}"#), (Some(7), "malformed"));
+        assert_eq!(fault(r#"{"pull":7,"users":[""]}"#), (Some(7), "bad_user"));
+        let many = format!(r#"{{"pull":7,"users":[{}"1"]}}"#, r#""1","#.repeat(500));
+        assert_eq!(fault(&many), (Some(7), "too_many_users"));
+        let deep = format!(r#"{{"pull":7,"x":{}"#, "[".repeat(100_000));
+        assert_eq!(fault(&deep), (None, "malformed"));
+    }
+}

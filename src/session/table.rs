@@ -1,0 +1,192 @@
+//! Where a worker's sessions live: a slab in chunks, so that a growing table neither copies its
+//! entries nor doubles, with a generation for each place, so that an event for a session that has
+//! ended never reaches the next one in its place.
+
+use super::wheel::CHUNK;
+
+/// A place and its generation: names one value for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The place.
+    pub index: u32,
+    /// How many values the place had before.
+    pub generation: u32,
+}
+
+impl Token {
+    /// As one number, for the poll.
+    pub fn to_usize(self) -> usize {
+        (self.generation as usize) << 32 | self.index as usize
+    }
+
+    /// The other way.
+    pub fn from_usize(token: usize) -> Token {
+        Token {
+            index: token as u32,
+            generation: (token >> 32) as u32,
+        }
+    }
+}
+
+// Descriptors are at most 2^31, so 32 bits are enough for a place; the poll's token needs both.
+const _: () = assert!(usize::BITS == 64);
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Table<T> {
+    chunks: Vec<Vec<Entry<T>>>,
+    /// First free place; the others follow from there.
+    free: Option<u32>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    place: Place<T>,
+}
+
+#[derive(Debug)]
+enum Place<T> {
+    Free { next: Option<u32> },
+    Taken(T),
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table {
+            chunks: Vec::new(),
+            free: None,
+            len: 0,
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// Values in the table.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Chunks of [`CHUNK`] places, the last perhaps not full.
+    pub fn chunks(&self) -> u32 {
+        self.chunks.len() as u32
+    }
+
+    /// Puts in the value that `make` makes for its token.
+    pub fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Token {
+        self.len += 1;
+        if let Some(index) = self.free
+            && let Some(entry) = entry_mut(&mut self.chunks, index)
+        {
+            if let Place::Free { next } = entry.place {
+                self.free = next;
+            }
+            let token = Token {
+                index,
+                generation: entry.generation,
+            };
+            entry.place = Place::Taken(make(token));
+            return token;
+        }
+        if self
+            .chunks
+            .last()
+            .is_none_or(|chunk| chunk.len() == CHUNK as usize)
+        {
+            self.chunks.push(Vec::with_capacity(CHUNK as usize));
+        }
+        let last = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[last];
+        let token = Token {
+            index: last as u32 * CHUNK + chunk.len() as u32,
+            generation: 0,
+        };
+        chunk.push(Entry {
+            generation: 0,
+            place: Place::Taken(make(token)),
+        });
+        token
+    }
+
+    /// The value of `token`, if it is there still.
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        let entry = entry_mut(&mut self.chunks, token.index)?;
+        match &mut entry.place {
+            Place::Taken(value) if entry.generation == token.generation => Some(value),
+            Place::Taken(_) | Place::Free { .. } => None,
+        }
+    }
+
+    /// Whoever is at `index` now.
+    pub fn at(&mut self, index: u32) -> Option<(Token, &mut T)> {
+        let entry = entry_mut(&mut self.chunks, index)?;
+        let generation = entry.generation;
+        match &mut entry.place {
+            Place::Taken(value) => Some((Token { index, generation }, value)),
+            Place::Free { .. } => None,
+        }
+    }
+
+    /// Takes out the value of `token`.
+    pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.get_mut(token)?;
+        let entry = entry_mut(&mut self.chunks, token.index)?;
+        entry.generation = entry.generation.wrapping_add(1);
+        let free = Place::Free { next: self.free };
+        let place = std::mem::replace(&mut entry.place, free);
+        self.free = Some(token.index);
+        self.len -= 1;
+        match place {
+            Place::Taken(value) => Some(value),
+            Place::Free { .. } => None,
+        }
+    }
+}
+
+fn entry_mut<T>(chunks: &mut [Vec<Entry<T>>], index: u32) -> Option<&mut Entry<T>> {
+    let chunk = chunks.get_mut((index / CHUNK) as usize)?;
+    chunk.get_mut((index % CHUNK) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_outlives_its_value_but_never_means_another() {
+        let mut table = Table::default();
+        let first = table.insert(|_| "first");
+        assert_eq!(table.remove(first), Some("first"));
+        let second = table.insert(|_| "second");
+        assert_eq!(second.index, first.index);
+        assert_eq!(table.get_mut(first), None);
+        assert_eq!(table.remove(first), None);
+        assert_eq!(table.get_mut(second), Some(&mut "second"));
+        assert_eq!(table.at(second.index), Some((second, &mut "second")));
+        assert_eq!(Token::from_usize(second.to_usize()), second);
+    }
+
+    #[test]
+    fn places_are_dense_and_used_again() {
+        let mut table = Table::default();
+        let tokens: Vec<_> = (0..3000).map(|n| table.insert(|_| n)).collect();
+        assert_eq!((table.len(), table.chunks()), (3000, 3));
+        for token in &tokens[..2000] {
+            table.remove(*token);
+        }
+        let again: Vec<_> = (0..2000).map(|n| table.insert(|_| n)).collect();
+        assert_eq!((table.len(), table.chunks()), (3000, 3));
+        assert!(
+            again
+                .iter()
+                .all(|token| token.index < 2000 && token.generation == 1)
+        );
+        assert_eq!(table.at(9999), None);
+    }
+}
