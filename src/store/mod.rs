@@ -7,12 +7,12 @@
 //!
 //! # Layout
 //!
-//! * [`record`]: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * [`items`]: all that is stored, in order of use, within the memory limit. Pure.
-//! * [`execute`]: a request on the items, its reply into a buffer. Pure.
-//! * [`stats`]: the answer to `stats`. Pure.
-//! * [`connection`]: one client, over any stream.
-//! * [`serve`]: listener, connection limit, the small periodic step.
+//! * `record`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
+//! * `items`: all that is stored, in order of use, within the memory limit. Pure.
+//! * `execute`: a request on the items, its reply into a buffer. Pure.
+//! * `stats`: the answer to `stats`. Pure.
+//! * `connection`: one client, over any stream.
+//! * `serve`: listener, connection limit, the small periodic step.
 //!
 //! # What a client sees differently from memcached 1.6.18
 //!
