@@ -96,8 +96,8 @@ async function fetchToken() {
   if (answer.ok && typeof body?.token === 'string') return body.token;
   if (answer.status === 404) {
     throw new Error(
-      'This edge gives no tokens away (no /dev/token): it has a signing key. Sign your users in by your own means, and ' +
-        'give PresenceClient the token that they get.',
+      'This edge gives no tokens away (no /dev/token): it has a signing key. Sign your users in by your own means, ' +
+        'and give PresenceClient the token that they get.',
     );
   }
   const why = body?.error?.message ?? `status ${answer.status}`;

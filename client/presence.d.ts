@@ -210,8 +210,8 @@ export declare class PresenceClient {
      * Calls back at the first answer about this user and at every change after it: of the state, or of `connectedAt`.
      * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
      *
-     * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can be
-     *   called is a TypeError here; in a pull it would cost everyone else theirs.
+     * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
+     *   be called is a TypeError here; in a pull it would cost everyone else theirs.
      * @param {(presence: Presence) => void} callback
      * @returns {() => void} Ends it. May be called twice.
      */

@@ -1,4 +1,4 @@
-// The client against a scripted socket and a clock that only moves when told to; the last ones against a real WebSocket.
+// The client against a scripted socket and a clock that only moves when told to; at the end against a real WebSocket.
 
 import assert from 'node:assert/strict';
 import { getEventListeners, once } from 'node:events';
@@ -186,7 +186,7 @@ describe('connecting', () => {
     assert.throws(() => start({ url: 'ftp://edge.test/ws' }), /not a WebSocket address/);
     assert.throws(() => start({ url: '/ws' }), TypeError);
     assert.throws(() => start({ token: undefined }), /token/);
-    assert.throws(() => start({ WebSocket: null, token: 'a' }), /WebSocket/);
+    assert.throws(() => start({ WebSocket: 'none' }), /WebSocket/);
     for (const wrong of [0, -1, NaN, Infinity, 2 ** 31, 'soon']) {
       assert.throws(() => start({ pullInterval: wrong }), /pullInterval/);
     }
@@ -287,6 +287,15 @@ describe('pulling', () => {
     assert.equal(sockets.pulls.length - ended, 4);
   });
 
+  test('who is no longer watched when their turn comes is not asked for', async () => {
+    const { client, sockets } = await startOpen();
+    const unwatch = Array.from({ length: 2_002 }, (_, n) => client.watch(`user${n}`, () => {}));
+    await advance(20);
+    unwatch[2_000]();
+    sockets.last.answer({}, { pull: 1 });
+    assert.deepEqual(sockets.last.pulls.at(-1), { pull: 5, users: ['user2001'] });
+  });
+
   test('there is a limit to who is watched', () => {
     const { client } = start({ autoConnect: false });
     const unwatch = Array.from({ length: 5_000 }, (_, n) => client.watch(`user${n}`, () => {}));
@@ -374,7 +383,8 @@ describe('watching', () => {
     const alice = hear(client, 'alice');
     const bob = hear(client, 'bob');
     await advance(20);
-    for (const online of [{ alice: 10 }, { alice: 10 }, {}, {}, { alice: 30, bob: 30 }, { alice: 40, bob: undefined }]) {
+    const rounds = [{ alice: 10 }, { alice: 10 }, {}, {}, { alice: 30, bob: 30 }, { alice: 40, bob: undefined }];
+    for (const online of rounds) {
       sockets.last.answer(online);
       await advance(1_000);
     }

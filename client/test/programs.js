@@ -27,6 +27,9 @@ function find(variable, byDefault, remedy) {
 /** How long a program may take to say that it is up. */
 const START_MS_MAX = 30_000;
 
+/** And to end, once it was asked to. */
+const STOP_MS_MAX = 15_000;
+
 /**
  * Starts a program and waits for what it says first.
  *
@@ -56,16 +59,26 @@ async function run(path, args, ready, env = process.env) {
   });
   const exit = once(child, 'exit');
   exit.catch(() => {});
+  // Whatever becomes of the tests, the program does not outlive them.
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
 
-  /** @param {NodeJS.Signals} signal */
+  /**
+   * @param {NodeJS.Signals} [signal] Without one, it is on its way out already.
+   * @returns {Promise<number | null>} Its exit code; null if it had to be killed.
+   */
   const stop = async (signal) => {
-    child.kill(signal);
-    return (await exit)[0];
+    if (signal) child.kill(signal);
+    const timer = setTimeout(kill, STOP_MS_MAX);
+    const [code] = await exit;
+    clearTimeout(timer);
+    process.removeListener('exit', kill);
+    return code;
   };
   try {
     return { facts: await up, stop };
   } catch (error) {
-    child.kill('SIGKILL');
+    kill();
     throw error;
   }
 }
@@ -139,9 +152,11 @@ export async function startBrowser() {
       return page;
     },
     close: async () => {
-      await browser.close();
-      await stop('SIGTERM');
-      rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+      const session = await browser.newBrowserCDPSession();
+      // Its other processes end before it does, so that nobody writes into the profile any more.
+      await session.send('Browser.close').catch(() => {});
+      await stop();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     },
   };
 }

@@ -9,7 +9,8 @@ const client = join(import.meta.dirname, '..');
 const fresh = mkdtempSync(join(tmpdir(), 'presence-types-'));
 try {
   const tsc = join(client, 'node_modules', '.bin', 'tsc');
-  const run = spawnSync(tsc, ['--project', 'tsconfig.types.json', '--outDir', fresh], { cwd: client, stdio: 'inherit' });
+  const args = ['--project', 'tsconfig.types.json', '--outDir', fresh];
+  const run = spawnSync(tsc, args, { cwd: client, stdio: 'inherit' });
   if (run.error) throw run.error;
   if (run.status !== 0) process.exit(1);
   const read = (folder) => readFileSync(join(folder, 'presence.d.ts'), 'utf8');

@@ -103,9 +103,9 @@ impl Auth {
     /// Time to `exp` and the leeway, if `exp` is not further ahead than allowed.
     fn valid_for(&self, claims: &Map<String, Value>) -> Option<Duration> {
         let exp_s = claims.get("exp")?.as_f64()?;
-        let ahead_s = exp_s - unix_ms() as f64 / 1000.0;
-        let ahead = Duration::try_from_secs_f64(ahead_s.max(0.0)).ok()?;
-        (ahead <= self.rules.lifetime_max + TOKEN_LEEWAY).then_some(ahead + TOKEN_LEEWAY)
+        let left_s = exp_s + TOKEN_LEEWAY.as_secs_f64() - unix_ms() as f64 / 1000.0;
+        let left = Duration::try_from_secs_f64(left_s.max(0.0)).ok()?;
+        (left <= self.rules.lifetime_max + 2 * TOKEN_LEEWAY).then_some(left)
     }
 }
 
@@ -190,6 +190,13 @@ mod tests {
         );
         assert_eq!(with("sub", json!(42)), Ok("42".into()));
         assert_eq!(with("sub", json!(-7)), Ok("-7".into()));
+        let late = verify(
+            &json!({"sub": "a", "exp": in_s(-3), "aud": "presence", "iss": "https://id.example"}),
+        );
+        assert!(
+            late.unwrap().valid_for.as_secs() <= 2,
+            "what is left of the leeway"
+        );
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub async fn serve(
     let mut trouble = false;
     loop {
         tokio::select! {
+            // Those that have ended first: what counts is who is there.
+            biased;
             () = stop.cancelled() => return,
             Some(ended) = connections.join_next_with_id() => {
                 let id = match ended {

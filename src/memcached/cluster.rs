@@ -86,7 +86,7 @@ impl NodeAddr {
 #[derive(Debug)]
 pub struct Node {
     addr: NodeAddr,
-    /// Connections that are up.
+    /// Connections for the flush that are up; those are read all the time.
     up: AtomicUsize,
     /// Whether "down" was logged last.
     down_logged: AtomicBool,
@@ -111,7 +111,7 @@ impl Node {
         &self.addr
     }
 
-    /// Whether at least one connection to it is up.
+    /// Whether at least one connection for the flush is up.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed) > 0
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder, Framed};
 
 use super::MemcachedError;
-use super::cluster::{Node, Stream, Up};
+use super::cluster::{Node, Stream};
 use super::connection::greet;
 use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT};
 
@@ -28,17 +28,16 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Lookup {
     framed: Framed<Stream, GetCodec>,
-    _up: Up,
 }
 
 impl Lookup {
-    /// Connects and greets.
+    /// Connects and greets. The node does not count it as up: between two questions no one reads
+    /// from it, so that its end would not be noticed.
     pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream).await?;
         Ok(Lookup {
             framed: Framed::new(stream, GetCodec),
-            _up: node.connected(),
         })
     }
 

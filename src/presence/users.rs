@@ -74,27 +74,70 @@ struct Shard {
     users: usize,
 }
 
-const CHUNK: usize = 256;
+const CHUNK: usize = 64;
 
+/// Laid out flat: with `Live` and `State` inside, padding would take 16 bytes more a user.
 #[derive(Debug)]
 struct Entry {
     id: UserId,
     /// The oldest session; of a user without one, the last.
-    first: Live,
-    /// Further sessions, in order of connecting.
-    // Boxed: most users have one session, and a `Vec` takes 16 bytes more of each entry.
-    #[allow(clippy::box_collection)]
-    more: Option<Box<Vec<Live>>>,
-    state: State,
+    connected_at_ms: u64,
+    index: u32,
+    generation: u32,
+    worker: u16,
     /// The memcached node that has the user's key.
     node: u8,
+    state: State,
+    /// When the last session ended; of a departed user.
+    departed_at_s: u32,
+    /// Further sessions, in order of connecting. Boxed: most users have one session, and a `Vec`
+    /// takes 16 bytes more of each entry.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<Vec<Live>>>,
 }
+
+const _: () = assert!(size_of::<Entry>() <= 56);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
-    Online { departed_before: bool },
-    Departed { at_s: u32 },
+    Online,
+    /// Online, and in the list of departed users from the last time.
+    Back,
+    Departed,
+}
+
+impl Entry {
+    fn is_online(&self) -> bool {
+        matches!(self.state, State::Online | State::Back)
+    }
+
+    fn first(&self) -> Live {
+        Live {
+            connected_at_ms: self.connected_at_ms,
+            session: SessionId {
+                worker: self.worker,
+                index: self.index,
+                generation: self.generation,
+            },
+        }
+    }
+
+    fn set_first(&mut self, live: Live) {
+        self.connected_at_ms = live.connected_at_ms;
+        self.worker = live.session.worker;
+        self.index = live.session.index;
+        self.generation = live.session.generation;
+    }
+
+    /// Whether a `set` would still be true: the user is here, or left less than a TTL ago.
+    fn is_due(&self, now_s: u32, ttl_s: u32) -> bool {
+        match self.state {
+            State::Free => false,
+            State::Online | State::Back => true,
+            State::Departed => now_s.saturating_sub(self.departed_at_s) < ttl_s,
+        }
+    }
 }
 
 impl Users {
@@ -127,12 +170,14 @@ impl Users {
         }
         let entry = Entry {
             id: id.clone(),
-            first: live,
-            more: None,
-            state: State::Online {
-                departed_before: false,
-            },
+            connected_at_ms: live.connected_at_ms,
+            index: live.session.index,
+            generation: live.session.generation,
+            worker: live.session.worker,
             node: node_of(id),
+            state: State::Online,
+            departed_at_s: 0,
+            more: None,
         };
         let place = shard.insert(hash, entry, &self.hasher);
         let slot = Slot::new(shard_number, place);
@@ -155,7 +200,7 @@ impl Users {
         let hash = self.hasher.hash_one(id.as_str());
         let shard = self.lock(shard_of(hash));
         let entry = shard.entry(shard.find(hash, id)?)?;
-        matches!(entry.state, State::Online { .. }).then_some(entry.first.connected_at_ms)
+        entry.is_online().then_some(entry.connected_at_ms)
     }
 
     /// The memcached node of the slot's user.
@@ -182,18 +227,13 @@ impl Users {
             let Some(entry) = shard.entry(place) else {
                 continue;
             };
-            let due = match entry.state {
-                State::Free => false,
-                State::Online { .. } => true,
-                State::Departed { at_s } => now_s.saturating_sub(at_s) < ttl_s,
-            };
-            if due {
+            if entry.is_due(now_s, ttl_s) {
                 shown += 1;
                 show(
                     place,
                     Due {
                         user: &entry.id,
-                        live: entry.first,
+                        live: entry.first(),
                     },
                 );
             }
@@ -217,7 +257,7 @@ impl Users {
             let shard = self.lock(number);
             let entries = shard.chunks.iter().flatten();
             for (place, entry) in (0u32..).zip(entries) {
-                if matches!(entry.state, State::Online { .. }) {
+                if entry.is_online() {
                     self.pending.record(Slot::new(number, place));
                 }
             }
@@ -234,24 +274,16 @@ impl Users {
                 return;
             };
             let slot = Slot::new(number, place);
-            match shard.entry(place).map(|entry| entry.state) {
-                Some(State::Departed { at_s })
-                    if self.pending.contains(slot) && now_s.saturating_sub(at_s) < ttl_s =>
-                {
-                    shard.departed.push_back(place);
-                }
-                Some(State::Departed { .. }) => {
-                    self.pending.forget(slot);
-                    shard.remove(place, &self.hasher);
-                }
-                Some(State::Online { .. }) => {
-                    if let Some(entry) = shard.entry_mut(place) {
-                        entry.state = State::Online {
-                            departed_before: false,
-                        };
-                    }
-                }
-                Some(State::Free) | None => debug_assert!(false, "departed twice"),
+            let Some(entry) = shard.entry_mut(place) else {
+                continue;
+            };
+            if entry.state == State::Back {
+                entry.state = State::Online;
+            } else if self.pending.contains(slot) && entry.is_due(now_s, ttl_s) {
+                shard.departed.push_back(place);
+            } else {
+                self.pending.forget(slot);
+                shard.remove(place, &self.hasher);
             }
         }
     }
@@ -341,12 +373,9 @@ impl Shard {
     /// Adds a session to a user who is known; returns the one that is too many.
     fn join(&mut self, place: u32, live: Live, sessions_max: usize) -> Option<SessionId> {
         let entry = self.entry_mut(place)?;
-        if let State::Departed { .. } = entry.state {
-            entry.first = live;
-            entry.more = None;
-            entry.state = State::Online {
-                departed_before: true,
-            };
+        if entry.state == State::Departed {
+            entry.set_first(live);
+            entry.state = State::Back;
             self.users += 1;
             return None;
         }
@@ -355,28 +384,25 @@ impl Shard {
         if more.len() < sessions_max {
             return None;
         }
-        let oldest = entry.first.session;
-        entry.first = more.remove(0);
+        let oldest = entry.first().session;
+        entry.next_becomes_first();
         Some(oldest)
     }
 
     fn leave(&mut self, place: u32, session: SessionId, now_s: u32) {
-        let Some(entry) = self.entry_mut(place) else {
+        let Some(entry) = self.entry_mut(place).filter(|entry| entry.is_online()) else {
             return;
         };
-        let State::Online { departed_before } = entry.state else {
-            return;
-        };
-        if entry.first.session != session {
+        if entry.first().session != session {
             if let Some(more) = &mut entry.more {
                 more.retain(|live| live.session != session);
             }
-        } else if let Some(more) = entry.more.as_mut().filter(|more| !more.is_empty()) {
-            entry.first = more.remove(0);
-        } else {
-            entry.state = State::Departed { at_s: now_s };
+        } else if !entry.next_becomes_first() {
+            let is_listed = entry.state == State::Back;
+            entry.state = State::Departed;
+            entry.departed_at_s = now_s;
             self.users -= 1;
-            if !departed_before {
+            if !is_listed {
                 self.departed.push_back(place);
             }
             return;
@@ -384,6 +410,18 @@ impl Shard {
         if entry.more.as_ref().is_some_and(|more| more.is_empty()) {
             entry.more = None;
         }
+    }
+}
+
+impl Entry {
+    /// False if there is no further session.
+    fn next_becomes_first(&mut self) -> bool {
+        let Some(more) = self.more.as_mut().filter(|more| !more.is_empty()) else {
+            return false;
+        };
+        let next = more.remove(0);
+        self.set_first(next);
+        true
     }
 }
 

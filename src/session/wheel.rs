@@ -98,8 +98,9 @@ impl Turn {
     }
 }
 
-/// Places fill up from 0; the reversed bits spread a chunk's first sessions over the round.
-fn in_chunk(step: u64) -> u32 {
+/// The place of a chunk whose turn `step` is. Places fill up from 0; the reversed bits spread a
+/// chunk's first sessions over the round.
+pub(super) fn in_chunk(step: u64) -> u32 {
     ((step % u64::from(CHUNK)) as u32).reverse_bits() >> (32 - CHUNK.trailing_zeros())
 }
 

@@ -33,7 +33,7 @@ use super::gate::{self, Gate, Opcode};
 use super::message::{self, Fault, Pull};
 use super::ready::Ready;
 use super::table::{Table, Token};
-use super::wheel::Wheel;
+use super::wheel::{CHUNK, Wheel, in_chunk};
 use crate::clock::{Clock, unix_ms};
 use crate::counters::WorkerMetrics;
 use crate::end::End;
@@ -197,8 +197,8 @@ pub struct Worker {
 struct Drain {
     since: Duration,
     over: Duration,
-    /// Places closed so far.
-    place: u32,
+    /// Steps of each chunk closed so far.
+    step: u32,
 }
 
 impl Worker {
@@ -246,8 +246,8 @@ impl Worker {
                 },
                 woken = ready.wait() => {
                     woken?;
-                    let any = self.look(&mut events)?;
-                    ready.looked(any, !self.again.is_empty())?;
+                    self.look(&mut events)?;
+                    ready.looked(!self.again.is_empty());
                 }
                 _ = ticks.tick(), if busy => self.tick(),
                 Some(answered) = self.pulls.next() => self.answered(answered),
@@ -266,7 +266,7 @@ impl Worker {
                 self.drain = Some(Drain {
                     since: self.parts.clock.now(),
                     over,
-                    place: 0,
+                    step: 0,
                 });
             }
         }
@@ -343,11 +343,10 @@ impl Worker {
         }
     }
 
-    /// Handles the sessions that became ready. True if there was any.
-    fn look(&mut self, events: &mut Events) -> io::Result<bool> {
+    /// Handles the sessions that became ready.
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
         self.parts.metrics.wakes.add(1);
         let now = self.parts.clock.now();
-        let mut any = !self.again.is_empty();
         for _ in 0..self.again.len() {
             if let Some(token) = self.again.pop_front() {
                 self.readable(token, now);
@@ -368,9 +367,8 @@ impl Worker {
                 }
                 self.readable(token, now);
             }
-            any |= count > 0;
             if count < EVENTS_PER_POLL {
-                return Ok(any);
+                return Ok(());
             }
         }
     }
@@ -429,8 +427,9 @@ impl Worker {
             bytes
         };
         let (taken, result) = self.frames(token, input, now);
-        if taken > 0 {
-            // Any whole frame proves that the user is there.
+        if taken > 0 && result.is_ok() {
+            // Any whole frame proves that the user is there, but for one that ends the session:
+            // a disconnect writes nothing.
             self.pending.record(slot);
         }
         if result.is_ok() && taken < input.len() {
@@ -806,16 +805,18 @@ impl Worker {
         };
         let passed = now.saturating_sub(drain.since);
         let share = passed.as_secs_f64() / drain.over.as_secs_f64().max(f64::EPSILON);
-        let places = self.table.chunks() * super::wheel::CHUNK;
         // At the end once more from the first: sessions may have come since into freed places.
-        let from = if share >= 1.0 { 0 } else { drain.place };
-        let to = (f64::from(places) * share.min(1.0)) as u32;
-        drain.place = to;
-        for index in from..to {
-            if let Some((token, session)) = self.table.at(index)
-                && !session.closing
-            {
-                self.end(token, End::Restart);
+        let from = if share >= 1.0 { 0 } else { drain.step };
+        let to = (f64::from(CHUNK) * share.min(1.0)) as u32;
+        drain.step = to;
+        // In the wheel's order: a table fills up from its first places.
+        for step in from..to {
+            for chunk in 0..self.table.chunks() {
+                if let Some((token, session)) = self.table.at(chunk * CHUNK + in_chunk(step.into()))
+                    && !session.closing
+                {
+                    self.end(token, End::Restart);
+                }
             }
         }
     }

@@ -1,0 +1,123 @@
+# `make help` lists what there is. Each step prints a heading; the first that fails ends the run.
+
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+# The steps share cargo's target folder and the machine's two cores: one after another, whatever -j says.
+.NOTPARALLEL:
+
+# Programs that scripts/setup.sh put into target/venv come first; cargo may not be in a CI's path.
+export PATH := $(CURDIR)/target/venv/bin:$(PATH):$(HOME)/.cargo/bin
+heading = @printf '\n== %s\n' '$(1)'
+
+## test: all that must pass: formatting, lints, tests, client, docs, licences
+.PHONY: test
+test: setup fmt arrows clippy rust-test bench-build client-check client-test browser-test doc deny
+	@printf '\nAll passed.\n'
+
+## setup: install what is missing (memcached, chromium, Node.js, a Python with pymemcache)
+.PHONY: setup
+setup:
+	$(call heading,setup)
+	@scripts/setup.sh
+
+## fmt: is all code formatted?
+.PHONY: fmt
+fmt:
+	$(call heading,cargo fmt)
+	@cargo fmt --all --check
+
+## arrows: do the parts use only what is below them?
+.PHONY: arrows
+arrows:
+	$(call heading,arrows between the parts)
+	@scripts/check-arrows.sh
+
+## clippy: lints, warnings are errors
+.PHONY: clippy
+clippy:
+	$(call heading,cargo clippy)
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+## rust-test: unit, property, integration and doc tests; replays the fuzzers' corpora
+.PHONY: rust-test
+rust-test:
+	$(call heading,cargo test)
+	@cargo test --locked --workspace
+
+## bench-build: do the benches compile?
+.PHONY: bench-build
+bench-build:
+	$(call heading,cargo bench --no-run)
+	@cargo bench --locked --no-run
+
+## client-check: types of the browser client, and is presence.d.ts up to date?
+.PHONY: client-check
+client-check: client/node_modules/.package-lock.json
+	$(call heading,client: types)
+	@cd client && npm run --silent check && npm run --silent types:check
+
+## client-test: the browser client against a scripted socket
+.PHONY: client-test
+client-test: client/node_modules/.package-lock.json
+	$(call heading,client: unit tests)
+	@cd client && npm test --silent
+
+## browser-test: the demo page in Chromium on the built server
+.PHONY: browser-test
+# The binary that `cargo test` has built, so that nothing is compiled for it.
+browser-test: export PRESENCED_BIN ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced
+browser-test: client/node_modules/.package-lock.json
+	$(call heading,client: browser tests)
+	@cd client && npm run --silent test:browser
+
+# npm writes this file when it is done, so it is newer than the lock file exactly when there is nothing to do.
+client/node_modules/.package-lock.json: client/package.json client/package-lock.json
+	$(call heading,npm ci)
+	@cd client && npm ci --no-audit --no-fund
+
+## doc: the documentation, warnings are errors
+.PHONY: doc
+doc:
+	$(call heading,cargo doc)
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+## deny: licences, sources and banned crates of the tree
+.PHONY: deny
+deny:
+	$(call heading,cargo deny)
+	@if command -v cargo-deny >/dev/null; then \
+	    cargo-deny --log-level error --locked check bans licenses sources; \
+	else \
+	    echo 'left out: no cargo-deny here (cargo install --locked cargo-deny)'; \
+	fi
+
+## bench: all criterion suites, or one: make bench SUITE=flush
+.PHONY: bench
+bench: setup
+	$(call heading,cargo bench $(SUITE))
+	@cargo bench --locked $(addprefix --bench ,$(SUITE))
+
+## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
+.PHONY: fuzz
+TARGET ?= replies
+SECONDS ?= 600
+# memcached's words help where memcached's protocol is read.
+dictionary = $(if $(filter replies requests,$(TARGET)),-dict=memcached.dict)
+fuzz:
+	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
+	@cargo +nightly fuzz --version >/dev/null || \
+	    { echo 'needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz' >&2; exit 1; }
+	@cd fuzz && mkdir -p target/corpus/$(TARGET) && \
+	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
+	    $(dictionary) -max_len=4096 -max_total_time=$(SECONDS)
+
+## types: write client/presence.d.ts anew
+.PHONY: types
+types: client/node_modules/.package-lock.json
+	@cd client && npm run --silent types
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## \([^:]*\): /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-14s %s\n", $$1, $$2 }'

@@ -1,0 +1,159 @@
+//! A flush against a real memcached on loopback, beside a bare writer: the same bytes, made before
+//! the time is taken, written in pieces of 64 KiB with a bounded number in flight, and replies
+//! only counted. The ratio of the two is what rendering, matching and bookkeeping cost.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a bench may panic"
+)]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use presenced::clock::Clock;
+use presenced::limits::WINDOW_TCP;
+use presenced::memcached::{Cluster, NodeAddr};
+use presenced::presence::flush::{Flusher, Presence};
+use presenced::presence::record::Scratch;
+use presenced::presence::users::Live;
+use presenced::presence::{Record, SessionId, UserId};
+use tokio::runtime::{Builder, Runtime};
+
+const USERS: u32 = 200_000;
+const TTL_S: u32 = 60;
+
+struct Memcached {
+    process: Child,
+    port: u16,
+}
+
+impl Memcached {
+    fn start(threads: u32) -> Memcached {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let process = Command::new("memcached")
+            .args(["-u", "root", "-l", "127.0.0.1", "-U", "0", "-m", "1024"])
+            .args(["-p", &free.port().to_string(), "-t", &threads.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("memcached must be installed (make setup)");
+        let port = free.port();
+        let patience = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < patience, "memcached does not answer");
+            thread::yield_now();
+        }
+        Memcached { process, port }
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn record() -> Record {
+    Record::new("user:{userId}:online", "server-1", 0, 1).unwrap()
+}
+
+fn user(number: u32) -> (UserId, Live) {
+    let live = Live {
+        connected_at_ms: 1_700_000_000_000,
+        session: SessionId {
+            worker: 0,
+            index: number,
+            generation: 0,
+        },
+    };
+    (UserId::new(&number.to_string()).unwrap(), live)
+}
+
+/// A flusher with everyone connected, on a runtime of this thread.
+fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = Cluster::new(vec![NodeAddr::Tcp("127.0.0.1".into(), port)]);
+    let (cluster, clock) = (Arc::new(cluster), Clock::start());
+    let presence = Presence::new(record(), cluster, clock, TTL_S, 1, Arc::default());
+    let presence = Arc::new(presence);
+    for number in 0..USERS {
+        let (user, live) = user(number);
+        presence.connect(&user, live);
+    }
+    let flusher = runtime.block_on(async {
+        let flusher = Flusher::start(&presence, 0, 1);
+        // The first is refused until the connection is up.
+        while !flusher.flush_all().await {
+            tokio::task::yield_now().await;
+        }
+        flusher
+    });
+    (runtime, presence, flusher)
+}
+
+fn ready_made() -> Vec<u8> {
+    let (record, mut scratch, mut out) = (record(), Scratch::default(), Vec::new());
+    for number in 0..USERS {
+        let (user, live) = user(number);
+        record.set(&mut out, &mut scratch, &user, live, TTL_S);
+    }
+    out
+}
+
+/// Writes while less than a window is in flight, else reads; returns when all is answered.
+fn write_bare(stream: &mut TcpStream, bytes: &[u8]) {
+    const STORED: usize = b"STORED\r\n".len();
+    let each = bytes.len() / USERS as usize;
+    let (mut sent, mut answered) = (0, 0);
+    let mut replies = vec![0; 64 * 1024];
+    while answered < USERS as usize * STORED {
+        let in_flight = (sent / each).saturating_sub(answered / STORED);
+        if sent < bytes.len() && in_flight < WINDOW_TCP {
+            let end = bytes.len().min(sent + 64 * 1024);
+            stream.write_all(&bytes[sent..end]).unwrap();
+            sent = end;
+        } else {
+            answered += stream.read(&mut replies).unwrap();
+        }
+    }
+    assert_eq!(answered, USERS as usize * STORED);
+}
+
+fn flush(criterion: &mut Criterion) {
+    for threads in [1, 2] {
+        let memcached = Memcached::start(threads);
+        let mut group = criterion.benchmark_group(format!(
+            "200,000 users to memcached with {threads} thread(s)"
+        ));
+        group
+            .sample_size(10)
+            .throughput(Throughput::Elements(USERS.into()));
+        let bytes = ready_made();
+        let mut stream = TcpStream::connect(("127.0.0.1", memcached.port)).unwrap();
+        group.bench_function("bare writer", |bencher| {
+            bencher.iter(|| write_bare(&mut stream, &bytes));
+        });
+        let (runtime, presence, flusher) = flusher(memcached.port);
+        group.bench_function("flush", |bencher| {
+            bencher.iter(|| {
+                presence.users().mark_all();
+                assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, flush);
+criterion_main!(benches);

@@ -1,0 +1,113 @@
+//! A server in this process, on free ports.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
+use presenced::server::Server;
+use presenced::settings::Flags;
+
+use super::memcached::Memcached;
+use super::raw::{Response, get};
+use super::tokens::SECRET;
+use super::{PATIENCE, until};
+
+/// Short, yet a client may be a second late on a busy machine: 2s + 1.5s + 2 × 250ms + 1s.
+const FLAGS: &[&str] = &[
+    "presenced",
+    "--listen=127.0.0.1:0",
+    "--admin=127.0.0.1:0",
+    "--store-listen=127.0.0.1:0",
+    "--server-id=edge-1",
+    "--workers=2",
+    "--ttl=5s",
+    "--ping-interval=2s",
+    "--ping-timeout=1500ms",
+    "--flush-interval=250ms",
+    "--drain=200ms",
+];
+
+/// What [`FLAGS`] say.
+pub const TTL: Duration = Duration::from_secs(5);
+/// See [`TTL`].
+pub const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// See [`TTL`].
+pub const PING_TIMEOUT: Duration = Duration::from_millis(1500);
+/// See [`TTL`].
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A server that knows [`SECRET`]; stopped when dropped.
+pub struct TestServer {
+    server: Server,
+    /// Where clients connect.
+    pub edge: SocketAddr,
+    /// Where operators look.
+    pub admin: SocketAddr,
+}
+
+impl TestServer {
+    /// With `flags` in place of the usual ones.
+    pub async fn start(flags: &[&str]) -> TestServer {
+        let command = Flags::command().args_override_self(true);
+        let matches = command
+            .try_get_matches_from(FLAGS.iter().chain(flags))
+            .unwrap();
+        let mut flags = Flags::from_arg_matches(&matches).unwrap();
+        flags.jwt_secret = Some(SECRET.into());
+        let server = Server::start(flags.check().unwrap()).await.unwrap();
+        TestServer {
+            edge: server.edge_addr(),
+            admin: server.admin_addr(),
+            server,
+        }
+    }
+
+    /// With a real memcached; returns when its flushes have reached it.
+    pub async fn on(memcached: &Memcached, flags: &[&str]) -> TestServer {
+        let node = format!("--memcached={}", memcached.node());
+        let server = TestServer::start(&[&[node.as_str()], flags].concat()).await;
+        until("ready", PATIENCE, async || server.is_ready().await).await;
+        server
+    }
+
+    /// Where the embedded store listens.
+    pub fn store(&self) -> SocketAddr {
+        self.server.store_addr().unwrap()
+    }
+
+    /// What `/readyz` says.
+    pub async fn is_ready(&self) -> bool {
+        let response = get(self.admin, "/readyz").await;
+        assert!([200, 503].contains(&response.status), "{response:?}");
+        response.status == 200
+    }
+
+    /// A number of `/metrics`, by its name and labels without the prefix; fails if there is none.
+    pub async fn metric(&self, name: &str) -> u64 {
+        metric(&get(self.admin, "/metrics").await, name)
+    }
+
+    /// Sessions that ended for `reason`.
+    pub async fn ends(&self, reason: &str) -> u64 {
+        let name = format!("session_ends_total{{reason=\"{reason}\"}}");
+        self.metric(&name).await
+    }
+
+    /// Requests that had `result`.
+    pub async fn handshakes(&self, result: &str) -> u64 {
+        let name = format!("handshakes_total{{result=\"{result}\"}}");
+        self.metric(&name).await
+    }
+}
+
+/// The same of an answer.
+pub fn metric(response: &Response, name: &str) -> u64 {
+    let mut lines = response.body.lines();
+    let value = lines.find_map(|line| {
+        line.strip_prefix("presenced_")?
+            .strip_prefix(name)?
+            .strip_prefix(' ')
+    });
+    let value = value.unwrap_or_else(|| panic!("no {name} in {}", response.body));
+    value.parse().unwrap()
+}

@@ -1,0 +1,48 @@
+//! Good tokens and bad ones.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::unix_ms;
+
+/// What the servers of the tests are given.
+pub const SECRET: &str = "an HS256 secret for tests, long enough";
+
+/// A token of `user` for ten minutes.
+pub fn token(user: &str) -> String {
+    sign(&claims(user))
+}
+
+/// What [`token`] signs.
+pub fn claims(user: &str) -> Value {
+    json!({"sub": user, "exp": in_s(600)})
+}
+
+/// Signs any claims as the issuer would.
+pub fn sign(claims: &Value) -> String {
+    sign_with(&Header::default(), claims)
+}
+
+/// The same with a header of the caller's.
+pub fn sign_with(header: &Header, claims: &Value) -> String {
+    encode(header, claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+/// Signs a header and claims that need not be JSON in UTF-8.
+pub fn sign_bytes(header: &[u8], claims: &[u8]) -> String {
+    let message = format!("{}.{}", base64url(header), base64url(claims));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+/// Unix seconds in `seconds` from now.
+pub fn in_s(seconds: i64) -> i64 {
+    unix_ms() as i64 / 1000 + seconds
+}
+
+/// As JWTs are written.
+pub fn base64url(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
