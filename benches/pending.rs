@@ -173,7 +173,7 @@ fn record_again(criterion: &mut Criterion) {
         bencher.iter(|| {
             slots
                 .iter()
-                .for_each(|&slot| bitmap.record(black_box(slot)))
+                .for_each(|&slot| bitmap.record(black_box(slot)));
         });
     });
     group.finish();

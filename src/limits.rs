@@ -111,6 +111,9 @@ pub const WHEEL_CATCH_UP: Duration = Duration::from_millis(500);
 /// Sessions that became ready, handed over by one `epoll_wait`.
 pub const EVENTS_PER_POLL: usize = 1024;
 
+/// Times that a worker asks the poll before it turns to its other work.
+pub const POLLS_PER_LOOK: usize = 16;
+
 /// Orders and new sessions that wait for a worker; their senders wait too.
 pub const WORKER_QUEUE: usize = 1024;
 

@@ -193,7 +193,8 @@ pub fn connected_at(value: &[u8], latest_ms: u64) -> Option<u64> {
     struct Value {
         connected_at: u64,
     }
-    if value.len() > RECORD_BYTES_MAX {
+    // serde would take an array for an object too.
+    if value.len() > RECORD_BYTES_MAX || !value.trim_ascii_start().starts_with(b"{") {
         return None;
     }
     let value: Value = serde_json::from_slice(value).ok()?;
@@ -282,6 +283,7 @@ mod tests {
         for value in [
             "",
             "1",
+            "[1]",
             "{}",
             "not json",
             r#"{"connectedAt":"1"}"#,

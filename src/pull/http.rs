@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::{Names, PullError, users};
+use super::{Names, PullError, object, users};
 use crate::presence::UserId;
 
 /// The users that a query string asks for; other parameters are ignored.
@@ -25,8 +25,7 @@ pub fn users_of_body(body: &[u8]) -> Result<Vec<UserId>, PullError> {
         #[serde(borrow)]
         users: Names<'a>,
     }
-    let question: Question<'_> =
-        serde_json::from_slice(body).map_err(|_| PullError::Malformed(r#"{"users":["…"]}"#))?;
+    let question: Question<'_> = object(body).ok_or(PullError::Malformed(r#"{"users":["…"]}"#))?;
     question.users.users()
 }
 
@@ -83,6 +82,7 @@ mod tests {
         for body in [
             "",
             "[]",
+            r#"[["1"]]"#,
             "{}",
             r#"{"users":"1"}"#,
             r#"{"users":[1]}"#,

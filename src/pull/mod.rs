@@ -118,6 +118,15 @@ pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
     serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
 }
 
+/// Reads a JSON object, nothing if it isn't one. serde would take an array for it too, its items for
+/// the members in their order.
+pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
 /// Checks the users of a question.
 pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
     let mut users = Vec::new();

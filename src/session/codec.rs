@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use fastwebsockets::{CloseCode, Frame, OpCode, Payload, Role, WebSocket, WebSocketError};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::end::End;
@@ -113,8 +113,8 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, End> {
         [] => Ok(None),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            // 1004 to 1006 and 1015 are never sent, and below 1000 there are none.
-            if !CloseCode::from(code).is_allowed() || !(1000..5000).contains(&code) {
+            // Those of the RFC and of IANA's registry that may be sent, and all that anyone may use.
+            if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
                 return Err(End::Protocol);
             }
             std::str::from_utf8(reason).map_err(|_| End::Text)?;
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(close_code(b""), Ok(None));
         assert_eq!(close_code(b"x"), Err(End::Protocol));
         for code in [
-            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999,
+            1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999,
+            4000, 4999,
         ] {
             assert_eq!(close(code, b"bye"), Ok(Some(code)));
         }

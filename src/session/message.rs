@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::presence::UserId;
-use crate::pull::{Names, PullError};
+use crate::pull::{Names, PullError, object};
 
 /// A question of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +42,9 @@ pub fn parse(text: &[u8]) -> Result<Pull, Fault> {
     struct Number {
         pull: u64,
     }
-    let Ok(message) = serde_json::from_slice::<Message<'_>>(text) else {
+    let Some(message) = object::<Message<'_>>(text) else {
         return Err(Fault {
-            number: serde_json::from_slice(text)
-                .map(|number: Number| number.pull)
-                .ok(),
+            number: object(text).map(|number: Number| number.pull),
             error: PullError::Malformed(r#"{"pull":NUMBER,"users":["…"]}"#),
         });
     };
@@ -85,6 +83,8 @@ mod tests {
             "",
             "x",
             "[]",
+            "[7]",
+            r#"[7,["1"]]"#,
             "{}",
             r#"{"pull":"7","users":[]}"#,
             r#"{"users":[]}"#,

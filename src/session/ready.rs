@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Ready {
     coalesce: Duration,
     /// When the last look was.
     looked_at: Option<Instant>,
-    /// There is more to read, whatever the poll says.
+    /// There is more to do, whatever the poll says.
     more: bool,
 }
 
@@ -44,6 +45,8 @@ impl Ready {
     /// Returns when it is time to look. May be cancelled.
     pub(super) async fn wait(&mut self) -> io::Result<()> {
         if self.more {
+            // Not at once: the runtime must come to its other tasks and their sockets.
+            yield_now().await;
             return Ok(());
         }
         // Cleared before the look: what becomes ready meanwhile sets it anew.
@@ -54,7 +57,7 @@ impl Ready {
         Ok(())
     }
 
-    /// Call it after each look, with whether `more` is left to be read at once.
+    /// Call it after each look, with whether `more` is left to be done at once.
     pub(super) fn looked(&mut self, more: bool) {
         self.more = more;
         self.looked_at = (!self.coalesce.is_zero()).then(Instant::now);

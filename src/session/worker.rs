@@ -39,8 +39,8 @@ use crate::counters::WorkerMetrics;
 use crate::end::End;
 use crate::limits::{
     CLOSE_TIMEOUT, EVENTS_PER_POLL, FRAMES_BURST, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX,
-    MESSAGE_TIME_MAX, OUTBOX_BYTES_MAX, PULLS_PER_SESSION_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP,
-    WHEEL_TICK,
+    MESSAGE_TIME_MAX, OUTBOX_BYTES_MAX, POLLS_PER_LOOK, PULLS_PER_SESSION_MAX, SCRATCH_BYTES,
+    WHEEL_CATCH_UP, WHEEL_TICK,
 };
 use crate::presence::flush::{Flusher, Presence};
 use crate::presence::users::Live;
@@ -219,8 +219,8 @@ impl Worker {
             closing: VecDeque::new(),
             pulls: FuturesUnordered::new(),
             tag: DefaultHashBuilder::default(),
-            // Saturates.
-            frames_max: frames_max as u16,
+            // One less than what the sessions' counters can hold, or they would never be over it.
+            frames_max: (frames_max as u16).min(u16::MAX - 1),
             drain: None,
             parts,
         })
@@ -246,8 +246,8 @@ impl Worker {
                 },
                 woken = ready.wait() => {
                     woken?;
-                    self.look(&mut events)?;
-                    ready.looked(!self.again.is_empty());
+                    let more = self.look(&mut events)?;
+                    ready.looked(more);
                 }
                 _ = ticks.tick(), if busy => self.tick(),
                 Some(answered) = self.pulls.next() => self.answered(answered),
@@ -343,8 +343,8 @@ impl Worker {
         }
     }
 
-    /// Handles the sessions that became ready.
-    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+    /// Handles the sessions that became ready. True if there is more to do than one look may take.
+    fn look(&mut self, events: &mut Events) -> io::Result<bool> {
         self.parts.metrics.wakes.add(1);
         let now = self.parts.clock.now();
         for _ in 0..self.again.len() {
@@ -352,7 +352,7 @@ impl Worker {
                 self.readable(token, now);
             }
         }
-        loop {
+        for _ in 0..POLLS_PER_LOOK {
             match self.poll.poll(events, Some(Duration::ZERO)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
@@ -368,9 +368,10 @@ impl Worker {
                 self.readable(token, now);
             }
             if count < EVENTS_PER_POLL {
-                return Ok(());
+                return Ok(!self.again.is_empty());
             }
         }
+        Ok(true)
     }
 
     fn readable(&mut self, token: Token, now: Duration) {
