@@ -17,7 +17,7 @@ use super::Answer;
 use crate::clock::unix_ms;
 use crate::counters::PullMetrics;
 use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, MEMCACHED_TIMEOUT, PULLS_WAITING_MAX};
-use crate::memcached::{Backoff, Lookup, Node};
+use crate::memcached::{Backoff, Found, Lookup, Node};
 use crate::presence::UserId;
 use crate::presence::flush::Presence;
 use crate::presence::record::connected_at;
@@ -198,32 +198,39 @@ impl NodeLookup {
         if wanted.is_empty() {
             return;
         }
-        let Some(lookup) = self.connection().await else {
-            return;
-        };
         let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
         debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
-        match lookup.get(&keys).await {
-            Ok(found) => {
-                wanted
-                    .iter_mut()
-                    .for_each(|(_, state)| **state = State::Offline);
-                for found in found {
-                    *wanted[found.index].1 = match connected_at(&found.value, latest_ms) {
-                        Some(since) => State::Online(since),
-                        None => {
-                            metrics.foreign.add(1);
-                            State::Unknown
-                        }
-                    };
+        let Some(found) = self.get(&keys).await else {
+            return;
+        };
+        for (_, state) in wanted.iter_mut() {
+            **state = State::Offline;
+        }
+        for found in found {
+            *wanted[found.index].1 = match connected_at(&found.value, latest_ms) {
+                Some(since) => State::Online(since),
+                None => {
+                    metrics.foreign.add(1);
+                    State::Unknown
+                }
+            };
+        }
+    }
+
+    /// Asks once more on a new connection if the node answers: the old one may have ended since
+    /// the last question, which is noticed only now.
+    async fn get(&mut self, keys: &[Key<'_>]) -> Option<Vec<Found>> {
+        for _ in 0..2 {
+            match self.connection().await?.get(keys).await {
+                Ok(found) => return Some(found),
+                Err(error) => {
+                    self.lookup = None;
+                    self.node.failed(&error);
+                    self.dialled = dial(&self.node);
                 }
             }
-            Err(error) => {
-                self.lookup = None;
-                self.node.failed(&error);
-                self.dialled = dial(&self.node);
-            }
         }
+        None
     }
 
     /// The connection, if there is one. While it is being made and the node is known to answer,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use async_memcached::{AsciiProtocol, Client};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -98,6 +98,9 @@ impl Memcached {
     /// Stops it without ending it: connections stay open and no one answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        // Its threads stop one after another.
+        let stopped = waitpid(Some(Pid::from_child(&self.process)), WaitOptions::UNTRACED);
+        assert!(stopped.unwrap().unwrap().1.stopped());
     }
 
     /// Lets it go on.
