@@ -26,6 +26,7 @@ use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 const USERS: u32 = 200_000;
 const TTL_S: u32 = 60;
@@ -92,11 +93,14 @@ fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
         presence.connect(&user, live);
     }
     let flusher = runtime.block_on(async {
-        let flusher = Flusher::start(&presence, 0, 1);
+        let mut tasks = JoinSet::new();
+        let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         // The first is refused until the connection is up.
         while !flusher.flush_all().await {
             tokio::task::yield_now().await;
         }
+        // They live as long as the runtime.
+        tasks.detach_all();
         flusher
     });
     (runtime, presence, flusher)

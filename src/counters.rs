@@ -19,6 +19,12 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Adds `count` where no one else adds: without a locked instruction.
+    #[inline]
+    pub fn add_alone(&self, count: u64) {
+        self.0.store(self.value() + count, Ordering::Relaxed);
+    }
+
     /// The count so far.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -47,6 +53,14 @@ impl Histogram {
         self.sum_us.add(us);
     }
 
+    /// Enters one duration where no one else does.
+    #[inline]
+    pub fn observe_alone(&self, duration: Duration) {
+        let us = duration.as_micros() as u64;
+        self.buckets[BOUNDS_US.partition_point(|&bound| bound < us)].add_alone(1);
+        self.sum_us.add_alone(us);
+    }
+
     /// How many were entered, by bucket: one for each of [`BOUNDS_US`], and one above.
     pub fn counts(&self) -> [u64; BOUNDS_US.len() + 1] {
         self.buckets.each_ref().map(Counter::value)
@@ -58,7 +72,7 @@ impl Histogram {
     }
 }
 
-/// What one worker counts.
+/// What one worker counts, alone.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerMetrics {

@@ -44,7 +44,7 @@ pub struct EndFacts {
     pub close_code: Option<u16>,
     /// Label in `/metrics`.
     pub label: &'static str,
-    /// Level at which it is logged.
+    /// Level at which it is logged: what clients can cause is debug, as they may cause it often.
     pub level: Level,
 }
 
@@ -77,10 +77,10 @@ impl End {
             End::Binary => (Some(1003), "binary", Level::DEBUG),
             End::Text => (Some(1007), "text", Level::DEBUG),
             End::TooBig => (Some(1009), "too_big", Level::DEBUG),
-            End::Flood => (Some(1008), "flood", Level::INFO),
+            End::Flood => (Some(1008), "flood", Level::DEBUG),
             End::TooSlow => (Some(1008), "too_slow", Level::DEBUG),
             // A close frame would wait in the same full buffer.
-            End::NotReading => (None, "not_reading", Level::INFO),
+            End::NotReading => (None, "not_reading", Level::DEBUG),
             End::Deaf => (Some(4408), "deaf", Level::DEBUG),
             End::TokenExpired => (Some(4401), "token_expired", Level::DEBUG),
             End::Replaced => (Some(4409), "replaced", Level::DEBUG),
@@ -125,7 +125,7 @@ pub enum Refusal {
     UserId,
     /// As many sessions as the server may have.
     Full,
-    /// As many connections from this address as one may have.
+    /// As many connections from this address as one may have: closed at accept, without an answer.
     PeerFull,
     /// The server stops.
     Draining,

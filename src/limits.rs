@@ -47,7 +47,7 @@ pub const FRAMES_BURST: u32 = 200;
 pub const PULLS_PER_SESSION_MAX: u8 = 8;
 
 /// Pulls that wait in one worker for a look-up; beyond it a pull is answered `unknown` at once.
-pub const PULLS_WAITING_MAX: usize = 4096;
+pub const PULLS_WAITING_MAX: usize = 1024;
 
 /// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
 pub const BATCH_USERS_MAX: usize = 10_000;
@@ -74,9 +74,9 @@ pub const HEADERS_MAX: usize = 64;
 /// kernel's backlog. Bounds the memory a burst takes: some 10 KiB each while it lasts.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 
-/// The same from one address (IPv6: one /64), so that one peer can not take them all; near the
-/// whole, as a reverse proxy is one address. Those over it are dropped.
-pub const HTTP_CONNECTIONS_PER_PEER_MAX: usize = 448;
+/// The same from one address (IPv6: one /64), so that one peer can not take them all; no less,
+/// as a reverse proxy is one address. Those over it are dropped.
+pub const HTTP_CONNECTIONS_PER_PEER_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
 
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -120,6 +120,13 @@ pub const WORKER_QUEUE: usize = 1024;
 /// Most time without a reply from memcached while commands are in flight.
 pub const MEMCACHED_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Most time that a batch of look-ups may take at one node.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection to memcached must have held before the next pause starts from the
+/// shortest again: a node that answers and then hangs up is not dialled without pause.
+pub const MEMCACHED_STABLE: Duration = Duration::from_secs(5);
+
 /// Time for a connection to memcached to be made.
 pub const MEMCACHED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -157,8 +164,11 @@ pub const NODES_MAX: usize = 255;
 /// million users are written in that time.
 pub const LAST_FLUSH_HEAD_START: Duration = Duration::from_secs(2);
 
-/// Descriptors kept for everything that is not a session: listeners, memcached, logs, requests.
-pub const DESCRIPTORS_RESERVED: u64 = 512;
+/// Connections to the embedded store at once.
+pub const STORE_CONNECTIONS_MAX: usize = 1024;
+
+/// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
+pub const DESCRIPTORS_PER_THREAD: usize = 16;
 
 const _: () = {
     assert!(SHARDS.is_power_of_two());

@@ -315,8 +315,10 @@ impl WorkerThread {
     ) -> io::Result<()> {
         let settings = self.settings;
         let presence = &self.metrics.presence;
-        let flusher = Flusher::start(presence, self.number, settings.workers);
-        let puller = Puller::start(presence, &self.metrics.pull);
+        // None of these ends by itself; one that does takes the worker with it, loudly.
+        let mut tasks = JoinSet::new();
+        let flusher = Flusher::start(presence, self.number, settings.workers, &mut tasks);
+        let puller = Puller::start(presence, &self.metrics.pull, &mut tasks);
         let worker = Worker::new(Parts {
             // At most 256 workers.
             number: self.number as u16,
@@ -334,13 +336,18 @@ impl WorkerThread {
         let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
         let listener = TcpListener::from_std(listener)?;
         let edge = listener::serve(listener, self.edge, puller, sessions, self.stop.clone());
-        tokio::spawn(edge);
-        tokio::spawn(flusher.clone().run(settings.flush_interval));
+        tasks.spawn(edge);
+        tasks.spawn(flusher.clone().run(settings.flush_interval));
         // Nobody waits for it when the start of another worker failed.
         let _ = started.send(flusher);
         tokio::select! {
-            ran = worker.run(incoming, orders) => ran,
+            biased;
             () = self.stop.cancelled() => Ok(()),
+            ran = worker.run(incoming, orders) => ran,
+            ended = tasks.join_next() => {
+                tracing::error!(?ended, "a task of the worker ended");
+                Err(io::Error::other("a task of the worker ended"))
+            }
         }
     }
 }

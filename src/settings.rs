@@ -1,8 +1,10 @@
 //! Flags and environment variables, checked against each other before anything starts.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use thiserror::Error;
 use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
-    DESCRIPTORS_RESERVED, NODES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX,
+    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX, MEMCACHED_BACKOFF_MAX,
+    NODES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
+    STORE_CONNECTIONS_MAX,
 };
 use crate::memcached::NodeAddr;
 use crate::presence::Record;
@@ -41,8 +45,8 @@ pub struct Flags {
     #[arg(long, env = "PRESENCED_ADMIN", default_value = "127.0.0.1:9090", value_name = "ADDR:PORT", help_heading = NETWORK)]
     pub admin: SocketAddr,
 
-    /// Threads that serve sessions [default: number of cores]
-    #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = NETWORK)]
+    /// Threads that serve sessions, at most 64 [default: number of cores]
+    #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64), help_heading = NETWORK)]
     pub workers: Option<u16>,
 
     /// memcached nodes; keys are spread as libmemcached's weighted ketama does [default: the embedded store]
@@ -95,7 +99,7 @@ pub struct Flags {
 
     /// The secret itself, from the environment only: a flag would show in the list of processes
     #[arg(skip)]
-    pub jwt_secret: Option<String>,
+    pub jwt_secret: Option<OsString>,
 
     /// Audience (aud) that tokens must have
     #[arg(long, env = "PRESENCED_JWT_AUDIENCE", value_name = "TEXT", help_heading = TOKENS)]
@@ -244,7 +248,7 @@ impl Flags {
     /// Flags of this process and its environment. Wrong ones end the process with status 2.
     pub fn from_process() -> Flags {
         let mut flags = Flags::parse();
-        flags.jwt_secret = std::env::var("PRESENCED_JWT_SECRET").ok();
+        flags.jwt_secret = std::env::var_os("PRESENCED_JWT_SECRET");
         flags
     }
 
@@ -289,10 +293,11 @@ impl Flags {
         if self.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
         }
+        let workers = self.workers.map_or_else(cores, usize::from);
         Ok(Settings {
             listen: self.listen,
             admin: self.admin,
-            workers: self.workers.map_or_else(cores, usize::from),
+            workers,
             store_listen: self.store_listen,
             store_memory_bytes: self.store_memory as usize * 1024 * 1024,
             record,
@@ -304,7 +309,7 @@ impl Flags {
             allow_query_token: self.allow_query_token || secret.is_none(),
             secret,
             origins,
-            max_sessions: self.max_sessions()?,
+            max_sessions: self.max_sessions(workers)?,
             max_sessions_per_user: self.max_sessions_per_user.into(),
             drain: self.drain,
             memcached: self.memcached,
@@ -369,6 +374,23 @@ impl Flags {
         if self.ttl.subsec_nanos() != 0 {
             refuse!("--ttl {}: memcached counts whole seconds", show(self.ttl));
         }
+        // While it drains everything is written with a TTL that is longer by the drain time.
+        if self.ttl + self.drain > s(30 * 86_400) {
+            refuse!(
+                "--ttl {} and --drain {}: must be at most 30days together, \
+                 as memcached takes a longer TTL for a date",
+                show(self.ttl),
+                show(self.drain)
+            );
+        }
+        if 2 * self.coalesce > self.ping_timeout {
+            refuse!(
+                "--coalesce {} must be at most half of --ping-timeout {}: \
+                 pongs wait that long before they are read",
+                show(self.coalesce),
+                show(self.ping_timeout)
+            );
+        }
         if self.ping_timeout >= self.ping_interval {
             refuse!(
                 "--ping-timeout {} must be less than --ping-interval {}: \
@@ -430,7 +452,7 @@ impl Flags {
     }
 
     /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
-    fn max_sessions(&self) -> Result<usize, SettingsError> {
+    fn max_sessions(&self, workers: usize) -> Result<usize, SettingsError> {
         let limit = getrlimit(Resource::Nofile);
         let hard = limit.maximum.unwrap_or(u64::MAX);
         let raised = Rlimit {
@@ -441,20 +463,35 @@ impl Flags {
             Ok(()) => hard,
             Err(_) => limit.current.unwrap_or(hard),
         };
-        let room = allowed.saturating_sub(DESCRIPTORS_RESERVED).max(1);
+        // With a low limit not all of it: sessions come first, and accepting rests when none is left.
+        let reserved = self.other_descriptors(workers).min(allowed / 2);
+        let room = (allowed - reserved).max(1);
         let wanted = self.max_sessions.unwrap_or(room);
         if wanted > room {
             refuse!(
                 "--max-sessions {wanted}: the limit of open files (ulimit -n) is {allowed}, and \
-                 {DESCRIPTORS_RESERVED} of them are kept for other things; at most {room}"
+                 {reserved} of them are kept for other things; at most {room}"
             );
         }
         Ok(usize::try_from(wanted).unwrap_or(usize::MAX))
     }
+
+    /// Descriptors for everything that is not a session.
+    fn other_descriptors(&self, workers: usize) -> u64 {
+        let nodes = self.memcached.len().max(1);
+        let of_worker = HTTP_CONNECTIONS_MAX + 2 * nodes + DESCRIPTORS_PER_THREAD;
+        let of_store = match self.memcached.is_empty() {
+            true => STORE_CONNECTIONS_MAX,
+            false => 0,
+        };
+        let of_process = ADMIN_CONNECTIONS_MAX + of_store + DESCRIPTORS_PER_THREAD;
+        (workers * of_worker + of_process) as u64
+    }
 }
 
+/// A worker flushes a share of the shards: there can't be more workers than shards.
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS))
 }
 
 fn boot() -> Result<u32, SettingsError> {
@@ -489,7 +526,7 @@ impl Settings {
             "online   at once on connect; if memcached fails just then, within {} of its return\n\
              offline  between {} and {} after leaving\n\
              headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
-            show(self.flush_interval),
+            show(self.flush_interval + MEMCACHED_BACKOFF_MAX),
             show(soonest),
             show(latest),
             show(spare),

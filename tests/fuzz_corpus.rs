@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, panic, path::Path};
 
-#[path = "../fuzz/src/checks.rs"]
+#[path = "../fuzz/src/checks/mod.rs"]
 mod checks;
 
 #[test]

@@ -19,12 +19,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Sender;
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::auth::Identity;
-use super::response::Answer;
+use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use crate::end::Refusal;
 use crate::limits::{
@@ -34,6 +34,9 @@ use crate::limits::{
 use crate::pull::Puller;
 use crate::session::Seat;
 use crate::session::worker::NewSession;
+
+/// Time between two looks at a connection's deadline.
+const DEADLINE_LOOK: Duration = Duration::from_secs(1);
 
 /// Binds `count` listeners that share `addr`. Without `SO_REUSEPORT` at first, so that another
 /// process on the same port is an error and not a silent partner.
@@ -261,7 +264,8 @@ impl Exchange {
             if left.is_zero() {
                 return;
             }
-            sleep_until(Instant::now() + left).await;
+            // The deadline may have been moved nearer.
+            sleep(left.min(DEADLINE_LOOK)).await;
         }
     }
 }
@@ -286,7 +290,13 @@ impl Service<Request<Incoming>> for Http {
             let outcome = routes::respond(request, &edge, &puller).await;
             exchange.served(&edge);
             Ok(match outcome {
-                Outcome::Answer(answer) => answer,
+                Outcome::Answer(mut answer) => {
+                    // Who was refused has no claim to one of the places.
+                    if answer.status().is_client_error() || answer.status().is_server_error() {
+                        response::set_close(&mut answer);
+                    }
+                    answer
+                }
                 Outcome::Upgrade(accepted) => {
                     // The time for writing the answer; a second upgrade can't follow.
                     exchange.allow(&edge, HANDSHAKE_TIMEOUT);

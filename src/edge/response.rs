@@ -34,6 +34,16 @@ pub fn set(answer: &mut Answer, name: HeaderName, value: &'static str) {
         .insert(name, HeaderValue::from_static(value));
 }
 
+/// Ends the connection with this answer.
+pub fn set_close(answer: &mut Answer) {
+    let headers = answer.headers_mut();
+    let value = match headers.contains_key(header::UPGRADE) {
+        true => "upgrade, close",
+        false => "close",
+    };
+    headers.insert(header::CONNECTION, HeaderValue::from_static(value));
+}
+
 /// The answer to a request that is refused.
 pub fn refused(refusal: Refusal) -> Answer {
     let facts = refusal.facts();

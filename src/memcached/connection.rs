@@ -86,11 +86,6 @@ impl<T> Connection<T> {
         self.pipeline.len() > self.window / 2
     }
 
-    /// Whether everything pushed has been written.
-    pub fn is_written(&self) -> bool {
-        self.out.is_empty()
-    }
-
     /// Waits until commands were written or replies read, and handles them. With nothing in
     /// flight it waits for the connection to end. Cancelling it loses nothing.
     pub async fn progress(

@@ -13,7 +13,7 @@ use tokio_util::codec::{Decoder, Encoder, Framed};
 use super::MemcachedError;
 use super::cluster::{Node, Stream};
 use super::connection::greet;
-use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT};
+use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT, RECORD_BYTES_MAX};
 
 /// A value that memcached has.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,6 +111,10 @@ impl Decoder for GetCodec {
         };
         let item = match reply {
             Reply::End => None,
+            // What is too large to be ours is not kept: it is as foreign when it is empty.
+            Reply::Value { key, value, .. } if value.len() > RECORD_BYTES_MAX => {
+                Some((Bytes::copy_from_slice(key), Bytes::new()))
+            }
             Reply::Value { key, value, .. } => {
                 Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
             }

@@ -18,7 +18,7 @@ impl Ring {
     pub fn new(names: &[String]) -> Ring {
         let digests = digests_of_each(names.len());
         let mut points = Vec::with_capacity(names.len() * digests as usize * 4);
-        for (node, name) in (0u8..).zip(names) {
+        for (name, node) in names.iter().zip(0u8..) {
             for number in 0..digests {
                 let digest = Md5::digest(format!("{name}-{number}"));
                 for point in digest.chunks_exact(4) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
 
 use super::record::Scratch;
@@ -19,7 +20,7 @@ use super::users::{Connected, Live};
 use super::{Pending, Record, Slot, UserId, Users};
 use crate::clock::Clock;
 use crate::counters::FlushMetrics;
-use crate::limits::{LANE_QUEUE, SHARDS};
+use crate::limits::{LANE_QUEUE, MEMCACHED_STABLE, SHARDS};
 use crate::memcached::pipeline::Outcome;
 use crate::memcached::{Backoff, Cluster, Connection, MemcachedError, Node};
 
@@ -154,9 +155,15 @@ impl Batch {
 }
 
 impl Flusher {
-    /// Starts the lanes of worker number `worker` of `workers` on the current tokio runtime.
-    pub fn start(presence: &Arc<Presence>, worker: usize, workers: usize) -> Flusher {
-        let start_lane = |node: &Arc<Node>| {
+    /// Starts the lanes of worker number `worker` of `workers`, one of `tasks` each. They end with
+    /// the last clone of the flusher.
+    pub fn start(
+        presence: &Arc<Presence>,
+        worker: usize,
+        workers: usize,
+        tasks: &mut JoinSet<()>,
+    ) -> Flusher {
+        let mut start_lane = |node: &Arc<Node>| {
             let (sender, queue) = mpsc::channel(LANE_QUEUE);
             let lane = Lane {
                 queue,
@@ -169,11 +176,16 @@ impl Flusher {
                 current: None,
                 scratch: Scratch::default(),
             };
-            tokio::spawn(lane.run());
+            tasks.spawn(lane.run());
             sender
         };
         Flusher {
-            lanes: presence.cluster.nodes().iter().map(start_lane).collect(),
+            lanes: presence
+                .cluster
+                .nodes()
+                .iter()
+                .map(&mut start_lane)
+                .collect(),
             shards: (worker..SHARDS).step_by(workers.max(1)).collect(),
             presence: presence.clone(),
         }
@@ -319,42 +331,50 @@ enum Purpose {
 impl Lane {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
-        while let Some(mut connection) = self.connect(&mut backoff).await {
-            let ended = self.carry(&mut connection).await;
-            self.give_back_all(connection);
-            match ended {
-                Ok(()) => return,
-                Err(error) => self.node.failed(&error),
+        loop {
+            let error = match self.dial().await {
+                None => return,
+                Some(Err(error)) => error,
+                Some(Ok(mut connection)) => {
+                    let dialled_at = Instant::now();
+                    let ended = self.carry(&mut connection).await;
+                    self.give_back_all(connection);
+                    if dialled_at.elapsed() >= MEMCACHED_STABLE {
+                        backoff.reset();
+                    }
+                    match ended {
+                        Ok(()) => return,
+                        Err(error) => error,
+                    }
+                }
+            };
+            self.node.failed(&error);
+            if self.refuse_for(backoff.pause()).await.is_none() {
+                return;
             }
         }
     }
 
-    /// Dials until a connection is up. Meanwhile work goes back to pending at once. Nothing when
-    /// the flusher is gone.
-    async fn connect(&mut self, backoff: &mut Backoff) -> Option<Connection<Slot>> {
+    /// Dials. Meanwhile work goes back to pending at once. Nothing when the flusher is gone.
+    async fn dial(&mut self) -> Option<Result<Connection<Slot>, MemcachedError>> {
+        let dial = Connection::dial(&self.node);
+        tokio::pin!(dial);
         loop {
-            let dial = Connection::dial(&self.node);
-            tokio::pin!(dial);
-            let error = loop {
-                tokio::select! {
-                    dialled = &mut dial => match dialled {
-                        Ok(connection) => {
-                            backoff.reset();
-                            return Some(connection);
-                        }
-                        Err(error) => break error,
-                    },
-                    work = self.queue.recv() => self.ledger.refuse(work?),
-                }
-            };
-            self.node.failed(&error);
-            let pause = sleep(backoff.pause());
-            tokio::pin!(pause);
-            loop {
-                tokio::select! {
-                    () = &mut pause => break,
-                    work = self.queue.recv() => self.ledger.refuse(work?),
-                }
+            tokio::select! {
+                dialled = &mut dial => return Some(dialled),
+                work = self.queue.recv() => self.ledger.refuse(work?),
+            }
+        }
+    }
+
+    /// Gives work back for `time`. Nothing when the flusher is gone.
+    async fn refuse_for(&mut self, time: Duration) -> Option<()> {
+        let pause = sleep(time);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return Some(()),
+                work = self.queue.recv() => self.ledger.refuse(work?),
             }
         }
     }
@@ -438,7 +458,9 @@ impl Lane {
             .users
             .render(shard, places, now_s, ttl_s, |place, due| {
                 connection.push(Slot::new(shard, place), |out| {
-                    presence.record.set(out, scratch, due.user, due.live, ttl_s);
+                    presence
+                        .record
+                        .set(out, scratch, due.user, due.live, due.ttl_s);
                 });
             });
         self.ledger.pushed(pushed);

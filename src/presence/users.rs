@@ -52,6 +52,8 @@ pub struct Due<'a> {
     pub user: &'a UserId,
     /// The oldest open session, or the last one of a user who has just left.
     pub live: Live,
+    /// For how long the entry may live, seconds.
+    pub ttl_s: u32,
 }
 
 /// See the module's page. Times (`now_s`) are seconds of a monotonic clock.
@@ -130,13 +132,15 @@ impl Entry {
         self.generation = live.session.generation;
     }
 
-    /// Whether a `set` would still be true: the user is here, or left less than a TTL ago.
-    fn is_due(&self, now_s: u32, ttl_s: u32) -> bool {
-        match self.state {
-            State::Free => false,
-            State::Online | State::Back => true,
-            State::Departed => now_s.saturating_sub(self.departed_at_s) < ttl_s,
-        }
+    /// The TTL with which a `set` is still true: all of `ttl_s` of a user who is here, what is
+    /// left of it since the departure of one who is not. Nothing when none is left.
+    fn ttl_left_s(&self, now_s: u32, ttl_s: u32) -> Option<u32> {
+        let gone_s = match self.state {
+            State::Free => return None,
+            State::Online | State::Back => 0,
+            State::Departed => now_s.saturating_sub(self.departed_at_s),
+        };
+        ttl_s.checked_sub(gone_s).filter(|&left_s| left_s > 0)
     }
 }
 
@@ -227,13 +231,14 @@ impl Users {
             let Some(entry) = shard.entry(place) else {
                 continue;
             };
-            if entry.is_due(now_s, ttl_s) {
+            if let Some(ttl_s) = entry.ttl_left_s(now_s, ttl_s) {
                 shown += 1;
                 show(
                     place,
                     Due {
                         user: &entry.id,
                         live: entry.first(),
+                        ttl_s,
                     },
                 );
             }
@@ -279,7 +284,7 @@ impl Users {
             };
             if entry.state == State::Back {
                 entry.state = State::Online;
-            } else if self.pending.contains(slot) && entry.is_due(now_s, ttl_s) {
+            } else if self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some() {
                 shard.departed.push_back(place);
             } else {
                 self.pending.forget(slot);

@@ -11,13 +11,16 @@ use futures_util::future::join_all;
 use presenced_protocol::Key;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Answer;
 use crate::clock::unix_ms;
 use crate::counters::PullMetrics;
-use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, MEMCACHED_TIMEOUT, PULLS_WAITING_MAX};
-use crate::memcached::{Backoff, Found, Lookup, Node};
+use crate::limits::{
+    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_TIMEOUT, PULLS_WAITING_MAX,
+};
+use crate::memcached::{Backoff, Found, Lookup, MemcachedError, Node};
 use crate::presence::UserId;
 use crate::presence::flush::Presence;
 use crate::presence::record::connected_at;
@@ -37,8 +40,12 @@ struct Question {
 }
 
 impl Puller {
-    /// Starts a batcher on the current tokio runtime; it ends with the last clone of its puller.
-    pub fn start(presence: &Arc<Presence>, metrics: &Arc<PullMetrics>) -> Puller {
+    /// Starts a batcher, one of `tasks`; it ends with the last clone of its puller.
+    pub fn start(
+        presence: &Arc<Presence>,
+        metrics: &Arc<PullMetrics>,
+        tasks: &mut JoinSet<()>,
+    ) -> Puller {
         let (sender, questions) = mpsc::channel(PULLS_WAITING_MAX);
         let batcher = Batcher {
             questions,
@@ -51,7 +58,7 @@ impl Puller {
                 .map(NodeLookup::new)
                 .collect(),
         };
-        tokio::spawn(batcher.run());
+        tasks.spawn(batcher.run());
         Puller {
             questions: sender,
             presence: presence.clone(),
@@ -120,6 +127,14 @@ impl Batcher {
             }
             let mut states = self.known(&questions);
             self.look_up(&mut states).await;
+            // Who has come meanwhile is not offline.
+            for (user, state) in &mut states {
+                if !matches!(state, State::Online(_))
+                    && let Some(since) = self.presence.users().online_since(user)
+                {
+                    *state = State::Online(since);
+                }
+            }
             for Question { users, reply } in questions {
                 // Whoever asked may be gone.
                 let _ = reply.send(answer(users, &states));
@@ -221,13 +236,16 @@ impl NodeLookup {
     /// the last question, which is noticed only now.
     async fn get(&mut self, keys: &[Key<'_>]) -> Option<Vec<Found>> {
         for _ in 0..2 {
-            match self.connection().await?.get(keys).await {
+            let got = timeout(LOOKUP_TIMEOUT, self.connection().await?.get(keys)).await;
+            let error = match got.unwrap_or(Err(MemcachedError::Timeout(LOOKUP_TIMEOUT))) {
                 Ok(found) => return Some(found),
-                Err(error) => {
-                    self.lookup = None;
-                    self.node.failed(&error);
-                    self.dialled = dial(&self.node);
-                }
+                Err(error) => error,
+            };
+            self.lookup = None;
+            self.node.failed(&error);
+            self.dialled = dial(&self.node);
+            if !matches!(error, MemcachedError::Closed | MemcachedError::Io(_)) {
+                return None;
             }
         }
         None

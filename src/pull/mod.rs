@@ -10,6 +10,7 @@ pub mod batch;
 pub mod http;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -127,16 +128,16 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// Checks the users of a question.
+/// Checks the users of a question; who is asked for twice is answered once.
 pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
-    let mut users = Vec::new();
-    for name in names {
-        if users.len() == PULL_USERS_MAX {
+    let mut users = BTreeSet::new();
+    for (count, name) in names.into_iter().enumerate() {
+        if count == PULL_USERS_MAX {
             return Err(PullError::TooManyUsers);
         }
-        users.push(UserId::new(&name)?);
+        users.insert(UserId::new(&name)?);
     }
-    Ok(users)
+    Ok(users.into_iter().collect())
 }
 
 /// `"users": ["…"]`, wherever a question comes from.

@@ -12,6 +12,7 @@ use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,10 @@ use futures_util::stream::FuturesUnordered;
 use hashbrown::DefaultHashBuilder;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::Level;
 
 use super::Seats;
 use super::assembly::{self, Assembly};
@@ -186,6 +189,8 @@ pub struct Worker {
     again: VecDeque<Token>,
     /// Sessions that wait for the peer's close frame, by the time that this ends.
     closing: VecDeque<(Duration, Token)>,
+    /// Sessions that were replaced and whose worker could not be told yet.
+    undelivered: VecDeque<SessionId>,
     pulls: FuturesUnordered<Answered>,
     /// Keys the tags of pings.
     tag: DefaultHashBuilder,
@@ -217,6 +222,7 @@ impl Worker {
             pinged_with: None,
             again: VecDeque::new(),
             closing: VecDeque::new(),
+            undelivered: VecDeque::new(),
             pulls: FuturesUnordered::new(),
             tag: DefaultHashBuilder::default(),
             // One less than what the sessions' counters can hold, or they would never be over it.
@@ -226,7 +232,7 @@ impl Worker {
         })
     }
 
-    /// Runs until it has drained, or no one can give it sessions or orders any more.
+    /// Runs until it has drained.
     pub async fn run(
         mut self,
         mut incoming: Receiver<NewSession>,
@@ -301,7 +307,7 @@ impl Worker {
                 rest: None,
             }
         });
-        self.parts.metrics.sessions.add(1);
+        self.parts.metrics.sessions.add_alone(1);
         if let Some(oldest) = replaced {
             self.replace(oldest);
         }
@@ -337,15 +343,25 @@ impl Worker {
         if oldest.worker == self.parts.number {
             return self.end(token, End::Replaced);
         }
-        if let Some(peer) = self.parts.peers.get(usize::from(oldest.worker)) {
-            // If its queue is full the session lives on, at worst until its token expires.
-            let _ = peer.try_send(Order::End(token, End::Replaced));
+        if let Some(peer) = self.parts.peers.get(usize::from(oldest.worker))
+            && let Err(TrySendError::Full(_)) = peer.try_send(Order::End(token, End::Replaced))
+        {
+            self.undelivered.push_back(oldest);
+        }
+    }
+
+    /// Tells other workers again of sessions that were replaced. At most once a session.
+    fn deliver(&mut self) {
+        for _ in 0..self.undelivered.len() {
+            if let Some(oldest) = self.undelivered.pop_front() {
+                self.replace(oldest);
+            }
         }
     }
 
     /// Handles the sessions that became ready. True if there is more to do than one look may take.
     fn look(&mut self, events: &mut Events) -> io::Result<bool> {
-        self.parts.metrics.wakes.add(1);
+        self.parts.metrics.wakes.add_alone(1);
         let now = self.parts.clock.now();
         for _ in 0..self.again.len() {
             if let Some(token) = self.again.pop_front() {
@@ -375,9 +391,23 @@ impl Worker {
     }
 
     fn readable(&mut self, token: Token, now: Duration) {
-        if let Err(end) = self.serve(token, now) {
+        // A fault met by one session's bytes must not take the others with it.
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve(token, now)));
+        let served = served.unwrap_or_else(|_| {
+            self.renew();
+            Err(End::Internal)
+        });
+        if let Err(end) = served {
             self.end(token, end);
         }
+    }
+
+    /// Nothing of a session that panicked may reach the next.
+    fn renew(&mut self) {
+        self.codec = Codec::new(MESSAGE_BYTES_MAX);
+        self.scratch = vec![0; SCRATCH_BYTES].into();
+        self.replies.clear();
+        self.pinged_with = None;
     }
 
     /// Writes what waits, then reads once.
@@ -486,7 +516,7 @@ impl Worker {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
-        self.parts.metrics.frames.add(1);
+        self.parts.metrics.frames.add_alone(1);
         session.frames = session.frames.saturating_add(1);
         if session.frames > self.frames_max {
             return Err(End::Flood);
@@ -497,12 +527,12 @@ impl Worker {
                 let answers = self.codec.decode(frame, |payload| payload == expected)?;
                 if answers && session.awaiting {
                     session.awaiting = false;
-                    self.parts.metrics.pongs.add(1);
+                    self.parts.metrics.pongs.add_alone(1);
                     let rtt_us = (now.as_micros() as u32).wrapping_sub(session.pinged_us);
                     self.parts
                         .metrics
                         .rtt
-                        .observe(Duration::from_micros(rtt_us.into()));
+                        .observe_alone(Duration::from_micros(rtt_us.into()));
                 }
                 Ok(())
             }
@@ -516,7 +546,8 @@ impl Worker {
             }
             Opcode::Close => {
                 let code = self.codec.decode(frame, codec::close_code)??;
-                // §5.5.1: the answer bears the code that it answers.
+                // Nothing may follow a close frame (§5.5.1), which bears the code that it answers.
+                self.encode_pong();
                 codec::encode_close_echo(&mut self.replies, code);
                 Err(End::Closed)
             }
@@ -543,6 +574,8 @@ impl Worker {
         })??;
         if begun.is_some() {
             session.rest.get_or_insert_default().assembly = begun;
+        } else {
+            session.tidy();
         }
         match parsed {
             None => {}
@@ -592,10 +625,7 @@ impl Worker {
 
     /// Sends what this wake has to say.
     fn reply(&mut self, token: Token) -> Result<(), End> {
-        if let Some((payload, length)) = self.pinged_with.take() {
-            let payload = &payload[..usize::from(length)];
-            codec::encode(&mut self.replies, OpCode::Pong, payload);
-        }
+        self.encode_pong();
         if self.replies.is_empty() {
             return Ok(());
         }
@@ -606,6 +636,14 @@ impl Worker {
         replies.shrink_to(SCRATCH_BYTES);
         self.replies = replies;
         sent
+    }
+
+    /// Adds the answer to the last ping, if there was one.
+    fn encode_pong(&mut self) {
+        if let Some((payload, length)) = self.pinged_with.take() {
+            let payload = &payload[..usize::from(length)];
+            codec::encode(&mut self.replies, OpCode::Pong, payload);
+        }
     }
 
     /// Writes `bytes`, and keeps what the socket does not take.
@@ -696,6 +734,7 @@ impl Worker {
         while let Some((_, token)) = self.closing.pop_front_if(|(until, _)| *until <= now) {
             self.remove(token);
         }
+        self.deliver();
         self.drain_some(now);
     }
 
@@ -733,7 +772,7 @@ impl Worker {
             0,
         ];
         ping[2..].copy_from_slice(&payload);
-        self.parts.metrics.pings.add(1);
+        self.parts.metrics.pings.add_alone(1);
         if let Err(end) = self.send(token, &ping) {
             self.end(token, end);
         }
@@ -761,19 +800,18 @@ impl Worker {
         session.closing = true;
         let slot = session.slot;
         let facts = end.facts();
-        self.parts.metrics.ends[end as usize].add(1);
+        self.parts.metrics.ends[end as usize].add_alone(1);
         if end == End::Deaf {
-            self.parts.metrics.missed_pongs.add(1);
+            self.parts.metrics.missed_pongs.add_alone(1);
         }
         let id = session_id(self.parts.number, token);
         self.parts
             .presence
             .users()
             .disconnect(slot, id, now.as_secs() as u32);
-        if end == End::Internal {
-            tracing::error!(session = ?id, "session ended by a fault of the server's own");
-        } else {
-            tracing::debug!(session = ?id, reason = facts.label, "session ended");
+        match facts.level {
+            Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
+            _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
         }
         if matches!(end, End::Gone | End::NotReading) {
             return self.remove(token);

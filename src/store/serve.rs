@@ -14,9 +14,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, connection::Connection, stats::Server};
+use crate::limits::STORE_CONNECTIONS_MAX;
 
-/// Connections served at once: memcached's default `-c`. Each further one is told so and closed.
-pub(super) const CONNECTIONS_MAX: u64 = 1024;
+/// As the counters have it.
+pub(super) const CONNECTIONS_MAX: u64 = STORE_CONNECTIONS_MAX as u64;
 
 /// What memcached says to one connection too many.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";

@@ -1,0 +1,58 @@
+//! The bodies of the fuzz targets: each takes any bytes and panics if what should always hold does
+//! not.
+//!
+//! Apart from libFuzzer, so that the corpus is replayed on stable too (`tests/fuzz_corpus.rs`). A new
+//! target is a function here, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` and a
+//! folder in `corpus/`.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a check fails"
+)]
+#![allow(unreachable_pub, reason = "a test includes this folder as a module")]
+
+mod gate;
+mod memcached;
+mod pull;
+
+pub use self::gate::gate;
+pub use self::memcached::{replies, requests};
+pub use self::pull::pull;
+
+/// Takes any bytes and panics if something is wrong.
+pub type Check = fn(&[u8]);
+
+/// Each target's name, which is also that of its corpus, and its check.
+pub const TARGETS: &[(&str, Check)] = &[
+    ("gate", gate),
+    ("pull", pull),
+    ("replies", replies),
+    ("requests", requests),
+];
+
+/// The same bytes cut at places that depend on nothing but them: mostly into small pieces, now and
+/// then a large one.
+fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut state = data.iter().fold(data.len() as u64, |state, &byte| {
+        state.wrapping_mul(31).wrapping_add(u64::from(byte))
+    });
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        // Knuth's MMIX generator; its high bits are good enough to cut with.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let bytes = match state >> 59 {
+            0..2 => 100,
+            number => usize::try_from(number / 4).unwrap() + 1,
+        };
+        let (piece, left) = rest.split_at(bytes.min(rest.len()));
+        rest = left;
+        Some(piece)
+    })
+}

@@ -1,0 +1,245 @@
+//! Questions: a message of a session, the query and the body of an HTTP request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use presenced::limits::{OUTBOX_BYTES_MAX, PULL_USERS_MAX, USER_ID_BYTES_MAX};
+use presenced::presence::record::Scratch;
+use presenced::presence::users::Live;
+use presenced::presence::{Record, SessionId, UserId};
+use presenced::pull::{Answer, PullError, http};
+use presenced::session::message;
+use presenced_protocol::{Limits, Parsed, Request, request};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+/// Bytes as a message, as a body and as a query. Who is asked for is what a plain reading of the
+/// JSON or the query finds; each of them makes one memcached request; answers and errors are JSON
+/// that says the same.
+pub fn pull(data: &[u8]) {
+    as_message(data);
+    as_body(data);
+    if let Ok(query) = str::from_utf8(data) {
+        as_query(query);
+    }
+}
+
+fn as_message(data: &[u8]) {
+    let (number, users) = match message::parse(data) {
+        Ok(pull) => (Some(pull.number), Ok(pull.users)),
+        Err(fault) => {
+            is_error(&fault.json(), &fault.error, fault.number);
+            (fault.number, Err(fault.error))
+        }
+    };
+    is_sound(&users, number);
+    // What serde_json skips in a message it looks at less closely than what it keeps: there the
+    // plain reading may find no JSON.
+    if serde_json::from_slice::<Value>(data).is_err() {
+        return;
+    }
+    let members = Members::of(data);
+    let expected_number = members.only("pull").and_then(Value::as_u64);
+    let expected = members.users().filter(|_| expected_number.is_some());
+    assert_eq!(number, expected_number);
+    is_as_expected(&users, expected.as_deref());
+}
+
+fn as_body(data: &[u8]) {
+    let users = http::users_of_body(data);
+    is_sound(&users, None);
+    if serde_json::from_slice::<Value>(data).is_ok() {
+        is_as_expected(&users, Members::of(data).users().as_deref());
+    }
+}
+
+fn as_query(query: &str) {
+    let users = http::users_of_query(query);
+    is_sound(&users, None);
+    let values = query.split('&').filter_map(|pair| match pair {
+        "user" => Some(""),
+        _ => pair.strip_prefix("user="),
+    });
+    let names: Option<Vec<String>> = values.map(plain_decode).collect();
+    is_as_expected(&users, names.as_deref());
+}
+
+/// What comes of a question holds what is promised of it, and so does what is answered.
+fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
+    let users = match users {
+        Ok(users) => users,
+        Err(error) => return is_error(&error.json(number), error, number),
+    };
+    assert!(users.len() <= PULL_USERS_MAX);
+    let record = Record::new("user:{userId}:online", "edge \"1\"\r\n", 1, 7).unwrap();
+    for user in users {
+        assert_eq!(UserId::new(user.as_str()).as_ref(), Ok(user));
+        assert!(is_user(user.as_str()));
+        is_one_request(&record, user);
+    }
+    is_answer(users, number);
+}
+
+/// Neither the key of a look-up nor the `set` of a heartbeat is ever two commands, or another one.
+fn is_one_request(record: &Record, user: &UserId) {
+    let key = format!("user:{user}:online");
+    let mut rendered = Vec::new();
+    record.key(&mut rendered, user);
+    assert_eq!(rendered, key.as_bytes());
+    let get = [b"get ", &rendered[..], b"\r\n"].concat();
+    match request::parse(&get, &Limits::default()) {
+        Parsed::Request {
+            request: Request::Get { keys, .. },
+            consumed,
+        } => {
+            let keys: Vec<&[u8]> = keys.map(|key| key.as_bytes()).collect();
+            assert_eq!((keys, consumed), (vec![key.as_bytes()], get.len()));
+        }
+        other => panic!("{other:?}"),
+    }
+    let live = Live {
+        connected_at_ms: 1_700_000_000_000,
+        session: SessionId {
+            worker: 1,
+            index: 2,
+            generation: 3,
+        },
+    };
+    let mut set = Vec::new();
+    record.set(&mut set, &mut Scratch::default(), user, live, 60);
+    match request::parse(&set, &Limits::default()) {
+        Parsed::Request {
+            request: Request::Set { key: set_key, .. },
+            consumed,
+        } => assert_eq!((set_key.as_bytes(), consumed), (key.as_bytes(), set.len())),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_answer(users: &[UserId], number: Option<u64>) {
+    let (online, unknown) = users.split_at(users.len() / 2);
+    let online: Vec<(UserId, u64)> = online.iter().cloned().zip(u64::MAX - 500..).collect();
+    let unknown = unknown.to_vec();
+    let answer = Answer { online, unknown };
+    let json = answer.json(number);
+    assert!(json.len() <= OUTBOX_BYTES_MAX);
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json.get("pull").map(Value::as_u64), number.map(Some));
+    // Who is asked for twice is in it twice; the last counts.
+    let online: BTreeMap<&str, u64> = answer
+        .online
+        .iter()
+        .map(|(user, since)| (user.as_str(), *since))
+        .collect();
+    let found = json["online"].as_object().unwrap();
+    let found: BTreeMap<&str, u64> = found
+        .iter()
+        .map(|(user, entry)| (user.as_str(), entry["connectedAt"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(found, online);
+    let found = json.get("unknown").map(|list| list.as_array().unwrap());
+    let found: Vec<&str> = found.map_or_else(Vec::new, |list| {
+        list.iter().map(|user| user.as_str().unwrap()).collect()
+    });
+    let unknown: Vec<&str> = answer.unknown.iter().map(UserId::as_str).collect();
+    assert_eq!(found, unknown);
+}
+
+fn is_error(json: &[u8], error: &PullError, number: Option<u64>) {
+    let json: Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(json.get("pull").map(Value::as_u64), number.map(Some));
+    assert_eq!(json["error"]["code"], error.code());
+    assert_eq!(json["error"]["message"], error.to_string());
+}
+
+/// `names` is nothing where they can't be read.
+fn is_as_expected(users: &Result<Vec<UserId>, PullError>, names: Option<&[String]>) {
+    let expected = match names {
+        None => Err("malformed"),
+        Some(names) => match names.iter().position(|name| !is_user(name)) {
+            Some(place) if place < PULL_USERS_MAX => Err("bad_user"),
+            _ if names.len() > PULL_USERS_MAX => Err("too_many_users"),
+            // Who is asked for twice is answered once.
+            _ => Ok(names.iter().map(String::as_str).collect::<BTreeSet<_>>()),
+        },
+    };
+    let found = match users {
+        Ok(users) => Ok(users.iter().map(UserId::as_str).collect::<BTreeSet<_>>()),
+        Err(error) => Err(error.code()),
+    };
+    assert_eq!(found, expected);
+    if let (Ok(users), Ok(found)) = (users, found) {
+        assert_eq!(users.len(), found.len());
+    }
+}
+
+fn is_user(name: &str) -> bool {
+    let bytes = 1..=USER_ID_BYTES_MAX;
+    bytes.contains(&name.len()) && !name.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// application/x-www-form-urlencoded; nothing for what is not UTF-8.
+fn plain_decode(value: &str) -> Option<String> {
+    let mut decoded = Vec::new();
+    let mut rest = value.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = |digit: u8| (digit as char).to_digit(16);
+        rest = after;
+        match (first, after) {
+            (b'+', _) => decoded.push(b' '),
+            (b'%', &[high, low, ref after @ ..]) if hex(high).is_some() && hex(low).is_some() => {
+                let byte = hex(high).unwrap() * 16 + hex(low).unwrap();
+                decoded.push(u8::try_from(byte).unwrap());
+                rest = after;
+            }
+            _ => decoded.push(*first),
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// The members of a JSON object, those of one name too; none if it isn't an object.
+#[derive(Default)]
+struct Members(Vec<(String, Value)>);
+
+impl Members {
+    fn of(json: &[u8]) -> Members {
+        serde_json::from_slice(json).unwrap_or_default()
+    }
+
+    /// The value of the one member of that name.
+    fn only(&self, name: &str) -> Option<&Value> {
+        let mut values = self.0.iter().filter(|member| member.0 == name);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        Some(&value.1)
+    }
+
+    fn users(&self) -> Option<Vec<String>> {
+        let names = self.only("users")?.as_array()?.iter();
+        names.map(|name| name.as_str().map(Into::into)).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some(member) = map.next_entry()? {
+                    members.0.push(member);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
