@@ -10,7 +10,7 @@ pub mod batch;
 pub mod http;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -130,14 +130,17 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
 
 /// Checks the users of a question; who is asked for twice is answered once.
 pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
-    let mut users = BTreeSet::new();
+    let (mut users, mut seen) = (Vec::new(), HashSet::new());
     for (count, name) in names.into_iter().enumerate() {
         if count == PULL_USERS_MAX {
             return Err(PullError::TooManyUsers);
         }
-        users.insert(UserId::new(&name)?);
+        let user = UserId::new(&name)?;
+        if seen.insert(user.clone()) {
+            users.push(user);
+        }
     }
-    Ok(users.into_iter().collect())
+    Ok(users)
 }
 
 /// `"users": ["…"]`, wherever a question comes from.
