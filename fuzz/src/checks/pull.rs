@@ -125,7 +125,6 @@ fn is_answer(users: &[UserId], number: Option<u64>) {
     assert!(json.len() <= OUTBOX_BYTES_MAX);
     let json: Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(json.get("pull").map(Value::as_u64), number.map(Some));
-    // Who is asked for twice is in it twice; the last counts.
     let online: BTreeMap<&str, u64> = answer
         .online
         .iter()
@@ -137,6 +136,7 @@ fn is_answer(users: &[UserId], number: Option<u64>) {
         .map(|(user, entry)| (user.as_str(), entry["connectedAt"].as_u64().unwrap()))
         .collect();
     assert_eq!(found, online);
+    assert_eq!(found.len(), answer.online.len(), "each is in it once");
     let found = json.get("unknown").map(|list| list.as_array().unwrap());
     let found: Vec<&str> = found.map_or_else(Vec::new, |list| {
         list.iter().map(|user| user.as_str().unwrap()).collect()
