@@ -589,6 +589,25 @@ mod tests {
             &["--ping-interval", "'25'", "25s or 500ms"],
         );
         refused(&["--coalesce", "1s"], &["--coalesce 1s"]);
+        refused(
+            &["--coalesce", "100ms", "--ping-timeout", "150ms"],
+            &["--coalesce 100ms", "half", "--ping-timeout 150ms"],
+        );
+        assert!(check(&["--coalesce", "75ms", "--ping-timeout", "150ms"]).is_ok());
+    }
+
+    #[test]
+    fn no_ttl_is_a_date_to_memcached_even_while_it_drains() {
+        refused(
+            &["--ttl", "30days"],
+            &["--ttl 30days", "--drain 10s", "30days together"],
+        );
+        refused(
+            &["--ttl", "2591999s", "--drain", "2s"],
+            &["--ttl 29days", "--drain 2s"],
+        );
+        assert!(check(&["--ttl", "30days", "--drain", "0s"]).is_ok());
+        assert!(check(&["--ttl", "2591999s", "--drain", "1s"]).is_ok());
     }
 
     #[test]
@@ -632,6 +651,22 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_bytes_and_need_not_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let with = |secret: &[u8]| {
+            let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
+            flags.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
+            flags.check().map_err(|error| error.to_string())
+        };
+        let secret: Vec<u8> = (0x80..=0xff).collect();
+        let settings = with(&secret).unwrap();
+        assert_eq!(settings.secret.unwrap().as_bytes(), secret);
+        // Nor is one that is no good the same as none.
+        assert!(with(b"\xff").unwrap_err().contains("32 bytes"));
+        assert!(with(b"").unwrap_err().contains("32 bytes"));
+    }
+
+    #[test]
     fn everything_else_that_can_not_work() {
         refused(
             &["--key-template", "user"],
@@ -652,6 +687,8 @@ mod tests {
             &["--max-sessions 99999999999", "ulimit -n"],
         );
         refused(&["--workers", "0"], &["--workers", "'0'"]);
+        // Each needs a shard.
+        refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
         refused(&["--no-such-flag"], &["--no-such-flag"]);
         let two = check(&["--memcached", "a:1,unix:/run/m.sock"]).unwrap();
         assert_eq!(two.memcached.len(), 2);

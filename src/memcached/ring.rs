@@ -62,6 +62,7 @@ fn word(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NODES_MAX;
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|n| format!("10.0.0.{n}")).collect()
@@ -96,6 +97,21 @@ mod tests {
             "{counts:?}"
         );
         assert_eq!(moved, counts[4]);
+    }
+
+    #[test]
+    fn as_many_nodes_as_there_may_be_share_the_keys() {
+        let names = names(NODES_MAX);
+        let ring = Ring::new(&names);
+        let mut counts = [0; NODES_MAX];
+        for number in 0..50_000 {
+            let node = ring.node_of(format!("user:{number}:online").as_bytes());
+            counts[usize::from(node)] += 1;
+        }
+        assert!(
+            counts.iter().all(|&count| (90..400).contains(&count)),
+            "{counts:?}"
+        );
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! - [`record`]: what is written about a user: the key and the value.
 //! - [`users`]: the directory of connected users; gives each a [`Slot`].
 //! - [`pending`]: the lock-free set of users heard from since their last flush.
-//! - [`flush`]: pending users written to memcached, paced over the flush interval.
+//! - [`flush`]: pending users written to memcached, paced over the flush interval, by lanes
+//!   (`lane`) that own a connection each.
 
 pub mod flush;
+mod lane;
 pub mod pending;
 pub mod record;
 pub mod users;

@@ -522,6 +522,31 @@ mod tests {
     }
 
     #[test]
+    fn who_has_left_is_written_for_what_is_left_of_the_ttl() {
+        let (pending, users) = users(2);
+        let slot = users.connect(&id("a"), live(1), |_| 0).slot;
+        pending.record(slot);
+        let ttl_s = |now_s, ttl_s| {
+            let mut seen = None;
+            let places = [slot.place()];
+            users.render(slot.shard(), &places, now_s, ttl_s, |_, due| {
+                seen = Some(due.ttl_s);
+            });
+            seen
+        };
+        assert_eq!(ttl_s(1000, 60), Some(60), "all of it while here");
+        users.disconnect(slot, live(1).session, 1000);
+        assert_eq!(ttl_s(1000, 60), Some(60));
+        assert_eq!(ttl_s(1001, 60), Some(59));
+        assert_eq!(ttl_s(1059, 60), Some(1));
+        assert_eq!(ttl_s(1060, 60), None, "0 would be for ever");
+        assert_eq!(ttl_s(5000, 60), None);
+        assert_eq!(ttl_s(1060, 70), Some(10), "a TTL lengthened meanwhile");
+        assert_eq!(users.connect(&id("a"), live(2), |_| 0).slot, slot);
+        assert_eq!(ttl_s(5000, 60), Some(60), "all of it when back");
+    }
+
+    #[test]
     fn who_comes_back_keeps_the_slot_and_is_reaped_once() {
         let (pending, users) = users(2);
         let slot = users.connect(&id("a"), live(1), |_| 0).slot;

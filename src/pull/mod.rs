@@ -190,6 +190,9 @@ mod tests {
         let names = |count| (0..count).map(|n: usize| Cow::from(n.to_string()));
         assert_eq!(users(names(500)).unwrap().len(), 500);
         assert_eq!(users(names(501)), Err(PullError::TooManyUsers));
+        let same = |count| std::iter::repeat_n(Cow::from("a"), count);
+        assert_eq!(users(same(500)).unwrap(), [UserId::new("a").unwrap()]);
+        assert_eq!(users(same(501)), Err(PullError::TooManyUsers));
         let bad = users([Cow::from("a b")]);
         assert_eq!(bad, Err(PullError::User(UserIdError::Character)));
     }
