@@ -102,15 +102,18 @@ bench: setup
 .PHONY: fuzz
 TARGET ?= replies
 SECONDS ?= 600
-# memcached's words help where memcached's protocol is read.
-dictionary = $(if $(filter replies requests,$(TARGET)),-dict=memcached.dict)
+# Words that help where they are read.
+dictionary_gate := websocket.dict
+dictionary_pull := pull.dict
+dictionary_replies := memcached.dict
+dictionary_requests := memcached.dict
 fuzz:
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
 	@cargo +nightly fuzz --version >/dev/null || \
 	    { echo 'needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz' >&2; exit 1; }
 	@cd fuzz && mkdir -p target/corpus/$(TARGET) && \
 	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
-	    $(dictionary) -max_len=4096 -max_total_time=$(SECONDS)
+	    $(addprefix -dict=,$(dictionary_$(TARGET))) -max_len=4096 -max_total_time=$(SECONDS)
 
 ## types: write client/presence.d.ts anew
 .PHONY: types

@@ -8,9 +8,12 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 
 use async_memcached::AsciiProtocol;
+use jsonwebtoken::{EncodingKey, Header, encode};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -365,6 +368,21 @@ async fn settings_may_come_from_the_environment_and_a_file() {
     let path = format!("/ws?token={}", token("alice"));
     let response = send(process.edge(), "GET", &path, &upgrade(), "").await;
     assert_eq!(response.status, 101, "{response:?}");
+}
+
+#[tokio::test]
+async fn a_secret_of_no_text_is_a_secret() {
+    let secret: Vec<u8> = (0x80..=0xff).collect();
+    let mut command = command(FREE_PORTS);
+    command.env("PRESENCED_JWT_SECRET", OsStr::from_bytes(&secret));
+    let process = Process::up(command).await;
+    let key = EncodingKey::from_secret(&secret);
+    let good = encode(&Header::default(), &claims("alice"), &key).unwrap();
+    let response = handshake(process.edge(), &upgrade_with(&good)).await;
+    assert_eq!(response.status, 101, "{response:?}");
+    // No one gets a token, as without a key.
+    let response = get(process.edge(), "/dev/token?user=1").await;
+    assert_eq!(response.status, 404, "{response:?}");
 }
 
 /// Parts of a token that must not be anywhere: each of its three, and their halves.

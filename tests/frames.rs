@@ -308,6 +308,22 @@ async fn a_close_is_answered_with_its_code_and_nothing_after_it_counts() {
 }
 
 #[tokio::test]
+async fn a_ping_right_before_a_close_is_answered_before_it() {
+    let server = TestServer::start(&[]).await;
+    let mut raw = Raw::session(server.edge, "me").await;
+    let close = frame(CLOSE, &reason(1000, b"bye"));
+    let late = frame(PING, b"late");
+    raw.send([frame(PING, b"last"), close, late].concat()).await;
+    let pong = Frame {
+        first: PONG,
+        payload: b"last".to_vec(),
+    };
+    assert_eq!(raw.frame().await, Some(pong));
+    // And nothing comes after the close.
+    assert_eq!(raw.close_code().await, 1000);
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_end_its_side_is_let_go_of() {
     let server = TestServer::start(&["--max-sessions=1"]).await;
     let mut raw = Raw::session(server.edge, "me").await;

@@ -650,6 +650,42 @@ async fn a_connection_may_ask_before_it_becomes_a_session() {
 }
 
 #[tokio::test]
+async fn who_is_refused_loses_the_connection() {
+    let server = TestServer::start(&[]).await;
+    let bearer = [("Authorization", format!("Bearer {}", token("alice")))];
+    let pull = request("GET", "/v1/presence?user=bob", &bearer, "");
+    let refused = [
+        (404, request("GET", "/no/such/path", &bearer, "")),
+        (401, request("GET", "/v1/presence?user=bob", &[], "")),
+        (401, request("GET", "/ws", &upgrade(), "")),
+        (405, request("DELETE", "/v1/presence", &bearer, "")),
+        (400, request("POST", "/v1/presence", &bearer, "no JSON")),
+        (426, request("GET", "/ws", &[], "")),
+    ];
+    for (status, bytes) in &refused {
+        let mut raw = Raw::connect(server.edge).await;
+        // A good answer keeps the connection.
+        for _ in 0..2 {
+            raw.send(&pull).await;
+            let response = raw.response().await;
+            assert_eq!(response.status, 200, "{response:?}");
+            assert_eq!(response.header("connection"), None, "{response:?}");
+        }
+        raw.send(bytes).await;
+        let response = raw.response().await;
+        assert_eq!(response.status, *status, "{response:?}");
+        let connection = response.header("connection").expect("it says so");
+        let mut words = connection.split(',').map(str::trim);
+        assert!(words.any(|word| word == "close"), "{response:?}");
+        // RFC 9110 §15.5.22: what to upgrade to is named, and is a hop's own affair.
+        let upgrade = connection.contains("upgrade");
+        assert_eq!(upgrade, *status == 426, "{response:?}");
+        // The server's end, long before that of an idle connection.
+        raw.hung_up().await;
+    }
+}
+
+#[tokio::test]
 async fn who_hangs_up_in_the_middle_leaves_nothing_behind() {
     let server = TestServer::start(&["--max-sessions=100"]).await;
     let whole = request("GET", "/ws", &upgrade_with(&token("alice")), "");

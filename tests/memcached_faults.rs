@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use presenced::memcached::ring::Ring;
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
 use common::client::Client;
 use common::memcached::{Memcached, key};
@@ -251,4 +253,67 @@ async fn a_server_does_not_wait_for_memcached_to_start() {
     let response = get(server.admin, "/readyz").await;
     assert_eq!(response.status, 503, "{response:?}");
     assert!(response.body.contains("memcached"), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_greets_and_hangs_up_is_not_dialled_without_pause() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = format!("--memcached={}", listener.local_addr().unwrap());
+    let server = TestServer::start(&[&node, "--workers=1"]).await;
+    let mut count = 0;
+    let greeting = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            count += 1;
+            // All of it, or the end would be a reset that may overtake the answer.
+            let mut command = [0; b"version\r\n".len()];
+            if stream.read_exact(&mut command).await.is_ok() {
+                let _ = stream.write_all(b"VERSION 1.6.0\r\n").await;
+            }
+        }
+    };
+    let session = async {
+        let mut alice = Client::connect(server.edge, "alice").await;
+        for _ in 0..3 {
+            let answer = alice.pull(&["alice", "who"]).await;
+            assert_eq!(answer["unknown"], json!(["who"]), "{answer}");
+            assert!(answer["online"]["alice"].is_object(), "{answer}");
+        }
+        sleep(Duration::from_secs(2)).await;
+        assert!(alice.is_open());
+    };
+    tokio::select! {
+        () = greeting => {}
+        () = session => {}
+    }
+    // The pauses double from 50ms on; some more connections are for the questions.
+    assert!((3..60).contains(&count), "{count} connections");
+}
+
+#[tokio::test]
+async fn what_is_written_late_of_who_has_left_lives_for_what_is_left() {
+    let mut memcached = Memcached::start().await;
+    let flags = ["--ttl=60s", "--max-sessions=10"];
+    let server = TestServer::on(&memcached, &flags).await;
+    memcached.kill();
+    until("not ready", PATIENCE, async || !server.is_ready().await).await;
+    let here = Client::connect(server.edge, "here").await;
+    let gone = Client::connect(server.edge, "gone").await;
+    until("both are pending", PATIENCE, async || {
+        server.metric("pending").await == 2
+    })
+    .await;
+    let left = Instant::now();
+    gone.close().await;
+    sleep(Duration::from_secs(4)).await;
+    memcached.restart().await;
+    let users = ["here", "gone"].map(Into::into);
+    all_online(&memcached, &users, BACK_WITHIN).await;
+    let ttl_s = memcached.ttl_s(&key("gone")).await.unwrap();
+    let now_s = left.elapsed().as_secs();
+    // The departure, the writing and the look are each within a second of the clock's.
+    let least = 60 - now_s - 2;
+    assert!((least..=56).contains(&ttl_s), "{ttl_s} after {now_s}");
+    assert!(memcached.ttl_s(&key("here")).await.unwrap() > 56);
+    assert!(here.is_open());
 }

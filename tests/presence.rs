@@ -384,6 +384,29 @@ async fn one_session_more_than_a_user_may_have_ends_the_oldest() {
 }
 
 #[tokio::test]
+async fn sessions_of_a_user_are_replaced_across_workers() {
+    let server = TestServer::start(&["--workers=2", "--max-sessions-per-user=1"]).await;
+    // The kernel deals connections out: that all are on one worker is one chance in 32,768.
+    let mut last = Client::connect(server.edge, "1").await;
+    last.pull(&["1"]).await;
+    for number in 1..16 {
+        let mut next = Client::connect(server.edge, "1").await;
+        // A session is answered once it has begun, so the order is certain.
+        next.pull(&["1"]).await;
+        assert_eq!(last.closed().await.code, Some(4409), "{number}");
+        assert_eq!(server.ends("replaced").await, number);
+        last = next;
+    }
+    until("one is left", PATIENCE, async || {
+        server.metric("sessions").await == 1
+    })
+    .await;
+    let answer = last.pull(&["1"]).await;
+    assert!(answer["online"]["1"].is_object(), "{answer}");
+    assert_eq!(server.metric("users").await, 1);
+}
+
+#[tokio::test]
 async fn a_token_that_expires_ends_the_session() {
     let server = TestServer::start(&[]).await;
     // Expired for three of the five seconds that clocks may differ by, and with three left.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use common::client::Client;
 use common::memcached::{Memcached, key};
+use common::node::ScriptedNode;
 use common::raw::{Raw, Response, TEXT, frame, get, get_with, send};
 use common::server::TestServer;
 use common::tokens::token;
@@ -476,5 +477,78 @@ async fn a_value_that_is_not_ours_is_unknown() {
     for error in ["io", "timeout", "protocol"] {
         let name = format!("memcached_errors_total{{node=\"{node}\",error=\"{error}\"}}");
         assert_eq!(server.metric(&name).await, 0, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn who_connects_while_memcached_is_asked_is_online() {
+    let mut node = ScriptedNode::start().await;
+    let flag = format!("--memcached={}", node.node());
+    let server = TestServer::start(&[&flag]).await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let mut alice = Client::connect(server.edge, "alice").await;
+    alice.say(json!({"pull": 1, "users": ["bob", "nobody"]}).to_string());
+    let get = node.get().await;
+    let mut keys = get.keys.clone();
+    keys.sort_unstable();
+    assert_eq!(keys, [key("bob"), key("nobody")]);
+
+    let _bob = Client::connect(server.edge, "bob").await;
+    until("both are here", PATIENCE, async || {
+        server.metric("users").await == 2
+    })
+    .await;
+    get.answer_nothing();
+    let answer = alice.hear().await;
+    assert!(answer["online"]["bob"].is_object(), "{answer}");
+    assert!(answer["online"].get("nobody").is_none(), "{answer}");
+}
+
+#[tokio::test]
+async fn many_large_foreign_values_are_unknown() {
+    let memcached = Memcached::start().await;
+    let server = TestServer::on(&memcached, &[]).await;
+    let mut alice = Client::connect(server.edge, "alice").await;
+    let names: Vec<_> = (0..40).map(|number| format!("x{number:02}")).collect();
+    let large = "x".repeat(900_000);
+    for name in &names {
+        memcached.put(&key(name), &large).await;
+    }
+    assert_eq!(memcached.stat("evictions").await, 0);
+    let mut asked: Vec<_> = names.iter().map(String::as_str).collect();
+    asked.extend(["alice", "nobody"]);
+    // Twice: the connection to memcached is in step still.
+    for round in 1..=2 {
+        let answer = alice.pull(&asked).await;
+        assert_eq!(answer["unknown"], json!(names), "round {round}");
+        let online = answer["online"].as_object().unwrap();
+        assert_eq!(online.len(), 1, "{online:?}");
+        assert!(online.contains_key("alice"), "{online:?}");
+        // They were read, and not given up.
+        let foreign = server.metric("pull_foreign_total").await;
+        assert_eq!(foreign, round * names.len() as u64);
+    }
+    assert!(alice.is_open());
+}
+
+#[tokio::test]
+async fn who_is_asked_for_twice_is_answered_once() {
+    // No one listens there.
+    let server = TestServer::start(&["--memcached=127.0.0.1:1"]).await;
+    let mut alice = Raw::session(server.edge, "alice").await;
+    let users = r#""users":["alice","bob","alice","bob","\u0061lice"]"#;
+    alice
+        .send(frame(TEXT, format!(r#"{{"pull":1,{users}}}"#).as_bytes()))
+        .await;
+    let by_session = alice.frame().await.unwrap();
+    let by_session = String::from_utf8(by_session.payload).unwrap();
+    let by_post = post(&server, &format!("{{{users}}}")).await.body;
+    let by_get = query(&server, "?user=alice&user=bob&user=bob&user=%61lice")
+        .await
+        .body;
+    // As text: whoever reads JSON keeps one of two members of the same name.
+    for text in [by_session, by_post, by_get] {
+        assert_eq!(text.matches(r#""alice":"#).count(), 1, "{text}");
+        assert!(text.ends_with(r#","unknown":["bob"]}"#), "{text}");
     }
 }

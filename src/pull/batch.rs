@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use presenced_protocol::Key;
@@ -18,7 +19,8 @@ use super::Answer;
 use crate::clock::unix_ms;
 use crate::counters::PullMetrics;
 use crate::limits::{
-    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_TIMEOUT, PULLS_WAITING_MAX,
+    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, MEMCACHED_TIMEOUT,
+    PULLS_WAITING_MAX,
 };
 use crate::memcached::{Backoff, Found, Lookup, MemcachedError, Node};
 use crate::presence::UserId;
@@ -189,7 +191,9 @@ fn answer(users: Vec<UserId>, states: &HashMap<UserId, State>) -> Answer {
 #[derive(Debug)]
 struct NodeLookup {
     node: Arc<Node>,
+    backoff: Backoff,
     lookup: Option<Lookup>,
+    dialled_at: Instant,
     /// Delivers the next connection.
     dialled: oneshot::Receiver<Lookup>,
 }
@@ -198,8 +202,10 @@ impl NodeLookup {
     fn new(node: &Arc<Node>) -> NodeLookup {
         NodeLookup {
             node: node.clone(),
+            backoff: Backoff::default(),
             lookup: None,
-            dialled: dial(node),
+            dialled_at: Instant::now(),
+            dialled: dial(node, Duration::ZERO),
         }
     }
 
@@ -241,14 +247,26 @@ impl NodeLookup {
                 Ok(found) => return Some(found),
                 Err(error) => error,
             };
-            self.lookup = None;
             self.node.failed(&error);
-            self.dialled = dial(&self.node);
+            self.redial();
             if !matches!(error, MemcachedError::Closed | MemcachedError::Io(_)) {
                 return None;
             }
         }
         None
+    }
+
+    /// At once if the connection had held; one that did not is made again after a pause.
+    fn redial(&mut self) {
+        let mut pause = Duration::ZERO;
+        if self.dialled_at.elapsed() < MEMCACHED_STABLE {
+            pause = self.backoff.pause();
+        } else {
+            self.backoff.reset();
+        }
+        self.lookup = None;
+        self.dialled_at = Instant::now();
+        self.dialled = dial(&self.node, pause);
     }
 
     /// The connection, if there is one. While it is being made and the node is known to answer,
@@ -266,12 +284,13 @@ impl NodeLookup {
     }
 }
 
-/// Dials in the background, for as long as it takes and someone waits.
-fn dial(node: &Arc<Node>) -> oneshot::Receiver<Lookup> {
+/// Dials in the background after a pause, for as long as it takes and someone waits.
+fn dial(node: &Arc<Node>, pause: Duration) -> oneshot::Receiver<Lookup> {
     let (mut dialled, receiver) = oneshot::channel();
     let node = node.clone();
     tokio::spawn(async move {
         let mut backoff = Backoff::default();
+        sleep(pause).await;
         loop {
             let lookup = tokio::select! {
                 lookup = Lookup::dial(&node) => lookup,

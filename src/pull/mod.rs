@@ -192,6 +192,8 @@ mod tests {
         assert_eq!(users(names(501)), Err(PullError::TooManyUsers));
         let same = |count| std::iter::repeat_n(Cow::from("a"), count);
         assert_eq!(users(same(500)).unwrap(), [UserId::new("a").unwrap()]);
+        let twice = users(["b", "a", "b", "c", "a"].map(Cow::from)).unwrap();
+        assert_eq!(twice, ["b", "a", "c"].map(|id| UserId::new(id).unwrap()));
         assert_eq!(users(same(501)), Err(PullError::TooManyUsers));
         let bad = users([Cow::from("a b")]);
         assert_eq!(bad, Err(PullError::User(UserIdError::Character)));

@@ -2,6 +2,7 @@
 //! and clients that are not ours.
 //!
 //! - [`memcached`]: a real memcached and two ways to look into it.
+//! - [`node`]: a memcached node by hand.
 //! - [`server`]: a server in this process, with short times.
 //! - [`client`]: a WebSocket client on tokio-tungstenite, which answers pings.
 //! - [`raw`]: HTTP and frames by hand, for what no well-behaved client sends.
@@ -19,6 +20,7 @@
 
 pub mod client;
 pub mod memcached;
+pub mod node;
 pub mod process;
 pub mod raw;
 pub mod server;

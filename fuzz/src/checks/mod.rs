@@ -13,6 +13,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test includes this folder as a module")]
 
+mod frames;
 mod gate;
 mod memcached;
 mod pull;
