@@ -81,9 +81,14 @@ impl<T> Connection<T> {
         self.pipeline.len()
     }
 
-    /// Whether the window is more than half in flight: refilling it can wait for more replies.
-    pub fn is_busy(&self) -> bool {
-        self.pipeline.len() > self.window / 2
+    /// Whether no more commands may be in flight.
+    pub fn is_full(&self) -> bool {
+        self.pipeline.len() >= self.window
+    }
+
+    /// Whether at most half a window is in flight: time to fill it again.
+    pub fn is_half_free(&self) -> bool {
+        self.pipeline.len() <= self.window / 2
     }
 
     /// Waits until commands were written or replies read, and handles them. With nothing in

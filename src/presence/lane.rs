@@ -15,9 +15,12 @@ use crate::limits::MEMCACHED_STABLE;
 use crate::memcached::pipeline::Outcome;
 use crate::memcached::{Backoff, Connection, MemcachedError, Node};
 
-/// While more than half a window is in flight, how long replies are left to gather: memcached
-/// needs longer for the other half, and reading in bulk is nearly free.
+/// How long replies are left to gather: reading in bulk is nearly free, and memcached needs longer
+/// for half a window.
 const REPLY_PAUSE: Duration = Duration::from_millis(1);
+
+/// With fewer commands in flight replies are read as they come: those who have just connected.
+const GATHERED_MIN: usize = 256;
 
 /// What a lane is given.
 #[derive(Debug)]
@@ -155,16 +158,24 @@ impl Lane {
     /// Works until the connection fails, or the flusher is gone and all is settled.
     async fn carry(&mut self, connection: &mut Connection<Slot>) -> Result<(), MemcachedError> {
         let mut flusher_gone = false;
+        // Filled to the whole and emptied to the half in turn: in small bites both sides would
+        // do little else than wake each other.
+        let mut filling = true;
         loop {
-            self.fill(connection);
+            filling |= connection.is_half_free();
+            if filling {
+                self.fill(connection);
+                filling = !connection.is_full();
+            }
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
             }
-            if connection.is_busy() {
+            let has_more = filling && self.current.is_some();
+            if connection.in_flight() > GATHERED_MIN && !has_more {
                 connection.write().await?;
                 sleep(REPLY_PAUSE).await;
             }
-            let idle = self.current.is_none() && connection.room() > 0 && !flusher_gone;
+            let idle = filling && self.current.is_none() && !flusher_gone;
             let ledger = &mut self.ledger;
             tokio::select! {
                 step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => step?,
