@@ -89,12 +89,10 @@ fn greet(server: &Server, keyless: bool, promises: &str) {
     println!("{promises}");
     if keyless {
         println!("\nNo key was given: tokens for everyone on this machine, and on no other.");
-        println!(
-            "Open http://{}/ in two tabs, then look into the store:",
-            server.edge_addr()
-        );
+        println!("Open http://{}/ in two tabs.", server.edge_addr());
         if let Some(store) = server.store_addr() {
             let (host, port) = (store.ip(), store.port());
+            println!("Then look into the store, as any memcached client can:");
             println!("  printf 'get user:alice:online\\r\\nquit\\r\\n' | nc {host} {port}");
         }
     }
