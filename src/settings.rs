@@ -270,6 +270,9 @@ impl Flags {
                 self.store_listen
             );
         }
+        if !self.admin.ip().is_loopback() {
+            tracing::warn!(admin = %self.admin, "the admin address has no authentication: keep it private");
+        }
         if self.memcached.len() > NODES_MAX {
             refuse!(
                 "--memcached: {} nodes, at most {NODES_MAX} are allowed",
