@@ -1,4 +1,5 @@
-//! A heartbeat allocates nothing: counted, not believed.
+//! The parts of a heartbeat that are not the socket's (gate, codec, pending buffer) allocate nothing:
+//! counted, not believed. The worker's own code around them is private and not counted here.
 
 use presenced::limits::MESSAGE_BYTES_MAX;
 use presenced::presence::{Pending, Slot};
@@ -6,7 +7,7 @@ use presenced::session::codec::Codec;
 use presenced::session::gate::{self, Gate};
 
 #[test]
-fn a_pong_is_recorded_without_an_allocation() {
+fn gate_codec_and_pending_record_a_pong_without_an_allocation() {
     let pending = Pending::new();
     let slot = Slot::new(5, 12_345);
     pending.reserve(slot);
