@@ -63,6 +63,9 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    /// Memory that one place takes.
+    pub const PLACE_BYTES: usize = size_of::<Entry<T>>();
+
     /// Values in the table.
     pub fn len(&self) -> usize {
         self.len
