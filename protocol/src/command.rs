@@ -1,12 +1,13 @@
 //! The line of a request: which command, and its words.
 
 use crate::{
-    error::BadRequest,
-    key::Key,
+    bad::BadRequestKind,
+    key::{KEY_BYTES_MAX, Key},
     limits::Limits,
-    line::Words,
-    number,
-    request::{Keys, Request},
+    meta::{Direction, Flags},
+    meta_command, number,
+    request::{Keys, Request, StoreVerb},
+    scan::{self, Words},
 };
 
 /// A request line that was understood.
@@ -14,144 +15,299 @@ pub(crate) enum Command<'a> {
     /// All there is to it.
     Whole(Request<'a>),
     /// A value follows.
-    Set(SetLine<'a>),
+    Data(DataLine<'a>),
 }
 
-/// The line of a `set`.
-pub(crate) struct SetLine<'a> {
+/// The line before a value.
+pub(crate) struct DataLine<'a> {
     pub(crate) key: Key<'a>,
-    pub(crate) flags: u32,
-    pub(crate) exptime: i64,
     pub(crate) bytes: usize,
     pub(crate) noreply: bool,
+    pub(crate) of: DataOf<'a>,
+}
+
+/// Which command the value is for.
+pub(crate) enum DataOf<'a> {
+    Store {
+        verb: StoreVerb,
+        flags: u32,
+        exptime: i64,
+    },
+    Meta(Flags<'a>),
 }
 
 /// A request line that was not understood.
 pub(crate) struct Refused<'a> {
-    pub(crate) answer: BadRequest<'a>,
+    pub(crate) kind: BadRequestKind<'a>,
+    /// What was wrong, a piece of the line.
+    pub(crate) word: &'a [u8],
     pub(crate) noreply: bool,
+    /// memcached knows how long the value would be, and drops it.
+    pub(crate) swallow: Option<usize>,
 }
 
 /// The command on a line, which comes without its end.
 pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
     let mut words = Words::new(text);
-    let request = match words.next() {
-        Some(b"get") => get(words, false, limits)?,
-        Some(b"gets") => get(words, true, limits)?,
-        Some(b"set") => return Ok(Command::Set(set(words)?)),
-        Some(b"touch") => touch(words)?,
-        Some(b"delete") => delete(words)?,
-        Some(b"version") => Request::Version,
-        Some(b"stats") => Request::Stats {
-            argument: words.next(),
-        },
-        Some(b"flush_all") => flush_all(words)?,
-        Some(b"quit") => Request::Quit,
-        _ => return Err(BadRequest::Unknown.aloud()),
+    let Some(command) = words.next() else {
+        return Err(BadRequestKind::Unknown.at(text));
     };
-    Ok(Command::Whole(request))
+    let store = match command {
+        b"get" => return get(words, false, limits),
+        b"gets" => return get(words, true, limits),
+        b"set" => StoreVerb::Set,
+        b"add" => StoreVerb::Add,
+        b"replace" => StoreVerb::Replace,
+        b"append" => StoreVerb::Append,
+        b"prepend" => StoreVerb::Prepend,
+        // The number is read with the others.
+        b"cas" => StoreVerb::Cas { unique: 0 },
+        b"mg" | b"ms" | b"md" | b"ma" | b"mn" | b"me" => {
+            return meta_command::parse(command, words);
+        }
+        _ => return Ok(Command::Whole(other(command, words, limits)?)),
+    };
+    store_line(store, words).map(Command::Data)
 }
 
-fn get<'a>(words: Words<'a>, with_cas: bool, limits: &Limits) -> Result<Request<'a>, Refused<'a>> {
-    let mut count = 0;
-    for word in words.clone() {
-        if Key::new(word).is_err() {
-            return Err(BadRequest::LineFormat.aloud());
+fn other<'a>(
+    command: &'a [u8],
+    words: Words<'a>,
+    limits: &Limits,
+) -> Result<Request<'a>, Refused<'a>> {
+    match command {
+        b"gat" => get_and_touch(words, false, limits),
+        b"gats" => get_and_touch(words, true, limits),
+        b"incr" => arithmetic(Direction::Up, words),
+        b"decr" => arithmetic(Direction::Down, words),
+        b"touch" => touch(words),
+        b"delete" => delete(words),
+        b"version" => Ok(Request::Version),
+        b"verbosity" => verbosity(words),
+        b"stats" => stats(words),
+        b"flush_all" => flush_all(words),
+        b"quit" => Ok(Request::Quit),
+        _ => Err(unknown(command, words)),
+    }
+}
+
+fn get<'a>(words: Words<'a>, with_cas: bool, limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
+    let (keys, count) = keys(words, limits)?;
+    if count == 0 {
+        return Err(BadRequestKind::Unknown.at(words.rest()));
+    }
+    Ok(Command::Whole(Request::Get { keys, with_cas }))
+}
+
+fn get_and_touch<'a>(
+    mut words: Words<'a>,
+    with_cas: bool,
+    limits: &Limits,
+) -> Result<Request<'a>, Refused<'a>> {
+    let Some(word) = words.next() else {
+        return Err(BadRequestKind::Unknown.at(words.rest()));
+    };
+    let exptime = number::read(word).ok_or(BadRequestKind::Exptime.at(word))?;
+    let (keys, _) = keys(words, limits)?;
+    Ok(Request::GetAndTouch {
+        exptime,
+        keys,
+        with_cas,
+    })
+}
+
+/// The keys that the rest of the line is, and how many.
+fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<(Keys<'a>, usize), Refused<'a>> {
+    let (mut rest, mut count) = (words.rest(), 0);
+    loop {
+        while let [b' ', after @ ..] = rest {
+            rest = after;
         }
+        if rest.is_empty() {
+            break;
+        }
+        // One look finds where the key ends, and whether that is a byte it may not hold.
+        let bytes = scan::word_bytes(rest);
+        let (key, after) = rest.split_at(bytes);
+        if bytes > KEY_BYTES_MAX || !matches!(after, [] | [b' ', ..]) {
+            return Err(BadRequestKind::LineFormat.at(key));
+        }
+        rest = after;
         count += 1;
     }
-    if count == 0 {
-        return Err(BadRequest::Unknown.aloud());
-    }
     if count > limits.keys_max {
-        return Err(BadRequest::TooManyKeys.aloud());
+        return Err(BadRequestKind::TooManyKeys.at(words.rest()));
     }
-    let keys = Keys { words };
-    Ok(Request::Get { keys, with_cas })
+    Ok((Keys { words }, count))
 }
 
-fn set<'a>(words: Words<'a>) -> Result<SetLine<'a>, Refused<'a>> {
+/// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
+fn store_line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>, Refused<'a>> {
+    let line = words.rest();
     let words = Arguments::new(words);
-    let [key, flags, exptime, bytes] = match *words.as_slice() {
-        // memcached takes any fifth word; only `noreply` means something.
-        [a, b, c, d] | [a, b, c, d, _] => [a, b, c, d],
-        _ => return Err(BadRequest::Unknown.aloud()),
+    // memcached takes any last word; only `noreply` means something.
+    let ([key, flags, exptime, bytes], unique) = match (verb, words.as_slice()) {
+        (StoreVerb::Cas { .. }, &[a, b, c, d, unique] | &[a, b, c, d, unique, _]) => {
+            ([a, b, c, d], Some(unique))
+        }
+        (StoreVerb::Cas { .. }, _) => return Err(BadRequestKind::Unknown.at(line)),
+        (_, &[a, b, c, d] | &[a, b, c, d, _]) => ([a, b, c, d], None),
+        _ => return Err(BadRequestKind::Unknown.at(line)),
     };
     let noreply = words.noreply();
-    let line = || {
-        Some(SetLine {
-            key: Key::new(key).ok()?,
-            flags: u32::try_from(number::read(flags)?).ok()?,
-            exptime: number::read(exptime)?,
-            bytes: value_bytes(bytes)?,
-            noreply,
-        })
+    let bad = |word| BadRequestKind::LineFormat.at(word).unless(noreply);
+    let key = Key::new(key).map_err(|_| bad(key))?;
+    let flags = number::read(flags)
+        .and_then(|number| u32::try_from(number).ok())
+        .ok_or(bad(flags))?;
+    let exptime = number::read(exptime).ok_or(bad(exptime))?;
+    let bytes = value_bytes(bytes).ok_or(bad(bytes))?;
+    let verb = match unique {
+        Some(word) => {
+            let unique = number::read_unsigned(word).ok_or(bad(word))?;
+            StoreVerb::Cas { unique }
+        }
+        None => verb,
     };
-    line().ok_or(BadRequest::LineFormat.unless(noreply))
+    Ok(DataLine {
+        key,
+        bytes,
+        noreply,
+        of: DataOf::Store {
+            verb,
+            flags,
+            exptime,
+        },
+    })
 }
 
 /// The greatest length that memcached takes for a number of bytes at all: it adds two for the line
 /// end in an `int`. Beyond this the line is bad; up to this the value is merely too large.
-const SET_BYTES_MAX: usize = i32::MAX as usize - 2;
+const STORE_BYTES_MAX: usize = i32::MAX as usize - 2;
 
-fn value_bytes(word: &[u8]) -> Option<usize> {
+pub(crate) fn value_bytes(word: &[u8]) -> Option<usize> {
     let bytes = usize::try_from(number::read(word)?).ok()?;
-    (bytes <= SET_BYTES_MAX).then_some(bytes)
+    (bytes <= STORE_BYTES_MAX).then_some(bytes)
 }
 
-fn touch<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
-    let words = Arguments::new(words);
-    let (key, exptime) = match *words.as_slice() {
-        [key, exptime] | [key, exptime, _] => (key, exptime),
-        _ => return Err(BadRequest::Unknown.aloud()),
-    };
-    let noreply = words.noreply();
-    let key = Key::new(key).map_err(|_| BadRequest::LineFormat.unless(noreply))?;
-    let exptime = number::read(exptime).ok_or(BadRequest::Exptime.unless(noreply))?;
-    Ok(Request::Touch {
+fn arithmetic<'a>(direction: Direction, words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let (key, word, noreply) = key_and_number(words)?;
+    let delta = number::read_unsigned(word);
+    Ok(Request::Arithmetic {
+        direction,
         key,
-        exptime,
+        delta: delta.ok_or(BadRequestKind::Delta.at(word).unless(noreply))?,
         noreply,
     })
 }
 
+fn touch<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let (key, word, noreply) = key_and_number(words)?;
+    let exptime = number::read(word);
+    Ok(Request::Touch {
+        key,
+        exptime: exptime.ok_or(BadRequestKind::Exptime.at(word).unless(noreply))?,
+        noreply,
+    })
+}
+
+/// `<key> <number> [noreply]`, the number yet to be read.
+fn key_and_number<'a>(words: Words<'a>) -> Result<(Key<'a>, &'a [u8], bool), Refused<'a>> {
+    let line = words.rest();
+    let words = Arguments::new(words);
+    let (&[key, number] | &[key, number, _]) = words.as_slice() else {
+        return Err(BadRequestKind::Unknown.at(line));
+    };
+    let noreply = words.noreply();
+    let bad = BadRequestKind::LineFormat.at(key).unless(noreply);
+    Ok((Key::new(key).map_err(|_| bad)?, number, noreply))
+}
+
 fn delete<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let line = words.rest();
     let words = Arguments::new(words);
     // A `0` is what is left of a hold time that memcached had long ago.
     let (key, known) = match *words.as_slice() {
         [key] => (key, true),
         [key, word] => (key, matches!(word, b"0" | b"noreply")),
         [key, hold, word] => (key, hold == b"0" && word == b"noreply"),
-        _ => return Err(BadRequest::Unknown.aloud()),
+        _ => return Err(BadRequestKind::Unknown.at(line)),
     };
     // In `delete noreply` that is the key.
     let noreply = words.as_slice().len() > 1 && words.noreply();
     if !known {
-        return Err(BadRequest::DeleteUsage.unless(noreply));
+        return Err(BadRequestKind::DeleteUsage.at(line).unless(noreply));
     }
-    let key = Key::new(key).map_err(|_| BadRequest::LineFormat.unless(noreply))?;
+    let bad = BadRequestKind::LineFormat.at(key).unless(noreply);
+    let key = Key::new(key).map_err(|_| bad)?;
     Ok(Request::Delete { key, noreply })
 }
 
+fn verbosity<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let line = words.rest();
+    let words = Arguments::new(words);
+    let (&[word] | &[word, _]) = words.as_slice() else {
+        return Err(BadRequestKind::Unknown.at(line));
+    };
+    let noreply = words.noreply();
+    let level = number::read_unsigned(word).and_then(|level| u32::try_from(level).ok());
+    Ok(Request::Verbosity {
+        level: level.ok_or(BadRequestKind::LineFormat.at(word).unless(noreply))?,
+        noreply,
+    })
+}
+
+fn stats<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let bad = words.clone().find(|word| Key::new(word).is_err());
+    match bad {
+        // To memcached it is statistics that it does not have.
+        Some(word) => Err(BadRequestKind::Unknown.at(word)),
+        None => Ok(Request::Stats {
+            arguments: Keys { words },
+        }),
+    }
+}
+
 fn flush_all<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+    let line = words.rest();
     let words = Arguments::new(words);
     let noreply = words.noreply();
     let delay = match *words.as_slice() {
         [] => None,
         [_] if noreply => None,
         [delay] | [delay, _] => Some(delay),
-        _ => return Err(BadRequest::Unknown.aloud()),
+        _ => return Err(BadRequestKind::Unknown.at(line)),
     };
-    let Some(delay) = delay else {
+    let Some(word) = delay else {
         return Ok(Request::FlushAll {
             delay: None,
             noreply,
         });
     };
-    let seconds = number::read(delay).ok_or(BadRequest::Exptime.unless(noreply))?;
+    let seconds = number::read(word).ok_or(BadRequestKind::Exptime.at(word).unless(noreply))?;
     let delay = (seconds > 0).then(|| u32::try_from(seconds).unwrap_or(u32::MAX));
     Ok(Request::FlushAll { delay, noreply })
 }
+
+/// memcached looks whether it is HTTP only where the first letter is of no command that it knows
+/// first, and the command has more than one.
+fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
+    let last = words.take(WORDS_MAX - 1).last().unwrap_or(command);
+    let skipped = matches!(
+        command,
+        [_] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]
+    ) || matches!(command, [b'm', _]);
+    let http = !skipped && last.starts_with(b"HTTP/");
+    let kind = if http {
+        BadRequestKind::Http
+    } else {
+        BadRequestKind::Unknown
+    };
+    kind.at(command).unless(http)
+}
+
+/// How many words of a line memcached looks at, but for those of a `get`.
+const WORDS_MAX: usize = 23;
 
 /// The words after a command that takes few.
 struct Arguments<'a> {
@@ -161,7 +317,7 @@ struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     /// One more than any command takes, so that too many are seen as such; more are not looked at.
-    const KEPT: usize = 6;
+    const KEPT: usize = 7;
 
     fn new(words: Words<'a>) -> Arguments<'a> {
         let mut kept: [&[u8]; Arguments::KEPT] = [b""; Arguments::KEPT];
@@ -183,17 +339,22 @@ impl<'a> Arguments<'a> {
     }
 }
 
-impl<'a> BadRequest<'a> {
-    /// Answered whatever the line ends in: memcached counts words before it looks for `noreply`.
-    fn aloud(self) -> Refused<'a> {
-        self.unless(false)
-    }
-
-    /// Answered unless the line ends in `noreply`.
-    fn unless(self, noreply: bool) -> Refused<'a> {
+impl<'a> BadRequestKind<'a> {
+    /// For this reason, and answered whatever the line ends in: memcached counts words before it
+    /// looks for `noreply`, and never heeds it in a meta command.
+    pub(crate) fn at(self, word: &'a [u8]) -> Refused<'a> {
         Refused {
-            answer: self,
-            noreply,
+            kind: self,
+            word,
+            noreply: false,
+            swallow: None,
         }
+    }
+}
+
+impl Refused<'_> {
+    /// Not answered if the line ends in `noreply`.
+    fn unless(self, noreply: bool) -> Self {
+        Refused { noreply, ..self }
     }
 }

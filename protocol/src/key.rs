@@ -1,9 +1,15 @@
-//! [`Key`]: bytes that memcached reads as one key.
+//! [`Key`]: bytes that memcached reads as one key; and [`Token`], what follows a meta flag.
 
-use std::{error::Error, fmt};
+use core::{error::Error, fmt};
+
+use crate::scan;
 
 /// Greatest length of a key in bytes (`protocol.txt`, *Keys*).
 pub const KEY_BYTES_MAX: usize = 250;
+
+/// Greatest length of an opaque token in bytes, the `O` before it not counted (`protocol.txt`, *Meta
+/// Get*: "up to 32 bytes", of which memcached counts the `O` as one).
+pub const OPAQUE_BYTES_MAX: usize = 31;
 
 /// A key that can't be misread: 1 to 250 bytes, none of them a space, a control byte or DEL.
 ///
@@ -14,15 +20,25 @@ pub const KEY_BYTES_MAX: usize = 250;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key<'a>(&'a [u8]);
 
-/// Why bytes are not a [`Key`].
+/// What follows the letter of a meta flag: at most `BYTES_MAX` bytes, none of them a space, a
+/// control byte or DEL (`protocol.txt`, *Meta Commands*).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token<'a, const BYTES_MAX: usize>(&'a [u8]);
+
+/// The token of the flag `O`, which comes back with the reply (`protocol.txt`, *Meta Get*).
+pub type Opaque<'a> = Token<'a, OPAQUE_BYTES_MAX>;
+
+/// Why bytes are not a [`Key`] or a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyError {
-    /// No bytes at all.
+pub enum WordError {
+    /// A key without bytes.
     Empty,
-    /// More than [`KEY_BYTES_MAX`] bytes.
+    /// More bytes than there may be.
     TooLong {
         /// How many there are.
         bytes: usize,
+        /// How many there may be.
+        bytes_max: usize,
     },
     /// A space, a control byte or DEL.
     BadByte {
@@ -38,22 +54,12 @@ impl<'a> Key<'a> {
     ///
     /// # Errors
     ///
-    /// The first rule that `bytes` breaks, as a [`KeyError`].
-    pub fn new(bytes: &'a [u8]) -> Result<Key<'a>, KeyError> {
+    /// The first rule that `bytes` breaks, as a [`WordError`].
+    pub fn new(bytes: &'a [u8]) -> Result<Key<'a>, WordError> {
         if bytes.is_empty() {
-            return Err(KeyError::Empty);
+            return Err(WordError::Empty);
         }
-        if bytes.len() > KEY_BYTES_MAX {
-            return Err(KeyError::TooLong { bytes: bytes.len() });
-        }
-        // Without an early exit the loop is vectorised; a bad key is rare.
-        if bytes.iter().fold(false, |bad, &byte| bad | is_bad(byte)) {
-            let at = bytes.iter().position(|&byte| is_bad(byte)).unwrap_or(0);
-            return Err(KeyError::BadByte {
-                byte: bytes[at],
-                at,
-            });
-        }
+        check(bytes, KEY_BYTES_MAX)?;
         Ok(Key(bytes))
     }
 
@@ -63,15 +69,42 @@ impl<'a> Key<'a> {
         self.0
     }
 
-    /// For a line whose keys have all been through [`Key::new`] already.
+    /// For bytes that have been looked at already.
+    #[inline]
     pub(crate) fn checked_before(bytes: &'a [u8]) -> Key<'a> {
         debug_assert!(Key::new(bytes).is_ok());
         Key(bytes)
     }
 }
 
-fn is_bad(byte: u8) -> bool {
-    byte <= b' ' || byte == 0x7f
+impl<'a, const BYTES_MAX: usize> Token<'a, BYTES_MAX> {
+    /// The token made of these bytes; it may be empty.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that `bytes` breaks, as a [`WordError`].
+    pub fn new(bytes: &'a [u8]) -> Result<Token<'a, BYTES_MAX>, WordError> {
+        check(bytes, BYTES_MAX)?;
+        Ok(Token(bytes))
+    }
+
+    /// The token's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+fn check(bytes: &[u8], bytes_max: usize) -> Result<(), WordError> {
+    if bytes.len() > bytes_max {
+        let bytes = bytes.len();
+        return Err(WordError::TooLong { bytes, bytes_max });
+    }
+    let at = scan::word_bytes(bytes);
+    match bytes.get(at) {
+        Some(&byte) => Err(WordError::BadByte { byte, at }),
+        None => Ok(()),
+    }
 }
 
 impl fmt::Debug for Key<'_> {
@@ -80,27 +113,33 @@ impl fmt::Debug for Key<'_> {
     }
 }
 
-impl fmt::Display for KeyError {
+impl<const BYTES_MAX: usize> fmt::Debug for Token<'_, BYTES_MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token(\"{}\")", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for WordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KeyError::Empty => write!(f, "a memcached key can't be empty"),
-            KeyError::TooLong { bytes } => {
+            WordError::Empty => write!(f, "a memcached key can't be empty"),
+            WordError::TooLong { bytes, bytes_max } => {
                 write!(
                     f,
-                    "a memcached key has at most {KEY_BYTES_MAX} bytes, not {bytes}"
+                    "a memcached key or token with {bytes} bytes, over {bytes_max}"
                 )
             }
-            KeyError::BadByte { byte, at } => {
+            WordError::BadByte { byte, at } => {
                 write!(
                     f,
-                    "a memcached key can't hold the byte {byte:#04x} (at {at})"
+                    "a memcached key or token can't hold the byte {byte:#04x} (at {at})"
                 )
             }
         }
     }
 }
 
-impl Error for KeyError {}
+impl Error for WordError {}
 
 #[cfg(test)]
 mod tests {
@@ -123,21 +162,28 @@ mod tests {
         for byte in 0..=255_u8 {
             let bytes = [b'a', byte, b'b'];
             let allowed = byte > b' ' && byte != 0x7f;
-            let expected = if allowed {
-                Ok(Key(&bytes))
-            } else {
-                Err(KeyError::BadByte { byte, at: 1 })
-            };
-            assert_eq!(Key::new(&bytes), expected);
+            let bad = WordError::BadByte { byte, at: 1 };
+            assert_eq!(
+                Key::new(&bytes),
+                if allowed { Ok(Key(&bytes)) } else { Err(bad) }
+            );
+            assert_eq!(
+                Opaque::new(&bytes),
+                if allowed { Ok(Token(&bytes)) } else { Err(bad) }
+            );
         }
     }
 
     #[test]
     fn refuses_no_bytes_and_too_many() {
-        assert_eq!(Key::new(b""), Err(KeyError::Empty));
+        assert_eq!(Key::new(b""), Err(WordError::Empty));
+        let (bytes, bytes_max) = (251, 250);
         assert_eq!(
             Key::new(&[b'k'; 251]),
-            Err(KeyError::TooLong { bytes: 251 })
+            Err(WordError::TooLong { bytes, bytes_max })
         );
+        assert_eq!(Opaque::new(b"").unwrap().as_bytes(), b"");
+        assert!(Opaque::new(&[b'1'; 31]).is_ok());
+        assert!(Opaque::new(&[b'1'; 32]).is_err());
     }
 }

@@ -6,43 +6,69 @@
 //! [`Limits`] before anything waits for it.
 //!
 //! The reference is `doc/protocol.txt` of memcached; its sections are named where they rule. Where
-//! that text is silent, memcached 1.6.18 was asked, and `tests/requests.rs` notes what it said.
+//! that text is silent, memcached 1.6.18 was asked: `tests/memcached.rs` runs both side by side.
 //!
 //! # Layout
 //!
-//! * [`key`]: [`Key`], which can only hold what memcached reads as one key.
+//! * [`key`]: [`Key`], which can only hold what memcached reads as one key; tokens of meta flags.
 //! * [`limits`]: how much the other side may make us hold.
 //! * [`encode`]: writes requests (as a client) and replies (as a server).
 //! * [`reply`]: parses replies (as a client).
 //! * [`request`]: parses requests (as a server).
+//! * [`meta`]: the flags of meta commands; [`base64`]: their binary keys.
 //! * [`ReplyError`], [`BadRequest`]: what can be wrong with either.
+//!
+//! # What is there
+//!
+//! `get gets gat gats set add replace append prepend cas incr decr touch delete flush_all version
+//! verbosity stats quit` with `noreply` where it is allowed, `mg ms md ma mn me` with all flags that
+//! 1.6.18 knows, and all their replies. To a server everything else is an unknown command (`lru`,
+//! `slabs`, `watch`, `cache_memlimit`, `shutdown`, the undocumented `bget`, ...); what `stats
+//! cachedump` and `stats detail dump` list, neither of them documented, is no reply to a client.
 //!
 //! # Where it differs from memcached 1.6.18, on purpose
 //!
-//! * A control byte in a key is refused (`protocol.txt`, *Keys*, forbids it; memcached takes it).
+//! * A control byte in a key or a token is refused (`protocol.txt`, *Keys*, forbids it; memcached
+//!   takes it).
 //! * Numbers out of range are refused; memcached cuts flags, expiry times and lengths to 32 bits.
-//! * The bound on a line without a newline does not depend on how the bytes came in, and a line
-//!   over it is answered before the connection closes; memcached closes without a word.
+//! * The bound on a line without a newline does not depend on how the bytes came in, is wider for
+//!   `gat` and `gats` too, and a line over it is answered before the connection closes; memcached
+//!   closes without a word.
 //! * A `get` with a bad key costs only its own answer; in memcached it erases the answers of
 //!   commands pipelined before it.
+//! * An opaque token that is too long is refused before anything is done; memcached's `ma` has
+//!   counted by then.
+//!
+//! # Features
+//!
+//! `std` (on): memchr uses what the processor has. Without it the crate is `no_std` and needs
+//! `alloc`.
 //!
 //! # Example
 //!
 #![doc = include_str!("../README.md")]
+#![no_std]
 
+extern crate alloc;
+
+pub mod base64;
 pub mod encode;
 pub mod key;
 pub mod limits;
+pub mod meta;
 pub mod reply;
 pub mod request;
 
+mod answer;
+mod bad;
 mod command;
 mod error;
-mod line;
+mod meta_command;
 mod number;
+mod reply_line;
+mod scan;
 
-pub use error::{BadRequest, ReplyError};
-pub use key::{Key, KeyError};
+pub use key::{Key, WordError};
 pub use limits::Limits;
-pub use reply::Reply;
-pub use request::{Next, Parsed, Request};
+pub use reply::{Reply, ReplyError, ReplyErrorKind};
+pub use request::{BadRequest, BadRequestKind, Next, Parsed, Request};

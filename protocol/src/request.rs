@@ -5,16 +5,19 @@
 //! there may be several.
 
 use crate::{
-    command::{self, Command, Refused, SetLine},
+    command::{self, Command, DataLine, DataOf, Refused},
     key::Key,
     limits::Limits,
-    line::{self, Line, Words},
+    meta::{Direction, Flags},
+    scan::{self, Line, Words},
 };
 
-pub use crate::error::BadRequest;
+pub use crate::bad::{BadRequest, BadRequestKind};
 
-/// One request of `protocol.txt`, borrowed from the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One request of `protocol.txt`, borrowed from the input; [`encode::request`](crate::encode::request)
+/// writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Request<'a> {
     /// `get <key>*` and `gets <key>*` (*Retrieval command*).
     Get {
@@ -23,8 +26,20 @@ pub enum Request<'a> {
         /// It was `gets`: replies carry the CAS number.
         with_cas: bool,
     },
-    /// `set <key> <flags> <exptime> <bytes> [noreply]` and the value (*Storage commands*).
-    Set {
+    /// `gat <exptime> <key>*` and `gats <exptime> <key>*` (*Get And Touch*).
+    GetAndTouch {
+        /// As in `set`.
+        exptime: i64,
+        /// There may be none: memcached answers `END`.
+        keys: Keys<'a>,
+        /// It was `gats`: replies carry the CAS number.
+        with_cas: bool,
+    },
+    /// `<verb> <key> <flags> <exptime> <bytes> [<cas unique>] [noreply]` and the value (*Storage
+    /// commands*).
+    Store {
+        /// Which of the six it is.
+        verb: StoreVerb,
         /// Where to store.
         key: Key<'a>,
         /// To be given back with the value.
@@ -33,6 +48,17 @@ pub enum Request<'a> {
         exptime: i64,
         /// What to store, at most [`Limits::value_bytes_max`].
         value: &'a [u8],
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// `incr <key> <value> [noreply]` and `decr <key> <value> [noreply]` (*Increment/Decrement*).
+    Arithmetic {
+        /// Which of the two it is.
+        direction: Direction,
+        /// Where the number is stored.
+        key: Key<'a>,
+        /// How much to add or subtract.
+        delta: u64,
         /// No answer is wanted.
         noreply: bool,
     },
@@ -52,12 +78,58 @@ pub enum Request<'a> {
         /// No answer is wanted.
         noreply: bool,
     },
+    /// `mg <key> <flags>*` (*Meta Get*).
+    MetaGet {
+        /// What to look up; base64 with [`Flag::Base64Key`](crate::meta::Flag::Base64Key).
+        key: Key<'a>,
+        /// How, and what to tell.
+        flags: Flags<'a>,
+    },
+    /// `ms <key> <bytes> <flags>*` and the value (*Meta Set*).
+    MetaSet {
+        /// Where to store; base64 likewise.
+        key: Key<'a>,
+        /// What to store, at most [`Limits::value_bytes_max`].
+        value: &'a [u8],
+        /// How, and what to tell.
+        flags: Flags<'a>,
+    },
+    /// `md <key> <flags>*` (*Meta Delete*).
+    MetaDelete {
+        /// What to remove; base64 likewise.
+        key: Key<'a>,
+        /// How, and what to tell.
+        flags: Flags<'a>,
+    },
+    /// `ma <key> <flags>*` (*Meta Arithmetic*).
+    MetaArithmetic {
+        /// Where the number is stored; base64 likewise.
+        key: Key<'a>,
+        /// How, and what to tell.
+        flags: Flags<'a>,
+    },
+    /// `me <key> [b]` (*Meta Debug*).
+    MetaDebug {
+        /// What to describe.
+        key: Key<'a>,
+        /// The key is base64.
+        base64: bool,
+    },
+    /// `mn` (*Meta No-Op*).
+    MetaNoop,
     /// `version` (*Other commands*).
     Version,
-    /// `stats [<argument>]` (*Statistics*).
+    /// `verbosity <level> [noreply]` (*Other commands*).
+    Verbosity {
+        /// How much to log.
+        level: u32,
+        /// No answer is wanted.
+        noreply: bool,
+    },
+    /// `stats [<args>]` (*Statistics*).
     Stats {
-        /// The word after it; further words are dropped.
-        argument: Option<&'a [u8]>,
+        /// The words after it, often none.
+        arguments: Keys<'a>,
     },
     /// `flush_all [delay] [noreply]` (*Other commands*).
     FlushAll {
@@ -70,8 +142,28 @@ pub enum Request<'a> {
     Quit,
 }
 
+/// The storage commands (`protocol.txt`, *Storage commands*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreVerb {
+    /// `set`: whatever was there.
+    Set,
+    /// `add`: only if there is nothing.
+    Add,
+    /// `replace`: only if there is something.
+    Replace,
+    /// `append`: after the value that is there; flags and expiry time stay.
+    Append,
+    /// `prepend`: before the value that is there; flags and expiry time stay.
+    Prepend,
+    /// `cas`: only if what is there has this CAS number.
+    Cas {
+        /// As `gets` told it.
+        unique: u64,
+    },
+}
+
 /// What stands at the start of the input.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
     /// No whole request yet.
     Incomplete,
@@ -86,7 +178,7 @@ pub enum Parsed<'a> {
     Bad {
         /// What was wrong with it, hence what to answer: [`BadRequest::reply`].
         answer: BadRequest<'a>,
-        /// The client said `noreply`: memcached says nothing then, not even that it went wrong.
+        /// memcached says nothing then, not even that it went wrong: the client said `noreply`.
         noreply: bool,
         /// How many bytes of the input are done with; at least 1.
         consumed: usize,
@@ -107,73 +199,114 @@ pub enum Next {
 }
 
 /// The keys of a `get`: an iterator over the line, every key of which has been checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Keys<'a> {
     /// Only made by the parser of the line, which has tried each word as a key.
     pub(crate) words: Words<'a>,
 }
 
-/// The first request in `input`.
+/// Reads the requests of one connection.
 ///
-/// Parsing again after more input costs the length of the request's line, never that of a value.
-#[must_use]
-pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
-    let line = match first_line(input, limits) {
-        Line::Incomplete => return Parsed::Incomplete,
-        Line::TooLong => {
-            return Parsed::Bad {
-                answer: BadRequest::LineTooLong,
-                noreply: false,
-                consumed: input.len(),
-                next: Next::Close,
-            };
+/// The input always begins where the last request ended, and is given again, with more behind it,
+/// while a request is not whole. The parser remembers how far it has looked, so input in small
+/// pieces costs no more than whole.
+#[derive(Clone, Debug, Default)]
+pub struct Parser {
+    limits: Limits,
+    /// The first bytes of the input that hold no newline.
+    seen: usize,
+    /// The next request has at least so many bytes.
+    need: usize,
+}
+
+impl Parser {
+    /// At the start of a connection.
+    #[must_use]
+    pub fn new(limits: Limits) -> Parser {
+        Parser {
+            limits,
+            seen: 0,
+            need: 0,
         }
-        Line::Whole(line) => line,
-    };
-    match command::parse(line::trimmed(line), limits) {
-        Ok(Command::Whole(request)) => Parsed::Request {
-            request,
-            consumed: line.len(),
-        },
-        Ok(Command::Set(set)) => set.with_data(input, line.len(), limits),
-        Err(Refused { answer, noreply }) => Parsed::Bad {
-            answer,
-            noreply,
-            consumed: line.len(),
-            next: Next::Continue,
-        },
     }
-}
 
-/// Only `get` and `gets` may have long lines, and which it is must show within a short one.
-fn first_line<'a>(input: &'a [u8], limits: &Limits) -> Line<'a> {
-    match line::first(input, limits.line_bytes_max) {
-        Line::TooLong if is_get(&input[..limits.line_bytes_max]) => {
-            line::first(input, limits.get_line_bytes_max.max(limits.line_bytes_max))
+    /// The first request in `input`.
+    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Parsed<'a> {
+        if input.len() < self.need {
+            return Parsed::Incomplete;
         }
-        line => line,
+        let line = match self.first_line(input) {
+            Line::Incomplete => {
+                (self.seen, self.need) = (input.len(), input.len() + 1);
+                return Parsed::Incomplete;
+            }
+            Line::TooLong => {
+                (self.seen, self.need) = (0, 0);
+                let at = self.limits.line_bytes_max;
+                let kind = BadRequestKind::LineTooLong;
+                return Parsed::Bad {
+                    answer: BadRequest { kind, at },
+                    noreply: false,
+                    consumed: input.len(),
+                    next: Next::Close,
+                };
+            }
+            Line::Whole(line) => line,
+        };
+        let parsed = match command::parse(scan::trimmed(line), &self.limits) {
+            Ok(Command::Whole(request)) => Parsed::Request {
+                request,
+                consumed: line.len(),
+            },
+            Ok(Command::Data(data)) => self.with_data(data, input, line.len()),
+            Err(refused) => refused.parsed(line),
+        };
+        if !matches!(parsed, Parsed::Incomplete) {
+            (self.seen, self.need) = (0, 0);
+        }
+        parsed
     }
-}
 
-fn is_get(start: &[u8]) -> bool {
-    let blanks = start.iter().take_while(|&&byte| byte == b' ').count();
-    let text = &start[blanks..];
-    text.starts_with(b"get ") || text.starts_with(b"gets ")
-}
+    /// Only requests for many keys may have long lines, and which it is must show within a short one.
+    fn first_line<'a>(&self, input: &'a [u8]) -> Line<'a> {
+        let short = self.limits.line_bytes_max;
+        match scan::first_line(input, self.seen, short) {
+            Line::TooLong if asks_for_keys(&input[..short]) => {
+                let long = self.limits.get_line_bytes_max.max(short);
+                scan::first_line(input, self.seen, long)
+            }
+            line => line,
+        }
+    }
 
-impl<'a> SetLine<'a> {
     /// The request, once its value is there.
-    fn with_data(self, input: &'a [u8], line_bytes: usize, limits: &Limits) -> Parsed<'a> {
-        let SetLine {
+    fn with_data<'a>(
+        &mut self,
+        data: DataLine<'a>,
+        input: &'a [u8],
+        line_bytes: usize,
+    ) -> Parsed<'a> {
+        let DataLine {
             key,
-            flags,
-            exptime,
             bytes,
             noreply,
-        } = self;
-        if bytes > limits.value_bytes_max {
+            of,
+        } = data;
+        if bytes > self.limits.value_bytes_max {
+            let (base64, removes) = match of {
+                DataOf::Store { verb, .. } => (false, verb == StoreVerb::Set),
+                DataOf::Meta(flags) => (flags.has(b'b'), true),
+            };
+            let kind = BadRequestKind::TooLarge {
+                key,
+                base64,
+                removes,
+            };
             return Parsed::Bad {
-                answer: BadRequest::TooLarge { key },
+                answer: BadRequest {
+                    kind,
+                    at: line_bytes,
+                },
                 noreply,
                 consumed: line_bytes,
                 next: Next::Swallow(bytes + 2),
@@ -181,25 +314,91 @@ impl<'a> SetLine<'a> {
         }
         let consumed = line_bytes + bytes + 2;
         let Some(data) = input.get(line_bytes..consumed) else {
+            self.need = consumed;
             return Parsed::Incomplete;
         };
         let Some(value) = data.strip_suffix(b"\r\n") else {
+            let (kind, at) = (BadRequestKind::DataChunk, line_bytes + bytes);
             return Parsed::Bad {
-                answer: BadRequest::DataChunk,
+                answer: BadRequest { kind, at },
                 noreply,
                 consumed,
                 next: Next::Continue,
             };
         };
-        Parsed::Request {
-            request: Request::Set {
+        let request = match of {
+            DataOf::Store {
+                verb,
+                flags,
+                exptime,
+            } => Request::Store {
+                verb,
                 key,
                 flags,
                 exptime,
                 value,
                 noreply,
             },
-            consumed,
+            DataOf::Meta(flags) => Request::MetaSet { key, value, flags },
+        };
+        Parsed::Request { request, consumed }
+    }
+}
+
+/// The first request in `input`, as [`Parser::parse`] of a new parser.
+///
+/// Parsing again after more input costs the length of the request's line, never that of a value.
+#[must_use]
+pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
+    Parser::new(*limits).parse(input)
+}
+
+fn asks_for_keys(start: &[u8]) -> bool {
+    let blanks = start.iter().take_while(|&&byte| byte == b' ').count();
+    let text = &start[blanks..];
+    [&b"get "[..], b"gets ", b"gat ", b"gats "]
+        .iter()
+        .any(|command| text.starts_with(command))
+}
+
+impl<'a> Refused<'a> {
+    fn parsed(self, line: &'a [u8]) -> Parsed<'a> {
+        let kind = self.kind;
+        let at = scan::offset(self.word, line);
+        let next = match (kind, self.swallow) {
+            (BadRequestKind::Http, _) => Next::Close,
+            (_, Some(bytes)) => Next::Swallow(bytes),
+            (_, None) => Next::Continue,
+        };
+        Parsed::Bad {
+            answer: BadRequest { kind, at },
+            noreply: self.noreply,
+            consumed: line.len(),
+            next,
+        }
+    }
+}
+
+impl StoreVerb {
+    /// The command's name.
+    #[must_use]
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            StoreVerb::Set => b"set",
+            StoreVerb::Add => b"add",
+            StoreVerb::Replace => b"replace",
+            StoreVerb::Append => b"append",
+            StoreVerb::Prepend => b"prepend",
+            StoreVerb::Cas { .. } => b"cas",
+        }
+    }
+}
+
+impl<'a> From<Key<'a>> for Keys<'a> {
+    /// One key.
+    fn from(key: Key<'a>) -> Keys<'a> {
+        Keys {
+            words: Words::new(key.as_bytes()),
         }
     }
 }
@@ -207,6 +406,7 @@ impl<'a> SetLine<'a> {
 impl<'a> Iterator for Keys<'a> {
     type Item = Key<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Key<'a>> {
         self.words.next().map(Key::checked_before)
     }
@@ -215,7 +415,7 @@ impl<'a> Iterator for Keys<'a> {
 /// The same keys in the same order.
 impl PartialEq for Keys<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.clone().eq(other.clone())
+        (*self).eq(*other)
     }
 }
 

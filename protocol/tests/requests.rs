@@ -1,298 +1,32 @@
 //! Requests as memcached 1.6.18 reads them. Each line of the table was sent to a real memcached and
 //! its answer noted; `differs` marks the few that differ on purpose.
 
-use presenced_protocol::{BadRequest, Key, Limits, Next, Parsed, Request, encode, request};
+mod common;
+
+use common::{FORMAT, FORMAT_QUIET, LARGE, LARGE_QUIET, Reader, TABLES, read};
+use presenced_protocol::{
+    BadRequest, BadRequestKind, Key, Limits, Parsed, Request, encode, request,
+};
 use proptest::prelude::*;
-
-/// What a server would do with `input`, request after request, as text.
-///
-/// A request that was understood is shown; of one that was not, the answer, between `<` and `>` if
-/// `noreply` keeps it from being sent. `…` is input that isn't whole.
-fn read(input: &[u8], limits: &Limits) -> Vec<String> {
-    let mut reader = Reader::default();
-    reader.feed(input, limits);
-    reader.finish()
-}
-
-#[derive(Default)]
-struct Reader {
-    waiting: Vec<u8>,
-    swallow: usize,
-    closed: bool,
-    seen: Vec<String>,
-}
-
-impl Reader {
-    fn feed(&mut self, input: &[u8], limits: &Limits) {
-        self.waiting.extend_from_slice(input);
-        loop {
-            let swallowed = self.swallow.min(self.waiting.len());
-            self.waiting.drain(..swallowed);
-            self.swallow -= swallowed;
-            if self.closed || self.swallow > 0 {
-                return;
-            }
-            let (seen, consumed) = match request::parse(&self.waiting, limits) {
-                Parsed::Incomplete => return,
-                Parsed::Request { request, consumed } => (show(&request), consumed),
-                Parsed::Bad {
-                    answer,
-                    noreply,
-                    consumed,
-                    next,
-                } => {
-                    match next {
-                        Next::Continue => {}
-                        Next::Swallow(bytes) => self.swallow = bytes,
-                        Next::Close => self.closed = true,
-                    }
-                    (show_bad(&answer, noreply), consumed)
-                }
-            };
-            assert!(consumed > 0 && consumed <= self.waiting.len());
-            self.waiting.drain(..consumed);
-            self.seen.push(seen);
-        }
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if self.closed {
-            self.seen.push("closed".into());
-        } else if !self.waiting.is_empty() || self.swallow > 0 {
-            self.seen.push("…".into());
-        }
-        self.seen
-    }
-}
-
-fn show_bad(answer: &BadRequest<'_>, noreply: bool) -> String {
-    let mut out = Vec::new();
-    encode::reply(&mut out, &answer.reply());
-    let text = out.trim_ascii_end().escape_ascii();
-    if noreply {
-        format!("<{text}>")
-    } else {
-        text.to_string()
-    }
-}
-
-fn show(request: &Request<'_>) -> String {
-    let quiet = |noreply: &bool| if *noreply { " quietly" } else { "" };
-    match request {
-        Request::Get { keys, with_cas } => {
-            let keys: Vec<_> = keys
-                .clone()
-                .map(|key| key.as_bytes().escape_ascii().to_string())
-                .collect();
-            format!(
-                "{}({})",
-                if *with_cas { "gets" } else { "get" },
-                keys.join(",")
-            )
-        }
-        Request::Set {
-            key,
-            flags,
-            exptime,
-            value,
-            noreply,
-        } => {
-            let (key, value) = (key.as_bytes().escape_ascii(), value.escape_ascii());
-            format!("set({key},{flags},{exptime},{value}){}", quiet(noreply))
-        }
-        Request::Touch {
-            key,
-            exptime,
-            noreply,
-        } => {
-            format!(
-                "touch({},{exptime}){}",
-                key.as_bytes().escape_ascii(),
-                quiet(noreply)
-            )
-        }
-        Request::Delete { key, noreply } => {
-            format!(
-                "delete({}){}",
-                key.as_bytes().escape_ascii(),
-                quiet(noreply)
-            )
-        }
-        Request::Version => "version".into(),
-        Request::Stats { argument } => {
-            format!("stats({})", argument.unwrap_or_default().escape_ascii())
-        }
-        Request::FlushAll { delay, noreply } => {
-            format!("flush_all({}){}", delay.unwrap_or(0), quiet(noreply))
-        }
-        Request::Quit => "quit".into(),
-    }
-}
-
-const FORMAT: &str = "CLIENT_ERROR bad command line format";
-const FORMAT_QUIET: &str = "<CLIENT_ERROR bad command line format>";
-const CHUNK: &str = "CLIENT_ERROR bad data chunk";
-const EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
-const EXPTIME_QUIET: &str = "<CLIENT_ERROR invalid exptime argument>";
-const USAGE: &str = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
-const USAGE_QUIET: &str = "<CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]>";
-const LARGE: &str = "SERVER_ERROR object too large for cache";
-const LARGE_QUIET: &str = "<SERVER_ERROR object too large for cache>";
-
-type Case = (&'static str, &'static [&'static str]);
-
-const LINES: &[Case] = &[
-    ("\r\n", &["ERROR"]),
-    ("\n", &["ERROR"]),
-    ("   \r\n", &["ERROR"]),
-    ("foo\r\n", &["ERROR"]),
-    ("getx a\r\n", &["ERROR"]),
-    ("GET a\r\n", &["ERROR"]),
-    ("get\ta\r\n", &["ERROR"]),
-    ("version\r\r\nversion\r\n", &["ERROR", "version"]),
-    ("version\n", &["version"]),
-    ("version x\r\n", &["version"]),
-    ("version noreply\r\n", &["version"]),
-    ("quit\r\n", &["quit"]),
-    ("quit noreply\r\n", &["quit"]),
-    ("stats\r\n", &["stats()"]),
-    ("stats  \r\n", &["stats()"]),
-    ("stats items\r\n", &["stats(items)"]),
-    ("vers", &["…"]),
-    ("version\r", &["…"]),
-];
-
-const GETS: &[Case] = &[
-    ("get\r\n", &["ERROR"]),
-    ("get \r\n", &["ERROR"]),
-    ("gets\r\n", &["ERROR"]),
-    ("get a\r\n", &["get(a)"]),
-    ("get a\n", &["get(a)"]),
-    ("  get a\r\n", &["get(a)"]),
-    ("get  a   b \r\nversion\r\n", &["get(a,b)", "version"]),
-    ("gets a a\r\n", &["gets(a,a)"]),
-    ("get noreply\r\n", &["get(noreply)"]),
-    // differs: memcached takes control bytes, and cuts the line at a NUL.
-    ("get a\tb\r\n", &[FORMAT]),
-    ("get a\rb\r\n", &[FORMAT]),
-    ("get a\0b\r\n", &[FORMAT]),
-    ("get a\u{7f}b\r\n", &[FORMAT]),
-    ("get a\r\r\n", &[FORMAT]),
-    ("get zo\u{eb}\r\n", &["get(zo\\xc3\\xab)"]),
-];
-
-const SETS: &[Case] = &[
-    ("set a 0 0 1\r\nx\r\nget a\r\n", &["set(a,0,0,x)", "get(a)"]),
-    ("set a 0 0 1\nx\r\n", &["set(a,0,0,x)"]),
-    ("set  a  0 0  1 \r\nx\r\n", &["set(a,0,0,x)"]),
-    ("set a 0 0 0\r\n\r\n", &["set(a,0,0,)"]),
-    ("set a 0 0 3\r\nx\r\n\r\n", &["set(a,0,0,x\\r\\n)"]),
-    ("set a 0 0 1 noreply\r\nx\r\n", &["set(a,0,0,x) quietly"]),
-    ("set a 0 0 1 norep\r\nx\r\n", &["set(a,0,0,x)"]),
-    ("set noreply 0 0 1\r\nx\r\n", &["set(noreply,0,0,x)"]),
-    ("set a +1 +5 +1\r\nx\r\n", &["set(a,1,5,x)"]),
-    ("set a 010 0 01\r\nx\r\n", &["set(a,10,0,x)"]),
-    ("set a -0 -0 -0\r\n\r\n", &["set(a,0,0,)"]),
-    (
-        "set a 4294967295 -1 1\r\nx\r\n",
-        &["set(a,4294967295,-1,x)"],
-    ),
-    ("set a 0 2147483648 1\r\nx\r\n", &["set(a,0,2147483648,x)"]),
-    ("set\r\n", &["ERROR"]),
-    ("set a\r\n", &["ERROR"]),
-    ("set a 0 0\r\n", &["ERROR"]),
-    ("set a 0 0 1 2 noreply\r\nx\r\n", &["ERROR", "ERROR"]),
-    ("set a 0 0 1 2 3 4 5 6 7\r\nx\r\n", &["ERROR", "ERROR"]),
-    ("set a x 0 1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a -1 0 1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a 1x 0 1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a 0 x 1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a 0 x 1 noreply\r\nx\r\n", &[FORMAT_QUIET, "ERROR"]),
-    ("set a 0 0 x\r\nversion\r\n", &[FORMAT, "version"]),
-    ("set a 0 0 0x1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a 0 0 -1\r\nversion\r\n", &[FORMAT, "version"]),
-    ("set a 0 0 2147483646\r\nversion\r\n", &[FORMAT, "version"]),
-    (
-        "set a 0 0 9223372036854775808\r\nversion\r\n",
-        &[FORMAT, "version"],
-    ),
-    // differs: memcached would store this with flags 0.
-    ("set a 4294967296 0 1\r\nx\r\n", &[FORMAT, "ERROR"]),
-    ("set a 0 0 1\r\nx\nversion\r\n", &[CHUNK, "ERROR"]),
-    (
-        "set a 0 0 1\r\nxyz\r\nversion\r\n",
-        &[CHUNK, "ERROR", "version"],
-    ),
-    ("set a 0 0 3\r\nx\r\nversion\r\n", &[CHUNK, "ERROR"]),
-    (
-        "set a 0 0 1 noreply\r\nxyz\r\nversion\r\n",
-        &["<CLIENT_ERROR bad data chunk>", "ERROR", "version"],
-    ),
-    ("set a 0 0 5\r\nxyz\r\n", &["…"]),
-    ("set a 0 0 1\r\nx", &["…"]),
-];
-
-const OTHERS: &[Case] = &[
-    ("touch\r\n", &["ERROR"]),
-    ("touch a\r\n", &["ERROR"]),
-    ("touch a 0\r\n", &["touch(a,0)"]),
-    ("touch a 0 noreply\r\n", &["touch(a,0) quietly"]),
-    ("touch a 0 x\r\n", &["touch(a,0)"]),
-    ("touch a 0 x y\r\n", &["ERROR"]),
-    ("touch a 0 noreply noreply\r\n", &["ERROR"]),
-    ("touch a x\r\n", &[EXPTIME]),
-    ("touch a x noreply\r\n", &[EXPTIME_QUIET]),
-    ("touch a noreply\r\n", &[EXPTIME_QUIET]),
-    (
-        "touch a 9223372036854775807\r\n",
-        &["touch(a,9223372036854775807)"],
-    ),
-    ("touch a 9223372036854775808\r\n", &[EXPTIME]),
-    ("delete\r\n", &["ERROR"]),
-    ("delete a\r\n", &["delete(a)"]),
-    ("delete a 0\r\n", &["delete(a)"]),
-    ("delete a noreply\r\n", &["delete(a) quietly"]),
-    ("delete a 0 noreply\r\n", &["delete(a) quietly"]),
-    ("delete noreply\r\n", &["delete(noreply)"]),
-    ("delete a 1\r\n", &[USAGE]),
-    ("delete a 0 0\r\n", &[USAGE]),
-    ("delete a b c\r\n", &[USAGE]),
-    ("delete a 1 noreply\r\n", &[USAGE_QUIET]),
-    ("delete a noreply noreply\r\n", &[USAGE_QUIET]),
-    ("delete a b c d\r\n", &["ERROR"]),
-    ("delete a 0 1 noreply\r\n", &["ERROR"]),
-    ("flush_all\r\n", &["flush_all(0)"]),
-    ("flush_all 0\r\n", &["flush_all(0)"]),
-    ("flush_all 7\r\n", &["flush_all(7)"]),
-    ("flush_all -1\r\n", &["flush_all(0)"]),
-    ("flush_all noreply\r\n", &["flush_all(0) quietly"]),
-    ("flush_all 0 noreply\r\n", &["flush_all(0) quietly"]),
-    ("flush_all 0 x\r\n", &["flush_all(0)"]),
-    ("flush_all x\r\n", &[EXPTIME]),
-    ("flush_all x noreply\r\n", &[EXPTIME_QUIET]),
-    ("flush_all noreply noreply\r\n", &[EXPTIME_QUIET]),
-    ("flush_all 1 2 3\r\n", &["ERROR"]),
-    ("flush_all 1 noreply x\r\n", &["ERROR"]),
-];
 
 /// The same in whatever two pieces it comes, and byte by byte.
 fn check(input: &[u8], expected: &[&str], limits: &Limits) {
     let shown = input[..input.len().min(100)].escape_ascii();
     assert_eq!(read(input, limits), expected, "{shown}");
     for cut in 0..=input.len() {
-        let mut reader = Reader::default();
-        reader.feed(&input[..cut], limits);
-        reader.feed(&input[cut..], limits);
+        let mut reader = Reader::new(limits);
+        reader.feed(&input[..cut]);
+        reader.feed(&input[cut..]);
         assert_eq!(reader.finish(), expected, "{shown} cut at {cut}");
     }
-    let mut reader = Reader::default();
-    input.iter().for_each(|byte| reader.feed(&[*byte], limits));
+    let mut reader = Reader::new(limits);
+    input.iter().for_each(|byte| reader.feed(&[*byte]));
     assert_eq!(reader.finish(), expected, "{shown} byte by byte");
 }
 
 #[test]
 fn reads_lines_as_memcached_does() {
-    for (input, expected) in [LINES, GETS, SETS, OTHERS].into_iter().flatten() {
+    for (input, expected) in TABLES.iter().copied().flatten() {
         check(input.as_bytes(), expected, &Limits::default());
     }
 }
@@ -359,7 +93,16 @@ fn swallows_a_value_that_is_too_large() {
     );
     let parsed = request::parse(b"set a 0 0 5\r\n", &limits);
     let Parsed::Bad {
-        answer: BadRequest::TooLarge { key },
+        answer:
+            BadRequest {
+                kind:
+                    BadRequestKind::TooLarge {
+                        key,
+                        base64: false,
+                        removes: true,
+                    },
+                at: 13,
+            },
         ..
     } = parsed
     else {
@@ -477,15 +220,15 @@ proptest! {
     #[test]
     fn any_cuts_give_the_same(input in bytes(), mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..5)) {
         let limits = Limits { line_bytes_max: 24, get_line_bytes_max: 40, keys_max: 6, value_bytes_max: 8 };
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(&limits);
         let mut at = 0;
         cuts.sort_by_key(|cut| cut.index(input.len() + 1));
         for cut in cuts {
             let cut = cut.index(input.len() + 1);
-            reader.feed(&input[at..cut], &limits);
+            reader.feed(&input[at..cut]);
             at = cut;
         }
-        reader.feed(&input[at..], &limits);
+        reader.feed(&input[at..]);
         prop_assert_eq!(reader.finish(), read(&input, &limits));
     }
 
@@ -494,4 +237,51 @@ proptest! {
         // `feed` asserts what is consumed.
         read(&input, &Limits::default());
     }
+}
+
+#[test]
+fn says_where_it_went_wrong() {
+    for (input, at) in [
+        ("foo\r\n", 0),
+        ("  set a 0 x 1\r\n", 10),
+        ("get a b\tc\r\n", 6),
+        ("incr a 1x\r\n", 7),
+        ("touch a x\r\n", 8),
+        ("ms a 2 v Tx\r\n", 9),
+        ("md a v v\r\n", 7),
+        ("set a 0 0 1\r\nxyz", 14),
+    ] {
+        let parsed = request::parse(input.as_bytes(), &Limits::default());
+        let Parsed::Bad { answer, .. } = parsed else {
+            panic!("not wrong: {parsed:?}");
+        };
+        assert_eq!(answer.at, at, "{input:?}");
+        let text = answer.to_string();
+        assert!(
+            text.ends_with(&format!("(at byte {at})")) && !text.contains('\n'),
+            "{text}"
+        );
+    }
+}
+
+/// The work for each piece does not grow with what has come before.
+#[test]
+fn a_value_in_small_pieces_costs_no_more_than_whole() {
+    let mut parser = request::Parser::default();
+    let line = b"set a 0 0 1000000\r\n";
+    assert_eq!(parser.parse(line), Parsed::Incomplete);
+    // It has not looked at what is not the value's last byte: nothing but the length matters.
+    let nothing = vec![b'\n'; line.len() + 1_000_001];
+    assert_eq!(parser.parse(&nothing), Parsed::Incomplete);
+
+    let mut parser = request::Parser::default();
+    let long = b"get "
+        .iter()
+        .copied()
+        .chain([b'k'; 100].into_iter().chain([b' ']).cycle());
+    let long: Vec<u8> = long.take(200_000).collect();
+    assert_eq!(parser.parse(&long), Parsed::Incomplete);
+    let mut spoilt = [&long[..], b"k"].concat();
+    spoilt[100_000] = b'\n';
+    assert_eq!(parser.parse(&spoilt), Parsed::Incomplete);
 }

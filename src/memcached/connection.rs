@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use presenced_protocol::reply::{self, Reply};
-use presenced_protocol::{Limits, encode};
+use presenced_protocol::{Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -197,7 +197,7 @@ impl<T> Connection<T> {
 pub(super) async fn greet(stream: &mut Stream) -> Result<(), MemcachedError> {
     let exchange = async {
         let mut command = Vec::new();
-        encode::version(&mut command);
+        encode::request(&mut command, &Request::Version);
         stream.write_all(&command).await?;
         let mut inbox = Vec::with_capacity(256);
         loop {

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use presenced_protocol::reply::{self, Reply};
-use presenced_protocol::{Key, Limits, encode};
+use presenced_protocol::{Key, encode};
 use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder, Framed};
 
@@ -37,7 +37,7 @@ impl Lookup {
         let mut stream = node.dial().await?;
         greet(&mut stream).await?;
         Ok(Lookup {
-            framed: Framed::new(stream, GetCodec),
+            framed: Framed::new(stream, GetCodec::default()),
         })
     }
 
@@ -84,16 +84,16 @@ async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, MemcachedError> 
 }
 
 /// `get` out; in a key with its value, or nothing for `END`.
-#[derive(Debug)]
-struct GetCodec;
+#[derive(Debug, Default)]
+struct GetCodec {
+    parser: reply::Parser,
+}
 
 impl Encoder<&[Key<'_>]> for GetCodec {
     type Error = MemcachedError;
 
     fn encode(&mut self, keys: &[Key<'_>], out: &mut BytesMut) -> Result<(), MemcachedError> {
-        let mut command = Vec::new();
-        encode::get(&mut command, keys.iter().copied());
-        out.extend_from_slice(&command);
+        encode::get(out, keys.iter().copied());
         Ok(())
     }
 }
@@ -104,23 +104,20 @@ impl Decoder for GetCodec {
 
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Self::Item>, MemcachedError> {
         // A foreign value may be as large as memcached allows; it is not ours, but in step.
-        let parsed = reply::parse(input, &Limits::default());
-        let parsed = parsed.map_err(|_| MemcachedError::OutOfStep("not an answer to a get"))?;
-        let Some((reply, taken)) = parsed else {
+        let taken = self.parser.take(input);
+        let taken = taken.map_err(|_| MemcachedError::OutOfStep("not an answer to a get"))?;
+        let Some(reply) = taken else {
             return Ok(None);
         };
         let item = match reply {
             Reply::End => None,
             // What is too large to be ours is not kept: it is as foreign when it is empty.
             Reply::Value { key, value, .. } if value.len() > RECORD_BYTES_MAX => {
-                Some((Bytes::copy_from_slice(key), Bytes::new()))
+                Some((Bytes::copy_from_slice(&key), Bytes::new()))
             }
-            Reply::Value { key, value, .. } => {
-                Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)))
-            }
+            Reply::Value { key, value, .. } => Some((key, value)),
             _ => return Err(MemcachedError::OutOfStep("not an answer to a get")),
         };
-        input.advance(taken);
         Ok(Some(item))
     }
 }

@@ -32,7 +32,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// What a remote client is told that asks for `stats` or `flush_all`.
-const NOT_LOCAL: Reply<'static> = Reply::ClientError(b"only for clients on this machine");
+const NOT_LOCAL: Reply<&'static [u8]> = Reply::ClientError(b"only for clients on this machine");
 
 // A value that arrives in pieces, or a long `get`, is all that the input can hold back.
 const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
@@ -42,7 +42,7 @@ const _: () = assert!(READ_BYTES <= KEPT_BYTES && WRITE_BYTES <= KEPT_BYTES);
 pub(super) struct Connection<S> {
     stream: S,
     store: Arc<Store>,
-    limits: Limits,
+    parser: request::Parser,
     /// Whether it may ask for `stats` and `flush_all`. The protocol has no authentication, so who
     /// is on this machine is all there is to go by.
     local: bool,
@@ -62,10 +62,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let value_bytes_max = VALUE_BYTES_MAX.min(store.bytes_max);
         Connection {
             stream,
-            limits: Limits {
+            parser: request::Parser::new(Limits {
                 value_bytes_max,
                 ..Limits::default()
-            },
+            }),
             store,
             local,
             input: Vec::new(),
@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.out.len() >= WRITE_BYTES {
                 self.write().await?;
             }
-            match request::parse(&self.input[self.start..], &self.limits) {
+            match self.parser.parse(&self.input[self.start..]) {
                 Parsed::Incomplete => return Ok(After::Continue),
                 Parsed::Request {
                     request: Request::Get { keys, with_cas },
@@ -192,8 +192,7 @@ fn carry_out(store: &Store, request: &Request<'_>, local: bool, out: &mut Vec<u8
         Request::Stats { .. } | Request::FlushAll { .. } if !local => {
             encode::reply(out, &NOT_LOCAL);
         }
-        Request::Stats { argument: Some(_) } => encode::reply(out, &Reply::Error),
-        Request::Stats { argument: None } => {
+        Request::Stats { arguments } if *arguments == Keys::default() => {
             stats::write(out, &store.server(), &store.lock(), now);
         }
         request => return execute::execute(&mut store.lock(), request, now, out),

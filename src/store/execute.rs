@@ -1,6 +1,9 @@
 //! A request on the items: does what it asks and appends memcached's reply.
 
-use presenced_protocol::{BadRequest, Reply, Request, encode, request::Keys};
+use presenced_protocol::{
+    BadRequest, BadRequestKind, Reply, Request, encode,
+    request::{Keys, StoreVerb},
+};
 
 use super::{
     items::{Items, TooLarge},
@@ -20,8 +23,8 @@ pub(super) enum After {
     Close,
 }
 
-/// Carries out any request but `get`, which may have an answer without bound ([`get`]), and `stats`,
-/// which asks for more than the items know ([`super::stats`]): these two do nothing here.
+/// Carries out any request but `get`, which may have an answer without bound ([`get`]) and does
+/// nothing here, and `stats`, which asks for more than the items know ([`super::stats`]).
 pub(super) fn execute(
     items: &mut Items,
     request: &Request<'_>,
@@ -29,7 +32,8 @@ pub(super) fn execute(
     out: &mut Vec<u8>,
 ) -> After {
     let (answer, noreply) = match *request {
-        Request::Set {
+        Request::Store {
+            verb: StoreVerb::Set,
             key,
             flags,
             exptime,
@@ -38,7 +42,7 @@ pub(super) fn execute(
         } => {
             let answer = match items.set(key, flags, exptime, value, now) {
                 Ok(()) => Reply::Stored,
-                Err(TooLarge) => BadRequest::TooLarge { key }.reply(),
+                Err(TooLarge) => Reply::ServerError(&b"object too large for cache"[..]),
             };
             (answer, noreply)
         }
@@ -54,7 +58,9 @@ pub(super) fn execute(
         }
         Request::Version => (Reply::Version(VERSION.as_bytes()), false),
         Request::Quit => return After::Close,
-        Request::Get { .. } | Request::Stats { .. } => return After::Continue,
+        Request::Get { .. } => return After::Continue,
+        // What it does not have is an unknown command, whatever its line ends in.
+        _ => (Reply::Error(&b""[..]), false),
     };
     if !noreply {
         encode::reply(out, &answer);
@@ -101,15 +107,20 @@ pub(super) fn get(
 
 /// Answers what could not be read as a request.
 pub(super) fn refuse(items: &mut Items, bad: &BadRequest<'_>, noreply: bool, out: &mut Vec<u8>) {
-    if let BadRequest::TooLarge { key } = bad {
-        items.refuse_too_large(*key);
+    if let BadRequestKind::TooLarge {
+        key,
+        base64: false,
+        removes: true,
+    } = bad.kind
+    {
+        items.refuse_too_large(key);
     }
     if !noreply {
         encode::reply(out, &bad.reply());
     }
 }
 
-fn touched(found: bool) -> Reply<'static> {
+fn touched(found: bool) -> Reply<&'static [u8]> {
     if found {
         Reply::Touched
     } else {
@@ -117,7 +128,7 @@ fn touched(found: bool) -> Reply<'static> {
     }
 }
 
-fn deleted(found: bool) -> Reply<'static> {
+fn deleted(found: bool) -> Reply<&'static [u8]> {
     if found {
         Reply::Deleted
     } else {

@@ -109,7 +109,7 @@ fn is_one_request(record: &Record, user: &UserId) {
     record.set(&mut set, &mut Scratch::default(), user, live, 60);
     match request::parse(&set, &Limits::default()) {
         Parsed::Request {
-            request: Request::Set { key: set_key, .. },
+            request: Request::Store { key: set_key, .. },
             consumed,
         } => assert_eq!((set_key.as_bytes(), consumed), (key.as_bytes(), set.len())),
         other => panic!("{other:?}"),
