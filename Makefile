@@ -103,6 +103,7 @@ bench: setup
 TARGET ?= replies
 SECONDS ?= 600
 # Words that help where they are read.
+dictionary_exchange := memcached.dict
 dictionary_gate := websocket.dict
 dictionary_pull := pull.dict
 dictionary_replies := memcached.dict

@@ -1,4 +1,10 @@
-//! The memcached text protocol where a flush and a pull spend their time.
+//! The memcached text protocol where a flush and a pull spend their time, beside what other crates
+//! do for the same.
+//!
+//! Of the published ones only memcache-proto has a parser to call. memcache-async is driven through
+//! memory, so its figures include its own reader. Out of reach are the parsers of async-memcached and
+//! memcache (private, behind a socket), of mtop-client (private, and GPL) and of Pelikan (not
+//! published).
 
 #![allow(
     clippy::unwrap_used,
@@ -10,24 +16,52 @@
 
 use std::hint::black_box;
 
+use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
 use presenced::memcached::pipeline::Pipeline;
 use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
-use presenced_protocol::{Key, Limits, Parsed, Request, encode, reply, request};
+use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
+use tokio::runtime;
 
 const VALUE: &[u8] =
-    br#"{"serverId":"server-1","connectedAt":1234567890123,"socketId":"0a1b2c3d-0-1234-0"}"#;
+    br#"{"serverId":"edge-1","connectedAt":1234567890123,"socketId":"0a1b2c3d-0-1234-0"}"#;
+const _: () = assert!(VALUE.len() == 80);
 
-fn replies(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("replies");
+/// As much as one read gives.
+const PIECE: usize = 8 * 1024;
+
+/// The key of a presence entry: 15 bytes.
+fn name(number: usize) -> String {
+    format!("user:{:03}:online", number % 1000)
+}
+
+/// So many values, and `END` after each `batch`.
+fn values(count: usize, batch: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for number in 0..count {
+        encode::value(&mut out, name(number).as_bytes(), 0, VALUE, None);
+        if (number + 1).is_multiple_of(batch) {
+            encode::reply(&mut out, &Reply::End);
+        }
+    }
+    out
+}
+
+fn stored(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("10,000 STORED");
     let stored = b"STORED\r\n".repeat(10_000);
     group.throughput(Throughput::Elements(10_000));
-    group.bench_function("count 10,000 STORED", |bencher| {
+    group.bench_function("counted", |bencher| {
         bencher.iter(|| assert_eq!(reply::stored_run(black_box(&stored)), 10_000));
     });
-    group.bench_function("match 10,000 STORED with their commands", |bencher| {
+    group.bench_function("parsed", |bencher| {
+        let mut parser = reply::Parser::default();
+        bencher.iter(|| assert_eq!(count_stored(&mut parser, black_box(&stored)), 10_000));
+    });
+    group.bench_function("matched with their commands", |bencher| {
         let mut pipeline = Pipeline::default();
         bencher.iter(|| {
             (0..10_000u32).for_each(|item| pipeline.push(item));
@@ -36,40 +70,218 @@ fn replies(criterion: &mut Criterion) {
             assert_eq!((taken, answered), (Ok(stored.len()), 10_000));
         });
     });
-
-    let mut values = Vec::new();
-    for user in 0..100 {
-        let head = format!("VALUE user:{user}:online 0 {}\r\n", VALUE.len());
-        values.extend_from_slice(head.as_bytes());
-        values.extend_from_slice(VALUE);
-        values.extend_from_slice(b"\r\n");
-    }
-    values.extend_from_slice(b"END\r\n");
-    group.throughput(Throughput::Elements(100));
-    group.bench_function("parse 100 VALUE and END", |bencher| {
-        let limits = Limits::default();
+    group.bench_function("memcache-proto", |bencher| {
         bencher.iter(|| {
-            let (mut at, mut count) = (0, 0);
-            while let Ok(Some((reply, taken))) = reply::parse(&values[at..], &limits) {
-                black_box(reply);
-                at += taken;
+            let (mut rest, mut count) = (black_box(&stored[..]), 0);
+            while let Ok((Response::Stored, taken)) = Response::parse(rest) {
+                rest = &rest[taken..];
                 count += 1;
             }
-            assert_eq!((at, count), (values.len(), 101));
+            assert_eq!(count, 10_000);
         });
     });
     group.finish();
 }
 
-fn requests(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("requests");
+/// Apart, so that it is compiled as it would be in a client.
+#[inline(never)]
+fn count_stored(parser: &mut reply::Parser, mut input: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok(Some((Reply::Stored, taken))) = parser.parse(input) {
+        input = &input[taken..];
+        count += 1;
+    }
+    count
+}
+
+/// How many replies there are, all of them looked at.
+fn parse_all(mut input: &[u8]) -> usize {
+    let mut parser = reply::Parser::default();
+    let mut count = 0;
+    while let Ok(Some((reply, taken))) = parser.parse(input) {
+        black_box(&reply);
+        input = &input[taken..];
+        count += 1;
+    }
+    count
+}
+
+/// The same, as it comes from a socket: copied to a buffer, so many bytes at a time.
+fn parse_pieces(buffer: &mut Vec<u8>, input: &[u8], bytes: usize) -> usize {
+    let mut parser = reply::Parser::default();
+    let mut count = 0;
+    for piece in input.chunks(bytes) {
+        buffer.extend_from_slice(piece);
+        let mut at = 0;
+        while let Ok(Some((reply, taken))) = parser.parse(&buffer[at..]) {
+            black_box(&reply);
+            at += taken;
+            count += 1;
+        }
+        buffer.drain(..at);
+    }
+    count
+}
+
+/// Values that outlive the buffer: each a slice of what came.
+fn parse_bytes(input: &Bytes) -> usize {
+    let mut parser = reply::Parser::default();
+    let (mut rest, mut count) = (&input[..], 0);
+    while let Ok(Some((reply, taken))) = parser.parse(rest) {
+        if let Reply::Value { key, value, .. } = reply {
+            black_box((key, input.slice_ref(value)));
+        }
+        rest = &rest[taken..];
+        count += 1;
+    }
+    count
+}
+
+/// As a `Decoder` does: key and value own their bytes.
+fn take_all(mut input: BytesMut) -> usize {
+    let mut parser = reply::Parser::default();
+    let mut count = 0;
+    while let Ok(Some(reply)) = parser.take(&mut input) {
+        black_box(&reply);
+        count += 1;
+    }
+    count
+}
+
+fn take_pieces(buffer: &mut BytesMut, input: &[u8]) -> usize {
+    let mut parser = reply::Parser::default();
+    let mut count = 0;
+    for piece in input.chunks(PIECE) {
+        buffer.extend_from_slice(piece);
+        while let Ok(Some(reply)) = parser.take(buffer) {
+            black_box(&reply);
+            count += 1;
+        }
+    }
+    count
+}
+
+fn value_replies(criterion: &mut Criterion) {
+    for batch in [100, 1000] {
+        let mut group = criterion.benchmark_group(format!("1,000 VALUE, END every {batch}"));
+        group.throughput(Throughput::Elements(1000));
+        let input = values(1000, batch);
+        let count = 1000 + 1000 / batch;
+        group.bench_function("borrowed", |bencher| {
+            bencher.iter(|| assert_eq!(parse_all(black_box(&input)), count));
+        });
+        for (name, bytes) in [
+            ("borrowed, copied in whole", usize::MAX),
+            ("borrowed, copied in by pieces", PIECE),
+        ] {
+            group.bench_function(name, |bencher| {
+                let mut buffer = Vec::new();
+                bencher.iter(|| {
+                    assert_eq!(parse_pieces(&mut buffer, black_box(&input), bytes), count);
+                });
+            });
+        }
+        group.bench_function("value as Bytes", |bencher| {
+            let input = Bytes::from(input.clone());
+            bencher.iter(|| assert_eq!(parse_bytes(black_box(&input)), count));
+        });
+        group.bench_function("key and value as Bytes", |bencher| {
+            let make = || BytesMut::from(&input[..]);
+            bencher.iter_batched(
+                make,
+                |input| assert_eq!(take_all(input), count),
+                criterion::BatchSize::SmallInput,
+            );
+        });
+        group.bench_function("key and value as Bytes, in pieces", |bencher| {
+            let mut buffer = BytesMut::new();
+            bencher.iter(|| assert_eq!(take_pieces(&mut buffer, black_box(&input)), count));
+        });
+        peers_values(&mut group, &input, batch);
+        group.finish();
+    }
+}
+
+type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
+
+/// memcache-proto takes an answer to a `get` whole, and in pieces begins again with each.
+fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
+    group.bench_function("memcache-proto, copied", |bencher| {
+        bencher.iter(|| {
+            let (mut rest, mut count) = (black_box(input), 0);
+            while let Ok((Response::Values(values), taken)) = Response::parse(rest) {
+                count += black_box(values).len();
+                rest = &rest[taken..];
+            }
+            assert_eq!(count, 1000);
+        });
+    });
+    group.bench_function("memcache-proto, as Bytes", |bencher| {
+        let input = Bytes::copy_from_slice(input);
+        bencher.iter(|| {
+            let (mut rest, mut count) = (black_box(&input).clone(), 0);
+            while let Ok((ResponseBytes::Values(values), taken)) =
+                ResponseBytes::parse(rest.clone())
+            {
+                count += black_box(values).len();
+                rest.advance(taken);
+            }
+            assert_eq!(count, 1000);
+        });
+    });
+    group.bench_function("memcache-proto, copied, in pieces", |bencher| {
+        let mut buffer = Vec::new();
+        bencher.iter(|| {
+            let mut count = 0;
+            for piece in black_box(input).chunks(PIECE) {
+                buffer.extend_from_slice(piece);
+                let mut at = 0;
+                while let Ok((Response::Values(values), taken)) = Response::parse(&buffer[at..]) {
+                    count += black_box(values).len();
+                    at += taken;
+                }
+                buffer.drain(..at);
+            }
+            assert_eq!(count, 1000);
+        });
+    });
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    group.bench_function("memcache-async, copied", |bencher| {
+        bencher.iter(|| {
+            runtime.block_on(async {
+                let stream = tokio::io::join(black_box(input), tokio::io::sink());
+                let mut client = memcache_async::ascii::Protocol::new(stream);
+                for _ in 0..1000 / batch {
+                    assert_eq!(client.get_multi(&["a"]).await.unwrap().len(), batch);
+                }
+            });
+        });
+    });
+}
+
+fn sets(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a set");
     group.throughput(Throughput::Elements(1));
     let key = Key::new(b"user:123:online").unwrap();
     let mut out = Vec::new();
-    group.bench_function("render a set", |bencher| {
+    group.bench_function("rendered", |bencher| {
         bencher.iter(|| {
             out.clear();
             encode::set(&mut out, black_box(key), 0, 60, black_box(VALUE));
+        });
+    });
+    group.bench_function("rendered, with its key checked", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            let key = Key::new(black_box(b"user:123:online")).unwrap();
+            encode::set(&mut out, key, 0, 60, black_box(VALUE));
+        });
+    });
+    group.bench_function("memcache-proto", |bencher| {
+        let mut out = [0; 256];
+        bencher.iter(|| {
+            let set = OtherRequest::set(black_box(b"user:123:online"), black_box(VALUE));
+            black_box(set.exptime(60).encode(black_box(&mut out)));
         });
     });
     let record = Record::new("user:{userId}:online", "server-1", 0, 1).unwrap();
@@ -83,7 +295,7 @@ fn requests(criterion: &mut Criterion) {
         },
     };
     let mut scratch = Scratch::default();
-    group.bench_function("render a user's key, value and set", |bencher| {
+    group.bench_function("rendered, with a user's key and value", |bencher| {
         bencher.iter(|| {
             out.clear();
             record.set(
@@ -95,15 +307,32 @@ fn requests(criterion: &mut Criterion) {
             );
         });
     });
+    group.bench_function("parsed", |bencher| {
+        out.clear();
+        encode::set(&mut out, key, 0, 60, VALUE);
+        let mut parser = request::Parser::default();
+        bencher.iter(|| {
+            let parsed = parser.parse(black_box(&out));
+            assert!(matches!(black_box(parsed), Parsed::Request { .. }));
+        });
+    });
+    group.bench_function("parsed by memcache-proto", |bencher| {
+        bencher.iter(|| {
+            let parsed = Command::parse(black_box(&out));
+            assert!(black_box(parsed).is_ok());
+        });
+    });
+    group.finish();
+}
 
-    let names: Vec<_> = (0..100).map(|user| format!("user:{user}:online")).collect();
-    let mut get = Vec::new();
-    encode::get(
-        &mut get,
-        names.iter().map(|name| Key::new(name.as_bytes()).unwrap()),
-    );
+fn gets(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a get of 100 keys");
     group.throughput(Throughput::Elements(100));
-    group.bench_function("parse a get of 100 keys", |bencher| {
+    let names: Vec<_> = (0..100).map(name).collect();
+    let keys = || names.iter().map(|name| Key::new(name.as_bytes()).unwrap());
+    let mut get = Vec::new();
+    encode::get(&mut get, keys());
+    group.bench_function("parsed", |bencher| {
         let limits = Limits::default();
         bencher.iter(|| {
             let parsed = request::parse(black_box(&get), &limits);
@@ -117,8 +346,23 @@ fn requests(criterion: &mut Criterion) {
             assert_eq!(keys.map(black_box).count(), 100);
         });
     });
+    group.bench_function("memcache-proto", |bencher| {
+        bencher.iter(|| {
+            let Ok((Command::Gets { keys }, _)) = Command::parse(black_box(&get)) else {
+                panic!("a get is a get");
+            };
+            assert_eq!(keys.iter().map(black_box).count(), 100);
+        });
+    });
+    group.bench_function("rendered", |bencher| {
+        let mut out = Vec::new();
+        bencher.iter(|| {
+            out.clear();
+            encode::get(&mut out, keys().map(black_box))
+        });
+    });
     group.finish();
 }
 
-criterion_group!(benches, replies, requests);
+criterion_group!(benches, stored, value_replies, sets, gets);
 criterion_main!(benches);

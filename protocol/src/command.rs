@@ -92,8 +92,8 @@ fn other<'a>(
 }
 
 fn get<'a>(words: Words<'a>, with_cas: bool, limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
-    let (keys, count) = keys(words, limits)?;
-    if count == 0 {
+    let keys = keys(words, limits)?;
+    if keys.is_empty() {
         return Err(BadRequestKind::Unknown.at(words.rest()));
     }
     Ok(Command::Whole(Request::Get { keys, with_cas }))
@@ -108,7 +108,7 @@ fn get_and_touch<'a>(
         return Err(BadRequestKind::Unknown.at(words.rest()));
     };
     let exptime = number::read(word).ok_or(BadRequestKind::Exptime.at(word))?;
-    let (keys, _) = keys(words, limits)?;
+    let keys = keys(words, limits)?;
     Ok(Request::GetAndTouch {
         exptime,
         keys,
@@ -116,29 +116,18 @@ fn get_and_touch<'a>(
     })
 }
 
-/// The keys that the rest of the line is, and how many.
-fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<(Keys<'a>, usize), Refused<'a>> {
-    let (mut rest, mut count) = (words.rest(), 0);
-    loop {
-        while let [b' ', after @ ..] = rest {
-            rest = after;
-        }
-        if rest.is_empty() {
-            break;
-        }
-        // One look finds where the key ends, and whether that is a byte it may not hold.
-        let bytes = scan::word_bytes(rest);
-        let (key, after) = rest.split_at(bytes);
-        if bytes > KEY_BYTES_MAX || !matches!(after, [] | [b' ', ..]) {
-            return Err(BadRequestKind::LineFormat.at(key));
-        }
-        rest = after;
-        count += 1;
+/// The keys that the rest of the line is, which may be none.
+fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<Keys<'a>, Refused<'a>> {
+    let text = words.rest();
+    if scan::has_control(text) || !scan::has_spaces_within(text, KEY_BYTES_MAX) {
+        let bad = { words }.find(|word| Key::new(word).is_err());
+        return Err(BadRequestKind::LineFormat.at(bad.unwrap_or(text)));
     }
-    if count > limits.keys_max {
-        return Err(BadRequestKind::TooManyKeys.at(words.rest()));
+    // A key and its space are two bytes at least, so few lines need a count.
+    if text.len() > limits.keys_max.saturating_mul(2) && words.count() > limits.keys_max {
+        return Err(BadRequestKind::TooManyKeys.at(text));
     }
-    Ok((Keys { words }, count))
+    Ok(Keys::checked_before(text))
 }
 
 /// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
@@ -179,6 +168,39 @@ fn store_line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>, Ref
             exptime,
         },
     })
+}
+
+/// The line of a `set` as most clients write it, and its length, if it is whole and right, in one
+/// pass from left to right. Everything else is for [`parse`].
+pub(crate) fn usual_set<'a>(input: &'a [u8], limits: &Limits) -> Option<(DataLine<'a>, usize)> {
+    let text = input.strip_prefix(b"set ")?;
+    let (key, rest) = text.split_at_checked(scan::word_bytes(text))?;
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return None;
+    }
+    let (flags, rest) = number::spaced(rest)?;
+    let (exptime, rest) = number::spaced(rest)?;
+    let (bytes, rest) = number::spaced(rest)?;
+    let (rest, noreply) = match rest {
+        [b'\r', b'\n', rest @ ..] => (rest, false),
+        _ => (rest.strip_prefix(b" noreply\r\n")?, true),
+    };
+    let line_bytes = input.len() - rest.len();
+    if line_bytes > limits.line_bytes_max || bytes > STORE_BYTES_MAX as u64 {
+        return None;
+    }
+    let of = DataOf::Store {
+        verb: StoreVerb::Set,
+        flags: u32::try_from(flags).ok()?,
+        exptime: i64::try_from(exptime).ok()?,
+    };
+    let data = DataLine {
+        key: Key::checked_before(key),
+        bytes: usize::try_from(bytes).ok()?,
+        noreply,
+        of,
+    };
+    Some((data, line_bytes))
 }
 
 /// The greatest length that memcached takes for a number of bytes at all: it adds two for the line
@@ -258,12 +280,12 @@ fn verbosity<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
 }
 
 fn stats<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
-    let bad = words.clone().find(|word| Key::new(word).is_err());
+    let bad = { words }.find(|word| Key::new(word).is_err());
     match bad {
         // To memcached it is statistics that it does not have.
         Some(word) => Err(BadRequestKind::Unknown.at(word)),
         None => Ok(Request::Stats {
-            arguments: Keys { words },
+            arguments: Keys::checked_before(words.rest()),
         }),
     }
 }

@@ -33,6 +33,12 @@ pub enum ReplyErrorKind {
     ValueEnd,
 }
 
+impl ReplyErrorKind {
+    pub(crate) fn at(self, at: usize) -> ReplyError {
+        ReplyError { kind: self, at }
+    }
+}
+
 impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "memcached's reply ")?;

@@ -63,9 +63,11 @@ mod answer;
 mod bad;
 mod command;
 mod error;
+mod keys;
 mod meta_command;
 mod number;
 mod reply_line;
+mod reply_parser;
 mod scan;
 
 pub use key::{Key, WordError};

@@ -26,19 +26,28 @@ pub(crate) fn written(digits: &[u8]) -> Option<u64> {
 /// also for what is rare: more than 19 digits, and `bytes` that end in a digit.
 #[inline]
 pub(crate) fn leading(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut number = 0;
-    for (count, byte) in bytes.iter().take(20).enumerate() {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            let legal = count > 0 && (count == 1 || bytes[0] != b'0');
-            return legal.then_some((number, count));
-        }
-        if count == 19 {
+    let digit = |at: usize| Some(bytes.get(at)?.wrapping_sub(b'0')).filter(|&digit| digit <= 9);
+    let mut number = u64::from(digit(0)?);
+    let mut count = 1;
+    while count < bytes.len() {
+        let Some(next) = digit(count) else {
+            return Some((number, count));
+        };
+        if number == 0 || count == 19 {
             return None;
         }
-        number = number * 10 + u64::from(digit);
+        number = number * 10 + u64::from(next);
+        count += 1;
     }
     None
+}
+
+/// Such a number after one space, and what follows it.
+#[inline]
+pub(crate) fn spaced(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = bytes.strip_prefix(b" ")?;
+    let (number, count) = leading(digits)?;
+    Some((number, &digits[count..]))
 }
 
 /// A number as memcached reads it (`strtol`, base 10): a sign, leading zeros, then digits only.

@@ -1,17 +1,13 @@
 //! Replies: what a server answers, parsed as a client reads it.
 
-use core::{fmt, ops::Range};
+use core::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use crate::meta::Answers;
 
-use crate::{
-    limits::Limits,
-    meta::Answers,
-    reply_line::{self, Head},
-    scan::{self, Line},
+pub use crate::{
+    error::{ReplyError, ReplyErrorKind},
+    reply_parser::{Parser, parse, stored_run},
 };
-
-pub use crate::error::{ReplyError, ReplyErrorKind};
 
 /// One reply of `protocol.txt`. Its byte strings are slices of the input (`Reply<&[u8]>`,
 /// [`Parser::parse`]) or keep it alive (`Reply<Bytes>`, [`Parser::take`]).
@@ -108,165 +104,6 @@ pub enum MetaStatus {
     Exists,
 }
 
-/// Reads the replies of one connection.
-///
-/// The input always begins where the last reply ended, and is given again, with more behind it,
-/// while a reply is not whole. The parser remembers how far it has looked, so input in small pieces
-/// costs no more than whole.
-#[derive(Clone, Debug, Default)]
-pub struct Parser {
-    limits: Limits,
-    /// The first bytes of the input that hold no newline.
-    seen: usize,
-    /// The next reply has at least so many bytes.
-    need: usize,
-}
-
-const STORED: &[u8; 8] = b"STORED\r\n";
-
-impl Parser {
-    /// At the start of a connection.
-    #[must_use]
-    pub fn new(limits: Limits) -> Parser {
-        Parser {
-            limits,
-            seen: 0,
-            need: 0,
-        }
-    }
-
-    /// The first reply in `input` and how many bytes it takes; `None` while it is not whole.
-    ///
-    /// Lines must end in `\r\n`.
-    ///
-    /// # Errors
-    ///
-    /// [`ReplyError`] as soon as no further input can make this a reply within the limits: a value
-    /// too large is refused at its line, before any of its data. The caller must close the
-    /// connection.
-    #[inline]
-    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Parsed<Reply<&'a [u8]>> {
-        if input.starts_with(STORED) {
-            self.reset();
-            return Ok(Some((Reply::Stored, STORED.len())));
-        }
-        if let Some((reply, consumed)) = reply_line::usual(input, &self.limits) {
-            self.reset();
-            return Ok(Some((reply, consumed)));
-        }
-        self.parse_any(input)
-    }
-
-    /// Takes the first reply out of `input`, if it is whole. Its byte strings share the buffer's
-    /// memory, none is copied.
-    ///
-    /// # Errors
-    ///
-    /// As [`Parser::parse`].
-    #[inline]
-    pub fn take(&mut self, input: &mut BytesMut) -> Result<Option<Reply<Bytes>>, ReplyError> {
-        let Some((reply, consumed)) = self.parse(input)? else {
-            return Ok(None);
-        };
-        let place = |part: &[u8]| {
-            // What is empty may be no piece of the input.
-            let start = scan::offset(part, input).min(consumed - part.len());
-            start..start + part.len()
-        };
-        Ok(Some(match reply.map(place) {
-            // Nothing is kept of these.
-            Reply::Stored => {
-                input.advance(consumed);
-                Reply::Stored
-            }
-            Reply::End => {
-                input.advance(consumed);
-                Reply::End
-            }
-            reply => reply.within(input.split_to(consumed).freeze()),
-        }))
-    }
-
-    /// Whatever stands there: what is not whole, not right, or not usual.
-    #[cold]
-    fn parse_any<'a>(&mut self, input: &'a [u8]) -> Parsed<Reply<&'a [u8]>> {
-        if input.len() < self.need {
-            return Ok(None);
-        }
-        let line = match scan::first_line(input, self.seen, self.limits.line_bytes_max) {
-            Line::Incomplete => {
-                (self.seen, self.need) = (input.len(), input.len() + 1);
-                return Ok(None);
-            }
-            Line::TooLong => {
-                let at = self.limits.line_bytes_max;
-                return Err(ReplyErrorKind::LineTooLong.at(at));
-            }
-            Line::Whole(line) => line,
-        };
-        let (head, bytes) = match reply_line::parse(line)? {
-            Head::Whole(reply) => {
-                self.reset();
-                return Ok(Some((reply, line.len())));
-            }
-            Head::Value(head, bytes) => (head, bytes),
-        };
-        let at = reply_line::bytes_at(line);
-        let bytes = match usize::try_from(bytes) {
-            Ok(bytes) if bytes <= self.limits.value_bytes_max => bytes,
-            _ => return Err(ReplyErrorKind::ValueTooLarge { bytes }.at(at)),
-        };
-        let data = &input[line.len()..];
-        match data.get(bytes..).unwrap_or_default() {
-            [b'\r', b'\n', ..] => {
-                self.reset();
-                let value = &data[..bytes];
-                Ok(Some((head.with(value), line.len() + bytes + 2)))
-            }
-            [] | [b'\r'] => {
-                // One byte behind the value may already be wrong.
-                let byte = data.len().saturating_sub(bytes) + 1;
-                self.need = line.len() + bytes + byte;
-                Ok(None)
-            }
-            end => {
-                let at = line.len() + bytes + usize::from(end[0] == b'\r');
-                Err(ReplyErrorKind::ValueEnd.at(at))
-            }
-        }
-    }
-
-    #[inline]
-    fn reset(&mut self) {
-        (self.seen, self.need) = (0, 0);
-    }
-}
-
-/// What a parser says: a reply and the bytes it takes, nothing yet, or an error.
-type Parsed<R> = Result<Option<(R, usize)>, ReplyError>;
-
-/// The first reply in `input`, as [`Parser::parse`] of a new parser.
-///
-/// Parsing again after more input costs the length of the reply's first line, never that of a value.
-///
-/// # Errors
-///
-/// As [`Parser::parse`].
-#[inline]
-pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<Reply<&'a [u8]>> {
-    Parser::new(*limits).parse(input)
-}
-
-/// How many whole `STORED\r\n` stand at the start of `input`.
-///
-/// A flush's replies are these and next to nothing else; comparing eight bytes at once takes a
-/// fraction of what [`parse`] does.
-#[must_use]
-pub fn stored_run(input: &[u8]) -> usize {
-    let (eights, _) = input.as_chunks::<{ STORED.len() }>();
-    eights.iter().take_while(|&eight| eight == STORED).count()
-}
-
 impl<B> Reply<B> {
     /// The same with each byte string put through `part`.
     #[inline]
@@ -315,39 +152,6 @@ impl<B> Reply<B> {
             },
             Reply::MetaNoop => Reply::MetaNoop,
         }
-    }
-}
-
-impl Reply<Range<usize>> {
-    /// The reply whose byte strings stand at these places of `whole`.
-    #[inline]
-    fn within(self, mut whole: Bytes) -> Reply<Bytes> {
-        match self {
-            // Two counts of references are three with the general way, and this is what pulls do.
-            Reply::Value {
-                key,
-                flags,
-                value,
-                cas,
-            } => {
-                let key = whole.slice(key);
-                whole.truncate(value.end);
-                whole.advance(value.start);
-                Reply::Value {
-                    key,
-                    flags,
-                    value: whole,
-                    cas,
-                }
-            }
-            reply => reply.map(|place| whole.slice(place)),
-        }
-    }
-}
-
-impl ReplyErrorKind {
-    pub(crate) fn at(self, at: usize) -> ReplyError {
-        ReplyError { kind: self, at }
     }
 }
 

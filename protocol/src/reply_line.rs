@@ -47,32 +47,26 @@ impl<'a> ValueHead<'a> {
 /// [`parse`], which is slower, and alone decides what is not whole and what is wrong.
 #[inline]
 pub(crate) fn usual<'a>(input: &'a [u8], limits: &Limits) -> Option<(Reply<&'a [u8]>, usize)> {
-    match input {
-        [b'V', b'A', b'L', b'U', b'E', b' ', ..] => value(input, limits),
-        [b'E', b'N', b'D', b'\r', b'\n', ..] => Some((Reply::End, 5)),
+    match input.first()? {
+        b'V' => value(input, limits),
+        b'E' => input.starts_with(b"END\r\n").then_some((Reply::End, 5)),
         _ => None,
     }
 }
 
 #[inline]
 fn value<'a>(input: &'a [u8], limits: &Limits) -> Option<(Reply<&'a [u8]>, usize)> {
-    let rest = &input[6..];
-    let (key, rest) = rest.split_at_checked(scan::word_bytes(rest))?;
-    let (flags, digits) = number::leading(rest.get(1..)?)?;
-    let rest = &rest[1 + digits..];
-    let (bytes, digits) = number::leading(rest.get(1..)?)?;
+    let text = input.strip_prefix(b"VALUE ")?;
+    let (key, rest) = text.split_at_checked(scan::word_bytes(text))?;
+    let (flags, rest) = number::spaced(rest)?;
+    let (bytes, rest) = number::spaced(rest)?;
     if key.is_empty() || key.len() > KEY_BYTES_MAX || bytes > limits.value_bytes_max as u64 {
         return None;
     }
-    let spaces = (input.get(6 + key.len())?, rest.first()?);
-    if spaces != (&b' ', &b' ') {
-        return None;
-    }
-    let rest = &rest[1 + digits..];
     let (cas, rest) = match rest {
-        [b' ', after @ ..] => {
-            let (cas, digits) = number::leading(after)?;
-            (Some(cas), &after[digits..])
+        [b' ', ..] => {
+            let (cas, rest) = number::spaced(rest)?;
+            (Some(cas), rest)
         }
         _ => (None, rest),
     };

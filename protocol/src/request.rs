@@ -9,10 +9,13 @@ use crate::{
     key::Key,
     limits::Limits,
     meta::{Direction, Flags},
-    scan::{self, Line, Words},
+    scan::{self, Line},
 };
 
-pub use crate::bad::{BadRequest, BadRequestKind};
+pub use crate::{
+    bad::{BadRequest, BadRequestKind},
+    keys::Keys,
+};
 
 /// One request of `protocol.txt`, borrowed from the input; [`encode::request`](crate::encode::request)
 /// writes it.
@@ -198,13 +201,6 @@ pub enum Next {
     Close,
 }
 
-/// The keys of a `get`: an iterator over the line, every key of which has been checked.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Keys<'a> {
-    /// Only made by the parser of the line, which has tried each word as a key.
-    pub(crate) words: Words<'a>,
-}
-
 /// Reads the requests of one connection.
 ///
 /// The input always begins where the last request ended, and is given again, with more behind it,
@@ -235,13 +231,23 @@ impl Parser {
         if input.len() < self.need {
             return Parsed::Incomplete;
         }
+        let parsed = match command::usual_set(input, &self.limits) {
+            Some((data, line_bytes)) => self.with_data(data, input, line_bytes),
+            None => self.parse_any(input),
+        };
+        if !matches!(parsed, Parsed::Incomplete) {
+            (self.seen, self.need) = (0, 0);
+        }
+        parsed
+    }
+
+    fn parse_any<'a>(&mut self, input: &'a [u8]) -> Parsed<'a> {
         let line = match self.first_line(input) {
             Line::Incomplete => {
                 (self.seen, self.need) = (input.len(), input.len() + 1);
                 return Parsed::Incomplete;
             }
             Line::TooLong => {
-                (self.seen, self.need) = (0, 0);
                 let at = self.limits.line_bytes_max;
                 let kind = BadRequestKind::LineTooLong;
                 return Parsed::Bad {
@@ -253,18 +259,14 @@ impl Parser {
             }
             Line::Whole(line) => line,
         };
-        let parsed = match command::parse(scan::trimmed(line), &self.limits) {
+        match command::parse(scan::trimmed(line), &self.limits) {
             Ok(Command::Whole(request)) => Parsed::Request {
                 request,
                 consumed: line.len(),
             },
             Ok(Command::Data(data)) => self.with_data(data, input, line.len()),
             Err(refused) => refused.parsed(line),
-        };
-        if !matches!(parsed, Parsed::Incomplete) {
-            (self.seen, self.need) = (0, 0);
         }
-        parsed
     }
 
     /// Only requests for many keys may have long lines, and which it is must show within a short one.
@@ -393,30 +395,3 @@ impl StoreVerb {
         }
     }
 }
-
-impl<'a> From<Key<'a>> for Keys<'a> {
-    /// One key.
-    fn from(key: Key<'a>) -> Keys<'a> {
-        Keys {
-            words: Words::new(key.as_bytes()),
-        }
-    }
-}
-
-impl<'a> Iterator for Keys<'a> {
-    type Item = Key<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Key<'a>> {
-        self.words.next().map(Key::checked_before)
-    }
-}
-
-/// The same keys in the same order.
-impl PartialEq for Keys<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        (*self).eq(*other)
-    }
-}
-
-impl Eq for Keys<'_> {}

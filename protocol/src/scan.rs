@@ -1,6 +1,6 @@
 //! Cutting lines and words out of input.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 /// What stands at the start of the input.
 pub(crate) enum Line<'a> {
@@ -39,31 +39,93 @@ pub(crate) fn ends_word(byte: u8) -> bool {
 
 /// How many bytes at the start of `bytes` a key or a token may hold; what comes next ends the word.
 ///
-/// Eight at a time: this is where the parsing of a `VALUE` and of a `get` spends its time.
+/// This is where the parsing of a `VALUE` spends its time.
 #[inline]
 pub(crate) fn word_bytes(bytes: &[u8]) -> usize {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    for (count, eight) in eights.iter().enumerate() {
-        let ends = word_ends(u64::from_le_bytes(*eight));
-        if ends != 0 {
-            return count * 8 + ends.trailing_zeros() as usize / 8;
-        }
-    }
-    let whole = eights.len() * 8;
-    let end = rest.iter().position(|&byte| ends_word(byte));
-    whole + end.unwrap_or(rest.len())
+    let ends = |eight: u64| {
+        let below_0x21 = eight.wrapping_sub(ONES * 0x21) & !eight;
+        (below_0x21 | zeros(eight ^ (ONES * 0x7f))) & HIGHS
+    };
+    bytes_before(bytes, ends, ends_word)
 }
 
-/// Marks the bytes that end a word by their highest bit. What stands above the lowest mark may be
+/// How many bytes there are before the first space.
+#[inline]
+pub(crate) fn bytes_to_space(bytes: &[u8]) -> usize {
+    let spaces = |eight: u64| zeros(eight ^ (ONES * u64::from(b' '))) & HIGHS;
+    bytes_before(bytes, spaces, |byte| byte == b' ')
+}
+
+/// How many bytes there are before the first that is looked for.
+///
+/// `marks` marks those among eight by their highest bit. What stands above the lowest mark may be
 /// marked wrongly: a subtraction borrows from the byte above it.
 #[inline]
-fn word_ends(eight: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let below_0x21 = eight.wrapping_sub(ONES * 0x21) & !eight;
-    let others = eight ^ (ONES * 0x7f);
-    let del = others.wrapping_sub(ONES) & !others;
-    (below_0x21 | del) & HIGHS
+fn bytes_before(bytes: &[u8], marks: impl Fn(u64) -> u64, is_one: impl Fn(u8) -> bool) -> usize {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    for (count, eight) in eights.iter().enumerate() {
+        let marks = marks(u64::from_le_bytes(*eight));
+        if marks != 0 {
+            return count * 8 + marks.trailing_zeros() as usize / 8;
+        }
+    }
+    let end = rest.iter().position(|&byte| is_one(byte));
+    eights.len() * 8 + end.unwrap_or(rest.len())
+}
+
+/// Which of the first 64 bytes are spaces, the first byte being bit 0.
+#[inline]
+pub(crate) fn spaces(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(block) => spaces_of(block),
+        None => {
+            let mut block = [0; 64];
+            block[..bytes.len()].copy_from_slice(bytes);
+            spaces_of(&block)
+        }
+    }
+}
+
+#[inline]
+fn spaces_of(block: &[u8; 64]) -> u64 {
+    const LOWS: u64 = !HIGHS;
+    // Gathers the lowest bits of eight bytes in the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let (eights, _) = block.as_chunks::<8>();
+    eights.iter().rev().fold(0, |spaces, eight| {
+        let others = u64::from_le_bytes(*eight) ^ (ONES * u64::from(b' '));
+        // No carry leaves its byte here, so each mark is right.
+        let marks = !(((others & LOWS) + LOWS) | others | LOWS);
+        spaces << 8 | (marks >> 7).wrapping_mul(GATHER) >> 56
+    })
+}
+
+/// Marks the bytes that are zero.
+#[inline]
+fn zeros(eight: u64) -> u64 {
+    eight.wrapping_sub(ONES) & !eight
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Whether there is a control byte or DEL. Without an early exit the loop is vectorised.
+pub(crate) fn has_control(text: &[u8]) -> bool {
+    let control = |byte: u8| byte < b' ' || byte == 0x7f;
+    text.iter().fold(false, |any, &byte| any | control(byte))
+}
+
+/// Whether no more than `bytes_max` bytes stand together without a space. Goes by leaps, from a
+/// space to the last within reach of it.
+pub(crate) fn has_spaces_within(text: &[u8], bytes_max: usize) -> bool {
+    let mut rest = text;
+    while rest.len() > bytes_max {
+        match memrchr(b' ', &rest[..=bytes_max]) {
+            Some(at) => rest = &rest[at + 1..],
+            None => return false,
+        }
+    }
+    true
 }
 
 /// Where `part`, a piece of `whole`, begins in it.
@@ -98,12 +160,7 @@ impl<'a> Iterator for Words<'a> {
         while let [b' ', rest @ ..] = text {
             text = rest;
         }
-        let mut end = word_bytes(text);
-        // A control byte does not end a word, it only makes it a bad key.
-        while end < text.len() && text[end] != b' ' {
-            end += 1;
-        }
-        let (word, rest) = text.split_at(end);
+        let (word, rest) = text.split_at(bytes_to_space(text));
         self.rest = rest;
         (!word.is_empty()).then_some(word)
     }
@@ -150,6 +207,24 @@ mod tests {
         fn words_end_where_a_plain_look_says(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let plain = bytes.iter().position(|&byte| ends_word(byte)).unwrap_or(bytes.len());
             prop_assert_eq!(word_bytes(&bytes), plain);
+            let plain = bytes.iter().position(|&byte| byte == b' ').unwrap_or(bytes.len());
+            prop_assert_eq!(bytes_to_space(&bytes), plain);
+        }
+
+        #[test]
+        fn spaces_are_marked_where_they_are(bytes in prop::collection::vec(prop_oneof![Just(b' '), any::<u8>()], 0..90)) {
+            let plain = bytes.iter().take(64).rev().fold(0, |marks, &byte| marks << 1 | u64::from(byte == b' '));
+            prop_assert_eq!(spaces(&bytes), plain);
+        }
+
+        #[test]
+        fn long_words_are_seen_by_leaps(
+            words in prop::collection::vec(0_usize..9, 0..20),
+            bytes_max in 1_usize..9,
+        ) {
+            let text: Vec<u8> = words.iter().flat_map(|&bytes| [&b"wwwwwwwww"[..bytes], b" "].concat()).collect();
+            let plain = words.iter().all(|&bytes| bytes <= bytes_max);
+            prop_assert_eq!(has_spaces_within(&text, bytes_max), plain);
         }
 
         #[test]

@@ -13,11 +13,13 @@
 )]
 #![allow(unreachable_pub, reason = "a test includes this folder as a module")]
 
+mod exchange;
 mod frames;
 mod gate;
 mod memcached;
 mod pull;
 
+pub use self::exchange::exchange;
 pub use self::gate::gate;
 pub use self::memcached::{replies, requests};
 pub use self::pull::pull;
@@ -27,6 +29,7 @@ pub type Check = fn(&[u8]);
 
 /// Each target's name, which is also that of its corpus, and its check.
 pub const TARGETS: &[(&str, Check)] = &[
+    ("exchange", exchange),
     ("gate", gate),
     ("pull", pull),
     ("replies", replies),
