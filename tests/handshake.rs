@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Header};
 use presenced::limits::{
-    HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_PER_PEER_MAX, TOKEN_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, TOKEN_BYTES_MAX,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -713,7 +714,7 @@ async fn who_hangs_up_in_the_middle_leaves_nothing_behind() {
 async fn connections_of_one_address_are_bounded() {
     let server = TestServer::start(&["--workers=1"]).await;
     let mut silent = Vec::new();
-    for _ in 0..HTTP_CONNECTIONS_PER_PEER_MAX {
+    for _ in 0..HTTP_CONNECTIONS_MAX / HTTP_CONNECTIONS_PEER_SHARE {
         silent.push(Raw::connect(server.edge).await);
     }
     let mut over = Raw::connect(server.edge).await;
