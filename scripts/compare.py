@@ -49,7 +49,7 @@ def main():
         flags.sessions = hard - OTHER_DESCRIPTORS
         print(f"the limit of open files is {hard}: {flags.sessions} sessions", file=sys.stderr)
     reasons = build(flags.peers)
-    names = [*PRESENCED, *flags.peers]
+    names = list(dict.fromkeys([*PRESENCED, *flags.peers]))
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         secret = Path(folder, "secret")
@@ -72,7 +72,7 @@ def parse():
     parser.add_argument("--peers", default=",".join(PEERS), type=lambda text: text.replace(" ", ",").split(","))
     parser.add_argument("--json", metavar="FILE", help="write all that was measured")
     flags = parser.parse_args()
-    if unknown := set(flags.peers) - set(PEERS):
+    if unknown := set(flags.peers) - set(SERVERS):
         parser.error(f"--peers {','.join(unknown)}: there are {','.join(PEERS)}")
     return flags
 
@@ -273,7 +273,7 @@ def show(interval, rows, flags):
             print(f"left out: {name}: {row}")
         elif row.get("users_in_memcached", row["open"]) < row["open"]:
             print(f"{name}: memcached has {row['users_in_memcached']:,} of the users of {row['open']:,} sessions")
-    if "epoll" in rows:
+    if isinstance(rows.get("epoll"), dict):
         print("epoll checks no token and writes nothing to memcached")
 
 

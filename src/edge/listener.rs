@@ -235,6 +235,7 @@ impl Connection {
     async fn serve(self, socket: Socket, deadline: Duration) {
         let edge = self.edge;
         let exchange = Arc::new(Exchange::begin(deadline));
+        let patience = socket.patience();
         let service = Http {
             edge: edge.clone(),
             puller: self.puller,
@@ -247,7 +248,14 @@ impl Connection {
             .header_read_timeout(None)
             .serve_connection(socket, service);
         let serving = async {
-            poll_fn(|context| http.poll_without_shutdown(context)).await?;
+            poll_fn(|context| {
+                let polled = http.poll_without_shutdown(context);
+                match polled.is_pending() && patience.begin() {
+                    true => http.poll_without_shutdown(context),
+                    false => polled,
+                }
+            })
+            .await?;
             match exchange.is_upgraded() {
                 true => Ok(()),
                 // hyper may have to write the rest of an answer.

@@ -2,11 +2,14 @@
 //!
 //! Most requests are there when their connection is accepted, and the answer fits the socket's
 //! buffer: such a connection is never registered with the runtime, which saves two system calls
-//! and the runtime's record of it.
+//! and the runtime's record of it. hyper asks for more than the request all the same, so it is not
+//! the socket that knows when waiting begins, but whoever drives hyper: see [`Patience`].
 
 use std::io::{self, Read};
 use std::net::TcpStream;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
@@ -19,6 +22,7 @@ pub(super) struct Socket {
     /// What was read before hyper asked for it.
     ahead: Vec<u8>,
     stream: Stream,
+    patience: Patience,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,22 @@ enum Stream {
     Watched(tokio::net::TcpStream),
     /// It could not be watched.
     Lost,
+}
+
+/// Whether to wait. As long as not, a socket that has nothing is pending, and no one is told when
+/// it has: the driver of hyper allows waiting when hyper has nothing else to do, and polls it again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// Allows waiting; true the first time.
+    pub(super) fn begin(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What is read at once.
@@ -38,7 +58,13 @@ impl Socket {
         Socket {
             ahead,
             stream: Stream::Unwatched(stream),
+            patience: Patience::default(),
         }
+    }
+
+    /// Its driver's hold on it.
+    pub(super) fn patience(&self) -> Patience {
+        self.patience.clone()
     }
 
     /// Whether there is something for hyper already.
@@ -102,6 +128,9 @@ impl hyper::rt::Read for Socket {
                 buffer.put_slice(&bytes[..read?]);
                 return Poll::Ready(Ok(()));
             }
+            if !self.patience.has_begun() {
+                return Poll::Pending;
+            }
         }
         let mut bytes = ReadBuf::new(&mut bytes[..room]);
         ready!(self.stream.watched()?.poll_read(context, &mut bytes))?;
@@ -124,6 +153,9 @@ impl hyper::rt::Write for Socket {
         };
         if !would_block(&written) {
             return Poll::Ready(written);
+        }
+        if !self.patience.has_begun() {
+            return Poll::Pending;
         }
         self.stream.watched()?.poll_write(context, bytes)
     }
