@@ -27,6 +27,7 @@ use presenced::limits::{
     HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX, MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE,
 };
 use presenced::presence::SessionId;
+use presenced::session::Seat;
 use presenced::session::service::{Message, Opened, Replies, Service};
 use presenced::session::table::Token;
 use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
@@ -100,7 +101,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         },
         ..Parts::alone()
     };
-    let clock = parts.clock;
+    let (clock, seats) = (parts.clock, parts.seats.clone());
     let worker = Worker::new(Echo, parts)?;
     let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
     // Nobody orders anything, but a worker without a line to it would end.
@@ -113,7 +114,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         loop {
             let place = places.clone().acquire_owned().await?;
             let (stream, _) = listener.accept().await?;
-            let sessions = sessions.clone();
+            let (sessions, seats) = (sessions.clone(), seats.clone());
             tokio::spawn(async move {
                 if let Ok(Some((socket, read_ahead))) =
                     timeout(HANDSHAKE_TIMEOUT, upgrade(stream)).await
@@ -124,8 +125,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
                         peer: (),
                         expires_at: clock.now() + Duration::from_secs(365 * 86_400),
                     };
-                    // The worker ends with the process.
-                    let _ = sessions.send(new).await;
+                    // The session frees its seat when it ends.
+                    if let Some(seat) = Seat::take(&seats)
+                        && sessions.send(new).await.is_ok()
+                    {
+                        seat.hand_over();
+                    }
                 }
                 drop(place);
             });

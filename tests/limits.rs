@@ -80,6 +80,7 @@ async fn who_does_not_read_has_an_outbox_of_the_size_that_is_set() {
     // Without memcached everyone asked for is unknown: an answer is as long as its question.
     let flags = [
         "--max-outbox=16KiB",
+        "--max-messages-per-second=100000",
         "--memcached=127.0.0.1:1",
         "--workers=1",
     ];
@@ -90,7 +91,6 @@ async fn who_does_not_read_has_an_outbox_of_the_size_that_is_set() {
     let pull = frame(TEXT, pull.as_bytes());
     // Some megabytes fit the sockets' own buffers.
     until("it is let go of", PATIENCE, async || {
-        sleep(Duration::from_millis(100)).await;
         !raw.try_send(&pull).await || server.ends("not_reading").await == 1
     })
     .await;

@@ -13,7 +13,7 @@ use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
 use crate::session::bucket::us;
 use crate::session::codec;
-use crate::session::rest::Rest;
+use crate::session::rest::{Rest, Rests};
 use crate::session::service::Service;
 use crate::session::table::Token;
 use crate::session::transport::Transport;
@@ -68,10 +68,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 continue;
             }
             session.bucket.renew(moment.us);
-            let rest = match session.has_rest {
-                true => self.rests.get(token.index),
-                false => None,
-            };
+            let rest = session.rest(&self.rests, token);
             if let Some(end) = session.overdue(rest, moment) {
                 odd.push((token, Err(end)));
                 continue;
@@ -106,10 +103,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let moment = self.moment();
         let mut odd = std::mem::take(&mut self.odd);
         for (token, session) in self.table.run(group, GROUP) {
-            let rest = match session.has_rest {
-                true => self.rests.get(token.index),
-                false => None,
-            };
+            let rest = session.rest(&self.rests, token);
             if !session.closing
                 && let Some(end) = session.overdue(rest, moment)
             {
@@ -227,6 +221,14 @@ struct Moment {
 }
 
 impl<H, T> Session<H, T> {
+    /// What it has beside the table; most have nothing, and are not looked up.
+    fn rest<'a>(&self, rests: &'a Rests, token: Token) -> Option<&'a Rest> {
+        match self.has_rest {
+            true => rests.get(token.index),
+            false => None,
+        }
+    }
+
     /// Why it must end now, if it must.
     fn overdue(&self, rest: Option<&Rest>, moment: Moment) -> Option<End> {
         if self.expires_s <= moment.s {
