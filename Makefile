@@ -41,7 +41,8 @@ clippy:
 
 ## rust-test: unit, property, integration and doc tests; replays the fuzzers' corpora
 .PHONY: rust-test
-rust-test:
+# One of the conformance tests uses a library of the client's.
+rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
 	@cargo test --locked --workspace
 
@@ -97,6 +98,13 @@ deny:
 bench: setup
 	$(call heading,cargo bench $(SUITE))
 	@cargo bench --locked $(addprefix --bench ,$(SUITE))
+
+## compare: presenced beside its peers: make compare SESSIONS=18000 DURATION=20s PEERS="epoll ws"
+.PHONY: compare
+compare: setup
+	$(call heading,compare)
+	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
+	    $(if $(PEERS),--peers "$(PEERS)")
 
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz

@@ -29,6 +29,9 @@ const SUBPROTOCOL = 'presence.v1';
 /** Users in one pull. The edge refuses more; a longer watch list goes out as several pulls. */
 const USERS_PER_PULL_MAX = 500;
 
+/** Bytes of the ids in one pull, quoted and separated: less than the edge's longest message, 64 KiB if it is not set. */
+const PULL_BYTES_MAX = 60_000;
+
 /** Longest user id in UTF-8: it is part of a memcached key, and those have 250 bytes. */
 const USER_ID_BYTES_MAX = 200;
 
@@ -298,7 +301,13 @@ export class PresenceClient {
   #sendDue() {
     // Looked at anew each time round: a callback may have closed the client.
     while (this.#mayPull() && this.#due.size > 0 && this.#pulls.size < PULLS_UNDER_WAY_MAX) {
-      const users = [...this.#due].slice(0, USERS_PER_PULL_MAX);
+      const users = [];
+      let bytes = 0;
+      for (const userId of this.#due) {
+        bytes += new TextEncoder().encode(JSON.stringify(userId)).length + 1;
+        if (users.length === USERS_PER_PULL_MAX || bytes > PULL_BYTES_MAX) break;
+        users.push(userId);
+      }
       for (const userId of users) this.#due.delete(userId);
       this.#sendOne(users);
     }

@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # No tokio, no clock, no sockets. A file that is not there is left out, a folder without any is an error.
 pure=(
     protocol/src
-    src/session/{table,gate,wheel,assembly,message}.rs
+    src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
     src/presence/{users,pending,record}.rs
     src/memcached/{pipeline,ring}.rs
     src/store/execute.rs

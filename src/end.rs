@@ -24,6 +24,8 @@ pub enum End {
     TooSlow,
     /// The client does not read what it asked for.
     NotReading,
+    /// The worker's memory for begun messages is used up.
+    Busy,
     /// A ping was not answered in time.
     Deaf,
     /// The token has expired.
@@ -50,7 +52,7 @@ pub struct EndFacts {
 
 impl End {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [End; 14] = [
+    pub const ALL: [End; 15] = [
         End::Closed,
         End::Gone,
         End::Protocol,
@@ -60,6 +62,7 @@ impl End {
         End::Flood,
         End::TooSlow,
         End::NotReading,
+        End::Busy,
         End::Deaf,
         End::TokenExpired,
         End::Replaced,
@@ -81,6 +84,7 @@ impl End {
             End::TooSlow => (Some(1008), "too_slow", Level::DEBUG),
             // A close frame would wait in the same full buffer.
             End::NotReading => (None, "not_reading", Level::DEBUG),
+            End::Busy => (Some(1013), "busy", Level::DEBUG),
             End::Deaf => (Some(4408), "deaf", Level::DEBUG),
             End::TokenExpired => (Some(4401), "token_expired", Level::DEBUG),
             End::Replaced => (Some(4409), "replaced", Level::DEBUG),

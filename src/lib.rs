@@ -17,7 +17,7 @@
 //! - [`memcached`]: the client.
 //! - [`store`]: an embedded server of the same protocol, for one machine.
 //! - [`admin`]: metrics and health.
-//! - [`counters`], [`clock`], [`end`], [`limits`]: used by all.
+//! - [`counters`], [`clock`], [`end`], [`limits`], [`readiness`]: used by all.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
 
@@ -30,6 +30,7 @@ pub mod limits;
 pub mod memcached;
 pub mod presence;
 pub mod pull;
+pub mod readiness;
 pub mod server;
 pub mod session;
 pub mod settings;

@@ -16,15 +16,24 @@ pub const USER_ID_BYTES_MAX: usize = 200;
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
 
-/// Longest message (all its fragments) from a client, in bytes: the largest legal pull fits.
-pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// Longest message (all its fragments) and longest frame from a client, in bytes, unless set
+/// otherwise: a pull of 500 users with ids of 120 bytes fits.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest body of an HTTP request, in bytes: the same question in a POST.
-pub const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+/// The most that `--max-message` may be, in bytes: a message is decoded in one piece, in some
+/// milliseconds for this.
+pub const MESSAGE_BYTES_CEILING: usize = 16 * 1024 * 1024;
+
+/// Longest body of an HTTP request, in bytes: the largest legal pull fits.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
 
 /// Most fragments a message may come in (RFC 6455 §5.4 sets none): stops a message of empty
 /// fragments that would never end.
-pub const FRAGMENTS_MAX: u32 = 1024;
+pub const FRAGMENTS_MAX: usize = 1024;
+
+/// Where longer messages are allowed, as many fragments as the longest has with this many bytes
+/// each.
+pub const FRAGMENT_BYTES_MIN: usize = 64;
 
 /// How long a message or a frame may take to arrive whole, once it has begun. An honest client
 /// sends its 128 KiB over 2G in that time.
@@ -34,14 +43,23 @@ pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 /// how long a flooding session holds up the others.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Most bytes kept for a client that does not read: the largest pull answer and some pongs.
+/// Most bytes kept for a client that does not read, unless set otherwise: the largest pull answer
+/// and some pongs.
 pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
 
-/// Frames of any kind that a session may send in a second, on average over a ping interval.
+/// Memory that a worker has in all for begun messages and for clients that do not read, in bytes.
+/// Sessions that want more when it is used up end; without it the limits of each session would add
+/// up to more than a machine has.
+pub const REST_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Frames of any kind that a session may send in a second on average, unless set otherwise.
 pub const FRAMES_PER_SECOND_MAX: u32 = 20;
 
-/// Frames allowed beyond the average within one ping interval: a page that has just woken.
-pub const FRAMES_BURST: u32 = 200;
+/// So much time's worth of frames may come at once: a page that has just woken.
+pub const FRAMES_BURST_TIME: Duration = Duration::from_secs(10);
+
+/// The most that `--ping-interval` may be: times of sessions are kept in 32 bits of µs, 71 minutes.
+pub const PING_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// Pulls of one session that may be under way at once; a client sends the next after the answer.
 pub const PULLS_PER_SESSION_MAX: u8 = 8;
@@ -70,13 +88,14 @@ pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Header fields in a request: browsers behind proxies send some thirty.
 pub const HEADERS_MAX: usize = 64;
 
-/// HTTP connections (handshakes and requests) that a worker has at once; further ones wait in the
-/// kernel's backlog. Bounds the memory a burst takes: some 10 KiB each while it lasts.
+/// HTTP connections (handshakes and requests) that a worker has at once, unless set otherwise;
+/// further ones wait in the kernel's backlog. Bounds the memory a burst takes: some 10 KiB each
+/// while it lasts.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 
-/// The same from one address (IPv6: one /64), so that one peer can not take them all; no less,
-/// as a reverse proxy is one address. Those over it are dropped.
-pub const HTTP_CONNECTIONS_PER_PEER_MAX: usize = HTTP_CONNECTIONS_MAX / 2;
+/// Which part of them one address (IPv6: one /64) may have, so that one peer can not take them
+/// all; no less, as a reverse proxy is one address. Those over it are dropped.
+pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -113,6 +132,9 @@ pub const EVENTS_PER_POLL: usize = 1024;
 
 /// Times that a worker asks the poll before it turns to its other work.
 pub const POLLS_PER_LOOK: usize = 16;
+
+/// New sessions that a worker takes at once, before it turns to its other work.
+pub const OPENED_PER_TURN: usize = 64;
 
 /// Orders and new sessions that wait for a worker; their senders wait too.
 pub const WORKER_QUEUE: usize = 1024;
@@ -172,8 +194,10 @@ pub const DESCRIPTORS_PER_THREAD: usize = 16;
 
 const _: () = {
     assert!(SHARDS.is_power_of_two());
-    // A pull of the longest ids, quoted and separated, fits one message.
-    assert!(PULL_USERS_MAX * (USER_ID_BYTES_MAX + 3) + 64 <= MESSAGE_BYTES_MAX);
+    // A pull of the longest ids, quoted and separated, fits a body, and one of long ids a message.
+    assert!(PULL_USERS_MAX * (USER_ID_BYTES_MAX + 3) + 64 <= BODY_BYTES_MAX);
+    assert!(PULL_USERS_MAX * (120 + 3) + 64 <= MESSAGE_BYTES_MAX);
+    assert!(MESSAGE_BYTES_MAX <= MESSAGE_BYTES_CEILING);
     // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);

@@ -27,6 +27,7 @@ use crate::memcached::{Cluster, NodeAddr};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
+use crate::session::presence::PresenceService;
 use crate::session::worker::{Order, Parts, Worker};
 use crate::settings::Settings;
 use crate::store::{self, Store};
@@ -247,6 +248,7 @@ fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, S
         allow_query_token: settings.allow_query_token,
         demo: keyless.then(|| Demo::new(secret, &settings.rules)),
         seats: seats.clone(),
+        connections_max: settings.max_http_of_worker,
         clock,
         metrics: Arc::default(),
         draining: AtomicBool::new(false),
@@ -319,24 +321,27 @@ impl WorkerThread {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(presence, self.number, settings.workers, &mut tasks);
         let puller = Puller::start(presence, &self.metrics.pull, &mut tasks);
-        let worker = Worker::new(Parts {
-            // At most 256 workers.
+        let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
+        let parts = Parts {
+            // At most 64 workers.
             number: self.number as u16,
             peers: self.peers,
-            presence: presence.clone(),
-            flusher: flusher.clone(),
-            puller: puller.clone(),
             clock: self.clock,
             metrics: self.metrics.workers[self.number].clone(),
             seats: self.metrics.seats.clone(),
             ping_interval: settings.ping_interval,
             ping_timeout: settings.ping_timeout,
             coalesce: settings.coalesce,
-        })?;
+            limits: settings.session_limits,
+        };
+        let worker = Worker::new(service, parts)?;
         let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
-        let listener = TcpListener::from_std(listener)?;
         let edge = listener::serve(listener, self.edge, puller, sessions, self.stop.clone());
-        tasks.spawn(edge);
+        tasks.spawn(async move {
+            if let Err(error) = edge.await {
+                tracing::error!(%error, "cannot listen");
+            }
+        });
         tasks.spawn(flusher.clone().run(settings.flush_interval));
         // Nobody waits for it when the start of another worker failed.
         let _ = started.send(flusher);

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
@@ -15,12 +16,14 @@ use thiserror::Error;
 use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX, MEMCACHED_BACKOFF_MAX,
-    NODES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
+    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, FRAMES_PER_SECOND_MAX, HTTP_CONNECTIONS_MAX,
+    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_MAX, OUTBOX_BYTES_MAX,
+    PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
     STORE_CONNECTIONS_MAX,
 };
 use crate::memcached::NodeAddr;
 use crate::presence::Record;
+use crate::session::worker::SessionLimits;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -133,6 +136,23 @@ pub struct Flags {
     #[arg(long, env = "PRESENCED_MAX_SESSIONS_PER_USER", default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..), help_heading = LIMITS)]
     pub max_sessions_per_user: u16,
 
+    /// Longest message, and longest frame, from a client; longer ones end the session with 1009
+    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = ByteSize(MESSAGE_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
+    pub max_message: ByteSize,
+
+    /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
+    /// worth at once; more end it with 1008
+    #[arg(long, env = "PRESENCED_MAX_MESSAGES_PER_SECOND", default_value_t = FRAMES_PER_SECOND_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = LIMITS)]
+    pub max_messages_per_second: u32,
+
+    /// Most that is kept for a client that does not read; more ends the session
+    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = ByteSize(OUTBOX_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
+    pub max_outbox: ByteSize,
+
+    /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
+    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), help_heading = LIMITS)]
+    pub max_handshakes: Option<u32>,
+
     /// Time over which sessions are closed when the server stops
     #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = duration, help_heading = LIMITS)]
     pub drain: Duration,
@@ -199,6 +219,10 @@ pub struct Settings {
     pub max_sessions: usize,
     /// Sessions of one user on this server.
     pub max_sessions_per_user: usize,
+    /// What each session may take.
+    pub session_limits: SessionLimits,
+    /// HTTP connections, handshakes among them, that each worker has at once.
+    pub max_http_of_worker: usize,
     /// Time over which sessions are closed at the end.
     pub drain: Duration,
 }
@@ -314,6 +338,8 @@ impl Flags {
             origins,
             max_sessions: self.max_sessions(workers)?,
             max_sessions_per_user: self.max_sessions_per_user.into(),
+            session_limits: self.session_limits()?,
+            max_http_of_worker: self.max_http_of_worker(workers),
             drain: self.drain,
             memcached: self.memcached,
             rules: Rules {
@@ -337,18 +363,17 @@ impl Flags {
                 Duration::from_millis(100),
                 s(3600),
             ),
-            // What a ping bears counts µs in 32 bits, 71 minutes.
             (
                 "--ping-interval",
                 self.ping_interval,
                 Duration::from_millis(200),
-                s(3600),
+                PING_INTERVAL_MAX,
             ),
             (
                 "--ping-timeout",
                 self.ping_timeout,
                 Duration::from_millis(100),
-                s(3600),
+                PING_INTERVAL_MAX,
             ),
             (
                 "--coalesce",
@@ -454,6 +479,30 @@ impl Flags {
         Ok(id)
     }
 
+    fn session_limits(&self) -> Result<SessionLimits, SettingsError> {
+        let ceiling = ByteSize(MESSAGE_BYTES_CEILING as u64);
+        for (flag, value, least) in [
+            ("--max-message", self.max_message, ByteSize::kib(1)),
+            ("--max-outbox", self.max_outbox, ByteSize::kib(16)),
+        ] {
+            if value < least || value > ceiling {
+                refuse!("{flag} {value}: must be from {least} to {ceiling}");
+            }
+        }
+        // Both are at most the ceiling.
+        Ok(SessionLimits {
+            message_bytes_max: self.max_message.as_u64() as usize,
+            frames_per_second_max: self.max_messages_per_second,
+            outbox_bytes_max: self.max_outbox.as_u64() as usize,
+        })
+    }
+
+    /// Each worker's share, at least one.
+    fn max_http_of_worker(&self, workers: usize) -> usize {
+        self.max_handshakes
+            .map_or(HTTP_CONNECTIONS_MAX, |all| (all as usize).div_ceil(workers))
+    }
+
     /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
     fn max_sessions(&self, workers: usize) -> Result<usize, SettingsError> {
         let limit = getrlimit(Resource::Nofile);
@@ -482,7 +531,7 @@ impl Flags {
     /// Descriptors for everything that is not a session.
     fn other_descriptors(&self, workers: usize) -> u64 {
         let nodes = self.memcached.len().max(1);
-        let of_worker = HTTP_CONNECTIONS_MAX + 2 * nodes + DESCRIPTORS_PER_THREAD;
+        let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
         let of_store = match self.memcached.is_empty() {
             true => STORE_CONNECTIONS_MAX,
             false => 0,

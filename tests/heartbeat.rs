@@ -1,30 +1,102 @@
-//! The parts of a heartbeat that are not the socket's (gate, codec, pending buffer) allocate nothing:
-//! counted, not believed. The worker's own code around them is private and not counted here.
+//! A pong, from the worker's hands to the pending buffer, allocates nothing: counted, not believed.
 
-use presenced::limits::MESSAGE_BYTES_MAX;
-use presenced::presence::{Pending, Slot};
-use presenced::session::codec::Codec;
-use presenced::session::gate::{self, Gate};
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use presenced::presence::{Pending, SessionId, Slot};
+use presenced::session::memory::Memory;
+use presenced::session::service::{Message, Opened, Replies, Service};
+use presenced::session::table::Token;
+use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+
+const PINGS: u32 = 10_000;
+
+/// What [`presenced::session::presence::PresenceService`] does with a heartbeat.
+struct Heartbeats {
+    pending: Arc<Pending>,
+    slot: Slot,
+}
+
+impl Service for Heartbeats {
+    type Peer = ();
+    type Handle = Slot;
+
+    const TAKES_BINARY: bool = false;
+
+    fn opened(&mut self, (): (), _: SessionId) -> Opened<Slot> {
+        Opened {
+            handle: self.slot,
+            replaced: None,
+        }
+    }
+
+    fn heard(&mut self, slot: Slot) {
+        self.pending.record(slot);
+    }
+
+    fn message(&mut self, _: Token, _: Slot, _: Message<'_>, _: &mut Replies) {}
+
+    fn closed(&mut self, _: Slot, _: SessionId, _: Duration) {}
+}
 
 #[test]
-fn gate_codec_and_pending_record_a_pong_without_an_allocation() {
-    let pending = Pending::new();
+fn a_ping_and_its_pong_allocate_nothing() {
+    let pending = Arc::new(Pending::new());
     let slot = Slot::new(5, 12_345);
     pending.reserve(slot);
-    let mut codec = Codec::new(MESSAGE_BYTES_MAX);
-    let pong = [
-        0x8a, 0x88, 1, 2, 3, 4, b'p', b'i', b'n', b'g', b'p', b'i', b'n', b'g',
-    ];
-    let mut heartbeat = || {
-        let Gate::Frame { length, .. } = gate::admit(&pong, MESSAGE_BYTES_MAX) else {
-            panic!("a pong passes the gate");
-        };
-        assert_eq!(codec.decode(&pong[..length], <[u8]>::len), Ok(8));
-        pending.record(slot);
+    let service = Heartbeats {
+        pending: pending.clone(),
+        slot,
     };
-    // The codec's buffers are made with the first frame.
-    heartbeat();
-    let counted = allocation_counter::measure(|| (0..100_000).for_each(|_| heartbeat()));
-    assert_eq!(counted.count_total, 0);
-    assert!(pending.contains(slot));
+    let parts = Parts {
+        limits: SessionLimits {
+            frames_per_second_max: 1_000_000,
+            ..SessionLimits::default()
+        },
+        ..Parts::alone()
+    };
+    let (interval, metrics) = (parts.ping_interval, parts.metrics.clone());
+    let mut worker = Worker::new(service, parts).unwrap();
+    let socket = Memory::default();
+    let new = NewSession {
+        socket: socket.clone(),
+        read_ahead: Default::default(),
+        peer: (),
+        expires_at: Duration::MAX,
+    };
+    let token = worker.open(new, Duration::ZERO);
+
+    let (mut now, mut allocated) = (Duration::ZERO, 0);
+    for number in 0..PINGS {
+        let mut count = allocation_counter::measure(|| {
+            let pinged = metrics.pings.value();
+            while metrics.pings.value() == pinged {
+                now += interval / 100;
+                worker.tick(now).unwrap();
+            }
+        });
+        // A mask of zeros: the payload as it is.
+        let ping = socket.take();
+        assert_eq!(ping[..2], [0x89, 8]);
+        let mut pong = [&[0x8a, 0x88, 0, 0, 0, 0], &ping[2..]].concat();
+        count.count_total += allocation_counter::measure(|| {
+            worker.receive(token, &mut pong, now).unwrap();
+        })
+        .count_total;
+        assert!(pending.contains(slot));
+        pending.forget(slot);
+        // The first round makes the buffers; the socket in memory grows by itself each time.
+        let of_the_socket = 1;
+        if number > 0 {
+            allocated += count.count_total - of_the_socket;
+        }
+    }
+    assert_eq!(
+        metrics.pongs.value(),
+        u64::from(PINGS),
+        "each answers its ping"
+    );
+    assert_eq!(allocated, 0);
 }

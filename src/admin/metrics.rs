@@ -263,7 +263,7 @@ fn histogram<'a>(
     let bounds = BOUNDS_US
         .map(|us| us as f64 / 1e6)
         .into_iter()
-        .chain([f64::MAX]);
+        .chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(counts).collect();
     let kind = MetricType::Histogram;
     let mut metric: MetricEncoder<'_> =

@@ -57,8 +57,8 @@ pub fn check<B>(request: &Request<B>, edge: &Edge) -> Result<Accepted, Refusal> 
     })
 }
 
-/// §4.2.1; returns the value of `Sec-WebSocket-Accept`.
-fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
+/// RFC 6455 §4.2.1; returns the value of `Sec-WebSocket-Accept`.
+pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     // 1: GET, HTTP/1.1.
     if request.method() != Method::GET {
@@ -103,8 +103,8 @@ fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     HeaderValue::from_str(&accept).map_err(|_| Refusal::BadRequest)
 }
 
-/// §4.2.2. Extensions that were offered are not answered, so none is in use.
-fn switching(accept: &HeaderValue, speaks: bool) -> Answer {
+/// The 101 of RFC 6455 §4.2.2. Extensions that were offered are not answered, so none is in use.
+pub fn switching(accept: &HeaderValue, speaks: bool) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     *answer.status_mut() = hyper::StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();

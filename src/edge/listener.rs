@@ -3,35 +3,41 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::future::{Future, poll_fn};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::task::{Id, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::auth::Identity;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
+use super::socket::Socket;
 use crate::end::Refusal;
 use crate::limits::{
-    ACCEPT_PAUSE, BACKLOG, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_MAX,
-    HTTP_CONNECTIONS_PER_PEER_MAX, KEEP_ALIVE_TIMEOUT,
+    ACCEPT_PAUSE, BACKLOG, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, KEEP_ALIVE_TIMEOUT,
 };
+use crate::presence::UserId;
 use crate::pull::Puller;
+use crate::readiness::watch;
 use crate::session::Seat;
 use crate::session::worker::NewSession;
 
@@ -50,6 +56,9 @@ pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListe
         .map(|_| {
             let socket = socket(addr)?;
             socket.set_reuse_port(true)?;
+            // Connections inherit it: an answer of a few bytes must not wait for the peer's
+            // acknowledgement of the last.
+            socket.set_tcp_nodelay(true)?;
             socket.bind(&addr.into())?;
             socket.listen(BACKLOG)?;
             Ok(socket.into())
@@ -67,20 +76,22 @@ fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
 pub async fn serve(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     edge: Arc<Edge>,
     puller: Puller,
-    sessions: Sender<NewSession>,
+    sessions: Sender<NewSession<UserId>>,
     stop: CancellationToken,
-) {
-    let mut peers = Peers::default();
+) -> io::Result<()> {
+    let listener = watch(listener.into())?;
+    let mut peers = Peers::new(edge.connections_max.div_ceil(HTTP_CONNECTIONS_PEER_SHARE));
     let mut connections = JoinSet::new();
     let mut trouble = false;
+    let mut scratch = vec![0; HEAD_BYTES_MAX];
     loop {
         tokio::select! {
             // Those that have ended first: what counts is who is there.
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             Some(ended) = connections.join_next_with_id() => {
                 let id = match ended {
                     Ok((id, ())) => id,
@@ -88,14 +99,23 @@ pub async fn serve(
                 };
                 peers.left(id);
             }
-            accepted = listener.accept(), if connections.len() < HTTP_CONNECTIONS_MAX => {
+            accepted = accept(&listener), if connections.len() < edge.connections_max => {
                 match accepted {
-                    Ok((stream, peer)) if peers.may_enter(peer.ip()) => {
+                    Ok((stream, peer)) if peers.may_enter(peer) => {
                         trouble = false;
-                        let (edge, puller) = (edge.clone(), puller.clone());
-                        let serve = connection(stream, edge, puller, sessions.clone());
-                        let id = connections.spawn(serve).id();
-                        peers.entered(id, peer.ip());
+                        let connection = Connection {
+                            edge: edge.clone(),
+                            puller: puller.clone(),
+                            sessions: sessions.clone(),
+                        };
+                        let ahead = read_ahead(&stream, &mut scratch);
+                        let mut served = Box::pin(connection.run(Socket::new(stream, ahead)));
+                        // Most requests are there by now and are answered at once, without a task.
+                        let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
+                        if first.await.is_pending() {
+                            let id = connections.spawn(served).id();
+                            peers.entered(id, peer);
+                        }
                     }
                     Ok(_) => edge.metrics.refused(Refusal::PeerFull),
                     Err(error) if is_of_one_connection(&error) => {}
@@ -112,6 +132,31 @@ pub async fn serve(
     }
 }
 
+/// One connection, not blocking, and where it comes from.
+async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<(TcpStream, IpAddr)> {
+    // Others on this thread take their turn when many connect.
+    tokio::task::coop::consume_budget().await;
+    loop {
+        let mut ready = listener.readable().await?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepted = ready.try_io(|listener| Ok(acceptfrom_with(listener.get_ref(), flags)?));
+        if let Ok(accepted) = accepted {
+            let (stream, peer) = accepted?;
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            // A peer that is gone already has no address.
+            let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+            return Ok((stream.into(), peer.ip()));
+        }
+    }
+}
+
+/// What the peer has sent already.
+fn read_ahead(mut stream: &TcpStream, scratch: &mut [u8]) -> Vec<u8> {
+    // An end or an error comes again when it is read for.
+    let count = stream.read(scratch).unwrap_or_default();
+    scratch[..count].to_vec()
+}
+
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(
@@ -121,16 +166,25 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Connections by the address they come from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peers {
+    max: usize,
     counts: HashMap<IpAddr, usize>,
     of_task: HashMap<Id, IpAddr>,
 }
 
 impl Peers {
+    fn new(max: usize) -> Peers {
+        Peers {
+            max,
+            counts: HashMap::new(),
+            of_task: HashMap::new(),
+        }
+    }
+
     fn may_enter(&self, peer: IpAddr) -> bool {
         let count = self.counts.get(&network(peer)).copied().unwrap_or_default();
-        count < HTTP_CONNECTIONS_PER_PEER_MAX
+        count < self.max
     }
 
     fn entered(&mut self, id: Id, peer: IpAddr) {
@@ -159,64 +213,95 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Serves one connection until it ends or is a session.
-async fn connection(
-    stream: TcpStream,
+/// What a connection is served with.
+struct Connection {
     edge: Arc<Edge>,
     puller: Puller,
-    sessions: Sender<NewSession>,
-) {
-    let exchange = Arc::new(Exchange::begin(&edge));
-    let service = Http {
-        edge: edge.clone(),
-        puller,
-        exchange: exchange.clone(),
-    };
-    let serving = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        // The deadline below counts from accept and over all requests.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown();
-    let parts = tokio::select! {
-        parts = serving => parts,
-        () = exchange.overdue(&edge) => {
-            if !exchange.has_served() {
-                edge.metrics.refused(Refusal::Head);
-            }
-            return;
+    sessions: Sender<NewSession<UserId>>,
+}
+
+impl Connection {
+    /// Serves it until it ends or is a session.
+    async fn run(self, mut socket: Socket) {
+        let deadline = self.edge.clock.now() + HANDSHAKE_TIMEOUT;
+        // hyper has a buffer of 8 KiB, which who waits for a request does not need.
+        if !socket.has_read() && timeout(HANDSHAKE_TIMEOUT, socket.readable()).await.is_err() {
+            return self.edge.metrics.refused(Refusal::Head);
         }
-    };
-    let parts = match parts {
-        Ok(parts) => parts,
-        Err(error) => {
+        Box::pin(self.serve(socket, deadline)).await;
+    }
+
+    /// The first request must have come by `deadline`.
+    async fn serve(self, socket: Socket, deadline: Duration) {
+        let edge = self.edge;
+        let exchange = Arc::new(Exchange::begin(deadline));
+        let patience = socket.patience();
+        let service = Http {
+            edge: edge.clone(),
+            puller: self.puller,
+            exchange: exchange.clone(),
+        };
+        let mut http = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            // The deadline below counts from accept and over all requests.
+            .header_read_timeout(None)
+            .serve_connection(socket, service);
+        let serving = async {
+            poll_fn(|context| {
+                let polled = http.poll_without_shutdown(context);
+                match polled.is_pending() && patience.begin() {
+                    true => http.poll_without_shutdown(context),
+                    false => polled,
+                }
+            })
+            .await?;
+            match exchange.is_upgraded() {
+                true => Ok(()),
+                // hyper may have to write the rest of an answer.
+                false => (&mut http).await,
+            }
+        };
+        let served = tokio::select! {
+            biased;
+            served = serving => served,
+            () = exchange.overdue(&edge) => {
+                if !exchange.has_served() {
+                    edge.metrics.refused(Refusal::Head);
+                }
+                return;
+            }
+        };
+        if let Err(error) = served {
             // Otherwise the peer went away.
             if error.is_parse() || error.is_parse_too_large() {
                 edge.metrics.refused(Refusal::Head);
             }
             return;
         }
-    };
-    drop(parts.service);
-    let Some((identity, seat)) =
-        Arc::into_inner(exchange).and_then(|done| done.upgrade.into_inner())
-    else {
-        return;
-    };
-    let Ok(socket) = parts.io.into_inner().into_std() else {
-        return;
-    };
-    // An answer of a few bytes must not wait for the peer's acknowledgement of the last.
-    let _ = socket.set_nodelay(true);
-    let new = NewSession {
-        socket,
-        read_ahead: parts.read_buf,
-        user: identity.user,
-        expires_at: edge.clock.now() + identity.valid_for,
-    };
-    if sessions.send(new).await.is_ok() {
-        seat.hand_over();
+        let parts = http.into_parts();
+        drop(parts.service);
+        let Some((identity, seat)) =
+            Arc::into_inner(exchange).and_then(|done| done.upgrade.into_inner())
+        else {
+            return;
+        };
+        let Ok((socket, ahead)) = parts.io.into_std() else {
+            return;
+        };
+        let new = NewSession {
+            socket,
+            // Not hyper's buffer, which an empty part of it would keep.
+            read_ahead: match parts.read_buf.is_empty() && ahead.is_empty() {
+                true => Bytes::new(),
+                false => [&parts.read_buf, &ahead[..]].concat().into(),
+            },
+            peer: identity.user,
+            expires_at: edge.clock.now() + identity.valid_for,
+        };
+        if self.sessions.send(new).await.is_ok() {
+            seat.hand_over();
+        }
     }
 }
 
@@ -231,14 +316,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin(edge: &Edge) -> Exchange {
-        let exchange = Exchange {
-            deadline_ms: AtomicU64::default(),
+    fn begin(deadline: Duration) -> Exchange {
+        Exchange {
+            deadline_ms: AtomicU64::new(deadline.as_millis() as u64),
             served: AtomicU64::default(),
             upgrade: OnceLock::new(),
-        };
-        exchange.allow(edge, HANDSHAKE_TIMEOUT);
-        exchange
+        }
     }
 
     fn allow(&self, edge: &Edge, time: Duration) {
@@ -250,6 +333,10 @@ impl Exchange {
     fn served(&self, edge: &Edge) {
         self.served.fetch_add(1, Ordering::Relaxed);
         self.allow(edge, KEEP_ALIVE_TIMEOUT);
+    }
+
+    fn is_upgraded(&self) -> bool {
+        self.upgrade.get().is_some()
     }
 
     fn has_served(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The way in: listeners, HTTP, the WebSocket handshake, and who may pass.
 //!
 //! - [`listener`]: accepts, serves HTTP with hyper, hands upgraded connections to the worker.
+//! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
 //! - [`handshake`]: RFC 6455 §4.2.1, in its order.
 //! - [`origin`]: which web pages may connect.
@@ -15,6 +16,7 @@ pub mod listener;
 pub mod origin;
 pub mod response;
 pub mod routes;
+mod socket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +41,8 @@ pub struct Edge {
     pub demo: Option<Demo>,
     /// Sessions that there may be.
     pub seats: Arc<Seats>,
+    /// HTTP connections, handshakes among them, that each listener serves at once.
+    pub connections_max: usize,
     /// Time.
     pub clock: Clock,
     /// What is counted here.

@@ -76,7 +76,8 @@ struct Shard {
     users: usize,
 }
 
-const CHUNK: usize = 64;
+/// Entries of a chunk: each shard has at least one, so a few.
+const CHUNK: usize = 16;
 
 /// Laid out flat: with `Live` and `State` inside, padding would take 16 bytes more a user.
 #[derive(Debug)]

@@ -3,70 +3,88 @@
 use std::time::Duration;
 
 use super::gate::Opcode;
+use super::service::Message;
 use crate::end::End;
-use crate::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX, MESSAGE_TIME_MAX};
+use crate::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX};
 
-/// A text message that has begun.
-#[derive(Debug, Default)]
+/// A message that has begun.
+#[derive(Debug)]
 pub struct Assembly {
+    is_text: bool,
     bytes: Vec<u8>,
-    /// Leading bytes known to be whole UTF-8 characters.
+    /// Leading bytes of a text known to be whole UTF-8 characters.
     valid: usize,
     fragments: u32,
     since: Duration,
 }
 
-/// Takes one data frame of a session whose message under way is in `assembly`, and hands a
-/// message that it completes to `with`. The codec has checked the UTF-8 of a text frame that is a
-/// message of its own.
+/// Takes one data frame of a session whose message under way is in `assembly`, and hands a message
+/// that it completes, of at most `bytes_max`, to `with`. A text frame that is a message of its own
+/// was found to be UTF-8 by the codec.
 pub fn take<R>(
-    assembly: &mut Option<Box<Assembly>>,
-    opcode: Opcode,
-    fin: bool,
+    assembly: &mut Option<Assembly>,
+    (opcode, fin): (Opcode, bool),
     payload: &[u8],
     now: Duration,
-    with: impl FnOnce(&[u8]) -> R,
+    bytes_max: usize,
+    with: impl FnOnce(Message<'_>) -> R,
 ) -> Result<Option<R>, End> {
     match (opcode, &mut *assembly) {
-        (Opcode::Binary, None) => return Err(End::Binary),
-        (Opcode::Text, None) if fin => return Ok(Some(with(payload))),
-        (Opcode::Text, None) => {
-            *assembly = Some(Box::new(Assembly {
+        (Opcode::Text, None) if fin => return Ok(Some(with(Message::Text(payload)))),
+        (Opcode::Binary, None) if fin => return Ok(Some(with(Message::Binary(payload)))),
+        (Opcode::Text | Opcode::Binary, None) => {
+            *assembly = Some(Assembly {
+                is_text: opcode == Opcode::Text,
+                bytes: Vec::new(),
+                valid: 0,
+                fragments: 0,
                 since: now,
-                ..Assembly::default()
-            }));
+            });
         }
         (Opcode::Continuation, Some(_)) => {}
         // A message inside a message, or more of none.
         _ => return Err(End::Protocol),
     }
-    let Some(message) = assembly else {
+    let Some(begun) = assembly else {
         return Err(End::Internal);
     };
-    message.append(payload)?;
+    begun.append(payload, bytes_max)?;
     if !fin {
         return Ok(None);
     }
-    let whole = message.valid == message.bytes.len();
-    let message = assembly.take().filter(|_| whole).ok_or(End::Text)?;
-    Ok(Some(with(&message.bytes)))
+    let message = match (begun.is_text, begun.valid == begun.bytes.len()) {
+        (true, true) => Message::Text(&begun.bytes),
+        (true, false) => return Err(End::Text),
+        (false, _) => Message::Binary(&begun.bytes),
+    };
+    let done = with(message);
+    *assembly = None;
+    Ok(Some(done))
 }
 
 impl Assembly {
-    /// Whether it should have been whole by `now`.
-    pub fn is_overdue(&self, now: Duration) -> bool {
-        now.saturating_sub(self.since) > MESSAGE_TIME_MAX
+    /// When it began.
+    pub fn since(&self) -> Duration {
+        self.since
     }
 
-    fn append(&mut self, payload: &[u8]) -> Result<(), End> {
+    /// Memory that it holds.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn append(&mut self, payload: &[u8], bytes_max: usize) -> Result<(), End> {
         self.fragments += 1;
-        if self.fragments > FRAGMENTS_MAX {
+        if self.fragments as usize > FRAGMENTS_MAX.max(bytes_max / FRAGMENT_BYTES_MIN) {
             return Err(End::Flood);
         }
-        if self.bytes.len() + payload.len() > MESSAGE_BYTES_MAX {
+        if self.bytes.len() + payload.len() > bytes_max {
             return Err(End::TooBig);
         }
         self.bytes.extend_from_slice(payload);
+        if !self.is_text {
+            return Ok(());
+        }
         // §8.1: fails with the byte that is wrong, not with the end of the message.
         match std::str::from_utf8(&self.bytes[self.valid..]) {
             Ok(_) => self.valid = self.bytes.len(),
@@ -83,19 +101,16 @@ mod tests {
 
     use super::*;
 
+    const MAX: usize = 64 * 1024;
+
     fn feed(frames: &[(Opcode, bool, &[u8])]) -> Result<Vec<Vec<u8>>, End> {
         let mut assembly = None;
         let mut messages = Vec::new();
         for &(opcode, fin, payload) in frames {
-            let now = Duration::ZERO;
-            messages.extend(take(
-                &mut assembly,
-                opcode,
-                fin,
-                payload,
-                now,
-                <[u8]>::to_vec,
-            )?);
+            let (now, keep) = (Duration::ZERO, |message: Message<'_>| match message {
+                Message::Text(bytes) | Message::Binary(bytes) => bytes.to_vec(),
+            });
+            messages.extend(take(&mut assembly, (opcode, fin), payload, now, MAX, keep)?);
         }
         Ok(messages)
     }
@@ -121,14 +136,16 @@ mod tests {
             feed(&[(Text, false, b"a"), (Text, true, b"b")]),
             Err(End::Protocol)
         );
-        assert_eq!(feed(&[(Binary, true, b"a")]), Err(End::Binary));
+        let parts: &[(Opcode, bool, &[u8])] =
+            &[(Binary, false, b"\xff"), (Continuation, true, b"\xfe")];
+        assert_eq!(feed(parts), Ok(vec![b"\xff\xfe".to_vec()]));
     }
 
     #[test]
     fn bounds() {
-        let half = vec![b'x'; MESSAGE_BYTES_MAX / 2];
+        let half = vec![b'x'; MAX / 2];
         let fits: &[(Opcode, bool, &[u8])] = &[(Text, false, &half), (Continuation, true, &half)];
-        assert_eq!(feed(fits).unwrap()[0].len(), MESSAGE_BYTES_MAX);
+        assert_eq!(feed(fits).unwrap()[0].len(), MAX);
         let over: &[(Opcode, bool, &[u8])] = &[
             (Text, false, &half),
             (Continuation, false, &half),
@@ -136,14 +153,8 @@ mod tests {
         ];
         assert_eq!(feed(over), Err(End::TooBig));
         let mut endless = vec![(Text, false, &b""[..])];
-        endless.resize(FRAGMENTS_MAX as usize + 1, (Continuation, false, b""));
+        endless.resize(FRAGMENTS_MAX + 1, (Continuation, false, b""));
         assert_eq!(feed(&endless), Err(End::Flood));
-        let begun = Assembly {
-            since: Duration::from_secs(5),
-            ..Assembly::default()
-        };
-        assert!(!begun.is_overdue(Duration::from_secs(5) + MESSAGE_TIME_MAX));
-        assert!(begun.is_overdue(Duration::from_secs(6) + MESSAGE_TIME_MAX));
     }
 
     #[test]

@@ -1,88 +1,45 @@
-//! fastwebsockets over memory: one codec for all sessions of a worker.
+//! fastwebsockets' frames, in place: what the gate lets pass is unmasked where it was read, and
+//! answers are written behind each other.
 //!
-//! The gate hands over whole frames only, so the codec is always at a frame's boundary and one
-//! poll with a waker that does nothing decodes a frame. Ping, pong and close are answered by the
-//! session, never by the codec. After an error the codec is made anew: nothing of one session's
-//! bytes may reach the next.
+//! There is no `WebSocket` of fastwebsockets here: it wants a stream and a buffer of its own and
+//! copies each frame twice. Its frames over the worker's scratch buffer cost nothing but the
+//! unmasking, and keep nothing, so that no session's bytes can reach the next. Ping, pong and close
+//! are answered by the session.
 
-use std::cell::Cell;
-use std::io;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use fastwebsockets::{Frame, OpCode, Payload};
 
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use super::gate::{Header, Opcode};
 use crate::end::End;
 
-/// See the module's page.
-pub struct Codec {
-    socket: WebSocket<Pipe>,
-    input: Rc<Input>,
-    payload_bytes_max: usize,
-}
-
-impl std::fmt::Debug for Codec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Codec")
-            .field("payload_bytes_max", &self.payload_bytes_max)
-            .finish()
+/// Unmasks `frame`, exactly the whole frame of `header`, and returns its payload. A text frame
+/// that is a message of its own is checked to be UTF-8 (RFC 6455 §8.1).
+#[inline]
+pub fn decode(header: Header, frame: &mut [u8]) -> Result<&[u8], End> {
+    let Some((head, payload)) = frame.split_at_mut_checked(header.header_bytes) else {
+        return Err(End::Internal);
+    };
+    let mask = head.last_chunk().copied();
+    let payload = Payload::BorrowedMut(payload);
+    let mut frame = Frame::new(header.fin, opcode(header.opcode), mask, payload);
+    frame.unmask();
+    if header.opcode == Opcode::Text && header.fin && !frame.is_utf8() {
+        return Err(End::Text);
+    }
+    match frame.payload {
+        Payload::BorrowedMut(payload) => Ok(payload),
+        _ => Err(End::Internal),
     }
 }
 
-impl Codec {
-    /// For payloads of at most `payload_bytes_max`, which the gate has checked.
-    pub fn new(payload_bytes_max: usize) -> Codec {
-        let input = Rc::new(Input::default());
-        Codec {
-            socket: socket(input.clone(), payload_bytes_max),
-            input,
-            payload_bytes_max,
-        }
+fn opcode(opcode: Opcode) -> OpCode {
+    match opcode {
+        Opcode::Continuation => OpCode::Continuation,
+        Opcode::Text => OpCode::Text,
+        Opcode::Binary => OpCode::Binary,
+        Opcode::Close => OpCode::Close,
+        Opcode::Ping => OpCode::Ping,
+        Opcode::Pong => OpCode::Pong,
     }
-
-    /// Decodes `frame`, exactly one whole frame, and hands its unmasked payload to `with`. A text
-    /// frame that ends its own message has been checked to be UTF-8.
-    #[inline]
-    pub fn decode<R>(&mut self, frame: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<R, End> {
-        self.input.fill(frame);
-        let polled = pin!(self.socket.read_frame()).poll(&mut Context::from_waker(Waker::noop()));
-        match polled {
-            Poll::Ready(Ok(decoded)) if self.input.is_empty() => Ok(with(&decoded.payload)),
-            Poll::Ready(Err(error)) => {
-                self.renew();
-                Err(end_of(&error))
-            }
-            Poll::Ready(Ok(_)) | Poll::Pending => {
-                self.renew();
-                Err(End::Internal)
-            }
-        }
-    }
-
-    fn renew(&mut self) {
-        *self = Codec::new(self.payload_bytes_max);
-    }
-}
-
-/// The gate has refused all else that fastwebsockets knows as an error.
-fn end_of(error: &WebSocketError) -> End {
-    match error {
-        WebSocketError::InvalidUTF8 => End::Text,
-        WebSocketError::FrameTooLarge => End::TooBig,
-        WebSocketError::UnexpectedEOF | WebSocketError::IoError(_) => End::Internal,
-        _ => End::Protocol,
-    }
-}
-
-fn socket(input: Rc<Input>, payload_bytes_max: usize) -> WebSocket<Pipe> {
-    let mut socket = WebSocket::after_handshake(Pipe(input), Role::Server);
-    socket.set_auto_pong(false);
-    socket.set_auto_close(false);
-    // Its limit is exclusive.
-    socket.set_max_message_size(payload_bytes_max + 1);
-    socket
 }
 
 /// Appends one frame from the server: whole, not masked (RFC 6455 §5.1).
@@ -92,6 +49,11 @@ pub fn encode(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let length = frame.fmt_head(&mut head);
     out.extend_from_slice(&head[..length]);
     out.extend_from_slice(payload);
+}
+
+/// Appends the answer to a ping (RFC 6455 §5.5.3).
+pub fn encode_pong(out: &mut Vec<u8>, payload: &[u8]) {
+    encode(out, OpCode::Pong, payload);
 }
 
 /// Appends a close frame with `code`.
@@ -124,69 +86,10 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, End> {
     }
 }
 
-/// The frame to decode and how much of it the codec has taken.
-#[derive(Default)]
-struct Input {
-    bytes: Cell<Vec<u8>>,
-    taken: Cell<usize>,
-    length: Cell<usize>,
-}
-
-impl Input {
-    fn fill(&self, frame: &[u8]) {
-        let mut bytes = self.bytes.take();
-        bytes.clear();
-        bytes.extend_from_slice(frame);
-        self.bytes.set(bytes);
-        self.taken.set(0);
-        self.length.set(frame.len());
-    }
-
-    fn is_empty(&self) -> bool {
-        self.taken.get() == self.length.get()
-    }
-}
-
-/// The codec's stream: reads the input, is never written to.
-struct Pipe(Rc<Input>);
-
-impl AsyncRead for Pipe {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let input = &self.0;
-        if input.is_empty() {
-            return Poll::Pending;
-        }
-        let bytes = input.bytes.take();
-        let taken = input.taken.get();
-        let count = buffer.remaining().min(bytes.len() - taken);
-        buffer.put_slice(&bytes[taken..taken + count]);
-        input.taken.set(taken + count);
-        input.bytes.set(bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::gate::{self, Gate};
 
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [7, 77, 177, 7];
@@ -201,31 +104,31 @@ mod tests {
         frame
     }
 
-    #[test]
-    fn a_frame_is_unmasked_and_an_error_does_not_reach_the_next() {
-        let mut codec = Codec::new(100);
-        let text = masked(0x81, b"hello");
-        assert_eq!(codec.decode(&text, <[u8]>::to_vec), Ok(b"hello".to_vec()));
-        assert_eq!(
-            codec.decode(&masked(0x81, b"\xff\xfe"), drop_payload),
-            Err(End::Text)
-        );
-        assert_eq!(
-            codec.decode(&text[..7], drop_payload),
-            Err(End::Internal),
-            "cut"
-        );
-        assert_eq!(codec.decode(&text, <[u8]>::to_vec), Ok(b"hello".to_vec()));
-        let full = masked(0x82, &[1; 100]);
-        assert_eq!(
-            codec.decode(&full, <[u8]>::len),
-            Ok(100),
-            "the limit is inclusive"
-        );
-        assert_eq!(codec.decode(&masked(0x8a, b""), <[u8]>::len), Ok(0));
+    fn decoded(mut input: Vec<u8>) -> Result<Vec<u8>, End> {
+        let Gate::Frame(header) = gate::admit(&input, 1000) else {
+            panic!("refused");
+        };
+        decode(header, &mut input).map(<[u8]>::to_vec)
     }
 
-    fn drop_payload(_: &[u8]) {}
+    #[test]
+    fn a_frame_is_unmasked_in_place() {
+        for length in [0, 1, 2, 3, 4, 5, 7, 8, 63, 64, 125] {
+            let payload = vec![b'x'; length];
+            for first in [0x81, 0x82, 0x80, 0x89, 0x8a] {
+                assert_eq!(decoded(masked(first, &payload)), Ok(payload.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_text_must_be_utf8_and_a_part_need_not() {
+        assert_eq!(decoded(masked(0x81, b"\xc3\xa4")), Ok(vec![0xc3, 0xa4]));
+        assert_eq!(decoded(masked(0x81, b"\xff\xfe")), Err(End::Text));
+        assert_eq!(decoded(masked(0x81, b"\xc3")), Err(End::Text));
+        assert_eq!(decoded(masked(0x01, b"\xc3")), Ok(vec![0xc3]));
+        assert_eq!(decoded(masked(0x82, b"\xff")), Ok(vec![0xff]));
+    }
 
     #[test]
     fn close_payloads() {

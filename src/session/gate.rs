@@ -26,19 +26,25 @@ pub enum Opcode {
 /// What stands at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// A whole frame of `length` bytes, header included.
-    Frame {
-        /// What it is.
-        opcode: Opcode,
-        /// Whether it ends its message.
-        fin: bool,
-        /// Bytes, header included.
-        length: usize,
-    },
+    /// A whole frame.
+    Frame(Header),
     /// The begin of a frame that may pass; more is needed.
     Partial,
     /// A frame that must end the session.
     Refused(End),
+}
+
+/// The header of a frame that passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it is.
+    pub opcode: Opcode,
+    /// Whether it ends its message.
+    pub fin: bool,
+    /// Bytes before the payload; the last four of them are the mask.
+    pub header_bytes: usize,
+    /// Bytes of the whole frame.
+    pub frame_bytes: usize,
 }
 
 /// Looks at the first frame in `input`; payloads may have `payload_bytes_max`.
@@ -65,7 +71,7 @@ pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
     if control && (!fin || short > 125) {
         return Gate::Refused(End::Protocol);
     }
-    let (payload, header) = match short {
+    let (payload, header_bytes) = match short {
         126 => {
             let Some(bytes) = input.get(2..4) else {
                 return Gate::Partial;
@@ -88,15 +94,16 @@ pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
     if payload > payload_bytes_max as u64 {
         return Gate::Refused(End::TooBig);
     }
-    let length = header + payload as usize;
-    if input.len() < length {
+    let frame_bytes = header_bytes + payload as usize;
+    if input.len() < frame_bytes {
         return Gate::Partial;
     }
-    Gate::Frame {
+    Gate::Frame(Header {
         opcode,
         fin,
-        length,
-    }
+        header_bytes,
+        frame_bytes,
+    })
 }
 
 fn opcode(bits: u8) -> Option<Opcode> {
@@ -145,11 +152,12 @@ mod tests {
             let mut input = frame(0x81, &length_bytes, payload);
             let length = input.len();
             input.extend_from_slice(b"next frame");
-            let expected = Gate::Frame {
+            let expected = Gate::Frame(Header {
                 opcode: Opcode::Text,
                 fin: true,
-                length,
-            };
+                header_bytes: length - payload,
+                frame_bytes: length,
+            });
             assert_eq!(admit(&input, MAX), expected);
             for cut in 0..length.min(40) {
                 assert_eq!(
@@ -199,8 +207,8 @@ mod tests {
             let cut = cut.min(input.len());
             let (part, whole) = (admit(&input[..cut], 40), admit(&input, 40));
             prop_assert!(part == Gate::Partial || part == whole, "{part:?} {whole:?}");
-            if let Gate::Frame { length, .. } = whole {
-                prop_assert!(length <= input.len() && length >= 6);
+            if let Gate::Frame(header) = whole {
+                prop_assert!(header.frame_bytes <= input.len() && header.header_bytes >= 6);
             }
         }
     }

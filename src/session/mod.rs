@@ -1,20 +1,29 @@
 //! Connected clients: thousands that mostly sleep, on one worker.
 //!
 //! - [`worker`]: the owner of everything session-like on one core, and its loop.
+//! - [`service`]: what sessions are for; [`presence`]: who is online, and who asks for it.
+//! - [`transport`]: what carries them; [`memory`]: a connection for tests and simulations.
 //! - `ready`: when the worker looks at its sessions.
-//! - [`table`] (pure): where sessions live.
+//! - [`table`] (pure): where sessions live; `rest`: what most of them have nothing of.
 //! - [`wheel`] (pure): whose turn it is to be pinged or judged.
 //! - [`gate`] (pure): what of RFC 6455 must hold before a frame reaches the codec.
-//! - [`codec`]: fastwebsockets over memory, one for all sessions of a worker.
+//! - [`codec`] (pure): fastwebsockets' frames in place.
 //! - [`assembly`] (pure): messages out of fragments.
-//! - [`message`] (pure): what a client may say.
+//! - [`bucket`] (pure): how much a session may send.
+//! - [`message`] (pure): what a client of presence may say.
 
 pub mod assembly;
+pub mod bucket;
 pub mod codec;
 pub mod gate;
+pub mod memory;
 pub mod message;
+pub mod presence;
 mod ready;
+mod rest;
+pub mod service;
 pub mod table;
+pub mod transport;
 pub mod wheel;
 pub mod worker;
 

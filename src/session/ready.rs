@@ -12,9 +12,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
+
+use crate::readiness::watch;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -29,13 +30,9 @@ pub(super) struct Ready {
 
 impl Ready {
     /// For the poll behind `poll`; a descriptor of its own keeps it open while it is registered.
-    // Deprecated because a type might close its descriptor while it is registered; `OwnedFd`
-    // can't, and the replacement is unsafe.
-    #[allow(deprecated)]
     pub(super) fn new(poll: BorrowedFd<'_>, coalesce: Duration) -> io::Result<Ready> {
-        let poll = poll.try_clone_to_owned()?;
         Ok(Ready {
-            poll: AsyncFd::with_interest(poll, Interest::READABLE)?,
+            poll: watch(poll.try_clone_to_owned()?)?,
             coalesce,
             looked_at: None,
             more: false,

@@ -2,6 +2,8 @@
 //! entries nor doubles, with a generation for each place, so that an event for a session that has
 //! ended never reaches the next one in its place.
 
+use std::ops::Range;
+
 use super::wheel::CHUNK;
 
 /// A place and its generation: names one value for ever.
@@ -126,6 +128,34 @@ impl<T> Table<T> {
         }
     }
 
+    /// Whoever is at the `count` places from `first` on now, which are in one chunk.
+    pub fn run(&mut self, first: u32, count: u32) -> impl Iterator<Item = (Token, &mut T)> {
+        let chunk = self.chunks.get_mut((first / CHUNK) as usize);
+        let places = chunk.map_or(&mut [][..], |chunk| {
+            let range = run_in(chunk.len(), first, count);
+            &mut chunk[range]
+        });
+        (first..).zip(places).filter_map(|(index, entry)| {
+            let generation = entry.generation;
+            match &mut entry.place {
+                Place::Taken(value) => Some((Token { index, generation }, value)),
+                Place::Free { .. } => None,
+            }
+        })
+    }
+
+    /// Brings the `count` places from `first` on, which are in one chunk, into the cache. For several
+    /// runs one after the other before each is worked on: the processor then waits for all of them
+    /// at once.
+    pub fn warm(&self, first: u32, count: u32) {
+        let Some(chunk) = self.chunks.get((first / CHUNK) as usize) else {
+            return;
+        };
+        let places = chunk[run_in(chunk.len(), first, count)].iter();
+        let sum = places.fold(0, |sum, entry| sum ^ entry.generation);
+        std::hint::black_box(sum);
+    }
+
     /// Whoever is at `index` now.
     pub fn at(&mut self, index: u32) -> Option<(Token, &mut T)> {
         let entry = entry_mut(&mut self.chunks, index)?;
@@ -150,6 +180,12 @@ impl<T> Table<T> {
             Place::Free { .. } => None,
         }
     }
+}
+
+/// The run's places in a chunk that has `len`.
+fn run_in(len: usize, first: u32, count: u32) -> Range<usize> {
+    let from = (first % CHUNK) as usize;
+    from.min(len)..(from + count as usize).min(len)
 }
 
 fn entry_mut<T>(chunks: &mut [Vec<Entry<T>>], index: u32) -> Option<&mut Entry<T>> {

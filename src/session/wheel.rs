@@ -1,21 +1,29 @@
-//! The ping wheel: whose turn it is, without a timer a session and without a list.
+//! The ping wheel: whose turn it is, without a timer a session and without a list of sessions.
 //!
 //! A session's place in the table is its place on the wheel. Two hands go round once in a ping
-//! interval: the first pings; the second, the ping timeout behind, judges. A place of a chunk has
-//! its moment in the round, and chunks are set off against each other, so that N sessions on an
-//! interval of 25 s are N/25 pings a second, evenly, and a growing table moves no one's moment.
+//! interval: the first pings; the second, the ping timeout behind, judges. They come to neighbours
+//! in groups, as a walk over memory that no cache holds costs more than the work at each place. A
+//! round has as many steps as a chunk of the table has groups; in each step each chunk has one
+//! group due, at a moment of the step that is the chunk's own. So N sessions on an interval of 25 s
+//! are N/25 pings a second, evenly but for the groups, a growing table moves no one's moment, and a
+//! turn costs nothing but the groups that it finds due.
 //!
 //! The wheel has a time of its own, which never jumps: after a stall it goes on from where it was,
 //! at most [`WHEEL_CATCH_UP`] in one turn, so that a machine that slept sends no burst of pings and
 //! judges no one before their time.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::limits::WHEEL_CATCH_UP;
 
-/// Places of the table that share one offset on the wheel.
+/// Places of the table that are one chunk.
 pub const CHUNK: u32 = 1024;
+
+/// Places that are due together, the first of them a multiple of it.
+pub const GROUP: u32 = 32;
+
+/// Steps of a round.
+const STEPS: u32 = CHUNK / GROUP;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -25,13 +33,13 @@ pub struct Wheel {
     /// The wheel's own time.
     time_us: u64,
     last: Duration,
+    /// Each chunk's moment in a step and its number, by the moment.
+    order: Vec<(u32, u32)>,
 }
 
-/// What has come under the hands in one turn.
+/// A stretch of the wheel's time, as its first hand sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    interval_us: u64,
-    timeout_us: u64,
     from_us: u64,
     to_us: u64,
 }
@@ -48,6 +56,16 @@ impl Wheel {
             // One round in, so that the second hand has a past.
             time_us: interval_us,
             last: now,
+            order: Vec::new(),
+        }
+    }
+
+    /// The table has `chunks` chunks now; it never has fewer.
+    pub fn grow(&mut self, chunks: u32) {
+        for chunk in self.order.len() as u32..chunks {
+            let entry = (offset(chunk).1, chunk);
+            let at = self.order.partition_point(|other| *other < entry);
+            self.order.insert(at, entry);
         }
     }
 
@@ -58,50 +76,58 @@ impl Wheel {
         let from_us = self.time_us;
         self.time_us += passed.as_micros() as u64;
         Turn {
-            interval_us: self.interval_us,
-            timeout_us: self.timeout_us,
             from_us,
             to_us: self.time_us,
         }
     }
+
+    /// Adds the first places of the groups that are to be pinged to `groups`.
+    pub fn to_ping(&self, turn: Turn, groups: &mut Vec<u32>) {
+        self.due(turn, 0, groups);
+    }
+
+    /// Adds the first places of the groups that were pinged the timeout ago, and are to be judged,
+    /// to `groups`.
+    pub fn to_judge(&self, turn: Turn, groups: &mut Vec<u32>) {
+        self.due(turn, self.timeout_us, groups);
+    }
+
+    fn due(&self, turn: Turn, behind_us: u64, groups: &mut Vec<u32>) {
+        let (from_step, from) = self.step(turn.from_us - behind_us);
+        let (to_step, to) = self.step(turn.to_us - behind_us);
+        for step in from_step..=to_step {
+            let first = if step == from_step { from } else { 0 };
+            let begin = self.order.partition_point(|(moment, _)| *moment < first);
+            let due = self.order[begin..]
+                .iter()
+                .take_while(|(moment, _)| step < to_step || *moment < to);
+            groups.extend(due.map(|&(_, chunk)| {
+                let step = step.wrapping_sub(offset(chunk).0.into());
+                chunk * CHUNK + scattered(step as u32, STEPS) * GROUP
+            }));
+        }
+    }
+
+    /// The step at a time, and the moment in it in 2^-32.
+    fn step(&self, time_us: u64) -> (u64, u32) {
+        let moment =
+            ((u128::from(time_us) * u128::from(STEPS)) << 32) / u128::from(self.interval_us);
+        ((moment >> 32) as u64, moment as u32)
+    }
 }
 
-impl Turn {
-    /// Places in a table of `chunks` chunks that are to be pinged.
-    pub fn to_ping(self, chunks: u32) -> impl Iterator<Item = u32> {
-        self.places(chunks, 0)
-    }
-
-    /// Places that were pinged the timeout ago and are to be judged.
-    pub fn to_judge(self, chunks: u32) -> impl Iterator<Item = u32> {
-        self.places(chunks, self.timeout_us)
-    }
-
-    fn places(self, chunks: u32, behind_us: u64) -> impl Iterator<Item = u32> {
-        (0..chunks).flat_map(move |chunk| {
-            self.steps(chunk, behind_us)
-                .map(move |step| chunk * CHUNK + in_chunk(step))
-        })
-    }
-
-    /// The chunk's moments that this turn has passed.
-    fn steps(self, chunk: u32, behind_us: u64) -> Range<u64> {
-        // The golden ratio sets any number of chunks off evenly.
-        let offset_us =
-            (f64::from(chunk) * 0.618_033_988_749_895).fract() * self.interval_us as f64;
-        let step_at = |time_us: u64| {
-            let time_us = time_us - behind_us + offset_us as u64;
-            // Fits 64 bits for 500 years.
-            time_us * u64::from(CHUNK) / self.interval_us
-        };
-        step_at(self.from_us)..step_at(self.to_us)
-    }
+/// How far a chunk's first place is from the start of a round: whole steps, and 2^-32 of one. The
+/// golden ratio sets any number of chunks off evenly.
+fn offset(chunk: u32) -> (u32, u32) {
+    let round = u64::from(chunk).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let bits = STEPS.trailing_zeros();
+    ((round >> (64 - bits)) as u32, (round >> (32 - bits)) as u32)
 }
 
-/// The place of a chunk whose turn `step` is. Places fill up from 0; the reversed bits spread a
-/// chunk's first sessions over the round.
-pub(super) fn in_chunk(step: u64) -> u32 {
-    ((step % u64::from(CHUNK)) as u32).reverse_bits() >> (32 - CHUNK.trailing_zeros())
+/// The `step`th of `count` things, a power of two, in an order in which the first few are far from
+/// each other: the reversed bits. A table fills up from its first places.
+pub(super) fn scattered(step: u32, count: u32) -> u32 {
+    (step % count).reverse_bits() >> (32 - count.trailing_zeros())
 }
 
 #[cfg(test)]
@@ -115,21 +141,45 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    /// A wheel for a table of `chunks`, with its places due in one turn.
+    struct Tried(Wheel);
+
+    impl Tried {
+        fn new(chunks: u32) -> Tried {
+            let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
+            wheel.grow(chunks);
+            Tried(wheel)
+        }
+
+        /// Places to ping and to judge.
+        fn turn(&mut self, now_ms: u64) -> (Vec<u32>, Vec<u32>) {
+            let turn = self.0.turn(ms(now_ms));
+            let (mut ping, mut judge) = (Vec::new(), Vec::new());
+            self.0.to_ping(turn, &mut ping);
+            self.0.to_judge(turn, &mut judge);
+            let places =
+                |groups: Vec<u32>| groups.into_iter().flat_map(|group| group..group + GROUP);
+            (places(ping).collect(), places(judge).collect())
+        }
+    }
+
     #[test]
     fn each_place_is_pinged_once_an_interval_and_judged_the_timeout_later() {
         let chunks = 3;
-        let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
+        let mut wheel = Tried::new(chunks);
         let places = (chunks * CHUNK) as usize;
         let (mut pinged, mut judged) = (vec![Vec::new(); places], vec![Vec::new(); places]);
         let mut random = fastrand::Rng::with_seed(7);
         let mut now = 0;
         while now < 100_000 {
             now += random.u64(1..40);
-            let turn = wheel.turn(ms(now));
-            turn.to_ping(chunks)
-                .for_each(|place| pinged[place as usize].push(now));
-            turn.to_judge(chunks)
-                .for_each(|place| judged[place as usize].push(now));
+            let (ping, judge) = wheel.turn(now);
+            for place in ping {
+                pinged[place as usize].push(now);
+            }
+            for place in judge {
+                judged[place as usize].push(now);
+            }
         }
         for (pinged, judged) in pinged.iter().zip(&judged) {
             assert!(pinged.len() >= 3);
@@ -147,13 +197,13 @@ mod tests {
     #[test]
     fn pings_are_even() {
         for chunks in [1, 2, 7, 40] {
-            let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
-            let tenths = (1..=250u64).map(|n| wheel.turn(ms(n * 100)).to_ping(chunks).count());
+            let mut wheel = Tried::new(chunks);
+            let tenths = (1..=250u64).map(|n| wheel.turn(n * 100).0.len());
             let even = f64::from(chunks * CHUNK) / 250.0;
             for count in tenths {
                 let off = (count as f64 - even).abs();
                 assert!(
-                    off <= f64::from(chunks) + 1.0,
+                    off <= f64::from((chunks / 8 + 2) * GROUP),
                     "{chunks} chunks: {count} against {even}"
                 );
             }
@@ -161,12 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn a_few_sessions_are_spread_over_the_round() {
-        let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
+    fn a_few_groups_are_spread_over_the_round() {
+        let mut wheel = Tried::new(1);
         let mut at = Vec::new();
         for n in 1..=2500 {
-            let turn = wheel.turn(ms(n * 10));
-            at.extend(turn.to_ping(1).filter(|&place| place < 8).map(|_| n * 10));
+            let (ping, _) = wheel.turn(n * 10);
+            let firsts = ping.iter().filter(|&&place| place % GROUP == 0);
+            at.extend(firsts.filter(|&&place| place < 8 * GROUP).map(|_| n * 10));
         }
         at.sort_unstable();
         assert_eq!(at.len(), 8);
@@ -175,15 +226,11 @@ mod tests {
 
     #[test]
     fn a_table_that_grows_moves_no_one() {
-        let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
+        let mut wheel = Tried::new(1);
         let mut at = Vec::new();
         for n in 1..=5000u64 {
-            let chunks = 1 + n as u32 / 50;
-            if wheel
-                .turn(ms(n * 10))
-                .to_ping(chunks)
-                .any(|place| place == 5)
-            {
+            wheel.0.grow(1 + n as u32 / 50);
+            if wheel.turn(n * 10).0.contains(&5) {
                 at.push(n * 10);
             }
         }
@@ -193,12 +240,12 @@ mod tests {
 
     #[test]
     fn a_stall_makes_no_burst_and_a_clock_that_goes_back_does_nothing() {
-        let mut wheel = Wheel::new(INTERVAL, TIMEOUT, ms(0));
-        wheel.turn(ms(1000));
-        let burst = wheel.turn(ms(3_600_000)).to_ping(10).count();
+        let mut wheel = Tried::new(10);
+        wheel.turn(1000);
+        let burst = wheel.turn(3_600_000).0.len();
         let even = 10.0 * f64::from(CHUNK) * WHEEL_CATCH_UP.as_secs_f64() / INTERVAL.as_secs_f64();
-        assert!((burst as f64) <= even + 10.0, "{burst}");
-        assert_eq!(wheel.turn(ms(5)).to_ping(10).count(), 0);
-        assert!(wheel.turn(ms(3_600_100)).to_ping(10).count() <= 50);
+        assert!((burst as f64) <= even + f64::from(10 * GROUP), "{burst}");
+        assert_eq!(wheel.turn(5).0.len(), 0);
+        assert!(wheel.turn(3_600_100).0.len() <= 50 + 4 * GROUP as usize);
     }
 }

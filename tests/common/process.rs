@@ -89,9 +89,13 @@ impl Process {
         addr.parse().unwrap()
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it runs");
-        kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+        kill_process(Pid::from_raw(self.id() as i32).unwrap(), signal).unwrap();
     }
 
     /// Waits for its end: the status, and all that it printed and logged.

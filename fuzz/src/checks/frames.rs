@@ -55,7 +55,7 @@ pub fn sent_by(mut script: &[u8]) -> Vec<u8> {
             6 => {
                 let again = match amount {
                     0..240 => usize::from(amount / 32),
-                    _ => FRAGMENTS_MAX as usize - 248 + usize::from(amount),
+                    _ => FRAGMENTS_MAX - 248 + usize::from(amount),
                 };
                 let room = (SENT_BYTES_MAX - sent.len()) / last.len().max(1);
                 sent.extend(last.repeat(again.min(room)));

@@ -1,14 +1,15 @@
-//! What a client sends: the gate, the codec and the assembly of messages, driven as a worker drives
-//! them, against RFC 6455 read a second time in the plainest way.
+//! What a client sends, handled by a worker whose sessions are in memory, against RFC 6455 read a
+//! second time in the plainest way.
 
 use std::time::Duration;
 
-use fastwebsockets::OpCode;
 use presenced::end::End;
-use presenced::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
-use presenced::session::assembly::{self, Assembly};
-use presenced::session::codec::{self, Codec};
-use presenced::session::gate::{Gate, Opcode, admit};
+use presenced::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
+use presenced::presence::SessionId;
+use presenced::session::memory::Memory;
+use presenced::session::service::{Message, Opened, Replies, Service};
+use presenced::session::table::Token;
+use presenced::session::worker::{NewSession, Parts, Worker};
 
 use super::frames::{put_frame, sent_by, xored};
 use super::pieces;
@@ -25,156 +26,122 @@ pub fn gate(data: &[u8]) {
         _ => sent_by(data),
     };
     let small = OTHERS_TEXT.len() + usize::from(mode >> 1);
-    for payload_bytes_max in [MESSAGE_BYTES_MAX, small] {
-        let expected = read_plainly(&input, payload_bytes_max);
-        let mut worker = Worker {
-            codec: Codec::new(payload_bytes_max),
-            payload_bytes_max,
-        };
-        assert_eq!(worker.session([&input[..]].into_iter()), expected);
-        assert_eq!(worker.session(pieces(&input)), expected);
-        if input.len() <= 256 {
-            assert_eq!(worker.session(input.chunks(1)), expected);
-        }
+    for bytes_max in [MESSAGE_BYTES_MAX, small] {
+        all_ways::<false>(&input, bytes_max);
+        all_ways::<true>(&input, bytes_max);
     }
 }
 
-/// What a session has seen, and how it ended or how many bytes wait for more.
-type Seen = (Vec<Event>, Result<usize, End>);
-
-#[derive(Debug, PartialEq)]
-enum Event {
-    /// A frame of a message, unmasked: the opcode's bits, whether it is the last, the payload.
-    Data(u8, bool, Vec<u8>),
-    /// A message is whole.
-    Message(Vec<u8>),
-    /// The payload of a pong.
-    Pong(Vec<u8>),
-    /// Bytes that are sent back.
-    Answer(Vec<u8>),
+fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
+    let expected = read_plainly(input, bytes_max, BINARY);
+    let mut parts = Parts::alone();
+    parts.limits.message_bytes_max = bytes_max;
+    parts.limits.frames_per_second_max = u32::MAX;
+    let mut worker = Worker::new(Listener::<BINARY>::default(), parts).unwrap();
+    let other = open(&mut worker, &Memory::default());
+    assert_eq!(session(&mut worker, other, [input].into_iter()), expected);
+    assert_eq!(session(&mut worker, other, pieces(input)), expected);
+    if input.len() <= 256 {
+        assert_eq!(session(&mut worker, other, input.chunks(1)), expected);
+    }
 }
 
-/// The parts of a worker that all its sessions share.
-struct Worker {
-    codec: Codec,
-    payload_bytes_max: usize,
+/// Messages, text or not; the bytes sent back; how it ended.
+type Seen = (Vec<(bool, Vec<u8>)>, Vec<u8>, Result<(), End>);
+
+/// Keeps the messages of the session that spoke last.
+#[derive(Default)]
+struct Listener<const BINARY: bool> {
+    messages: Vec<(bool, Vec<u8>)>,
 }
 
-impl Worker {
-    fn session<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
-        let mut events = Vec::new();
-        let mut assembly = None;
-        let mut partial = Vec::new();
-        for piece in pieces {
-            partial.extend_from_slice(piece);
-            let taken = self.frames(&partial, &mut assembly, &mut events);
-            if taken != Ok(0) {
-                self.another_session();
-            }
-            match taken {
-                Ok(taken) => drop(partial.drain(..taken)),
-                Err(end) => {
-                    assert_ne!(end, End::Internal);
-                    return (events, Err(end));
-                }
-            }
+impl<const BINARY: bool> Service for Listener<BINARY> {
+    type Peer = ();
+    type Handle = ();
+
+    const TAKES_BINARY: bool = BINARY;
+
+    fn opened(&mut self, _: (), _: SessionId) -> Opened<()> {
+        Opened {
+            handle: (),
+            replaced: None,
         }
-        (events, Ok(partial.len()))
     }
 
-    /// Nothing of one session may reach the next, whatever became of it.
-    fn another_session(&mut self) {
+    fn heard(&mut self, _: ()) {}
+
+    fn message(&mut self, _: Token, _: (), message: Message<'_>, _: &mut Replies) {
+        self.messages.push(match message {
+            Message::Text(text) => (true, text.to_vec()),
+            Message::Binary(data) => (false, data.to_vec()),
+        });
+    }
+
+    fn closed(&mut self, _: (), _: SessionId, _: Duration) {}
+}
+
+type Tried<const BINARY: bool> = Worker<Listener<BINARY>, Memory>;
+
+fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> Token {
+    let new = NewSession {
+        socket: socket.clone(),
+        read_ahead: Default::default(),
+        peer: (),
+        expires_at: Duration::from_secs(3600),
+    };
+    worker.open(new, Duration::ZERO)
+}
+
+fn session<'a, const BINARY: bool>(
+    worker: &mut Tried<BINARY>,
+    other: Token,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Seen {
+    let socket = Memory::default();
+    let token = open(worker, &socket);
+    let (mut messages, mut result) = (Vec::new(), Ok(()));
+    for piece in pieces {
+        result = worker.receive(token, &mut piece.to_vec(), Duration::ZERO);
+        messages.append(&mut worker.service().messages);
+        // Nothing of one session may reach the next, whatever became of it.
         let mut frame = Vec::new();
         put_frame(&mut frame, 0x81, OTHERS_TEXT);
-        let decoded = self.codec.decode(&frame, <[u8]>::to_vec);
-        assert_eq!(decoded.as_deref(), Ok(OTHERS_TEXT));
-    }
-
-    /// The whole frames at the start of `input`; returns the bytes they took.
-    fn frames(
-        &mut self,
-        input: &[u8],
-        assembly: &mut Option<Box<Assembly>>,
-        events: &mut Vec<Event>,
-    ) -> Result<usize, End> {
-        let mut taken = 0;
-        loop {
-            match admit(&input[taken..], self.payload_bytes_max) {
-                Gate::Partial => return Ok(taken),
-                Gate::Refused(end) => return Err(end),
-                Gate::Frame {
-                    opcode,
-                    fin,
-                    length,
-                } => {
-                    assert!(length >= 6 && length <= input.len() - taken);
-                    let frame = &input[taken..taken + length];
-                    taken += length;
-                    self.frame(opcode, fin, frame, assembly, events)?;
-                }
-            }
+        assert_eq!(worker.receive(other, &mut frame, Duration::ZERO), Ok(()));
+        let heard = std::mem::take(&mut worker.service().messages);
+        assert_eq!(heard, [(true, OTHERS_TEXT.to_vec())]);
+        if let Err(end) = result {
+            assert_ne!(end, End::Internal);
+            break;
         }
     }
-
-    fn frame(
-        &mut self,
-        opcode: Opcode,
-        fin: bool,
-        frame: &[u8],
-        assembly: &mut Option<Box<Assembly>>,
-        events: &mut Vec<Event>,
-    ) -> Result<(), End> {
-        let mut answer = Vec::new();
-        let bits = match opcode {
-            Opcode::Pong => {
-                events.push(Event::Pong(self.codec.decode(frame, <[u8]>::to_vec)?));
-                return Ok(());
-            }
-            Opcode::Ping => {
-                let ping = self.codec.decode(frame, <[u8]>::to_vec)?;
-                codec::encode(&mut answer, OpCode::Pong, &ping);
-                events.push(Event::Answer(answer));
-                return Ok(());
-            }
-            Opcode::Close => {
-                let code = self.codec.decode(frame, codec::close_code)??;
-                codec::encode_close_echo(&mut answer, code);
-                events.push(Event::Answer(answer));
-                return Err(End::Closed);
-            }
-            Opcode::Continuation => 0,
-            Opcode::Text => 1,
-            Opcode::Binary => 2,
-        };
-        let message = self.codec.decode(frame, |payload| {
-            assert!(payload.len() <= self.payload_bytes_max);
-            events.push(Event::Data(bits, fin, payload.to_vec()));
-            let whole = |message: &[u8]| String::from_utf8(message.to_vec()).unwrap();
-            assembly::take(assembly, opcode, fin, payload, Duration::ZERO, whole)
-        })??;
-        events.extend(message.map(|text| Event::Message(text.into_bytes())));
-        Ok(())
-    }
+    let answers = socket.take();
+    worker.end(token, End::Gone);
+    (messages, answers, result)
 }
 
 const OTHERS_TEXT: &[u8] = b"still up";
 
 /// What a session should see of `input`.
-fn read_plainly(input: &[u8], payload_bytes_max: usize) -> Seen {
-    let mut plain = Plain::default();
+fn read_plainly(input: &[u8], bytes_max: usize, takes_binary: bool) -> Seen {
+    let mut plain = Plain {
+        bytes_max,
+        takes_binary,
+        ..Plain::default()
+    };
     let mut rest = input;
-    loop {
-        match plain_frame(rest, payload_bytes_max) {
-            Ok(None) => return (plain.events, Ok(rest.len())),
+    let result = loop {
+        match plain_frame(rest, bytes_max) {
+            Ok(None) => break Ok(()),
             Ok(Some((first, payload, after))) => {
                 rest = after;
                 if let Err(end) = plain.react(first & 0x0f, first & 0x80 != 0, payload) {
-                    return (plain.events, Err(end));
+                    break Err(end);
                 }
             }
-            Err(end) => return (plain.events, Err(end)),
+            Err(end) => break Err(end),
         }
-    }
+    };
+    (plain.messages, plain.answers, result)
 }
 
 /// The first byte, the unmasked payload, and what comes after the frame; nothing if it isn't whole.
@@ -223,9 +190,12 @@ fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>,
 
 #[derive(Default)]
 struct Plain {
-    events: Vec<Event>,
-    /// Fragments so far, and their payloads.
-    message: Option<(u32, Vec<u8>)>,
+    bytes_max: usize,
+    takes_binary: bool,
+    messages: Vec<(bool, Vec<u8>)>,
+    answers: Vec<u8>,
+    /// Whether it is text, fragments so far, and their payloads.
+    message: Option<(bool, usize, Vec<u8>)>,
 }
 
 impl Plain {
@@ -233,51 +203,50 @@ impl Plain {
         match opcode {
             8 => {
                 let code = plain_close_code(&payload)?;
-                let answer = [&[0x88, code.len() as u8], code].concat();
-                self.events.push(Event::Answer(answer));
+                self.answers.extend([0x88, code.len() as u8]);
+                self.answers.extend(code);
                 Err(End::Closed)
             }
             9 => {
-                let answer = [&[0x8a, payload.len() as u8], &payload[..]].concat();
-                self.events.push(Event::Answer(answer));
+                self.answers.extend([0x8a, payload.len() as u8]);
+                self.answers.extend(payload);
                 Ok(())
             }
-            10 => {
-                self.events.push(Event::Pong(payload));
-                Ok(())
-            }
-            // The codec looks at text before anyone asks whether it stands where it may.
+            10 => Ok(()),
+            // Text is looked at before anyone asks whether it stands where it may.
             1 if fin && str::from_utf8(&payload).is_err() => Err(End::Text),
-            _ => self.data(opcode, fin, payload),
+            2 if !self.takes_binary && self.message.is_none() => Err(End::Binary),
+            _ => self.data(opcode, fin, &payload),
         }
     }
 
     /// §5.4, §8.1.
-    fn data(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Result<(), End> {
-        let (fragments, mut message) = match (opcode, self.message.take()) {
-            (1, None) => (1, Vec::new()),
-            (0, Some((fragments, message))) => (fragments + 1, message),
-            (2, None) => {
-                self.events.push(Event::Data(opcode, fin, payload));
-                return Err(End::Binary);
+    fn data(&mut self, opcode: u8, fin: bool, payload: &[u8]) -> Result<(), End> {
+        let (is_text, fragments, mut message) = match (opcode, self.message.take()) {
+            (1 | 2, None) if fin => {
+                self.messages.push((opcode == 1, payload.to_vec()));
+                return Ok(());
             }
-            _ => {
-                self.events.push(Event::Data(opcode, fin, payload));
-                return Err(End::Protocol);
-            }
+            (1 | 2, None) => (opcode == 1, 1, Vec::new()),
+            (0, Some((is_text, fragments, message))) => (is_text, fragments + 1, message),
+            _ => return Err(End::Protocol),
         };
-        message.extend_from_slice(&payload);
-        self.events.push(Event::Data(opcode, fin, payload));
-        if fragments > FRAGMENTS_MAX {
+        message.extend_from_slice(payload);
+        if fragments > FRAGMENTS_MAX.max(self.bytes_max / FRAGMENT_BYTES_MIN) {
             return Err(End::Flood);
         }
-        if message.len() > MESSAGE_BYTES_MAX {
+        if message.len() > self.bytes_max {
             return Err(End::TooBig);
         }
-        match str::from_utf8(&message) {
-            Ok(_) if fin => self.events.push(Event::Message(message)),
-            Err(error) if fin || error.error_len().is_some() => return Err(End::Text),
-            _ => self.message = Some((fragments, message)),
+        if is_text
+            && let Err(error) = str::from_utf8(&message)
+            && (fin || error.error_len().is_some())
+        {
+            return Err(End::Text);
+        }
+        match fin {
+            true => self.messages.push((is_text, message)),
+            false => self.message = Some((is_text, fragments, message)),
         }
         Ok(())
     }

@@ -1,29 +1,39 @@
 //! From the sockets: what became ready, its frames, what they ask for.
 
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use mio::Events;
+use hashbrown::DefaultHashBuilder;
 
 use super::life::ping_payload;
-use super::{Worker, is_transient};
+use super::{Session, Worker, is_transient};
+use crate::counters::WorkerMetrics;
 use crate::end::End;
-use crate::limits::{
-    EVENTS_PER_POLL, MESSAGE_BYTES_MAX, POLLS_PER_LOOK, PULLS_PER_SESSION_MAX, SCRATCH_BYTES,
-};
-use crate::pull::PullError;
-use crate::session::assembly;
-use crate::session::codec::{self, Codec};
-use crate::session::gate::{self, Gate, Opcode};
-use crate::session::message::{self, Fault, Pull};
+use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
+use crate::session::bucket::{Rate, us};
+use crate::session::gate::{self, Gate, Header, Opcode};
+use crate::session::rest::Rest;
+use crate::session::service::{Message, Replies, Service};
 use crate::session::table::Token;
+use crate::session::transport::Transport;
+use crate::session::{assembly, codec};
 
-impl Worker {
+impl<S: Service, T: Transport> Worker<S, T> {
     /// Handles the sessions that became ready. True if there is more to do than one look may take.
-    pub(super) fn look(&mut self, events: &mut Events) -> io::Result<bool> {
+    pub(super) fn look(&mut self) -> io::Result<bool> {
+        let Some(mut events) = self.events.take() else {
+            return Ok(true);
+        };
+        let looked = self.look_at(&mut events);
+        self.events = Some(events);
+        looked
+    }
+
+    fn look_at(&mut self, events: &mut mio::Events) -> io::Result<bool> {
         self.parts.metrics.wakes.add_alone(1);
         let now = self.parts.clock.now();
+        self.now = now;
         for _ in 0..self.again.len() {
             if let Some(token) = self.again.pop_front() {
                 self.readable(token, now);
@@ -51,7 +61,11 @@ impl Worker {
         Ok(true)
     }
 
-    pub(super) fn readable(&mut self, token: Token, now: Duration) {
+    /// Serves a session whose socket may have something, or may take something, at the time `now`;
+    /// what is more than one wake may have waits for the next look. True if there is more.
+    pub fn readable(&mut self, token: Token, now: Duration) -> bool {
+        self.now = now;
+        let waiting = self.again.len();
         // A fault met by one session's bytes must not take the others with it.
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(token, now)));
         let served = served.unwrap_or_else(|_| {
@@ -61,22 +75,21 @@ impl Worker {
         if let Err(end) = served {
             self.end(token, end);
         }
+        self.again.len() > waiting
     }
 
     /// Nothing of a session that panicked may reach the next.
-    pub(super) fn renew(&mut self) {
-        self.codec = Codec::new(MESSAGE_BYTES_MAX);
+    fn renew(&mut self) {
         self.scratch = vec![0; SCRATCH_BYTES].into();
-        self.replies.clear();
-        self.pinged_with = None;
+        self.replies = Replies::default();
     }
 
     /// Writes what waits, then reads once.
-    pub(super) fn serve(&mut self, token: Token, now: Duration) -> Result<(), End> {
+    fn serve(&mut self, token: Token, now: Duration) -> Result<(), End> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
-        if session.has_outbox() && !self.write_outbox(token)? {
+        if session.has_rest && !self.write_outbox(token)? {
             return Ok(());
         }
         let Some(session) = self.table.get_mut(token) else {
@@ -91,189 +104,175 @@ impl Worker {
         if count == self.scratch.len() {
             self.again.push_back(token);
         }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let received = self.receive(token, &mut scratch[..count], now);
+        self.scratch = scratch;
+        received
+    }
+
+    /// Handles what was read from a session at the time `now`: its frames, then what they ask for.
+    /// `bytes` are unmasked where they stand. The caller ends the session on an error.
+    pub fn receive(&mut self, token: Token, bytes: &mut [u8], now: Duration) -> Result<(), End> {
+        let Some(session) = self.table.get_mut(token) else {
+            return Ok(());
+        };
         if session.closing {
             return Ok(());
         }
-        let scratch = std::mem::take(&mut self.scratch);
-        let taken = self.take(token, &scratch[..count], now);
-        self.scratch = scratch;
-        taken
-    }
-
-    /// Handles what was read from a session: its frames, then what they ask for.
-    pub(super) fn take(&mut self, token: Token, bytes: &[u8], now: Duration) -> Result<(), End> {
-        let Some(session) = self.table.get_mut(token) else {
-            return Ok(());
+        self.now = now;
+        let mut rest = match session.has_rest {
+            true => self.rests.take(token.index),
+            false => None,
         };
-        let slot = session.slot;
-        let mut joined = match &mut session.rest {
-            Some(rest) if !rest.partial.is_empty() => std::mem::take(&mut rest.partial),
-            _ => Vec::new(),
+        let mut reading = Reading {
+            metrics: &self.parts.metrics,
+            tag: &self.tag,
+            rate: self.rate,
+            bytes_max: self.parts.limits.message_bytes_max,
+            session,
+            service: &mut self.service,
+            replies: &mut self.replies,
+            token,
+            now,
         };
-        let since = session.rest.as_ref().map_or(now, |rest| rest.partial_since);
-        let began_before = !joined.is_empty();
-        let input = if began_before {
-            joined.extend_from_slice(bytes);
-            &joined
-        } else {
-            bytes
-        };
-        let (taken, result) = self.frames(token, input, now);
-        if taken > 0 && result.is_ok() {
-            // Any whole frame proves that the user is there, but for one that ends the session:
-            // a disconnect writes nothing.
-            self.pending.record(slot);
-        }
-        if result.is_ok() && taken < input.len() {
-            let since = if taken == 0 && began_before {
-                since
-            } else {
-                now
-            };
-            let partial = if began_before {
-                joined.drain(..taken);
-                joined
-            } else {
-                bytes[taken..].to_vec()
-            };
-            self.keep_partial(token, partial, since);
-        } else if began_before && let Some(session) = self.table.get_mut(token) {
-            session.tidy();
-        }
+        let result = reading.bytes(&mut rest, bytes);
+        session.has_rest = self.rests.put(token.index, rest);
+        let kept_too_much = session.has_rest && self.rests.bytes() > REST_BYTES_MAX;
         self.reply(token)?;
-        result
-    }
-
-    /// Handles the whole frames at the start of `input`; returns the bytes they took.
-    pub(super) fn frames(
-        &mut self,
-        token: Token,
-        input: &[u8],
-        now: Duration,
-    ) -> (usize, Result<(), End>) {
-        let mut taken = 0;
-        loop {
-            match gate::admit(&input[taken..], MESSAGE_BYTES_MAX) {
-                Gate::Partial => return (taken, Ok(())),
-                Gate::Refused(end) => return (taken, Err(end)),
-                Gate::Frame {
-                    opcode,
-                    fin,
-                    length,
-                } => {
-                    let frame = &input[taken..taken + length];
-                    taken += length;
-                    if let Err(end) = self.frame(token, opcode, fin, frame, now) {
-                        return (taken, Err(end));
-                    }
-                }
-            }
+        result?;
+        if kept_too_much {
+            return Err(End::Busy);
         }
+        Ok(())
     }
+}
 
-    pub(super) fn frame(
-        &mut self,
-        token: Token,
-        opcode: Opcode,
-        fin: bool,
-        frame: &[u8],
-        now: Duration,
-    ) -> Result<(), End> {
-        let Some(session) = self.table.get_mut(token) else {
+/// One session's input being handled: the parts of the worker that it takes.
+struct Reading<'a, S: Service, T> {
+    metrics: &'a WorkerMetrics,
+    tag: &'a DefaultHashBuilder,
+    rate: Rate,
+    bytes_max: usize,
+    session: &'a mut Session<S::Handle, T>,
+    service: &'a mut S,
+    replies: &'a mut Replies,
+    token: Token,
+    now: Duration,
+}
+
+impl<S: Service, T> Reading<'_, S, T> {
+    /// Handles the frames in `bytes` and what came before them; keeps the begin of one more.
+    fn bytes(&mut self, rest: &mut Option<Box<Rest>>, bytes: &mut [u8]) -> Result<(), End> {
+        let before = rest.as_mut().map(|rest| std::mem::take(&mut rest.partial));
+        let Some(mut joined) = before.filter(|before| !before.is_empty()) else {
+            let taken = self.frames(rest, bytes)?;
+            if taken < bytes.len() {
+                self.keep(rest, bytes[taken..].to_vec(), true);
+            }
             return Ok(());
         };
-        self.parts.metrics.frames.add_alone(1);
-        session.frames = session.frames.saturating_add(1);
-        if session.frames > self.frames_max {
-            return Err(End::Flood);
-        }
-        match opcode {
-            Opcode::Pong => {
-                let expected = ping_payload(&self.tag, token, session.pinged_us);
-                let answers = self.codec.decode(frame, |payload| payload == expected)?;
-                if answers && session.awaiting {
-                    session.awaiting = false;
-                    self.parts.metrics.pongs.add_alone(1);
-                    let rtt_us = (now.as_micros() as u32).wrapping_sub(session.pinged_us);
-                    self.parts
-                        .metrics
-                        .rtt
-                        .observe_alone(Duration::from_micros(rtt_us.into()));
-                }
-                Ok(())
-            }
-            Opcode::Ping => {
-                self.pinged_with = self.codec.decode(frame, |payload| {
-                    let mut kept = [0; 125];
-                    kept[..payload.len()].copy_from_slice(payload);
-                    Some((kept, payload.len() as u8))
-                })?;
-                Ok(())
-            }
-            Opcode::Close => {
-                let code = self.codec.decode(frame, codec::close_code)??;
-                // Nothing may follow a close frame (§5.5.1), which bears the code that it answers.
-                self.encode_pong();
-                codec::encode_close_echo(&mut self.replies, code);
-                Err(End::Closed)
-            }
-            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                self.data(token, opcode, fin, frame, now)
-            }
-        }
-    }
-
-    pub(super) fn data(
-        &mut self,
-        token: Token,
-        opcode: Opcode,
-        fin: bool,
-        frame: &[u8],
-        now: Duration,
-    ) -> Result<(), End> {
-        let Some(session) = self.table.get_mut(token) else {
-            return Ok(());
-        };
-        let mut begun = session.rest.as_mut().and_then(|rest| rest.assembly.take());
-        let parsed = self.codec.decode(frame, |payload| {
-            assembly::take(&mut begun, opcode, fin, payload, now, message::parse)
-        })??;
-        if begun.is_some() {
-            session.rest.get_or_insert_default().assembly = begun;
-        } else {
-            session.tidy();
-        }
-        match parsed {
-            None => {}
-            Some(Ok(pull)) => self.pull(token, pull),
-            Some(Err(fault)) => self.say(&fault.json()),
+        joined.extend_from_slice(bytes);
+        let taken = self.frames(rest, &mut joined)?;
+        joined.drain(..taken);
+        if !joined.is_empty() {
+            self.keep(rest, joined, taken > 0);
         }
         Ok(())
     }
 
-    pub(super) fn pull(&mut self, token: Token, pull: Pull) {
-        let Some(session) = self.table.get_mut(token) else {
-            return;
-        };
-        if session.pulls == PULLS_PER_SESSION_MAX {
-            let fault = Fault {
-                number: Some(pull.number),
-                error: PullError::TooManyPulls,
-            };
-            return self.say(&fault.json());
+    fn keep(&self, rest: &mut Option<Box<Rest>>, partial: Vec<u8>, is_new: bool) {
+        let rest = rest.get_or_insert_default();
+        rest.partial = partial;
+        if is_new {
+            rest.partial_since = self.now;
         }
-        session.pulls += 1;
-        let asked = self.parts.puller.ask(pull.users);
-        let number = pull.number;
-        self.pulls
-            .push(Box::pin(async move { (token, number, asked.await) }));
     }
 
-    pub(super) fn keep_partial(&mut self, token: Token, partial: Vec<u8>, since: Duration) {
-        if let Some(session) = self.table.get_mut(token) {
-            let rest = session.rest.get_or_insert_default();
-            rest.partial = partial;
-            rest.partial_since = since;
+    /// Handles the whole frames at the start of `input`; returns the bytes they took.
+    fn frames(&mut self, rest: &mut Option<Box<Rest>>, input: &mut [u8]) -> Result<usize, End> {
+        let mut taken = 0;
+        loop {
+            match gate::admit(&input[taken..], self.bytes_max) {
+                Gate::Refused(end) => return Err(end),
+                Gate::Partial => break,
+                Gate::Frame(header) => {
+                    let frame = &mut input[taken..taken + header.frame_bytes];
+                    taken += header.frame_bytes;
+                    self.frame(rest, header, frame)?;
+                }
+            }
         }
+        if taken > 0 {
+            // Any whole frame proves that the client is there, but for one that ends the session:
+            // a disconnect writes nothing.
+            self.service.heard(self.session.handle);
+        }
+        Ok(taken)
+    }
+
+    fn frame(
+        &mut self,
+        rest: &mut Option<Box<Rest>>,
+        header: Header,
+        frame: &mut [u8],
+    ) -> Result<(), End> {
+        self.metrics.frames.add_alone(1);
+        if !self.session.bucket.take(self.rate, us(self.now)) {
+            return Err(End::Flood);
+        }
+        let payload = codec::decode(header, frame)?;
+        match header.opcode {
+            Opcode::Pong => {
+                self.pong(payload);
+                Ok(())
+            }
+            Opcode::Ping => {
+                codec::encode_pong(&mut self.replies.bytes, payload);
+                Ok(())
+            }
+            Opcode::Close => {
+                // Bears the code that it answers; nothing may follow it (§5.5.1).
+                let code = codec::close_code(payload)?;
+                codec::encode_close_echo(&mut self.replies.bytes, code);
+                Err(End::Closed)
+            }
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                self.data(rest, header, payload)
+            }
+        }
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        let pinged_us = self.session.pinged_us;
+        if self.session.awaiting && payload == ping_payload(self.tag, self.token, pinged_us) {
+            self.session.awaiting = false;
+            self.metrics.pongs.add_alone(1);
+            let rtt_us = us(self.now).wrapping_sub(pinged_us);
+            self.metrics
+                .rtt
+                .observe_alone(Duration::from_micros(rtt_us.into()));
+        }
+    }
+
+    fn data(
+        &mut self,
+        rest: &mut Option<Box<Rest>>,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<(), End> {
+        let mut begun = rest.as_mut().and_then(|rest| rest.assembly.take());
+        if header.opcode == Opcode::Binary && begun.is_none() && !S::TAKES_BINARY {
+            return Err(End::Binary);
+        }
+        let (token, handle) = (self.token, self.session.handle);
+        let speak = |message: Message<'_>| {
+            self.service.message(token, handle, message, self.replies);
+        };
+        let kind = (header.opcode, header.fin);
+        assembly::take(&mut begun, kind, payload, self.now, self.bytes_max, speak)?;
+        if begun.is_some() {
+            rest.get_or_insert_default().assembly = begun;
+        }
+        Ok(())
     }
 }

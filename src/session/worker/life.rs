@@ -1,7 +1,7 @@
 //! What time brings: pings and their judgement, the end of sessions, the drain.
 
 use std::hash::BuildHasher;
-use std::net::Shutdown;
+use std::io;
 use std::time::Duration;
 
 use fastwebsockets::OpCode;
@@ -11,81 +11,127 @@ use tracing::Level;
 use super::{Session, Worker, session_id};
 use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
+use crate::session::bucket::us;
 use crate::session::codec;
+use crate::session::rest::{Rest, Rests};
+use crate::session::service::Service;
 use crate::session::table::Token;
-use crate::session::wheel::{CHUNK, in_chunk};
+use crate::session::transport::Transport;
+use crate::session::wheel::{CHUNK, GROUP, scattered};
 
-impl Worker {
-    /// Moves the wheel on: pings, judges, and lets go of those who do not answer a close.
-    pub(super) fn tick(&mut self) {
-        let now = self.parts.clock.now();
+const PING_BYTES: usize = 10;
+
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Moves the wheel on to `now`: pings, judges, and lets go of those who do not answer a close.
+    /// Fails where the poll does.
+    pub fn tick(&mut self, now: Duration) -> io::Result<()> {
+        self.now = now;
         let turn = self.wheel.turn(now);
-        let chunks = self.table.chunks();
-        for index in turn.to_judge(chunks) {
-            self.judge(index, now);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.to_judge(turn, &mut due);
+        self.warm(&due);
+        for group in due.drain(..) {
+            self.judge(group);
         }
-        for index in turn.to_ping(chunks) {
-            self.ping(index, now);
+        self.wheel.to_ping(turn, &mut due);
+        self.warm(&due);
+        for (number, &group) in due.iter().enumerate() {
+            // Who speaks meanwhile need not wait for all the pings, unless waiting is wanted.
+            if number > 0 && self.parts.coalesce.is_zero() {
+                self.look()?;
+            }
+            self.ping(group);
         }
-        while let Some((_, token)) = self.closing.pop_front_if(|(until, _)| *until <= now) {
+        due.clear();
+        self.due = due;
+        while let Some((_, token)) = self.closing.pop_front_if(|(until, _)| *until <= self.now) {
             self.remove(token);
         }
         self.deliver();
-        self.drain_some(now);
+        self.drain_some();
+        Ok(())
     }
 
-    pub(super) fn ping(&mut self, index: u32, now: Duration) {
-        let Some((token, session)) = self.table.at(index) else {
-            return;
-        };
-        if session.closing {
-            return;
-        }
-        session.frames = 0;
-        if let Some(end) = overdue(session, now, self.parts.ping_timeout) {
-            return self.end(token, end);
-        }
-        if session.awaiting {
-            return;
-        }
-        session.awaiting = true;
-        session.pinged_us = now.as_micros() as u32;
-        if session.has_outbox() {
-            // A socket that can't take a ping counts as one that does not answer.
-            return;
-        }
-        let payload = ping_payload(&self.tag, token, session.pinged_us);
-        let mut ping = [
-            0x80 | OpCode::Ping as u8,
-            payload.len() as u8,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ];
-        ping[2..].copy_from_slice(&payload);
-        self.parts.metrics.pings.add_alone(1);
-        if let Err(end) = self.send(token, &ping) {
-            self.end(token, end);
+    fn warm(&self, due: &[u32]) {
+        for &group in due {
+            self.table.warm(group, GROUP);
         }
     }
 
-    pub(super) fn judge(&mut self, index: u32, now: Duration) {
-        if let Some((token, session)) = self.table.at(index)
-            && !session.closing
-            && let Some(end) = overdue(session, now, self.parts.ping_timeout)
-        {
-            self.end(token, end);
+    /// Pings a group, and ends those of it who are overdue.
+    fn ping(&mut self, group: u32) {
+        let moment = self.moment();
+        let mut odd = std::mem::take(&mut self.odd);
+        let mut pings = 0;
+        for (token, session) in self.table.run(group, GROUP) {
+            if session.closing {
+                continue;
+            }
+            session.bucket.renew(moment.us);
+            let rest = session.rest(&self.rests, token);
+            if let Some(end) = session.overdue(rest, moment) {
+                odd.push((token, Err(end)));
+                continue;
+            }
+            if session.awaiting {
+                continue;
+            }
+            session.awaiting = true;
+            session.pinged_us = moment.us;
+            if rest.is_some_and(|rest| !rest.outbox.is_empty()) {
+                // A socket that can't take a ping counts as one that does not answer.
+                continue;
+            }
+            pings += 1;
+            match session.write(&ping_frame(&self.tag, token, moment.us)) {
+                Ok(PING_BYTES) => {}
+                part_or_end => odd.push((token, part_or_end)),
+            }
+        }
+        self.parts.metrics.pings.add_alone(pings);
+        for (token, what) in odd.drain(..) {
+            let ping = ping_frame(&self.tag, token, moment.us);
+            if let Err(end) = what.and_then(|written| self.keep(token, &ping[written..])) {
+                self.end(token, end);
+            }
+        }
+        self.odd = odd;
+    }
+
+    /// Ends those of a group who are overdue.
+    fn judge(&mut self, group: u32) {
+        let moment = self.moment();
+        let mut odd = std::mem::take(&mut self.odd);
+        for (token, session) in self.table.run(group, GROUP) {
+            let rest = session.rest(&self.rests, token);
+            if !session.closing
+                && let Some(end) = session.overdue(rest, moment)
+            {
+                odd.push((token, Err(end)));
+            }
+        }
+        for (token, what) in odd.drain(..) {
+            if let Err(end) = what {
+                self.end(token, end);
+            }
+        }
+        self.odd = odd;
+    }
+
+    fn moment(&self) -> Moment {
+        // A ping may be sent late in its turn of the wheel, by at most one turn.
+        let timeout = self.parts.ping_timeout;
+        Moment {
+            now: self.now,
+            us: us(self.now),
+            s: self.now.as_secs() as u32,
+            patience_us: us(timeout - WHEEL_CATCH_UP.min(timeout / 2)),
         }
     }
 
     /// Ends a session: the close frame, if its reason has one, and a moment for the answer.
-    pub(super) fn end(&mut self, token: Token, end: End) {
-        let now = self.parts.clock.now();
+    pub fn end(&mut self, token: Token, end: End) {
+        let now = self.now;
         let Some(session) = self.table.get_mut(token) else {
             return;
         };
@@ -94,17 +140,14 @@ impl Worker {
             return self.remove(token);
         }
         session.closing = true;
-        let slot = session.slot;
+        let handle = session.handle;
         let facts = end.facts();
         self.parts.metrics.ends[end as usize].add_alone(1);
         if end == End::Deaf {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
         let id = session_id(self.parts.number, token);
-        self.parts
-            .presence
-            .users()
-            .disconnect(slot, id, now.as_secs() as u32);
+        self.service.closed(handle, id, now);
         match facts.level {
             Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
             _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
@@ -113,28 +156,31 @@ impl Worker {
             return self.remove(token);
         }
         if let Some(code) = facts.close_code {
-            codec::encode_close(&mut self.replies, code);
+            codec::encode_close(&mut self.replies.bytes, code);
             if self.reply(token).is_err() {
                 return self.remove(token);
             }
         }
         if let Some(session) = self.table.get_mut(token)
-            && !session.has_outbox()
+            && !self.rests.keep_outbox(token.index)
         {
+            session.has_rest = false;
             // §7.1.1: the server's end of TCP is closed first; the peer's end follows or times out.
-            let _ = session.socket.shutdown(Shutdown::Write);
+            session.socket.finish();
         }
         self.closing.push_back((now + CLOSE_TIMEOUT, token));
     }
 
-    pub(super) fn remove(&mut self, token: Token) {
+    fn remove(&mut self, token: Token) {
         if self.table.remove(token).is_some() {
+            self.rests.take(token.index);
             self.parts.seats.free();
         }
     }
 
     /// Closes as many sessions as the drain is due.
-    pub(super) fn drain_some(&mut self, now: Duration) {
+    fn drain_some(&mut self) {
+        let now = self.now;
         let Some(drain) = &mut self.drain else {
             return;
         };
@@ -144,10 +190,10 @@ impl Worker {
         let from = if share >= 1.0 { 0 } else { drain.step };
         let to = (f64::from(CHUNK) * share.min(1.0)) as u32;
         drain.step = to;
-        // In the wheel's order: a table fills up from its first places.
         for step in from..to {
             for chunk in 0..self.table.chunks() {
-                if let Some((token, session)) = self.table.at(chunk * CHUNK + in_chunk(step.into()))
+                let place = chunk * CHUNK + scattered(step, CHUNK);
+                if let Some((token, session)) = self.table.at(place)
                     && !session.closing
                 {
                     self.end(token, End::Restart);
@@ -158,34 +204,56 @@ impl Worker {
 
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
-            let passed = self.parts.clock.now().saturating_sub(drain.since);
+            let passed = self.now.saturating_sub(drain.since);
             passed >= drain.over && (self.table.is_empty() || passed >= drain.over + CLOSE_TIMEOUT)
         })
     }
 }
 
-/// Why the session must end now, if it must.
-fn overdue(session: &Session, now: Duration, ping_timeout: Duration) -> Option<End> {
-    if u64::from(session.expires_s) <= now.as_secs() {
-        return Some(End::TokenExpired);
+/// This moment, as sessions keep their times.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Duration,
+    us: u32,
+    s: u32,
+    /// How long a session may owe an answer.
+    patience_us: u32,
+}
+
+impl<H, T> Session<H, T> {
+    /// What it has beside the table; most have nothing, and are not looked up.
+    fn rest<'a>(&self, rests: &'a Rests, token: Token) -> Option<&'a Rest> {
+        match self.has_rest {
+            true => rests.get(token.index),
+            false => None,
+        }
     }
-    if session
-        .rest
-        .as_ref()
-        .is_some_and(|rest| rest.is_overdue(now))
-    {
-        return Some(End::TooSlow);
+
+    /// Why it must end now, if it must.
+    fn overdue(&self, rest: Option<&Rest>, moment: Moment) -> Option<End> {
+        if self.expires_s <= moment.s {
+            return Some(End::TokenExpired);
+        }
+        if rest.is_some_and(|rest| rest.is_overdue(moment.now)) {
+            return Some(End::TooSlow);
+        }
+        let is_deaf = self.awaiting && moment.us.wrapping_sub(self.pinged_us) >= moment.patience_us;
+        is_deaf.then_some(End::Deaf)
     }
-    let waited_us = (now.as_micros() as u32).wrapping_sub(session.pinged_us);
-    // A ping may be sent late in its turn of the wheel, by at most one turn.
-    let patience = ping_timeout - WHEEL_CATCH_UP.min(ping_timeout / 2);
-    let waited = Duration::from_micros(waited_us.into());
-    (session.awaiting && waited >= patience).then_some(End::Deaf)
+}
+
+/// A ready-made ping (RFC 6455 §5.5.2).
+fn ping_frame(tag: &DefaultHashBuilder, token: Token, pinged_us: u32) -> [u8; PING_BYTES] {
+    let mut ping = [0; PING_BYTES];
+    ping[0] = 0x80 | OpCode::Ping as u8;
+    ping[1] = (PING_BYTES - 2) as u8;
+    ping[2..].copy_from_slice(&ping_payload(tag, token, pinged_us));
+    ping
 }
 
 /// What a ping bears: when it was sent, and a tag that only this worker can make, so that a pong
 /// with it answers this ping of this session.
 pub(super) fn ping_payload(tag: &DefaultHashBuilder, token: Token, pinged_us: u32) -> [u8; 8] {
-    let tag = tag.hash_one((token, pinged_us)) as u32;
+    let tag = tag.hash_one((token.to_usize() as u128) << 32 | u128::from(pinged_us)) as u32;
     (u64::from(pinged_us) << 32 | u64::from(tag)).to_be_bytes()
 }

@@ -2,10 +2,15 @@
 //!
 //! Sessions are registered in a poll of the worker's own, so that one wake of the tokio runtime
 //! hands over all that became ready, with no task and no reactor entry a session. A ready session
-//! is read once into the worker's scratch buffer; whole frames pass the gate and the one codec; a
-//! session heard from is marked in the pending buffer. That is all a heartbeat costs: one `read`
-//! and an atomic. What is rare (part of a frame, a fragmented message, an answer that the socket
-//! did not take) is boxed beside the session and freed when done.
+//! is read once into the worker's scratch buffer; its frames pass the gate and are decoded where
+//! they stand; the service hears of it, which marks its user in the pending buffer. That is all a
+//! heartbeat costs: one `read` and an atomic. What is rare (part of a frame, a fragmented message,
+//! an answer that the socket did not take) is kept beside the table and freed when done.
+//!
+//! What sessions are for is the [`Service`]'s business, and what carries them the [`Transport`]'s:
+//! presence over TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches,
+//! which drive a worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time
+//! of their own.
 //!
 //! This file has the loop and the begin of sessions; `input` reads, `output` writes, `life` has
 //! pings, ends and the drain.
@@ -15,16 +20,14 @@ mod life;
 mod output;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd};
-use std::pin::Pin;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use hashbrown::DefaultHashBuilder;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -33,33 +36,32 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Seats;
-use super::assembly::Assembly;
-use super::codec::Codec;
+use super::bucket::{Bucket, Rate, us};
 use super::ready::Ready;
+use super::rest::Rests;
+use super::service::{Replies, Service};
 use super::table::{Table, Token};
+use super::transport::Transport;
 use super::wheel::Wheel;
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::counters::WorkerMetrics;
 use crate::end::End;
 use crate::limits::{
-    EVENTS_PER_POLL, FRAMES_BURST, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, MESSAGE_TIME_MAX,
+    EVENTS_PER_POLL, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OPENED_PER_TURN, OUTBOX_BYTES_MAX,
     SCRATCH_BYTES, WHEEL_TICK,
 };
-use crate::presence::flush::{Flusher, Presence};
-use crate::presence::users::Live;
-use crate::presence::{Pending, SessionId, Slot, UserId};
-use crate::pull::{Answer, Puller};
+use crate::presence::SessionId;
 
 /// A handshake that succeeded; the session has its seat.
 #[derive(Debug)]
-pub struct NewSession {
+pub struct NewSession<P, T = TcpStream> {
     /// Nothing of it has been read but `read_ahead`.
-    pub socket: TcpStream,
+    pub socket: T,
     /// What came behind the handshake.
     pub read_ahead: Bytes,
-    /// Who the token says.
-    pub user: UserId,
-    /// When the token expires, by the [`Clock`].
+    /// Who it is.
+    pub peer: P,
+    /// When it may stay no longer, by the [`Clock`].
     pub expires_at: Duration,
 }
 
@@ -75,6 +77,27 @@ pub enum Order {
     },
 }
 
+/// What a session may take of the server. See [`crate::settings::Settings`].
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Longest message, and longest frame, in bytes.
+    pub message_bytes_max: usize,
+    /// Frames of any kind that a session may send in a second, on average.
+    pub frames_per_second_max: u32,
+    /// Most bytes kept for a client that does not read.
+    pub outbox_bytes_max: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> SessionLimits {
+        SessionLimits {
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            frames_per_second_max: FRAMES_PER_SECOND_MAX,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+        }
+    }
+}
+
 /// What a worker is made of that others share.
 #[derive(Debug)]
 pub struct Parts {
@@ -82,12 +105,6 @@ pub struct Parts {
     pub number: u16,
     /// Orders to each worker.
     pub peers: Vec<Sender<Order>>,
-    /// Users and pending heartbeats.
-    pub presence: Arc<Presence>,
-    /// The way to memcached.
-    pub flusher: Flusher,
-    /// The way to answers.
-    pub puller: Puller,
     /// Time.
     pub clock: Clock,
     /// What this worker counts.
@@ -100,101 +117,78 @@ pub struct Parts {
     pub ping_timeout: Duration,
     /// See [`crate::settings::Settings`].
     pub coalesce: Duration,
+    /// What each session may take.
+    pub limits: SessionLimits,
 }
 
-/// A sleeping session is this and nothing else.
-#[derive(Debug)]
-struct Session {
-    socket: TcpStream,
-    slot: Slot,
-    /// When the last ping was sent, µs of the clock's low 32 bits; also what the ping bears.
-    pinged_us: u32,
-    /// When the token expires, seconds of the clock.
-    expires_s: u32,
-    /// Frames since the last ping.
-    frames: u16,
-    /// Pulls without an answer.
-    pulls: u8,
-    /// The last ping has no pong yet.
-    awaiting: bool,
-    /// A close frame was sent; the rest of the input is ignored (RFC 6455 §1.4).
-    closing: bool,
-    rest: Option<Box<Rest>>,
-}
-
-// What "hundreds of bytes each" is made of.
-const _: () = assert!(Table::<Session>::PLACE_BYTES <= 40);
-
-/// What most sessions have nothing of.
-#[derive(Debug, Default)]
-struct Rest {
-    /// The begin of a frame.
-    partial: Vec<u8>,
-    partial_since: Duration,
-    /// The begin of a message.
-    assembly: Option<Box<Assembly>>,
-    /// What the socket did not take.
-    outbox: Vec<u8>,
-    /// Bytes of `outbox` that it has taken since.
-    sent: usize,
-}
-
-impl Rest {
-    fn is_empty(&self) -> bool {
-        self.partial.is_empty() && self.assembly.is_none() && self.outbox.is_empty()
-    }
-
-    fn is_overdue(&self, now: Duration) -> bool {
-        let partial =
-            !self.partial.is_empty() && now.saturating_sub(self.partial_since) > MESSAGE_TIME_MAX;
-        partial
-            || self
-                .assembly
-                .as_ref()
-                .is_some_and(|message| message.is_overdue(now))
-    }
-}
-
-impl Session {
-    fn has_outbox(&self) -> bool {
-        self.rest
-            .as_ref()
-            .is_some_and(|rest| !rest.outbox.is_empty())
-    }
-
-    fn tidy(&mut self) {
-        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
-            self.rest = None;
+impl Parts {
+    /// For a worker on its own, with the server's usual times and limits and no bound on sessions.
+    pub fn alone() -> Parts {
+        Parts {
+            number: 0,
+            peers: Vec::new(),
+            clock: Clock::start(),
+            metrics: Arc::default(),
+            seats: Arc::new(Seats::new(usize::MAX)),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            coalesce: Duration::from_millis(5),
+            limits: SessionLimits::default(),
         }
     }
 }
 
-type Answered = Pin<Box<dyn Future<Output = (Token, u64, Option<Answer>)>>>;
+/// A sleeping session is this and nothing else.
+#[derive(Debug)]
+struct Session<H, T> {
+    socket: T,
+    handle: H,
+    /// When the last ping was sent, µs of the clock's low 32 bits; also what the ping bears.
+    pinged_us: u32,
+    /// When it may stay no longer, seconds of the clock.
+    expires_s: u32,
+    bucket: Bucket,
+    /// The last ping has no pong yet.
+    awaiting: bool,
+    /// A close frame was sent; the rest of the input is ignored (RFC 6455 §1.4).
+    closing: bool,
+    /// There is more of it in [`Rests`].
+    has_rest: bool,
+}
+
+// What "hundreds of bytes each" is made of.
+const _: () = assert!(Table::<Session<u32, TcpStream>>::PLACE_BYTES <= 28);
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<S: Service, T = TcpStream> {
+    service: S,
     parts: Parts,
-    pending: Arc<Pending>,
+    rate: Rate,
+    /// The time of this wake.
+    now: Duration,
     poll: Poll,
-    table: Table<Session>,
+    /// Taken while it is in use.
+    events: Option<Events>,
+    table: Table<Session<S::Handle, T>>,
+    rests: Rests,
     wheel: Wheel,
-    codec: Codec,
+    /// Groups that this turn of the wheel has found due; kept to be used again.
+    due: Vec<u32>,
+    /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
+    /// end; kept to be used again.
+    odd: Vec<(Token, Result<usize, End>)>,
     scratch: Box<[u8]>,
     /// What one wake of one session has to say; kept to be used again.
-    replies: Vec<u8>,
-    /// The payload of the last ping of one wake: only the latest needs a pong (RFC 6455 §5.5.3).
-    pinged_with: Option<([u8; 125], u8)>,
+    replies: Replies,
     /// Sessions with more to read than one wake takes, and those that the peer has ended.
     again: VecDeque<Token>,
     /// Sessions that wait for the peer's close frame, by the time that this ends.
     closing: VecDeque<(Duration, Token)>,
     /// Sessions that were replaced and whose worker could not be told yet.
     undelivered: VecDeque<SessionId>,
-    pulls: FuturesUnordered<Answered>,
     /// Keys the tags of pings.
     tag: DefaultHashBuilder,
-    frames_max: u16,
     drain: Option<Drain>,
 }
 
@@ -206,27 +200,26 @@ struct Drain {
     step: u32,
 }
 
-impl Worker {
+impl<S: Service, T: Transport> Worker<S, T> {
     /// A worker without sessions.
-    pub fn new(parts: Parts) -> io::Result<Worker> {
-        let round = parts.ping_interval.as_secs_f64();
-        let frames_max = f64::from(FRAMES_PER_SECOND_MAX) * round + f64::from(FRAMES_BURST);
+    pub fn new(service: S, parts: Parts) -> io::Result<Worker<S, T>> {
         Ok(Worker {
-            pending: parts.presence.pending().clone(),
+            service,
+            rate: Rate::per_second(parts.limits.frames_per_second_max),
+            now: parts.clock.now(),
             poll: Poll::new()?,
+            events: Some(Events::with_capacity(EVENTS_PER_POLL)),
             table: Table::default(),
+            rests: Rests::default(),
             wheel: Wheel::new(parts.ping_interval, parts.ping_timeout, parts.clock.now()),
-            codec: Codec::new(MESSAGE_BYTES_MAX),
+            due: Vec::new(),
+            odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
-            replies: Vec::new(),
-            pinged_with: None,
+            replies: Replies::default(),
             again: VecDeque::new(),
             closing: VecDeque::new(),
             undelivered: VecDeque::new(),
-            pulls: FuturesUnordered::new(),
             tag: DefaultHashBuilder::default(),
-            // One less than what the sessions' counters can hold, or they would never be over it.
-            frames_max: (frames_max as u16).min(u16::MAX - 1),
             drain: None,
             parts,
         })
@@ -235,10 +228,9 @@ impl Worker {
     /// Runs until it has drained.
     pub async fn run(
         mut self,
-        mut incoming: Receiver<NewSession>,
+        mut incoming: Receiver<NewSession<S::Peer, T>>,
         mut orders: Receiver<Order>,
     ) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut ready = Ready::new(self.poll.registry().as_fd(), self.parts.coalesce)?;
         let mut ticks = interval(WHEEL_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -252,12 +244,21 @@ impl Worker {
                 },
                 woken = ready.wait() => {
                     woken?;
-                    let more = self.look(&mut events)?;
+                    let more = self.look()?;
                     ready.looked(more);
                 }
-                _ = ticks.tick(), if busy => self.tick(),
-                Some(answered) = self.pulls.next() => self.answered(answered),
-                Some(new) = incoming.recv() => self.admit(new),
+                _ = ticks.tick(), if busy => self.tick(self.parts.clock.now())?,
+                (token, text) = poll_fn(|context| self.service.poll_answer(context)) => {
+                    self.now = self.parts.clock.now();
+                    self.answer(token, &text);
+                }
+                Some(new) = incoming.recv() => {
+                    self.open(new, self.parts.clock.now());
+                    for _ in 1..OPENED_PER_TURN {
+                        let Ok(new) = incoming.try_recv() else { break };
+                        self.open(new, self.now);
+                    }
+                }
             }
             if self.is_drained() {
                 return Ok(());
@@ -266,11 +267,12 @@ impl Worker {
     }
 
     fn order(&mut self, order: Order) {
+        self.now = self.parts.clock.now();
         match order {
             Order::End(token, end) => self.end(token, end),
             Order::Drain { over } => {
                 self.drain = Some(Drain {
-                    since: self.parts.clock.now(),
+                    since: self.now,
                     over,
                     step: 0,
                 });
@@ -278,53 +280,33 @@ impl Worker {
         }
     }
 
-    /// Begins a session.
-    fn admit(&mut self, new: NewSession) {
-        let NewSession {
-            socket,
-            read_ahead,
-            user,
-            expires_at,
-        } = new;
-        let (number, presence) = (self.parts.number, &self.parts.presence);
+    /// Begins a session at the time `now`; it may have ended when this returns.
+    pub fn open(&mut self, new: NewSession<S::Peer, T>, now: Duration) -> Token {
+        self.now = now;
+        let number = self.parts.number;
         let mut replaced = None;
         let token = self.table.insert(|token| {
-            let live = Live {
-                connected_at_ms: unix_ms(),
-                session: session_id(number, token),
-            };
-            let connected = presence.connect(&user, live);
-            replaced = connected.replaced;
+            let opened = self.service.opened(new.peer, session_id(number, token));
+            replaced = opened.replaced;
             Session {
-                socket,
-                slot: connected.slot,
+                socket: new.socket,
+                handle: opened.handle,
                 pinged_us: 0,
-                expires_s: expires_at.as_secs() as u32,
-                frames: 0,
-                pulls: 0,
+                expires_s: new.expires_at.as_secs() as u32,
+                bucket: Bucket::full(us(now)),
                 awaiting: false,
                 closing: false,
-                rest: None,
+                has_rest: false,
             }
         });
+        self.wheel.grow(self.table.chunks());
         self.parts.metrics.sessions.add_alone(1);
         if let Some(oldest) = replaced {
             self.replace(oldest);
         }
-        let Some(session) = self.table.get_mut(token) else {
-            return;
-        };
-        self.parts.flusher.write_now(session.slot);
-        let fd = session.socket.as_raw_fd();
-        let registered = self.poll.registry().register(
-            &mut SourceFd(&fd),
-            mio::Token(token.to_usize()),
-            Interest::READABLE,
-        );
-        let now = self.parts.clock.now();
-        let begun = match registered {
-            Ok(()) if read_ahead.is_empty() => Ok(()),
-            Ok(()) => self.take(token, &read_ahead, now),
+        let begun = match self.register(token) {
+            Ok(()) if new.read_ahead.is_empty() => Ok(()),
+            Ok(()) => self.receive(token, &mut Vec::from(new.read_ahead), now),
             Err(error) => {
                 tracing::error!(%error, "a session can't be polled");
                 Err(End::Internal)
@@ -333,8 +315,35 @@ impl Worker {
         if let Err(end) = begun {
             self.end(token, end);
         }
+        token
     }
 
+    fn register(&mut self, token: Token) -> io::Result<()> {
+        let session = self.table.get_mut(token);
+        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
+            return Ok(());
+        };
+        let (mut source, name) = (SourceFd(&fd), mio::Token(token.to_usize()));
+        let registry = self.poll.registry();
+        registry.register(&mut source, name, Interest::READABLE)
+    }
+
+    /// Sessions that there are, those that are closing included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// What the sessions are for.
+    pub fn service(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Ends a session that another one of its user has replaced.
     fn replace(&mut self, oldest: SessionId) {
         let token = Token {
             index: oldest.index,

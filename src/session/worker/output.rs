@@ -1,62 +1,43 @@
 //! To the sockets: answers, and what a socket did not take.
 
-use std::io::Write;
-use std::net::Shutdown;
-use std::os::fd::AsRawFd;
-
-use fastwebsockets::OpCode;
 use mio::Interest;
 use mio::unix::SourceFd;
 
-use super::{Worker, is_transient};
+use super::{Session, Worker, is_transient};
 use crate::end::End;
-use crate::limits::{OUTBOX_BYTES_MAX, SCRATCH_BYTES};
-use crate::pull::Answer;
-use crate::session::codec;
+use crate::limits::{REST_BYTES_MAX, SCRATCH_BYTES};
+use crate::session::service::Service;
 use crate::session::table::Token;
+use crate::session::transport::Transport;
 
-impl Worker {
-    pub(super) fn answered(&mut self, (token, number, answer): (Token, u64, Option<Answer>)) {
-        let Some(session) = self.table.get_mut(token) else {
-            return;
-        };
-        session.pulls -= 1;
-        if let Some(answer) = answer
-            && !session.closing
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Sends an answer that the service had to wait for.
+    pub(super) fn answer(&mut self, token: Token, text: &[u8]) {
+        if self
+            .table
+            .get_mut(token)
+            .is_none_or(|session| session.closing)
         {
-            self.say(&answer.json(Some(number)));
-            if let Err(end) = self.reply(token) {
-                self.end(token, end);
-            }
+            return;
         }
-    }
-
-    /// Adds a text message to what this wake has to say.
-    pub(super) fn say(&mut self, text: &[u8]) {
-        codec::encode(&mut self.replies, OpCode::Text, text);
+        self.replies.text(text);
+        if let Err(end) = self.reply(token) {
+            self.end(token, end);
+        }
     }
 
     /// Sends what this wake has to say.
     pub(super) fn reply(&mut self, token: Token) -> Result<(), End> {
-        self.encode_pong();
-        if self.replies.is_empty() {
+        if self.replies.bytes.is_empty() {
             return Ok(());
         }
-        let mut replies = std::mem::take(&mut self.replies);
+        let mut replies = std::mem::take(&mut self.replies.bytes);
         let sent = self.send(token, &replies);
         replies.clear();
         // A large answer is rare; its buffer need not stay.
         replies.shrink_to(SCRATCH_BYTES);
-        self.replies = replies;
+        self.replies.bytes = replies;
         sent
-    }
-
-    /// Adds the answer to the last ping, if there was one.
-    pub(super) fn encode_pong(&mut self) {
-        if let Some((payload, length)) = self.pinged_with.take() {
-            let payload = &payload[..usize::from(length)];
-            codec::encode(&mut self.replies, OpCode::Pong, payload);
-        }
     }
 
     /// Writes `bytes`, and keeps what the socket does not take.
@@ -64,25 +45,28 @@ impl Worker {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
-        let written = if session.has_outbox() {
-            0
-        } else {
-            match session.socket.write(bytes) {
-                Ok(written) => written,
-                Err(error) if is_transient(&error) => 0,
-                Err(_) => return Err(End::Gone),
-            }
-        };
+        let waits = session.has_rest && self.rests.has_outbox(token.index);
+        let written = if waits { 0 } else { session.write(bytes)? };
         if written == bytes.len() {
             return Ok(());
         }
-        let first = !session.has_outbox();
-        let rest = session.rest.get_or_insert_default();
-        if rest.outbox.len() + bytes.len() - written > OUTBOX_BYTES_MAX {
+        self.keep(token, &bytes[written..])
+    }
+
+    /// Keeps `bytes`, which the socket does not take now.
+    pub(super) fn keep(&mut self, token: Token, bytes: &[u8]) -> Result<(), End> {
+        let Some(session) = self.table.get_mut(token) else {
+            return Ok(());
+        };
+        let mut rest = self.rests.take(token.index).unwrap_or_default();
+        let is_first = rest.outbox.is_empty();
+        rest.outbox.extend_from_slice(bytes);
+        let too_much = rest.outbox.len() - rest.sent > self.parts.limits.outbox_bytes_max;
+        session.has_rest = self.rests.put(token.index, Some(rest));
+        if too_much || self.rests.bytes() > REST_BYTES_MAX {
             return Err(End::NotReading);
         }
-        rest.outbox.extend_from_slice(&bytes[written..]);
-        if first {
+        if is_first {
             self.set_interest(token, Interest::READABLE | Interest::WRITABLE)?;
         }
         Ok(())
@@ -93,35 +77,59 @@ impl Worker {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(false);
         };
-        let Some(rest) = &mut session.rest else {
+        if !self.rests.has_outbox(token.index) {
+            return Ok(true);
+        }
+        let Some(mut rest) = self.rests.take(token.index) else {
             return Ok(true);
         };
+        let mut result = Ok(());
         while rest.sent < rest.outbox.len() {
-            match session.socket.write(&rest.outbox[rest.sent..]) {
+            match session.write(&rest.outbox[rest.sent..]) {
+                Ok(0) => break,
                 Ok(written) => rest.sent += written,
-                Err(error) if is_transient(&error) => return Ok(false),
-                Err(_) => return Err(End::Gone),
+                Err(end) => {
+                    result = Err(end);
+                    break;
+                }
             }
         }
-        rest.outbox = Vec::new();
-        rest.sent = 0;
-        session.tidy();
-        if session.closing {
-            let _ = session.socket.shutdown(Shutdown::Write);
+        let done = rest.sent == rest.outbox.len();
+        if done {
+            rest.outbox = Vec::new();
+            rest.sent = 0;
         }
-        self.set_interest(token, Interest::READABLE)?;
-        Ok(true)
+        session.has_rest = self.rests.put(token.index, Some(rest));
+        result?;
+        if done {
+            if session.closing {
+                session.socket.finish();
+            }
+            self.set_interest(token, Interest::READABLE)?;
+        }
+        Ok(done)
     }
 
-    pub(super) fn set_interest(&mut self, token: Token, interest: Interest) -> Result<(), End> {
-        let Some(session) = self.table.get_mut(token) else {
+    fn set_interest(&mut self, token: Token, interest: Interest) -> Result<(), End> {
+        let session = self.table.get_mut(token);
+        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
             return Ok(());
         };
-        let fd = session.socket.as_raw_fd();
-        let poll_token = mio::Token(token.to_usize());
+        let name = mio::Token(token.to_usize());
         let registry = self.poll.registry();
         registry
-            .reregister(&mut SourceFd(&fd), poll_token, interest)
+            .reregister(&mut SourceFd(&fd), name, interest)
             .map_err(|_| End::Internal)
+    }
+}
+
+impl<H, T: Transport> Session<H, T> {
+    /// Bytes that the socket took, 0 if it takes none now.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, End> {
+        match self.socket.write(bytes) {
+            Ok(written) => Ok(written),
+            Err(error) if is_transient(&error) => Ok(0),
+            Err(_) => Err(End::Gone),
+        }
     }
 }

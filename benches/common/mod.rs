@@ -1,0 +1,162 @@
+//! Real sessions of the presence service over connections that lead nowhere.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use presenced::clock::Clock;
+use presenced::counters::{FlushMetrics, PullMetrics};
+use presenced::memcached::{Cluster, NodeAddr};
+use presenced::presence::flush::{Flusher, Presence};
+use presenced::presence::{Record, UserId};
+use presenced::pull::Puller;
+use presenced::session::presence::PresenceService;
+use presenced::session::table::Token;
+use presenced::session::transport::Transport;
+use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+/// A socket of four bytes, as a real one is. It takes everything, and has nothing to read.
+pub struct Null(u32);
+
+/// A ping and the number of the session that got it.
+pub type Ping = (u32, [u8; 10]);
+
+thread_local! {
+    /// Pings written, if they are kept.
+    static WRITTEN: RefCell<Option<Vec<Ping>>> = const { RefCell::new(None) };
+}
+
+impl Read for Null {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Null {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        WRITTEN.with_borrow_mut(|written| {
+            if let (Some(written), Some(ping)) = (written, bytes.first_chunk()) {
+                written.push((self.0, *ping));
+            }
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Null {
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn finish(&self) {}
+}
+
+/// A worker and its sessions.
+pub struct Sessions {
+    pub worker: Worker<PresenceService, Null>,
+    pub presence: Arc<Presence>,
+    pub tokens: Vec<Token>,
+    pub now: Duration,
+    interval: Duration,
+    _tasks: JoinSet<()>,
+    _runtime: Runtime,
+}
+
+impl Sessions {
+    /// None yet, with pings each `interval`.
+    pub fn new(interval: Duration) -> Sessions {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        // Nobody is there, and nothing that would dial runs.
+        let node = NodeAddr::Tcp("127.0.0.1".into(), 1);
+        let clock = Clock::start();
+        let presence = Arc::new(Presence::new(
+            Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+            Arc::new(Cluster::new(vec![node])),
+            clock,
+            60,
+            32,
+            Arc::<FlushMetrics>::default(),
+        ));
+        let mut tasks = JoinSet::new();
+        let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
+        let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
+        let parts = Parts {
+            clock,
+            ping_interval: interval,
+            ping_timeout: interval * 4 / 5,
+            limits: SessionLimits {
+                frames_per_second_max: 1_000_000,
+                ..SessionLimits::default()
+            },
+            ..Parts::alone()
+        };
+        let service = PresenceService::new(presence.clone(), flusher, puller);
+        Sessions {
+            worker: Worker::new(service, parts).unwrap(),
+            presence,
+            tokens: Vec::new(),
+            now: clock.now(),
+            interval,
+            _tasks: tasks,
+            _runtime: runtime,
+        }
+    }
+
+    /// Opens `count` more, each of a user of its own.
+    pub fn open(&mut self, count: u32) {
+        for _ in 0..count {
+            let number = self.worker.len();
+            let new = NewSession {
+                socket: Null(number as u32),
+                read_ahead: Default::default(),
+                peer: UserId::new(&format!("user-{number}")).unwrap(),
+                expires_at: Duration::from_secs(1 << 30),
+            };
+            let token = self.worker.open(new, self.now);
+            self.tokens.push(token);
+        }
+    }
+
+    /// Turns the wheel once round, a tick at a time, and hands over the pings of each tick. Returns
+    /// the time that the ticks took.
+    pub fn round(
+        &mut self,
+        tick: Duration,
+        mut pinged: impl FnMut(&mut Sessions, &[Ping]),
+    ) -> Duration {
+        let end = self.now + self.interval;
+        let mut time = Duration::ZERO;
+        let mut written = Vec::with_capacity(1024);
+        while self.now < end {
+            self.now += tick;
+            WRITTEN.set(Some(std::mem::take(&mut written)));
+            let start = Instant::now();
+            self.worker.tick(self.now).unwrap();
+            time += start.elapsed();
+            written = WRITTEN.take().unwrap_or_default();
+            pinged(self, &written);
+            written.clear();
+        }
+        time
+    }
+
+    /// Answers a ping.
+    #[inline]
+    pub fn answer(&mut self, (number, ping): Ping) {
+        let mut pong = [0; 14];
+        pong[..2].copy_from_slice(&[0x8a, 0x88]);
+        // A mask of zeros: the payload as it is.
+        pong[6..].copy_from_slice(&ping[2..]);
+        let token = self.tokens[number as usize];
+        self.worker.receive(token, &mut pong, self.now).unwrap();
+    }
+}

@@ -1,0 +1,113 @@
+//! Engine.IO 4 and Socket.IO 5 packets, as far as a client needs them that connects, answers pings
+//! and times an acknowledgement.
+//!
+//! Engine.IO: `0` open, `2` ping, `3` pong, `4` message. Socket.IO, inside a message: `0` connect,
+//! `1` disconnect, `2` event, `3` ack, `4` connect error.
+
+use std::io::Write;
+
+/// What a server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// Its transport is open: the client may connect.
+    Open,
+    /// To be answered.
+    Ping,
+    /// The namespace is connected: the session is open.
+    Connected,
+    /// It is not.
+    Refused,
+    /// The event of that number has arrived.
+    Ack(u64),
+    /// The session has ended.
+    Closed,
+    /// Events and what else there may be.
+    Other,
+}
+
+/// Reads a text message.
+pub(crate) fn read(text: &[u8]) -> Packet {
+    match text {
+        [b'0', ..] => Packet::Open,
+        [b'1', ..] | [b'4', b'1', ..] => Packet::Closed,
+        [b'2', ..] => Packet::Ping,
+        [b'4', b'0', ..] => Packet::Connected,
+        [b'4', b'3', rest @ ..] => ack(rest).map_or(Packet::Other, Packet::Ack),
+        [b'4', b'4', ..] => Packet::Refused,
+        _ => Packet::Other,
+    }
+}
+
+/// `<id>[…]`.
+fn ack(rest: &[u8]) -> Option<u64> {
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (id, rest) = rest.split_at(digits);
+    rest.starts_with(b"[").then_some(())?;
+    std::str::from_utf8(id).ok()?.parse().ok()
+}
+
+/// The answer to a ping.
+pub(crate) const PONG: &[u8] = b"3";
+
+/// The flood's frame: an event that no one listens to.
+pub(crate) const FLOOD: &[u8] = br#"42["flood"]"#;
+
+/// Asks to be connected, as whom the token says.
+pub(crate) fn connect(token: Option<&str>) -> Vec<u8> {
+    match token {
+        // A token has no character that JSON escapes.
+        Some(token) => format!(r#"40{{"token":"{token}"}}"#).into_bytes(),
+        None => b"40".to_vec(),
+    }
+}
+
+/// An event to be acknowledged.
+pub(crate) fn put_probe(out: &mut Vec<u8>, id: u64) {
+    // A vector takes everything.
+    let _ = write!(out, r#"42{id}["probe"]"#);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn packets() {
+        for (text, packet) in [
+            (r#"0{"sid":"a","pingInterval":25000}"#, Packet::Open),
+            ("2", Packet::Ping),
+            (r#"40{"sid":"b"}"#, Packet::Connected),
+            (r#"44{"message":"no"}"#, Packet::Refused),
+            ("4317[]", Packet::Ack(17)),
+            (r#"430["x",1]"#, Packet::Ack(0)),
+            ("43[]", Packet::Other),
+            ("4317", Packet::Other),
+            ("4399999999999999999999[]", Packet::Other),
+            ("41", Packet::Closed),
+            ("1", Packet::Closed),
+            (r#"42["news"]"#, Packet::Other),
+            ("6", Packet::Other),
+            ("", Packet::Other),
+        ] {
+            assert_eq!(read(text.as_bytes()), packet, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_says() {
+        assert_eq!(connect(Some("a.b.c")), br#"40{"token":"a.b.c"}"#);
+        assert_eq!(connect(None), b"40");
+        let mut out = Vec::new();
+        put_probe(&mut out, 7);
+        assert_eq!(out, br#"427["probe"]"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+            read(&bytes);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Flags, checked against each other and the machine.
+
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::part::Part;
+
+/// Descriptors for everything that is not a session: the poll, standard streams, `/proc`.
+const OTHER_DESCRIPTORS: u64 = 32;
+
+const SERVER: &str = "Server";
+const SESSIONS: &str = "Sessions";
+const LOAD: &str = "Load";
+const REPORT: &str = "Measurement";
+
+/// Opens sessions to a presenced or a like server, answers its pings, loads it as told, and
+/// measures it from outside.
+///
+/// Connects; waits --settle; then counts and measures for --duration. Exit status 0 if any
+/// session could be opened, else 1; 2 for flags that can't work.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "presenced-load", version, max_term_width = 100)]
+pub(crate) struct Flags {
+    /// Address to connect to
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", help_heading = SERVER)]
+    pub(crate) connect: SocketAddr,
+
+    /// What the server speaks
+    #[arg(long, default_value = "websocket", value_name = "PROTOCOL", help_heading = SERVER)]
+    pub(crate) protocol: Protocol,
+
+    /// Path of the handshake [default: /ws, with engine.io /socket.io/]
+    #[arg(long, value_name = "PATH", help_heading = SERVER)]
+    pub(crate) path: Option<String>,
+
+    /// The server's HS256 secret; without it sessions have no token
+    #[arg(long, value_name = "FILE", help_heading = SERVER)]
+    pub(crate) jwt_secret_file: Option<PathBuf>,
+
+    /// Sessions to open, each of a user of its own
+    #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = SESSIONS)]
+    pub(crate) sessions: NonZeroUsize,
+
+    /// What users are called, before their number
+    #[arg(long, default_value = "load-", value_name = "TEXT", help_heading = SESSIONS)]
+    pub(crate) user_prefix: String,
+
+    /// Handshakes under way at a time
+    #[arg(long, default_value = "64", value_name = "COUNT", help_heading = SESSIONS)]
+    pub(crate) at_a_time: NonZeroUsize,
+
+    /// Processes that share the sessions, each with source addresses of its own
+    #[arg(long, default_value = "1", value_name = "COUNT", help_heading = SESSIONS)]
+    pub(crate) processes: NonZeroUsize,
+
+    /// Each session pulls once in that time, evenly spread (websocket only) [default: never]
+    #[arg(long, value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
+    pub(crate) pull_every: Option<Duration>,
+
+    /// Users asked for in a pull, among those of the same process; a presenced takes 500 at most
+    #[arg(long, default_value = "50", value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) pull_users: NonZeroUsize,
+
+    /// Sessions a second that are closed and opened anew, evenly
+    #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) churn: usize,
+
+    /// Share of sessions, 0 to 1, that never answer a ping
+    #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE", help_heading = LOAD)]
+    pub(crate) deaf: f64,
+
+    /// Sessions that send frames as fast as their socket takes them, to loopback only; those that
+    /// the server ends are opened anew after 100 ms
+    #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) flood: usize,
+
+    /// Time between two pings of ours in a session, to measure latency; 0s for none
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
+    pub(crate) client_ping: Duration,
+
+    /// Sessions that send them
+    #[arg(long, default_value_t = 20, value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) client_ping_sessions: usize,
+
+    /// Time before the measurement, so that what a burst of handshakes leaves behind settles
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION", help_heading = REPORT)]
+    pub(crate) settle: Duration,
+
+    /// Time of the measurement
+    #[arg(long, default_value = "20s", value_parser = duration, value_name = "DURATION", help_heading = REPORT)]
+    pub(crate) duration: Duration,
+
+    /// Processes of the server, whose memory and CPU time are measured and added up
+    #[arg(long, value_delimiter = ',', value_name = "PID,…", help_heading = REPORT)]
+    pub(crate) pid: Vec<u32>,
+
+    /// The --admin address of a presenced, whose counters are reported
+    #[arg(long, value_name = "ADDR:PORT", help_heading = REPORT)]
+    pub(crate) metrics: Option<MetricsAddr>,
+
+    /// Print one JSON object
+    #[arg(long, help_heading = REPORT)]
+    pub(crate) json: bool,
+
+    /// Which part of a run of several processes this is; set by the process that starts them
+    #[arg(long, hide = true, value_name = "INDEX/COUNT")]
+    pub(crate) part: Option<Part>,
+}
+
+/// What the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// WebSocket, pings by the protocol's own frames
+    #[value(name = "websocket")]
+    WebSocket,
+    /// Socket.IO 5 on Engine.IO 4, WebSocket transport
+    #[value(name = "engine.io")]
+    EngineIo,
+}
+
+/// Where `/metrics` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MetricsAddr {
+    pub(crate) addr: SocketAddr,
+    pub(crate) path: String,
+}
+
+impl FromStr for MetricsAddr {
+    type Err = String;
+
+    /// `ADDR:PORT` or `http://ADDR:PORT/PATH`.
+    fn from_str(text: &str) -> Result<MetricsAddr, String> {
+        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let (host, path) = match rest.split_once('/') {
+            Some((host, path)) if !path.is_empty() => (host, format!("/{path}")),
+            Some((host, _)) => (host, "/metrics".to_owned()),
+            None => (rest, "/metrics".to_owned()),
+        };
+        let addr = host.to_socket_addrs().ok().and_then(|mut all| all.next());
+        let addr = addr.ok_or("expected ADDR:PORT or http://ADDR:PORT/metrics")?;
+        is_path(&path)
+            .then_some(MetricsAddr { addr, path })
+            .ok_or_else(|| "a path has no spaces".to_owned())
+    }
+}
+
+macro_rules! refuse {
+    ($($part:tt)*) => { return Err(format!($($part)*)) };
+}
+
+impl Flags {
+    /// Checks the flags against each other and the machine, and raises the file limit. The error
+    /// names the flag, its value and the rule.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let path = self.path();
+        if !is_path(path) {
+            refuse!("--path {path:?}: must begin with / and have no spaces");
+        }
+        if self.protocol == Protocol::EngineIo && self.pull_every.is_some() {
+            refuse!("--pull-every: pulls are of --protocol websocket only");
+        }
+        if self.pull_every.is_some_and(|every| every.is_zero()) {
+            refuse!("--pull-every 0s: must be more; leave it out for no pulls");
+        }
+        let sessions = self.sessions.get();
+        if self.processes.get() > sessions {
+            refuse!(
+                "--processes {}: must be at most --sessions {sessions}",
+                self.processes
+            );
+        }
+        let fewest = sessions / self.processes;
+        if self.pull_every.is_some() && self.pull_users.get() > fewest {
+            refuse!(
+                "--pull-users {}: must be at most the {fewest} sessions of a process",
+                self.pull_users
+            );
+        }
+        if self.flood > sessions {
+            refuse!(
+                "--flood {}: must be at most --sessions {sessions}",
+                self.flood
+            );
+        }
+        if self.flood > 0 && !self.connect.ip().is_loopback() {
+            refuse!(
+                "--flood {} with --connect {}: floods go to loopback only",
+                self.flood,
+                self.connect
+            );
+        }
+        self.check_file_limit()
+    }
+
+    /// A session is a descriptor: raises the soft limit to the hard one.
+    fn check_file_limit(&self) -> Result<(), String> {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        let allowed = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limit.maximum,
+            Err(_) => limit.current,
+        };
+        let room = allowed.map_or(u64::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
+        let sessions = self.sessions.get() as u64;
+        let most = sessions.div_ceil(self.processes.get() as u64);
+        if most > room {
+            refuse!(
+                "--sessions {sessions}: {most} in a process, but its limit of open files \
+                 (ulimit -n) is {}; give --processes {}",
+                room.saturating_add(OTHER_DESCRIPTORS),
+                sessions.div_ceil(room.max(1))
+            );
+        }
+        Ok(())
+    }
+
+    /// Path of the handshake.
+    pub(crate) fn path(&self) -> &str {
+        let of_protocol = match self.protocol {
+            Protocol::WebSocket => "/ws",
+            Protocol::EngineIo => "/socket.io/",
+        };
+        self.path.as_deref().unwrap_or(of_protocol)
+    }
+
+    /// The secret, without the newline that editors leave at the end.
+    pub(crate) fn secret(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(file) = &self.jwt_secret_file else {
+            return Ok(None);
+        };
+        let mut secret = fs::read(file)
+            .map_err(|error| format!("--jwt-secret-file {}: {error}", file.display()))?;
+        secret.pop_if(|byte| *byte == b'\n');
+        Ok(Some(secret))
+    }
+
+    /// The part of the run that is this process's.
+    pub(crate) fn part(&self) -> Part {
+        self.part.unwrap_or(Part::WHOLE)
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(args: &[&str]) -> Result<(), String> {
+        let args = [&["presenced-load"], args].concat();
+        let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
+        flags.check()
+    }
+
+    fn refused(args: &[&str], parts: &[&str]) {
+        let error = check(args).expect_err("must be refused");
+        for part in parts {
+            assert!(error.contains(part), "{args:?}: {error:?} names {part:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_work_is_named() {
+        assert_eq!(check(&[]), Ok(()));
+        refused(&["--sessions=0"], &["--sessions", "0"]);
+        refused(&["--deaf=1.5"], &["--deaf", "1.5", "0 to 1"]);
+        refused(&["--deaf=NaN"], &["--deaf", "NaN"]);
+        refused(&["--duration=20"], &["--duration", "'20'", "25s or 500ms"]);
+        refused(&["--path=ws"], &["--path \"ws\""]);
+        refused(&["--path=/a b"], &["--path \"/a b\""]);
+        refused(&["--pull-every=0s"], &["--pull-every 0s"]);
+        refused(
+            &["--protocol=engine.io", "--pull-every=1s"],
+            &["--pull-every", "--protocol websocket"],
+        );
+        refused(
+            &["--pull-every=1s", "--sessions=20", "--pull-users=30"],
+            &["--pull-users 30", "20"],
+        );
+        refused(&["--flood=2000"], &["--flood 2000", "--sessions 1000"]);
+        refused(
+            &["--flood=1", "--connect=192.0.2.1:80"],
+            &["--flood 1", "--connect 192.0.2.1:80", "loopback"],
+        );
+        refused(
+            &["--processes=9", "--sessions=8"],
+            &["--processes 9", "--sessions 8"],
+        );
+        refused(
+            &["--sessions=99999999999"],
+            &["--sessions 99999999999", "ulimit -n", "--processes"],
+        );
+        refused(&["--metrics=nowhere"], &["--metrics", "nowhere"]);
+    }
+
+    #[test]
+    fn paths_are_of_the_protocol() {
+        let path = |args: &[&str]| {
+            let args = [&["presenced-load"], args].concat();
+            Flags::parse_from(args).path().to_owned()
+        };
+        assert_eq!(path(&[]), "/ws");
+        assert_eq!(path(&["--protocol=engine.io"]), "/socket.io/");
+        assert_eq!(path(&["--path=/live"]), "/live");
+    }
+
+    #[test]
+    fn metrics_have_an_address_or_a_url() {
+        let read = |text: &str| text.parse::<MetricsAddr>();
+        let usual = read("127.0.0.1:9090").unwrap();
+        assert_eq!((usual.addr.port(), &usual.path[..]), (9090, "/metrics"));
+        assert_eq!(read("http://127.0.0.1:9090/metrics"), Ok(usual.clone()));
+        assert_eq!(read("http://127.0.0.1:9090"), Ok(usual));
+        assert_eq!(read("http://127.0.0.1:9090/m").unwrap().path, "/m");
+        assert!(read("https://127.0.0.1:9090/metrics").is_err());
+        assert!(read("9090").is_err());
+    }
+}

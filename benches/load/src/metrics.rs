@@ -1,0 +1,235 @@
+//! What a presenced counts, from its `/metrics`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use httparse::{EMPTY_HEADER, Response, Status};
+use serde_json::{Map, Value, json};
+
+use crate::flags::MetricsAddr;
+
+/// For each step of the request.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Far more than a presenced says.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+const HEADERS_MAX: usize = 64;
+
+/// A bound above is none: infinite, or the largest number there is.
+const SECONDS_MAX: f64 = 1e9;
+const PREFIX: &str = "presenced_";
+const BUCKET: &str = "_bucket{le=\"";
+
+/// Numbers by name and labels, without the prefix.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Snapshot(BTreeMap<String, f64>);
+
+impl Snapshot {
+    /// Asks for it.
+    pub(crate) fn fetch(at: &MetricsAddr) -> io::Result<Snapshot> {
+        let in_flag = |error| {
+            let message = format!("--metrics http://{}{}: {error}", at.addr, at.path);
+            io::Error::other(message)
+        };
+        get(at).map(|text| Snapshot::read(&text)).map_err(in_flag)
+    }
+
+    fn read(text: &str) -> Snapshot {
+        let numbers = text.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix(PREFIX)?.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        Snapshot(numbers.collect())
+    }
+
+    /// What has happened since `before`: counters without `_total`; of histograms `_us` with
+    /// estimated quantiles; all else as it is now. What has labels is an object by their values,
+    /// without the counters that have not moved.
+    pub(crate) fn since(&self, before: &Snapshot) -> Value {
+        let mut values = Map::new();
+        for (name, &now) in &self.0 {
+            let more = now - before.0.get(name).copied().unwrap_or(0.0);
+            if let Some((family, labels)) = name.split_once("_total") {
+                insert(&mut values, family, labels, more);
+            } else if let Some(family) = name.strip_suffix("_sum") {
+                let buckets = self.buckets_since(before, family);
+                let name = family.strip_suffix("_seconds").unwrap_or(family);
+                values.insert(format!("{name}_us"), quantiles(&buckets));
+            } else if !is_of_histogram(name) {
+                let (family, labels) = name.split_at(name.find('{').unwrap_or(name.len()));
+                insert(&mut values, family, labels, now);
+            }
+        }
+        Value::Object(values)
+    }
+
+    /// Upper bounds in seconds and how many were not above, ascending.
+    fn buckets_since(&self, before: &Snapshot, family: &str) -> Vec<(f64, f64)> {
+        let start = format!("{family}{BUCKET}");
+        let mut buckets: Vec<(f64, f64)> = self
+            .0
+            .iter()
+            .filter_map(|(name, count)| {
+                let bound = name.strip_prefix(&start)?.strip_suffix("\"}")?;
+                let before = before.0.get(name).copied().unwrap_or(0.0);
+                Some((bound.parse().ok()?, count - before))
+            })
+            .collect();
+        buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        buckets
+    }
+}
+
+/// `labels` are `{name="value",…}`, or nothing.
+fn insert(values: &mut Map<String, Value>, family: &str, labels: &str, value: f64) {
+    if labels.is_empty() {
+        values.insert(family.to_owned(), number(value));
+        return;
+    }
+    let by_label = values.entry(family).or_insert_with(|| json!({}));
+    let label: Vec<_> = labels.split('"').skip(1).step_by(2).collect();
+    if value > 0.0 {
+        by_label[label.join(" ")] = number(value);
+    }
+}
+
+fn is_of_histogram(name: &str) -> bool {
+    name.contains(BUCKET) || name.ends_with("_count")
+}
+
+/// Counts are whole.
+fn number(value: f64) -> Value {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => json!(value as i64),
+        false => json!(value),
+    }
+}
+
+fn quantiles(buckets: &[(f64, f64)]) -> Value {
+    let count = buckets.last().map_or(0.0, |(_, count)| *count);
+    if count <= 0.0 {
+        return Value::Null;
+    }
+    let us = |share| (quantile(buckets, count * share) * 1e6).round();
+    json!({
+        "count": number(count),
+        "p50": number(us(0.5)),
+        "p90": number(us(0.9)),
+        "p99": number(us(0.99)),
+    })
+}
+
+/// As if a bucket's values were spread evenly over it; those above the last bound are at it.
+fn quantile(buckets: &[(f64, f64)], rank: f64) -> f64 {
+    let (mut low, mut below) = (0.0, 0.0);
+    for &(high, count) in buckets {
+        if count >= rank {
+            let part = (rank - below) / (count - below).max(1.0);
+            return match high < SECONDS_MAX {
+                true => low + (high - low) * part,
+                false => low,
+            };
+        }
+        (low, below) = (high, count);
+    }
+    low
+}
+
+/// A plain GET (RFC 9112); the body ends with the connection.
+fn get(at: &MetricsAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at.addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (path, host) = (&at.path, at.addr);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    body(&answer)
+}
+
+fn body(answer: &[u8]) -> io::Result<String> {
+    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
+    let mut response = Response::new(&mut headers);
+    let Ok(Status::Complete(head)) = response.parse(answer) else {
+        return Err(io::Error::other("no answer in HTTP"));
+    };
+    if response.code != Some(200) {
+        let status = response.code.unwrap_or_default();
+        return Err(io::Error::other(format!("status {status}")));
+    }
+    let encoded = response
+        .headers
+        .iter()
+        .any(|header| header.name.eq_ignore_ascii_case("transfer-encoding"));
+    if encoded {
+        return Err(io::Error::other("an answer in chunks is not understood"));
+    }
+    Ok(String::from_utf8_lossy(&answer[head..]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "\
+# HELP presenced_pings Pings sent.
+# TYPE presenced_pings counter
+presenced_pings_total 10
+presenced_session_ends_total{reason=\"deaf\"} 1
+presenced_sessions 3
+";
+    const AFTER: &str = "\
+presenced_pings_total 25
+presenced_frames_total 4
+presenced_session_ends_total{reason=\"deaf\"} 3
+presenced_session_ends_total{reason=\"gone\"} 0
+presenced_sessions 2
+presenced_memcached_errors_total{node=\"127.0.0.1:1\",error=\"refused\"} 1
+presenced_memcached_up{node=\"127.0.0.1:1\"} 1
+presenced_ping_rtt_seconds_sum 0.5
+presenced_ping_rtt_seconds_count 10
+presenced_ping_rtt_seconds_bucket{le=\"0.001\"} 5
+presenced_ping_rtt_seconds_bucket{le=\"0.01\"} 9
+presenced_ping_rtt_seconds_bucket{le=\"1.7976931348623157e308\"} 10
+presenced_pull_seconds_sum 0.0
+presenced_pull_seconds_bucket{le=\"+Inf\"} 0
+# EOF
+";
+
+    #[test]
+    fn what_has_happened_meanwhile() {
+        let since = Snapshot::read(AFTER).since(&Snapshot::read(BEFORE));
+        let expected = json!({
+            "pings": 15,
+            "frames": 4,
+            "session_ends": {"deaf": 2},
+            "sessions": 2,
+            "memcached_up": {"127.0.0.1:1": 1},
+            "memcached_errors": {"127.0.0.1:1 refused": 1},
+            "ping_rtt_us": {"count": 10, "p50": 1000, "p90": 10_000, "p99": 10_000},
+            "pull_us": null,
+        });
+        assert_eq!(since, expected);
+    }
+
+    #[test]
+    fn quantiles_are_within_their_bucket() {
+        let buckets = [(0.001, 0.0), (0.002, 10.0), (f64::INFINITY, 10.0)];
+        assert!((quantile(&buckets, 5.0) - 0.0015).abs() < 1e-9);
+        assert!((quantile(&buckets, 10.0) - 0.002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn answers() {
+        let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+        assert_eq!(body(ok).unwrap(), "hi");
+        let error = |answer: &[u8]| body(answer).unwrap_err().to_string();
+        assert_eq!(error(b"HTTP/1.1 404 Not Found\r\n\r\n"), "status 404");
+        assert!(error(b"hello").contains("HTTP"));
+        assert!(error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").contains("chunks"));
+    }
+}

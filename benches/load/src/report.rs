@@ -1,0 +1,333 @@
+//! What came of a run: one JSON object, or some lines for people.
+//!
+//! The object has `sessions` (asked), `connected`, `refused`, `connect_errors` and `lost` (counts by
+//! HTTP status, kind and close code, of the whole run; 1006 is a session that ended without a close
+//! frame), `handshakes_per_second`. Of the measured time: `seconds`, `open` (at its end), `pings`,
+//! `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`, `pulled_online`,
+//! `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those of the begin),
+//! `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`, `p999` and
+//! `max`, or null.
+//!
+//! With `--pid`: `rss_bytes_empty` (before the first session), `rss_bytes` and `bytes_per_session`
+//! (at the end), `cpu_us_per_handshake`; of the measured time `cpu_seconds`, its parts
+//! `cpu_user_seconds` and `cpu_system_seconds`, and `cpu_us_per_ping_and_pong`. With `--metrics`:
+//! `server`, what its counters have moved in the measured time.
+
+use std::fmt::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::counts::{ByName, Counts, add, listed};
+use crate::latency::Latency;
+use crate::process::Usage;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) sessions: u64,
+    pub(crate) connect: Counts,
+    pub(crate) settle: Counts,
+    pub(crate) measure: Counts,
+    pub(crate) outside: Option<Outside>,
+    pub(crate) server: Option<Value>,
+}
+
+/// What the server's processes have used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    /// Before the first session.
+    pub(crate) empty: Usage,
+    pub(crate) connecting: Usage,
+    pub(crate) measuring: Usage,
+    /// At the end.
+    pub(crate) after: Usage,
+}
+
+impl Report {
+    /// One JSON object.
+    pub(crate) fn json(&self) -> Value {
+        let measure = &self.measure;
+        let mut report = json!({
+            "sessions": self.sessions,
+            "connected": self.connect.connected,
+            "refused": self.of_all(|counts| &counts.refused),
+            "connect_errors": self.of_all(|counts| &counts.connect_errors),
+            "lost": self.of_all(|counts| &counts.lost),
+            "handshakes_per_second": self.handshakes_per_second(),
+            "seconds": measure.seconds,
+            "open": measure.open,
+            "pings": measure.pings,
+            "pings_per_second": per(measure.pings as f64, measure.seconds),
+            "pongs": measure.pongs,
+            "client_pings": measure.client_pings,
+            "pulls": measure.pulls,
+            "pull_errors": measure.pull_errors,
+            "pulled_online": measure.pulled_online,
+            "pulled_unknown": measure.pulled_unknown,
+            "churned": measure.churned,
+            "flood": measure.flood,
+            "latency_us": {
+                "handshake": self.connect.handshake.json(),
+                "churn_handshake": measure.handshake.json(),
+                "client_ping": measure.client_ping.json(),
+                "pull": measure.pull.json(),
+            },
+        });
+        if let Some(outside) = &self.outside {
+            report["rss_bytes_empty"] = outside.empty.rss_bytes.into();
+            report["rss_bytes"] = outside.after.rss_bytes.into();
+            report["bytes_per_session"] = self.bytes_per_session(outside).into();
+            report["cpu_us_per_handshake"] = self.cpu_us_per_handshake(outside).into();
+            report["cpu_seconds"] = outside.measuring.cpu.as_secs_f64().into();
+            report["cpu_user_seconds"] = outside.measuring.user.as_secs_f64().into();
+            report["cpu_system_seconds"] = outside.measuring.system.as_secs_f64().into();
+            report["cpu_us_per_ping_and_pong"] = self.cpu_us_per_ping(outside).into();
+        }
+        if let Some(server) = &self.server {
+            report["server"] = server.clone();
+        }
+        report
+    }
+
+    fn of_all(&self, counts: impl Fn(&Counts) -> &ByName) -> ByName {
+        let mut sum = ByName::new();
+        for phase in [&self.connect, &self.settle, &self.measure] {
+            add(&mut sum, counts(phase));
+        }
+        sum
+    }
+
+    fn handshakes_per_second(&self) -> f64 {
+        per(self.connect.connected as f64, self.connect.seconds)
+    }
+
+    fn bytes_per_session(&self, outside: &Outside) -> f64 {
+        let grown = outside.after.rss_bytes as f64 - outside.empty.rss_bytes as f64;
+        per(grown, self.measure.open as f64)
+    }
+
+    fn cpu_us_per_handshake(&self, outside: &Outside) -> f64 {
+        let us = outside.connecting.cpu.as_secs_f64() * 1e6;
+        per(us, self.connect.connected as f64)
+    }
+
+    fn cpu_us_per_ping(&self, outside: &Outside) -> f64 {
+        let us = outside.measuring.cpu.as_secs_f64() * 1e6;
+        per(us, self.measure.pings as f64)
+    }
+
+    fn lines(&self, out: &mut String) -> fmt::Result {
+        let (connect, measure) = (&self.connect, &self.measure);
+        let rate = |count| per(count as f64, measure.seconds);
+        writeln!(
+            out,
+            "sessions      {} of {} connected, {:.0}/s; {} open at the end",
+            connect.connected,
+            self.sessions,
+            self.handshakes_per_second(),
+            measure.open,
+        )?;
+        for (what, counts) in [
+            ("refused", self.of_all(|counts| &counts.refused)),
+            ("not opened", self.of_all(|counts| &counts.connect_errors)),
+            ("lost", self.of_all(|counts| &counts.lost)),
+        ] {
+            if !counts.is_empty() {
+                writeln!(out, "{what:13} {}", listed(&counts))?;
+            }
+        }
+        let (pings, pongs) = (measure.pings, measure.pongs);
+        writeln!(
+            out,
+            "pings         {pings} in {:.1} s, {:.0}/s; {pongs} answered",
+            measure.seconds,
+            rate(pings)
+        )?;
+        if measure.pulls > 0 {
+            writeln!(
+                out,
+                "pulls         {}, {:.0}/s; {} answered, {} errors; users {} online, {} unknown",
+                measure.pulls,
+                rate(measure.pulls),
+                measure.pull.count(),
+                measure.pull_errors,
+                measure.pulled_online,
+                measure.pulled_unknown,
+            )?;
+        }
+        if measure.churned > 0 {
+            let back = measure.handshake.count();
+            writeln!(out, "churned       {}, {back} came back", measure.churned)?;
+        }
+        let flood = &measure.flood;
+        if flood.frames > 0 {
+            let (frames, back) = (flood.frames, flood.reconnects);
+            write!(out, "flood         {frames} frames, {back} came back")?;
+            match flood.closed.is_empty() {
+                true => writeln!(out)?,
+                false => writeln!(out, "; closed {}", listed(&flood.closed))?,
+            }
+        }
+        self.latency_lines(out)?;
+        self.outside_lines(out)?;
+        if let Some(server) = &self.server {
+            for (name, value) in server.as_object().into_iter().flatten() {
+                writeln!(out, "server        {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn latency_lines(&self, out: &mut String) -> fmt::Result {
+        let titles = ["p50", "p90", "p99", "p99.9", "max", "count"];
+        write!(out, "latency, ms  ")?;
+        titles
+            .iter()
+            .try_for_each(|title| write!(out, "{title:>9}"))?;
+        writeln!(out)?;
+        for (what, latency) in [
+            ("handshake", &self.connect.handshake),
+            ("churn", &self.measure.handshake),
+            ("client ping", &self.measure.client_ping),
+            ("pull", &self.measure.pull),
+        ] {
+            latency_line(out, what, latency)?;
+        }
+        Ok(())
+    }
+
+    fn outside_lines(&self, out: &mut String) -> fmt::Result {
+        let Some(outside) = &self.outside else {
+            return Ok(());
+        };
+        let mib = |bytes| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            out,
+            "memory        {:.1} MiB, {:.1} before the first session: {:.0} B a session",
+            mib(outside.after.rss_bytes),
+            mib(outside.empty.rss_bytes),
+            self.bytes_per_session(outside),
+        )?;
+        let measuring = &outside.measuring;
+        writeln!(
+            out,
+            "CPU           {:.2} s ({:.2} user, {:.2} system): {:.1} µs for a ping and its pong; \
+             {:.1} µs for a handshake",
+            measuring.cpu.as_secs_f64(),
+            measuring.user.as_secs_f64(),
+            measuring.system.as_secs_f64(),
+            self.cpu_us_per_ping(outside),
+            self.cpu_us_per_handshake(outside),
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = String::new();
+        self.lines(&mut out)?;
+        f.write_str(out.trim_end())
+    }
+}
+
+fn latency_line(out: &mut String, what: &str, latency: &Latency) -> fmt::Result {
+    if latency.count() == 0 {
+        return Ok(());
+    }
+    write!(out, "  {what:11}")?;
+    for share in [0.5, 0.9, 0.99, 0.999] {
+        write!(out, "{:>9.2}", latency.quantile_us(share) as f64 / 1e3)?;
+    }
+    let max = latency.max_us() as f64 / 1e3;
+    writeln!(out, "{max:>9.2}{:>9}", latency.count())
+}
+
+/// 0 for none.
+fn per(amount: f64, count: f64) -> f64 {
+    if count > 0.0 { amount / count } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::counts::count;
+
+    fn usage(rss_bytes: u64, cpu_ms: u64) -> Usage {
+        Usage {
+            rss_bytes,
+            cpu: Duration::from_millis(cpu_ms),
+            ..Usage::default()
+        }
+    }
+
+    fn report() -> Report {
+        let mut connect = Counts {
+            seconds: 0.5,
+            connected: 100,
+            ..Counts::default()
+        };
+        connect.handshake.record(Duration::from_micros(1500));
+        count(&mut connect.refused, &401);
+        let mut measure = Counts {
+            seconds: 2.0,
+            open: 90,
+            pings: 200,
+            pongs: 180,
+            ..Counts::default()
+        };
+        count(&mut measure.lost, &4408);
+        let mut settle = Counts::default();
+        count(&mut settle.lost, &4408);
+        Report {
+            sessions: 101,
+            connect,
+            settle,
+            measure,
+            outside: Some(Outside {
+                empty: usage(1_000, 0),
+                connecting: usage(0, 4),
+                measuring: usage(0, 2),
+                after: usage(10_000, 0),
+            }),
+            server: Some(json!({"pings": 200})),
+        }
+    }
+
+    #[test]
+    fn as_json() {
+        let json = report().json();
+        assert_eq!(json["sessions"], 101);
+        assert_eq!(json["connected"], 100);
+        assert_eq!(json["refused"], json!({"401": 1}));
+        assert_eq!(json["connect_errors"], json!({}));
+        assert_eq!(json["lost"], json!({"4408": 2}));
+        assert_eq!(json["handshakes_per_second"], 200.0);
+        assert_eq!(json["pings_per_second"], 100.0);
+        assert_eq!(json["latency_us"]["handshake"]["p50"], 1500);
+        assert_eq!(json["latency_us"]["pull"], Value::Null);
+        assert_eq!(json["bytes_per_session"], 100.0);
+        assert_eq!(json["cpu_us_per_handshake"], 40.0);
+        assert_eq!(json["cpu_us_per_ping_and_pong"], 10.0);
+        assert_eq!(json["server"]["pings"], 200);
+    }
+
+    #[test]
+    fn for_people() {
+        let text = report().to_string();
+        for part in [
+            "100 of 101 connected, 200/s; 90 open at the end",
+            "refused       401: 1",
+            "lost          4408: 2",
+            "200 in 2.0 s, 100/s; 180 answered",
+            "  handshake       1.50",
+            "100 B a session",
+            "10.0 µs for a ping and its pong; 40.0 µs for a handshake",
+            "server        pings 200",
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        assert!(!text.contains("pulls"), "{text}");
+    }
+}

@@ -1,0 +1,173 @@
+//! A run: its phases in order, and what is measured from outside at their ends.
+
+use std::io;
+use std::time::Duration;
+
+use crate::client::{Client, Watch};
+use crate::counts::{Counts, listed};
+use crate::flags::Flags;
+use crate::fleet::Fleet;
+use crate::metrics::Snapshot;
+use crate::process::Usage;
+use crate::progress::{Progress, Status};
+use crate::report::{Outside, Report};
+
+/// What sessions do in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Connect,
+    Settle,
+    Measure,
+}
+
+impl Phase {
+    const ALL: [Phase; 3] = [Phase::Connect, Phase::Settle, Phase::Measure];
+
+    /// As a process of a fleet is told.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Phase::Connect => "connect",
+            Phase::Settle => "settle",
+            Phase::Measure => "measure",
+        }
+    }
+
+    pub(crate) fn of_word(word: &str) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.word() == word)
+    }
+
+    /// Nothing for as long as it takes.
+    fn time(self, flags: &Flags) -> Option<Duration> {
+        match self {
+            Phase::Connect => None,
+            Phase::Settle => Some(flags.settle),
+            Phase::Measure => Some(flags.duration),
+        }
+    }
+
+    /// Lets the sessions of this process do it.
+    pub(crate) fn run(
+        self,
+        client: &mut Client,
+        flags: &Flags,
+        watch: Watch<'_>,
+    ) -> io::Result<Counts> {
+        match self.time(flags) {
+            None => client.connect(watch),
+            Some(time) => client.run(time, watch),
+        }
+    }
+}
+
+/// Who has the sessions.
+enum Load {
+    Here(Box<Client>),
+    Fleet(Fleet),
+}
+
+impl Load {
+    fn start(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Load> {
+        match flags.processes.get() {
+            1 => Ok(Load::Here(Box::new(Client::new(flags, secret)?))),
+            _ => Fleet::start(flags).map(Load::Fleet),
+        }
+    }
+
+    fn phase(
+        &mut self,
+        phase: Phase,
+        flags: &Flags,
+        progress: &mut Progress,
+    ) -> io::Result<Counts> {
+        match phase.time(flags) {
+            None => progress.connecting(),
+            Some(time) => progress.running(phase.word(), time),
+        }
+        let mut show = |status: &Status| match phase {
+            Phase::Connect => progress.show_connecting(status),
+            Phase::Settle | Phase::Measure => progress.show_running(status),
+        };
+        let counts = match self {
+            Load::Here(client) => phase.run(client, flags, &mut |status| {
+                show(status);
+                Ok(())
+            }),
+            Load::Fleet(fleet) => fleet.phase(phase, &mut show),
+        };
+        progress.end();
+        counts
+    }
+}
+
+/// All of it. An error if no session could be opened, too.
+pub(crate) fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Report> {
+    let usage = || match flags.pid.is_empty() {
+        true => Ok(None),
+        false => Usage::of_all(&flags.pid).map(Some),
+    };
+    let metrics = || flags.metrics.as_ref().map(Snapshot::fetch).transpose();
+    // Before anything is begun, so that a wrong address is told at once.
+    metrics()?;
+    let mut progress = Progress::new(flags.sessions.get(), flags.json);
+    let mut load = Load::start(flags, secret)?;
+
+    let empty = usage()?;
+    let connect = load.phase(Phase::Connect, flags, &mut progress)?;
+    let connected = usage()?;
+    if connect.connected == 0 {
+        return Err(none_connected(flags, &connect));
+    }
+    let settle = load.phase(Phase::Settle, flags, &mut progress)?;
+
+    let metrics_before = metrics()?;
+    let before = usage()?;
+    let measure = load.phase(Phase::Measure, flags, &mut progress)?;
+    let after = usage()?;
+    let server = metrics()?.zip(metrics_before);
+    let server = server.map(|(after, before)| after.since(&before));
+
+    let outside = empty.zip(connected).zip(before.zip(after));
+    let outside = outside.map(|((empty, connected), (before, after))| Outside {
+        empty,
+        connecting: connected - empty,
+        measuring: after - before,
+        after,
+    });
+    Ok(Report {
+        sessions: flags.sessions.get() as u64,
+        connect,
+        settle,
+        measure,
+        outside,
+        server,
+    })
+}
+
+fn none_connected(flags: &Flags, counts: &Counts) -> io::Error {
+    let mut why = Vec::new();
+    if !counts.refused.is_empty() {
+        why.push(format!("refused with {}", listed(&counts.refused)));
+    }
+    if !counts.connect_errors.is_empty() {
+        why.push(listed(&counts.connect_errors));
+    }
+    io::Error::other(format!(
+        "none of {} sessions could be opened at {}: {}",
+        flags.sessions,
+        flags.connect,
+        why.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_told_by_a_word() {
+        for phase in Phase::ALL {
+            assert_eq!(Phase::of_word(phase.word()), Some(phase));
+        }
+        assert_eq!(Phase::of_word("dance"), None);
+    }
+}

@@ -1,0 +1,471 @@
+//! One session: what it makes of the bytes that arrive, and what it has to say. No IO.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use crate::counts::Counts;
+use crate::end::End;
+use crate::engine_io::{self, Packet};
+use crate::flags::Protocol;
+use crate::frame::{self, Frame};
+use crate::handshake;
+use crate::pull::Answer;
+use crate::tokens::Tokens;
+
+/// Pings of ours that wait for their answer in a session; an older one is given up.
+const PROBES_MAX: usize = 64;
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It has no connection.
+    #[default]
+    Away,
+    /// The request was sent.
+    Upgrading,
+    /// It is a WebSocket; what it carries is not connected yet (Engine.IO).
+    Joining,
+    /// It is open.
+    Open,
+}
+
+/// What a session is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Answers pings.
+    #[default]
+    Plain,
+    /// Doesn't.
+    Deaf,
+    /// Sends frames without end.
+    Flood,
+}
+
+/// What all sessions of a process have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) protocol: Protocol,
+    pub(crate) tokens: Tokens,
+    pub(crate) counts: Counts,
+    /// What the session that was given bytes has to send; the caller sends and empties it. One
+    /// buffer for all, so that an answer to a ping allocates nothing.
+    pub(crate) out: Vec<u8>,
+    /// Pulls are numbered by the µs since then: the answer says when the question was asked.
+    pub(crate) origin: Instant,
+    /// When the phase began: what was asked before does not count in its latencies.
+    pub(crate) phase: Instant,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// Its place among all sessions of the process.
+    pub(crate) place: usize,
+    pub(crate) role: Role,
+    pub(crate) stage: Stage,
+    /// When it was connected; nothing if it never was.
+    pub(crate) begun: Option<Instant>,
+    /// The begin of a frame, or of the answer to the handshake. Empty, without memory, almost always.
+    inbox: Vec<u8>,
+    /// Our own pings, if it sends any.
+    pub(crate) probes: Option<Box<Probes>>,
+}
+
+/// Pings of ours in one session.
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    sent: VecDeque<(u32, Instant)>,
+    next: u32,
+}
+
+impl Session {
+    pub(crate) fn new(place: usize, role: Role) -> Session {
+        Session {
+            place,
+            role,
+            ..Session::default()
+        }
+    }
+
+    /// It is being connected.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.stage = Stage::Upgrading;
+        self.begun = Some(now);
+    }
+
+    /// It has ended; returns how far it was.
+    pub(crate) fn end(&mut self) -> Stage {
+        self.inbox = Vec::new();
+        if let Some(probes) = &mut self.probes {
+            probes.sent.clear();
+        }
+        mem::take(&mut self.stage)
+    }
+
+    /// Takes what has arrived; what is to be answered is in `shared.out`.
+    pub(crate) fn receive(&mut self, input: &[u8], shared: &mut Shared) -> Result<(), End> {
+        if self.inbox.is_empty() {
+            let rest = self.consume(input, shared)?;
+            self.inbox.extend_from_slice(rest);
+            return Ok(());
+        }
+        let mut inbox = mem::take(&mut self.inbox);
+        inbox.extend_from_slice(input);
+        let rest = self.consume(&inbox, shared)?.len();
+        if rest > 0 {
+            inbox.drain(..inbox.len() - rest);
+            self.inbox = inbox;
+        }
+        Ok(())
+    }
+
+    /// Returns what isn't whole yet.
+    fn consume<'a>(&mut self, mut input: &'a [u8], shared: &mut Shared) -> Result<&'a [u8], End> {
+        if self.stage == Stage::Upgrading {
+            if !handshake::take(&mut input)? {
+                return Ok(input);
+            }
+            match shared.protocol {
+                Protocol::WebSocket => self.open(shared),
+                Protocol::EngineIo => self.stage = Stage::Joining,
+            }
+        }
+        while let Some(frame) = frame::take(&mut input)? {
+            self.frame(frame, shared)?;
+        }
+        Ok(input)
+    }
+
+    fn open(&mut self, shared: &mut Shared) {
+        self.stage = Stage::Open;
+        if self.role != Role::Flood {
+            let took = self.begun.map(|begun| begun.elapsed());
+            shared.counts.handshake.record(took.unwrap_or_default());
+        }
+        shared.counts.connected += 1;
+    }
+
+    fn frame(&mut self, frame: Frame<'_>, shared: &mut Shared) -> Result<(), End> {
+        match frame.opcode {
+            frame::PING => self.ping(frame::PONG, frame.payload, shared),
+            frame::PONG => {
+                if let Some((place, id)) = frame.payload.split_first_chunk()
+                    && *place == (self.place as u32).to_be_bytes()
+                    && let Ok(id) = id.try_into()
+                {
+                    self.probe_answered(u32::from_be_bytes(id), shared);
+                }
+            }
+            frame::CLOSE => {
+                frame::put(&mut shared.out, frame::CLOSE, frame.payload);
+                return Err(End::Closed(frame.close_code()));
+            }
+            // Fragments aren't put together: no server under test sends what matters here in parts.
+            frame::TEXT if frame.fin => return self.text(frame.payload, shared),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn ping(&self, opcode: u8, answer: &[u8], shared: &mut Shared) {
+        shared.counts.pings += 1;
+        if self.role != Role::Deaf {
+            frame::put(&mut shared.out, opcode, answer);
+            shared.counts.pongs += 1;
+        }
+    }
+
+    fn text(&mut self, text: &[u8], shared: &mut Shared) -> Result<(), End> {
+        match shared.protocol {
+            Protocol::WebSocket => pull_answered(text, shared),
+            Protocol::EngineIo => match engine_io::read(text) {
+                Packet::Open => {
+                    let token = shared.tokens.get(self.place);
+                    let connect = engine_io::connect(token);
+                    frame::put(&mut shared.out, frame::TEXT, &connect);
+                }
+                Packet::Connected if self.stage == Stage::Joining => self.open(shared),
+                Packet::Refused => return Err(End::Refused("connect_error".into())),
+                Packet::Ping => self.ping(frame::TEXT, engine_io::PONG, shared),
+                Packet::Ack(id) => {
+                    if let Ok(id) = id.try_into() {
+                        self.probe_answered(id, shared);
+                    }
+                }
+                Packet::Closed => return Err(End::hung_up()),
+                Packet::Connected | Packet::Other => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Appends a ping of ours to `shared.out`.
+    pub(crate) fn probe(&mut self, now: Instant, shared: &mut Shared) {
+        let Some(probes) = &mut self.probes else {
+            return;
+        };
+        let id = probes.send(now);
+        shared.counts.client_pings += 1;
+        match shared.protocol {
+            Protocol::WebSocket => {
+                let place = (self.place as u32).to_be_bytes();
+                let payload = [place, id.to_be_bytes()];
+                frame::put(&mut shared.out, frame::PING, payload.as_flattened());
+            }
+            Protocol::EngineIo => {
+                let mut event = Vec::new();
+                engine_io::put_probe(&mut event, id.into());
+                frame::put(&mut shared.out, frame::TEXT, &event);
+            }
+        }
+    }
+
+    fn probe_answered(&mut self, id: u32, shared: &mut Shared) {
+        let sent = self.probes.as_mut().and_then(|probes| probes.answered(id));
+        if let Some(sent) = sent
+            && sent >= shared.phase
+        {
+            shared.counts.client_ping.record(sent.elapsed());
+        }
+    }
+}
+
+fn pull_answered(text: &[u8], shared: &mut Shared) {
+    let Some(answer) = Answer::read(text) else {
+        return;
+    };
+    let Some(number) = answer.answered() else {
+        shared.counts.pull_errors += 1;
+        return;
+    };
+    let asked = shared.origin + Duration::from_micros(number.min(u64::from(u32::MAX) << 16));
+    let now = Instant::now();
+    if (shared.phase..=now).contains(&asked) {
+        shared.counts.pull.record(now - asked);
+        shared.counts.pulled_online += answer.online.0;
+        shared.counts.pulled_unknown += answer.unknown.0;
+    }
+}
+
+impl Probes {
+    fn send(&mut self, now: Instant) -> u32 {
+        let id = self.next;
+        self.next = id.wrapping_add(1);
+        if self.sent.len() == PROBES_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((id, now));
+        id
+    }
+
+    /// When that one was sent, the first time it is answered. Earlier ones may be left out by the
+    /// server (RFC 6455 §5.5.3), and are given up.
+    fn answered(&mut self, id: u32) -> Option<Instant> {
+        let place = self.sent.iter().position(|(sent, _)| *sent == id)?;
+        self.sent.drain(..=place).next_back().map(|(_, at)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    fn shared(protocol: Protocol) -> Shared {
+        Shared {
+            protocol,
+            tokens: Tokens::default(),
+            counts: Counts::default(),
+            out: Vec::new(),
+            origin: Instant::now(),
+            phase: Instant::now(),
+        }
+    }
+
+    fn begun(role: Role) -> Session {
+        let mut session = Session::new(3, role);
+        session.probes = Some(Box::default());
+        session.begin(Instant::now());
+        session
+    }
+
+    /// As a server sends it; short payloads only.
+    fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0x80 | opcode, payload.len() as u8], payload].concat()
+    }
+
+    fn long(payload: &[u8], header: usize) -> Vec<u8> {
+        let length = (payload.len() as u64).to_be_bytes();
+        let (short, bytes) = match header {
+            2 => (126, &length[6..]),
+            _ => (127, &length[..]),
+        };
+        [&[0x81, short], bytes, payload].concat()
+    }
+
+    /// Given in parts that end at `cuts`; returns all that was answered.
+    fn receive(
+        session: &mut Session,
+        bytes: &[u8],
+        cuts: &[usize],
+        shared: &mut Shared,
+    ) -> (Result<(), End>, Vec<u8>) {
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        for part in cuts.windows(2) {
+            if let Err(end) = session.receive(&bytes[part[0]..part[1]], shared) {
+                return (Err(end), mem::take(&mut shared.out));
+            }
+        }
+        (Ok(()), mem::take(&mut shared.out))
+    }
+
+    /// A whole life: handshake, ping, the answer to our ping, pull answers of each length, close.
+    fn life(number: u64) -> Vec<u8> {
+        let pull = |users: usize| {
+            let online: Vec<_> = (0..users)
+                .map(|n| format!(r#""load-{n}":{{"connectedAt":1}}"#))
+                .collect();
+            format!(
+                r#"{{"pull":{number},"online":{{{}}},"unknown":["x"]}}"#,
+                online.join(",")
+            )
+            .into_bytes()
+        };
+        [
+            UPGRADED.to_vec(),
+            frame(frame::PING, b"12345678"),
+            frame(frame::PONG, &[0, 0, 0, 3, 0, 0, 0, 0]),
+            frame(frame::PONG, &[0, 0, 0, 4, 0, 0, 0, 0]),
+            frame(frame::PONG, b""),
+            frame(frame::TEXT, &pull(1)),
+            long(&pull(20), 2),
+            long(&pull(3000), 8),
+            frame(frame::PING, b""),
+            frame(frame::CLOSE, &4408u16.to_be_bytes()),
+        ]
+        .concat()
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_where_tcp_cuts(cuts in proptest::collection::vec(any::<usize>(), 0..12)) {
+            let mut shared = shared(Protocol::WebSocket);
+            let mut session = begun(Role::Plain);
+            session.probe(Instant::now(), &mut shared);
+            shared.out.clear();
+            let number = shared.origin.elapsed().as_micros() as u64 + 1;
+            std::thread::sleep(Duration::from_micros(2));
+            let (end, out) = receive(&mut session, &life(number), &cuts, &mut shared);
+            prop_assert_eq!(end, Err(End::Closed(4408)));
+            let answers = b"\x8a\x88\0\0\0\x0012345678\x8a\x80\0\0\0\0\x88\x82\0\0\0\0\x11\x38";
+            prop_assert_eq!(&out[..], &answers[..]);
+            let counts = shared.counts;
+            prop_assert_eq!((counts.connected, counts.pings, counts.pongs), (1, 2, 2));
+            prop_assert_eq!((counts.client_pings, counts.client_ping.count()), (1, 1));
+            prop_assert_eq!((counts.pull.count(), counts.pulled_online), (3, 3021));
+            prop_assert_eq!(counts.pulled_unknown, 3);
+        }
+
+        #[test]
+        fn any_bytes_are_taken_without_a_panic(bytes: Vec<u8>, cuts: Vec<usize>) {
+            for protocol in [Protocol::WebSocket, Protocol::EngineIo] {
+                let mut session = begun(Role::Plain);
+                session.stage = Stage::Open;
+                let _ = receive(&mut session, &bytes, &cuts, &mut shared(protocol));
+            }
+        }
+    }
+
+    #[test]
+    fn engine_io() {
+        let mut shared = shared(Protocol::EngineIo);
+        let secret = b"0123456789abcdef0123456789abcdef";
+        let users = (0..4).map(|n| format!("load-{n}"));
+        shared.tokens = Tokens::mint(secret, users, Duration::from_secs(60)).unwrap();
+        let mut session = begun(Role::Plain);
+        let opening = [UPGRADED, &frame(frame::TEXT, br#"0{"sid":"x"}"#)].concat();
+        let (_, out) = receive(&mut session, &opening, &[7], &mut shared);
+        let mut connect = Vec::new();
+        let token = shared.tokens.get(3).unwrap();
+        let packet = format!(r#"40{{"token":"{token}"}}"#);
+        frame::put(&mut connect, frame::TEXT, packet.as_bytes());
+        assert_eq!(out, connect);
+        assert_eq!(
+            (session.stage, shared.counts.connected),
+            (Stage::Joining, 0)
+        );
+        let rest = [
+            frame(frame::TEXT, br#"40{"sid":"y"}"#),
+            frame(frame::TEXT, b"2"),
+        ];
+        let (_, out) = receive(&mut session, &rest.concat(), &[], &mut shared);
+        assert_eq!(out, b"\x81\x81\0\0\0\x003");
+        assert_eq!((session.stage, shared.counts.connected), (Stage::Open, 1));
+        session.probe(Instant::now(), &mut shared);
+        assert_eq!(
+            mem::take(&mut shared.out),
+            b"\x81\x8c\0\0\0\x00420[\"probe\"]"
+        );
+        let acks = [
+            frame(frame::TEXT, b"431[]"),
+            frame(frame::TEXT, b"430[]"),
+            frame(frame::TEXT, b"430[]"),
+        ];
+        receive(&mut session, &acks.concat(), &[], &mut shared)
+            .0
+            .unwrap();
+        assert_eq!(shared.counts.client_ping.count(), 1);
+        let refused = frame(frame::TEXT, br#"44{"message":"no"}"#);
+        let (end, _) = receive(&mut session, &refused, &[], &mut shared);
+        assert_eq!(end, Err(End::Refused("connect_error".into())));
+    }
+
+    #[test]
+    fn the_deaf_answer_nothing() {
+        let mut shared = shared(Protocol::WebSocket);
+        let mut session = begun(Role::Deaf);
+        let bytes = [UPGRADED, &frame(frame::PING, b"1")].concat();
+        let (_, out) = receive(&mut session, &bytes, &[], &mut shared);
+        assert_eq!(out, b"");
+        assert_eq!((shared.counts.pings, shared.counts.pongs), (1, 0));
+    }
+
+    #[test]
+    fn what_was_asked_before_the_phase_does_not_count() {
+        let mut shared = shared(Protocol::WebSocket);
+        let mut session = begun(Role::Plain);
+        session.probe(Instant::now(), &mut shared);
+        shared.phase = Instant::now() + Duration::from_secs(1);
+        let bytes = [
+            UPGRADED,
+            &frame(frame::PONG, &[0, 0, 0, 3, 0, 0, 0, 0]),
+            &frame(frame::TEXT, br#"{"pull":0,"online":{}}"#),
+        ];
+        receive(&mut session, &bytes.concat(), &[], &mut shared)
+            .0
+            .unwrap();
+        assert_eq!(shared.counts.client_ping.count(), 0);
+        assert_eq!(shared.counts.pull.count(), 0);
+    }
+
+    #[test]
+    fn a_server_may_leave_out_answers_to_earlier_pings() {
+        let mut probes = Probes::default();
+        let now = Instant::now();
+        assert_eq!([0, 1, 2].map(|_| probes.send(now)), [0, 1, 2]);
+        assert_eq!(probes.answered(1), Some(now));
+        assert_eq!(probes.answered(0), None);
+        assert_eq!(probes.answered(2), Some(now));
+        for _ in 0..1000 {
+            probes.send(now);
+        }
+        assert_eq!(probes.sent.len(), PROBES_MAX);
+    }
+}

@@ -1,0 +1,326 @@
+//! The program against a presenced in this process, and against an Engine.IO server by hand.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic"
+)]
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+use futures_util::{SinkExt, StreamExt};
+use presenced::server::Server;
+use presenced::settings::Flags;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::interval;
+use tokio_tungstenite::accept_async;
+use tokio_tungstenite::tungstenite::Message;
+
+const SECRET: &str = "an HS256 secret for tests, long enough";
+
+/// A file with a secret, gone when dropped.
+struct SecretFile(PathBuf);
+
+impl SecretFile {
+    fn new(name: &str, secret: &str) -> SecretFile {
+        let name = format!("presenced-load-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut file = std::fs::File::create(&path).unwrap();
+        writeln!(file, "{secret}").unwrap();
+        SecretFile(path)
+    }
+
+    fn flag(&self) -> String {
+        format!("--jwt-secret-file={}", self.0.display())
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// With a ping timeout that a deaf session meets within a run, and no one else on a busy machine.
+async fn presenced() -> Server {
+    let flags = [
+        "presenced",
+        "--listen=127.0.0.1:0",
+        "--admin=127.0.0.1:0",
+        "--store-listen=127.0.0.1:0",
+        "--workers=2",
+        "--ping-interval=1500ms",
+        "--ping-timeout=1200ms",
+        "--drain=0s",
+    ];
+    let mut flags = Flags::parse_from(flags);
+    flags.jwt_secret = Some(SECRET.into());
+    Server::start(flags.check().unwrap()).await.unwrap()
+}
+
+async fn load(addr: SocketAddr, flags: &[&str]) -> Output {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_presenced-load"))
+        .arg(format!("--connect={addr}"))
+        .args(flags)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+    output.expect("the run ends").unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn number(report: &Value, at: &str) -> u64 {
+    let number = report.pointer(at).and_then(Value::as_u64);
+    number.unwrap_or_else(|| panic!("no {at} in {report:#}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_run_in_two_processes() {
+    let server = presenced().await;
+    let secret = SecretFile::new("run", SECRET);
+    let metrics = format!("--metrics=http://{}/metrics", server.admin_addr());
+    let pid = format!("--pid={}", std::process::id());
+    let flags = [
+        &secret.flag(),
+        &metrics,
+        &pid,
+        "--json",
+        "--processes=2",
+        "--sessions=101",
+        "--settle=1500ms",
+        "--duration=2s",
+        "--pull-every=500ms",
+        "--pull-users=20",
+        "--churn=20",
+        "--deaf=0.1",
+        "--flood=1",
+        "--client-ping=200ms",
+        "--client-ping-sessions=5",
+    ];
+    let report = report(&load(server.edge_addr(), &flags).await);
+
+    assert_eq!(report["sessions"], 101);
+    assert_eq!(report["connected"], 101, "{report:#}");
+    assert_eq!(report["refused"], json!({}));
+    assert_eq!(report["connect_errors"], json!({}));
+    // Ten are deaf, or nine and the flood.
+    let deaf = number(&report, "/lost/4408");
+    assert!((9..=20).contains(&deaf), "{report:#}");
+    assert!(number(&report, "/open") >= 80, "{report:#}");
+
+    // Some ninety sessions, every 1.5 s, for 2 s.
+    let pongs = number(&report, "/pongs");
+    assert!(
+        pongs >= 60 && number(&report, "/pings") >= pongs,
+        "{report:#}"
+    );
+    let pulls = number(&report, "/pulls");
+    assert!((200..=420).contains(&pulls), "{report:#}");
+    let answers = number(&report, "/latency_us/pull/count");
+    assert!(answers * 2 > pulls && answers <= pulls, "{report:#}");
+    assert_eq!(report["pull_errors"], 0, "{report:#}");
+    let online = number(&report, "/pulled_online");
+    assert!(
+        online > answers * 10 && online <= answers * 20,
+        "{report:#}"
+    );
+    assert!(
+        (20..=42).contains(&number(&report, "/churned")),
+        "{report:#}"
+    );
+    assert!(number(&report, "/latency_us/churn_handshake/count") > 10);
+    assert!(number(&report, "/latency_us/client_ping/count") > 10);
+    assert!(number(&report, "/latency_us/handshake/p50") > 0);
+    assert!(number(&report, "/flood/frames") > 200, "{report:#}");
+    assert!(number(&report, "/flood/reconnects") >= 1, "{report:#}");
+
+    assert!(number(&report, "/rss_bytes") > 0);
+    assert!(report["cpu_seconds"].as_f64().unwrap() > 0.0);
+    assert!(report["cpu_us_per_ping_and_pong"].as_f64().unwrap() > 0.0);
+    assert!(number(&report, "/server/pongs") >= 60, "{report:#}");
+    assert!(
+        number(&report, "/server/session_ends/closed") > 10,
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn for_people_and_without_a_load() {
+    let server = presenced().await;
+    let secret = SecretFile::new("people", SECRET);
+    let flags = [
+        &secret.flag()[..],
+        "--sessions=20",
+        "--settle=0s",
+        "--duration=200ms",
+        "--client-ping=0s",
+    ];
+    let output = load(server.edge_addr(), &flags).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("20 of 20 connected"), "{text}");
+    assert!(text.contains("20 open at the end"), "{text}");
+    assert!(!text.contains("client ping"), "{text}");
+    // No bar where there is no terminal.
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_let_in_is_told_why() {
+    let server = presenced().await;
+    let wrong = SecretFile::new("wrong", "another secret that the server does not have");
+    for processes in ["--processes=1", "--processes=2"] {
+        for token in [Some(wrong.flag()), None] {
+            let mut flags = vec!["--sessions=10", "--json", processes];
+            flags.extend(token.as_deref());
+            let output = load(server.edge_addr(), &flags).await;
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            assert!(text.contains("refused with 401: 10"), "{text}");
+            assert_eq!(output.stdout, b"");
+        }
+    }
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = nowhere.local_addr().unwrap();
+    drop(nowhere);
+    let output = load(addr, &["--sessions=10"]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("connection refused: 10"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_ends_the_run() {
+    let server = presenced().await;
+    let secret = SecretFile::new("dies", SECRET);
+    let parent = tokio::process::Command::new(env!("CARGO_BIN_EXE_presenced-load"))
+        .arg(format!("--connect={}", server.edge_addr()))
+        .args([&secret.flag(), "--processes=3", "--duration=10m"])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pid = parent.id().unwrap();
+    let children = loop {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap();
+        let children: Vec<_> = children.split_whitespace().map(str::to_owned).collect();
+        if children.len() == 3 {
+            break children;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let child = Pid::from_raw(children[1].parse().unwrap()).unwrap();
+    kill_process(child, Signal::KILL).unwrap();
+    let output = tokio::time::timeout(Duration::from_secs(30), parent.wait_with_output());
+    let output = output.await.expect("the run ends").unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let expected = format!("process 2 of 3 (pid {}) has ended: signal: 9", children[1]);
+    assert!(text.contains(&expected), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn flags_that_can_not_work_end_it_with_2() {
+    let addr = "127.0.0.1:1".parse().unwrap();
+    for (flags, names) in [
+        (
+            &["--protocol=engine.io", "--pull-every=1s"][..],
+            "--pull-every",
+        ),
+        (&["--sessions=many"], "--sessions"),
+        (&["--sessions=99999999999"], "--processes"),
+        (
+            &["--jwt-secret-file=/no/such/file"],
+            "--jwt-secret-file /no/such/file",
+        ),
+        (&["--pid=4294967295"], "--pid 4294967295"),
+        (&["--deaf=2"], "--deaf"),
+    ] {
+        let output = load(addr, flags).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+        assert!(text.contains(names), "{names} in {text}");
+        assert_eq!(output.stdout, b"", "{flags:?}");
+    }
+}
+
+/// Engine.IO as its protocol page has it, on an independent WebSocket library.
+async fn engine_io(stream: TcpStream) {
+    let mut socket = accept_async(stream).await.unwrap();
+    let open = r#"0{"sid":"a","upgrades":[],"pingInterval":200,"pingTimeout":200}"#;
+    socket.send(Message::text(open)).await.unwrap();
+    let mut ping = interval(Duration::from_millis(200));
+    loop {
+        tokio::select! {
+            _ = ping.tick() => {
+                if socket.send(Message::text("2")).await.is_err() {
+                    return;
+                }
+            }
+            message = socket.next() => {
+                let Some(Ok(Message::Text(text))) = message else {
+                    return;
+                };
+                let answer = match text.as_str() {
+                    "3" => continue,
+                    "40" => r#"40{"sid":"b"}"#.to_owned(),
+                    event => {
+                        let id = event.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["probe"]"#));
+                        format!("43{}[]", id.expect("an event with an id"))
+                    }
+                };
+                if socket.send(Message::text(answer)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn engine_io_is_spoken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(engine_io(stream));
+        }
+    });
+    let flags = [
+        "--protocol=engine.io",
+        "--json",
+        "--sessions=10",
+        "--settle=100ms",
+        "--duration=1s",
+        "--client-ping=100ms",
+        "--churn=5",
+    ];
+    let report = report(&load(addr, &flags).await);
+    server.abort();
+    assert_eq!(report["connected"], 10, "{report:#}");
+    assert_eq!(report["open"], 10, "{report:#}");
+    assert_eq!(report["lost"], json!({}), "{report:#}");
+    let pings = number(&report, "/pings");
+    assert!((20..=120).contains(&pings), "{report:#}");
+    assert_eq!(report["pongs"], pings);
+    assert!(number(&report, "/churned") >= 3, "{report:#}");
+    assert!(
+        number(&report, "/latency_us/client_ping/count") > 20,
+        "{report:#}"
+    );
+}

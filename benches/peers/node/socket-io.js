@@ -1,0 +1,39 @@
+// The stack that presenced replaces: socket.io with its WebSocket transport, a check of the token in a middleware,
+// heartbeats gathered and flushed.
+
+import { createServer } from "node:http";
+import { Server } from "socket.io";
+import { address, connected, hear, pingIntervalMs, pingTimeoutMs, verify } from "./presence.js";
+
+const http = createServer();
+const io = new Server(http, {
+    transports: ["websocket"],
+    perMessageDeflate: false,
+    httpCompression: false,
+    serveClient: false,
+    pingInterval: pingIntervalMs,
+    pingTimeout: pingTimeoutMs,
+});
+
+// As its manual advises against memory: the request of the handshake is not kept.
+io.engine.on("connection", (connection) => {
+    connection.request = null;
+});
+
+io.use((socket, next) => {
+    try {
+        socket.data.user = verify(socket.handshake.auth.token);
+        next();
+    } catch (error) {
+        next(error);
+    }
+});
+
+io.on("connection", (socket) => {
+    const session = connected(socket.data.user, socket.id);
+    // Emitted for each pong.
+    socket.conn.on("heartbeat", () => hear(session));
+    socket.on("probe", (answer) => answer());
+});
+
+http.listen(address, () => console.log(`listening on ${address.host}:${address.port}`));

@@ -1,0 +1,98 @@
+//! The usual design with tokio-tungstenite, which lets its buffers be small: a task and a timer for
+//! each session.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clap::Parser;
+use futures_util::{SinkExt, StreamExt};
+use presenced_peers::{PeerFlags, Presence, PresenceFlags, Session};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Interval;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+
+/// One task, one timer and small buffers a session.
+#[derive(Debug, Parser)]
+struct Flags {
+    #[command(flatten)]
+    peer: PeerFlags,
+    #[command(flatten)]
+    presence: PresenceFlags,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> io::Result<()> {
+    let Flags { peer, presence } = Flags::parse();
+    let presence = Presence::start(&presence).await?;
+    let listener = TcpListener::from_std(peer.listener()?)?;
+    println!("listening on {}", peer.listen);
+    loop {
+        let (socket, _) = listener.accept().await?;
+        let (pings, presence) = (peer.pings(), Arc::clone(&presence));
+        tokio::spawn(async move {
+            if let Ok((socket, session)) = accept(socket, &presence).await {
+                // A task of its own, so that what the handshake needed is freed.
+                tokio::spawn(serve(socket, pings, presence, session));
+            }
+        });
+    }
+}
+
+async fn accept(
+    socket: TcpStream,
+    presence: &Presence,
+) -> Result<(WebSocketStream<TcpStream>, Session), Error> {
+    // More than a pong: a read that fills its buffer is followed by one that finds nothing.
+    let config = WebSocketConfig::default()
+        .read_buffer_size(64)
+        .write_buffer_size(0);
+    let mut session = None;
+    #[expect(
+        clippy::result_large_err,
+        reason = "the callback's type is the library's"
+    )]
+    let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        session = presence.enter(request.headers());
+        if session.is_some() {
+            return Ok(response);
+        }
+        let mut refusal = ErrorResponse::new(None);
+        *refusal.status_mut() = hyper::StatusCode::UNAUTHORIZED;
+        Err(refusal)
+    };
+    let socket = accept_hdr_async_with_config(socket, check, Some(config)).await?;
+    Ok((socket, session.ok_or(Error::ConnectionClosed)?))
+}
+
+async fn serve(
+    mut socket: WebSocketStream<TcpStream>,
+    mut pings: Interval,
+    presence: Arc<Presence>,
+    session: Session,
+) -> Result<(), Error> {
+    let mut answered = true;
+    loop {
+        tokio::select! {
+            message = socket.next() => match message {
+                Some(Ok(Message::Pong(_))) => {
+                    answered = true;
+                    presence.hear(&session);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            },
+            _ = pings.tick() => {
+                if !answered {
+                    return Ok(());
+                }
+                answered = false;
+                socket.send(Message::Ping(Bytes::new())).await?;
+            }
+        }
+    }
+}

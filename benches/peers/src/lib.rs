@@ -1,0 +1,196 @@
+//! What the peers of presenced share: flags, the check of a token, and who was heard from, kept in
+//! memcached.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde::Deserialize;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, interval, interval_at};
+
+/// presenced's defaults.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+const TTL_S: u32 = 60;
+/// presenced's.
+const BACKLOG: i32 = 4096;
+/// Commands in flight. So no flush holds up the sessions while it is rendered.
+const WINDOW: usize = 1024;
+
+/// Flags of every peer, named as presenced's.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PeerFlags {
+    /// Address for clients
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Time between two pings of a session; a ping unanswered by the next ends it
+    #[arg(long, default_value = "25s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub ping_interval: Duration,
+}
+
+impl PeerFlags {
+    /// The listener, not blocking. Connections inherit that small writes are not held back.
+    pub fn listener(&self) -> io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&self.listen.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// Ticks when a session is to be pinged: from a random place in the interval on, so that
+    /// sessions that came in a burst are spread evenly.
+    pub fn pings(&self) -> Interval {
+        let first = Instant::now() + self.ping_interval.mul_f64(fastrand::f64());
+        interval_at(first, self.ping_interval)
+    }
+}
+
+/// Flags of a [`Presence`].
+#[derive(Clone, Debug, Args)]
+pub struct PresenceFlags {
+    /// File with the HS256 secret of the tokens
+    #[arg(long, value_name = "FILE")]
+    pub jwt_secret_file: PathBuf,
+    /// The memcached node
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub memcached: SocketAddr,
+}
+
+/// Who was heard from, and the connection over which it is written.
+#[derive(Debug)]
+pub struct Presence {
+    key: DecodingKey,
+    validation: Validation,
+    sockets: AtomicU64,
+    connected: mpsc::UnboundedSender<Session>,
+    heard: Arc<Mutex<HashMap<Arc<str>, Session>>>,
+}
+
+/// What is written about a user.
+#[derive(Clone, Debug)]
+pub struct Session {
+    user: Arc<str>,
+    connected_at_ms: u64,
+    socket: u64,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+}
+
+impl Presence {
+    /// Connects to memcached and starts the flush.
+    pub async fn start(flags: &PresenceFlags) -> io::Result<Arc<Presence>> {
+        let secret = fs::read(&flags.jwt_secret_file)?;
+        let socket = TcpStream::connect(flags.memcached).await?;
+        socket.set_nodelay(true)?;
+        let (connected, to_write) = mpsc::unbounded_channel();
+        let heard = Arc::default();
+        tokio::spawn(write(socket, to_write, Arc::clone(&heard)));
+        Ok(Arc::new(Presence {
+            key: DecodingKey::from_secret(secret.strip_suffix(b"\n").unwrap_or(&secret)),
+            validation: Validation::new(Algorithm::HS256),
+            sockets: AtomicU64::new(0),
+            connected,
+            heard,
+        }))
+    }
+
+    /// The session of whom the token in `headers` is for, written at once; none if it is not good.
+    pub fn enter(&self, headers: &HeaderMap) -> Option<Session> {
+        let token = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let token = token.strip_prefix("Bearer ")?;
+        let token = decode::<Claims>(token, &self.key, &self.validation).ok()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let session = Session {
+            user: token.claims.sub.into(),
+            connected_at_ms: now.as_millis() as u64,
+            socket: self.sockets.fetch_add(1, Ordering::Relaxed),
+        };
+        self.connected.send(session.clone()).ok()?;
+        Some(session)
+    }
+
+    /// Has `session` written by the next flush.
+    pub fn hear(&self, session: &Session) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(Arc::clone(&session.user), session.clone());
+    }
+}
+
+async fn write(
+    mut socket: TcpStream,
+    mut connected: mpsc::UnboundedReceiver<Session>,
+    heard: Arc<Mutex<HashMap<Arc<str>, Session>>>,
+) {
+    let mut flush = interval(FLUSH_INTERVAL);
+    let mut sessions = Vec::new();
+    loop {
+        tokio::select! {
+            _ = connected.recv_many(&mut sessions, WINDOW) => {}
+            _ = flush.tick() => {
+                let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                sessions.extend(mem::take(&mut *heard).into_values());
+            }
+        }
+        for window in sessions.chunks(WINDOW) {
+            if let Err(error) = write_window(&mut socket, window).await {
+                eprintln!("memcached: {error}");
+                process::exit(1);
+            }
+        }
+        sessions.clear();
+    }
+}
+
+/// Reads while it writes: where both ends only write, both wait for ever.
+async fn write_window(socket: &mut TcpStream, sessions: &[Session]) -> io::Result<()> {
+    let commands: String = sessions.iter().map(Session::command).collect();
+    let mut replies = vec![0; b"STORED\r\n".len() * sessions.len()];
+    let (mut reader, mut writer) = socket.split();
+    tokio::try_join!(
+        writer.write_all(commands.as_bytes()),
+        reader.read_exact(&mut replies)
+    )?;
+    if replies.chunks(8).any(|reply| reply != b"STORED\r\n") {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&replies).into_owned(),
+        ));
+    }
+    Ok(())
+}
+
+impl Session {
+    fn command(&self) -> String {
+        let Session {
+            user,
+            connected_at_ms,
+            socket,
+        } = self;
+        let value = format!(
+            r#"{{"serverId":"peer","connectedAt":{connected_at_ms},"socketId":"{socket}"}}"#
+        );
+        format!(
+            "set user:{user}:online 0 {TTL_S} {}\r\n{value}\r\n",
+            value.len()
+        )
+    }
+}

@@ -1,0 +1,126 @@
+//! Sessions by the million without sockets: the table, the wheel, users and the pending buffer, as
+//! the worker has them.
+//!
+//! ```sh
+//! cargo bench --bench sessions                          # times, and memory at a million
+//! SESSIONS=10000000 cargo bench --bench sessions -- memory
+//! ```
+//!
+//! Memory is the process's (VmRSS), taken each 10,000 sessions: what grows by doubling shows as a
+//! step.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs,
+    reason = "a bench may panic and print"
+)]
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput};
+
+use common::{Ping, Sessions};
+
+const INTERVAL: Duration = Duration::from_secs(25);
+const TICK: Duration = Duration::from_millis(10);
+const STEP: u32 = 10_000;
+
+fn rss_bytes() -> i64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.unwrap().parse::<i64>().unwrap() * 1024
+}
+
+fn memory(count: u32) {
+    let mut sessions = Sessions::new(INTERVAL);
+    sessions.open(1);
+    sessions.tokens.reserve_exact(count as usize);
+    // The list of tokens is ours; its pages are touched before we count.
+    sessions.tokens.resize(count as usize, sessions.tokens[0]);
+    sessions.tokens.truncate(1);
+    let empty = rss_bytes();
+    let (mut last, mut largest_step, mut at) = (empty, 0, 0);
+    for number in 0..count / STEP {
+        sessions.open(STEP);
+        let now = rss_bytes();
+        if now - last > largest_step && number > 0 {
+            (largest_step, at) = (now - last, number * STEP);
+        }
+        last = now;
+    }
+    let opened = rss_bytes();
+    for _ in 0..2 {
+        sessions.round(TICK, answer_all);
+    }
+    let after = rss_bytes();
+    let per = |bytes: i64| bytes as f64 / f64::from(count);
+    println!(
+        "memory of {count} sessions: {:.1} B each when opened, {:.1} B after two rounds of pings; \
+         the largest step in {STEP} sessions is {:.2} MB (at {at}), {:.1} % of the whole",
+        per(opened - empty),
+        per(after - empty),
+        largest_step as f64 / 1e6,
+        100.0 * largest_step as f64 / (after - empty) as f64,
+    );
+    assert_eq!(sessions.presence.users().len(), count as usize + 1);
+}
+
+fn answer_all(sessions: &mut Sessions, pings: &[Ping]) {
+    for &ping in pings {
+        sessions.answer(ping);
+    }
+}
+
+fn times(criterion: &mut Criterion) {
+    let count = 1_000_000;
+    let mut sessions = Sessions::new(INTERVAL);
+    sessions.open(count);
+    let mut group = criterion.benchmark_group("sessions");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(count.into()));
+    // Each session is pinged and judged in a round of 2,500 ticks. The pongs between the ticks are
+    // not counted.
+    group.bench_function("sweep of a million", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| sessions.round(TICK, answer_all)).sum());
+    });
+    group.finish();
+
+    let mut sessions = Sessions::new(Duration::from_secs(1));
+    sessions.open(18_000);
+    let mut group = criterion.benchmark_group("sessions");
+    group.throughput(Throughput::Elements(18_000));
+    group.bench_function(
+        "pongs of 18,000, from bytes to recorded heartbeats",
+        |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut time = Duration::ZERO;
+                for _ in 0..rounds {
+                    sessions.round(TICK, |sessions, pings| {
+                        let start = Instant::now();
+                        answer_all(sessions, pings);
+                        time += start.elapsed();
+                    });
+                }
+                time
+            });
+        },
+    );
+    group.finish();
+}
+
+fn main() {
+    let only_memory = std::env::args().any(|argument| argument == "memory");
+    let count = std::env::var("SESSIONS").map_or(1_000_000, |count| count.parse().unwrap());
+    memory(count);
+    if !only_memory {
+        let mut criterion = Criterion::default().configure_from_args();
+        times(&mut criterion);
+        criterion.final_summary();
+    }
+}

@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""presenced beside its peers, in one run: memory, CPU, handshakes and latency, as one table.
+
+    scripts/compare.py [--sessions 18000] [--duration 20s] [--intervals 1s,10s]
+                       [--peers epoll,ws,…] [--json FILE]
+
+Each server in turn has the first core, and presenced-load and memcached the second. What the peers are and
+what they leave out is in benches/peers/README.md. Needs nothing but Python's own library; a peer whose parts are
+missing is left out, with the reason. A measurement is rounded up to whole rounds of pings and flushes, so that it has as
+many of each session.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+RELEASE = TARGET / "release"
+NODE = ROOT / "benches/peers/node"
+# Their listener, log, memcached and runtime.
+OTHER_DESCRIPTORS = 1200
+SERVER_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[0], sorted(os.sched_getaffinity(0))[-1]
+PATIENCE_S = 20
+FLUSH_INTERVAL_S = 5
+STARTED = []
+
+
+class LeftOut(Exception):
+    """Why a server is not in the table."""
+
+
+def main():
+    flags = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and flags.sessions > hard - OTHER_DESCRIPTORS:
+        flags.sessions = hard - OTHER_DESCRIPTORS
+        print(f"the limit of open files is {hard}: {flags.sessions} sessions", file=sys.stderr)
+    reasons = build(flags.peers)
+    names = list(dict.fromkeys([*PRESENCED, *flags.peers]))
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        secret = Path(folder, "secret")
+        secret.write_text(secrets.token_hex(32))
+        for interval in flags.intervals:
+            results[interval] = {
+                name: reasons.get(name) or measured(name, interval, flags, secret) for name in names
+            }
+    for interval, rows in results.items():
+        show(interval, rows, flags)
+    if flags.json:
+        Path(flags.json).write_text(json.dumps(results, indent=1))
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sessions", type=int, default=18_000)
+    parser.add_argument("--duration", default="20s", type=seconds, help="of each measurement")
+    parser.add_argument("--intervals", default="1s,10s", type=each_of_seconds, help="between two pings")
+    parser.add_argument("--peers", default=",".join(PEERS), type=lambda text: text.replace(" ", ",").split(","))
+    parser.add_argument("--json", metavar="FILE", help="write all that was measured")
+    flags = parser.parse_args()
+    if unknown := set(flags.peers) - set(SERVERS):
+        parser.error(f"--peers {','.join(unknown)}: there are {','.join(PEERS)}")
+    return flags
+
+
+def seconds(text):
+    if not (text.removesuffix("s").isdecimal() and int(text.removesuffix("s"))):
+        raise argparse.ArgumentTypeError("expected whole seconds, as 20s")
+    return int(text.removesuffix("s"))
+
+
+def each_of_seconds(text):
+    return [seconds(part) for part in text.split(",")]
+
+
+def build(peers):
+    """Why peers can't be built. Without presenced and its load there is nothing to compare."""
+    cargo = ["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--package"]
+    # One by one: built together, each would have the features that the others need of shared crates.
+    for package in ["presenced", "presenced-load"]:
+        if reason := failure([*cargo, package], ROOT):
+            sys.exit(f"{package}: {reason}")
+    reasons = {}
+    for group, command, folder in [
+        (RUST, [*cargo, "presenced-peers"], ROOT),
+        (NODE_JS, ["node", "--version"], ROOT),
+        (NODE_JS, ["npm", "ci", "--no-audit", "--no-fund", "--silent"], NODE),
+    ]:
+        wanted = [name for name in group if name in peers and name not in reasons]
+        if wanted and (reason := failure(command, folder)):
+            reasons.update(dict.fromkeys(wanted, reason))
+    return reasons
+
+
+def failure(command, folder):
+    """Runs it; why it failed, or None."""
+    try:
+        status = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL).returncode
+    except FileNotFoundError:
+        return f"there is no {command[0]} here"
+    return f"{' '.join(command[:2])} ended with {status}" if status else None
+
+
+def presenced(*more):
+    def command(port, interval, secret, memcached):
+        times = ["--ping-interval", f"{interval}s", "--ping-timeout", timeout_of(interval)]
+        address = ["--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0", "--workers", "1"]
+        return [RELEASE / "presenced", *address, *times, *tokens(secret, memcached), *more]
+
+    return command
+
+
+def rust(name, has_presence=True):
+    def command(port, interval, secret, memcached):
+        more = tokens(secret, memcached) if has_presence else []
+        return [RELEASE / name, "--listen", f"127.0.0.1:{port}", "--ping-interval", f"{interval}s", *more]
+
+    return command
+
+
+def node(script):
+    def command(port, interval, secret, memcached):
+        times = ["--ping-interval", f"{interval}s", "--ping-timeout", timeout_of(interval)]
+        return ["node", NODE / script, "--listen", f"127.0.0.1:{port}", *times, *tokens(secret, memcached)]
+
+    return command
+
+
+def tokens(secret, memcached):
+    return ["--jwt-secret-file", secret, "--memcached", f"127.0.0.1:{memcached}"]
+
+
+PRESENCED = {"presenced": presenced(), "presenced-0ms": presenced("--coalesce", "0s")}
+RUST = {
+    "epoll": rust("peer-epoll", has_presence=False),
+    "naive": rust("peer-naive"),
+    "tungstenite": rust("peer-tungstenite"),
+}
+NODE_JS = {"ws": node("ws.js"), "socket.io": node("socket-io.js")}
+PEERS = RUST | NODE_JS
+SERVERS = PRESENCED | PEERS
+
+
+def timeout_of(interval):
+    """Nine tenths of the interval."""
+    return f"{interval * 900}ms"
+
+
+def measured(name, interval, flags, secret):
+    """What presenced-load reports of a server, or the reason why it reports nothing."""
+    print(f"{name}, a ping each {interval} s …", file=sys.stderr)
+    memcached_port, port = free_port(), free_port()
+    try:
+        listen = ["-l", "127.0.0.1", "-p", memcached_port, "-U", "0"]
+        start(["memcached", "-u", "root", *listen, "-t", "1", "-m", "256"], LOAD_CORE, memcached_port)
+        server = start(SERVERS[name](port, interval, secret, memcached_port), SERVER_CORE, port)
+        load = [RELEASE / "presenced-load", "--connect", f"127.0.0.1:{port}", "--jwt-secret-file", secret, "--json"]
+        load += ["--sessions", flags.sessions, "--duration", f"{whole_rounds(flags.duration, interval)}s"]
+        # Two rounds of pings, so that what the handshakes left behind has settled.
+        load += ["--settle", f"{2 * interval + 1}s", "--pid", server.pid]
+        load += ["--protocol", "engine.io"] if name == "socket.io" else []
+        # Enough for a p99, and few beside the server's own pings.
+        load += ["--client-ping", "1s", "--client-ping-sessions", "50"]
+        load = [str(word) for word in load]
+        ran = subprocess.run(load, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}))
+        if ran.returncode != 0:
+            raise LeftOut(f"presenced-load ended with {ran.returncode}")
+        report = json.loads(ran.stdout)
+        if name != "epoll":
+            report["users_in_memcached"] = items(memcached_port)
+        return report
+    except LeftOut as reason:
+        return str(reason)
+    finally:
+        while STARTED:
+            stop(STARTED.pop())
+
+
+def whole_rounds(duration, interval):
+    whole = math.lcm(interval, FLUSH_INTERVAL_S)
+    return math.ceil(duration / whole) * whole
+
+
+def items(memcached_port):
+    with socket.create_connection(("127.0.0.1", memcached_port)) as connection, connection.makefile("rwb") as stream:
+        stream.write(b"stats\r\nquit\r\n")
+        stream.flush()
+        return next(int(line.split()[2]) for line in stream if line.startswith(b"STAT curr_items "))
+
+
+def start(command, core, port):
+    """Starts a server on a core, and returns when it listens."""
+    try:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+    except OSError as error:
+        raise LeftOut(str(error)) from error
+    STARTED.append(process)
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return process
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+    raise LeftOut(f"{Path(command[0]).name} does not listen")
+
+
+def stop(process):
+    process.kill()
+    process.wait()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+COLUMNS = (
+    *("server", "B/session", "of ours", "µs/ping+pong", "of epoll", "user µs"),
+    *("µs/handshake", "handshakes/s", "p99 ms", "lost"),
+)
+
+
+def show(interval, rows, flags):
+    duration = whole_rounds(flags.duration, interval)
+    print(f"\n{flags.sessions:,} sessions, a ping each {interval} s, measured for {duration} s\n")
+    floor, ours = of(rows, "epoll", "cpu_us_per_ping_and_pong"), of(rows, "presenced", "bytes_per_session")
+    lines = [COLUMNS]
+    for name, row in rows.items():
+        if isinstance(row, str):
+            continue
+        cpu, p99 = row["cpu_us_per_ping_and_pong"], (row["latency_us"]["client_ping"] or {}).get("p99")
+        lines.append((
+            name,
+            f"{row['bytes_per_session']:,.0f}",
+            f"{row['bytes_per_session'] / ours:.1f}" if ours else "",
+            f"{cpu:.2f}",
+            f"{cpu / floor:.2f}" if floor else "",
+            f"{1e6 * row['cpu_user_seconds'] / max(row['pings'], 1):.2f}",
+            f"{row['cpu_us_per_handshake']:.1f}",
+            f"{row['handshakes_per_second']:,.0f}",
+            f"{p99 / 1000:.2f}" if p99 else "",
+            f"{sum(row['lost'].values()) + sum(row['refused'].values())}",
+        ))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    for number, line in enumerate(lines):
+        cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
+        print("| " + " | ".join(cells) + " |")
+        if number == 0:
+            print("| " + " | ".join(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]) + " |")
+    for name, row in rows.items():
+        if isinstance(row, str):
+            print(f"left out: {name}: {row}")
+        elif row.get("users_in_memcached", row["open"]) < row["open"]:
+            print(f"{name}: memcached has {row['users_in_memcached']:,} of the users of {row['open']:,} sessions")
+    if isinstance(rows.get("epoll"), dict):
+        print("epoll checks no token and writes nothing to memcached")
+
+
+def of(rows, name, what):
+    return rows[name][what] if isinstance(rows.get(name), dict) else None
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

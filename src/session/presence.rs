@@ -1,0 +1,127 @@
+//! What the server's sessions are for: their frames keep a user online, their messages ask who else
+//! is.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hashbrown::HashMap;
+
+use super::message::{self, Fault, Pull};
+use super::service::{Message, Opened, Replies, Service};
+use super::table::Token;
+use crate::clock::unix_ms;
+use crate::limits::PULLS_PER_SESSION_MAX;
+use crate::presence::flush::{Flusher, Presence};
+use crate::presence::users::Live;
+use crate::presence::{Pending, SessionId, Slot, UserId};
+use crate::pull::{Answer, PullError, Puller};
+
+type Answered = Pin<Box<dyn Future<Output = (Token, u64, Option<Answer>)>>>;
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct PresenceService {
+    presence: Arc<Presence>,
+    pending: Arc<Pending>,
+    flusher: Flusher,
+    puller: Puller,
+    pulls: FuturesUnordered<Answered>,
+    /// How many of `pulls` each session waits for.
+    waiting: HashMap<Token, u8>,
+}
+
+impl PresenceService {
+    /// For one worker: `flusher` writes and `puller` asks over its connections.
+    pub fn new(presence: Arc<Presence>, flusher: Flusher, puller: Puller) -> PresenceService {
+        PresenceService {
+            pending: presence.pending().clone(),
+            presence,
+            flusher,
+            puller,
+            pulls: FuturesUnordered::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    fn pull(&mut self, token: Token, pull: Pull) -> Result<(), Fault> {
+        let waiting = self.waiting.entry(token).or_default();
+        if *waiting == PULLS_PER_SESSION_MAX {
+            return Err(Fault {
+                number: Some(pull.number),
+                error: PullError::TooManyPulls,
+            });
+        }
+        *waiting += 1;
+        let asked = self.puller.ask(pull.users);
+        let number = pull.number;
+        self.pulls
+            .push(Box::pin(async move { (token, number, asked.await) }));
+        Ok(())
+    }
+
+    fn answered(&mut self, token: Token) {
+        if let Some(waiting) = self.waiting.get_mut(&token) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&token);
+            }
+        }
+    }
+}
+
+impl Service for PresenceService {
+    type Peer = UserId;
+    type Handle = Slot;
+
+    const TAKES_BINARY: bool = false;
+
+    fn opened(&mut self, user: UserId, session: SessionId) -> Opened<Slot> {
+        let live = Live {
+            connected_at_ms: unix_ms(),
+            session,
+        };
+        let connected = self.presence.connect(&user, live);
+        self.flusher.write_now(connected.slot);
+        Opened {
+            handle: connected.slot,
+            replaced: connected.replaced,
+        }
+    }
+
+    #[inline]
+    fn heard(&mut self, slot: Slot) {
+        self.pending.record(slot);
+    }
+
+    fn message(&mut self, token: Token, _: Slot, message: Message<'_>, replies: &mut Replies) {
+        let (Message::Text(text) | Message::Binary(text)) = message;
+        let pulled = message::parse(text).and_then(|pull| self.pull(token, pull));
+        if let Err(fault) = pulled {
+            replies.text(&fault.json());
+        }
+    }
+
+    fn closed(&mut self, slot: Slot, session: SessionId, now: Duration) {
+        let users = self.presence.users();
+        users.disconnect(slot, session, now.as_secs() as u32);
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Vec<u8>)> {
+        loop {
+            match self.pulls.poll_next_unpin(context) {
+                Poll::Ready(Some((token, number, answer))) => {
+                    self.answered(token);
+                    if let Some(answer) = answer {
+                        return Poll::Ready((token, answer.json(Some(number))));
+                    }
+                }
+                // The next pull comes from the worker, which then asks again.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What most sessions have nothing of: parts of frames and messages, and what a socket did not
+//! take. Kept beside the table, so that a session that sleeps does not pay for it, and counted, so
+//! that all together are bounded.
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::assembly::Assembly;
+use crate::limits::MESSAGE_TIME_MAX;
+
+/// One session's.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// The begin of a frame.
+    pub(super) partial: Vec<u8>,
+    pub(super) partial_since: Duration,
+    /// The begin of a message.
+    pub(super) assembly: Option<Assembly>,
+    /// What the socket did not take.
+    pub(super) outbox: Vec<u8>,
+    /// Bytes of `outbox` that it has taken since.
+    pub(super) sent: usize,
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        self.partial.is_empty() && self.assembly.is_none() && self.outbox.is_empty()
+    }
+
+    /// Memory that it holds, itself included.
+    fn bytes(&self) -> usize {
+        let assembly = self.assembly.as_ref().map_or(0, Assembly::capacity);
+        size_of::<Rest>() + self.partial.capacity() + assembly + self.outbox.capacity()
+    }
+
+    /// Whether a frame or a message should have been whole by `now`.
+    pub(super) fn is_overdue(&self, now: Duration) -> bool {
+        let late = |since| now.saturating_sub(since) > MESSAGE_TIME_MAX;
+        let partial = !self.partial.is_empty() && late(self.partial_since);
+        let assembly = self.assembly.as_ref();
+        partial || assembly.is_some_and(|message| late(message.since()))
+    }
+}
+
+/// Those of all sessions of a worker, by their places in the table.
+#[derive(Debug, Default)]
+pub(super) struct Rests {
+    by_place: HashMap<u32, Box<Rest>>,
+    bytes: usize,
+}
+
+impl Rests {
+    /// Takes a session's out; put it back when done.
+    pub(super) fn take(&mut self, place: u32) -> Option<Box<Rest>> {
+        let rest = self.by_place.remove(&place)?;
+        self.bytes -= rest.bytes();
+        Some(rest)
+    }
+
+    /// Puts a session's back. False, and it is freed, if there is nothing in it.
+    pub(super) fn put(&mut self, place: u32, rest: Option<Box<Rest>>) -> bool {
+        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+            return false;
+        };
+        self.bytes += rest.bytes();
+        self.by_place.insert(place, rest);
+        true
+    }
+
+    pub(super) fn get(&self, place: u32) -> Option<&Rest> {
+        self.by_place.get(&place).map(|rest| &**rest)
+    }
+
+    /// Whether something waits for a session's socket.
+    pub(super) fn has_outbox(&self, place: u32) -> bool {
+        self.get(place).is_some_and(|rest| !rest.outbox.is_empty())
+    }
+
+    /// Frees all of a session's that has ended but what waits for its socket; false if nothing
+    /// waits.
+    pub(super) fn keep_outbox(&mut self, place: u32) -> bool {
+        let Some(mut rest) = self.take(place) else {
+            return false;
+        };
+        rest.partial = Vec::new();
+        rest.assembly = None;
+        self.put(place, Some(rest))
+    }
+
+    /// Memory that all hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
