@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 /// A socket of four bytes, as a real one is. It takes everything, and has nothing to read.
 pub struct Null(u32);
 
-/// A ping and the number of the session that got it.
-pub type Ping = (u32, [u8; 10]);
+/// What a ping bears, and the number of the session that got it.
+pub type Ping = (u32, [u8; 8]);
 
 thread_local! {
     /// Pings written, if they are kept.
@@ -39,8 +39,8 @@ impl Read for Null {
 impl Write for Null {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         WRITTEN.with_borrow_mut(|written| {
-            if let (Some(written), Some(ping)) = (written, bytes.first_chunk()) {
-                written.push((self.0, *ping));
+            if let (Some(written), Some(payload)) = (written, bytes.last_chunk()) {
+                written.push((self.0, *payload));
             }
         });
         Ok(bytes.len())
@@ -151,11 +151,11 @@ impl Sessions {
 
     /// Answers a ping.
     #[inline]
-    pub fn answer(&mut self, (number, ping): Ping) {
+    pub fn answer(&mut self, (number, payload): Ping) {
         let mut pong = [0; 14];
         pong[..2].copy_from_slice(&[0x8a, 0x88]);
         // A mask of zeros: the payload as it is.
-        pong[6..].copy_from_slice(&ping[2..]);
+        pong[6..].copy_from_slice(&payload);
         let token = self.tokens[number as usize];
         self.worker.receive(token, &mut pong, self.now).unwrap();
     }

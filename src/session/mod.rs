@@ -18,6 +18,7 @@ pub mod codec;
 pub mod gate;
 pub mod memory;
 pub mod message;
+mod owing;
 pub mod presence;
 mod ready;
 mod rest;

@@ -33,6 +33,8 @@ impl Token {
 // Descriptors are at most 2^31, so 32 bits are enough for a place; the poll's token needs both.
 const _: () = assert!(usize::BITS == 64);
 
+const CACHE_LINE_BYTES: usize = 64;
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct Table<T> {
@@ -144,15 +146,23 @@ impl<T> Table<T> {
         })
     }
 
-    /// Brings the `count` places from `first` on, which are in one chunk, into the cache. For several
-    /// runs one after the other before each is worked on: the processor then waits for all of them
-    /// at once.
-    pub fn warm(&self, first: u32, count: u32) {
-        let Some(chunk) = self.chunks.get((first / CHUNK) as usize) else {
-            return;
-        };
-        let places = chunk[run_in(chunk.len(), first, count)].iter();
-        let sum = places.fold(0, |sum, entry| sum ^ entry.generation);
+    /// Brings runs of `count` places each, which are in one chunk, into the cache, given the first
+    /// of each. The processor waits for all runs at once, where work on one after the other would
+    /// wait for each.
+    pub fn warm(&self, runs: &[u32], count: u32) {
+        let step = (CACHE_LINE_BYTES / size_of::<Entry<T>>()).max(1);
+        let mut sum = 0;
+        // A line of each first: the longest wait is for where a page is.
+        for count in [1, count] {
+            for &first in runs {
+                let places = self.chunks.get((first / CHUNK) as usize);
+                let places =
+                    places.map_or(&[][..], |chunk| &chunk[run_in(chunk.len(), first, count)]);
+                for entry in places.iter().step_by(step) {
+                    sum ^= entry.generation;
+                }
+            }
+        }
         std::hint::black_box(sum);
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::FixedState;
 
 use super::life::ping_payload;
 use super::{Session, Worker, is_transient};
@@ -13,6 +13,7 @@ use crate::end::End;
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
 use crate::session::bucket::{Rate, us};
 use crate::session::gate::{self, Gate, Header, Opcode};
+use crate::session::owing::Owing;
 use crate::session::rest::Rest;
 use crate::session::service::{Message, Replies, Service};
 use crate::session::table::Token;
@@ -127,6 +128,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let mut reading = Reading {
             metrics: &self.parts.metrics,
             tag: &self.tag,
+            owing: &mut self.owing,
             rate: self.rate,
             bytes_max: self.parts.limits.message_bytes_max,
             session,
@@ -150,7 +152,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
 /// One session's input being handled: the parts of the worker that it takes.
 struct Reading<'a, S: Service, T> {
     metrics: &'a WorkerMetrics,
-    tag: &'a DefaultHashBuilder,
+    tag: &'a FixedState,
+    owing: &'a mut Owing,
     rate: Rate,
     bytes_max: usize,
     session: &'a mut Session<S::Handle, T>,
@@ -244,8 +247,10 @@ impl<S: Service, T> Reading<'_, S, T> {
 
     fn pong(&mut self, payload: &[u8]) {
         let pinged_us = self.session.pinged_us;
-        if self.session.awaiting && payload == ping_payload(self.tag, self.token, pinged_us) {
-            self.session.awaiting = false;
+        if self.owing.has(self.token.index)
+            && payload == ping_payload(self.tag, self.token, pinged_us)
+        {
+            self.owing.clear(self.token.index);
             self.metrics.pongs.add_alone(1);
             let rtt_us = us(self.now).wrapping_sub(pinged_us);
             self.metrics

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use fastwebsockets::OpCode;
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::FixedState;
 use tracing::Level;
 
 use super::{Session, Worker, session_id};
@@ -13,6 +13,7 @@ use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
 use crate::session::bucket::us;
 use crate::session::codec;
+use crate::session::owing;
 use crate::session::rest::{Rest, Rests};
 use crate::session::service::Service;
 use crate::session::table::Token;
@@ -29,12 +30,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let turn = self.wheel.turn(now);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.to_judge(turn, &mut due);
-        self.warm(&due);
         for group in due.drain(..) {
             self.judge(group);
         }
         self.wheel.to_ping(turn, &mut due);
-        self.warm(&due);
+        self.table.warm(&due, GROUP);
         for (number, &group) in due.iter().enumerate() {
             // Who speaks meanwhile need not wait for all the pings, unless waiting is wanted.
             if number > 0 && self.parts.coalesce.is_zero() {
@@ -52,17 +52,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(())
     }
 
-    fn warm(&self, due: &[u32]) {
-        for &group in due {
-            self.table.warm(group, GROUP);
-        }
-    }
-
     /// Pings a group, and ends those of it who are overdue.
     fn ping(&mut self, group: u32) {
         let moment = self.moment();
         let mut odd = std::mem::take(&mut self.odd);
         let mut pings = 0;
+        let owing = self.owing.group(group);
         for (token, session) in self.table.run(group, GROUP) {
             if session.closing {
                 continue;
@@ -73,10 +68,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 odd.push((token, Err(end)));
                 continue;
             }
-            if session.awaiting {
+            let bit = owing::bit(token.index);
+            if *owing & bit != 0 {
                 continue;
             }
-            session.awaiting = true;
+            *owing |= bit;
             session.pinged_us = moment.us;
             if rest.is_some_and(|rest| !rest.outbox.is_empty()) {
                 // A socket that can't take a ping counts as one that does not answer.
@@ -98,24 +94,20 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.odd = odd;
     }
 
-    /// Ends those of a group who are overdue.
+    /// Ends those of a group who owe the answer to a ping for too long.
     fn judge(&mut self, group: u32) {
         let moment = self.moment();
-        let mut odd = std::mem::take(&mut self.odd);
-        for (token, session) in self.table.run(group, GROUP) {
-            let rest = session.rest(&self.rests, token);
-            if !session.closing
-                && let Some(end) = session.overdue(rest, moment)
+        let mut owing = *self.owing.group(group);
+        while owing != 0 {
+            let place = group + owing.trailing_zeros();
+            owing &= owing - 1;
+            if let Some((token, session)) = self.table.at(place)
+                && !session.closing
+                && moment.us.wrapping_sub(session.pinged_us) >= moment.patience_us
             {
-                odd.push((token, Err(end)));
+                self.end(token, End::Deaf);
             }
         }
-        for (token, what) in odd.drain(..) {
-            if let Err(end) = what {
-                self.end(token, end);
-            }
-        }
-        self.odd = odd;
     }
 
     fn moment(&self) -> Moment {
@@ -234,16 +226,13 @@ impl<H, T> Session<H, T> {
         if self.expires_s <= moment.s {
             return Some(End::TokenExpired);
         }
-        if rest.is_some_and(|rest| rest.is_overdue(moment.now)) {
-            return Some(End::TooSlow);
-        }
-        let is_deaf = self.awaiting && moment.us.wrapping_sub(self.pinged_us) >= moment.patience_us;
-        is_deaf.then_some(End::Deaf)
+        let is_slow = rest.is_some_and(|rest| rest.is_overdue(moment.now));
+        is_slow.then_some(End::TooSlow)
     }
 }
 
 /// A ready-made ping (RFC 6455 §5.5.2).
-fn ping_frame(tag: &DefaultHashBuilder, token: Token, pinged_us: u32) -> [u8; PING_BYTES] {
+fn ping_frame(tag: &FixedState, token: Token, pinged_us: u32) -> [u8; PING_BYTES] {
     let mut ping = [0; PING_BYTES];
     ping[0] = 0x80 | OpCode::Ping as u8;
     ping[1] = (PING_BYTES - 2) as u8;
@@ -253,7 +242,7 @@ fn ping_frame(tag: &DefaultHashBuilder, token: Token, pinged_us: u32) -> [u8; PI
 
 /// What a ping bears: when it was sent, and a tag that only this worker can make, so that a pong
 /// with it answers this ping of this session.
-pub(super) fn ping_payload(tag: &DefaultHashBuilder, token: Token, pinged_us: u32) -> [u8; 8] {
+pub(super) fn ping_payload(tag: &FixedState, token: Token, pinged_us: u32) -> [u8; 8] {
     let tag = tag.hash_one((token.to_usize() as u128) << 32 | u128::from(pinged_us)) as u32;
     (u64::from(pinged_us) << 32 | u64::from(tag)).to_be_bytes()
 }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::FixedState;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use tokio::sync::mpsc::error::TrySendError;
@@ -37,12 +37,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Seats;
 use super::bucket::{Bucket, Rate, us};
+use super::owing::Owing;
 use super::ready::Ready;
 use super::rest::Rests;
 use super::service::{Replies, Service};
 use super::table::{Table, Token};
 use super::transport::Transport;
-use super::wheel::Wheel;
+use super::wheel::{CHUNK, Wheel};
 use crate::clock::Clock;
 use crate::counters::WorkerMetrics;
 use crate::end::End;
@@ -148,8 +149,6 @@ struct Session<H, T> {
     /// When it may stay no longer, seconds of the clock.
     expires_s: u32,
     bucket: Bucket,
-    /// The last ping has no pong yet.
-    awaiting: bool,
     /// A close frame was sent; the rest of the input is ignored (RFC 6455 §1.4).
     closing: bool,
     /// There is more of it in [`Rests`].
@@ -173,6 +172,7 @@ pub struct Worker<S: Service, T = TcpStream> {
     table: Table<Session<S::Handle, T>>,
     rests: Rests,
     wheel: Wheel,
+    owing: Owing,
     /// Groups that this turn of the wheel has found due; kept to be used again.
     due: Vec<u32>,
     /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
@@ -188,7 +188,7 @@ pub struct Worker<S: Service, T = TcpStream> {
     /// Sessions that were replaced and whose worker could not be told yet.
     undelivered: VecDeque<SessionId>,
     /// Keys the tags of pings.
-    tag: DefaultHashBuilder,
+    tag: FixedState,
     drain: Option<Drain>,
 }
 
@@ -212,6 +212,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             table: Table::default(),
             rests: Rests::default(),
             wheel: Wheel::new(parts.ping_interval, parts.ping_timeout, parts.clock.now()),
+            owing: Owing::default(),
             due: Vec::new(),
             odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -219,7 +220,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             again: VecDeque::new(),
             closing: VecDeque::new(),
             undelivered: VecDeque::new(),
-            tag: DefaultHashBuilder::default(),
+            tag: FixedState::with_seed(fastrand::u64(..)),
             drain: None,
             parts,
         })
@@ -294,12 +295,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 pinged_us: 0,
                 expires_s: new.expires_at.as_secs() as u32,
                 bucket: Bucket::full(us(now)),
-                awaiting: false,
                 closing: false,
                 has_rest: false,
             }
         });
         self.wheel.grow(self.table.chunks());
+        self.owing.grow(self.table.chunks() * CHUNK);
+        self.owing.clear(token.index);
         self.parts.metrics.sessions.add_alone(1);
         if let Some(oldest) = replaced {
             self.replace(oldest);

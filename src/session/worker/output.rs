@@ -125,6 +125,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
 impl<H, T: Transport> Session<H, T> {
     /// Bytes that the socket took, 0 if it takes none now.
+    #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, End> {
         match self.socket.write(bytes) {
             Ok(written) => Ok(written),

@@ -1,0 +1,46 @@
+//! Who owes the answer to a ping: a bit for each place of the table, so that the wheel's second
+//! hand need not touch those who have answered.
+
+use super::wheel::GROUP;
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(super) struct Owing {
+    /// One for each group of places.
+    groups: Vec<u32>,
+}
+
+const _: () = assert!(GROUP == u32::BITS);
+
+impl Owing {
+    /// The table has so many places now; it never has fewer.
+    pub(super) fn grow(&mut self, places: u32) {
+        let groups = places.div_ceil(GROUP) as usize;
+        if groups > self.groups.len() {
+            self.groups.resize(groups, 0);
+        }
+    }
+
+    /// Those of the group whose first place this is, bit by bit.
+    pub(super) fn group(&mut self, first: u32) -> &mut u32 {
+        &mut self.groups[(first / GROUP) as usize]
+    }
+
+    /// Whether the one at this place does.
+    #[inline]
+    pub(super) fn has(&self, place: u32) -> bool {
+        self.groups[(place / GROUP) as usize] & bit(place) != 0
+    }
+
+    /// It does not any more.
+    #[inline]
+    pub(super) fn clear(&mut self, place: u32) {
+        self.groups[(place / GROUP) as usize] &= !bit(place);
+    }
+}
+
+/// A place's bit in its group.
+#[inline]
+pub(super) fn bit(place: u32) -> u32 {
+    1 << (place % GROUP)
+}
