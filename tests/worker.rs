@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use presenced::end::End;
-use presenced::limits::{CLOSE_TIMEOUT, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK};
+use presenced::limits::{
+    CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
+};
 use presenced::presence::SessionId;
 use presenced::session::memory::Memory;
 use presenced::session::service::{Message, Opened, Replies, Service};
@@ -47,6 +49,7 @@ impl Service for Echo {
 
     fn message(&mut self, _: Token, (): (), message: Message<'_>, replies: &mut Replies) {
         match message {
+            Message::Text(b"fault") => panic!("a fault in the service"),
             Message::Text(text) => replies.text(text),
             Message::Binary(data) => replies.binary(data),
         }
@@ -84,12 +87,16 @@ impl Tried {
     }
 
     fn open(&mut self) -> (Token, Memory) {
+        self.open_until(Duration::from_secs(1 << 30))
+    }
+
+    fn open_until(&mut self, expires_at: Duration) -> (Token, Memory) {
         let socket = Memory::default();
         let new = NewSession {
             socket: socket.clone(),
             read_ahead: Default::default(),
             peer: (),
-            expires_at: Duration::from_secs(1 << 30),
+            expires_at,
         };
         (self.worker.open(new, self.now), socket)
     }
@@ -422,6 +429,70 @@ fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
     assert_eq!(codes, [4408]);
     assert!(asleep.is_dropped() && !at_work.is_dropped());
     assert_eq!(tried.worker.service().closed, 1);
+}
+
+#[test]
+fn a_message_that_never_ends_is_given_up_though_its_pings_are_answered() {
+    let mut tried = Tried::unlimited();
+    let (token, socket) = tried.open();
+    socket.send(&frame(0x01, b"begun"));
+    tried.read(token);
+    let begun = tried.now;
+    let mut sent = Vec::new();
+    while close_code(&sent).is_none() {
+        answer(&socket, &sent);
+        tried.read(token);
+        tried.pass(Duration::from_secs(1));
+        sent = socket.take();
+        assert!(tried.now - begun <= MESSAGE_TIME_MAX + INTERVAL + Duration::from_secs(1));
+    }
+    assert!(tried.now - begun >= MESSAGE_TIME_MAX);
+    assert_eq!(close_code(&sent), Some(1008));
+}
+
+#[test]
+fn a_session_ends_within_an_interval_of_its_token() {
+    let mut tried = Tried::unlimited();
+    let expires_at = tried.now + 3 * INTERVAL;
+    let (token, socket) = tried.open_until(expires_at);
+    let mut sent = Vec::new();
+    while close_code(&sent).is_none() {
+        answer(&socket, &sent);
+        tried.read(token);
+        tried.pass(Duration::from_secs(1));
+        sent = socket.take();
+        assert!(tried.now <= expires_at + INTERVAL + Duration::from_secs(1));
+    }
+    // Seconds are what a session keeps of it.
+    assert!(tried.now + Duration::from_secs(1) >= expires_at);
+    assert_eq!(close_code(&sent), Some(4401));
+}
+
+#[test]
+fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
+    let mut tried = Tried::unlimited();
+    let (first, other) = tried.open();
+    let (second, faulty) = tried.open();
+    // Something of the first is under way meanwhile.
+    let message = frame(0x81, b"whole");
+    other.send(&message[..4]);
+    tried.read(first);
+    faulty.send(
+        &[
+            frame(0x81, b"said"),
+            frame(0x81, b"fault"),
+            frame(0x81, b"unheard"),
+        ]
+        .concat(),
+    );
+    tried.read(second);
+    assert_eq!(faulty.take(), plain(0x88, &1011u16.to_be_bytes()));
+    other.send(&message[4..]);
+    tried.read(first);
+    assert_eq!(other.take(), plain(0x81, b"whole"));
+    assert_eq!(tried.worker.service().closed, 1);
+    tried.pass(CLOSE_TIMEOUT + WHEEL_TICK);
+    assert!(faulty.is_dropped() && !other.is_dropped());
 }
 
 /// The server's machine slept, or its process was stopped: no time of the wheel has passed, though
