@@ -31,27 +31,25 @@
 //!
 //! # Growth
 //!
-//! Words are in blocks of 2^20 slots, each of them a section a shard. A block never moves and its
+//! Words are in blocks of 2^20 slots, each with a section for every shard. A block never moves and its
 //! address takes two shifts, so neither side waits for growth nor pays for it; the list of blocks
 //! is as long as it can get. Only [`Pending::reserve`] allocates; the directory calls it, under its
 //! lock, when it makes a new slot.
 
+use std::array;
+
 use super::Slot;
 use super::sync::{AtomicU64, OnceLock, Ordering};
-use crate::limits::SHARDS;
-
-/// Slots of a block: 128 KiB of bits. Fewer would make the list of blocks longer, which an idle
-/// server has too (64 KiB).
-const BLOCK_SLOTS: usize = 1 << 20;
+use crate::limits::{PENDING_BLOCK_SLOTS, SHARDS};
 
 /// Words that a shard has in each block.
-const SECTION_WORDS: usize = BLOCK_SLOTS / SHARDS / 64;
+const SECTION_WORDS: usize = PENDING_BLOCK_SLOTS / SHARDS / 64;
 
 /// Places that a shard has in each block.
 const SECTION_PLACES: usize = SECTION_WORDS * 64;
 
 /// Enough for every slot there can be.
-const BLOCKS: usize = (Slot::PLACES_MAX as usize).div_ceil(SECTION_PLACES);
+const BLOCKS: usize = Slot::PLACES_MAX as usize / SECTION_PLACES;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl Pending {
     /// An empty set with room for no one.
     pub fn new() -> Pending {
         Pending {
-            blocks: Box::new([const { OnceLock::new() }; BLOCKS]),
+            blocks: Box::new(array::from_fn(|_| OnceLock::new())),
         }
     }
 
@@ -87,7 +85,7 @@ impl Pending {
         if self.blocks[block].get().is_none() {
             // Without gaps, so that a drain needn't look beyond the last.
             for block in &self.blocks[..=block] {
-                block.get_or_init(|| Box::new(std::array::from_fn(|_| Section::new())));
+                block.get_or_init(|| Box::new(array::from_fn(|_| Section::new())));
             }
         }
     }
@@ -173,6 +171,6 @@ impl Pending {
 
 impl Section {
     fn new() -> Section {
-        Section(std::array::from_fn(|_| AtomicU64::new(0)))
+        Section(array::from_fn(|_| AtomicU64::new(0)))
     }
 }

@@ -1,6 +1,6 @@
 //! A user's number.
 
-use crate::limits::SHARDS;
+use crate::limits::{SHARDS, SLOTS_MAX};
 
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 
@@ -9,8 +9,8 @@ const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 pub struct Slot(u32);
 
 impl Slot {
-    /// Places in a shard, at most; with 64 shards 2^26 - 1.
-    pub const PLACES_MAX: u32 = u32::MAX >> SHARD_BITS;
+    /// Places in a shard, at most.
+    pub const PLACES_MAX: u32 = (SLOTS_MAX / SHARDS as u64) as u32;
 
     /// The slot at `place` of `shard`; the caller sees to it that both are in range.
     pub const fn new(shard: usize, place: u32) -> Slot {

@@ -84,7 +84,9 @@ pub struct Users {
     sessions_per_user_max: usize,
 }
 
+/// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Shard {
     /// Several small tables: what grows by doubling does so in small steps, at different times.
     tables: [HashTable<u32>; TABLES],
