@@ -13,7 +13,8 @@
 //! The bits are `Relaxed`. What orders them against a slot's change of hands:
 //!
 //! - A session records before it disconnects, and disconnects under the lock. So `reap`, under the
-//!   same lock, sees the bit of who has left, or what came after it: a drain.
+//!   same lock, sees the bit of who has left, or what came after it: a drain. That goes for a
+//!   session that was replaced, too: as long as it has not ended, its slot is kept.
 //! - A flight is taken under the lock, before the bits. So a `reap` that comes later sees it, and
 //!   one that came before can't have missed a bit that was drained only afterwards.
 //! - A slot is restored before its flight is dropped. The drop is a `Release`, and
@@ -22,7 +23,7 @@
 //!   is `Relaxed`.)
 //! - A slot's next user gets it under the lock that its bit was cleared under.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -96,6 +97,8 @@ struct Shard {
     /// Users without a session, oldest first, each once.
     departed: VecDeque<u32>,
     users: usize,
+    /// How many sessions of a place were replaced and have not ended yet: they may still record.
+    replaced: HashMap<u32, u32>,
     flight: Flight,
 }
 
@@ -220,7 +223,8 @@ impl Users {
         }
     }
 
-    /// Takes a session out. A session that was replaced before may be taken out again.
+    /// Takes a session out; to be called once for each that was entered, replaced or not, when it
+    /// will record no more.
     pub fn disconnect(&self, slot: Slot, session: SessionId, now_s: u32) {
         let mut shard = self.lock(slot.shard());
         shard.leave(slot.place(), session, now_s);
@@ -304,7 +308,7 @@ impl Users {
 
     /// Frees the slots of users who left, unless a flight of the shard is under way: those who are
     /// not pending go; so do those who left `ttl_s` ago or more, pending or not, as a `set` would
-    /// claim that they are here still.
+    /// claim that they are here still. Who has a replaced session that has not ended stays.
     pub fn reap(&self, number: usize, now_s: u32, ttl_s: u32) {
         let mut shard = self.lock(number);
         if Arc::get_mut(&mut shard.flight.0).is_none() {
@@ -315,12 +319,14 @@ impl Users {
                 return;
             };
             let slot = Slot::new(number, place);
+            let may_record = shard.replaced.contains_key(&place);
             let Some(entry) = shard.entry_mut(place) else {
                 continue;
             };
+            let is_due = || self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some();
             if entry.state == State::Back {
                 entry.state = State::Online;
-            } else if self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some() {
+            } else if may_record || is_due() {
                 shard.departed.push_back(place);
             } else {
                 self.pending.forget(slot);
@@ -433,29 +439,42 @@ impl Shard {
         }
         let oldest = entry.first().session;
         entry.next_becomes_first();
+        *self.replaced.entry(place).or_default() += 1;
         Some(oldest)
     }
 
     fn leave(&mut self, place: u32, session: SessionId, now_s: u32) {
-        let Some(entry) = self.entry_mut(place).filter(|entry| entry.is_online()) else {
+        let Some(entry) = self.entry_mut(place) else {
             return;
         };
-        if entry.first().session != session {
-            if let Some(more) = &mut entry.more {
-                more.retain(|live| live.session != session);
+        if entry.is_online() && entry.first().session == session {
+            if !entry.next_becomes_first() {
+                self.depart(place, now_s);
             }
-        } else if !entry.next_becomes_first() {
-            let is_listed = entry.state == State::Back;
-            entry.state = State::Departed;
-            entry.departed_at_s = now_s;
-            self.users -= 1;
-            if !is_listed {
-                self.departed.push_back(place);
-            }
-            return;
+        } else if !entry.remove_further(session) {
+            self.replaced_has_ended(place);
         }
-        if entry.more.as_ref().is_some_and(|more| more.is_empty()) {
-            entry.more = None;
+    }
+
+    fn depart(&mut self, place: u32, now_s: u32) {
+        let Some(entry) = self.entry_mut(place) else {
+            return;
+        };
+        let is_listed = entry.state == State::Back;
+        entry.state = State::Departed;
+        entry.departed_at_s = now_s;
+        self.users -= 1;
+        if !is_listed {
+            self.departed.push_back(place);
+        }
+    }
+
+    fn replaced_has_ended(&mut self, place: u32) {
+        if let Some(count) = self.replaced.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.replaced.remove(&place);
+            }
         }
     }
 }
@@ -468,6 +487,25 @@ impl Entry {
         };
         let next = more.remove(0);
         self.set_first(next);
+        self.drop_empty();
         true
+    }
+
+    /// False if `session` is none of the further ones.
+    fn remove_further(&mut self, session: SessionId) -> bool {
+        let Some(more) = &mut self.more else {
+            return false;
+        };
+        let count = more.len();
+        more.retain(|live| live.session != session);
+        let is_removed = more.len() < count;
+        self.drop_empty();
+        is_removed
+    }
+
+    fn drop_empty(&mut self) {
+        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
+            self.more = None;
+        }
     }
 }

@@ -162,6 +162,23 @@ fn freed_slots_are_used_again() {
 }
 
 #[test]
+fn a_slot_is_kept_until_a_replaced_session_has_ended() {
+    let (pending, users) = users(1);
+    let slot = users.connect(&id("a"), live(1), |_| 0).slot;
+    users.connect(&id("a"), live(2), |_| 0);
+    users.disconnect(slot, live(2).session, 0);
+    users.reap(slot.shard(), TTL_S, TTL_S);
+    // It does not know yet that it was replaced.
+    pending.record(slot);
+    assert_eq!(users.node(slot), Some(0), "kept");
+    assert_eq!(rendered(&users, slot, TTL_S), None, "but not written");
+    users.disconnect(slot, live(1).session, 0);
+    users.reap(slot.shard(), TTL_S, TTL_S);
+    assert_eq!(users.node(slot), None, "freed");
+    assert!(pending.is_empty());
+}
+
+#[test]
 fn no_slot_changes_hands_while_a_flight_is_under_way() {
     let (_, users) = users(1);
     let slot = users.connect(&id("a"), live(1), |_| 0).slot;
