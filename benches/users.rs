@@ -17,10 +17,11 @@
 
 #[path = "common/rss.rs"]
 mod rss;
+#[path = "common/threads.rs"]
+mod threads;
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -29,6 +30,7 @@ use presenced::presence::users::Live;
 use presenced::presence::{Pending, SessionId, Slot, UserId, Users};
 
 use rss::rss_bytes;
+use threads::timed;
 
 const USERS: u32 = 1_000_000;
 
@@ -85,26 +87,6 @@ fn memory(count: u32) {
         longest.as_micros(),
     );
     assert_eq!(users.len(), count as usize + 1);
-}
-
-/// Time for `threads` threads to do `work` with each of `items`, each thread with its share.
-fn timed<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) + Sync) -> Duration {
-    let start = Barrier::new(threads + 1);
-    let done = Barrier::new(threads + 1);
-    thread::scope(|scope| {
-        for share in items.chunks(items.len().div_ceil(threads)) {
-            let (start, done, work) = (&start, &done, &work);
-            scope.spawn(move || {
-                start.wait();
-                share.iter().for_each(work);
-                done.wait();
-            });
-        }
-        start.wait();
-        let begun = Instant::now();
-        done.wait();
-        begun.elapsed()
-    })
 }
 
 fn times(criterion: &mut Criterion) {

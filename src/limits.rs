@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
 /// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
-/// enough that an idle server is small. A power of two: a slot carries its shard in its low bits.
+/// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups
+/// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
 
 /// Users that can be here at once: a slot has 32 bits. Memory ends before: they would take 300 GB.
