@@ -87,6 +87,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SHARD: usize = 0;
 const TTL_S: u32 = 60;
 
+/// His session.
+const BOB: u32 = 100;
+
 /// What a thread does.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
@@ -195,8 +198,8 @@ fn play(world: &World, role: Role, ann: Slot, session: u32, how: Turnover) -> Do
     Done { written, newcomer }
 }
 
-/// One interleaving. Ann has a heartbeat pending, or on its way back if there is a restore. Says
-/// whether a newcomer got her slot.
+/// One interleaving. Ann has a heartbeat that is recorded in it, on its way back if there is a
+/// restore, or pending. Says whether a newcomer got her slot.
 fn run(roles: &[Role], how: Turnover) -> bool {
     let world = Arc::new(World::new());
     let mut ann = world.connect("ann", 0);
@@ -208,8 +211,17 @@ fn run(roles: &[Role], how: Turnover) -> bool {
     if roles.contains(&Reuse) {
         world.users.disconnect(ann, live(0).session, 0);
     }
-    world.pending.record(ann);
-    let taken = roles.contains(&Restore).then(|| world.take().0);
+    // With a session that records she has nothing pending: its heartbeat is the one to be kept.
+    let mut taken = None;
+    if roles.contains(&Restore) {
+        world.pending.record(ann);
+        taken = Some(world.take().0);
+    } else if !roles.contains(&Record) {
+        world.pending.record(ann);
+    }
+    // A neighbour in the same word, so that a drain has something to take from it.
+    let bob = world.connect("bob", BOB);
+    world.pending.record(bob);
     let threads: Vec<_> = (1..)
         .zip(roles.to_vec())
         .map(|(session, role)| {
@@ -231,6 +243,7 @@ fn run(roles: &[Role], how: Turnover) -> bool {
     let mut written: Written = done.iter().flat_map(|done| done.written.clone()).collect();
     written.extend(world.flush());
     let is_written = |name: &str| written.iter().any(|written| written == name);
+    assert!(is_written("bob"), "his heartbeat is lost");
     if !how.expired {
         assert!(is_written("ann"), "her heartbeat is lost");
     }
