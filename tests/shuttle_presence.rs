@@ -9,7 +9,9 @@
     dead_code,
     unreachable_pub,
     missing_docs,
-    reason = "not all of the modules is used here"
+    clippy::modulo_one,
+    clippy::unwrap_used,
+    reason = "not all of the modules is used here, nor their bounds; a test may panic"
 )]
 
 mod limits {
@@ -168,7 +170,7 @@ fn run() {
     let mut threads: Vec<_> = workers.collect();
     for shard in 0..SHARDS {
         threads.push(spawn(Box::new(move |world| {
-            world.flush_while_they_work(shard)
+            world.flush_while_they_work(shard);
         })));
     }
     for thread in threads {
