@@ -46,6 +46,23 @@ rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
 	@cargo test --locked --workspace
 
+## loom: all interleavings of heartbeats, flushes and slots, with one preemption more than in `make rust-test`
+.PHONY: loom
+PREEMPTIONS ?= 3
+loom:
+	$(call heading,loom with $(PREEMPTIONS) preemptions)
+	@LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) cargo test --locked --test loom_presence
+
+## shuttle: random interleavings of more users and threads: make shuttle ITERATIONS=100000
+.PHONY: shuttle
+ITERATIONS ?= 20000
+shuttle:
+	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
+	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
+
+.PHONY: soak
+soak: loom shuttle
+
 ## bench-build: do the benches compile?
 .PHONY: bench-build
 bench-build:

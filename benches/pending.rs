@@ -1,5 +1,10 @@
-//! The pending buffer against what one would take otherwise: a concurrent set, a set behind a
-//! lock, and a queue (which does not even remove duplicates).
+//! The pending buffer against what one would take otherwise: concurrent sets, a set behind a lock,
+//! and a queue (which does not even remove duplicates).
+//!
+//! ```sh
+//! cargo bench --bench pending
+//! USERS=10000000 cargo bench --bench pending -- bitmap    # without the others
+//! ```
 //!
 //! Each iteration records a million users once, in random order, on one and on two threads, and
 //! empties the buffer outside the measured time. Divide by 1,000,000 for a heartbeat.
@@ -8,14 +13,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    unreachable_pub,
     missing_docs,
     reason = "a bench may panic"
 )]
 
+#[path = "common/threads.rs"]
+mod threads;
+
 use std::collections::HashSet;
 use std::hint::black_box;
-use std::sync::{Barrier, Mutex};
-use std::thread;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -24,7 +32,11 @@ use dashmap::DashSet;
 use presenced::limits::SHARDS;
 use presenced::presence::{Pending, Slot};
 
-const USERS: u32 = 1_000_000;
+use threads::timed;
+
+fn users() -> u32 {
+    std::env::var("USERS").map_or(1_000_000, |count| count.parse().unwrap())
+}
 
 trait Buffer: Sync {
     fn record(&self, slot: Slot);
@@ -74,6 +86,30 @@ impl Buffer for Mutex<HashSet<Slot>> {
     }
 }
 
+impl Buffer for scc::HashSet<Slot> {
+    fn record(&self, slot: Slot) {
+        let _ = self.insert_sync(slot);
+    }
+
+    fn drain(&self) -> usize {
+        let count = self.len();
+        self.clear_sync();
+        count
+    }
+}
+
+impl Buffer for papaya::HashSet<Slot> {
+    fn record(&self, slot: Slot) {
+        self.pin().insert(slot);
+    }
+
+    fn drain(&self) -> usize {
+        let count = self.len();
+        self.pin().clear();
+        count
+    }
+}
+
 impl Buffer for SegQueue<Slot> {
     fn record(&self, slot: Slot) {
         self.push(slot);
@@ -87,7 +123,7 @@ impl Buffer for SegQueue<Slot> {
 }
 
 fn slots() -> Vec<Slot> {
-    let mut slots: Vec<_> = (0..USERS)
+    let mut slots: Vec<_> = (0..users())
         .map(|user| Slot::new(user as usize % SHARDS, user / SHARDS as u32))
         .collect();
     fastrand::Rng::with_seed(1).shuffle(&mut slots);
@@ -100,34 +136,12 @@ fn pending(slots: &[Slot]) -> Pending {
     pending
 }
 
-/// Time for all of `slots` to be recorded by `threads` threads, each with its share.
-fn timed(buffer: &impl Buffer, slots: &[Slot], threads: usize) -> Duration {
-    let start = Barrier::new(threads + 1);
-    let done = Barrier::new(threads + 1);
-    thread::scope(|scope| {
-        for share in slots.chunks(slots.len().div_ceil(threads)) {
-            let (start, done) = (&start, &done);
-            scope.spawn(move || {
-                start.wait();
-                share
-                    .iter()
-                    .for_each(|&slot| buffer.record(black_box(slot)));
-                done.wait();
-            });
-        }
-        start.wait();
-        let begun = Instant::now();
-        done.wait();
-        begun.elapsed()
-    })
-}
-
 fn record(criterion: &mut Criterion) {
     let slots = slots();
     let mut group = criterion.benchmark_group("record a million users");
     group
         .sample_size(10)
-        .throughput(Throughput::Elements(USERS.into()));
+        .throughput(Throughput::Elements(slots.len() as u64));
     for threads in [1, 2] {
         let mut compare = |name: &str, buffer: &dyn Fn(u64) -> Duration| {
             group.bench_function(BenchmarkId::new(name, threads), |bencher| {
@@ -136,8 +150,10 @@ fn record(criterion: &mut Criterion) {
         };
         let times = |buffer: &dyn Fn() -> Duration, count| (0..count).map(|_| buffer()).sum();
         let bitmap = pending(&slots);
-        let dash = DashSet::with_capacity(USERS as usize);
-        let mutex = Mutex::new(HashSet::with_capacity(USERS as usize));
+        let dash = DashSet::with_capacity(slots.len());
+        let mutex = Mutex::new(HashSet::with_capacity(slots.len()));
+        let scc = scc::HashSet::with_capacity(slots.len());
+        let papaya = papaya::HashSet::with_capacity(slots.len());
         let queue = SegQueue::new();
         compare("pending bitmap", &|count| {
             times(&|| run(&bitmap, &slots, threads), count)
@@ -148,6 +164,12 @@ fn record(criterion: &mut Criterion) {
         compare("Mutex<HashSet>", &|count| {
             times(&|| run(&mutex, &slots, threads), count)
         });
+        compare("scc::HashSet", &|count| {
+            times(&|| run(&scc, &slots, threads), count)
+        });
+        compare("papaya::HashSet", &|count| {
+            times(&|| run(&papaya, &slots, threads), count)
+        });
         compare("SegQueue", &|count| {
             times(&|| run(&queue, &slots, threads), count)
         });
@@ -156,7 +178,7 @@ fn record(criterion: &mut Criterion) {
 }
 
 fn run(buffer: &impl Buffer, slots: &[Slot], threads: usize) -> Duration {
-    let time = timed(buffer, slots, threads);
+    let time = timed(slots, threads, |&slot| buffer.record(black_box(slot)));
     assert_eq!(buffer.drain(), slots.len());
     time
 }
@@ -168,24 +190,25 @@ fn record_again(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record a million users who are pending");
     group
         .sample_size(10)
-        .throughput(Throughput::Elements(USERS.into()));
-    group.bench_function("pending bitmap", |bencher| {
-        bencher.iter(|| {
-            slots
-                .iter()
-                .for_each(|&slot| bitmap.record(black_box(slot)));
+        .throughput(Throughput::Elements(slots.len() as u64));
+    for threads in [1, 2] {
+        group.bench_function(BenchmarkId::new("pending bitmap", threads), |bencher| {
+            bencher.iter_custom(|count| {
+                let again = |&slot: &Slot| bitmap.record(black_box(slot));
+                (0..count).map(|_| timed(&slots, threads, again)).sum()
+            });
         });
-    });
+    }
     group.finish();
 }
 
 fn drain(criterion: &mut Criterion) {
     let slots = slots();
     let bitmap = pending(&slots);
-    let mut group = criterion.benchmark_group("drain a million slots");
+    let mut group = criterion.benchmark_group("drain the bitmap of a million slots");
     group
         .sample_size(20)
-        .throughput(Throughput::Elements(USERS.into()));
+        .throughput(Throughput::Elements(slots.len() as u64));
     for percent in [100, 1] {
         let some = &slots[..slots.len() * percent / 100];
         group.bench_function(BenchmarkId::new("percent full", percent), |bencher| {

@@ -18,24 +18,19 @@
 )]
 
 mod common;
+#[path = "common/rss.rs"]
+mod rss;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 
 use common::{Ping, Sessions};
+use rss::rss_bytes;
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TICK: Duration = Duration::from_millis(10);
 const STEP: u32 = 10_000;
-
-fn rss_bytes() -> i64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.unwrap().parse::<i64>().unwrap() * 1024
-}
 
 fn memory(count: u32) {
     let mut sessions = Sessions::new(INTERVAL);

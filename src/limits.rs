@@ -7,8 +7,16 @@ use std::time::Duration;
 
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
 /// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
-/// enough that an idle server is small. A power of two: a slot carries its shard in its low bits.
+/// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups
+/// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
+
+/// Users that can be here at once: a slot has 32 bits. Memory ends before: they would take 300 GB.
+pub const SLOTS_MAX: u64 = 1 << 32;
+
+/// Slots whose pending bits are allocated together, 128 KiB of them. Fewer would make the list of
+/// blocks longer, which an idle server has too (64 KiB).
+pub const PENDING_BLOCK_SLOTS: usize = 1 << 20;
 
 /// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
 pub const USER_ID_BYTES_MAX: usize = 200;

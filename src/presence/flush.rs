@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 
 use super::lane::{Batch, Lane, Work};
+pub(super) use super::users::Flight;
 use super::users::{Connected, Live};
 use super::{Pending, Record, Slot, UserId, Users};
 use crate::clock::Clock;
@@ -34,13 +35,8 @@ pub struct Presence {
     cluster: Arc<Cluster>,
     clock: Clock,
     ttl_s: AtomicU32,
-    /// Cloned by each flush of a shard until it is settled.
-    flights: Box<[Flight]>,
     metrics: Arc<FlushMetrics>,
 }
-
-/// Cloned while a flush of a shard is under way.
-pub(super) type Flight = Arc<()>;
 
 impl Presence {
     /// No one yet. Entries are written to `cluster` as `record` renders them, with a TTL of
@@ -61,7 +57,6 @@ impl Presence {
             cluster,
             clock,
             ttl_s: AtomicU32::new(ttl_s),
-            flights: (0..SHARDS).map(|_| Flight::default()).collect(),
             metrics,
         }
     }
@@ -159,7 +154,7 @@ impl Flusher {
     /// flush does it.
     pub fn write_now(&self, slot: Slot) {
         let node = self.presence.users.node(slot).unwrap_or_default();
-        let flight = self.presence.flights[slot.shard()].clone();
+        let flight = self.presence.users.flight(slot.shard());
         let sent = self.lanes[usize::from(node)].try_send(Work::Connect(slot, flight));
         if sent.is_err() {
             self.presence.give_back([slot]);
@@ -216,15 +211,12 @@ impl Flusher {
         let Presence {
             users,
             pending,
-            flights,
             clock,
             ..
         } = &*self.presence;
-        if Arc::strong_count(&flights[shard]) == 1 {
-            users.reap(shard, clock.now_s(), self.presence.ttl_s());
-        }
+        users.reap(shard, clock.now_s(), self.presence.ttl_s());
         // Taken before the bits, so that no slot is freed in between.
-        let flight = flights[shard].clone();
+        let flight = users.flight(shard);
         let mut places = Vec::new();
         pending.drain(shard, |slot| places.push(slot.place()));
         let mut by_node = vec![Vec::new(); self.lanes.len()];

@@ -1,18 +1,34 @@
 //! The directory of users with a session here: who they are, since when, and in which slot.
 //!
-//! A user is one entry however many sessions they have. An entry outlives its last session until
-//! the flush that may still hold its heartbeat has been answered, so that a slot is never given
-//! to someone else while a heartbeat of the first is under way ([`Users::reap`]).
+//! A user is one entry however many sessions they have. A shard's lock is taken by connect,
+//! disconnect, look-up and rendering only, for microseconds; a heartbeat never takes it.
 //!
-//! A shard's lock is taken by connect, disconnect, look-up and rendering only, for microseconds;
-//! a heartbeat never takes it.
+//! # Whose is a slot?
+//!
+//! An entry outlives its last session until the flush that may still hold its heartbeat has been
+//! answered, so that a slot is never given to someone else while a heartbeat of the first is under
+//! way. Who takes bits out of [`Pending`] takes a [`Flight`] of the shard before, and keeps it
+//! until the slots are answered or restored; [`Users::reap`] frees nothing while there is one.
+//!
+//! The bits are `Relaxed`. What orders them against a slot's change of hands:
+//!
+//! - A session records before it disconnects, and disconnects under the lock. So `reap`, under the
+//!   same lock, sees the bit of who has left, or what came after it: a drain. That goes for a
+//!   session that was replaced, too: as long as it has not ended, its slot is kept.
+//! - A flight is taken under the lock, before the bits. So a `reap` that comes later sees it, and
+//!   one that came before can't have missed a bit that was drained only afterwards.
+//! - A slot is restored before its flight is dropped. The drop is a `Release`, and
+//!   [`Arc::get_mut`], by which `reap` looks whether there is a flight, an `Acquire` of it: with
+//!   no flight left, `reap` sees all bits that came back. (`Arc::strong_count` would not do: it
+//!   is `Relaxed`.)
+//! - A slot's next user gets it under the lock that its bit was cleared under.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Pending, Slot, UserId};
 use crate::limits::SHARDS;
 
@@ -56,6 +72,10 @@ pub struct Due<'a> {
     pub ttl_s: u32,
 }
 
+/// While one of a shard lives, none of the shard's slots changes hands. See [`Users::flight`].
+#[derive(Clone, Debug, Default)]
+pub struct Flight(Arc<()>);
+
 /// See the module's page. Times (`now_s`) are seconds of a monotonic clock.
 #[derive(Debug)]
 pub struct Users {
@@ -65,16 +85,25 @@ pub struct Users {
     sessions_per_user_max: usize,
 }
 
+/// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Shard {
-    places: HashTable<u32>,
+    /// Several small tables: what grows by doubling does so in small steps, at different times.
+    tables: [HashTable<u32>; TABLES],
     /// In chunks, so that a growing shard neither copies its entries nor doubles.
     chunks: Vec<Vec<Entry>>,
     free: Vec<u32>,
     /// Users without a session, oldest first, each once.
     departed: VecDeque<u32>,
     users: usize,
+    /// How many sessions of a place were replaced and have not ended yet: they may still record.
+    replaced: HashMap<u32, u32>,
+    flight: Flight,
 }
+
+/// Hash tables of a shard.
+const TABLES: usize = 16;
 
 /// Entries of a chunk: each shard has at least one, so a few.
 const CHUNK: usize = 16;
@@ -194,7 +223,8 @@ impl Users {
         }
     }
 
-    /// Takes a session out. A session that was replaced before may be taken out again.
+    /// Takes a session out; to be called once for each that was entered, replaced or not, when it
+    /// will record no more.
     pub fn disconnect(&self, slot: Slot, session: SessionId, now_s: u32) {
         let mut shard = self.lock(slot.shard());
         shard.leave(slot.place(), session, now_s);
@@ -270,22 +300,33 @@ impl Users {
         }
     }
 
-    /// Frees the slots of users who left. Call it for a shard when no flush of it is under way:
-    /// those who are not pending go; so do those who left `ttl_s` ago or more, pending or not, as
-    /// a `set` would claim that they are here still.
+    /// To be taken before slots of the shard are drained or handed on, and kept until they are
+    /// answered or restored.
+    pub fn flight(&self, shard: usize) -> Flight {
+        self.lock(shard).flight.clone()
+    }
+
+    /// Frees the slots of users who left, unless a flight of the shard is under way: those who are
+    /// not pending go; so do those who left `ttl_s` ago or more, pending or not, as a `set` would
+    /// claim that they are here still. Who has a replaced session that has not ended stays.
     pub fn reap(&self, number: usize, now_s: u32, ttl_s: u32) {
         let mut shard = self.lock(number);
+        if Arc::get_mut(&mut shard.flight.0).is_none() {
+            return;
+        }
         for _ in 0..shard.departed.len() {
             let Some(place) = shard.departed.pop_front() else {
                 return;
             };
             let slot = Slot::new(number, place);
+            let may_record = shard.replaced.contains_key(&place);
             let Some(entry) = shard.entry_mut(place) else {
                 continue;
             };
+            let is_due = || self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some();
             if entry.state == State::Back {
                 entry.state = State::Online;
-            } else if self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some() {
+            } else if may_record || is_due() {
                 shard.departed.push_back(place);
             } else {
                 self.pending.forget(slot);
@@ -312,15 +353,20 @@ impl Users {
     }
 }
 
-/// The top bits: the table inside the shard uses the others.
+/// Bits that hashbrown does not use inside a table: it takes the lowest for the bucket, and the top
+/// seven to tell the entries near it apart.
 fn shard_of(hash: u64) -> usize {
-    (hash >> (64 - SHARDS.trailing_zeros())) as usize
+    (hash >> 48) as usize % SHARDS
+}
+
+fn table_of(hash: u64) -> usize {
+    (hash >> 40) as usize % TABLES
 }
 
 impl Shard {
     fn find(&self, hash: u64, id: &UserId) -> Option<u32> {
         let is_it = |&place: &u32| self.entry(place).is_some_and(|entry| entry.id == *id);
-        self.places.find(hash, is_it).copied()
+        self.tables[table_of(hash)].find(hash, is_it).copied()
     }
 
     fn entry(&self, place: u32) -> Option<&Entry> {
@@ -347,7 +393,7 @@ impl Shard {
             None => self.push(entry),
         };
         let chunks = &self.chunks;
-        self.places.insert_unique(hash, place, |&place| {
+        self.tables[table_of(hash)].insert_unique(hash, place, |&place| {
             let (chunk, offset) = (place as usize / CHUNK, place as usize % CHUNK);
             hasher.hash_one(chunks[chunk][offset].id.as_str())
         });
@@ -370,7 +416,8 @@ impl Shard {
         };
         entry.state = State::Free;
         let hash = hasher.hash_one(entry.id.as_str());
-        if let Ok(found) = self.places.find_entry(hash, |&found| found == place) {
+        let table = &mut self.tables[table_of(hash)];
+        if let Ok(found) = table.find_entry(hash, |&found| found == place) {
             found.remove();
         }
         self.free.push(place);
@@ -392,29 +439,42 @@ impl Shard {
         }
         let oldest = entry.first().session;
         entry.next_becomes_first();
+        *self.replaced.entry(place).or_default() += 1;
         Some(oldest)
     }
 
     fn leave(&mut self, place: u32, session: SessionId, now_s: u32) {
-        let Some(entry) = self.entry_mut(place).filter(|entry| entry.is_online()) else {
+        let Some(entry) = self.entry_mut(place) else {
             return;
         };
-        if entry.first().session != session {
-            if let Some(more) = &mut entry.more {
-                more.retain(|live| live.session != session);
+        if entry.is_online() && entry.first().session == session {
+            if !entry.next_becomes_first() {
+                self.depart(place, now_s);
             }
-        } else if !entry.next_becomes_first() {
-            let is_listed = entry.state == State::Back;
-            entry.state = State::Departed;
-            entry.departed_at_s = now_s;
-            self.users -= 1;
-            if !is_listed {
-                self.departed.push_back(place);
-            }
-            return;
+        } else if !entry.remove_further(session) {
+            self.replaced_has_ended(place);
         }
-        if entry.more.as_ref().is_some_and(|more| more.is_empty()) {
-            entry.more = None;
+    }
+
+    fn depart(&mut self, place: u32, now_s: u32) {
+        let Some(entry) = self.entry_mut(place) else {
+            return;
+        };
+        let is_listed = entry.state == State::Back;
+        entry.state = State::Departed;
+        entry.departed_at_s = now_s;
+        self.users -= 1;
+        if !is_listed {
+            self.departed.push_back(place);
+        }
+    }
+
+    fn replaced_has_ended(&mut self, place: u32) {
+        if let Some(count) = self.replaced.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.replaced.remove(&place);
+            }
         }
     }
 }
@@ -427,174 +487,25 @@ impl Entry {
         };
         let next = more.remove(0);
         self.set_first(next);
+        self.drop_empty();
         true
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TTL_S: u32 = 60;
-
-    fn id(id: &str) -> UserId {
-        UserId::new(id).unwrap()
-    }
-
-    fn live(number: u32) -> Live {
-        Live {
-            connected_at_ms: u64::from(number),
-            session: SessionId {
-                worker: 0,
-                index: number,
-                generation: 0,
-            },
-        }
-    }
-
-    fn users(sessions_max: usize) -> (Arc<Pending>, Users) {
-        let pending = Arc::new(Pending::new());
-        (pending.clone(), Users::new(pending, sessions_max))
-    }
-
-    fn rendered(users: &Users, slot: Slot, now_s: u32) -> Option<(String, u64)> {
-        let mut seen = None;
-        users.render(slot.shard(), &[slot.place()], now_s, TTL_S, |_, due| {
-            seen = Some((due.user.to_string(), due.live.connected_at_ms));
-        });
-        seen
-    }
-
-    #[test]
-    fn sessions_of_a_user_share_a_slot_and_the_oldest_counts() {
-        let (_, users) = users(10);
-        let first = users.connect(&id("a"), live(1), |_| 7);
-        let second = users.connect(&id("a"), live(2), |_| panic!("known already"));
-        assert_eq!(first.slot, second.slot);
-        assert_ne!(users.connect(&id("b"), live(3), |_| 0).slot, first.slot);
-        assert_eq!(users.node(first.slot), Some(7));
-        assert_eq!(users.len(), 2);
-        assert_eq!(users.online_since(&id("a")), Some(1));
-        users.disconnect(first.slot, live(1).session, 0);
-        assert_eq!(users.online_since(&id("a")), Some(2));
-        assert_eq!(rendered(&users, first.slot, 0), Some(("a".into(), 2)));
-        users.disconnect(first.slot, live(2).session, 0);
-        assert_eq!(users.online_since(&id("a")), None);
-        assert_eq!(users.len(), 1);
-    }
-
-    #[test]
-    fn one_session_too_many_replaces_the_oldest() {
-        let (_, users) = users(2);
-        users.connect(&id("a"), live(1), |_| 0);
-        assert_eq!(users.connect(&id("a"), live(2), |_| 0).replaced, None);
-        let third = users.connect(&id("a"), live(3), |_| 0);
-        assert_eq!(third.replaced, Some(live(1).session));
-        assert_eq!(users.online_since(&id("a")), Some(2));
-        // The replaced session reports its end later; that takes nothing from the others.
-        users.disconnect(third.slot, live(1).session, 0);
-        users.disconnect(third.slot, live(2).session, 0);
-        assert_eq!(users.online_since(&id("a")), Some(3));
-    }
-
-    #[test]
-    fn a_slot_is_kept_until_its_heartbeat_is_flushed_or_too_old() {
-        let (pending, users) = users(2);
-        let slot = users.connect(&id("a"), live(1), |_| 0).slot;
-        pending.record(slot);
-        users.disconnect(slot, live(1).session, 100);
-        users.reap(slot.shard(), 101, TTL_S);
-        assert_eq!(
-            rendered(&users, slot, 101),
-            Some(("a".into(), 1)),
-            "pending still"
-        );
-        pending.drain(slot.shard(), drop);
-        users.reap(slot.shard(), 106, TTL_S);
-        assert_eq!(rendered(&users, slot, 106), None, "freed");
-
-        let slot = users.connect(&id("b"), live(2), |_| 0).slot;
-        pending.record(slot);
-        users.disconnect(slot, live(2).session, 200);
-        assert_eq!(rendered(&users, slot, 259), Some(("b".into(), 2)));
-        assert_eq!(rendered(&users, slot, 260), None, "a set would be a lie");
-        users.reap(slot.shard(), 260, TTL_S);
-        assert!(!pending.contains(slot));
-    }
-
-    #[test]
-    fn who_has_left_is_written_for_what_is_left_of_the_ttl() {
-        let (pending, users) = users(2);
-        let slot = users.connect(&id("a"), live(1), |_| 0).slot;
-        pending.record(slot);
-        let ttl_s = |now_s, ttl_s| {
-            let mut seen = None;
-            let places = [slot.place()];
-            users.render(slot.shard(), &places, now_s, ttl_s, |_, due| {
-                seen = Some(due.ttl_s);
-            });
-            seen
+    /// False if `session` is none of the further ones.
+    fn remove_further(&mut self, session: SessionId) -> bool {
+        let Some(more) = &mut self.more else {
+            return false;
         };
-        assert_eq!(ttl_s(1000, 60), Some(60), "all of it while here");
-        users.disconnect(slot, live(1).session, 1000);
-        assert_eq!(ttl_s(1000, 60), Some(60));
-        assert_eq!(ttl_s(1001, 60), Some(59));
-        assert_eq!(ttl_s(1059, 60), Some(1));
-        assert_eq!(ttl_s(1060, 60), None, "0 would be for ever");
-        assert_eq!(ttl_s(5000, 60), None);
-        assert_eq!(ttl_s(1060, 70), Some(10), "a TTL lengthened meanwhile");
-        assert_eq!(users.connect(&id("a"), live(2), |_| 0).slot, slot);
-        assert_eq!(ttl_s(5000, 60), Some(60), "all of it when back");
+        let count = more.len();
+        more.retain(|live| live.session != session);
+        let is_removed = more.len() < count;
+        self.drop_empty();
+        is_removed
     }
 
-    #[test]
-    fn who_comes_back_keeps_the_slot_and_is_reaped_once() {
-        let (pending, users) = users(2);
-        let slot = users.connect(&id("a"), live(1), |_| 0).slot;
-        users.disconnect(slot, live(1).session, 0);
-        assert_eq!(users.connect(&id("a"), live(2), |_| 0).slot, slot);
-        users.disconnect(slot, live(2).session, 0);
-        assert_eq!(users.connect(&id("a"), live(3), |_| 0).slot, slot);
-        users.reap(slot.shard(), 1, TTL_S);
-        assert_eq!(users.online_since(&id("a")), Some(3));
-        users.disconnect(slot, live(3).session, 2);
-        users.reap(slot.shard(), 3, TTL_S);
-        assert_eq!(rendered(&users, slot, 3), None);
-        assert!(users.is_empty() && pending.is_empty());
-    }
-
-    #[test]
-    fn freed_slots_are_used_again() {
-        let (_, users) = users(1);
-        for round in 0..3 {
-            let slots: Vec<_> = (0..1000)
-                .map(|n| {
-                    users
-                        .connect(&id(&format!("u{round}-{n}")), live(n), |_| 0)
-                        .slot
-                })
-                .collect();
-            assert_eq!(users.len(), 1000);
-            for (n, slot) in (0..).zip(slots) {
-                users.disconnect(slot, live(n).session, 0);
-            }
-            for shard in 0..SHARDS {
-                users.reap(shard, 0, TTL_S);
-            }
+    fn drop_empty(&mut self) {
+        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
+            self.more = None;
         }
-        let places: usize = (0..SHARDS)
-            .map(|shard| users.lock(shard).chunks.iter().map(Vec::len).sum::<usize>())
-            .sum();
-        assert!(places < 1500, "{places} places for 1000 users at a time");
-    }
-
-    #[test]
-    fn mark_all_marks_who_is_here() {
-        let (pending, users) = users(1);
-        let here = users.connect(&id("here"), live(1), |_| 0).slot;
-        let gone = users.connect(&id("gone"), live(2), |_| 0).slot;
-        users.disconnect(gone, live(2).session, 0);
-        users.mark_all();
-        assert!(pending.contains(here) && !pending.contains(gone));
     }
 }

@@ -1,0 +1,30 @@
+//! A user's number.
+
+use crate::limits::{SHARDS, SLOTS_MAX};
+
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+
+/// A user's dense number: the shard in the low bits, the place in the shard above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// Places in a shard, at most.
+    pub const PLACES_MAX: u32 = (SLOTS_MAX / SHARDS as u64) as u32;
+
+    /// The slot at `place` of `shard`; the caller sees to it that both are in range.
+    pub const fn new(shard: usize, place: u32) -> Slot {
+        debug_assert!(shard < SHARDS && place < Slot::PLACES_MAX);
+        Slot(place << SHARD_BITS | shard as u32)
+    }
+
+    /// Which shard, below [`SHARDS`].
+    pub const fn shard(self) -> usize {
+        (self.0 as usize) & (SHARDS - 1)
+    }
+
+    /// Which place in the shard.
+    pub const fn place(self) -> u32 {
+        self.0 >> SHARD_BITS
+    }
+}

@@ -1,0 +1,344 @@
+//! All interleavings of heartbeats, flushes and users who come and go, under the C11 memory model.
+//!
+//! loom runs `src/presence/{slot,pending,users}.rs`, the files themselves, with its own atomics and
+//! locks for std's and with bounds as small as can be: one shard, one word a block.
+//!
+//! What happens to one user, Ann, and her slot: every pair and triple of
+//!
+//! - a session of hers that records a heartbeat and leaves,
+//! - a drain whose slots are written and answered,
+//! - a slot that an earlier drain took and that is restored,
+//! - another session of hers that leaves, the slot freed if it may be, and a newcomer.
+//!
+//! No heartbeat may be lost, and none may be taken for the newcomer's.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::modulo_one,
+    clippy::unwrap_used,
+    reason = "not all of the modules is used here, nor their bounds; a test may panic"
+)]
+
+mod limits {
+    pub const SHARDS: usize = 1;
+    pub const SLOTS_MAX: u64 = 128;
+    pub const PENDING_BLOCK_SLOTS: usize = 64;
+}
+
+#[path = "../src/presence"]
+mod presence {
+    pub mod pending;
+    pub mod slot;
+    pub mod users;
+
+    pub use self::pending::Pending;
+    pub use self::slot::Slot;
+    pub use presenced::presence::UserId;
+
+    pub mod sync {
+        pub use loom::sync::atomic::{AtomicU64, Ordering};
+        pub use loom::sync::{Arc, Mutex, MutexGuard};
+        pub use std::sync::PoisonError;
+
+        use loom::sync::atomic::AtomicBool;
+
+        /// loom has none. It orders as std's does: a writer's `Release`, a reader's `Acquire`.
+        #[derive(Debug)]
+        pub struct OnceLock<T> {
+            is_set: AtomicBool,
+            setting: Mutex<()>,
+            value: std::sync::OnceLock<T>,
+        }
+
+        impl<T> OnceLock<T> {
+            pub fn new() -> OnceLock<T> {
+                OnceLock {
+                    is_set: AtomicBool::new(false),
+                    setting: Mutex::new(()),
+                    value: std::sync::OnceLock::new(),
+                }
+            }
+
+            pub fn get(&self) -> Option<&T> {
+                if self.is_set.load(Ordering::Acquire) {
+                    self.value.get()
+                } else {
+                    None
+                }
+            }
+
+            pub fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+                let _setting = self.setting.lock().unwrap();
+                let value = self.value.get_or_init(init);
+                self.is_set.store(true, Ordering::Release);
+                value
+            }
+        }
+    }
+}
+
+use loom::model::Builder;
+use loom::thread;
+use presence::sync::Arc;
+use presence::users::{Flight, Live, SessionId};
+use presence::{Pending, Slot, UserId, users::Users};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SHARD: usize = 0;
+const TTL_S: u32 = 60;
+
+/// His session.
+const BOB: u32 = 100;
+
+/// What a thread does.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Record,
+    Drain,
+    Restore,
+    Reuse,
+}
+
+use Role::{Drain, Record, Restore, Reuse};
+
+/// How slots change hands in a run.
+#[derive(Clone, Copy)]
+struct Turnover {
+    /// Whether newcomers record a heartbeat.
+    newcomers_record: bool,
+    /// Whether who has left did so a TTL ago, and is given up with a heartbeat pending.
+    expired: bool,
+}
+
+/// What all threads have in common.
+struct World {
+    pending: Arc<Pending>,
+    users: Users,
+}
+
+/// Who was written to memcached.
+type Written = Vec<String>;
+
+impl World {
+    fn new() -> World {
+        let pending = Arc::new(Pending::new());
+        let users = Users::new(pending.clone(), 10);
+        World { pending, users }
+    }
+
+    fn connect(&self, name: &str, session: u32) -> Slot {
+        let id = UserId::new(name).unwrap();
+        self.users.connect(&id, live(session), |_| 0).slot
+    }
+
+    fn take(&self) -> (Flight, Vec<Slot>) {
+        let flight = self.users.flight(SHARD);
+        let mut slots = Vec::new();
+        self.pending.drain(SHARD, |slot| slots.push(slot));
+        (flight, slots)
+    }
+
+    fn flush(&self) -> Written {
+        let (_flight, slots) = self.take();
+        let places: Vec<_> = slots.into_iter().map(Slot::place).collect();
+        let mut written = Written::new();
+        self.users.render(SHARD, &places, 0, TTL_S, |_, due| {
+            written.push(due.user.to_string());
+        });
+        assert_eq!(written.len(), places.len(), "a slot was no one's");
+        written
+    }
+
+    /// Returns the newcomer's slot.
+    fn reuse(&self, ann: Slot, session: u32, newcomer: &str, how: Turnover) -> Slot {
+        self.users.disconnect(ann, live(session).session, 0);
+        let now_s = if how.expired { TTL_S } else { 0 };
+        self.users.reap(SHARD, now_s, TTL_S);
+        let slot = self.connect(newcomer, session);
+        if how.newcomers_record {
+            self.pending.record(slot);
+        }
+        slot
+    }
+}
+
+fn live(session: u32) -> Live {
+    Live {
+        connected_at_ms: 0,
+        session: SessionId {
+            worker: 0,
+            index: session,
+            generation: 0,
+        },
+    }
+}
+
+/// What came of a thread.
+struct Done {
+    written: Written,
+    /// A newcomer and their slot.
+    newcomer: Option<(String, Slot)>,
+}
+
+/// A thread's part. `session` is a session of Ann's that it may end, or a newcomer's.
+fn play(world: &World, role: Role, ann: Slot, session: u32, how: Turnover) -> Done {
+    let (mut written, mut newcomer) = (Written::new(), None);
+    match role {
+        Record => {
+            world.pending.record(ann);
+            world.users.disconnect(ann, live(session).session, 0);
+        }
+        Drain => written = world.flush(),
+        Restore => world.pending.restore([ann]),
+        Reuse => {
+            let name = format!("newcomer-{session}");
+            newcomer = Some((name.clone(), world.reuse(ann, session, &name, how)));
+        }
+    }
+    Done { written, newcomer }
+}
+
+/// One interleaving. Ann has a heartbeat that is recorded in it, on its way back if there is a
+/// restore, or pending. Says whether a newcomer got her slot.
+fn run(roles: &[Role], how: Turnover) -> bool {
+    let world = Arc::new(World::new());
+    let mut ann = world.connect("ann", 0);
+    for (session, role) in (1..).zip(roles) {
+        if matches!(role, Record | Reuse) {
+            ann = world.connect("ann", session);
+        }
+    }
+    if roles.contains(&Reuse) {
+        world.users.disconnect(ann, live(0).session, 0);
+    }
+    // With a session that records she has nothing pending: its heartbeat is the one to be kept.
+    let mut taken = None;
+    if roles.contains(&Restore) {
+        world.pending.record(ann);
+        taken = Some(world.take().0);
+    } else if !roles.contains(&Record) {
+        world.pending.record(ann);
+    }
+    // A neighbour in the same word, so that a drain has something to take from it.
+    let bob = world.connect("bob", BOB);
+    world.pending.record(bob);
+    let threads: Vec<_> = (1..)
+        .zip(roles.to_vec())
+        .map(|(session, role)| {
+            let world = world.clone();
+            let flight = taken.clone().filter(|_| role == Restore);
+            thread::spawn(move || {
+                let done = play(&world, role, ann, session, how);
+                drop(flight);
+                done
+            })
+        })
+        .collect();
+    drop(taken);
+    let done: Vec<_> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+
+    let mut written: Written = done.iter().flat_map(|done| done.written.clone()).collect();
+    written.extend(world.flush());
+    let is_written = |name: &str| written.iter().any(|written| written == name);
+    assert!(is_written("bob"), "his heartbeat is lost");
+    if !how.expired {
+        assert!(is_written("ann"), "her heartbeat is lost");
+    }
+    let newcomers: Vec<_> = done.into_iter().filter_map(|done| done.newcomer).collect();
+    for (name, _) in &newcomers {
+        assert_eq!(is_written(name), how.newcomers_record, "{name}'s heartbeat");
+    }
+    newcomers.iter().any(|&(_, slot)| slot == ann)
+}
+
+/// Explores all interleavings of two roles, and of three those with two preemptions at most, or
+/// with `LOOM_MAX_PREEMPTIONS`.
+fn explore(roles: &'static [Role]) {
+    let mut model = Builder::new();
+    model.preemption_bound = match roles {
+        [_, _] => None,
+        _ => model.preemption_bound.or(Some(2)),
+    };
+    let reuses = roles.contains(&Reuse);
+    let reused = std::sync::Arc::new(AtomicBool::new(false));
+    for (newcomers_record, expired) in [(false, false), (true, false), (false, true), (true, true)]
+    {
+        let how = Turnover {
+            newcomers_record,
+            expired,
+        };
+        let reused = reused.clone();
+        model.check(move || {
+            if run(roles, how) {
+                reused.store(true, Ordering::Relaxed);
+            }
+        });
+        if !reuses {
+            break;
+        }
+    }
+    let reused = reused.load(Ordering::Relaxed);
+    assert_eq!(
+        reused, reuses,
+        "a newcomer gets the slot in some interleaving"
+    );
+}
+
+macro_rules! interleavings {
+    ($($name:ident: $roles:expr;)+) => {
+        $(#[test]
+        fn $name() {
+            explore(&$roles);
+        })+
+    };
+}
+
+interleavings! {
+    record_and_record: [Record, Record];
+    record_and_drain: [Record, Drain];
+    record_and_restore: [Record, Restore];
+    record_and_reuse: [Record, Reuse];
+    drain_and_drain: [Drain, Drain];
+    drain_and_restore: [Drain, Restore];
+    drain_and_reuse: [Drain, Reuse];
+    restore_and_restore: [Restore, Restore];
+    restore_and_reuse: [Restore, Reuse];
+    reuse_and_reuse: [Reuse, Reuse];
+    record_drain_and_restore: [Record, Drain, Restore];
+    record_drain_and_reuse: [Record, Drain, Reuse];
+    record_restore_and_reuse: [Record, Restore, Reuse];
+    drain_restore_and_reuse: [Drain, Restore, Reuse];
+}
+
+/// A heartbeat in a block that has just been made is not lost, nor one beside it.
+#[test]
+fn growth_record_and_drain() {
+    loom::model(|| {
+        let pending = Arc::new(Pending::new());
+        let (old, new) = (Slot::new(SHARD, 0), Slot::new(SHARD, 64));
+        pending.reserve(old);
+        let spawn = |slot, is_new| {
+            let pending = pending.clone();
+            thread::spawn(move || {
+                if is_new {
+                    pending.reserve(slot);
+                }
+                pending.record(slot);
+            })
+        };
+        let threads = [spawn(old, false), spawn(new, true)];
+        let mut drained = Vec::new();
+        pending.drain(SHARD, |slot| drained.push(slot));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        pending.drain(SHARD, |slot| drained.push(slot));
+        drained.sort_by_key(|slot| slot.place());
+        assert_eq!(drained, [old, new]);
+    });
+}
