@@ -190,7 +190,7 @@ fn value_replies(criterion: &mut Criterion) {
             bencher.iter_batched(
                 make,
                 |input| assert_eq!(take_all(input), count),
-                criterion::BatchSize::SmallInput,
+                criterion::BatchSize::PerIteration,
             );
         });
         group.bench_function("key and value as Bytes, in pieces", |bencher| {
