@@ -1,5 +1,12 @@
 //! The codecs over sockets: the client's with a real memcached, the server's with a real client.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may"
+)]
+
 mod common;
 
 use async_memcached::AsciiProtocol;
