@@ -86,6 +86,9 @@ fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
     for user in users {
         assert_eq!(UserId::new(user.as_str()).as_ref(), Ok(user));
         assert!(is_user(user.as_str()));
+    }
+    // Some of many: an input with as many as there may be would be most of the time.
+    for user in users.iter().step_by(users.len() / 16 + 1) {
         is_one_request(&record, user);
     }
     is_answer(users, number);

@@ -49,22 +49,29 @@ pub fn query(input: &mut Unstructured<'_>) -> Result<String> {
         let key = input.choose(&keys)?;
         let times = many(input)?;
         let name = name(input)?;
+        let encoded = percent_encoded(input, &name)?;
         for _ in 0..times {
             out.push_str(key);
-            for byte in name.bytes() {
-                match input.ratio(1, 4)? {
-                    true => out.push_str(&format!("%{byte:02x}")),
-                    false if byte == b' ' => out.push('+'),
-                    false if byte.is_ascii_graphic() && !b"&%+".contains(&byte) => {
-                        out.push(byte.into());
-                    }
-                    false => out.push_str(&format!("%{byte:02X}")),
-                }
-            }
+            out.push_str(&encoded);
             out.push('&');
         }
     }
     spoil(input, out)
+}
+
+/// Most bytes as they are, or each by its number.
+fn percent_encoded(input: &mut Unstructured<'_>, name: &str) -> Result<String> {
+    let mut out = String::new();
+    let plainly = input.ratio(2, 3)?;
+    for byte in name.bytes() {
+        match byte {
+            b' ' if plainly => out.push('+'),
+            b'&' | b'%' | b'+' => out.push_str(&format!("%{byte:02x}")),
+            _ if plainly && byte.is_ascii_graphic() => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    Ok(out)
 }
 
 fn users(input: &mut Unstructured<'_>, out: &mut String) -> Result<()> {
