@@ -130,9 +130,11 @@ SECONDS ?= 600
 # Words that help where they are read.
 dictionary_exchange := memcached.dict
 dictionary_gate := websocket.dict
+dictionary_handshake := handshake.dict
 dictionary_pull := pull.dict
 dictionary_replies := memcached.dict
 dictionary_requests := memcached.dict
+dictionary_settings := settings.dict
 fuzz:
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
 	@cargo +nightly fuzz --version >/dev/null || \

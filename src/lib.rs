@@ -17,12 +17,14 @@
 //! - [`memcached`]: the client.
 //! - [`store`]: an embedded server of the same protocol, for one machine.
 //! - [`admin`]: metrics and health.
+//! - [`codec`]: the protocol as codecs of tokio-util.
 //! - [`counters`], [`clock`], [`end`], [`limits`], [`readiness`]: used by all.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
 
 pub mod admin;
 pub mod clock;
+pub mod codec;
 pub mod counters;
 pub mod edge;
 pub mod end;

@@ -91,6 +91,7 @@ pub enum Reply<B> {
 
 /// How a meta command ended (`protocol.txt`, *Meta Get* to *Meta Arithmetic*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetaStatus {
     /// `HD`: it was done.
     Done,

@@ -21,8 +21,11 @@ impl Origins {
             let origin = origin.to_ascii_lowercase();
             let (scheme, host) = origin.split_once("://").ok_or(OriginError)?;
             // Exact matches only: a pattern would allow more than was meant.
-            let legal = |c: char| c.is_ascii_alphanumeric() || ".-:[]_".contains(c);
-            if scheme.is_empty() || host.is_empty() || !host.chars().all(legal) {
+            let are = |text: &str, others: &str| {
+                let legal = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+                !text.is_empty() && text.chars().all(legal)
+            };
+            if !are(scheme, "+-.") || !are(host, ".-:[]_") {
                 return Err(OriginError);
             }
             Ok(origin)
@@ -121,6 +124,8 @@ mod tests {
             "https://a/",
             "https://*.example",
             "null",
+            "h\u{e9}://a",
+            "://a",
         ] {
             assert!(Origins::new(&[origin.to_string()]).is_err(), "{origin}");
         }

@@ -53,7 +53,12 @@ impl FromStr for NodeAddr {
             .and_then(|host| host.strip_suffix(']'));
         let host = bare.unwrap_or(host);
         let colons_allowed = bare.is_some();
-        let legal = |c: char| !c.is_whitespace() && !c.is_control() && (colons_allowed || c != ':');
+        let legal = |c: char| match c {
+            ':' => colons_allowed,
+            // A second pair would be lost when the address is written.
+            '[' | ']' => false,
+            c => !c.is_whitespace() && !c.is_control(),
+        };
         if host.is_empty() || port == 0 || !host.chars().all(legal) {
             return Err(NodeAddrError);
         }
@@ -282,6 +287,8 @@ mod tests {
             "::1:11211",
             "unix:rel",
             "a b:1",
+            "[[x]]:1",
+            "[::1:1",
         ] {
             assert_eq!(text.parse::<NodeAddr>(), Err(NodeAddrError), "{text}");
         }

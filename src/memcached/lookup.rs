@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use presenced_protocol::reply::{self, Reply};
-use presenced_protocol::{Key, encode};
+use presenced_protocol::{Key, Reply, encode};
 use tokio::time::timeout;
-use tokio_util::codec::{Decoder, Encoder, Framed};
+use tokio_util::codec::Framed;
 
 use super::MemcachedError;
 use super::cluster::{Node, Stream};
 use super::connection::greet;
+use crate::codec::ClientCodec;
 use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT, RECORD_BYTES_MAX};
 
 /// A value that memcached has.
@@ -27,7 +27,7 @@ pub struct Found {
 /// See the module's page.
 #[derive(Debug)]
 pub struct Lookup {
-    framed: Framed<Stream, GetCodec>,
+    framed: Framed<Stream, ClientCodec>,
 }
 
 impl Lookup {
@@ -37,7 +37,7 @@ impl Lookup {
         let mut stream = node.dial().await?;
         greet(&mut stream).await?;
         Ok(Lookup {
-            framed: Framed::new(stream, GetCodec::default()),
+            framed: Framed::new(stream, ClientCodec::default()),
         })
     }
 
@@ -47,7 +47,10 @@ impl Lookup {
         let mut found = Vec::with_capacity(keys.len());
         for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
             // All at once could fill both socket buffers, and neither side would go on.
-            in_time(self.framed.send(keys)).await??;
+            let get = |out: &mut BytesMut| {
+                encode::get(out, keys.iter().copied());
+            };
+            in_time(self.framed.send(get)).await??;
             self.read_answer(keys, number * KEYS_PER_GET_MAX, &mut found)
                 .await?;
         }
@@ -63,15 +66,20 @@ impl Lookup {
     ) -> Result<(), MemcachedError> {
         let mut rest = keys.iter().enumerate();
         loop {
-            let line = in_time(self.framed.next()).await?;
-            let Some((key, value)) = line.ok_or(MemcachedError::Closed)?? else {
-                return Ok(());
+            let reply = in_time(self.framed.next()).await?;
+            let (key, value) = match reply.ok_or(MemcachedError::Closed)?? {
+                Reply::End => return Ok(()),
+                Reply::Value { key, value, .. } => (key, value),
+                _ => return Err(MemcachedError::OutOfStep("not an answer to a get")),
             };
             let place = rest.find(|(_, asked)| asked.as_bytes() == key);
             let (index, _) = place.ok_or(MemcachedError::OutOfStep("a key not asked for"))?;
+            // A foreign value may be as large as memcached allows. It is as foreign when it is empty,
+            // and what is not kept holds no memory.
+            let ours = value.len() <= RECORD_BYTES_MAX;
             found.push(Found {
                 index: base + index,
-                value,
+                value: if ours { value } else { Bytes::new() },
             });
         }
     }
@@ -81,43 +89,4 @@ async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, MemcachedError> 
     timeout(MEMCACHED_TIMEOUT, step)
         .await
         .map_err(|_| MemcachedError::Timeout(MEMCACHED_TIMEOUT))
-}
-
-/// `get` out; in a key with its value, or nothing for `END`.
-#[derive(Debug, Default)]
-struct GetCodec {
-    parser: reply::Parser,
-}
-
-impl Encoder<&[Key<'_>]> for GetCodec {
-    type Error = MemcachedError;
-
-    fn encode(&mut self, keys: &[Key<'_>], out: &mut BytesMut) -> Result<(), MemcachedError> {
-        encode::get(out, keys.iter().copied());
-        Ok(())
-    }
-}
-
-impl Decoder for GetCodec {
-    type Item = Option<(Bytes, Bytes)>;
-    type Error = MemcachedError;
-
-    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Self::Item>, MemcachedError> {
-        // A foreign value may be as large as memcached allows; it is not ours, but in step.
-        let taken = self.parser.take(input);
-        let taken = taken.map_err(|_| MemcachedError::OutOfStep("not an answer to a get"))?;
-        let Some(reply) = taken else {
-            return Ok(None);
-        };
-        let item = match reply {
-            Reply::End => None,
-            // What is too large to be ours is not kept: it is as foreign when it is empty.
-            Reply::Value { key, value, .. } if value.len() > RECORD_BYTES_MAX => {
-                Some((Bytes::copy_from_slice(&key), Bytes::new()))
-            }
-            Reply::Value { key, value, .. } => Some((key, value)),
-            _ => return Err(MemcachedError::OutOfStep("not an answer to a get")),
-        };
-        Ok(Some(item))
-    }
 }

@@ -16,6 +16,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::codec::CodecError;
+
 pub use self::cluster::{Backoff, Cluster, Node, NodeAddr, NodeAddrError};
 pub use self::connection::Connection;
 pub use self::lookup::{Found, Lookup};
@@ -39,6 +41,15 @@ pub enum MemcachedError {
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
     OutOfStep(&'static str),
+}
+
+impl From<CodecError> for MemcachedError {
+    fn from(error: CodecError) -> MemcachedError {
+        match error {
+            CodecError::Io(error) => MemcachedError::Io(error),
+            CodecError::Reply(_) => MemcachedError::OutOfStep("not a reply"),
+        }
+    }
 }
 
 impl MemcachedError {

@@ -16,13 +16,18 @@
 mod exchange;
 mod frames;
 mod gate;
+mod handshake;
 mod memcached;
 mod pull;
+mod questions;
+mod settings;
 
 pub use self::exchange::exchange;
 pub use self::gate::gate;
+pub use self::handshake::handshake;
 pub use self::memcached::{replies, requests};
 pub use self::pull::pull;
+pub use self::settings::settings;
 
 /// Takes any bytes and panics if something is wrong.
 pub type Check = fn(&[u8]);
@@ -31,9 +36,11 @@ pub type Check = fn(&[u8]);
 pub const TARGETS: &[(&str, Check)] = &[
     ("exchange", exchange),
     ("gate", gate),
+    ("handshake", handshake),
     ("pull", pull),
     ("replies", replies),
     ("requests", requests),
+    ("settings", settings),
 ];
 
 /// The same bytes cut at places that depend on nothing but them: mostly into small pieces, now and

@@ -1,0 +1,375 @@
+//! Requests for a session: RFC 6455 §4.2.1, where the page comes from, and whose token it is.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Version};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use presenced::clock::{Clock, unix_ms};
+use presenced::edge::Edge;
+use presenced::edge::auth::{Auth, Rules};
+use presenced::edge::handshake::check;
+use presenced::edge::origin::Origins;
+use presenced::end::Refusal;
+use presenced::session::Seats;
+use serde_json::{Value, json};
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// A token, and who it says or why it says no one.
+type Signed = (String, Result<&'static str, Refusal>);
+
+/// Bytes as the lines of a head, and as choices of its parts. Who is let in, or why not, is what a
+/// plain reading of the head finds; a token that was not signed here is never one.
+pub fn handshake(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    if let Ok((request, signed)) = made(&mut input) {
+        judge(&request, &signed);
+    }
+    if let Some(request) = read(data) {
+        judge(&request, &(String::new(), Err(Refusal::TokenInvalid)));
+    }
+}
+
+/// One edge for its own pages, one for a named origin, which takes tokens in the query.
+static EDGES: LazyLock<[Edge; 2]> = LazyLock::new(|| {
+    [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| Edge {
+        auth: Auth::new(
+            SECRET,
+            Rules {
+                audience: None,
+                issuer: None,
+                user_claim: "sub".into(),
+                lifetime_max: Duration::from_secs(86_400),
+            },
+        ),
+        origins: Origins::new(named).unwrap(),
+        allow_query_token,
+        demo: None,
+        seats: Arc::new(Seats::new(1)),
+        connections_max: 1,
+        clock: Clock::start(),
+        metrics: Arc::default(),
+        draining: false.into(),
+    })
+});
+
+const NAMED: &str = "https://app.example";
+
+fn judge(request: &Request<()>, signed: &Signed) {
+    for edge in &*EDGES {
+        let found = check(request, edge).map(|accepted| {
+            let accept = &accepted.answer.headers()["sec-websocket-accept"];
+            assert_eq!(accept.len(), 28);
+            accepted.identity.user.to_string()
+        });
+        let expected = plainly(request, edge.allow_query_token, signed);
+        assert_eq!(found.as_deref().map_err(|refusal| *refusal), expected);
+    }
+}
+
+/// What a request comes to, step by step.
+fn plainly<'s>(
+    request: &Request<()>,
+    named: bool,
+    (token, verdict): &'s Signed,
+) -> Result<&'s str, Refusal> {
+    upgrade(request)?;
+    let headers = request.headers();
+    if !origin(headers, named) {
+        return Err(Refusal::Origin);
+    }
+    let sent = sent_token(request, named).ok_or(Refusal::TokenMissing)?;
+    match sent == *token {
+        true => *verdict,
+        false => Err(Refusal::TokenInvalid),
+    }
+}
+
+fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let all = |name: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect::<Vec<_>>()
+    };
+    let listed = |name: &str, word: &str| {
+        let lines = texts(headers, name);
+        lines
+            .iter()
+            .flat_map(|line| line.split(','))
+            .any(|part| part.trim().to_lowercase() == word)
+    };
+    if request.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    if request.version() != Version::HTTP_11 || all("host").len() != 1 {
+        return Err(Refusal::BadRequest);
+    }
+    if !listed("upgrade", "websocket") {
+        return Err(Refusal::UpgradeRequired);
+    }
+    let has_body = ["content-length", "transfer-encoding"]
+        .iter()
+        .any(|name| !all(name).is_empty());
+    let versions = all("sec-websocket-version");
+    if !listed("connection", "upgrade") || has_body || versions.len() != 1 {
+        return Err(Refusal::BadRequest);
+    }
+    if versions[0] != b"13" {
+        return Err(Refusal::Version);
+    }
+    match all("sec-websocket-key")[..] {
+        [key] if is_nonce(key) => Ok(()),
+        _ => Err(Refusal::BadRequest),
+    }
+}
+
+/// 16 bytes in base64: 22 letters, the last of which has four bits to spare.
+fn is_nonce(key: &[u8]) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    key.len() == 24
+        && key[..21].iter().all(letter)
+        && b"AQgw".contains(&key[21])
+        && key.ends_with(b"==")
+}
+
+fn origin(headers: &HeaderMap, named: bool) -> bool {
+    let origins: Vec<_> = headers.get_all("origin").iter().collect();
+    let [origin] = origins[..] else {
+        return origins.is_empty();
+    };
+    let Ok(origin) = origin.to_str().map(str::to_lowercase) else {
+        return false;
+    };
+    if named {
+        return origin == NAMED;
+    }
+    let host = headers
+        .get("host")
+        .and_then(|host| host.to_str().ok())
+        .map(str::to_lowercase);
+    host.is_some_and(|host| [format!("http://{host}"), format!("https://{host}")].contains(&origin))
+}
+
+fn sent_token(request: &Request<()>, in_query: bool) -> Option<String> {
+    if let Some(line) = request.headers().get("authorization") {
+        let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
+        return (scheme.to_lowercase() == "bearer").then(|| token.trim().into());
+    }
+    let lines = texts(request.headers(), "sec-websocket-protocol");
+    let mut offered = lines.iter().flat_map(|line| line.split(',').map(str::trim));
+    if let Some(token) = offered.find_map(|offered| offered.strip_prefix("bearer.")) {
+        return Some(token.into());
+    }
+    let query = request.uri().query().filter(|_| in_query)?;
+    // No token that is right has anything to decode.
+    let mut values = query.split('&').filter_map(|pair| match pair {
+        "token" => Some(""),
+        _ => pair.strip_prefix("token="),
+    });
+    let value = values.next()?;
+    let decoded = percent_encoding::percent_decode_str(value)
+        .decode_utf8()
+        .ok()?;
+    Some(decoded.into())
+}
+
+fn texts<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect()
+}
+
+/// The first line is a target, the others are headers.
+fn read(data: &[u8]) -> Option<Request<()>> {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let mut request = Request::get(lines.next()?).body(()).ok()?;
+    for line in lines.take(30) {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        request.headers_mut().append(name, value);
+    }
+    Some(request)
+}
+
+/// A request with few faults, and the token that may be in it.
+fn made(input: &mut Unstructured<'_>) -> Result<(Request<()>, Signed)> {
+    let signed = token(input)?;
+    let mut request = Request::new(());
+    if input.ratio(1, 16)? {
+        *request.method_mut() = Method::POST;
+    }
+    if input.ratio(1, 16)? {
+        *request.version_mut() = Version::HTTP_10;
+    }
+    let headers: &[(&'static str, &[&str])] = &[
+        ("host", &["chat.example:8080", "Chat.Example:8080"]),
+        (
+            "upgrade",
+            &["websocket", "h2c, WebSocket", "h2c", "web socket"],
+        ),
+        (
+            "connection",
+            &["Upgrade", "keep-alive,upgrade", "close", ""],
+        ),
+        ("sec-websocket-version", &["13", "8", "13, 8", " 13"]),
+        (
+            "sec-websocket-key",
+            &[
+                "dGhlIHNhbXBsZSBub25jZQ==",
+                "AAAAAAAAAAAAAAAAAAAAAA==",
+                "AAAAAAAAAAAAAAAAAAAAAB==",
+                "AAAA",
+                "x",
+            ],
+        ),
+    ];
+    for (name, values) in headers {
+        // Mostly once and right.
+        for _ in 0..*input.choose(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2])? {
+            let value = match input.ratio(1, 6)? {
+                true => *input.choose(values)?,
+                false => values[0],
+            };
+            let value = HeaderValue::from_str(value).unwrap();
+            request.headers_mut().append(*name, value);
+        }
+    }
+    more_headers(input, &mut request)?;
+    place_token(input, &mut request, &signed.0)?;
+    Ok((request, signed))
+}
+
+fn more_headers(input: &mut Unstructured<'_>, request: &mut Request<()>) -> Result<()> {
+    for _ in 0..*input.choose(&[0, 0, 1, 2])? {
+        let origins = [
+            NAMED,
+            "http://chat.example:8080",
+            "HTTPS://CHAT.example:8080",
+            "null",
+            "http://evil",
+            "",
+        ];
+        let origin = HeaderValue::from_str(input.choose(&origins)?).unwrap();
+        request.headers_mut().append("origin", origin);
+    }
+    if input.ratio(1, 12)? {
+        let name = *input.choose(&["content-length", "transfer-encoding", "x"])?;
+        request
+            .headers_mut()
+            .append(name, HeaderValue::from_static("0"));
+    }
+    if input.ratio(1, 12)? {
+        let names = [
+            "host",
+            "upgrade",
+            "connection",
+            "origin",
+            "authorization",
+            "sec-websocket-protocol",
+        ];
+        let name = *input.choose(&names)?;
+        if let Ok(value) = HeaderValue::from_bytes(input.arbitrary()?) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    Ok(())
+}
+
+fn place_token(input: &mut Unstructured<'_>, request: &mut Request<()>, token: &str) -> Result<()> {
+    let header = |text: &str| HeaderValue::from_str(text).unwrap();
+    let mut target = String::from("/ws");
+    if input.ratio(1, 4)? {
+        let scheme = input.choose(&["Bearer ", "bearer  ", "Basic ", "Bearer"])?;
+        request
+            .headers_mut()
+            .append("authorization", header(&format!("{scheme}{token}")));
+    }
+    if input.ratio(1, 2)? {
+        let before = input.choose(&["", "presence.v1, ", "presence.v1", "bearer.x, ", "other,"])?;
+        request.headers_mut().append(
+            "sec-websocket-protocol",
+            header(&format!("{before}bearer.{token}")),
+        );
+    }
+    if input.ratio(1, 2)? {
+        let before = input.choose(&["", "a=b&", "token&", "token=%ff&", "token=+&"])?;
+        target = format!("/ws?{before}token={token}");
+    }
+    *request.uri_mut() = target.parse().unwrap();
+    Ok(())
+}
+
+/// A token with at most a few faults; the first of them in the order of the checks counts.
+fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
+    let mut header = Header::default();
+    let typs = [
+        Some("JWT"),
+        Some("at+jwt"),
+        Some("application/jwt"),
+        None,
+        Some("dpop+jwt"),
+        Some(""),
+    ];
+    let typ = *input.choose(&typs)?;
+    header.typ = typ.map(String::from);
+    let now_s = unix_ms() / 1000;
+    let far = 100_000_u64;
+    let (exp, expired) = match input.int_in_range(0..=9)? {
+        0 => (json!(now_s - 3600), Err(Refusal::TokenExpired)),
+        1 => (json!("soon"), Err(Refusal::TokenInvalid)),
+        2 => (Value::Null, Err(Refusal::TokenInvalid)),
+        3 => (json!(now_s + 86_400 + far), Ok(())),
+        _ => (json!(now_s + 3600), Ok(())),
+    };
+    let lasts_too_long = exp.as_u64().is_some_and(|exp| exp > now_s + 86_400);
+    let long = "u".repeat(201);
+    let (sub, user) = match input.int_in_range(0..=9)? {
+        0 => (json!(42), Ok("42")),
+        1 => (json!("a b"), Err(Refusal::UserId)),
+        2 => (json!(long), Err(Refusal::UserId)),
+        3 => (json!(1.5), Err(Refusal::TokenInvalid)),
+        4 => (Value::Null, Err(Refusal::TokenInvalid)),
+        5 => (json!("zo\u{eb}"), Ok("zo\u{eb}")),
+        _ => (json!("alice"), Ok("alice")),
+    };
+    let (nbf, begun) = match input.int_in_range(0..=7)? {
+        0 => (json!(now_s + far), Err(Refusal::TokenInvalid)),
+        _ => (json!(now_s - far), Ok(())),
+    };
+    let claims = json!({"sub": sub, "exp": exp, "nbf": nbf});
+    let key = match input.ratio(1, 10)? {
+        true => b"another secret of thirty-two bytes",
+        false => SECRET,
+    };
+    let mut token = encode(&header, &claims, &EncodingKey::from_secret(key)).unwrap();
+    if input.ratio(1, 10)? {
+        token = input.choose(&["", ".", "..", "a.b.c", "x"])?.to_string();
+        return Ok((token, Err(Refusal::TokenInvalid)));
+    }
+    let known = match typ {
+        Some("dpop+jwt" | "") => Err(Refusal::TokenInvalid),
+        _ => Ok(()),
+    };
+    let signed = if key == SECRET {
+        Ok(())
+    } else {
+        Err(Refusal::TokenInvalid)
+    };
+    let verdict = signed.and(expired).and(begun).and(known).and(user);
+    Ok((
+        token,
+        match verdict {
+            Ok(_) if lasts_too_long => Err(Refusal::TokenInvalid),
+            verdict => verdict,
+        },
+    ))
+}

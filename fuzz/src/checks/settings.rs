@@ -1,0 +1,197 @@
+//! What an operator writes: flags, and the addresses, origins and templates in them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use clap::Parser;
+use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
+use presenced::edge::origin::Origins;
+use presenced::limits::{NODES_MAX, USER_ID_BYTES_MAX};
+use presenced::memcached::NodeAddr;
+use presenced::presence::{Record, UserId};
+use presenced::settings::{Flags, Secret, Settings};
+use presenced_protocol::Key;
+
+/// Most flags of one command line.
+const FLAGS_MAX: usize = 6;
+
+/// Bytes as one text of each kind, as the lines of a command line, and as choices of flags and values.
+/// What is taken keeps what the settings promise; nothing panics.
+pub fn settings(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        as_node(text);
+        as_origin(text);
+        as_template(text);
+        as_flags(text.lines().map(String::from).collect());
+    }
+    let _ = Secret::new(data);
+    if let Ok(flags) = flags(&mut Unstructured::new(data)) {
+        as_flags(flags);
+    }
+}
+
+/// An address is written as it is read.
+fn as_node(text: &str) {
+    let Ok(node) = NodeAddr::from_str(text) else {
+        return;
+    };
+    assert_eq!(NodeAddr::from_str(&node.to_string()), Ok(node));
+}
+
+/// An origin that is taken is one that a browser may send, and it is let in.
+fn as_origin(text: &str) {
+    let Ok(origins) = Origins::new(&[text.into()]) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(ORIGIN, HeaderValue::from_str(text).unwrap());
+    assert!(origins.allow(&headers));
+    headers.insert(ORIGIN, HeaderValue::from_str(&format!("{text}x")).unwrap());
+    assert!(!origins.allow(&headers));
+}
+
+/// With any user a template that is taken gives a key, and no two users share one.
+fn as_template(text: &str) {
+    let Ok(record) = Record::new(text, text, 0, 0) else {
+        return;
+    };
+    let keys = ["a", "b", &"u".repeat(USER_ID_BYTES_MAX)].map(|user| {
+        let mut key = Vec::new();
+        record.key(&mut key, &UserId::new(user).unwrap());
+        assert!(Key::new(&key).is_ok());
+        key
+    });
+    assert_ne!(keys[0], keys[1]);
+}
+
+fn as_flags(mut flags: Vec<String>) {
+    // Files are not looked at here.
+    flags.retain(|flag| !flag.starts_with("--jwt-secret-file"));
+    flags.insert(0, "presenced".into());
+    let Ok(flags) = Flags::try_parse_from(flags) else {
+        return;
+    };
+    match flags.check() {
+        Ok(settings) => is_sound(&settings),
+        Err(error) => assert!(error.to_string().contains("--")),
+    }
+}
+
+fn is_sound(settings: &Settings) {
+    let s = Duration::from_secs;
+    let ttl = s(settings.ttl_s.into());
+    let round = settings.ping_interval + settings.ping_timeout;
+    assert!(ttl + settings.drain <= s(30 * 86_400));
+    assert!(ttl > round + 2 * settings.flush_interval);
+    assert!(settings.ping_timeout < settings.ping_interval);
+    assert!(settings.max_sessions > 0 && settings.max_http_of_worker > 0 && settings.workers > 0);
+    assert!(settings.promises().lines().count() == 3);
+    assert!(settings.secret.is_some() || settings.listen.ip().is_loopback());
+    assert!(settings.memcached.len() <= NODES_MAX);
+}
+
+fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {
+    let mut flags = Vec::new();
+    for _ in 0..input.int_in_range(0..=FLAGS_MAX)? {
+        let times = [
+            "ttl",
+            "flush-interval",
+            "ping-interval",
+            "ping-timeout",
+            "coalesce",
+            "jwt-max-lifetime",
+            "drain",
+        ];
+        let sizes = ["max-message", "max-outbox"];
+        let numbers = [
+            "workers",
+            "store-memory",
+            "value-flags",
+            "max-sessions",
+            "max-sessions-per-user",
+            "max-messages-per-second",
+            "max-handshakes",
+        ];
+        let texts = [
+            "listen",
+            "store-listen",
+            "admin",
+            "server-id",
+            "key-template",
+            "user-claim",
+            "jwt-issuer",
+            "log-format",
+        ];
+        let (flag, value) = match input.int_in_range(0..=5)? {
+            0 | 1 => (*input.choose(&times)?, duration(input)?),
+            2 => {
+                let unit = input.choose(&["", "B", "KiB", "kb", "MiB", "GiB", "EiB", "x"])?;
+                (
+                    *input.choose(&sizes)?,
+                    format!("{}{unit}", input.arbitrary::<u16>()?),
+                )
+            }
+            3 => (*input.choose(&numbers)?, number(input)?),
+            4 => {
+                let nodes = input.int_in_range(0..=3)?;
+                let nodes: Result<Vec<String>> = (0..nodes).map(|_| node(input)).collect();
+                ("memcached", nodes?.join(","))
+            }
+            _ => (*input.choose(&texts)?, text(input)?),
+        };
+        flags.push(format!("--{flag}={value}"));
+    }
+    if input.ratio(1, 4)? {
+        let origins = [
+            "https://app.example",
+            "http://[::1]:3000",
+            "https://*.a",
+            "null",
+        ];
+        flags.push(format!("--allow-origin={}", input.choose(&origins)?));
+    }
+    Ok(flags)
+}
+
+fn duration(input: &mut Unstructured<'_>) -> Result<String> {
+    let unit = input.choose(&["s", "ms", "m", "h", "days", "ns", "years", ""])?;
+    let count = match input.ratio(7, 8)? {
+        true => input.int_in_range(0..=100_u64)?,
+        false => input.arbitrary()?,
+    };
+    Ok(format!("{count}{unit}"))
+}
+
+fn number(input: &mut Unstructured<'_>) -> Result<String> {
+    Ok(match input.ratio(3, 4)? {
+        true => input.arbitrary::<u8>()?.to_string(),
+        false => input.arbitrary::<i64>()?.to_string(),
+    })
+}
+
+fn node(input: &mut Unstructured<'_>) -> Result<String> {
+    let hosts = ["10.0.0.1", "a", "[::1]", "unix", "[[x]]", "::1", "", "a b"];
+    let host = input.choose(&hosts)?;
+    Ok(format!(
+        "{host}:{}",
+        input.choose(&["11211", "1", "0", "65536", "/run/m", "+80"])?
+    ))
+}
+
+fn text(input: &mut Unstructured<'_>) -> Result<String> {
+    let texts = [
+        "127.0.0.1:0",
+        "0.0.0.0:80",
+        "[::1]:80",
+        "a{userId}b",
+        "{userId}",
+        "{userId}{userId}",
+        "json",
+        "",
+    ];
+    Ok(match input.ratio(3, 4)? {
+        true => (*input.choose(&texts)?).into(),
+        false => input.arbitrary::<&str>()?.chars().take(60).collect(),
+    })
+}

@@ -1,0 +1,209 @@
+//! memcached's text protocol for [`tokio_util::codec::Framed`]: [`ClientCodec`] and [`ServerCodec`].
+//!
+//! All that is said of the bytes is said by `presenced-protocol`; here is only what a `Framed` asks
+//! for. What is decoded owns its bytes and shares the memory that they were read into: no value is
+//! copied. The price is that two counts of references go up and down for each value, and that a kept
+//! slice keeps its whole read buffer; what is fastest of all, and keeps nothing, is to parse the buffer
+//! in place, as [`Pipeline`](crate::memcached::pipeline::Pipeline) and the embedded store do.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use presenced_protocol::reply::{self, Reply, ReplyError};
+use presenced_protocol::request::{self, Next, Parsed, Request};
+use presenced_protocol::{Limits, encode};
+use thiserror::Error;
+use tokio_util::codec::{Decoder, Encoder};
+
+/// The client's end: requests go out, replies come in.
+///
+/// Encodes [`Request`]s, and, as those for many keys or with flags are not values,
+/// anything that writes with [`encode`]:
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use futures_util::SinkExt;
+/// # use presenced::codec::{ClientCodec, CodecError};
+/// # use presenced_protocol::{Key, encode, meta::Flag};
+/// # use tokio_util::codec::Framed;
+/// # async fn example(stream: tokio::net::TcpStream) -> Result<(), CodecError> {
+/// # let key = Key::new(b"a").unwrap();
+/// let mut framed = Framed::new(stream, ClientCodec::default());
+/// framed
+///     .send(|out: &mut BytesMut| encode::meta_get(out, key, [Flag::ReturnValue]))
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ClientCodec {
+    parser: reply::Parser,
+}
+
+/// Why a [`ClientCodec`] can't go on. The connection is of no more use.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The socket's, or the other side ended within a reply.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What came is no reply.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+}
+
+impl ClientCodec {
+    /// For replies within `limits`.
+    pub fn new(limits: Limits) -> ClientCodec {
+        ClientCodec {
+            parser: reply::Parser::new(limits),
+        }
+    }
+}
+
+impl Decoder for ClientCodec {
+    type Item = Reply<Bytes>;
+    type Error = CodecError;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Reply<Bytes>>, CodecError> {
+        Ok(self.parser.take(input)?)
+    }
+}
+
+impl Encoder<Request<'_>> for ClientCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, request: Request<'_>, out: &mut BytesMut) -> Result<(), CodecError> {
+        encode::request(out, &request);
+        Ok(())
+    }
+}
+
+impl<F: FnOnce(&mut BytesMut)> Encoder<F> for ClientCodec {
+    type Error = CodecError;
+
+    fn encode(&mut self, write: F, out: &mut BytesMut) -> Result<(), CodecError> {
+        write(out);
+        Ok(())
+    }
+}
+
+/// The server's end: requests come in, replies go out.
+///
+/// Stays in step where memcached does: what is left of a refused value is thrown away as it comes in.
+#[derive(Clone, Debug, Default)]
+pub struct ServerCodec {
+    limits: Limits,
+    parser: request::Parser,
+    /// Bytes still to come of a value that was refused.
+    swallow: usize,
+    /// Where the next request would begin is not known.
+    lost: bool,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// A request.
+    Request(WholeRequest),
+    /// Something that is no request.
+    Bad {
+        /// What memcached answers; nothing if no answer is wanted.
+        answer: Option<Reply<&'static [u8]>>,
+        /// The connection is to be closed then: nothing more is read from it.
+        close: bool,
+    },
+}
+
+/// The bytes of one request, from the first to the last.
+#[derive(Clone, Debug)]
+pub struct WholeRequest {
+    bytes: Bytes,
+    limits: Limits,
+}
+
+impl ServerCodec {
+    /// For requests within `limits`.
+    pub fn new(limits: Limits) -> ServerCodec {
+        ServerCodec {
+            limits,
+            parser: request::Parser::new(limits),
+            swallow: 0,
+            lost: false,
+        }
+    }
+}
+
+impl Decoder for ServerCodec {
+    type Item = Asked;
+    type Error = io::Error;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, io::Error> {
+        if self.lost {
+            input.clear();
+        }
+        let swallowed = self.swallow.min(input.len());
+        input.advance(swallowed);
+        self.swallow -= swallowed;
+        let (bad, noreply, consumed, next) = match self.parser.parse(input) {
+            Parsed::Incomplete => return Ok(None),
+            Parsed::Request { consumed, .. } => {
+                return Ok(Some(Asked::Request(WholeRequest {
+                    bytes: input.split_to(consumed).freeze(),
+                    limits: self.limits,
+                })));
+            }
+            Parsed::Bad {
+                answer,
+                noreply,
+                consumed,
+                next,
+            } => (answer.reply(), noreply, consumed, next),
+        };
+        input.advance(consumed);
+        match next {
+            Next::Continue => {}
+            Next::Swallow(bytes) => self.swallow = bytes,
+            Next::Close => self.lost = true,
+        }
+        Ok(Some(Asked::Bad {
+            answer: (!noreply).then_some(bad),
+            close: self.lost,
+        }))
+    }
+}
+
+impl Encoder<Reply<&[u8]>> for ServerCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, reply: Reply<&[u8]>, out: &mut BytesMut) -> Result<(), io::Error> {
+        encode::reply(out, &reply);
+        Ok(())
+    }
+}
+
+impl Encoder<Reply<Bytes>> for ServerCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, reply: Reply<Bytes>, out: &mut BytesMut) -> Result<(), io::Error> {
+        encode::reply_bytes(out, &reply);
+        Ok(())
+    }
+}
+
+impl WholeRequest {
+    /// What it asks, parsed again: a request borrows, and what comes out of a codec can't.
+    pub fn request(&self) -> Request<'_> {
+        match request::parse(&self.bytes, &self.limits) {
+            Parsed::Request { request, .. } => request,
+            Parsed::Incomplete | Parsed::Bad { .. } => {
+                unreachable!("it was a request when it was decoded")
+            }
+        }
+    }
+
+    /// Its bytes; [`Bytes::slice_ref`] makes a value that outlives the request of a part of them.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
