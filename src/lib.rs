@@ -15,9 +15,9 @@
 //! - [`pull`]: who is online?
 //! - [`presence`]: users, pending heartbeats, the flush.
 //! - [`memcached`]: the client.
-//! - [`store`]: an embedded server of the same protocol, for one machine.
+//! - [`store`]: a server of the same protocol, embedded or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
-//! - [`counters`], [`clock`], [`end`], [`limits`], [`readiness`]: used by all.
+//! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`readiness`]: used by all.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
 
@@ -27,6 +27,7 @@ pub mod counters;
 pub mod edge;
 pub mod end;
 pub mod limits;
+pub mod listen;
 pub mod memcached;
 pub mod presence;
 pub mod pull;
@@ -35,3 +36,4 @@ pub mod server;
 pub mod session;
 pub mod settings;
 pub mod store;
+pub mod store_command;

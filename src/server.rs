@@ -1,6 +1,7 @@
 //! The one place that knows all parts: starts them, drains them, stops them.
 
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
+use crate::listen;
 use crate::memcached::{Cluster, NodeAddr};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
@@ -81,8 +83,8 @@ struct WorkerHandle {
 }
 
 impl Server {
-    /// Starts everything. Call it on a tokio runtime, which serves the admin listener and the
-    /// embedded store; workers have threads of their own.
+    /// Starts everything. Call it on a tokio runtime, which serves the admin listener; workers have
+    /// threads of their own, and serve the embedded store too.
     pub async fn start(settings: Settings) -> Result<Server, ServerError> {
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
@@ -90,13 +92,17 @@ impl Server {
         let clock = Clock::start();
         let seats = Arc::new(Seats::new(settings.max_sessions));
 
-        let listeners = listener::bind(settings.listen, settings.workers);
+        let listeners = listen::tcp(settings.listen, settings.workers);
         let listeners = listeners.map_err(in_listen("--listen", settings.listen))?;
         let edge_addr = listeners[0].local_addr()?;
-        let admin_listener = listen("--admin", settings.admin).await?;
+        let admin_listener = listen_admin(settings.admin).await?;
         let admin_addr = admin_listener.local_addr()?;
-        let (nodes, store) = start_store(&settings, &stop).await?;
-        let (store_addr, store) = store.unzip();
+        let store = EmbeddedStore::bind(&settings)?;
+        let store_addr = store.as_ref().map(|store| store.addr);
+        let nodes = match &store {
+            Some(store) => vec![store.node()],
+            None => settings.memcached.clone(),
+        };
 
         let metrics_of = Counters::default();
         let presence = Arc::new(Presence::new(
@@ -115,13 +121,14 @@ impl Server {
             pull: metrics_of.pull,
             seats,
             presence: presence.clone(),
-            store,
+            store: store.as_ref().map(|store| store.store.clone()),
         });
         let admin = Arc::new(Admin {
             metrics: metrics.clone(),
             draining: draining.clone(),
         });
         tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
+        let listeners = of_workers(listeners, store);
         let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
         Ok(Server {
             edge_addr,
@@ -212,26 +219,58 @@ fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> 
     move |error| ServerError::Listen { flag, addr, error }
 }
 
-async fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(addr).await.map_err(in_listen(flag, addr))
+async fn listen_admin(addr: SocketAddr) -> Result<TcpListener, ServerError> {
+    let bound = TcpListener::bind(addr).await;
+    bound.map_err(in_listen("--admin", addr))
 }
 
-type EmbeddedStore = (SocketAddr, Arc<Store>);
+/// The store on the workers, if there is one.
+struct EmbeddedStore {
+    addr: SocketAddr,
+    store: Arc<Store>,
+    /// One a worker.
+    listeners: Vec<std::net::TcpListener>,
+}
 
-/// The nodes to write to; without any, those of an embedded store that is started for it.
-async fn start_store(
-    settings: &Settings,
-    stop: &CancellationToken,
-) -> Result<(Vec<NodeAddr>, Option<EmbeddedStore>), ServerError> {
-    if !settings.memcached.is_empty() {
-        return Ok((settings.memcached.clone(), None));
+impl EmbeddedStore {
+    fn bind(settings: &Settings) -> Result<Option<EmbeddedStore>, ServerError> {
+        if !settings.memcached.is_empty() {
+            return Ok(None);
+        }
+        let addr = settings.store_listen;
+        let listeners = listen::tcp(addr, settings.workers);
+        let listeners = listeners.map_err(in_listen("--store-listen", addr))?;
+        let options = store::Options {
+            threads: settings.workers,
+            ..store::Options::new(settings.store_memory_bytes)
+        };
+        Ok(Some(EmbeddedStore {
+            addr: listeners[0].local_addr()?,
+            store: Arc::new(Store::new(options)),
+            listeners,
+        }))
     }
-    let listener = listen("--store-listen", settings.store_listen).await?;
-    let addr = listener.local_addr()?;
-    let store = Arc::new(Store::new(settings.store_memory_bytes));
-    tokio::spawn(store::serve(listener, store.clone(), stop.clone()));
-    let node = NodeAddr::Tcp(addr.ip().to_string(), addr.port());
-    Ok((vec![node], Some((addr, store))))
+
+    fn node(&self) -> NodeAddr {
+        NodeAddr::Tcp(self.addr.ip().to_string(), self.addr.port())
+    }
+}
+
+/// Shares the listeners out.
+fn of_workers(edge: Vec<std::net::TcpListener>, store: Option<EmbeddedStore>) -> Vec<Listeners> {
+    let stores = store.into_iter().flat_map(
+        |EmbeddedStore {
+             store, listeners, ..
+         }| {
+            listeners
+                .into_iter()
+                .map(move |listener| (listener, store.clone()))
+        },
+    );
+    let stores = stores.map(Some).chain(iter::repeat_with(|| None));
+    let both = edge.into_iter().zip(stores);
+    both.map(|(edge, store)| Listeners { edge, store })
+        .collect()
 }
 
 fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {
@@ -261,14 +300,14 @@ async fn start_workers(
     edge: &Arc<Edge>,
     metrics: &Arc<Metrics>,
     clock: Clock,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listeners>,
     stop: &CancellationToken,
 ) -> Result<Vec<WorkerHandle>, ServerError> {
     let (peers, orders): (Vec<_>, Vec<_>) = (0..settings.workers)
         .map(|_| mpsc::channel(WORKER_QUEUE))
         .unzip();
     let mut workers = Vec::new();
-    for (number, (listener, orders)) in listeners.into_iter().zip(orders).enumerate() {
+    for (number, (listeners, orders)) in listeners.into_iter().zip(orders).enumerate() {
         let (flusher, started) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let thread = WorkerThread {
@@ -284,9 +323,18 @@ async fn start_workers(
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                let ran = runtime.block_on(thread.run(listener, orders, flusher));
+                let Listeners { edge, store } = listeners;
+                let (stop, serves) = (thread.stop.clone(), store.is_some());
+                if let Some((listener, store)) = store {
+                    runtime.spawn(serve_store(listener, store, stop.clone()));
+                }
+                let ran = runtime.block_on(thread.run(edge, orders, flusher));
                 // No one waits for it when the server was dropped.
                 let _ = ending.send(ran);
+                if serves {
+                    // Other workers may still write to this one's part of the store.
+                    runtime.block_on(stop.cancelled());
+                }
             })?;
         workers.push(WorkerHandle {
             orders: peers[number].clone(),
@@ -295,6 +343,19 @@ async fn start_workers(
         });
     }
     Ok(workers)
+}
+
+/// What one worker accepts from.
+struct Listeners {
+    edge: std::net::TcpListener,
+    store: Option<(std::net::TcpListener, Arc<Store>)>,
+}
+
+async fn serve_store(listener: std::net::TcpListener, store: Arc<Store>, stop: CancellationToken) {
+    let listener = store::Listener::Tcp(listener);
+    if let Err(error) = store::serve(listener, store, stop).await {
+        tracing::error!(%error, "the store cannot listen");
+    }
 }
 
 /// What a worker's thread is given.
