@@ -46,6 +46,13 @@ rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
 	@cargo test --locked --workspace
 
+## soak: what is random, for longer: the store beside memcached; STORE_CASES=100000 for half an hour
+.PHONY: soak
+STORE_CASES ?= 20000
+soak: setup
+	$(call heading,the store beside memcached: $(STORE_CASES) sequences)
+	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test store_differential
+
 ## bench-build: do the benches compile?
 .PHONY: bench-build
 bench-build:
