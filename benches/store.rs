@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Connections that the client has, each of which waits for its answers while others are written.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 32;
 
 /// Requests written together, or for many keys one.
 const BATCH: usize = 100;

@@ -193,9 +193,9 @@ pub const STORE_CONNECTIONS_MAX: u32 = 1024;
 /// times, or a shard would be full of very few.
 pub const STORE_SHARD_BYTES: usize = 8 * 1024 * 1024;
 
-/// Shards of a store, a power of two: with more memory than 32 GiB they are larger. Growing the hash
-/// table of one stops its users, for some milliseconds at that size.
-pub const STORE_SHARDS_MAX: u32 = 4096;
+/// Shards of a store for each of its threads: two threads seldom want the same. More would be locked
+/// more often by a request for many keys, which locks each shard once to look ahead.
+pub const STORE_SHARDS_PER_THREAD: usize = 4;
 
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;

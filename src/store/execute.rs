@@ -12,7 +12,7 @@ use super::{
     change::{self, Counted, How, Stored},
     clock::Now,
     item::{Marks, deadline_s},
-    items::New,
+    items::{New, WARMED_MAX},
     meta, stats,
     tally::Count,
 };
@@ -26,6 +26,9 @@ pub(super) const TOO_LARGE: Reply<&'static [u8]> =
 /// See [`TOO_LARGE`].
 pub(super) const NOT_NUMERIC: Reply<&'static [u8]> =
     Reply::ClientError(b"cannot increment or decrement non-numeric value");
+
+/// Up to so many keys are looked up without a look ahead.
+const FEW_KEYS: usize = 3;
 
 /// How a connection goes on after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +135,26 @@ pub(super) fn get(
     out: &mut Vec<u8>,
     out_bytes_max: usize,
 ) -> Option<usize> {
-    for (key, done) in asked.keys.skip(done).zip(done..) {
+    let mut keys = asked.keys.skip(done);
+    let mut warm = done;
+    let mut done = done;
+    loop {
+        if done == warm {
+            warm += WARMED_MAX;
+            let ahead = keys.clone();
+            // For a few it is not worth the while.
+            if ahead.clone().nth(FEW_KEYS).is_some() {
+                store.warm(ahead.map(|key| key.as_bytes()));
+            }
+        }
+        let Some(key) = keys.next() else {
+            break;
+        };
         if out.len() >= out_bytes_max {
             return Some(done);
         }
         value(store, key, asked, now, out);
+        done += 1;
     }
     encode::reply(out, &Reply::End);
     None

@@ -3,9 +3,9 @@
 use super::clock::Now;
 
 /// What an item takes beside the allocation of its key and value, in bytes: its entry with the links
-/// (48), and its share of the hash table, which has 5 bytes a place and is between 7/16 and 7/8
+/// (48), and its share of the hash table, which has 9 bytes a place and is between 7/16 and 7/8
 /// full.
-pub const ITEM_OVERHEAD_BYTES: usize = 48 + 11;
+pub const ITEM_OVERHEAD_BYTES: usize = 48 + 15;
 
 /// memcached's `-I`: the greatest size of an item as memcached counts it.
 const MEMCACHED_ITEM_BYTES_MAX: usize = 1024 * 1024;
@@ -95,6 +95,10 @@ impl Item {
 
     pub(super) fn is_vacant(&self) -> bool {
         self.key_bytes == 0
+    }
+
+    pub(super) fn key_bytes(&self) -> usize {
+        self.key_bytes.into()
     }
 
     pub(super) fn key(&self) -> &[u8] {

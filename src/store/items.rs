@@ -10,7 +10,7 @@
 //! memory of four others: it is marked, and when it comes to the end it is put to the front once
 //! more instead of being evicted.
 
-use std::{fmt, hash::BuildHasher};
+use std::{fmt, hash::BuildHasher, hint::black_box};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -25,15 +25,44 @@ use super::{
 /// expires there is dropped faster than new items come.
 const DEAD_PER_INSERT: usize = 2;
 
+/// Keys that [`Items::warm`] takes at once.
+pub(super) const WARMED_MAX: usize = 64;
+
 /// How many used items at the end of the order of use one new item puts to the front before it
 /// takes the next, whatever it is: bounds the time of one command when all are used.
 const SECOND_CHANCES: usize = 16;
 
 /// A key with its hash.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Hashed<'a> {
     pub(super) key: &'a [u8],
-    pub(super) hash: u64,
+    pub(super) hash: Hash,
+}
+
+/// What the hash table goes by. It is kept there, so that the table grows without a look at the
+/// items, which are all over the memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hash(u32);
+
+impl Hash {
+    /// Of a hash of 64 bits, of which the lowest are left for something else.
+    #[inline]
+    pub(super) fn new(hash: u64) -> Hash {
+        Hash((hash >> 32) as u32)
+    }
+
+    /// As the table wants it: high and low bits that have nothing to do with each other.
+    #[inline]
+    fn spread(self) -> u64 {
+        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// A place in the hash table.
+#[derive(Clone, Copy)]
+struct Place {
+    hash: Hash,
+    number: u32,
 }
 
 /// What is to be stored.
@@ -52,14 +81,14 @@ pub(super) struct TooLarge;
 
 /// Which shard this is of how many.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Which {
     pub(super) number: u32,
     pub(super) of: u32,
 }
 
 /// The items of a shard.
 pub(super) struct Items {
-    table: HashTable<u32>,
+    table: HashTable<Place>,
     slab: Slab,
     hasher: DefaultHashBuilder,
     newest: u32,
@@ -82,7 +111,7 @@ pub(super) struct Items {
 
 impl Items {
     /// None yet. Keys come with their hash by `hasher`.
-    pub(super) fn new(bytes_max: usize, place: Place, hasher: DefaultHashBuilder) -> Items {
+    pub(super) fn new(bytes_max: usize, which: Which, hasher: DefaultHashBuilder) -> Items {
         Items {
             table: HashTable::new(),
             slab: Slab::new(),
@@ -91,8 +120,8 @@ impl Items {
             oldest: NONE,
             bytes: 0,
             bytes_max,
-            last_cas: place.number.into(),
-            cas_step: place.of.into(),
+            last_cas: which.number.into(),
+            cas_step: which.of.into(),
             flushed_cas: 0,
             flush_through: None,
             crawl_at: 0,
@@ -106,10 +135,7 @@ impl Items {
     pub(super) fn find(&mut self, key: Hashed<'_>, now: Now) -> Option<u32> {
         self.settle_flush(now);
         let slab = &self.slab;
-        let found = self
-            .table
-            .find(key.hash, |&number| slab.at(number).key() == key.key);
-        let number = *found?;
+        let number = self.place(key.hash, |number| slab.at(number).key() == key.key)?;
         let item = self.slab.at(number);
         if item.is_live(self.flushed_cas, now) {
             return Some(number);
@@ -121,6 +147,33 @@ impl Items {
         });
         self.drop_dead(number);
         None
+    }
+
+    /// Looks keys up without doing anything, so that what is needed of them is in the processor's
+    /// cache when they are asked for.
+    ///
+    /// Each look-up waits for memory four times, one after another: for the table twice, the item,
+    /// its key. Step by step for all keys, the processor waits for many of them together.
+    pub(super) fn warm(&self, keys: &[Hashed<'_>]) {
+        let mut numbers = [NONE; WARMED_MAX];
+        for (number, key) in numbers.iter_mut().zip(keys) {
+            *number = self.place(key.hash, |_| true).unwrap_or(NONE);
+        }
+        let found = || numbers.iter().filter(|&&number| number != NONE);
+        let bytes: usize = found()
+            .map(|&number| self.slab.at(number).key_bytes())
+            .sum();
+        let firsts = found().map(|&number| self.slab.at(number).key()[0]);
+        let firsts: usize = firsts.map(usize::from).sum();
+        // Nobody wants to know: it is for having looked.
+        black_box(bytes + firsts);
+    }
+
+    /// The number of the item with this hash that `is` the one.
+    #[inline]
+    fn place(&self, hash: Hash, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let is = |place: &Place| place.hash == hash && is(place.number);
+        Some(self.table.find(hash.spread(), is)?.number)
     }
 
     #[inline]
@@ -210,8 +263,11 @@ impl Items {
     pub(super) fn remove(&mut self, number: u32) {
         let item = self.slab.at(number);
         let cost = item.cost();
-        let hash = self.hasher.hash_one(item.key());
-        if let Ok(entry) = self.table.find_entry(hash, |&other| other == number) {
+        let hash = Hash::new(self.hasher.hash_one(item.key()));
+        let entry = self
+            .table
+            .find_entry(hash.spread(), |place| place.number == number);
+        if let Ok(entry) = entry {
             entry.remove();
         }
         self.unlink(number);
@@ -352,10 +408,10 @@ impl Items {
         self.remove(number);
     }
 
-    fn enter(&mut self, hash: u64, number: u32) {
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        self.table
-            .insert_unique(hash, number, |&other| hasher.hash_one(slab.at(other).key()));
+    fn enter(&mut self, hash: Hash, number: u32) {
+        let place = Place { hash, number };
+        let rehash = |place: &Place| place.hash.spread();
+        self.table.insert_unique(hash.spread(), place, rehash);
     }
 
     fn to_front(&mut self, number: u32) {

@@ -54,10 +54,10 @@ use hashbrown::DefaultHashBuilder;
 
 use self::{
     clock::{Clock, Now},
-    items::{Hashed, Items, Place},
+    items::{Hash, Hashed, Items, WARMED_MAX, Which},
     tally::{Count, Tally},
 };
-use crate::limits::{STORE_CONNECTIONS_MAX, STORE_SHARD_BYTES, STORE_SHARDS_MAX};
+use crate::limits::{STORE_CONNECTIONS_MAX, STORE_SHARD_BYTES, STORE_SHARDS_PER_THREAD};
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,
@@ -159,11 +159,11 @@ impl Store {
     #[must_use]
     pub fn new(options: Options) -> Store {
         let hasher = DefaultHashBuilder::default();
-        let of = shards(options.memory_bytes_max);
+        let of = shards(&options);
         let bytes_max = options.memory_bytes_max / of as usize;
         let shard = |number| {
-            let place = Place { number, of };
-            Shard(Mutex::new(Items::new(bytes_max, place, hasher.clone())))
+            let which = Which { number, of };
+            Shard(Mutex::new(Items::new(bytes_max, which, hasher.clone())))
         };
         Store {
             shards: (0..of).map(shard).collect(),
@@ -216,10 +216,39 @@ impl Store {
     /// The shard of a key, locked, and the key with its hash.
     #[inline]
     fn shard<'k>(&self, key: &'k [u8]) -> (MutexGuard<'_, Items>, Hashed<'k>) {
+        let (number, hashed) = self.hashed(key);
+        (self.shards[number].lock(), hashed)
+    }
+
+    /// The number of a key's shard, and the key with its hash.
+    #[inline]
+    fn hashed<'k>(&self, key: &'k [u8]) -> (usize, Hashed<'k>) {
         let hash = self.hasher.hash_one(key);
-        // Bits that the shard's own table does not go by. There is a power of two of shards.
-        let number = (hash >> 32) as usize & (self.shards.len() - 1);
-        (self.shards[number].lock(), Hashed { key, hash })
+        // There is a power of two of shards.
+        let number = hash as usize & (self.shards.len() - 1);
+        let hash = Hash::new(hash);
+        (number, Hashed { key, hash })
+    }
+
+    /// See [`Items::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
+    fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut all = [(0, Hashed::default()); WARMED_MAX];
+        let mut count = 0;
+        for (place, key) in all.iter_mut().zip(keys) {
+            *place = self.hashed(key);
+            count += 1;
+        }
+        let all = &mut all[..count];
+        all.sort_unstable_by_key(|(number, _)| *number);
+        for of_shard in all.chunk_by(|(one, _), (other, _)| one == other) {
+            let mut keys = [Hashed::default(); WARMED_MAX];
+            for (to, (_, key)) in keys.iter_mut().zip(of_shard) {
+                *to = *key;
+            }
+            self.shards[of_shard[0].0]
+                .lock()
+                .warm(&keys[..of_shard.len()]);
+        }
     }
 
     fn flush_all(&self, delay: Option<u32>, now: Now) {
@@ -327,8 +356,9 @@ impl Connections {
     }
 }
 
-/// How many shards a store with so much memory has: a power of two.
-fn shards(memory_bytes_max: usize) -> u32 {
-    let wanted = (memory_bytes_max / STORE_SHARD_BYTES).clamp(1, STORE_SHARDS_MAX as usize);
-    1 << wanted.ilog2()
+/// How many shards there are: a power of two.
+fn shards(options: &Options) -> u32 {
+    let wanted = (options.threads * STORE_SHARDS_PER_THREAD).next_power_of_two();
+    let most = (options.memory_bytes_max / STORE_SHARD_BYTES).max(1);
+    1 << wanted.min(most).ilog2()
 }
