@@ -71,7 +71,11 @@ fn libmemcached_s_tools() {
     printed(tool(&store, "memcexist", &["some-key"]));
     printed(tool(&store, "memctouch", &["--expire=100", "some-key"]));
     let stats = printed(tool(&store, "memcstat", &[]));
-    for name in ["curr_items: 1", "cmd_set: 1", "limit_maxbytes: 67108864"] {
+    for name in [
+        "curr_items: 1",
+        "total_items: 1",
+        "limit_maxbytes: 67108864",
+    ] {
         assert!(stats.contains(name), "{name} in {stats}");
     }
     printed(tool(&store, "memcrm", &["some-key"]));
@@ -91,44 +95,14 @@ fn libmemcached_s_tools() {
 fn memccapable_finds_the_text_protocol_whole() {
     let store = Embedded::start(MEMORY_BYTES);
     let port = store.address.port().to_string();
-    let tests = [
-        "ascii version",
-        "ascii quit",
-        "ascii verbosity",
-        "ascii set",
-        "ascii set noreply",
-        "ascii get",
-        "ascii gets",
-        "ascii mget",
-        "ascii flush",
-        "ascii flush noreply",
-        "ascii add",
-        "ascii add noreply",
-        "ascii replace",
-        "ascii replace noreply",
-        "ascii cas",
-        "ascii cas noreply",
-        "ascii delete",
-        "ascii delete noreply",
-        "ascii incr",
-        "ascii incr noreply",
-        "ascii decr",
-        "ascii decr noreply",
-        "ascii append",
-        "ascii append noreply",
-        "ascii prepend",
-        "ascii prepend noreply",
-        "ascii stat",
-    ];
-    for test in tests {
-        let mut command = Command::new("memccapable");
-        command.args(["-h", "127.0.0.1", "-p", &port, "-T", test]);
-        let printed = printed(command);
-        assert!(
-            printed.contains("[pass]") && !printed.contains("[FAIL]"),
-            "{printed}"
-        );
-    }
+    let mut command = Command::new("memccapable");
+    command.args(["-h", "127.0.0.1", "-p", &port]);
+    let output = run(command);
+    // It goes on with the binary protocol, and says that this is not there.
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let tests = || printed.lines().filter(|line| line.starts_with("ascii "));
+    let passed = tests().filter(|line| line.ends_with("[pass]")).count();
+    assert_eq!((passed, tests().count()), (27, 27), "{printed}");
 }
 
 #[test]

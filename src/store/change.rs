@@ -63,7 +63,7 @@ pub(super) fn store(
         }
         (Some(old), Some(unique)) if replaces => {
             let item = items.at(old);
-            if how.invalidate && unique < item.cas {
+            if how.invalidate && unique != 0 && unique < item.cas {
                 new.deadline_s = item.deadline_s;
                 new.marks.add(Marks::STALE);
                 new.marks.add(item.marks.only(Marks::WON));

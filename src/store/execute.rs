@@ -17,8 +17,9 @@ use super::{
     tally::Count,
 };
 
-/// What `version` says: the memcached that it behaves as.
-pub(super) const VERSION: &str = "1.6.18-presenced";
+/// What `version` says: the memcached that it behaves as, and no more, since clients (npm's
+/// `memcached`) look for three numbers at the line's end.
+pub(super) const VERSION: &str = "1.6.18";
 
 /// What memcached says to a value over its item size, and to arithmetic with what is no number.
 pub(super) const TOO_LARGE: Reply<&'static [u8]> =

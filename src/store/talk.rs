@@ -1,7 +1,7 @@
 //! A client's requests answered in order: bytes in, bytes out, no IO.
 
 use presenced_protocol::{
-    Limits, Next, Parsed, Reply, encode,
+    Limits, Next, Parsed,
     limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX},
     request,
 };
@@ -19,10 +19,11 @@ pub(super) const WRITE_BYTES: usize = 64 * 1024;
 /// The first byte of every request of memcached's binary protocol.
 const BINARY: u8 = 0x80;
 
-/// What a client of the binary protocol is told, before the connection closes: it would wait for
-/// ever otherwise.
-const NOT_BINARY: Reply<&'static [u8]> =
-    Reply::ClientError(b"this server speaks the text protocol only");
+/// The length of such a request's, and its answer's, header.
+const BINARY_HEADER_BYTES: usize = 24;
+
+/// What a client of the binary protocol is told, before the connection closes.
+const NOT_BINARY: &[u8] = b"Not supported: text protocol only";
 
 // A value that arrives in pieces, or a long `get`, is all that the input can hold back.
 const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
@@ -74,11 +75,14 @@ impl Talk {
         out: &mut Vec<u8>,
     ) -> (usize, Todo) {
         if !self.begun {
-            self.begun = !input.is_empty();
             if input.first() == Some(&BINARY) {
-                encode::reply(out, &NOT_BINARY);
+                let Some(header) = input.first_chunk() else {
+                    return (0, Todo::Read);
+                };
+                refuse_binary(header, out);
                 return (input.len(), Todo::Close);
             }
+            self.begun = !input.is_empty();
         }
         let mut start = 0;
         loop {
@@ -123,4 +127,18 @@ impl Talk {
             }
         }
     }
+}
+
+/// Answers in the binary protocol that it is not spoken here ("Not supported", 0x83): its clients
+/// would wait for ever otherwise, some even when the connection closes.
+fn refuse_binary(request: &[u8; BINARY_HEADER_BYTES], out: &mut Vec<u8>) {
+    let mut header = [0; BINARY_HEADER_BYTES];
+    header[0] = 0x81;
+    header[1] = request[1];
+    header[7] = 0x83;
+    header[11] = NOT_BINARY.len() as u8;
+    // The client's own number for the request.
+    header[12..16].copy_from_slice(&request[12..16]);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(NOT_BINARY);
 }
