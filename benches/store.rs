@@ -4,6 +4,12 @@
 //! `cargo bench --bench store -- [speed] [memory]`; `THREADS=2`, `SECONDS=2`, `ROUNDS=3` and
 //! `ITEMS=1000000` change what is done.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "run by hand: what fails is to be seen"
+)]
+
 use std::env;
 use std::fs;
 use std::io::{Read, Write};

@@ -15,7 +15,7 @@
 //! - [`pull`]: who is online?
 //! - [`presence`]: users, pending heartbeats, the flush.
 //! - [`memcached`]: the client.
-//! - [`store`]: a server of the same protocol, embedded or ([`store_command`]) alone.
+//! - [`store`]: a server of the same protocol, [`embedded`] or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
 //! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`readiness`]: used by all.
 //!
@@ -25,6 +25,7 @@ pub mod admin;
 pub mod clock;
 pub mod counters;
 pub mod edge;
+pub mod embedded;
 pub mod end;
 pub mod limits;
 pub mod listen;

@@ -1,7 +1,6 @@
 //! The one place that knows all parts: starts them, drains them, stops them.
 
 use std::io;
-use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,16 +22,16 @@ use crate::clock::Clock;
 use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
+use crate::embedded::{EmbeddedStore, Part};
 use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
 use crate::listen;
-use crate::memcached::{Cluster, NodeAddr};
+use crate::memcached::Cluster;
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
 use crate::session::presence::PresenceService;
 use crate::session::worker::{Order, Parts, Worker};
 use crate::settings::Settings;
-use crate::store::{self, Store};
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -97,7 +96,7 @@ impl Server {
         let edge_addr = listeners[0].local_addr()?;
         let admin_listener = listen_admin(settings.admin).await?;
         let admin_addr = admin_listener.local_addr()?;
-        let store = EmbeddedStore::bind(&settings)?;
+        let store = embedded(&settings)?;
         let store_addr = store.as_ref().map(|store| store.addr);
         let nodes = match &store {
             Some(store) => vec![store.node()],
@@ -128,7 +127,10 @@ impl Server {
             draining: draining.clone(),
         });
         tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
-        let listeners = of_workers(listeners, store);
+        let listeners = listeners
+            .into_iter()
+            .zip(EmbeddedStore::parts(store))
+            .collect();
         let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
         Ok(Server {
             edge_addr,
@@ -224,53 +226,14 @@ async fn listen_admin(addr: SocketAddr) -> Result<TcpListener, ServerError> {
     bound.map_err(in_listen("--admin", addr))
 }
 
-/// The store on the workers, if there is one.
-struct EmbeddedStore {
-    addr: SocketAddr,
-    store: Arc<Store>,
-    /// One a worker.
-    listeners: Vec<std::net::TcpListener>,
-}
-
-impl EmbeddedStore {
-    fn bind(settings: &Settings) -> Result<Option<EmbeddedStore>, ServerError> {
-        if !settings.memcached.is_empty() {
-            return Ok(None);
-        }
-        let addr = settings.store_listen;
-        let listeners = listen::tcp(addr, settings.workers);
-        let listeners = listeners.map_err(in_listen("--store-listen", addr))?;
-        let options = store::Options {
-            threads: settings.workers,
-            ..store::Options::new(settings.store_memory_bytes)
-        };
-        Ok(Some(EmbeddedStore {
-            addr: listeners[0].local_addr()?,
-            store: Arc::new(Store::new(options)),
-            listeners,
-        }))
+/// The store, unless there are others to write to.
+fn embedded(settings: &Settings) -> Result<Option<EmbeddedStore>, ServerError> {
+    if !settings.memcached.is_empty() {
+        return Ok(None);
     }
-
-    fn node(&self) -> NodeAddr {
-        NodeAddr::Tcp(self.addr.ip().to_string(), self.addr.port())
-    }
-}
-
-/// Shares the listeners out.
-fn of_workers(edge: Vec<std::net::TcpListener>, store: Option<EmbeddedStore>) -> Vec<Listeners> {
-    let stores = store.into_iter().flat_map(
-        |EmbeddedStore {
-             store, listeners, ..
-         }| {
-            listeners
-                .into_iter()
-                .map(move |listener| (listener, store.clone()))
-        },
-    );
-    let stores = stores.map(Some).chain(iter::repeat_with(|| None));
-    let both = edge.into_iter().zip(stores);
-    both.map(|(edge, store)| Listeners { edge, store })
-        .collect()
+    let addr = settings.store_listen;
+    let store = EmbeddedStore::bind(addr, settings.store_memory_bytes, settings.workers);
+    store.map(Some).map_err(in_listen("--store-listen", addr))
 }
 
 fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {
@@ -300,7 +263,7 @@ async fn start_workers(
     edge: &Arc<Edge>,
     metrics: &Arc<Metrics>,
     clock: Clock,
-    listeners: Vec<Listeners>,
+    listeners: Vec<(std::net::TcpListener, Option<Part>)>,
     stop: &CancellationToken,
 ) -> Result<Vec<WorkerHandle>, ServerError> {
     let (peers, orders): (Vec<_>, Vec<_>) = (0..settings.workers)
@@ -323,18 +286,13 @@ async fn start_workers(
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                let Listeners { edge, store } = listeners;
-                let (stop, serves) = (thread.stop.clone(), store.is_some());
-                if let Some((listener, store)) = store {
-                    runtime.spawn(serve_store(listener, store, stop.clone()));
-                }
+                let (edge, store) = listeners;
+                // Other workers may write to it for longer than this one has sessions.
+                let store = store.map(|part| runtime.spawn(part.serve(thread.stop.clone())));
                 let ran = runtime.block_on(thread.run(edge, orders, flusher));
                 // No one waits for it when the server was dropped.
                 let _ = ending.send(ran);
-                if serves {
-                    // Other workers may still write to this one's part of the store.
-                    runtime.block_on(stop.cancelled());
-                }
+                store.map(|serving| runtime.block_on(serving));
             })?;
         workers.push(WorkerHandle {
             orders: peers[number].clone(),
@@ -343,19 +301,6 @@ async fn start_workers(
         });
     }
     Ok(workers)
-}
-
-/// What one worker accepts from.
-struct Listeners {
-    edge: std::net::TcpListener,
-    store: Option<(std::net::TcpListener, Arc<Store>)>,
-}
-
-async fn serve_store(listener: std::net::TcpListener, store: Arc<Store>, stop: CancellationToken) {
-    let listener = store::Listener::Tcp(listener);
-    if let Err(error) = store::serve(listener, store, stop).await {
-        tracing::error!(%error, "the store cannot listen");
-    }
 }
 
 /// What a worker's thread is given.

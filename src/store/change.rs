@@ -5,8 +5,9 @@ use presenced_protocol::meta::{Direction, StoreMode};
 
 use super::{
     clock::Now,
+    hash::Hashed,
     item::Marks,
-    items::{Hashed, Items, New, TooLarge},
+    items::{Items, New, TooLarge},
     tally::Count,
 };
 

@@ -16,6 +16,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
     clock::Now,
+    hash::{Hash, Hashed, Place},
     item::{self, Item, Marks, NEVER, deadline_s},
     slab::{NONE, Slab},
     tally::{Count, Tally},
@@ -31,39 +32,6 @@ pub(super) const WARMED_MAX: usize = 64;
 /// How many used items at the end of the order of use one new item puts to the front before it
 /// takes the next, whatever it is: bounds the time of one command when all are used.
 const SECOND_CHANCES: usize = 16;
-
-/// A key with its hash.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Hashed<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) hash: Hash,
-}
-
-/// What the hash table goes by. It is kept there, so that the table grows without a look at the
-/// items, which are all over the memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hash(u32);
-
-impl Hash {
-    /// Of a hash of 64 bits, of which the lowest are left for something else.
-    #[inline]
-    pub(super) fn new(hash: u64) -> Hash {
-        Hash((hash >> 32) as u32)
-    }
-
-    /// As the table wants it: high and low bits that have nothing to do with each other.
-    #[inline]
-    fn spread(self) -> u64 {
-        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-/// A place in the hash table.
-#[derive(Clone, Copy)]
-struct Place {
-    hash: Hash,
-    number: u32,
-}
 
 /// What is to be stored.
 #[derive(Clone, Copy)]
@@ -91,8 +59,6 @@ pub(super) struct Items {
     table: HashTable<Place>,
     slab: Slab,
     hasher: DefaultHashBuilder,
-    newest: u32,
-    oldest: u32,
     bytes: usize,
     bytes_max: usize,
     /// The CAS number that was given out last. Shards take turns, so that none is there twice.
@@ -116,8 +82,6 @@ impl Items {
             table: HashTable::new(),
             slab: Slab::new(),
             hasher,
-            newest: NONE,
-            oldest: NONE,
             bytes: 0,
             bytes_max,
             last_cas: which.number.into(),
@@ -220,7 +184,7 @@ impl Items {
         if old.is_some() {
             item.marks.add(Marks::USED);
         } else {
-            self.link(number);
+            self.slab.link(number);
             self.enter(key.hash, number);
         }
         self.tally.add(Count::Stored);
@@ -270,7 +234,7 @@ impl Items {
         if let Ok(entry) = entry {
             entry.remove();
         }
-        self.unlink(number);
+        self.slab.unlink(number);
         self.slab.give_back(number);
         self.bytes -= cost;
     }
@@ -331,7 +295,7 @@ impl Items {
 
     /// When the item was last used that is to go next.
     pub(super) fn oldest_used_s(&self) -> Option<u32> {
-        (self.oldest != NONE).then(|| self.slab.at(self.oldest).used_s)
+        (self.slab.oldest() != NONE).then(|| self.slab.at(self.slab.oldest()).used_s)
     }
 
     /// How long the item that was evicted last had not been used, in seconds.
@@ -372,8 +336,8 @@ impl Items {
     fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) {
         let mut dead = DEAD_PER_INSERT;
         let mut chances = SECOND_CHANCES;
-        while self.oldest != NONE {
-            let number = self.oldest;
+        while self.slab.oldest() != NONE {
+            let number = self.slab.oldest();
             let full = self.bytes + bytes > self.bytes_max;
             if Some(number) != kept && !self.slab.at(number).is_live(self.flushed_cas, now) {
                 if !full && dead == 0 {
@@ -385,10 +349,10 @@ impl Items {
             } else if !full {
                 return;
             } else if Some(number) == kept {
-                self.to_front(number);
+                self.move_to_front(number);
             } else if self.slab.at(number).marks.has(Marks::USED) && chances > 0 {
                 chances -= 1;
-                self.to_front(number);
+                self.move_to_front(number);
             } else {
                 self.evict(number, now);
             }
@@ -414,34 +378,10 @@ impl Items {
         self.table.insert_unique(hash.spread(), place, rehash);
     }
 
-    fn to_front(&mut self, number: u32) {
-        self.unlink(number);
+    fn move_to_front(&mut self, number: u32) {
+        self.slab.unlink(number);
         self.slab.at_mut(number).marks.remove(Marks::USED);
-        self.link(number);
-    }
-
-    /// Makes it the newest in the order of use.
-    fn link(&mut self, number: u32) {
-        let older = self.newest;
-        let item = self.slab.at_mut(number);
-        (item.newer, item.older) = (NONE, older);
-        match older {
-            NONE => self.oldest = number,
-            older => self.slab.at_mut(older).newer = number,
-        }
-        self.newest = number;
-    }
-
-    fn unlink(&mut self, number: u32) {
-        let &Item { newer, older, .. } = self.slab.at(number);
-        match newer {
-            NONE => self.newest = older,
-            newer => self.slab.at_mut(newer).older = older,
-        }
-        match older {
-            NONE => self.oldest = newer,
-            older => self.slab.at_mut(older).newer = newer,
-        }
+        self.slab.link(number);
     }
 }
 

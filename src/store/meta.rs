@@ -13,9 +13,11 @@ use super::{
     change::{self, Counted, How, Stored},
     clock::Now,
     execute::{NOT_NUMERIC, TOO_LARGE},
+    hash::Hashed,
     item::{Item, Marks, NEVER, deadline_s, seconds_left},
-    items::{Hashed, Items, New},
+    items::{Items, New},
     tally::Count,
+    told::{Answers, Asked, Buffers, shown},
 };
 
 /// `mg` (*Meta Get*).
@@ -241,23 +243,7 @@ pub(super) fn arithmetic(
         encode::meta_reply(out, status, asked.echo(asked.base64).iter());
         return;
     };
-    let item = items.at_mut(number);
-    // Where the number took a new item, memcached goes on with the old one: what `T` sets is told,
-    // but lost.
-    let mut deadline = item.deadline_s;
-    let mut answers = Answers::new();
-    for flag in flags {
-        match flag {
-            Flag::ReturnCas => answers.push(Answer::Cas(item.cas)),
-            Flag::ReturnTtl => answers.push(Answer::Ttl(seconds_left(deadline, now))),
-            Flag::Exptime(exptime) => deadline = deadline_s(exptime, now),
-            Flag::Vivify(exptime) if made => deadline = deadline_s(exptime, now),
-            flag => answers.echo(flag, &asked, asked.base64),
-        }
-    }
-    if same {
-        item.deadline_s = deadline;
-    }
+    let answers = tell_counted(items.at_mut(number), &asked, same, made, now);
     if flags.has(b'q') && !made {
         return;
     }
@@ -267,6 +253,32 @@ pub(super) fn arithmetic(
     } else {
         encode::meta_reply(out, MetaStatus::Done, answers.iter());
     }
+}
+
+/// Does to an item what the flags of an `ma` ask, and gathers what they ask to be told. Where the
+/// number took a new item, memcached goes on with the old one: what `T` sets is told, but lost.
+fn tell_counted<'a>(
+    item: &mut Item,
+    asked: &Asked<'a>,
+    same: bool,
+    made: bool,
+    now: Now,
+) -> Answers<'a> {
+    let mut deadline = item.deadline_s;
+    let mut answers = Answers::new();
+    for flag in asked.flags {
+        match flag {
+            Flag::ReturnCas => answers.push(Answer::Cas(item.cas)),
+            Flag::ReturnTtl => answers.push(Answer::Ttl(seconds_left(deadline, now))),
+            Flag::Exptime(exptime) => deadline = deadline_s(exptime, now),
+            Flag::Vivify(exptime) if made => deadline = deadline_s(exptime, now),
+            flag => answers.echo(flag, asked, asked.base64),
+        }
+    }
+    if same {
+        item.deadline_s = deadline;
+    }
+    answers
 }
 
 /// `me` (*Meta Debug*).
@@ -309,100 +321,4 @@ fn vivify(items: &mut Items, key: Hashed<'_>, value: &[u8], now: Now) -> Option<
         marks: Marks::default(),
     };
     items.store(key, None, new, now).ok()
-}
-
-/// A key as it is shown: as it is, or in base64.
-fn shown<'a>(key: &'a [u8], base64: bool, buffer: &'a mut [u8; KEY_BYTES_MAX]) -> &'a [u8] {
-    if !base64 {
-        return key;
-    }
-    base64::encode(key, buffer).map_or(key, |encoded| encoded.as_bytes())
-}
-
-/// Room for a key in its two forms.
-struct Buffers {
-    decoded: [u8; KEY_BYTES_MAX],
-    encoded: [u8; KEY_BYTES_MAX],
-}
-
-impl Default for Buffers {
-    fn default() -> Buffers {
-        Buffers {
-            decoded: [0; KEY_BYTES_MAX],
-            encoded: [0; KEY_BYTES_MAX],
-        }
-    }
-}
-
-/// A meta request's key and flags.
-struct Asked<'a> {
-    key: &'a [u8],
-    /// The same in base64, if it may have to be told.
-    encoded: &'a [u8],
-    flags: Flags<'a>,
-    /// It was sent in base64.
-    base64: bool,
-}
-
-impl<'a> Asked<'a> {
-    fn new(key: Key<'a>, flags: Flags<'a>, buffers: &'a mut Buffers) -> Asked<'a> {
-        let base64 = flags.has(b'b');
-        let decoded = base64.then(|| base64::decode(key, &mut buffers.decoded));
-        let key = decoded.flatten().unwrap_or(key.as_bytes());
-        Asked {
-            key,
-            encoded: shown(key, flags.has(b'k'), &mut buffers.encoded),
-            flags,
-            base64,
-        }
-    }
-
-    /// What comes back whatever was found.
-    fn echo(&self, base64: bool) -> Answers<'a> {
-        let mut answers = Answers::new();
-        self.flags.for_each(|flag| answers.echo(flag, self, base64));
-        answers
-    }
-}
-
-/// The most that one request has to be told: each letter once, and what is told unasked.
-const ANSWERS_MAX: usize = 24;
-
-/// What a meta reply tells.
-struct Answers<'a> {
-    answers: [Answer<'a>; ANSWERS_MAX],
-    count: usize,
-}
-
-impl<'a> Answers<'a> {
-    fn new() -> Answers<'a> {
-        Answers {
-            answers: [Answer::Won; ANSWERS_MAX],
-            count: 0,
-        }
-    }
-
-    fn push(&mut self, answer: Answer<'a>) {
-        if let Some(place) = self.answers.get_mut(self.count) {
-            *place = answer;
-            self.count += 1;
-        }
-    }
-
-    /// Tells what came with the request itself, if `flag` is for that.
-    fn echo(&mut self, flag: Flag<'a>, asked: &Asked<'a>, base64: bool) {
-        match flag {
-            Flag::Opaque(token) => self.push(Answer::Opaque(token.as_bytes())),
-            Flag::ReturnKey if base64 => {
-                self.push(Answer::Key(asked.encoded));
-                self.push(Answer::Base64Key);
-            }
-            Flag::ReturnKey => self.push(Answer::Key(asked.key)),
-            _ => {}
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Answer<'a>> {
-        self.answers[..self.count].iter().copied()
-    }
 }

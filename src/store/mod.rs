@@ -11,9 +11,9 @@
 //!
 //! * `clock`: what time it is.
 //! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `slab`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `hash`, `slab`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
 //! * `change`: what storage commands and arithmetic do to items. Pure.
-//! * `execute`, `meta`: a request on the store, its reply into a buffer.
+//! * `execute`, `meta`, `told`: a request on the store, its reply into a buffer.
 //! * `tally`, `stats`: what is counted, and the answer to `stats`.
 //! * `talk`: a client's requests in order: bytes in, bytes out.
 //! * `connection`: one client, over any stream.
@@ -30,6 +30,7 @@ mod change;
 mod clock;
 mod connection;
 mod execute;
+mod hash;
 mod item;
 mod items;
 mod meta;
@@ -40,6 +41,7 @@ mod talk;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     hash::BuildHasher,
@@ -54,7 +56,8 @@ use hashbrown::DefaultHashBuilder;
 
 use self::{
     clock::{Clock, Now},
-    items::{Hash, Hashed, Items, WARMED_MAX, Which},
+    hash::{Hash, Hashed},
+    items::{Items, WARMED_MAX, Which},
     tally::{Count, Tally},
 };
 use crate::limits::{STORE_CONNECTIONS_MAX, STORE_SHARD_BYTES, STORE_SHARDS_PER_THREAD};

@@ -1,4 +1,5 @@
-//! Items by number, in chunks: growing moves none of them and takes no second copy.
+//! Items by number and in order of use, in chunks: growing moves none of them and takes no second
+//! copy.
 
 use super::item::Item;
 
@@ -14,6 +15,8 @@ pub(super) struct Slab {
     /// The first free place.
     free: u32,
     len: usize,
+    newest: u32,
+    oldest: u32,
 }
 
 impl Slab {
@@ -22,6 +25,8 @@ impl Slab {
             chunks: Vec::new(),
             free: NONE,
             len: 0,
+            newest: NONE,
+            oldest: NONE,
         }
     }
 
@@ -43,6 +48,36 @@ impl Slab {
     #[inline]
     pub(super) fn at_mut(&mut self, number: u32) -> &mut Item {
         &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+
+    /// The item that was used least recently, or [`NONE`].
+    pub(super) fn oldest(&self) -> u32 {
+        self.oldest
+    }
+
+    /// Makes it the newest in the order of use.
+    pub(super) fn link(&mut self, number: u32) {
+        let older = self.newest;
+        let item = self.at_mut(number);
+        (item.newer, item.older) = (NONE, older);
+        match older {
+            NONE => self.oldest = number,
+            older => self.at_mut(older).newer = number,
+        }
+        self.newest = number;
+    }
+
+    /// Takes it out of the order of use.
+    pub(super) fn unlink(&mut self, number: u32) {
+        let &Item { newer, older, .. } = self.at(number);
+        match newer {
+            NONE => self.newest = older,
+            newer => self.at_mut(newer).older = older,
+        }
+        match older {
+            NONE => self.oldest = newer,
+            older => self.at_mut(older).newer = newer,
+        }
     }
 
     /// Takes a free place.

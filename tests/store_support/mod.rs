@@ -34,13 +34,18 @@ pub struct Memcached {
 
 impl Memcached {
     pub fn start() -> Memcached {
+        Memcached::with(&[])
+    }
+
+    /// With more flags.
+    pub fn with(flags: &[&str]) -> Memcached {
         // The port may be taken by another between the look and the use; then another is tried.
         (0..5)
-            .find_map(|_| Memcached::try_start())
+            .find_map(|_| Memcached::try_start(flags))
             .expect("memcached does not start")
     }
 
-    fn try_start() -> Option<Memcached> {
+    fn try_start(flags: &[&str]) -> Option<Memcached> {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -49,6 +54,7 @@ impl Memcached {
         let process = Command::new("memcached")
             // Only root needs to say as whom it is to run.
             .args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-u", "nobody"])
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
