@@ -60,8 +60,12 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
+## soak: what is random, for longer: the store beside memcached; STORE_CASES=100000 for half an hour
 .PHONY: soak
-soak: loom shuttle
+STORE_CASES ?= 20000
+soak: setup loom shuttle
+	$(call heading,the store beside memcached: $(STORE_CASES) sequences)
+	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test store_differential
 
 ## bench-build: do the benches compile?
 .PHONY: bench-build

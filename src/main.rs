@@ -1,12 +1,15 @@
 //! The server's command: flags, log, signals.
 
+use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use presenced::server::{Server, ServerError};
-use presenced::settings::{Flags, LogFormat, Settings};
+use presenced::settings::{Command, Flags, LogFormat, Settings};
+use presenced::store_command::{StoreError, StoreFlags};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,15 +18,14 @@ fn main() -> ExitCode {
     if let Err(error) = start_log(&flags) {
         refuse(&format!("--log-level {:?}: {error}", flags.log_level));
     }
-    let settings = flags
-        .check()
-        .unwrap_or_else(|error| refuse(&error.to_string()));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let ran = match runtime {
-        Ok(runtime) => runtime.block_on(run(settings)),
-        Err(error) => Err(error.into()),
+    let command = flags.command.clone();
+    let ran = match command {
+        Some(Command::Store(store)) => on_runtime(run_store(store)),
+        None => {
+            let settings = flags.check();
+            let settings = settings.unwrap_or_else(|error| refuse(&error.to_string()));
+            on_runtime(run(settings))
+        }
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,6 +34,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn on_runtime<E>(ran: impl Future<Output = Result<(), E>>) -> Result<(), Box<dyn Error>>
+where
+    E: Error + 'static,
+{
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(ran)?)
 }
 
 /// Ends the process as a wrong flag does: the message, a hint at `--help`, status 2.
@@ -68,6 +78,21 @@ async fn run(settings: Settings) -> Result<(), ServerError> {
     tokio::select! {
         () = server.drain() => tracing::info!("stopped"),
         () = told_to_stop(&mut terminate, &mut interrupt) => tracing::warn!("stopped at once"),
+    }
+    Ok(())
+}
+
+async fn run_store(flags: StoreFlags) -> Result<(), StoreError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut store = match flags.start() {
+        Err(StoreError::Flag(why)) => refuse(&why),
+        started => started?,
+    };
+    println!("store    {store}");
+    tokio::select! {
+        () = told_to_stop(&mut terminate, &mut interrupt) => store.stop(),
+        error = store.failed() => return Err(error),
     }
     Ok(())
 }

@@ -22,15 +22,16 @@ use crate::clock::Clock;
 use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
+use crate::embedded::{EmbeddedStore, Part};
 use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
-use crate::memcached::{Cluster, NodeAddr};
+use crate::listen;
+use crate::memcached::Cluster;
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
 use crate::session::presence::PresenceService;
 use crate::session::worker::{Order, Parts, Worker};
 use crate::settings::Settings;
-use crate::store::{self, Store};
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -81,8 +82,8 @@ struct WorkerHandle {
 }
 
 impl Server {
-    /// Starts everything. Call it on a tokio runtime, which serves the admin listener and the
-    /// embedded store; workers have threads of their own.
+    /// Starts everything. Call it on a tokio runtime, which serves the admin listener; workers have
+    /// threads of their own, and serve the embedded store too.
     pub async fn start(settings: Settings) -> Result<Server, ServerError> {
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
@@ -90,13 +91,17 @@ impl Server {
         let clock = Clock::start();
         let seats = Arc::new(Seats::new(settings.max_sessions));
 
-        let listeners = listener::bind(settings.listen, settings.workers);
+        let listeners = listen::tcp(settings.listen, settings.workers);
         let listeners = listeners.map_err(in_listen("--listen", settings.listen))?;
         let edge_addr = listeners[0].local_addr()?;
-        let admin_listener = listen("--admin", settings.admin).await?;
+        let admin_listener = listen_admin(settings.admin).await?;
         let admin_addr = admin_listener.local_addr()?;
-        let (nodes, store) = start_store(&settings, &stop).await?;
-        let (store_addr, store) = store.unzip();
+        let store = embedded(&settings)?;
+        let store_addr = store.as_ref().map(|store| store.addr);
+        let nodes = match &store {
+            Some(store) => vec![store.node()],
+            None => settings.memcached.clone(),
+        };
 
         let metrics_of = Counters::default();
         let presence = Arc::new(Presence::new(
@@ -115,13 +120,17 @@ impl Server {
             pull: metrics_of.pull,
             seats,
             presence: presence.clone(),
-            store,
+            store: store.as_ref().map(|store| store.store.clone()),
         });
         let admin = Arc::new(Admin {
             metrics: metrics.clone(),
             draining: draining.clone(),
         });
         tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
+        let listeners = listeners
+            .into_iter()
+            .zip(EmbeddedStore::parts(store))
+            .collect();
         let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
         Ok(Server {
             edge_addr,
@@ -212,26 +221,19 @@ fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> 
     move |error| ServerError::Listen { flag, addr, error }
 }
 
-async fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(addr).await.map_err(in_listen(flag, addr))
+async fn listen_admin(addr: SocketAddr) -> Result<TcpListener, ServerError> {
+    let bound = TcpListener::bind(addr).await;
+    bound.map_err(in_listen("--admin", addr))
 }
 
-type EmbeddedStore = (SocketAddr, Arc<Store>);
-
-/// The nodes to write to; without any, those of an embedded store that is started for it.
-async fn start_store(
-    settings: &Settings,
-    stop: &CancellationToken,
-) -> Result<(Vec<NodeAddr>, Option<EmbeddedStore>), ServerError> {
+/// The store, unless there are others to write to.
+fn embedded(settings: &Settings) -> Result<Option<EmbeddedStore>, ServerError> {
     if !settings.memcached.is_empty() {
-        return Ok((settings.memcached.clone(), None));
+        return Ok(None);
     }
-    let listener = listen("--store-listen", settings.store_listen).await?;
-    let addr = listener.local_addr()?;
-    let store = Arc::new(Store::new(settings.store_memory_bytes));
-    tokio::spawn(store::serve(listener, store.clone(), stop.clone()));
-    let node = NodeAddr::Tcp(addr.ip().to_string(), addr.port());
-    Ok((vec![node], Some((addr, store))))
+    let addr = settings.store_listen;
+    let store = EmbeddedStore::bind(addr, settings.store_memory_bytes, settings.workers);
+    store.map(Some).map_err(in_listen("--store-listen", addr))
 }
 
 fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {
@@ -261,14 +263,14 @@ async fn start_workers(
     edge: &Arc<Edge>,
     metrics: &Arc<Metrics>,
     clock: Clock,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(std::net::TcpListener, Option<Part>)>,
     stop: &CancellationToken,
 ) -> Result<Vec<WorkerHandle>, ServerError> {
     let (peers, orders): (Vec<_>, Vec<_>) = (0..settings.workers)
         .map(|_| mpsc::channel(WORKER_QUEUE))
         .unzip();
     let mut workers = Vec::new();
-    for (number, (listener, orders)) in listeners.into_iter().zip(orders).enumerate() {
+    for (number, (listeners, orders)) in listeners.into_iter().zip(orders).enumerate() {
         let (flusher, started) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let thread = WorkerThread {
@@ -284,9 +286,13 @@ async fn start_workers(
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
-                let ran = runtime.block_on(thread.run(listener, orders, flusher));
+                let (edge, store) = listeners;
+                // Other workers may write to it for longer than this one has sessions.
+                let store = store.map(|part| runtime.spawn(part.serve(thread.stop.clone())));
+                let ran = runtime.block_on(thread.run(edge, orders, flusher));
                 // No one waits for it when the server was dropped.
                 let _ = ending.send(ran);
+                store.map(|serving| runtime.block_on(serving));
             })?;
         workers.push(WorkerHandle {
             orders: peers[number].clone(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
@@ -24,6 +24,7 @@ use crate::limits::{
 use crate::memcached::NodeAddr;
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
+use crate::store_command::StoreFlags;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -38,8 +39,17 @@ const LOGS: &str = "Logs";
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
 /// Each flag has an environment variable; durations are written 25s or 500ms.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "presenced", version, max_term_width = 100)]
+#[command(
+    name = "presenced",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Flags {
+    /// Something else than the edge
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Address for clients: WebSocket at /ws, pulls at /v1/presence
     #[arg(long, env = "PRESENCED_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", help_heading = NETWORK)]
     pub listen: SocketAddr,
@@ -158,12 +168,19 @@ pub struct Flags {
     pub drain: Duration,
 
     /// Form of the log
-    #[arg(long, env = "PRESENCED_LOG_FORMAT", default_value = "text", value_name = "FORMAT", help_heading = LOGS)]
+    #[arg(long, global = true, env = "PRESENCED_LOG_FORMAT", default_value = "text", value_name = "FORMAT", help_heading = LOGS)]
     pub log_format: LogFormat,
 
     /// error, warn, info, debug or trace, or tracing directives such as presenced::edge=debug
-    #[arg(long, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", help_heading = LOGS)]
+    #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", help_heading = LOGS)]
     pub log_level: String,
+}
+
+/// What else the binary does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// See [`StoreFlags`].
+    Store(StoreFlags),
 }
 
 /// Form of the log.
@@ -533,7 +550,7 @@ impl Flags {
         let nodes = self.memcached.len().max(1);
         let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
         let of_store = match self.memcached.is_empty() {
-            true => STORE_CONNECTIONS_MAX,
+            true => STORE_CONNECTIONS_MAX as usize,
             false => 0,
         };
         let of_process = ADMIN_CONNECTIONS_MAX + of_store + DESCRIPTORS_PER_THREAD;

@@ -7,172 +7,41 @@
     reason = "helpers of tests may"
 )]
 
+mod store_support;
+
 use std::{
-    collections::HashMap,
+    collections::BTreeSet,
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    thread::{self, JoinHandle},
+    net::TcpStream,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use presenced::store::{Store, serve};
-use tokio_util::sync::CancellationToken;
+use store_support::{Embedded, Memcached, answers, connect};
 
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A real memcached on a free port of loopback.
-struct Memcached {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Memcached {
-    fn start() -> Memcached {
-        // The port may be taken by another between the look and the use; then another is tried.
-        (0..5)
-            .find_map(|_| Memcached::try_start())
-            .expect("memcached does not start")
-    }
-
-    fn try_start() -> Option<Memcached> {
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let port = address.port().to_string();
-        let process = Command::new("memcached")
-            // Only root needs to say as whom it is to run.
-            .args(["-l", "127.0.0.1", "-p", &port, "-U", "0", "-u", "nobody"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this test needs memcached: install the package of that name");
-        let mut memcached = Memcached { process, address };
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if memcached.process.try_wait().unwrap().is_some() {
-                return None;
-            }
-            if TcpStream::connect(address).is_ok() {
-                return Some(memcached);
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        None
-    }
-}
-
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The embedded store, on a thread of its own.
-struct Embedded {
-    store: Arc<Store>,
-    address: SocketAddr,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Embedded {
-    fn start(memory_bytes_max: usize) -> Embedded {
-        let store = Arc::new(Store::new(memory_bytes_max));
-        let stop = CancellationToken::new();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = (Arc::clone(&store), stop.clone());
-        let thread = thread::spawn(move || {
-            let (store, stop) = serving;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                serve(
-                    tokio::net::TcpListener::from_std(listener).unwrap(),
-                    store,
-                    stop,
-                )
-                .await;
-            });
-        });
-        Embedded {
-            store,
-            address,
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    /// Stops it and waits until it has.
-    fn end(&mut self) {
-        self.stop.cancel();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// All that is answered to `input`, sent in pieces of `piece` bytes on a new connection.
-fn answers(address: SocketAddr, input: &[u8], piece: usize) -> Vec<u8> {
-    let stream = connect(address);
-    let mut sender = stream.try_clone().unwrap();
-    thread::scope(|scope| {
-        // Beside the reading: neither server reads on while its answers aren't taken.
-        scope.spawn(move || {
-            for bytes in input.chunks(piece) {
-                sender.write_all(bytes).unwrap();
-            }
-            sender.shutdown(Shutdown::Write).unwrap();
-        });
-        let mut answers = Vec::new();
-        let mut reader = &stream;
-        reader.read_to_end(&mut answers).unwrap();
-        answers
-    })
-}
-
-/// The answers as lines, without what may differ: the version, and of CAS numbers all but which are
-/// the same and which are greater.
+/// The answers as lines, without what may differ: the version, and of a key's CAS numbers all but
+/// which are the same and which are greater.
 fn comparable(answers: &[u8]) -> Vec<String> {
     let text = answers.escape_ascii().to_string();
     let lines: Vec<&str> = text.split("\\r\\n").collect();
-    let cas = |line: &str| -> Option<u64> {
+    let cas = |line: &str| -> Option<(String, u64)> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [_, _, _, _, cas] = words[..] else {
+        let [_, key, _, _, cas] = words[..] else {
             return None;
         };
-        (words[0] == "VALUE").then(|| cas.parse().unwrap())
+        (words[0] == "VALUE").then(|| (key.to_owned(), cas.parse().unwrap()))
     };
-    let mut numbers: Vec<u64> = lines.iter().copied().filter_map(cas).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    let ranks: HashMap<u64, usize> = numbers.into_iter().zip(1..).collect();
+    let numbers: BTreeSet<(String, u64)> = lines.iter().copied().filter_map(cas).collect();
+    let rank = |number: &(String, u64)| {
+        numbers
+            .range(..number)
+            .filter(|(key, _)| *key == number.0)
+            .count()
+    };
     let shown = lines.iter().map(|&line| match cas(line) {
         Some(number) => {
             let (rest, _) = line.rsplit_once(' ').unwrap();
-            format!("{rest} #{}", ranks[&number])
+            format!("{rest} #{}", rank(&number))
         }
         None if line.starts_with("VERSION ") => "VERSION".into(),
         None => line.into(),

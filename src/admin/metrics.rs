@@ -211,13 +211,28 @@ impl Metrics {
             counters.items,
         )?;
         gauge(out, "store_bytes", "Bytes they take", counters.bytes)?;
-        let evictions = counters.evictions;
+        let help = "The limit on the bytes of items";
+        gauge(out, "store_bytes_max", help, counters.bytes_max)?;
+        let help = "Connections to the store open now";
+        gauge(out, "store_connections", help, counters.connections)?;
+        let help = "Connections refused as there were too many";
         counter(
             out,
-            "store_evictions",
-            "Items evicted for want of memory",
-            evictions,
+            "store_connections_rejected",
+            help,
+            counters.connections_rejected,
         )?;
+        let keys = [("hit", counters.hits), ("miss", counters.misses)].into_iter();
+        by_label(
+            out,
+            "store_gets",
+            "Keys asked for by result",
+            "result",
+            keys,
+        )?;
+        counter(out, "store_sets", "Storage commands", counters.sets)?;
+        let help = "Items evicted for want of memory";
+        counter(out, "store_evictions", help, counters.evictions)?;
         counter(out, "store_expired", "Items expired", counters.expired)
     }
 }

@@ -32,8 +32,8 @@ use super::routes::{self, Outcome};
 use super::socket::Socket;
 use crate::end::Refusal;
 use crate::limits::{
-    ACCEPT_PAUSE, BACKLOG, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX,
-    HTTP_CONNECTIONS_PEER_SHARE, KEEP_ALIVE_TIMEOUT,
+    ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_PEER_SHARE,
+    KEEP_ALIVE_TIMEOUT,
 };
 use crate::presence::UserId;
 use crate::pull::Puller;
@@ -43,36 +43,6 @@ use crate::session::worker::NewSession;
 
 /// Time between two looks at a connection's deadline.
 const DEADLINE_LOOK: Duration = Duration::from_secs(1);
-
-/// Binds `count` listeners that share `addr`. Without `SO_REUSEPORT` at first, so that another
-/// process on the same port is an error and not a silent partner.
-pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
-    let addr = {
-        let probe = socket(addr)?;
-        probe.bind(&addr.into())?;
-        probe.local_addr()?.as_socket().unwrap_or(addr)
-    };
-    (0..count)
-        .map(|_| {
-            let socket = socket(addr)?;
-            socket.set_reuse_port(true)?;
-            // Connections inherit it: an answer of a few bytes must not wait for the peer's
-            // acknowledgement of the last.
-            socket.set_tcp_nodelay(true)?;
-            socket.bind(&addr.into())?;
-            socket.listen(BACKLOG)?;
-            Ok(socket.into())
-        })
-        .collect()
-}
-
-fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
-    let domain = socket2::Domain::for_address(addr);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
 pub async fn serve(

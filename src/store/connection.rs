@@ -1,206 +1,236 @@
 //! One client's connection: reads what has come, answers all of it, writes the answers at once.
 //!
-//! While an answer is being written nothing is read, so a client that doesn't read is, in the end,
-//! not read from either: its requests wait in the kernel's buffers and at its own end.
+//! Bytes are read, and answers made, in buffers that all connections of a thread share; what a
+//! connection keeps to itself is a request that has not come whole and answers that the socket did
+//! not take, mostly nothing. While there are such answers nothing is read, so a client that
+//! doesn't read is, in the end, not read from either: its requests wait in the kernel's buffers and
+//! at its own end.
 
-use std::{io, sync::Arc};
-
-use presenced_protocol::{
-    Limits, Next, Parsed, Reply, Request, encode,
-    limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX},
-    request::{self, Keys},
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::yield_now,
+    time::timeout,
+};
 
 use super::{
     Store,
-    execute::{self, After},
     serve::Open,
-    stats,
+    talk::{Talk, Todo},
 };
 
-/// Bytes asked for in one read: a hundred `set`s for one system call, and no more than 16 MiB for a
-/// thousand idle connections.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes asked for in one read: some hundred `set`s for one system call.
+const READ_BYTES: usize = 64 * 1024;
 
-/// Answers are written once there are so many bytes of them, and at the latest when no whole request
-/// is left. With one value more this is all that a connection holds for a slow reader.
-const WRITE_BYTES: usize = 64 * 1024;
+/// What is left of a request up to this is put before the next read; more is collected in a buffer of
+/// the connection's own.
+const LEFT_BYTES_MAX: usize = 8 * 1024;
 
-/// Buffers that grew beyond this for a large value are given back once they are empty, so that
-/// idle connections are small.
-const KEPT_BYTES: usize = 64 * 1024;
+/// Full buffers of answers that a connection sends before the others have their turn.
+const WRITES_PER_TURN: usize = 4;
 
-/// What a remote client is told that asks for `stats` or `flush_all`.
-const NOT_LOCAL: Reply<&'static [u8]> = Reply::ClientError(b"only for clients on this machine");
+/// The shared buffer of answers is given back beyond this: it grew for a large value.
+const KEPT_BYTES: usize = 256 * 1024;
 
-// A value that arrives in pieces, or a long `get`, is all that the input can hold back.
-const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
-const _: () = assert!(READ_BYTES <= KEPT_BYTES && WRITE_BYTES <= KEPT_BYTES);
+thread_local! {
+    static SHARED: RefCell<Shared> = RefCell::new(Shared {
+        input: vec![0; LEFT_BYTES_MAX + READ_BYTES],
+        out: Vec::new(),
+    });
+}
+
+/// What the connections of a thread take turns with; never held while one waits.
+struct Shared {
+    input: Vec<u8>,
+    out: Vec<u8>,
+}
 
 /// A client and what it has sent so far.
 pub(super) struct Connection<S> {
     stream: S,
     store: Arc<Store>,
-    parser: request::Parser,
-    /// Whether it may ask for `stats` and `flush_all`. The protocol has no authentication, so who
-    /// is on this machine is all there is to go by.
-    local: bool,
+    talk: Talk,
+    /// Requests that are not whole, or not answered yet.
     input: Vec<u8>,
-    /// Where in `input` the next request begins.
-    start: usize,
-    /// Bytes still to come of a value that was refused.
-    swallow: usize,
-    out: Vec<u8>,
+    /// Answers that the socket did not take.
+    unsent: Vec<u8>,
+    /// How many of them have been sent by now.
+    sent: usize,
+    todo: Todo,
     /// Counts it for as long as it lives.
     _open: Open,
 }
 
+/// How a turn ended.
+enum Turn {
+    /// All that has come is answered.
+    Done,
+    /// There is more to do at once.
+    More,
+    /// The conversation is over.
+    End,
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(stream: S, open: Open, local: bool) -> Connection<S> {
+    pub(super) fn new(stream: S, open: Open) -> Connection<S> {
         let store = Arc::clone(open.store());
-        let value_bytes_max = VALUE_BYTES_MAX.min(store.bytes_max);
         Connection {
             stream,
-            parser: request::Parser::new(Limits {
-                value_bytes_max,
-                ..Limits::default()
-            }),
+            talk: Talk::new(store.value_bytes_max()),
             store,
-            local,
             input: Vec::new(),
-            start: 0,
-            swallow: 0,
-            out: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            todo: Todo::Read,
             _open: open,
         }
     }
 
-    /// Serves the client until it quits or hangs up.
+    /// Serves the client until it quits, hangs up, or makes no progress for the idle timeout.
     ///
     /// # Errors
     ///
     /// What the socket says.
     pub(super) async fn run(mut self) -> io::Result<()> {
+        let idle = self.store.options().idle_timeout;
         loop {
-            let after = self.answer().await?;
-            self.write().await?;
-            if after == After::Close || self.read().await? == 0 {
-                return Ok(());
+            let turn = poll_fn(|context| self.poll_turn(context));
+            let turn = match idle {
+                None => turn.await,
+                Some(idle) => timeout(idle, turn).await.unwrap_or(Ok(Turn::End)),
+            };
+            match turn? {
+                Turn::Done => {}
+                Turn::More => yield_now().await,
+                Turn::End => return Ok(()),
             }
         }
     }
 
-    /// Answers every whole request in the input.
-    async fn answer(&mut self) -> io::Result<After> {
-        loop {
-            self.drop_swallowed();
-            if self.out.len() >= WRITE_BYTES {
-                self.write().await?;
+    /// Sends what is left to send; then answers what is left to answer, or else reads and answers.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Turn>> {
+        ready!(self.poll_unsent(context))?;
+        if self.todo == Todo::Close {
+            return Poll::Ready(Ok(Turn::End));
+        }
+        SHARED.with_borrow_mut(|Shared { input, out }| {
+            if self.todo == Todo::Write {
+                let left = mem::take(&mut self.input);
+                return self.poll_answer(context, &left, out);
             }
-            match self.parser.parse(&self.input[self.start..]) {
-                Parsed::Incomplete => return Ok(After::Continue),
-                Parsed::Request {
-                    request: Request::Get { keys, with_cas },
-                    consumed,
-                } => {
-                    send_values(&mut self.stream, &self.store, keys, with_cas, &mut self.out)
-                        .await?;
-                    self.start += consumed;
+            let left = self.input.len();
+            if left > LEFT_BYTES_MAX {
+                self.input.resize(left + READ_BYTES, 0);
+                let mut own = mem::take(&mut self.input);
+                let read = self.poll_read(context, &mut own, left);
+                own.truncate(
+                    left + if let Poll::Ready(Ok(read)) = read {
+                        read
+                    } else {
+                        0
+                    },
+                );
+                self.input = own;
+                if ready!(read)? == 0 {
+                    return Poll::Ready(Ok(Turn::End));
                 }
-                Parsed::Request { request, consumed } => {
-                    let after = carry_out(&self.store, &request, self.local, &mut self.out);
-                    self.start += consumed;
-                    if after == After::Close {
-                        return Ok(after);
-                    }
-                }
-                Parsed::Bad {
-                    answer,
-                    noreply,
-                    consumed,
-                    next,
-                } => {
-                    execute::refuse(&mut self.store.lock(), &answer, noreply, &mut self.out);
-                    self.start += consumed;
-                    match next {
-                        Next::Continue => {}
-                        Next::Swallow(bytes) => self.swallow = bytes,
-                        Next::Close => return Ok(After::Close),
-                    }
+                let own = mem::take(&mut self.input);
+                return self.poll_answer(context, &own, out);
+            }
+            input[..left].copy_from_slice(&self.input);
+            let read = ready!(self.poll_read(context, input, left))?;
+            if read == 0 {
+                return Poll::Ready(Ok(Turn::End));
+            }
+            self.poll_answer(context, &input[..left + read], out)
+        })
+    }
+
+    /// Reads into `buffer` from `start` on; 0 is the end.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+        start: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(&mut buffer[start..]);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let read = buffer.filled().len();
+        self.store.traffic().read(read);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Answers the requests in `input`, sends the answers, and keeps what could not be done now.
+    fn poll_answer(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Poll<io::Result<Turn>> {
+        let now = self.store.now();
+        let mut start = 0;
+        let mut sent = Poll::Ready(Ok(()));
+        for _ in 0..WRITES_PER_TURN {
+            let (done, todo) = self.talk.answer(&self.store, &input[start..], now, out);
+            start += done;
+            self.todo = todo;
+            sent = self.poll_send(context, out);
+            out.clear();
+            if todo != Todo::Write || !matches!(sent, Poll::Ready(Ok(()))) {
+                break;
+            }
+        }
+        out.shrink_to(KEPT_BYTES);
+        self.input = input[start..].to_vec();
+        ready!(sent)?;
+        Poll::Ready(Ok(match self.todo {
+            Todo::Close => Turn::End,
+            Todo::Write => Turn::More,
+            Todo::Read if input.len() >= READ_BYTES => Turn::More,
+            Todo::Read => Turn::Done,
+        }))
+    }
+
+    /// Sends `out`, and keeps what the socket does not take.
+    fn poll_send(&mut self, context: &mut Context<'_>, out: &[u8]) -> Poll<io::Result<()>> {
+        let mut sent = 0;
+        while sent < out.len() {
+            match Pin::new(&mut self.stream).poll_write(context, &out[sent..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => sent += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.unsent = out[sent..].to_vec();
+                    self.sent = 0;
+                    self.store.traffic().written(sent);
+                    return Poll::Pending;
                 }
             }
         }
+        self.store.traffic().written(sent);
+        Poll::Ready(Ok(()))
     }
 
-    fn drop_swallowed(&mut self) {
-        let bytes = self.swallow.min(self.input.len() - self.start);
-        self.start += bytes;
-        self.swallow -= bytes;
-    }
-
-    /// Sends all answers so far.
-    async fn write(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.out).await?;
-        empty(&mut self.out);
-        Ok(())
-    }
-
-    /// Reads what there is, at least one byte; 0 is the end.
-    async fn read(&mut self) -> io::Result<usize> {
-        self.input.drain(..self.start);
-        self.start = 0;
-        if self.input.is_empty() {
-            empty(&mut self.input);
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.unsent.len() {
+            let unsent = &self.unsent[self.sent..];
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, unsent))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count;
+            self.store.traffic().written(count);
         }
-        self.input.reserve(READ_BYTES);
-        self.stream.read_buf(&mut self.input).await
+        self.unsent = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
     }
-}
-
-/// Looks up the keys and sends what is found, so much at a time that the answer never has to be held
-/// whole; what is left for the next write stays in `out`.
-async fn send_values<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    store: &Store,
-    mut keys: Keys<'_>,
-    with_cas: bool,
-    out: &mut Vec<u8>,
-) -> io::Result<()> {
-    loop {
-        let now = store.clock.now();
-        if execute::get(
-            &mut store.lock(),
-            &mut keys,
-            with_cas,
-            now,
-            out,
-            WRITE_BYTES,
-        ) {
-            return Ok(());
-        }
-        if out.len() >= WRITE_BYTES {
-            stream.write_all(out).await?;
-            empty(out);
-        }
-    }
-}
-
-fn carry_out(store: &Store, request: &Request<'_>, local: bool, out: &mut Vec<u8>) -> After {
-    let now = store.clock.now();
-    match request {
-        Request::Stats { .. } | Request::FlushAll { .. } if !local => {
-            encode::reply(out, &NOT_LOCAL);
-        }
-        Request::Stats { arguments } if *arguments == Keys::default() => {
-            stats::write(out, &store.server(), &store.lock(), now);
-        }
-        request => return execute::execute(&mut store.lock(), request, now, out),
-    }
-    After::Continue
-}
-
-fn empty(buffer: &mut Vec<u8>) {
-    buffer.clear();
-    buffer.shrink_to(KEPT_BYTES);
 }

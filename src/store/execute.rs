@@ -1,20 +1,35 @@
-//! A request on the items: does what it asks and appends memcached's reply.
+//! A request on the store: does what it asks and appends memcached's reply.
 
 use presenced_protocol::{
-    BadRequest, BadRequestKind, Reply, Request, encode,
+    BadRequest, BadRequestKind, Key, Reply, Request, base64, encode,
+    key::KEY_BYTES_MAX,
+    meta::StoreMode,
     request::{Keys, StoreVerb},
 };
 
 use super::{
-    items::{Items, TooLarge},
-    record::Now,
+    Store,
+    change::{self, Counted, How, Stored},
+    clock::Now,
+    item::{Marks, deadline_s},
+    items::{New, WARMED_MAX},
+    meta, stats,
+    tally::Count,
 };
 
-/// What `version` says.
-///
-/// The protocol spoken is that of memcached 1.6; its meta commands, which clients expect from
-/// 1.6.10 on, are not.
-pub(super) const VERSION: &str = "1.6.0-presenced";
+/// What `version` says: the memcached that it behaves as, and no more, since clients (npm's
+/// `memcached`) look for three numbers at the line's end.
+pub(super) const VERSION: &str = "1.6.18";
+
+/// What memcached says to a value over its item size, and to arithmetic with what is no number.
+pub(super) const TOO_LARGE: Reply<&'static [u8]> =
+    Reply::ServerError(b"object too large for cache");
+/// See [`TOO_LARGE`].
+pub(super) const NOT_NUMERIC: Reply<&'static [u8]> =
+    Reply::ClientError(b"cannot increment or decrement non-numeric value");
+
+/// Up to so many keys are looked up without a look ahead.
+const FEW_KEYS: usize = 3;
 
 /// How a connection goes on after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,42 +38,51 @@ pub(super) enum After {
     Close,
 }
 
-/// Carries out any request but `get`, which may have an answer without bound ([`get`]) and does
-/// nothing here, and `stats`, which asks for more than the items know ([`super::stats`]).
-pub(super) fn execute(
-    items: &mut Items,
-    request: &Request<'_>,
-    now: Now,
-    out: &mut Vec<u8>,
-) -> After {
+/// Carries out any request but those for many keys ([`get`]), which do nothing here.
+pub(super) fn execute(store: &Store, request: &Request<'_>, now: Now, out: &mut Vec<u8>) -> After {
     let (answer, noreply) = match *request {
-        Request::Store {
-            verb: StoreVerb::Set,
-            key,
-            flags,
-            exptime,
-            value,
-            noreply,
-        } => {
-            let answer = match items.set(key, flags, exptime, value, now) {
-                Ok(()) => Reply::Stored,
-                Err(TooLarge) => Reply::ServerError(&b"object too large for cache"[..]),
-            };
-            (answer, noreply)
-        }
+        Request::Store { noreply, .. } => (stored(store, request, now), noreply),
+        Request::Arithmetic { noreply, .. } => (counted(store, request, now), noreply),
         Request::Touch {
             key,
             exptime,
             noreply,
-        } => (touched(items.touch(key, exptime, now)), noreply),
-        Request::Delete { key, noreply } => (deleted(items.delete(key, now)), noreply),
+        } => (touch(store, key, exptime, now), noreply),
+        Request::Delete { key, noreply } => (delete(store, key, now), noreply),
+        Request::MetaGet { key, flags } => {
+            meta::get(store, key, flags, now, out);
+            return After::Continue;
+        }
+        Request::MetaSet { key, value, flags } => {
+            meta::set(store, key, value, flags, now, out);
+            return After::Continue;
+        }
+        Request::MetaDelete { key, flags } => {
+            meta::delete(store, key, flags, now, out);
+            return After::Continue;
+        }
+        Request::MetaArithmetic { key, flags } => {
+            meta::arithmetic(store, key, flags, now, out);
+            return After::Continue;
+        }
+        Request::MetaDebug { key, base64 } => {
+            meta::debug(store, key, base64, now, out);
+            return After::Continue;
+        }
+        Request::Stats { arguments } => {
+            stats::write(out, store, arguments, now);
+            return After::Continue;
+        }
         Request::FlushAll { delay, noreply } => {
-            items.flush_all(delay, now);
+            store.flush_all(delay, now);
             (Reply::Ok, noreply)
         }
+        // There is one log, and its level is a flag.
+        Request::Verbosity { noreply, .. } => (Reply::Ok, noreply),
+        Request::MetaNoop => (Reply::MetaNoop, false),
         Request::Version => (Reply::Version(VERSION.as_bytes()), false),
         Request::Quit => return After::Close,
-        Request::Get { .. } => return After::Continue,
+        Request::Get { .. } | Request::GetAndTouch { .. } => return After::Continue,
         // What it does not have is an unknown command, whatever its line ends in.
         _ => (Reply::Error(&b""[..]), false),
     };
@@ -68,70 +92,203 @@ pub(super) fn execute(
     After::Continue
 }
 
-/// Keys looked up in one call of [`get`], hence under one lock: bounds how long others wait for it.
-const KEYS_PER_CALL: usize = 64;
+/// What a request for many keys asks for.
+#[derive(Clone, Copy)]
+pub(super) struct ManyKeys<'a> {
+    pub(super) keys: Keys<'a>,
+    /// The new expiry time, for `gat` and `gats`.
+    pub(super) exptime: Option<i64>,
+    pub(super) with_cas: bool,
+}
 
-/// Answers the next keys of a `get` and, after the last, ends the answer.
-///
-/// Stops after some keys, or as soon as `out` holds `out_bytes_max`, so it holds at most one value
-/// more than that. Returns whether the answer is whole; if not, it is to be called again, and `out`
-/// sent before if it is full.
+impl<'a> ManyKeys<'a> {
+    /// What this request asks for, if it is one for many keys.
+    #[inline]
+    pub(super) fn by(request: &Request<'a>) -> Option<ManyKeys<'a>> {
+        match *request {
+            Request::Get { keys, with_cas } => Some(ManyKeys {
+                keys,
+                exptime: None,
+                with_cas,
+            }),
+            Request::GetAndTouch {
+                exptime,
+                keys,
+                with_cas,
+            } => Some(ManyKeys {
+                keys,
+                exptime: Some(exptime),
+                with_cas,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Answers a request for many keys from the `done`-th on, until `out` holds `out_bytes_max`: so it
+/// holds at most one value more than that. Returns how many keys are done then, or nothing when
+/// the answer is whole.
 pub(super) fn get(
-    items: &mut Items,
-    keys: &mut Keys<'_>,
-    with_cas: bool,
+    store: &Store,
+    asked: &ManyKeys<'_>,
+    done: usize,
     now: Now,
     out: &mut Vec<u8>,
     out_bytes_max: usize,
-) -> bool {
-    for _ in 0..KEYS_PER_CALL {
-        if out.len() >= out_bytes_max {
-            return false;
+) -> Option<usize> {
+    let mut keys = asked.keys.skip(done);
+    let mut warm = done;
+    let mut done = done;
+    loop {
+        if done == warm {
+            warm += WARMED_MAX;
+            let ahead = keys.clone();
+            // For a few it is not worth the while.
+            if ahead.clone().nth(FEW_KEYS).is_some() {
+                store.warm(ahead.map(|key| key.as_bytes()));
+            }
         }
         let Some(key) = keys.next() else {
-            encode::reply(out, &Reply::End);
-            return true;
+            break;
         };
-        items.get(key, now, |found| {
-            let value = Reply::Value {
-                key: key.as_bytes(),
-                flags: found.flags,
-                value: found.value,
-                cas: with_cas.then_some(found.cas),
-            };
-            encode::reply(out, &value);
-        });
+        if out.len() >= out_bytes_max {
+            return Some(done);
+        }
+        value(store, key, asked, now, out);
+        done += 1;
     }
-    false
+    encode::reply(out, &Reply::End);
+    None
+}
+
+fn value(store: &Store, key: Key<'_>, asked: &ManyKeys<'_>, now: Now, out: &mut Vec<u8>) {
+    let (hit, miss) = match asked.exptime {
+        None => (Count::GetHit, Count::GetMiss),
+        Some(_) => (Count::TouchHit, Count::TouchMiss),
+    };
+    let (mut items, hashed) = store.shard(key.as_bytes());
+    let Some(number) = items.find(hashed, now) else {
+        items.tally.add(miss);
+        return;
+    };
+    items.tally.add(hit);
+    let item = items.at_mut(number);
+    item.hit(now);
+    if let Some(exptime) = asked.exptime {
+        item.deadline_s = deadline_s(exptime, now);
+    }
+    let cas = asked.with_cas.then_some(item.cas);
+    encode::value(out, hashed.key, item.flags, item.value(), cas);
+}
+
+fn stored(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8]> {
+    let Request::Store {
+        verb,
+        key,
+        flags,
+        exptime,
+        value,
+        ..
+    } = *request
+    else {
+        return Reply::Error(b"");
+    };
+    let (mode, compare) = match verb {
+        StoreVerb::Set => (StoreMode::Set, None),
+        StoreVerb::Add => (StoreMode::Add, None),
+        StoreVerb::Replace => (StoreMode::Replace, None),
+        StoreVerb::Append => (StoreMode::Append, None),
+        StoreVerb::Prepend => (StoreMode::Prepend, None),
+        StoreVerb::Cas { unique } => (StoreMode::Set, Some(unique)),
+    };
+    let how = How {
+        mode,
+        compare,
+        invalidate: false,
+        too_large_removes: verb == StoreVerb::Set,
+    };
+    let new = New {
+        value: [value, b""],
+        flags,
+        deadline_s: deadline_s(exptime, now),
+        marks: Marks::default(),
+    };
+    let (mut items, key) = store.shard(key.as_bytes());
+    match change::store(&mut items, key, &how, new, now) {
+        Stored::Yes(_) => Reply::Stored,
+        Stored::No => Reply::NotStored,
+        Stored::Exists => Reply::Exists,
+        Stored::NotFound => Reply::NotFound,
+        Stored::TooLarge => TOO_LARGE,
+    }
+}
+
+fn counted(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8]> {
+    let Request::Arithmetic {
+        direction,
+        key,
+        delta,
+        ..
+    } = *request
+    else {
+        return Reply::Error(b"");
+    };
+    let (mut items, key) = store.shard(key.as_bytes());
+    match change::count(&mut items, key, direction, delta, 0, now) {
+        Counted::Done { result, .. } => Reply::Number(result),
+        Counted::NotFound | Counted::Exists => Reply::NotFound,
+        Counted::NotNumeric => NOT_NUMERIC,
+    }
+}
+
+fn touch(store: &Store, key: Key<'_>, exptime: i64, now: Now) -> Reply<&'static [u8]> {
+    let (mut items, key) = store.shard(key.as_bytes());
+    let Some(number) = items.find(key, now) else {
+        items.tally.add(Count::TouchMiss);
+        return Reply::NotFound;
+    };
+    items.tally.add(Count::TouchHit);
+    let item = items.at_mut(number);
+    item.hit(now);
+    item.deadline_s = deadline_s(exptime, now);
+    Reply::Touched
+}
+
+fn delete(store: &Store, key: Key<'_>, now: Now) -> Reply<&'static [u8]> {
+    let (mut items, key) = store.shard(key.as_bytes());
+    let Some(number) = items.find(key, now) else {
+        items.tally.add(Count::DeleteMiss);
+        return Reply::NotFound;
+    };
+    items.tally.add(Count::DeleteHit);
+    items.remove(number);
+    Reply::Deleted
 }
 
 /// Answers what could not be read as a request.
-pub(super) fn refuse(items: &mut Items, bad: &BadRequest<'_>, noreply: bool, out: &mut Vec<u8>) {
+pub(super) fn refuse(
+    store: &Store,
+    bad: &BadRequest<'_>,
+    noreply: bool,
+    now: Now,
+    out: &mut Vec<u8>,
+) {
     if let BadRequestKind::TooLarge {
         key,
-        base64: false,
-        removes: true,
+        base64,
+        removes,
     } = bad.kind
     {
-        items.refuse_too_large(key);
+        let mut buffer = [0; KEY_BYTES_MAX];
+        let decoded = base64.then(|| base64::decode(key, &mut buffer)).flatten();
+        let (mut items, key) = store.shard(decoded.unwrap_or(key.as_bytes()));
+        items.tally.add(Count::TooLarge);
+        if let Some(number) = items.find(key, now).filter(|_| removes) {
+            items.remove(number);
+        }
     }
-    if !noreply {
+    // A page that a browser was led to is told nothing, as memcached does.
+    if !noreply && bad.kind != BadRequestKind::Http {
         encode::reply(out, &bad.reply());
-    }
-}
-
-fn touched(found: bool) -> Reply<&'static [u8]> {
-    if found {
-        Reply::Touched
-    } else {
-        Reply::NotFound
-    }
-}
-
-fn deleted(found: bool) -> Reply<&'static [u8]> {
-    if found {
-        Reply::Deleted
-    } else {
-        Reply::NotFound
     }
 }

@@ -1,189 +1,242 @@
-//! What is stored: items by key in order of use, within a memory limit, each with an expiry.
+//! What one shard of the store holds: items by key in order of use, within a memory limit, each with
+//! an expiry.
 //!
 //! Nothing here looks at a clock or takes long. An item that has expired is dropped when it is asked
-//! for, when it has come to the end of the order of use, and by [`Items::step`] there; no call
+//! for, when it has come to the end of the order of use, and when [`Items::crawl`] comes by; no call
 //! looks at more items than it was told to, but for as many as a new value needs evicted.
 //! `flush_all` costs nothing at the time: it marks everything stored so far as dead.
+//!
+//! The order of use is a list of numbers. Using an item does not move it, which would touch the
+//! memory of four others: it is marked, and when it comes to the end it is put to the front once
+//! more instead of being evicted.
 
-use std::fmt;
+use std::{fmt, hash::BuildHasher, hint::black_box};
 
-use lru::LruCache;
-use presenced_protocol::Key;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::record::{Meta, Now, Record, deadline_s};
+use super::{
+    clock::Now,
+    hash::{Hash, Hashed, Place},
+    item::{self, Item, Marks, NEVER, deadline_s},
+    slab::{NONE, Slab},
+    tally::{Count, Tally},
+};
 
-/// Items looked at on the way of each `set`, at the end of the order of use. Two, so that what
-/// expires is dropped faster than new items come.
-const STEP_ITEMS_PER_SET: usize = 2;
+/// Dead items looked for at the end of the order of use by each new item. Two, so that what
+/// expires there is dropped faster than new items come.
+const DEAD_PER_INSERT: usize = 2;
 
-/// Everything stored.
+/// Keys that [`Items::warm`] takes at once.
+pub(super) const WARMED_MAX: usize = 64;
+
+/// How many used items at the end of the order of use one new item puts to the front before it
+/// takes the next, whatever it is: bounds the time of one command when all are used.
+const SECOND_CHANCES: usize = 16;
+
+/// What is to be stored.
+#[derive(Clone, Copy)]
+pub(super) struct New<'a> {
+    /// The value, in two parts.
+    pub(super) value: [&'a [u8]; 2],
+    pub(super) flags: u32,
+    pub(super) deadline_s: u32,
+    pub(super) marks: Marks,
+}
+
+/// The value is more than an item may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLarge;
+
+/// Which shard this is of how many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Which {
+    pub(super) number: u32,
+    pub(super) of: u32,
+}
+
+/// The items of a shard.
 pub(super) struct Items {
-    /// From the most to the least recently used.
-    entries: LruCache<Record, Meta>,
+    table: HashTable<Place>,
+    slab: Slab,
+    hasher: DefaultHashBuilder,
     bytes: usize,
     bytes_max: usize,
-    /// The CAS number that was given out last: each store takes the next.
+    /// The CAS number that was given out last. Shards take turns, so that none is there twice.
     last_cas: u64,
+    cas_step: u64,
     /// What has a CAS number up to here is dead: a `flush_all` came after it.
     flushed_cas: u64,
     /// A `flush_all` with a delay: what is stored up to and in this second dies in it.
     flush_through: Option<u32>,
-    tally: Tally,
-}
-
-/// A value that was found.
-pub(super) struct Found<'a> {
-    pub(super) value: &'a [u8],
-    pub(super) flags: u32,
-    pub(super) cas: u64,
-}
-
-/// The value is more than an item may have; see [`Items::set`].
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
-
-/// What was done, counted as memcached's `stats` does.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) get_hits: u64,
-    pub(super) get_misses: u64,
-    /// Misses because it had expired.
-    pub(super) get_expired: u64,
-    /// Misses because of a `flush_all`.
-    pub(super) get_flushed: u64,
-    pub(super) sets: u64,
-    pub(super) touch_hits: u64,
-    pub(super) touch_misses: u64,
-    pub(super) delete_hits: u64,
-    pub(super) delete_misses: u64,
-    pub(super) flushes: u64,
-    pub(super) too_large: u64,
-    pub(super) evictions: u64,
-    /// Dead items dropped.
-    pub(super) reclaimed: u64,
+    /// Where the crawl goes on.
+    crawl_at: u32,
+    /// How long the item that was evicted last had not been used.
+    evicted_idle_s: u32,
+    pub(super) tally: Tally,
 }
 
 impl Items {
-    pub(super) fn new(bytes_max: usize) -> Items {
+    /// None yet. Keys come with their hash by `hasher`.
+    pub(super) fn new(bytes_max: usize, which: Which, hasher: DefaultHashBuilder) -> Items {
         Items {
-            entries: LruCache::unbounded(),
+            table: HashTable::new(),
+            slab: Slab::new(),
+            hasher,
             bytes: 0,
             bytes_max,
-            last_cas: 0,
+            last_cas: which.number.into(),
+            cas_step: which.of.into(),
             flushed_cas: 0,
             flush_through: None,
+            crawl_at: 0,
+            evicted_idle_s: 0,
             tally: Tally::default(),
         }
     }
 
-    /// Looks a key up and gives what was found to `found`.
-    pub(super) fn get<R>(
-        &mut self,
-        key: Key<'_>,
-        now: Now,
-        found: impl FnOnce(Found<'_>) -> R,
-    ) -> Option<R> {
+    /// The number of the live item with this key. A dead one is dropped.
+    #[inline]
+    pub(super) fn find(&mut self, key: Hashed<'_>, now: Now) -> Option<u32> {
         self.settle_flush(now);
-        let Some((record, meta)) = self.entries.get_key_value(key.as_bytes()) else {
-            self.tally.get_misses += 1;
-            return None;
-        };
-        if meta.is_live(self.flushed_cas, now) {
-            self.tally.get_hits += 1;
-            return Some(found(Found {
-                value: record.value(),
-                flags: meta.flags,
-                cas: meta.cas,
-            }));
+        let slab = &self.slab;
+        let number = self.place(key.hash, |number| slab.at(number).key() == key.key)?;
+        let item = self.slab.at(number);
+        if item.is_live(self.flushed_cas, now) {
+            return Some(number);
         }
-        self.tally.get_misses += 1;
-        if meta.cas <= self.flushed_cas {
-            self.tally.get_flushed += 1;
+        self.tally.add(if item.cas <= self.flushed_cas {
+            Count::GetFlushed
         } else {
-            self.tally.get_expired += 1;
-        }
-        self.drop_dead(key);
+            Count::GetExpired
+        });
+        self.drop_dead(number);
         None
     }
 
-    /// Stores a value, in place of the key's last.
+    /// Looks keys up without doing anything, so that what is needed of them is in the processor's
+    /// cache when they are asked for.
+    ///
+    /// Each look-up waits for memory four times, one after another: for the table twice, the item,
+    /// its key. Step by step for all keys, the processor waits for many of them together.
+    pub(super) fn warm(&self, keys: &[Hashed<'_>]) {
+        let mut numbers = [NONE; WARMED_MAX];
+        for (number, key) in numbers.iter_mut().zip(keys) {
+            *number = self.place(key.hash, |_| true).unwrap_or(NONE);
+        }
+        let found = || numbers.iter().filter(|&&number| number != NONE);
+        let bytes: usize = found()
+            .map(|&number| self.slab.at(number).key_bytes())
+            .sum();
+        let firsts = found().map(|&number| self.slab.at(number).key()[0]);
+        let firsts: usize = firsts.map(usize::from).sum();
+        // Nobody wants to know: it is for having looked.
+        black_box(bytes + firsts);
+    }
+
+    /// The number of the item with this hash that `is` the one.
+    #[inline]
+    fn place(&self, hash: Hash, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let is = |place: &Place| place.hash == hash && is(place.number);
+        Some(self.table.find(hash.spread(), is)?.number)
+    }
+
+    #[inline]
+    pub(super) fn at(&self, number: u32) -> &Item {
+        self.slab.at(number)
+    }
+
+    #[inline]
+    pub(super) fn at_mut(&mut self, number: u32) -> &mut Item {
+        self.slab.at_mut(number)
+    }
+
+    /// Stores under a key, in place of `old`, which [`Items::find`] has found for it, and gives the
+    /// item's number.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if memcached would say so, or the value is over the memory limit. The key's last
-    /// value is gone then as well: none is better than a stale one.
-    pub(super) fn set(
+    /// [`TooLarge`] if memcached would say so, or it is over the memory limit by itself; nothing has
+    /// changed then.
+    pub(super) fn store(
         &mut self,
-        key: Key<'_>,
-        flags: u32,
-        exptime: i64,
-        value: &[u8],
+        key: Hashed<'_>,
+        old: Option<u32>,
+        new: New<'_>,
         now: Now,
-    ) -> Result<(), TooLarge> {
-        self.settle_flush(now);
-        self.remove(key);
-        let record = Record::new(key, value);
-        if record.is_too_large(flags) || record.cost() > self.bytes_max {
-            self.tally.too_large += 1;
+    ) -> Result<u32, TooLarge> {
+        let bytes = key.key.len() + new.value[0].len() + new.value[1].len();
+        let cost = item::cost(bytes);
+        if item::is_too_large(bytes, new.flags) || cost > self.bytes_max {
             return Err(TooLarge);
         }
-        self.tally.sets += 1;
-        self.last_cas += 1;
-        let meta = Meta {
-            cas: self.last_cas,
-            flags,
-            deadline_s: deadline_s(exptime, now),
-        };
-        if !meta.is_live(self.flushed_cas, now) {
-            return Ok(());
-        }
-        self.drop_dead_from_end(STEP_ITEMS_PER_SET, now);
-        self.evict(record.cost());
-        self.bytes += record.cost();
-        self.entries.put(record, meta);
-        Ok(())
-    }
-
-    /// Does what comes with a value that was refused for its size before it came here.
-    pub(super) fn refuse_too_large(&mut self, key: Key<'_>) {
-        self.remove(key);
-        self.tally.too_large += 1;
-    }
-
-    /// Gives an item another expiry; whether there was one.
-    pub(super) fn touch(&mut self, key: Key<'_>, exptime: i64, now: Now) -> bool {
-        self.settle_flush(now);
-        let flushed_cas = self.flushed_cas;
-        match self.entries.get_mut(key.as_bytes()) {
-            Some(meta) if meta.is_live(flushed_cas, now) => {
-                meta.deadline_s = deadline_s(exptime, now);
-                self.tally.touch_hits += 1;
-                return true;
-            }
-            Some(_) => self.drop_dead(key),
-            None => {}
-        }
-        self.tally.touch_misses += 1;
-        false
-    }
-
-    /// Removes an item; whether there was one.
-    pub(super) fn delete(&mut self, key: Key<'_>, now: Now) -> bool {
-        self.settle_flush(now);
-        let live = match self.remove(key) {
-            Some(meta) if meta.is_live(self.flushed_cas, now) => true,
-            Some(_) => {
-                self.tally.reclaimed += 1;
-                false
-            }
-            None => false,
-        };
-        if live {
-            self.tally.delete_hits += 1;
+        self.bytes -= old.map_or(0, |number| self.slab.at(number).cost());
+        self.make_room(cost, old, now);
+        self.bytes += cost;
+        let number = old.unwrap_or_else(|| self.slab.take());
+        let cas = self.next_cas();
+        let item = self.slab.at_mut(number);
+        item.write(key.key, new.value);
+        item.cas = cas;
+        item.flags = new.flags;
+        item.deadline_s = new.deadline_s;
+        item.used_s = now.uptime_s;
+        item.marks = new.marks;
+        if old.is_some() {
+            item.marks.add(Marks::USED);
         } else {
-            self.tally.delete_misses += 1;
+            self.slab.link(number);
+            self.enter(key.hash, number);
         }
-        live
+        self.tally.add(Count::Stored);
+        Ok(number)
+    }
+
+    /// Writes a number into an item in place of its value. Returns whether that is the same item
+    /// still: a number with more digits takes a new one, as it does in memcached, which is not
+    /// marked any more.
+    pub(super) fn write_number(
+        &mut self,
+        key: Hashed<'_>,
+        number: u32,
+        digits: &[u8],
+        now: Now,
+    ) -> Result<bool, TooLarge> {
+        let item = self.slab.at_mut(number);
+        if digits.len() <= item.value().len() {
+            item.overwrite(digits);
+            item.bump(now);
+            self.renew_cas(number);
+            return Ok(true);
+        }
+        let new = New {
+            value: [digits, b""],
+            flags: item.flags,
+            deadline_s: item.deadline_s,
+            marks: Marks::default(),
+        };
+        self.store(key, Some(number), new, now)?;
+        Ok(false)
+    }
+
+    /// Gives an item a new CAS number.
+    pub(super) fn renew_cas(&mut self, number: u32) {
+        let cas = self.next_cas();
+        self.slab.at_mut(number).cas = cas;
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let item = self.slab.at(number);
+        let cost = item.cost();
+        let hash = Hash::new(self.hasher.hash_one(item.key()));
+        let entry = self
+            .table
+            .find_entry(hash.spread(), |place| place.number == number);
+        if let Ok(entry) = entry {
+            entry.remove();
+        }
+        self.slab.unlink(number);
+        self.slab.give_back(number);
+        self.bytes -= cost;
     }
 
     /// Lets everything that is stored die, now or later; takes the place of a `flush_all` that is
@@ -193,9 +246,8 @@ impl Items {
     /// and what is stored in that second is lost too; so a delay of 1 is at once. So it is here.
     pub(super) fn flush_all(&mut self, delay: Option<u32>, now: Now) {
         self.settle_flush(now);
-        self.tally.flushes += 1;
         self.flush_through = None;
-        let due_s = delay.map_or(now.uptime_s, |delay| deadline_s(i64::from(delay), now));
+        let due_s = delay.map_or(0, |delay| deadline_s(i64::from(delay), now));
         if due_s > now.uptime_s {
             self.flush_through = Some(due_s - 1);
         } else {
@@ -203,27 +255,57 @@ impl Items {
         }
     }
 
-    /// Drops up to `items_max` dead items from the end of the order of use, and stops at the first
-    /// that is alive.
-    pub(super) fn step(&mut self, items_max: usize, now: Now) {
+    /// Looks at the next `places_max` places, drops what is dead there, and returns whether it has
+    /// come to the end.
+    pub(super) fn crawl(&mut self, places_max: u32, now: Now) -> bool {
         self.settle_flush(now);
-        self.drop_dead_from_end(items_max, now);
+        let end = self.slab.places();
+        for _ in 0..places_max {
+            if self.crawl_at >= end {
+                self.crawl_at = 0;
+                return true;
+            }
+            let number = self.crawl_at;
+            self.crawl_at += 1;
+            let item = self.slab.at(number);
+            if item.is_vacant() {
+                continue;
+            }
+            self.tally.add(Count::CrawlerChecked);
+            if !item.is_live(self.flushed_cas, now) {
+                self.tally.add(Count::CrawlerReclaimed);
+                self.drop_dead(number);
+            }
+        }
+        false
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.slab.len()
+    }
+
+    /// Places that [`Items::crawl`] has to look at.
+    pub(super) fn places(&self) -> u32 {
+        self.slab.places()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
+    /// When the item was last used that is to go next.
+    pub(super) fn oldest_used_s(&self) -> Option<u32> {
+        (self.slab.oldest() != NONE).then(|| self.slab.at(self.slab.oldest()).used_s)
+    }
+
+    /// How long the item that was evicted last had not been used, in seconds.
+    pub(super) fn evicted_idle_s(&self) -> u32 {
+        self.evicted_idle_s
     }
 
     /// Carries out a `flush_all` whose time has come. Every operation begins with it, so all that is
     /// here was stored before.
+    #[inline]
     fn settle_flush(&mut self, now: Now) {
         let Some(through_s) = self.flush_through else {
             return;
@@ -237,48 +319,76 @@ impl Items {
         }
     }
 
-    fn remove(&mut self, key: Key<'_>) -> Option<Meta> {
-        let (record, meta) = self.entries.pop_entry(key.as_bytes())?;
-        self.bytes -= record.cost();
-        Some(meta)
+    fn next_cas(&mut self) -> u64 {
+        self.last_cas += self.cas_step;
+        self.last_cas
     }
 
-    fn drop_dead(&mut self, key: Key<'_>) {
-        if self.remove(key).is_some() {
-            self.tally.reclaimed += 1;
+    fn drop_dead(&mut self, number: u32) {
+        self.tally.add(Count::Expired);
+        if !self.slab.at(number).marks.has(Marks::FETCHED) {
+            self.tally.add(Count::ExpiredUnfetched);
         }
+        self.remove(number);
     }
 
-    fn drop_dead_from_end(&mut self, items_max: usize, now: Now) {
-        for _ in 0..items_max {
-            match self.entries.peek_lru() {
-                Some((_, meta)) if !meta.is_live(self.flushed_cas, now) => {}
-                _ => return,
+    /// Makes room for so many bytes, and leaves `kept` alone.
+    fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) {
+        let mut dead = DEAD_PER_INSERT;
+        let mut chances = SECOND_CHANCES;
+        while self.slab.oldest() != NONE {
+            let number = self.slab.oldest();
+            let full = self.bytes + bytes > self.bytes_max;
+            if Some(number) != kept && !self.slab.at(number).is_live(self.flushed_cas, now) {
+                if !full && dead == 0 {
+                    return;
+                }
+                dead = dead.saturating_sub(1);
+                self.tally.add(Count::Reclaimed);
+                self.drop_dead(number);
+            } else if !full {
+                return;
+            } else if Some(number) == kept {
+                self.move_to_front(number);
+            } else if self.slab.at(number).marks.has(Marks::USED) && chances > 0 {
+                chances -= 1;
+                self.move_to_front(number);
+            } else {
+                self.evict(number, now);
             }
-            self.drop_last();
-            self.tally.reclaimed += 1;
         }
     }
 
-    /// Makes room for `bytes`.
-    fn evict(&mut self, bytes: usize) {
-        while self.bytes + bytes > self.bytes_max && !self.entries.is_empty() {
-            self.drop_last();
-            self.tally.evictions += 1;
+    fn evict(&mut self, number: u32, now: Now) {
+        let item = self.slab.at(number);
+        self.evicted_idle_s = now.uptime_s.saturating_sub(item.used_s);
+        self.tally.add(Count::Evicted);
+        if !item.marks.has(Marks::FETCHED) {
+            self.tally.add(Count::EvictedUnfetched);
         }
+        if item.deadline_s != NEVER {
+            self.tally.add(Count::EvictedNonzero);
+        }
+        self.remove(number);
     }
 
-    fn drop_last(&mut self) {
-        if let Some((record, _)) = self.entries.pop_lru() {
-            self.bytes -= record.cost();
-        }
+    fn enter(&mut self, hash: Hash, number: u32) {
+        let place = Place { hash, number };
+        let rehash = |place: &Place| place.hash.spread();
+        self.table.insert_unique(hash.spread(), place, rehash);
+    }
+
+    fn move_to_front(&mut self, number: u32) {
+        self.slab.unlink(number);
+        self.slab.at_mut(number).marks.remove(Marks::USED);
+        self.slab.link(number);
     }
 }
 
 impl fmt::Debug for Items {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items")
-            .field("items", &self.entries.len())
+            .field("items", &self.len())
             .field("bytes", &self.bytes)
             .field("bytes_max", &self.bytes_max)
             .finish_non_exhaustive()

@@ -1,68 +1,119 @@
-//! The embedded store: a server of memcached's text protocol, for one machine.
+//! The store: a server of memcached's text protocol.
 //!
-//! Without `--memcached` the server starts one and reaches it through the same client as a real
-//! memcached, over TCP; any other memcached client can connect too. It keeps what memcached
-//! promises and clients can see: replies byte for byte, expiry to the second, a memory limit with
-//! least-recently-used eviction. It persists nothing and knows nothing of sessions or users.
+//! Without `--memcached` the server starts one on its own workers and reaches it through the same
+//! client as a real memcached, over TCP; any other memcached client can connect too. `presenced
+//! store` is one alone. It keeps what memcached promises and clients can see: replies byte for
+//! byte, expiry to the second, a memory limit with least-recently-used eviction. It persists
+//! nothing and knows nothing of sessions or users. `docs/store.md` has the commands one by one, and
+//! what is left out.
 //!
 //! # Layout
 //!
-//! * `record`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `items`: all that is stored, in order of use, within the memory limit. Pure.
-//! * `execute`: a request on the items, its reply into a buffer. Pure.
-//! * `stats`: the answer to `stats`. Pure.
+//! * `clock`: what time it is.
+//! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
+//! * `hash`, `slab`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `change`: what storage commands and arithmetic do to items. Pure.
+//! * `execute`, `meta`, `told`: a request on the store, its reply into a buffer.
+//! * `tally`, `stats`: what is counted, and the answer to `stats`.
+//! * `talk`: a client's requests in order: bytes in, bytes out.
 //! * `connection`: one client, over any stream.
-//! * `serve`: listener, connection limit, the small periodic step.
+//! * `serve`: a worker's listener, the connection limit, the small periodic step.
 //!
-//! # What a client sees differently from memcached 1.6.18
+//! # Shards
 //!
-//! Beside the differences that [`presenced_protocol`] lists:
-//!
-//! * Expiry times are not cut to 32 bits: a time after 2038 is in the future.
-//! * `stats` takes no argument, and leaves out what would not be true here.
-//! * `stats` and `flush_all` are refused to clients that aren't on this machine.
-//! * Values of nearly 1 MiB fit or don't as in memcached with its default `-I 1m`, and never if
-//!   they are over the memory limit.
+//! Workers share the items. They are cut into shards by the hash of their key, each behind a lock
+//! that is held for one key and never while anything waits. A shard has an equal share of the
+//! memory limit and evicts its own least recently used item, as memcached's slab classes do; keys
+//! spread evenly, so that is nearly the same.
 
+mod change;
+mod clock;
 mod connection;
 mod execute;
+mod hash;
+mod item;
 mod items;
-mod record;
+mod meta;
 mod serve;
+mod slab;
 mod stats;
+mod talk;
+mod tally;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
+    hash::BuildHasher,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use self::{items::Items, record::Now};
+use hashbrown::DefaultHashBuilder;
 
-pub use self::{record::ITEM_OVERHEAD_BYTES, serve::serve};
+use self::{
+    clock::{Clock, Now},
+    hash::{Hash, Hashed},
+    items::{Items, WARMED_MAX, Which},
+    tally::{Count, Tally},
+};
+use crate::limits::{STORE_CONNECTIONS_MAX, STORE_SHARD_BYTES, STORE_SHARDS_PER_THREAD};
+
+pub use self::{
+    item::ITEM_OVERHEAD_BYTES,
+    serve::{Listener, serve},
+};
+
+/// The store is looked through for what has expired once in this time, in small steps.
+const CRAWL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Places looked at under one lock: some 20 µs.
+const CRAWL_PLACES: u32 = 512;
 
 /// What is stored, for all connections of one server.
 ///
-/// Behind an [`Arc`](std::sync::Arc): [`serve`] takes one, and whoever exports metrics another. The
-/// lock inside is held for one request at a time and never while anything waits.
+/// Behind an [`Arc`](std::sync::Arc): [`serve`] takes one, and whoever exports metrics another.
 #[derive(Debug)]
 pub struct Store {
-    items: Mutex<Items>,
+    shards: Box<[Shard]>,
+    hasher: DefaultHashBuilder,
     clock: Clock,
-    bytes_max: usize,
+    options: Options,
     connections: Connections,
+    /// The shard that is looked through now.
+    crawled: AtomicUsize,
+    flushes: AtomicU64,
 }
 
-/// Connections are counted apart from the items: they come and go without the lock.
+/// On cache lines of its own: workers use different shards at the same time.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard(Mutex<Items>);
+
+/// What a [`Store`] may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of items, counted as [`Counters::bytes`] says. Buffers of connections come on top.
+    pub memory_bytes_max: usize,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// How long a connection may do nothing, if there is a limit.
+    pub idle_timeout: Option<Duration>,
+    /// Threads that serve it, each with a listener.
+    pub threads: usize,
+}
+
+/// Connections are counted apart from the items: they come and go without a lock.
 #[derive(Debug, Default)]
 struct Connections {
     open: AtomicU64,
     total: AtomicU64,
     rejected: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
 }
 
 /// What a [`Store`] has done since it began, and what it holds now.
@@ -70,7 +121,8 @@ struct Connections {
 pub struct Counters {
     /// Items held, those included that have expired but were not yet come upon.
     pub items: u64,
-    /// Bytes these take: key, value and [`ITEM_OVERHEAD_BYTES`] each.
+    /// Bytes these take: key and value, what the allocator rounds these up to, and
+    /// [`ITEM_OVERHEAD_BYTES`] each.
     pub bytes: u64,
     /// The limit on [`Counters::bytes`].
     pub bytes_max: u64,
@@ -78,11 +130,11 @@ pub struct Counters {
     pub evictions: u64,
     /// Items that went because their time, or a `flush_all`, had come.
     pub expired: u64,
-    /// Keys asked for by `get` and `gets` that were there.
+    /// Keys asked for that were there.
     pub hits: u64,
     /// Keys asked for that were not.
     pub misses: u64,
-    /// Items stored.
+    /// Storage commands.
     pub sets: u64,
     /// Connections open now.
     pub connections: u64,
@@ -92,83 +144,224 @@ pub struct Counters {
     pub connections_rejected: u64,
 }
 
-impl Store {
-    /// An empty store that keeps at most `memory_bytes_max` bytes of items, counted as
-    /// [`Counters::bytes`] says. Buffers of connections come on top.
+impl Options {
+    /// So much memory, and the defaults for everything else.
     #[must_use]
-    pub fn new(memory_bytes_max: usize) -> Store {
+    pub fn new(memory_bytes_max: usize) -> Options {
+        Options {
+            memory_bytes_max,
+            connections_max: STORE_CONNECTIONS_MAX,
+            idle_timeout: None,
+            threads: 1,
+        }
+    }
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(options: Options) -> Store {
+        let hasher = DefaultHashBuilder::default();
+        let of = shards(&options);
+        let bytes_max = options.memory_bytes_max / of as usize;
+        let shard = |number| {
+            let which = Which { number, of };
+            Shard(Mutex::new(Items::new(bytes_max, which, hasher.clone())))
+        };
         Store {
-            items: Mutex::new(Items::new(memory_bytes_max)),
+            shards: (0..of).map(shard).collect(),
+            hasher,
             clock: Clock::start(),
-            bytes_max: memory_bytes_max,
+            options,
             connections: Connections::default(),
+            crawled: AtomicUsize::new(0),
+            flushes: AtomicU64::new(0),
         }
     }
 
     /// What has happened so far, for metrics.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let items = self.lock();
-        let tally = items.tally();
+        let sum = self.sum();
+        let count = |count| sum.tally.of(count);
         Counters {
-            items: items.len() as u64,
-            bytes: items.bytes() as u64,
-            bytes_max: self.bytes_max as u64,
-            evictions: tally.evictions,
-            expired: tally.reclaimed,
-            hits: tally.get_hits,
-            misses: tally.get_misses,
-            sets: tally.sets,
+            items: sum.items,
+            bytes: sum.bytes,
+            bytes_max: self.options.memory_bytes_max as u64,
+            evictions: count(Count::Evicted),
+            expired: count(Count::Expired),
+            hits: count(Count::GetHit) + count(Count::TouchHit),
+            misses: count(Count::GetMiss) + count(Count::TouchMiss),
+            sets: count(Count::Set),
             connections: self.connections.open.load(Ordering::Relaxed),
             connections_total: self.connections.total.load(Ordering::Relaxed),
             connections_rejected: self.connections.rejected.load(Ordering::Relaxed),
         }
     }
 
-    /// Drops some of what has expired; see [`Items::step`].
-    fn step(&self, items_max: usize) {
-        let now = self.clock.now();
-        self.lock().step(items_max, now);
+    fn options(&self) -> &Options {
+        &self.options
     }
 
-    fn lock(&self) -> MutexGuard<'_, Items> {
-        // No code under the lock panics; if it did, losing the whole store would be worse than
-        // one wrong item.
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The time of a store.
-///
-/// Expiry follows the monotonic clock, so a wall clock that is set neither kills nor revives
-/// items. Both clocks turn their second at the same moment, so that an absolute expiry time is
-/// exact to the second too.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
-    /// How far into its second the wall clock was at `start`.
-    offset: Duration,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-            offset: Duration::from_nanos(u64::from(unix().subsec_nanos())),
-        }
+    /// The longest value that may fit.
+    fn value_bytes_max(&self) -> usize {
+        self.options.memory_bytes_max / self.shards.len()
     }
 
     fn now(&self) -> Now {
-        let uptime = self.start.elapsed() + self.offset;
-        Now {
-            uptime_s: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
-            unix_s: unix().as_secs(),
+        self.clock.now()
+    }
+
+    fn traffic(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The shard of a key, locked, and the key with its hash.
+    #[inline]
+    fn shard<'k>(&self, key: &'k [u8]) -> (MutexGuard<'_, Items>, Hashed<'k>) {
+        let (number, hashed) = self.hashed(key);
+        (self.shards[number].lock(), hashed)
+    }
+
+    /// The number of a key's shard, and the key with its hash.
+    #[inline]
+    fn hashed<'k>(&self, key: &'k [u8]) -> (usize, Hashed<'k>) {
+        let hash = self.hasher.hash_one(key);
+        // There is a power of two of shards.
+        let number = hash as usize & (self.shards.len() - 1);
+        let hash = Hash::new(hash);
+        (number, Hashed { key, hash })
+    }
+
+    /// See [`Items::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
+    fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut all = [(0, Hashed::default()); WARMED_MAX];
+        let mut count = 0;
+        for (place, key) in all.iter_mut().zip(keys) {
+            *place = self.hashed(key);
+            count += 1;
+        }
+        let all = &mut all[..count];
+        all.sort_unstable_by_key(|(number, _)| *number);
+        for of_shard in all.chunk_by(|(one, _), (other, _)| one == other) {
+            let mut keys = [Hashed::default(); WARMED_MAX];
+            for (to, (_, key)) in keys.iter_mut().zip(of_shard) {
+                *to = *key;
+            }
+            self.shards[of_shard[0].0]
+                .lock()
+                .warm(&keys[..of_shard.len()]);
+        }
+    }
+
+    fn flush_all(&self, delay: Option<u32>, now: Now) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            shard.lock().flush_all(delay, now);
+        }
+    }
+
+    /// Looks at some places for what has expired: so many that all are looked at in
+    /// [`CRAWL_INTERVAL`], if each thread calls it each [`serve::STEP_INTERVAL`].
+    fn step(&self) {
+        let now = self.now();
+        let steps = CRAWL_INTERVAL.as_millis() / serve::STEP_INTERVAL.as_millis();
+        let steps = steps as usize * self.options.threads;
+        let mut places = 0;
+        loop {
+            let number = self.crawled.load(Ordering::Relaxed);
+            let mut items = self.shards[number % self.shards.len()].lock();
+            let ended = items.crawl(CRAWL_PLACES, now);
+            // Shards are equal, nearly.
+            let due = items.places() as usize * self.shards.len() / steps;
+            drop(items);
+            if ended {
+                // Another thread may have gone on already.
+                let next = number.wrapping_add(1);
+                let _ = self.crawled.compare_exchange(
+                    number,
+                    next,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+            }
+            places += CRAWL_PLACES as usize;
+            if places >= due {
+                return;
+            }
+        }
+    }
+
+    /// All shards together.
+    fn sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        for shard in &self.shards {
+            let items = shard.lock();
+            sum.tally.merge(&items.tally);
+            sum.items += items.len() as u64;
+            sum.bytes += items.bytes() as u64;
+            sum.evicted_idle_s = sum.evicted_idle_s.max(items.evicted_idle_s());
+            sum.oldest_used_s = sum
+                .oldest_used_s
+                .into_iter()
+                .chain(items.oldest_used_s())
+                .min();
+        }
+        sum
+    }
+
+    /// Counts from 0 again, but for what is there.
+    fn reset(&self) {
+        for shard in &self.shards {
+            shard.lock().tally = Tally::default();
+        }
+        self.flushes.store(0, Ordering::Relaxed);
+        let Connections {
+            open: _,
+            total,
+            rejected,
+            bytes_read,
+            bytes_written,
+        } = &self.connections;
+        for count in [total, rejected, bytes_read, bytes_written] {
+            count.store(0, Ordering::Relaxed);
         }
     }
 }
 
-fn unix() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+/// What all shards have and did.
+#[derive(Debug, Default)]
+struct Sum {
+    tally: Tally,
+    items: u64,
+    bytes: u64,
+    oldest_used_s: Option<u32>,
+    evicted_idle_s: u32,
+}
+
+impl Shard {
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Items> {
+        // No code under the lock panics; if it did, losing the whole shard would be worse than
+        // one wrong item.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connections {
+    fn read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn written(&self, bytes: usize) {
+        self.bytes_written
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// How many shards there are: a power of two.
+fn shards(options: &Options) -> u32 {
+    let wanted = (options.threads * STORE_SHARDS_PER_THREAD).next_power_of_two();
+    let most = (options.memory_bytes_max / STORE_SHARD_BYTES).max(1);
+    1 << wanted.min(most).ilog2()
 }

@@ -1,61 +1,181 @@
-//! The answer to `stats` (`protocol.txt`, *General-purpose statistics*).
+//! The answers to `stats` (`protocol.txt`, *General-purpose statistics*, *Settings statistics*).
 //!
 //! Names and meanings are memcached's, in its order, so that its tools and exporters read them.
-//! What memcached has and this store has not (slabs, threads of its own, its LRU's segments) is left
-//! out rather than made up.
+//! What memcached has and this store has not (threads of its own for the LRU, its segments, a
+//! watcher's log) is left out rather than made up. There are no slab classes; tools that want some
+//! find one, number 1, with chunks of a byte, as memory is counted by the byte.
 
-use presenced_protocol::{Reply, encode};
+use std::sync::atomic::Ordering;
 
-use super::{execute::VERSION, items::Items, record::Now};
+use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::Keys};
 
-/// What `stats` tells beside the items.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Server {
-    pub(super) pid: u32,
-    pub(super) uptime_s: u64,
-    pub(super) bytes_max: u64,
-    pub(super) connections_max: u64,
-    pub(super) connections: u64,
-    pub(super) connections_total: u64,
-    pub(super) connections_rejected: u64,
-}
+use super::{Store, clock::Now, execute::VERSION, tally::Count};
+
+/// Bytes of a page in `stats slabs`, memcached's.
+const PAGE_BYTES: u64 = 1024 * 1024;
 
 /// Appends the whole answer.
-pub(super) fn write(out: &mut Vec<u8>, server: &Server, items: &Items, now: Now) {
-    let tally = items.tally();
-    text(out, "pid", &server.pid.to_string());
-    number(out, "uptime", server.uptime_s);
-    number(out, "time", now.unix_s);
-    text(out, "version", VERSION);
-    number(out, "pointer_size", u64::from(usize::BITS));
-    number(out, "max_connections", server.connections_max);
-    number(out, "curr_connections", server.connections);
-    number(out, "total_connections", server.connections_total);
-    number(out, "rejected_connections", server.connections_rejected);
-    number(out, "cmd_get", tally.get_hits + tally.get_misses);
-    number(out, "cmd_set", tally.sets);
-    number(out, "cmd_flush", tally.flushes);
-    number(out, "cmd_touch", tally.touch_hits + tally.touch_misses);
-    number(out, "get_hits", tally.get_hits);
-    number(out, "get_misses", tally.get_misses);
-    number(out, "get_expired", tally.get_expired);
-    number(out, "get_flushed", tally.get_flushed);
-    number(out, "delete_misses", tally.delete_misses);
-    number(out, "delete_hits", tally.delete_hits);
-    number(out, "touch_hits", tally.touch_hits);
-    number(out, "touch_misses", tally.touch_misses);
-    number(out, "store_too_large", tally.too_large);
-    number(out, "limit_maxbytes", server.bytes_max);
-    number(out, "bytes", items.bytes() as u64);
-    number(out, "curr_items", items.len() as u64);
-    number(out, "total_items", tally.sets);
-    number(out, "evictions", tally.evictions);
-    number(out, "reclaimed", tally.reclaimed);
+pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: Keys<'_>, now: Now) {
+    let argument = arguments.next();
+    match argument.map(|word| word.as_bytes()) {
+        None => general(out, store, now),
+        Some(b"settings") => settings(out, store),
+        Some(b"items") => items(out, store, now),
+        Some(b"slabs") => slabs(out, store),
+        Some(b"sizes") => text(out, "sizes_status", "disabled"),
+        Some(b"reset") => {
+            store.reset();
+            return encode::reply(out, &Reply::Reset);
+        }
+        Some(_) => return encode::reply(out, &Reply::Error(b"")),
+    }
     encode::reply(out, &Reply::End);
 }
 
+fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
+    let sum = store.sum();
+    let count = |count| sum.tally.of(count);
+    let options = store.options();
+    let connections = &store.connections;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    number(out, "pid", std::process::id().into());
+    number(out, "uptime", store.clock.uptime_s());
+    number(out, "time", now.unix_s);
+    text(out, "version", VERSION);
+    number(out, "pointer_size", usize::BITS.into());
+    number(out, "max_connections", options.connections_max.into());
+    number(out, "curr_connections", load(&connections.open));
+    number(out, "total_connections", load(&connections.total));
+    number(out, "rejected_connections", load(&connections.rejected));
+    number(out, "cmd_get", count(Count::GetHit) + count(Count::GetMiss));
+    number(out, "cmd_set", count(Count::Set));
+    number(out, "cmd_flush", load(&store.flushes));
+    number(
+        out,
+        "cmd_touch",
+        count(Count::TouchHit) + count(Count::TouchMiss),
+    );
+    number(out, "cmd_meta", count(Count::Meta));
+    number(out, "get_hits", count(Count::GetHit));
+    number(out, "get_misses", count(Count::GetMiss));
+    number(out, "get_expired", count(Count::GetExpired));
+    number(out, "get_flushed", count(Count::GetFlushed));
+    number(out, "delete_misses", count(Count::DeleteMiss));
+    number(out, "delete_hits", count(Count::DeleteHit));
+    number(out, "incr_misses", count(Count::IncrMiss));
+    number(out, "incr_hits", count(Count::IncrHit));
+    number(out, "decr_misses", count(Count::DecrMiss));
+    number(out, "decr_hits", count(Count::DecrHit));
+    number(out, "cas_misses", count(Count::CasMiss));
+    number(out, "cas_hits", count(Count::CasHit));
+    number(out, "cas_badval", count(Count::CasBad));
+    number(out, "touch_hits", count(Count::TouchHit));
+    number(out, "touch_misses", count(Count::TouchMiss));
+    number(out, "store_too_large", count(Count::TooLarge));
+    // Nothing is refused for want of memory, something else is evicted.
+    number(out, "store_no_memory", 0);
+    number(out, "bytes_read", load(&connections.bytes_read));
+    number(out, "bytes_written", load(&connections.bytes_written));
+    number(out, "limit_maxbytes", options.memory_bytes_max as u64);
+    // Connections over the limit are answered and closed, never left to wait.
+    number(out, "accepting_conns", 1);
+    number(out, "listen_disabled_num", 0);
+    number(out, "threads", options.threads as u64);
+    number(out, "bytes", sum.bytes);
+    number(out, "curr_items", sum.items);
+    number(out, "total_items", count(Count::Stored));
+    number(out, "expired_unfetched", count(Count::ExpiredUnfetched));
+    number(out, "evicted_unfetched", count(Count::EvictedUnfetched));
+    number(out, "evictions", count(Count::Evicted));
+    number(out, "reclaimed", count(Count::Reclaimed));
+    number(out, "crawler_reclaimed", count(Count::CrawlerReclaimed));
+    number(out, "crawler_items_checked", count(Count::CrawlerChecked));
+}
+
+fn settings(out: &mut Vec<u8>, store: &Store) {
+    let options = store.options();
+    number(out, "maxbytes", options.memory_bytes_max as u64);
+    number(out, "maxconns", options.connections_max.into());
+    number(out, "udpport", 0);
+    text(out, "evictions", "on");
+    number(out, "num_threads", options.threads as u64);
+    text(out, "detail_enabled", "no");
+    text(out, "cas_enabled", "yes");
+    text(out, "binding_protocol", "ascii");
+    text(out, "auth_enabled_sasl", "no");
+    text(out, "auth_enabled_ascii", "no");
+    number(out, "item_size_max", VALUE_BYTES_MAX as u64);
+    text(out, "maxconns_fast", "yes");
+    text(out, "flush_enabled", "yes");
+    text(out, "dump_enabled", "no");
+    let idle = options.idle_timeout.unwrap_or_default();
+    number(out, "idle_timeout", idle.as_secs());
+}
+
+fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
+    let sum = store.sum();
+    if sum.items == 0 {
+        return;
+    }
+    let count = |count| sum.tally.of(count);
+    let used_s = sum.oldest_used_s.unwrap_or(now.uptime_s);
+    let age_s = now.uptime_s.saturating_sub(used_s);
+    number(out, "items:1:number", sum.items);
+    number(out, "items:1:age", age_s.into());
+    number(out, "items:1:mem_requested", sum.bytes);
+    number(out, "items:1:evicted", count(Count::Evicted));
+    number(out, "items:1:evicted_nonzero", count(Count::EvictedNonzero));
+    number(out, "items:1:evicted_time", sum.evicted_idle_s.into());
+    number(out, "items:1:outofmemory", 0);
+    number(out, "items:1:tailrepairs", 0);
+    number(out, "items:1:reclaimed", count(Count::Reclaimed));
+    number(
+        out,
+        "items:1:expired_unfetched",
+        count(Count::ExpiredUnfetched),
+    );
+    number(
+        out,
+        "items:1:evicted_unfetched",
+        count(Count::EvictedUnfetched),
+    );
+    number(
+        out,
+        "items:1:crawler_reclaimed",
+        count(Count::CrawlerReclaimed),
+    );
+    number(
+        out,
+        "items:1:crawler_items_checked",
+        count(Count::CrawlerChecked),
+    );
+}
+
+fn slabs(out: &mut Vec<u8>, store: &Store) {
+    let sum = store.sum();
+    let count = |count| sum.tally.of(count);
+    let bytes_max = store.options().memory_bytes_max as u64;
+    number(out, "1:chunk_size", 1);
+    number(out, "1:chunks_per_page", PAGE_BYTES);
+    number(out, "1:total_pages", bytes_max.div_ceil(PAGE_BYTES));
+    number(out, "1:total_chunks", bytes_max);
+    number(out, "1:used_chunks", sum.bytes);
+    number(out, "1:free_chunks", bytes_max - sum.bytes);
+    number(out, "1:free_chunks_end", 0);
+    number(out, "1:get_hits", count(Count::GetHit));
+    number(out, "1:cmd_set", count(Count::Set));
+    number(out, "1:delete_hits", count(Count::DeleteHit));
+    number(out, "1:incr_hits", count(Count::IncrHit));
+    number(out, "1:decr_hits", count(Count::DecrHit));
+    number(out, "1:cas_hits", count(Count::CasHit));
+    number(out, "1:cas_badval", count(Count::CasBad));
+    number(out, "1:touch_hits", count(Count::TouchHit));
+    number(out, "active_slabs", 1);
+    number(out, "total_malloced", sum.bytes);
+}
+
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    text(out, name, &value.to_string());
+    text(out, name, itoa::Buffer::new().format(value));
 }
 
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {

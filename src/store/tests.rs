@@ -3,23 +3,24 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use presenced_protocol::{Key, Limits, Parsed, Request, encode, request};
+use presenced_protocol::{Key, encode};
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ITEM_OVERHEAD_BYTES, Store,
+    Options, Store,
+    clock::Now,
     connection::Connection,
-    execute::{After, execute, get, refuse},
-    items::{Items, TooLarge},
-    record::Now,
-    serve::{CONNECTIONS_MAX, Open, serve},
-    stats,
+    item,
+    serve::{Listener, Open, serve},
+    talk::{Talk, Todo},
+    tally::Count,
 };
+use crate::listen;
 
 const MANY: usize = 1 << 30;
 
@@ -33,46 +34,44 @@ fn at(uptime_s: u32) -> Now {
     }
 }
 
-fn key(text: &str) -> Key<'_> {
-    Key::new(text.as_bytes()).unwrap()
-}
-
 /// What is answered to `input`, all of which must be whole requests.
-fn answers(items: &mut Items, uptime_s: u32, mut input: &[u8]) -> String {
-    let mut out = Vec::new();
+fn answers(store: &Store, uptime_s: u32, mut input: &[u8]) -> String {
+    let mut talk = Talk::new(MANY);
+    let (mut out, mut all) = (Vec::new(), Vec::new());
     while !input.is_empty() {
-        let consumed = match request::parse(input, &Limits::default()) {
-            Parsed::Incomplete => unreachable!("not whole: {}", input.escape_ascii()),
-            Parsed::Request { request, consumed } => {
-                run(items, request, at(uptime_s), &mut out);
-                consumed
-            }
-            Parsed::Bad {
-                answer,
-                noreply,
-                consumed,
-                ..
-            } => {
-                refuse(items, &answer, noreply, &mut out);
-                consumed
-            }
-        };
-        input = &input[consumed..];
+        let (done, todo) = talk.answer(store, input, at(uptime_s), &mut out);
+        assert!(
+            done > 0 || todo == Todo::Write,
+            "not whole: {}",
+            input.escape_ascii()
+        );
+        input = &input[done..];
+        all.append(&mut out);
     }
-    String::from_utf8(out).unwrap().replace("\r\n", "|")
+    String::from_utf8(all).unwrap().replace("\r\n", "|")
 }
 
-fn run(items: &mut Items, request: Request<'_>, now: Now, out: &mut Vec<u8>) {
-    if let Request::Get { mut keys, with_cas } = request {
-        while !get(items, &mut keys, with_cas, now, out, MANY) {}
-        return;
-    }
-    assert_eq!(execute(items, &request, now, out), After::Continue);
+fn store() -> Store {
+    Store::new(Options::new(MANY))
 }
 
-fn check(items: &mut Items, uptime_s: u32, input: &str, expected: &str) {
+/// A store of one shard with so much memory.
+fn small(bytes_max: usize) -> Store {
+    Store::new(Options::new(bytes_max))
+}
+
+fn len(store: &Store) -> (u64, u64) {
+    let counters = store.counters();
+    (counters.items, counters.bytes)
+}
+
+fn count(store: &Store, count: Count) -> u64 {
+    store.sum().tally.of(count)
+}
+
+fn check(store: &Store, uptime_s: u32, input: &str, expected: &str) {
     assert_eq!(
-        answers(items, uptime_s, input.as_bytes()),
+        answers(store, uptime_s, input.as_bytes()),
         expected,
         "at {uptime_s}: {input:?}"
     );
@@ -80,80 +79,80 @@ fn check(items: &mut Items, uptime_s: u32, input: &str, expected: &str) {
 
 #[test]
 fn answers_each_command() {
-    let items = &mut Items::new(MANY);
+    let store = &small(1 << 20);
     check(
-        items,
+        store,
         5,
         "get a\r\ndelete a\r\ntouch a 0\r\n",
         "END|NOT_FOUND|NOT_FOUND|",
     );
     check(
-        items,
+        store,
         5,
         "set a 7 0 3\r\nxyz\r\nget a b a\r\n",
         "STORED|VALUE a 7 3|xyz|VALUE a 7 3|xyz|END|",
     );
     check(
-        items,
+        store,
         5,
         "set a 0 0 0\r\n\r\nset b 0 0 1\r\ny\r\n",
         "STORED|STORED|",
     );
     check(
-        items,
+        store,
         5,
         "gets a b\r\n",
         "VALUE a 0 0 2||VALUE b 0 1 3|y|END|",
     );
     check(
-        items,
+        store,
         5,
         "touch a 0\r\ndelete a\r\nget a\r\n",
         "TOUCHED|DELETED|END|",
     );
     check(
-        items,
+        store,
         5,
         "version\r\nflush_all\r\nget b\r\n",
-        "VERSION 1.6.0-presenced|OK|END|",
+        "VERSION 1.6.18|OK|END|",
     );
 }
 
 #[test]
 fn says_nothing_when_told_so() {
-    let items = &mut Items::new(MANY);
+    let store = &store();
     check(
-        items,
+        store,
         5,
         "set a 0 0 1 noreply\r\nx\r\ntouch a 0 noreply\r\nget a\r\n",
         "VALUE a 0 1|x|END|",
     );
     check(
-        items,
+        store,
         5,
         "delete a noreply\r\nflush_all noreply\r\nget a\r\n",
         "END|",
     );
-    check(items, 5, "touch a x noreply\r\ndelete a x noreply\r\n", "");
+    check(store, 5, "touch a x noreply\r\ndelete a x noreply\r\n", "");
 }
 
 #[test]
 fn expires_to_the_second() {
-    let items = &mut Items::new(MANY);
-    check(items, 5, "set a 0 60 1\r\nx\r\n", "STORED|");
-    check(items, 64, "get a\r\n", "VALUE a 0 1|x|END|");
+    let store = &store();
+    check(store, 5, "set a 0 60 1\r\nx\r\n", "STORED|");
+    check(store, 64, "get a\r\n", "VALUE a 0 1|x|END|");
     check(
-        items,
+        store,
         65,
         "get a\r\ntouch a 9\r\ndelete a\r\n",
         "END|NOT_FOUND|NOT_FOUND|",
     );
-    assert_eq!((items.len(), items.bytes()), (0, 0));
+    assert_eq!(len(store), (0, 0));
     // Each of the others finds it out too.
     for ask in ["touch a 9\r\n", "delete a\r\n"] {
-        check(items, 70, "set a 0 1 1\r\nx\r\n", "STORED|");
-        check(items, 71, ask, "NOT_FOUND|");
-        assert_eq!((items.len(), items.bytes()), (0, 0));
+        check(store, 70, "set a 0 1 1\r\nx\r\n", "STORED|");
+        check(store, 71, ask, "NOT_FOUND|");
+        assert_eq!(len(store), (0, 0));
     }
 }
 
@@ -178,13 +177,13 @@ fn reads_expiry_times_as_memcached_does() {
     ];
     for (exptime, lives) in cases {
         for by_touch in [false, true] {
-            let items = &mut Items::new(MANY);
+            let store = &store();
             if by_touch {
-                check(items, 5, "set a 0 0 1\r\nx\r\n", "STORED|");
-                check(items, 5, &format!("touch a {exptime}\r\n"), "TOUCHED|");
+                check(store, 5, "set a 0 0 1\r\nx\r\n", "STORED|");
+                check(store, 5, &format!("touch a {exptime}\r\n"), "TOUCHED|");
             } else {
                 check(
-                    items,
+                    store,
                     5,
                     &format!("set a 0 {exptime} 1\r\nx\r\n"),
                     "STORED|",
@@ -192,10 +191,10 @@ fn reads_expiry_times_as_memcached_does() {
             }
             let dead_at = lives.map_or(u32::MAX, |seconds| 5 + seconds);
             if dead_at > 5 {
-                check(items, dead_at - 1, "get a\r\n", "VALUE a 0 1|x|END|");
+                check(store, dead_at - 1, "get a\r\n", "VALUE a 0 1|x|END|");
             }
             if dead_at < u32::MAX {
-                check(items, dead_at, "get a\r\n", "END|");
+                check(store, dead_at, "get a\r\n", "END|");
             }
         }
     }
@@ -204,40 +203,40 @@ fn reads_expiry_times_as_memcached_does() {
 /// Found by trial with memcached 1.6.18, and just so: see [`Items::flush_all`].
 #[test]
 fn flushes_late() {
-    let items = &mut Items::new(MANY);
+    let store = &store();
     check(
-        items,
+        store,
         10,
         "set a 0 0 1\r\nx\r\nflush_all 3\r\nset b 0 0 1\r\nx\r\n",
         "STORED|OK|STORED|",
     );
-    check(items, 11, "get a b\r\n", "VALUE a 0 1|x|VALUE b 0 1|x|END|");
+    check(store, 11, "get a b\r\n", "VALUE a 0 1|x|VALUE b 0 1|x|END|");
     check(
-        items,
+        store,
         12,
         "get a b\r\nset c 0 0 1\r\nx\r\nget c\r\n",
         "END|STORED|END|",
     );
     check(
-        items,
+        store,
         13,
         "get c\r\nset d 0 0 1\r\nx\r\nget d\r\n",
         "END|STORED|VALUE d 0 1|x|END|",
     );
-    check(items, 14, "get d\r\n", "VALUE d 0 1|x|END|");
+    check(store, 14, "get d\r\n", "VALUE d 0 1|x|END|");
 }
 
 #[test]
 fn flushes_even_if_nobody_asks_at_the_time() {
-    let items = &mut Items::new(MANY);
+    let store = &store();
     check(
-        items,
+        store,
         10,
         "set a 0 0 1\r\nx\r\nflush_all 3\r\n",
         "STORED|OK|",
     );
     check(
-        items,
+        store,
         99,
         "set b 0 0 1\r\nx\r\nget a b\r\n",
         "STORED|VALUE b 0 1|x|END|",
@@ -246,35 +245,43 @@ fn flushes_even_if_nobody_asks_at_the_time() {
 
 #[test]
 fn a_later_flush_takes_the_place_of_one_to_come() {
-    let items = &mut Items::new(MANY);
+    let store = &store();
     check(
-        items,
+        store,
         10,
         "flush_all 3\r\nflush_all\r\nset a 0 0 1\r\nx\r\n",
         "OK|OK|STORED|",
     );
-    check(items, 12, "get a\r\n", "VALUE a 0 1|x|END|");
-    check(items, 12, &format!("flush_all {}\r\n", UNIX_S + 14), "OK|");
-    check(items, 13, "get a\r\n", "END|");
+    check(store, 12, "get a\r\n", "VALUE a 0 1|x|END|");
+    check(store, 12, &format!("flush_all {}\r\n", UNIX_S + 14), "OK|");
+    check(store, 13, "get a\r\n", "END|");
 }
 
 #[test]
 fn a_value_too_large_removes_the_last() {
-    let items = &mut Items::new(MANY);
+    let store = &store();
     for bytes in [1_048_517, 2_000_000] {
-        check(items, 5, "set a 0 0 1\r\nx\r\n", "STORED|");
+        check(store, 5, "set a 0 0 1\r\nx\r\n", "STORED|");
         let value = vec![b'y'; bytes];
         let mut out = Vec::new();
-        encode::set(&mut out, key("a"), 0, 0, &value);
+        encode::set(&mut out, Key::new(b"a").unwrap(), 0, 0, &value);
         let end = if bytes > 1_048_576 {
             out.len() - bytes - 2
         } else {
             out.len()
         };
-        let answer = answers(items, 5, &out[..end]);
+        let answer = answers(store, 5, &out[..end]);
         assert_eq!(answer, "SERVER_ERROR object too large for cache|");
-        check(items, 5, "get a\r\n", "END|");
+        check(store, 5, "get a\r\n", "END|");
     }
+}
+
+/// `set` of a key with a value of so many bytes.
+fn set(key: &str, flags: u32, exptime: i64, value_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let key = Key::new(key.as_bytes()).unwrap();
+    encode::set(&mut out, key, flags, exptime, &vec![b'x'; value_bytes]);
+    out
 }
 
 /// Found by trial with memcached 1.6.18.
@@ -288,176 +295,309 @@ fn items_are_as_large_as_memcached_takes_them() {
         (6, 1, 1_048_507),
     ] {
         let key = "k".repeat(key_bytes);
-        let key = self::key(&key);
-        let items = &mut Items::new(MANY);
+        let store = &store();
+        let fits = set(&key, flags, 0, value_bytes_max);
+        assert_eq!(answers(store, 0, &fits), "STORED|");
+        let over = set(&key, flags, 0, value_bytes_max + 1);
         assert_eq!(
-            items.set(key, flags, 0, &vec![0; value_bytes_max], at(0)),
-            Ok(())
+            answers(store, 0, &over),
+            "SERVER_ERROR object too large for cache|"
         );
-        assert_eq!(
-            items.set(key, flags, 0, &vec![0; value_bytes_max + 1], at(0)),
-            Err(TooLarge)
-        );
+        assert_eq!(count(store, Count::TooLarge), 1);
+    }
+}
+
+/// The sizes that memcached 1.6.18 puts into each class, and what `me` says of them.
+#[test]
+fn knows_memcached_s_slab_classes() {
+    for (value_bytes, class) in [
+        (1, 1),
+        (35, 1),
+        (36, 2),
+        (40, 2),
+        (200, 6),
+        (900, 12),
+        (5000, 19),
+        (380_000, 38),
+        (900_000, 39),
+    ] {
+        let store = &store();
+        answers(store, 0, &set("ab", 0, 0, value_bytes));
+        let told = answers(store, 0, b"me ab\r\n");
+        let expected = format!(" cls={class} size={}|", value_bytes + 61);
+        assert!(told.ends_with(&expected), "{told}");
     }
 }
 
 #[test]
 fn a_value_over_the_whole_limit_is_too_large_too() {
-    let cost = 1 + 10 + ITEM_OVERHEAD_BYTES;
-    let items = &mut Items::new(cost);
-    assert_eq!(items.set(key("a"), 0, 0, &[0; 10], at(0)), Ok(()));
-    assert_eq!(items.set(key("b"), 0, 0, &[0; 11], at(0)), Err(TooLarge));
-    // Nothing was evicted for it.
-    check(items, 0, "get b\r\n", "END|");
+    let cost = item::cost(1 + 30);
+    let store = &small(cost);
+    assert_eq!(answers(store, 0, &set("a", 0, 0, 30)), "STORED|");
     assert_eq!(
-        (items.len(), items.bytes(), items.tally().evictions),
-        (1, cost, 0)
+        answers(store, 0, &set("b", 0, 0, 60)),
+        "SERVER_ERROR object too large for cache|"
+    );
+    // Nothing was evicted for it.
+    check(store, 0, "get b\r\n", "END|");
+    assert_eq!(
+        (len(store), count(store, Count::Evicted)),
+        ((1, cost as u64), 0)
     );
 }
 
 #[test]
 fn evicts_the_least_recently_used() {
-    let cost = 1 + 1 + ITEM_OVERHEAD_BYTES;
-    let items = &mut Items::new(3 * cost);
+    let cost = item::cost(2);
+    let store = &small(3 * cost);
     check(
-        items,
+        store,
         0,
         "set a 0 0 1\r\nx\r\nset b 0 0 1\r\nx\r\nset c 0 0 1\r\nx\r\n",
         "STORED|STORED|STORED|",
     );
     check(
-        items,
+        store,
         0,
         "get a\r\ntouch b 0\r\n",
         "VALUE a 0 1|x|END|TOUCHED|",
     );
-    check(items, 0, "set d 0 0 1\r\nx\r\nget c\r\n", "STORED|END|");
+    check(store, 0, "set d 0 0 1\r\nx\r\nget c\r\n", "STORED|END|");
     // A larger value of the same key has room made for it, the old one's counted.
-    check(items, 0, "set a 0 0 2\r\nxx\r\n", "STORED|");
-    check(
-        items,
-        0,
-        "get b a d\r\n",
-        "VALUE a 0 2|xx|VALUE d 0 1|x|END|",
-    );
-    assert_eq!((items.bytes(), items.tally().evictions), (2 * cost + 1, 2));
+    let larger = set("a", 0, 0, 30);
+    assert_eq!(answers(store, 0, &larger), "STORED|");
+    assert_eq!((len(store).0, count(store, Count::Evicted)), (2, 2));
+    assert!(len(store).1 <= 3 * cost as u64);
+    assert!(answers(store, 0, b"get a\r\n").starts_with("VALUE a 0 30|"));
+}
+
+/// When everything was used, one command looks at no more than a few of them.
+#[test]
+fn evicts_in_order_when_all_are_used() {
+    let store = &small(100 * item::cost(4));
+    for number in 0..100 {
+        check(
+            store,
+            0,
+            &format!("set k{number:03} 0 0 0\r\n\r\nget k{number:03}\r\n"),
+            &format!("STORED|VALUE k{number:03} 0 0||END|"),
+        );
+    }
+    check(store, 0, "set k100 0 0 0\r\n\r\n", "STORED|");
+    assert_eq!((len(store).0, count(store, Count::Evicted)), (100, 1));
+    // The first were given their second chance, and the next had to go.
+    check(store, 0, "get k016 k017\r\n", "VALUE k017 0 0||END|");
 }
 
 #[test]
 fn what_expired_goes_before_what_lives() {
-    let cost = 1 + 1 + ITEM_OVERHEAD_BYTES;
-    let items = &mut Items::new(2 * cost);
+    let store = &small(2 * item::cost(2));
     check(
-        items,
+        store,
         0,
         "set a 0 1 1\r\nx\r\nset b 0 0 1\r\nx\r\n",
         "STORED|STORED|",
     );
     check(
-        items,
+        store,
         1,
         "set c 0 0 1\r\nx\r\nget b c\r\n",
         "STORED|VALUE b 0 1|x|VALUE c 0 1|x|END|",
     );
-    assert_eq!((items.tally().evictions, items.tally().reclaimed), (0, 1));
-}
-
-#[test]
-fn a_step_drops_what_expired_and_no_more_than_told() {
-    let items = &mut Items::new(MANY);
-    for number in 0..10 {
-        items
-            .set(key(&format!("k{number}")), 0, 60, b"x", at(number))
-            .unwrap();
-    }
-    items.step(100, at(60));
-    assert_eq!(items.len(), 9);
-    items.step(3, at(1000));
-    assert_eq!(items.len(), 6);
-    items.flush_all(None, at(1000));
-    items.set(key("new"), 0, 0, b"x", at(1000)).unwrap();
-    assert_eq!(items.len(), 5);
-    items.step(100, at(1000));
+    let expected = (0, 1, 1);
     assert_eq!(
-        (items.len(), items.bytes()),
-        (1, 3 + 1 + ITEM_OVERHEAD_BYTES)
+        (
+            count(store, Count::Evicted),
+            count(store, Count::Reclaimed),
+            count(store, Count::Expired)
+        ),
+        expected
     );
-    assert_eq!(items.tally().reclaimed, 10);
+}
+
+/// Wherever it is in the order of use, and no more places at once than told.
+#[test]
+fn the_crawl_drops_what_expired() {
+    let store = &small(1 << 20);
+    check(store, 0, "set first 0 0 0\r\n\r\n", "STORED|");
+    for number in 0..600 {
+        assert_eq!(
+            answers(store, 0, &set(&format!("k{number}"), 0, 60, 1)),
+            "STORED|"
+        );
+    }
+    check(store, 0, "set last 0 0 0\r\n\r\n", "STORED|");
+    let crawl = |places, uptime_s| store.shards[0].lock().crawl(places, at(uptime_s));
+    assert!(!crawl(100, 59) && len(store).0 == 602);
+    assert!(!crawl(100, 60));
+    assert_eq!(len(store).0, 502);
+    // To the end of the places, and from their beginning again.
+    assert!(crawl(2000, 60) && crawl(2000, 60));
+    assert_eq!((len(store).0, count(store, Count::Expired)), (2, 600));
+    check(
+        store,
+        60,
+        "get first k5 last\r\n",
+        "VALUE first 0 0||VALUE last 0 0||END|",
+    );
+    check(store, 60, "flush_all\r\n", "OK|");
+    crawl(2000, 60);
+    assert_eq!(len(store), (0, 0));
 }
 
 #[test]
-fn a_get_stops_when_its_answer_is_long() {
-    let items = &mut Items::new(MANY);
-    items.set(key("a"), 0, 0, &[b'x'; 100], at(0)).unwrap();
-    let line = format!("get{}\r\n", " a".repeat(200));
-    let Parsed::Request {
-        request: Request::Get { mut keys, .. },
-        ..
-    } = request::parse(line.as_bytes(), &Limits::default())
-    else {
-        unreachable!("a get");
-    };
-    let (mut out, mut sent) = (Vec::new(), 0);
-    while !get(items, &mut keys, false, at(0), &mut out, 1000) {
-        assert!(out.len() < 1000 + 200);
-        sent += out.len();
-        out.clear();
+fn a_step_goes_through_all_shards() {
+    let store = store();
+    for number in 0..10_000 {
+        answers(&store, 0, &set(&format!("k{number}"), 0, 60, 1));
     }
-    let value = "VALUE a 0 100\r\n".len() + 100 + 2;
-    assert_eq!(sent + out.len(), 200 * value + "END\r\n".len());
+    // By then everything has expired to the store's own clock.
+    for shard in &store.shards {
+        shard.lock().flush_all(None, at(0));
+    }
+    for _ in 0..600 {
+        store.step();
+    }
+    assert_eq!(len(&store), (0, 0));
+}
+
+#[test]
+fn an_answer_is_made_in_parts() {
+    let store = &store();
+    answers(store, 0, &set("a", 0, 0, 10_000));
+    let line = format!("get{}\r\nmn\r\n", " a".repeat(200));
+    let mut talk = Talk::new(MANY);
+    let (mut input, mut sent) = (line.as_bytes(), Vec::new());
+    loop {
+        let mut out = Vec::new();
+        let (done, todo) = talk.answer(store, input, at(0), &mut out);
+        assert!(out.len() < 64 * 1024 + 10_020);
+        input = &input[done..];
+        sent.append(&mut out);
+        if todo == Todo::Read {
+            break;
+        }
+    }
+    let value = "VALUE a 0 10000\r\n".len() + 10_000 + 2;
+    assert_eq!(
+        (input.len(), sent.len()),
+        (0, 200 * value + "END\r\nMN\r\n".len())
+    );
+}
+
+/// Whoever speaks the binary protocol would wait for ever otherwise.
+#[test]
+fn a_binary_request_is_refused_at_once() {
+    let mut request = [7; 30];
+    request[0] = 0x80;
+    let (mut talk, mut out) = (Talk::new(MANY), Vec::new());
+    let part = talk.answer(&store(), &request[..23], at(0), &mut out);
+    assert_eq!((part, out.len()), ((0, Todo::Read), 0));
+    let whole = talk.answer(&store(), &request, at(0), &mut out);
+    assert_eq!(whole, (30, Todo::Close));
+    assert_eq!(out[..8], [0x81, 7, 0, 0, 0, 0, 0, 0x83]);
+    assert_eq!(
+        (usize::from(out[11]), &out[12..16]),
+        (out.len() - 24, &[7; 4][..])
+    );
+    // Elsewhere it is a byte as any other.
+    check(&store(), 0, "get \u{80}\r\n", "END|");
+}
+
+/// C's `strtoull`, as memcached uses it.
+#[test]
+fn reads_numbers_as_memcached_does() {
+    for (value, answer) in [
+        ("9", "10"),
+        (" 9", "10"),
+        ("+9", "10"),
+        ("009", "10"),
+        ("9 x", "10"),
+        ("-0", "1"),
+        ("18446744073709551615", "0"),
+        ("", "NaN"),
+        ("x", "NaN"),
+        ("9x", "NaN"),
+        ("-9", "NaN"),
+        (" ", "NaN"),
+        ("+", "NaN"),
+        ("18446744073709551616", "NaN"),
+    ] {
+        let nan = "CLIENT_ERROR cannot increment or decrement non-numeric value";
+        let answer = if answer == "NaN" { nan } else { answer };
+        let command = format!("set a 0 0 {}\r\n{value}\r\nincr a 1\r\n", value.len());
+        check(&store(), 0, &command, &format!("STORED|{answer}|"));
+    }
+}
+
+/// No two items have the same, whatever shard they are in, and an item's own only grows.
+#[test]
+fn cas_numbers_are_unique() {
+    let store = &store();
+    let mut seen = std::collections::HashSet::new();
+    for round in 0..3 {
+        for number in 0..300 {
+            let told = answers(
+                store,
+                0,
+                format!("ms k{number} 1 c\r\n{round}\r\n").as_bytes(),
+            );
+            let cas: u64 = told
+                .trim_start_matches("HD c")
+                .trim_end_matches('|')
+                .parse()
+                .unwrap();
+            assert!(seen.insert(cas) && cas > 0);
+        }
+    }
 }
 
 #[test]
 fn counts_what_it_does() {
-    let store = Store::new(MANY);
-    {
-        let items = &mut store.lock();
-        check(
-            items,
-            0,
-            "set a 0 0 1\r\nx\r\nget a b b\r\n",
-            "STORED|VALUE a 0 1|x|END|",
-        );
-        check(items, 0, "set b 0 9 1\r\nx\r\n", "STORED|");
-        check(items, 9, "get b\r\n", "END|");
-        check(
-            items,
-            9,
-            "touch a 0\r\ntouch b 0\r\ndelete b\r\n",
-            "TOUCHED|NOT_FOUND|NOT_FOUND|",
-        );
-    }
+    let store = &small(1 << 20);
+    check(
+        store,
+        0,
+        "set a 0 0 1\r\nx\r\nget a b b\r\n",
+        "STORED|VALUE a 0 1|x|END|",
+    );
+    check(store, 0, "set b 0 9 1\r\nx\r\n", "STORED|");
+    check(store, 9, "get b\r\n", "END|");
+    check(
+        store,
+        9,
+        "touch a 0\r\ntouch b 0\r\ndelete b\r\n",
+        "TOUCHED|NOT_FOUND|NOT_FOUND|",
+    );
     let counters = store.counters();
-    assert_eq!(
-        (counters.items, counters.bytes),
-        (1, 2 + ITEM_OVERHEAD_BYTES as u64)
-    );
-    assert_eq!(
-        (
-            counters.hits,
-            counters.misses,
-            counters.sets,
-            counters.expired
-        ),
-        (1, 3, 2, 1)
-    );
-    let mut out = Vec::new();
-    stats::write(&mut out, &store.server(), &store.lock(), at(9));
-    let stats = String::from_utf8(out).unwrap();
+    assert_eq!(len(store), (1, item::cost(2) as u64));
+    assert_eq!((counters.sets, counters.expired), (2, 1));
+    assert_eq!((counters.hits, counters.misses), (2, 4));
+    let stats = answers(store, 9, b"stats\r\n");
     for line in [
         "cmd_get 4",
         "get_hits 1",
         "get_expired 1",
+        "expired_unfetched 1",
         "curr_items 1",
         "total_items 2",
         "touch_misses 1",
     ] {
         assert!(
-            stats.contains(&format!("STAT {line}\r\n")),
+            stats.contains(&format!("STAT {line}|")),
             "{line} in {stats}"
         );
     }
-    assert!(stats.ends_with("END\r\n"));
+    assert!(stats.ends_with("|END|"));
+    check(store, 9, "stats reset\r\nstats nothing\r\n", "RESET|ERROR|");
+    assert_eq!((len(store).0, count(store, Count::Set)), (1, 0));
+    for more in ["settings", "items", "slabs", "sizes"] {
+        let stats = answers(store, 9, format!("stats {more}\r\n").as_bytes());
+        assert!(
+            stats.starts_with("STAT ") && stats.ends_with("|END|"),
+            "{stats}"
+        );
+    }
 }
 
 /// What the store should be, without a limit: a map that looks at everything each time.
@@ -475,7 +615,7 @@ enum Operation {
     Delete(u8),
     FlushAll,
     Wait(u32),
-    Step(usize),
+    Crawl(u32),
 }
 
 impl Model {
@@ -513,7 +653,7 @@ impl Model {
                 self.items.clear();
                 "OK|".into()
             }
-            Operation::Wait(_) | Operation::Step(_) => String::new(),
+            Operation::Wait(_) | Operation::Crawl(_) => String::new(),
         }
     }
 }
@@ -528,14 +668,14 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => key.prop_map(Operation::Delete),
         1 => Just(Operation::FlushAll),
         2 => (0_u32..3).prop_map(Operation::Wait),
-        1 => (0_usize..3).prop_map(Operation::Step),
+        1 => (0_u32..3).prop_map(Operation::Crawl),
     ]
 }
 
 proptest! {
     #[test]
     fn answers_as_the_model_does(operations in prop::collection::vec(operation(), 0..80)) {
-        let items = &mut Items::new(MANY);
+        let store = &store();
         let mut model = Model::default();
         let mut uptime_s = 3;
         for (number, operation) in (0_u32..).zip(operations) {
@@ -550,62 +690,63 @@ proptest! {
                     uptime_s += seconds;
                     continue;
                 }
-                Operation::Step(items_max) => {
-                    items.step(items_max, at(uptime_s));
+                Operation::Crawl(places) => {
+                    store.shards[0].lock().crawl(places, at(uptime_s));
                     continue;
                 }
             };
             let expected = model.answer(operation, number, uptime_s);
-            prop_assert_eq!(answers(items, uptime_s, command.as_bytes()), expected, "{:?}", operation);
-            prop_assert_eq!(items.len() == 0, items.bytes() == 0);
+            prop_assert_eq!(answers(store, uptime_s, command.as_bytes()), expected, "{:?}", operation);
+            prop_assert_eq!(len(store).0 == 0, len(store).1 == 0);
         }
     }
 
-    /// The bytes never exceed the limit, are what the items add up to, and what was used last is
+    /// The bytes never exceed the limit, are what the items add up to, and what was stored last is
     /// still there.
     #[test]
     fn keeps_the_limit(
-        bytes_max in 0_usize..2000,
+        bytes_max in 0_usize..4000,
         sets in prop::collection::vec((0_u8..20, 0_usize..600, any::<bool>()), 0..60),
     ) {
-        let items = &mut Items::new(bytes_max);
-        let mut order: Vec<(u8, usize)> = Vec::new();
+        let store = &small(bytes_max);
+        let mut last: HashMap<u8, usize> = HashMap::new();
         for (name, value_bytes, read) in sets {
-            let name_text = format!("{name:02}");
-            order.retain(|(other, _)| *other != name || read);
+            let key = format!("{name:02}");
             if read {
-                let found = items.get(key(&name_text), at(0), |found| found.value.len());
-                let place = order.iter().position(|(other, _)| *other == name);
-                let expected = place.map(|place| order.remove(place));
-                prop_assert_eq!(found, expected.map(|(_, bytes)| bytes));
-                order.extend(expected);
+                let answer = answers(store, 0, format!("get {key}\r\n").as_bytes());
+                if answer != "END|" {
+                    let value = format!("VALUE {key} 0 {}|", last[&name]);
+                    prop_assert!(answer.starts_with(&value));
+                }
                 continue;
             }
-            let cost = |bytes: usize| 2 + bytes + ITEM_OVERHEAD_BYTES;
-            let stored = items.set(key(&name_text), 0, 0, &vec![0; value_bytes], at(0));
-            prop_assert_eq!(stored.is_ok(), cost(value_bytes) <= bytes_max);
-            if stored.is_ok() {
-                order.push((name, value_bytes));
-                while order.iter().map(|(_, bytes)| cost(*bytes)).sum::<usize>() > bytes_max {
-                    order.remove(0);
-                }
-            }
-            let bytes: usize = order.iter().map(|(_, bytes)| cost(*bytes)).sum();
-            prop_assert_eq!((items.len(), items.bytes()), (order.len(), bytes));
+            let fits = item::cost(2 + value_bytes) <= bytes_max;
+            let stored = answers(store, 0, &set(&key, 0, 0, value_bytes));
+            prop_assert_eq!(stored == "STORED|", fits);
+            last.insert(name, value_bytes);
+            let left: Vec<_> = (0..20_u8).filter(|name| {
+                answers(store, 0, format!("mg {name:02} u\r\n").as_bytes()) == "HD|"
+            }).collect();
+            prop_assert_eq!(left.contains(&name), fits);
+            let bytes: usize = left.iter().map(|name| item::cost(2 + last[name])).sum();
+            prop_assert_eq!(len(store), (left.len() as u64, bytes as u64));
+            prop_assert!(bytes <= bytes_max);
         }
     }
+}
+
+/// What a connection that serves a duplex pipe is given.
+fn open(store: &Arc<Store>) -> Open {
+    Open::new(store).unwrap()
 }
 
 /// A client that asks and never reads is, in the end, not read from.
 #[tokio::test]
 async fn a_slow_reader_is_not_read_from() {
-    let store = Arc::new(Store::new(MANY));
-    store
-        .lock()
-        .set(key("a"), 0, 0, &[b'x'; 1000], at(0))
-        .unwrap();
+    let store = Arc::new(store());
+    answers(&store, 0, &set("a", 0, 0, 1000));
     let (mut client, server) = tokio::io::duplex(4096);
-    let connection = Connection::new(server, Open::new(Arc::clone(&store)), true);
+    let connection = Connection::new(server, open(&store));
     let serving = tokio::spawn(connection.run());
     let question = b"get a a a a a a a a\r\n".repeat(100);
     let asking = async {
@@ -629,37 +770,44 @@ async fn a_slow_reader_is_not_read_from() {
     assert_eq!(store.counters().connections, 0);
 }
 
-/// Far from this machine nobody flushes or looks at statistics.
-#[tokio::test]
-async fn a_remote_client_may_not_flush() {
-    let store = Arc::new(Store::new(MANY));
-    let (mut client, server) = tokio::io::duplex(4096);
-    let connection = Connection::new(server, Open::new(Arc::clone(&store)), false);
-    let serving = tokio::spawn(connection.run());
-    client
-        .write_all(b"set a 0 0 1\r\nx\r\nflush_all\r\nstats\r\nget a\r\nquit\r\n")
-        .await
-        .unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    let refused = "CLIENT_ERROR only for clients on this machine\r\n";
-    assert_eq!(
-        answer,
-        format!("STORED\r\n{refused}{refused}VALUE a 0 1\r\nx\r\nEND\r\n")
-    );
-    serving.await.unwrap().unwrap();
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_if_told_so() {
+    let idle = Duration::from_secs(60);
+    for idle_timeout in [None, Some(idle)] {
+        let options = Options {
+            idle_timeout,
+            ..Options::new(MANY)
+        };
+        let store = Arc::new(Store::new(options));
+        let (mut client, server) = tokio::io::duplex(4096);
+        let serving = tokio::spawn(Connection::new(server, open(&store)).run());
+        for _ in 0..3 {
+            tokio::time::sleep(idle / 2).await;
+            client.write_all(b"mn\r\n").await.unwrap();
+            let mut answer = [0; 4];
+            client.read_exact(&mut answer).await.unwrap();
+        }
+        tokio::time::sleep(idle * 2).await;
+        assert_eq!(serving.is_finished(), idle_timeout.is_some());
+        serving.abort();
+    }
 }
 
 /// As many connections as are allowed are there already, and one more comes.
 #[tokio::test]
 async fn one_connection_too_many_is_told_so() {
-    let store = Arc::new(Store::new(MANY));
-    let others: Vec<Open> = (0..CONNECTIONS_MAX)
-        .map(|_| Open::new(Arc::clone(&store)))
-        .collect();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = Options {
+        connections_max: 3,
+        ..Options::new(MANY)
+    };
+    let store = Arc::new(Store::new(options));
+    let others: Vec<Open> = (0..3).map(|_| open(&store)).collect();
+    let listener = listen::tcp("127.0.0.1:0".parse().unwrap(), 1)
+        .unwrap()
+        .remove(0);
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
+    let listener = Listener::Tcp(listener);
     let serving = tokio::spawn(serve(listener, Arc::clone(&store), stop.clone()));
     let mut told = String::new();
     let mut client = TcpStream::connect(address).await.unwrap();
@@ -672,11 +820,11 @@ async fn one_connection_too_many_is_told_so() {
     client.read_to_string(&mut told).await.unwrap();
     assert_eq!(told, "END\r\n");
     stop.cancel();
-    serving.await.unwrap();
+    serving.await.unwrap().unwrap();
     let counters = store.counters();
     assert_eq!(
         (counters.connections, counters.connections_rejected),
         (0, 1)
     );
-    assert_eq!(counters.connections_total, CONNECTIONS_MAX + 1);
+    assert_eq!(counters.connections_total, 4);
 }

@@ -1,0 +1,76 @@
+//! The store on the server's own workers.
+
+use std::io;
+use std::iter;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::listen;
+use crate::memcached::NodeAddr;
+use crate::store::{Listener, Options, Store, serve};
+
+/// A store that listens already.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    /// Where.
+    pub addr: SocketAddr,
+    /// What is stored.
+    pub store: Arc<Store>,
+    listeners: Vec<TcpListener>,
+}
+
+/// What one worker serves of it.
+#[derive(Debug)]
+pub struct Part {
+    listener: TcpListener,
+    store: Arc<Store>,
+}
+
+impl EmbeddedStore {
+    /// A store with so much memory for so many workers.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or not this machine's.
+    pub fn bind(addr: SocketAddr, memory_bytes: usize, workers: usize) -> io::Result<Self> {
+        let listeners = listen::tcp(addr, workers)?;
+        let options = Options {
+            threads: workers,
+            ..Options::new(memory_bytes)
+        };
+        Ok(EmbeddedStore {
+            addr: listeners[0].local_addr()?,
+            store: Arc::new(Store::new(options)),
+            listeners,
+        })
+    }
+
+    /// The store as the client sees it.
+    pub fn node(&self) -> NodeAddr {
+        NodeAddr::Tcp(self.addr.ip().to_string(), self.addr.port())
+    }
+
+    /// The workers' parts; without a store none, as often as is asked for.
+    pub fn parts(store: Option<EmbeddedStore>) -> impl Iterator<Item = Option<Part>> {
+        let parts = store.into_iter().flat_map(|embedded| {
+            let store = embedded.store;
+            let part = move |listener| Part {
+                listener,
+                store: store.clone(),
+            };
+            embedded.listeners.into_iter().map(part)
+        });
+        parts.map(Some).chain(iter::repeat_with(|| None))
+    }
+}
+
+impl Part {
+    /// Serves it until `stop`.
+    pub async fn serve(self, stop: CancellationToken) {
+        if let Err(error) = serve(Listener::Tcp(self.listener), self.store, stop).await {
+            tracing::error!(%error, "the store cannot listen");
+        }
+    }
+}

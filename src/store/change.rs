@@ -1,0 +1,220 @@
+//! What storage commands and arithmetic do to the items, in both forms of the protocol: the classic
+//! commands and the meta commands differ in how they ask and answer only.
+
+use presenced_protocol::meta::{Direction, StoreMode};
+
+use super::{
+    clock::Now,
+    hash::Hashed,
+    item::Marks,
+    items::{Items, New, TooLarge},
+    tally::Count,
+};
+
+/// How to store.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) mode: StoreMode,
+    /// The CAS number that the item must have.
+    pub(super) compare: Option<u64>,
+    /// A CAS number below the item's will do, and marks what is stored as stale (`I` of `ms`).
+    pub(super) invalidate: bool,
+    /// A value that is too large takes what was there with it: none is better than a stale one.
+    pub(super) too_large_removes: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// With this CAS number.
+    Yes(u64),
+    /// The mode's condition was not met.
+    No,
+    /// The CAS number is another.
+    Exists,
+    /// There is nothing with a CAS number.
+    NotFound,
+    TooLarge,
+}
+
+/// Stores, or not (`protocol.txt`, *Storage commands*, *Meta Set*).
+pub(super) fn store(
+    items: &mut Items,
+    key: Hashed<'_>,
+    how: &How,
+    mut new: New<'_>,
+    now: Now,
+) -> Stored {
+    let old = items.find(key, now);
+    let bytes = key.key.len() + new.value[0].len();
+    if super::item::is_too_large(bytes, new.flags) {
+        return too_large(items, old, how);
+    }
+    items.tally.add(Count::Set);
+    let replaces = matches!(how.mode, StoreMode::Set | StoreMode::Replace);
+    match (old, how.compare) {
+        (None, Some(_)) if replaces => {
+            items.tally.add(Count::CasMiss);
+            return Stored::NotFound;
+        }
+        (None, _) if !matches!(how.mode, StoreMode::Set | StoreMode::Add) => return Stored::No,
+        (Some(old), _) if how.mode == StoreMode::Add => {
+            items.at_mut(old).bump(now);
+            return Stored::No;
+        }
+        (Some(old), Some(unique)) if replaces => {
+            let item = items.at(old);
+            if how.invalidate && unique != 0 && unique < item.cas {
+                new.deadline_s = item.deadline_s;
+                new.marks.add(Marks::STALE);
+                new.marks.add(item.marks.only(Marks::WON));
+            } else if unique != item.cas {
+                items.tally.add(Count::CasBad);
+                return Stored::Exists;
+            }
+            items.tally.add(Count::CasHit);
+        }
+        // To memcached 0 is no number to compare with here.
+        (Some(old), Some(unique)) if unique != 0 && unique != items.at(old).cas => {
+            return Stored::Exists;
+        }
+        _ => {}
+    }
+    let stored = match (how.mode, old) {
+        (StoreMode::Append | StoreMode::Prepend, Some(old)) => {
+            let stored = extend(items, key, old, how.mode, new.value[0], now);
+            // Not an error to memcached, but as if the condition was not met.
+            let Ok(number) = stored else {
+                return Stored::No;
+            };
+            Ok(number)
+        }
+        _ => items.store(key, old, new, now),
+    };
+    match stored {
+        Ok(number) => Stored::Yes(items.at(number).cas),
+        Err(TooLarge) => too_large(items, old, how),
+    }
+}
+
+fn too_large(items: &mut Items, old: Option<u32>, how: &How) -> Stored {
+    items.tally.add(Count::TooLarge);
+    if let Some(old) = old.filter(|_| how.too_large_removes) {
+        items.remove(old);
+    }
+    Stored::TooLarge
+}
+
+/// Puts more at one end of a value. Flags and expiry stay; to memcached it is a new item, so what
+/// it was marked with does not.
+fn extend(
+    items: &mut Items,
+    key: Hashed<'_>,
+    old: u32,
+    mode: StoreMode,
+    more: &[u8],
+    now: Now,
+) -> Result<u32, TooLarge> {
+    let item = items.at(old);
+    let (flags, deadline_s) = (item.flags, item.deadline_s);
+    let value = item.value().to_vec();
+    let value = match mode {
+        StoreMode::Prepend => [more, &value],
+        _ => [&value, more],
+    };
+    let new = New {
+        value,
+        flags,
+        deadline_s,
+        marks: Marks::default(),
+    };
+    items.store(key, Some(old), new, now)
+}
+
+/// What came of arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// It comes to this.
+    Done {
+        /// The result.
+        result: u64,
+        /// The item's number.
+        number: u32,
+        /// It is the item that it was: see [`Items::write_number`].
+        same: bool,
+    },
+    NotFound,
+    /// The CAS number is another.
+    Exists,
+    NotNumeric,
+}
+
+/// Adds to a number or subtracts from it (`protocol.txt`, *Increment/Decrement*).
+pub(super) fn count(
+    items: &mut Items,
+    key: Hashed<'_>,
+    direction: Direction,
+    delta: u64,
+    compare: u64,
+    now: Now,
+) -> Counted {
+    let Some(number) = items.find(key, now) else {
+        items.tally.add(match direction {
+            Direction::Up => Count::IncrMiss,
+            Direction::Down => Count::DecrMiss,
+        });
+        return Counted::NotFound;
+    };
+    let item = items.at(number);
+    // Before the CAS number, as memcached does.
+    if item.value().is_empty() {
+        return Counted::NotNumeric;
+    }
+    if compare != 0 && compare != item.cas {
+        return Counted::Exists;
+    }
+    let Some(value) = number_in(item.value()) else {
+        return Counted::NotNumeric;
+    };
+    let (result, count) = match direction {
+        Direction::Up => (value.wrapping_add(delta), Count::IncrHit),
+        Direction::Down => (value.saturating_sub(delta), Count::DecrHit),
+    };
+    items.tally.add(count);
+    let digits = itoa::Buffer::new().format(result).to_owned();
+    match items.write_number(key, number, digits.as_bytes(), now) {
+        Ok(same) => Counted::Done {
+            result,
+            number,
+            same,
+        },
+        // A number has 20 digits at most: there is no memory for any item then.
+        Err(TooLarge) => Counted::NotFound,
+    }
+}
+
+/// The number at the beginning of a value, as C's `strtoull` reads it: blanks, a sign, digits; then
+/// the value's end or a blank, and whatever follows that.
+fn number_in(value: &[u8]) -> Option<u64> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let start = value.iter().position(|byte| !is_blank(byte))?;
+    let text = &value[start..];
+    let text = text.strip_prefix(b"+").unwrap_or(text);
+    let (text, negative) = match text.strip_prefix(b"-") {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let end = text.iter().position(|byte| !byte.is_ascii_digit());
+    let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
+    if digits.is_empty()
+        || rest
+            .first()
+            .is_some_and(|byte| !is_blank(byte) && *byte != 0)
+    {
+        return None;
+    }
+    let number = digits.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })?;
+    (!negative || number == 0).then_some(number)
+}

@@ -1,0 +1,144 @@
+//! A client's requests answered in order: bytes in, bytes out, no IO.
+
+use presenced_protocol::{
+    Limits, Next, Parsed,
+    limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX},
+    request,
+};
+
+use super::{
+    Store,
+    clock::Now,
+    execute::{self, After, ManyKeys},
+};
+
+/// Answers are to be written once there are so many bytes of them. With one value more this is all
+/// that a connection holds for a slow reader.
+pub(super) const WRITE_BYTES: usize = 64 * 1024;
+
+/// The first byte of every request of memcached's binary protocol.
+const BINARY: u8 = 0x80;
+
+/// The length of such a request's, and its answer's, header.
+const BINARY_HEADER_BYTES: usize = 24;
+
+/// What a client of the binary protocol is told, before the connection closes.
+const NOT_BINARY: &[u8] = b"Not supported: text protocol only";
+
+// A value that arrives in pieces, or a long `get`, is all that the input can hold back.
+const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
+
+/// Where a client is in what it says.
+#[derive(Debug)]
+pub(super) struct Talk {
+    parser: request::Parser,
+    /// Bytes still to come of a value that was refused.
+    swallow: usize,
+    /// Keys answered of the request for many that stands at the start of the input.
+    keys_done: usize,
+    /// Whether anything has been said.
+    begun: bool,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Todo {
+    /// Send what is there of the answers, and read more.
+    Read,
+    /// Send what is there of the answers, and go on with what is left of the input.
+    Write,
+    /// Send the answers and close.
+    Close,
+}
+
+impl Talk {
+    /// At the start of a connection.
+    pub(super) fn new(value_bytes_max: usize) -> Talk {
+        Talk {
+            parser: request::Parser::new(Limits {
+                value_bytes_max: VALUE_BYTES_MAX.min(value_bytes_max),
+                ..Limits::default()
+            }),
+            swallow: 0,
+            keys_done: 0,
+            begun: false,
+        }
+    }
+
+    /// Appends the answers to all whole requests in `input`, as far as there is room. Returns how
+    /// many bytes of the input are done with, and how to go on.
+    pub(super) fn answer(
+        &mut self,
+        store: &Store,
+        input: &[u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> (usize, Todo) {
+        if !self.begun {
+            if input.first() == Some(&BINARY) {
+                let Some(header) = input.first_chunk() else {
+                    return (0, Todo::Read);
+                };
+                refuse_binary(header, out);
+                return (input.len(), Todo::Close);
+            }
+            self.begun = !input.is_empty();
+        }
+        let mut start = 0;
+        loop {
+            let swallowed = self.swallow.min(input.len() - start);
+            self.swallow -= swallowed;
+            start += swallowed;
+            if start == input.len() {
+                return (start, Todo::Read);
+            }
+            if out.len() >= WRITE_BYTES {
+                return (start, Todo::Write);
+            }
+            match self.parser.parse(&input[start..]) {
+                Parsed::Incomplete => return (start, Todo::Read),
+                Parsed::Request { request, consumed } => {
+                    if let Some(asked) = ManyKeys::by(&request) {
+                        let done = self.keys_done;
+                        let done = execute::get(store, &asked, done, now, out, WRITE_BYTES);
+                        self.keys_done = done.unwrap_or(0);
+                        if done.is_some() {
+                            return (start, Todo::Write);
+                        }
+                    } else if execute::execute(store, &request, now, out) == After::Close {
+                        return (start + consumed, Todo::Close);
+                    }
+                    start += consumed;
+                }
+                Parsed::Bad {
+                    answer,
+                    noreply,
+                    consumed,
+                    next,
+                } => {
+                    execute::refuse(store, &answer, noreply, now, out);
+                    start += consumed;
+                    match next {
+                        Next::Continue => {}
+                        Next::Swallow(bytes) => self.swallow = bytes,
+                        Next::Close => return (start, Todo::Close),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Answers in the binary protocol that it is not spoken here ("Not supported", 0x83): its clients
+/// would wait for ever otherwise, some even when the connection closes.
+fn refuse_binary(request: &[u8; BINARY_HEADER_BYTES], out: &mut Vec<u8>) {
+    let mut header = [0; BINARY_HEADER_BYTES];
+    header[0] = 0x81;
+    header[1] = request[1];
+    header[7] = 0x83;
+    header[11] = NOT_BINARY.len() as u8;
+    // The client's own number for the request.
+    header[12..16].copy_from_slice(&request[12..16]);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(NOT_BINARY);
+}

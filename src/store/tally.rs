@@ -1,0 +1,85 @@
+//! What a shard counts: the names and meanings of memcached's `stats` (`protocol.txt`,
+//! *General-purpose statistics*).
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Count {
+    /// `get_hits`
+    GetHit,
+    /// `get_misses`
+    GetMiss,
+    /// `get_expired`: look-ups that came upon an item whose time was over.
+    GetExpired,
+    /// `get_flushed`: the same of a `flush_all`.
+    GetFlushed,
+    /// `cmd_set`: storage commands, whatever came of them.
+    Set,
+    /// `cmd_meta`
+    Meta,
+    /// `delete_hits`
+    DeleteHit,
+    /// `delete_misses`
+    DeleteMiss,
+    /// `incr_hits`
+    IncrHit,
+    /// `incr_misses`
+    IncrMiss,
+    /// `decr_hits`
+    DecrHit,
+    /// `decr_misses`
+    DecrMiss,
+    /// `cas_hits`
+    CasHit,
+    /// `cas_badval`
+    CasBad,
+    /// `cas_misses`
+    CasMiss,
+    /// `touch_hits`
+    TouchHit,
+    /// `touch_misses`
+    TouchMiss,
+    /// `store_too_large`
+    TooLarge,
+    /// `total_items`: items stored.
+    Stored,
+    /// `evictions`: items that went for want of memory.
+    Evicted,
+    /// `evicted_unfetched`: those of them that nobody had asked for.
+    EvictedUnfetched,
+    /// `evicted_nonzero`: those of them that would have expired.
+    EvictedNonzero,
+    /// Dead items dropped, however they were come upon.
+    Expired,
+    /// `reclaimed`: those of them that made room for a new one.
+    Reclaimed,
+    /// `expired_unfetched`: those of them that nobody had asked for.
+    ExpiredUnfetched,
+    /// `crawler_reclaimed`: those of them that the crawl came upon.
+    CrawlerReclaimed,
+    /// `crawler_items_checked`
+    CrawlerChecked,
+}
+
+const COUNTS: usize = Count::CrawlerChecked as usize + 1;
+
+/// What was counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally([u64; COUNTS]);
+
+impl Tally {
+    #[inline]
+    pub(super) fn add(&mut self, count: Count) {
+        self.0[count as usize] += 1;
+    }
+
+    pub(super) fn of(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+
+    /// Adds what another shard has counted.
+    pub(super) fn merge(&mut self, other: &Tally) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum += count;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a meta request asks to be told, and what it is told.
+
+use presenced_protocol::{
+    Key, base64,
+    key::KEY_BYTES_MAX,
+    meta::{Answer, Flag, Flags},
+};
+
+/// A key as it is shown: as it is, or in base64.
+pub(super) fn shown<'a>(
+    key: &'a [u8],
+    base64: bool,
+    buffer: &'a mut [u8; KEY_BYTES_MAX],
+) -> &'a [u8] {
+    if !base64 {
+        return key;
+    }
+    base64::encode(key, buffer).map_or(key, |encoded| encoded.as_bytes())
+}
+
+/// Room for a key in its two forms.
+pub(super) struct Buffers {
+    decoded: [u8; KEY_BYTES_MAX],
+    encoded: [u8; KEY_BYTES_MAX],
+}
+
+impl Default for Buffers {
+    fn default() -> Buffers {
+        Buffers {
+            decoded: [0; KEY_BYTES_MAX],
+            encoded: [0; KEY_BYTES_MAX],
+        }
+    }
+}
+
+/// A meta request's key and flags.
+pub(super) struct Asked<'a> {
+    pub(super) key: &'a [u8],
+    /// The same in base64, if it may have to be told.
+    encoded: &'a [u8],
+    pub(super) flags: Flags<'a>,
+    /// It was sent in base64.
+    pub(super) base64: bool,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(key: Key<'a>, flags: Flags<'a>, buffers: &'a mut Buffers) -> Asked<'a> {
+        let base64 = flags.has(b'b');
+        let decoded = base64.then(|| base64::decode(key, &mut buffers.decoded));
+        let key = decoded.flatten().unwrap_or(key.as_bytes());
+        Asked {
+            key,
+            encoded: shown(key, flags.has(b'k'), &mut buffers.encoded),
+            flags,
+            base64,
+        }
+    }
+
+    /// What comes back whatever was found.
+    pub(super) fn echo(&self, base64: bool) -> Answers<'a> {
+        let mut answers = Answers::new();
+        self.flags.for_each(|flag| answers.echo(flag, self, base64));
+        answers
+    }
+}
+
+/// The most that one request has to be told: each letter once, and what is told unasked.
+const ANSWERS_MAX: usize = 24;
+
+/// What a meta reply tells.
+pub(super) struct Answers<'a> {
+    answers: [Answer<'a>; ANSWERS_MAX],
+    count: usize,
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn new() -> Answers<'a> {
+        Answers {
+            answers: [Answer::Won; ANSWERS_MAX],
+            count: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, answer: Answer<'a>) {
+        if let Some(place) = self.answers.get_mut(self.count) {
+            *place = answer;
+            self.count += 1;
+        }
+    }
+
+    /// Tells what came with the request itself, if `flag` is for that.
+    pub(super) fn echo(&mut self, flag: Flag<'a>, asked: &Asked<'a>, base64: bool) {
+        match flag {
+            Flag::Opaque(token) => self.push(Answer::Opaque(token.as_bytes())),
+            Flag::ReturnKey if base64 => {
+                self.push(Answer::Key(asked.encoded));
+                self.push(Answer::Base64Key);
+            }
+            Flag::ReturnKey => self.push(Answer::Key(asked.key)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Answer<'a>> {
+        self.answers[..self.count].iter().copied()
+    }
+}

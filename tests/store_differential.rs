@@ -1,0 +1,747 @@
+//! The same random commands to a real memcached and to the store, pipelined and cut anywhere: the same
+//! bytes must come back, but for versions, statistics and CAS numbers.
+//!
+//! `STORE_CASES` sets how many sequences are tried; `make soak` tries many.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may"
+)]
+
+mod store_support;
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use presenced_protocol::{
+    Reply,
+    meta::{Answer, Answers},
+    reply,
+};
+use proptest::{
+    prelude::*,
+    sample::select,
+    strategy::ValueTree,
+    test_runner::{Config, TestError, TestRunner},
+};
+use store_support::{Embedded, Memcached, connect};
+
+const MEMORY_BYTES: usize = 64 << 20;
+
+/// Keys of a sequence; the last is in base64 where the command says so.
+const KEYS: [&str; 4] = ["a", "key:with:colons", "Zm9v", "YmluYXJ5/w=="];
+
+/// What is given as Unix time is so far off.
+const FAR_SECONDS: u64 = 100_000;
+
+/// Which CAS number a command names, seen from that of the item.
+#[derive(Clone, Copy, Debug)]
+enum Cas {
+    Same,
+    Below,
+    Above,
+    Zero,
+}
+
+/// A piece of a command.
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(String),
+    Bytes(Vec<u8>),
+    Key(usize),
+    Cas(usize, Cas),
+}
+
+use Piece::{Bytes, Key, Text};
+
+/// A command, and whether the one before must have been answered.
+///
+/// memcached writes a smaller number into the item, padded, unless an answer that it has not sent
+/// yet holds the item: what is stored then depends on how the bytes came in.
+#[derive(Clone, Debug)]
+struct Command {
+    pieces: Vec<Piece>,
+    alone: bool,
+}
+
+/// A command for people.
+fn shown(command: &Command) -> String {
+    let shown = |piece: &Piece| match piece {
+        Text(text) => text.escape_default().to_string(),
+        Bytes(bytes) if bytes.len() > 40 => format!("({} bytes)", bytes.len()),
+        Bytes(bytes) => bytes.escape_ascii().to_string(),
+        Key(key) => KEYS[*key].into(),
+        Piece::Cas(key, cas) => format!("({cas:?} {})", KEYS[*key]),
+    };
+    command.pieces.iter().map(shown).collect()
+}
+
+fn text(text: impl Into<String>) -> Piece {
+    Text(text.into())
+}
+
+/// None near 2⁶³: from there on memcached looks for a minus sign behind the value's end too.
+fn number_text() -> impl Strategy<Value = String> {
+    select(vec![
+        "0",
+        "1",
+        "5",
+        "9",
+        "10",
+        "99",
+        "100",
+        "65535",
+        "1000000000000",
+    ])
+    .prop_map(String::from)
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        6 => number_text().prop_map(String::into_bytes),
+        2 => select(vec!["", "12 abc", " 7", "-1", "+3", "x", "MN\r\n", "a\r\nget b\r\n", "99999999999999999999"])
+            .prop_map(|text| text.as_bytes().to_vec()),
+        2 => (0_usize..300).prop_map(|bytes| vec![b'v'; bytes]),
+        1 => (0_usize..20_000).prop_map(|bytes| vec![b'w'; bytes]),
+    ]
+}
+
+/// Such that a command's effect does not depend on when in a second it is carried out.
+fn exptime() -> impl Strategy<Value = String> {
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    prop_oneof![
+        4 => Just("0".to_owned()),
+        4 => select(vec!["1", "2", "100", "1000", "2592000"]).prop_map(String::from),
+        1 => select(vec!["-1", "2592001"]).prop_map(String::from),
+        1 => select(vec![unix + FAR_SECONDS, unix - FAR_SECONDS]).prop_map(|time| time.to_string()),
+    ]
+}
+
+fn noreply() -> impl Strategy<Value = &'static str> {
+    prop_oneof![4 => Just(""), 1 => Just(" noreply")]
+}
+
+fn key() -> impl Strategy<Value = usize> {
+    0..KEYS.len()
+}
+
+fn cas() -> impl Strategy<Value = Cas> {
+    prop_oneof![4 => Just(Cas::Same), 1 => Just(Cas::Below), 1 => Just(Cas::Above), 1 => Just(Cas::Zero)]
+}
+
+fn command(pieces: Vec<Piece>) -> Command {
+    Command {
+        pieces,
+        alone: false,
+    }
+}
+
+fn alone(pieces: Vec<Piece>) -> Command {
+    Command {
+        pieces,
+        alone: true,
+    }
+}
+
+fn many_keys(name: String, keys: Vec<usize>) -> Command {
+    let keys = keys.into_iter().flat_map(|key| [text(" "), Key(key)]);
+    let mut pieces: Vec<_> = [text(name)].into_iter().chain(keys).collect();
+    pieces.push(text("\r\n"));
+    command(pieces)
+}
+
+fn classic() -> impl Strategy<Value = Command> {
+    let store = |verb: &'static str| {
+        (key(), 0..3_u32, exptime(), value(), noreply(), cas()).prop_map(
+            move |(key, flags, exptime, value, noreply, cas)| {
+                let line = format!(" {flags} {exptime} {}", value.len());
+                let mut pieces = vec![text(verb), text(" "), Key(key), text(line)];
+                if verb == "cas" {
+                    pieces.extend([text(" "), Piece::Cas(key, cas)]);
+                }
+                pieces.extend([text(format!("{noreply}\r\n")), Bytes(value), text("\r\n")]);
+                command(pieces)
+            },
+        )
+    };
+    let keyed = |name: &'static str, rest: BoxedStrategy<String>| {
+        (key(), rest, noreply()).prop_map(move |(key, rest, noreply)| {
+            vec![
+                text(format!("{name} ")),
+                Key(key),
+                text(format!("{rest}{noreply}\r\n")),
+            ]
+        })
+    };
+    let keys = || prop::collection::vec(key(), 1..5);
+    prop_oneof![
+        4 => store("set"),
+        2 => store("add"),
+        2 => store("replace"),
+        2 => store("append"),
+        2 => store("prepend"),
+        3 => store("cas"),
+        4 => keys().prop_map(|keys| many_keys("get".into(), keys)),
+        2 => keys().prop_map(|keys| many_keys("gets".into(), keys)),
+        2 => (exptime(), keys()).prop_map(|(exptime, keys)| many_keys(format!("gat {exptime}"), keys)),
+        1 => (exptime(), keys()).prop_map(|(exptime, keys)| many_keys(format!("gats {exptime}"), keys)),
+        2 => keyed("touch", exptime().prop_map(|exptime| format!(" {exptime}")).boxed()).prop_map(command),
+        2 => keyed("delete", select(vec!["", " 0"]).prop_map(String::from).boxed()).prop_map(command),
+        3 => keyed("incr", number_text().prop_map(|delta| format!(" {delta}")).boxed()).prop_map(alone),
+        3 => keyed("decr", number_text().prop_map(|delta| format!(" {delta}")).boxed()).prop_map(alone),
+        1 => select(vec!["flush_all\r\n", "flush_all 0\r\n", "flush_all 1\r\n", "flush_all noreply\r\n", "verbosity 0\r\n", "version\r\n", "mn\r\n", "\r\n"])
+            .prop_map(|line| command(vec![text(line)])),
+        1 => bad(),
+    ]
+}
+
+/// What is wrong, with what follows it.
+fn bad() -> impl Strategy<Value = Command> {
+    let line = select(vec![
+        "foo bar\r\n",
+        "get\r\n",
+        "set a 0 0 x\r\n",
+        "set a b 0 1\r\nx\r\n",
+        "set a 0 0 1\r\nxyz\r\n",
+        "incr a x\r\n",
+        "touch a x\r\n",
+        "delete a 5\r\n",
+        "cas a 0 0 1\r\n",
+        "mg\r\n",
+        "mg a ?\r\n",
+        "mg a v v\r\n",
+        "ms a\r\n",
+        "ms a x\r\n",
+        "ms a 2 MX\r\nhi\r\n",
+        "ms a 2 Tx\r\nhi\r\n",
+        "md a Cx\r\n",
+        "ma a MX\r\n",
+        "ma a Nx\r\n",
+        "me\r\n",
+        "mg * b\r\n",
+        "set a 0 0 2000000\r\n",
+    ]);
+    line.prop_map(|line| {
+        let mut pieces = vec![text(line)];
+        if line.contains("2000000") {
+            pieces.extend([Bytes(vec![b'x'; 2_000_000]), text("\r\n")]);
+        }
+        alone(pieces)
+    })
+}
+
+/// Some of these flags, each at most once, in any order.
+fn flags(of: Vec<BoxedStrategy<Piece>>, key: usize) -> impl Strategy<Value = Vec<Piece>> {
+    let count = of.len();
+    (
+        Just(of),
+        prop::sample::subsequence((0..count).collect::<Vec<_>>(), 0..=count.min(6)),
+    )
+        .prop_flat_map(|(of, places)| {
+            let chosen: Vec<_> = places.iter().map(|&place| of[place].clone()).collect();
+            (chosen, Just(places)).prop_map(|(pieces, _)| pieces)
+        })
+        .prop_shuffle()
+        .prop_map(move |flags| {
+            let base64 = flags
+                .iter()
+                .any(|flag| matches!(flag, Text(text) if text == "b"));
+            let flags = flags.into_iter().flat_map(move |flag| match flag {
+                // What is known is the number of the key that is not encoded.
+                Piece::Cas(_, Cas::Same | Cas::Below) if base64 => vec![text(" C0")],
+                Piece::Cas(_, cas) => vec![text(" C"), Piece::Cas(key, cas)],
+                flag => vec![text(" "), flag],
+            });
+            flags.chain([text("\r\n")]).collect()
+        })
+}
+
+fn letters(letters: &'static str) -> Vec<BoxedStrategy<Piece>> {
+    let letter = |letter: char| Just(text(letter.to_string())).boxed();
+    letters.chars().map(letter).collect()
+}
+
+fn token(
+    letter: &'static str,
+    token: impl Strategy<Value = String> + 'static,
+) -> BoxedStrategy<Piece> {
+    token
+        .prop_map(move |token| text(format!("{letter}{token}")))
+        .boxed()
+}
+
+fn opaque() -> BoxedStrategy<Piece> {
+    token(
+        "O",
+        select(vec!["", "1", "opaque", "0123456789012345678901234567890"]).prop_map(String::from),
+    )
+}
+
+fn compare_cas() -> BoxedStrategy<Piece> {
+    cas().prop_map(|cas| Piece::Cas(0, cas)).boxed()
+}
+
+/// No negative time to live together with `t`: memcached then tells a number that depends on how
+/// long it has been running.
+fn live_exptime() -> impl Strategy<Value = String> {
+    select(vec!["0", "50", "100", "1000"]).prop_map(String::from)
+}
+
+fn meta(
+    name: &'static str,
+    of: fn() -> Vec<BoxedStrategy<Piece>>,
+) -> impl Strategy<Value = Command> {
+    key().prop_flat_map(move |key| {
+        let value = if name == "ms" {
+            value().boxed()
+        } else {
+            Just(Vec::new()).boxed()
+        };
+        (flags(of(), key), value).prop_map(move |(flags, value)| {
+            let mut pieces = vec![text(format!("{name} ")), Key(key)];
+            if name == "ms" {
+                pieces.push(text(format!(" {}", value.len())));
+            }
+            pieces.extend(flags);
+            if name == "ms" {
+                pieces.extend([Bytes(value), text("\r\n")]);
+            }
+            Command {
+                pieces,
+                alone: name == "ma",
+            }
+        })
+    })
+}
+
+fn metas() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        6 => meta("mg", || {
+            let mut of = letters("bcfhklqstuv");
+            of.extend([
+                opaque(),
+                token("N", live_exptime()),
+                token("R", live_exptime()),
+                token("T", live_exptime()),
+            ]);
+            of
+        }),
+        4 => meta("ms", || {
+            let mut of = letters("bckqI");
+            of.extend([
+                opaque(),
+                token("T", exptime()),
+                token("F", (0..3_u32).prop_map(|flags| flags.to_string())),
+                token("M", select(vec!["S", "E", "A", "P", "R"]).prop_map(String::from)),
+                compare_cas(),
+            ]);
+            of
+        }),
+        3 => meta("md", || {
+            let mut of = letters("bkqI");
+            of.extend([opaque(), token("T", exptime()), compare_cas()]);
+            of
+        }),
+        4 => meta("ma", || {
+            let mut of = letters("bckqtv");
+            of.extend([
+                opaque(),
+                token("T", live_exptime()),
+                token("N", live_exptime()),
+                token("J", number_text()),
+                token("D", number_text()),
+                token("M", select(vec!["I", "D", "+", "-"]).prop_map(String::from)),
+                compare_cas(),
+            ]);
+            of
+        }),
+        2 => (key(), any::<bool>()).prop_map(|(key, base64)| {
+            // A key that is no base64 is bad then.
+            let end = if base64 && key >= 2 { " b\r\n" } else { "\r\n" };
+            command(vec![text("me "), Key(key), text(end)])
+        }),
+    ]
+}
+
+fn sequence(count: usize) -> impl Strategy<Value = (Vec<Command>, u64)> {
+    let command = prop_oneof![classic(), metas()];
+    (prop::collection::vec(command, 1..count), any::<u64>())
+}
+
+/// A connection to one of the two.
+struct Client {
+    stream: TcpStream,
+    parser: reply::Parser,
+    input: Vec<u8>,
+    /// CAS numbers of the sequence's keys.
+    cas: HashMap<usize, u64>,
+}
+
+impl Client {
+    fn new(address: SocketAddr) -> Client {
+        Client {
+            stream: connect(address),
+            parser: reply::Parser::default(),
+            input: Vec::new(),
+            cas: HashMap::new(),
+        }
+    }
+
+    fn write(&self, command: &Command, prefix: &str, out: &mut Vec<u8>) {
+        for piece in &command.pieces {
+            match piece {
+                Text(text) => out.extend(text.as_bytes()),
+                Bytes(bytes) => out.extend(bytes),
+                Key(key) => out.extend(format!("{prefix}{}", KEYS[*key]).as_bytes()),
+                Piece::Cas(key, cas) => {
+                    let number = self.cas.get(key).copied().unwrap_or(0);
+                    let number = match cas {
+                        Cas::Same => number,
+                        Cas::Below => number.saturating_sub(1),
+                        Cas::Above => u64::MAX,
+                        Cas::Zero => 0,
+                    };
+                    out.extend(number.to_string().as_bytes());
+                }
+            }
+        }
+    }
+
+    /// What is answered to `commands`, as lines of which those that may differ are masked; what the
+    /// keys are like after it is part of it.
+    fn ask(&mut self, commands: &[Command], prefix: &str, cuts: u64) -> Vec<String> {
+        let mut out = Vec::new();
+        for command in commands {
+            self.write(command, prefix, &mut out);
+        }
+        // An `mn` may be among the commands.
+        let noops = commands
+            .iter()
+            .filter(|command| matches!(&command.pieces[..], [Text(line)] if line == "mn\r\n"));
+        let noops = noops.count() + 2;
+        out.extend(b"mn\r\n");
+        for key in KEYS {
+            out.extend(format!("mg {prefix}{key} c u s f\r\n").as_bytes());
+        }
+        out.extend(b"mn\r\n");
+        let mut sender = self.stream.try_clone().unwrap();
+        thread::scope(|scope| {
+            // Beside the reading: neither server reads on while its answers aren't taken.
+            scope.spawn(move || {
+                for piece in pieces(&out, cuts) {
+                    sender.write_all(piece).unwrap();
+                }
+            });
+            self.answers(noops)
+        })
+    }
+
+    fn answers(&mut self, noops: usize) -> Vec<String> {
+        let (mut lines, mut seen, mut probed) = (Vec::new(), 0, 0);
+        while seen < noops {
+            let mut at = 0;
+            while let Some((reply, consumed)) = self.parser.parse(&self.input[at..]).unwrap() {
+                let raw = &self.input[at..at + consumed];
+                if matches!(reply, Reply::MetaNoop) {
+                    seen += 1;
+                } else if seen == noops - 1 {
+                    if let Some(cas) = cas_of(&reply) {
+                        self.cas.insert(probed, cas);
+                    } else {
+                        self.cas.remove(&probed);
+                    }
+                    probed += 1;
+                }
+                lines.push(masked(&reply, raw));
+                at += consumed;
+            }
+            self.input.drain(..at);
+            if seen < noops {
+                let mut buffer = [0; 16 * 1024];
+                let read = self.stream.read(&mut buffer).unwrap();
+                assert!(read > 0, "closed after {lines:?}");
+                self.input.extend(&buffer[..read]);
+            }
+        }
+        lines
+    }
+}
+
+/// `bytes` in pieces, by a number: mostly one, at times many.
+fn pieces(bytes: &[u8], cuts: u64) -> Vec<&[u8]> {
+    if bytes.len() > 100_000 || cuts.is_multiple_of(3) {
+        return vec![bytes];
+    }
+    let (mut rest, mut state, mut pieces) = (bytes, cuts, Vec::new());
+    while !rest.is_empty() {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let longest = if cuts % 3 == 1 { 8 } else { 200 };
+        let (piece, left) = rest.split_at(rest.len().min(1 + (state >> 33) as usize % longest));
+        pieces.push(piece);
+        rest = left;
+    }
+    pieces
+}
+
+fn cas_of(reply: &Reply<&[u8]>) -> Option<u64> {
+    let (Reply::Meta { answers, .. } | Reply::MetaValue { answers, .. }) = reply else {
+        return None;
+    };
+    answers.iter().find_map(|answer| match answer {
+        Answer::Cas(number) => Some(number),
+        _ => None,
+    })
+}
+
+/// Whether these are the seconds to [`FAR_SECONDS`]: how many depends on the clocks.
+fn is_far(seconds: &str) -> bool {
+    seconds
+        .parse()
+        .is_ok_and(|seconds: u64| (FAR_SECONDS / 2..=FAR_SECONDS + 1).contains(&seconds))
+}
+
+/// The reply's bytes, without what may differ.
+fn masked(reply: &Reply<&[u8]>, raw: &[u8]) -> String {
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let answers = |answers: &Answers<&[u8]>| {
+        let words = shown(answers.as_bytes());
+        let words = words.split(' ').map(|word| {
+            let is_cas = word
+                .strip_prefix('c')
+                .is_some_and(|rest| rest.parse() != Ok(0_u64));
+            let word = if is_cas { "c#" } else { word };
+            word.strip_prefix('t')
+                .filter(|seconds| is_far(seconds))
+                .map_or(word, |_| "t#")
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    match reply {
+        Reply::Version(_) => "VERSION".into(),
+        Reply::Value {
+            cas: Some(_),
+            key,
+            flags,
+            value,
+        } => {
+            format!("VALUE {} {flags} # {}", shown(key), shown(value))
+        }
+        Reply::Meta {
+            status,
+            answers: told,
+        } => format!("{status:?} {}", answers(told)),
+        Reply::MetaValue {
+            value,
+            answers: told,
+        } => {
+            format!("VA {} {}", shown(value), answers(told))
+        }
+        Reply::MetaDebug { key, fields } => {
+            let fields = shown(fields);
+            let fields = fields.split(' ').map(|field| match field.split_once('=') {
+                Some(("cas", _)) => "cas=#",
+                Some(("exp", seconds)) if is_far(seconds.trim_start_matches('-')) => "exp=#",
+                _ => field,
+            });
+            let fields: Vec<_> = fields.collect();
+            format!("ME {} {}", shown(key), fields.join(" "))
+        }
+        _ => shown(raw),
+    }
+}
+
+/// Both servers.
+struct Pair {
+    memcached: Memcached,
+    store: Embedded,
+}
+
+impl Pair {
+    fn start() -> Pair {
+        Pair {
+            // Its thread that keeps the order of use holds an item that was asked for twice, for as
+            // long as it likes; see `Command`.
+            memcached: Memcached::with(&["-o", "no_lru_maintainer"]),
+            store: Embedded::start(MEMORY_BYTES),
+        }
+    }
+
+    fn clients(&self) -> [Client; 2] {
+        [self.memcached.address, self.store.address].map(Client::new)
+    }
+
+    fn differ(&self, commands: &[Command], cuts: u64) -> Result<(), TestCaseError> {
+        let mut clients = self.clients();
+        let flush = [command(vec![text("flush_all\r\n")])];
+        for client in &mut clients {
+            client.ask(&flush, "", 0);
+        }
+        differ(&mut clients, commands, "", cuts)
+    }
+}
+
+/// Asks both the same, in batches that end before each command that is to be alone.
+fn differ(
+    clients: &mut [Client; 2],
+    commands: &[Command],
+    prefix: &str,
+    cuts: u64,
+) -> Result<(), TestCaseError> {
+    let mut start = 0;
+    while start < commands.len() {
+        let alone = commands[start + 1..]
+            .iter()
+            .position(|command| command.alone);
+        let end = alone.map_or(commands.len(), |count| start + 1 + count);
+        let batch = &commands[start..end];
+        let [expected, found] = clients
+            .each_mut()
+            .map(|client| client.ask(batch, prefix, cuts));
+        compare(&expected, &found, batch)?;
+        start = end;
+    }
+    Ok(())
+}
+
+fn compare(expected: &[String], found: &[String], batch: &[Command]) -> Result<(), TestCaseError> {
+    if expected == found {
+        return Ok(());
+    }
+    let cut = |lines: &[String]| {
+        let lines = lines.iter().map(|line| format!("{line:.120}"));
+        lines.collect::<Vec<_>>().join("\n    ")
+    };
+    let batch: Vec<_> = batch.iter().map(shown).collect();
+    let why = format!(
+        "to\n    {}\n  memcached:\n    {}\n  the store:\n    {}",
+        batch.join("\n    "),
+        cut(expected),
+        cut(found)
+    );
+    Err(TestCaseError::fail(why))
+}
+
+fn cases(default: u32) -> u32 {
+    let cases = std::env::var("STORE_CASES").ok();
+    cases.map_or(default, |cases| {
+        cases.parse().expect("STORE_CASES is a number")
+    })
+}
+
+/// A second may end between the two servers' answers, or an answer still hold an item in memcached:
+/// what differs for such a reason does not do so again and again.
+const TRIES: usize = 4;
+
+#[test]
+fn answers_what_memcached_answers() {
+    let pair = Pair::start();
+    let config = Config {
+        cases: cases(300),
+        failure_persistence: None,
+        max_shrink_iters: 3000,
+        ..Config::default()
+    };
+    let ran = TestRunner::new(config).run(&sequence(24), |(commands, cuts)| {
+        let mut differs = Ok(());
+        for _ in 0..TRIES {
+            differs = pair.differ(&commands, cuts);
+            if differs.is_ok() {
+                break;
+            }
+        }
+        differs
+    });
+    if let Err(TestError::Fail(why, (commands, _))) = ran {
+        let least: Vec<_> = commands.iter().map(shown).collect();
+        panic!("{why}\n  least:\n    {}", least.join("\n    "));
+    }
+    ran.unwrap();
+}
+
+/// How long items are left to expire: those that live 1 or 2 s have by then, wherever in a second
+/// either server was.
+const WAIT: Duration = Duration::from_millis(3200);
+
+/// Without what depends on the time since they were stored.
+fn timeless(commands: Vec<Command>) -> Vec<Command> {
+    let is_timeless = |command: &Command| {
+        let Some(Text(name)) = command.pieces.first() else {
+            return true;
+        };
+        let tells_time = command
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Text(text) if text == "t" || text == "l"));
+        // What flushes does so for all the sequences.
+        !tells_time && !name.starts_with("me ") && !name.starts_with("flush_all")
+    };
+    commands.into_iter().filter(is_timeless).collect()
+}
+
+/// What is asked before the wait, after it, and how it is cut.
+type Timed = (Vec<Command>, Vec<Command>, u64);
+
+/// Many sequences share one wait: each has keys of its own. What differs is tried again, with
+/// others.
+#[test]
+fn forgets_what_memcached_forgets() {
+    let pair = Pair::start();
+    let mut runner = TestRunner::default();
+    let mut sequences: Vec<Timed> = (0..cases(300).min(5000))
+        .map(|_| {
+            let both = (sequence(12), sequence(12)).new_tree(&mut runner).unwrap();
+            let ((before, cuts), (after, _)) = both.current();
+            (timeless(before), timeless(after), cuts)
+        })
+        .collect();
+    let mut differs = Vec::new();
+    for round in 0..TRIES {
+        differs.clear();
+        let prefixes: Vec<_> = (0..sequences.len())
+            .map(|number| format!("{round}{number:07}"))
+            .collect();
+        let ask = |commands: &[Command], prefix: &str, cuts| {
+            let mut clients = pair.clients();
+            // To know the CAS numbers.
+            clients
+                .iter_mut()
+                .for_each(|client| drop(client.ask(&[], prefix, 0)));
+            differ(&mut clients, commands, prefix, cuts)
+        };
+        let before: Vec<_> = sequences
+            .iter()
+            .zip(&prefixes)
+            .map(|((before, _, cuts), prefix)| ask(before, prefix, *cuts))
+            .collect();
+        thread::sleep(WAIT);
+        let after: Vec<_> = sequences
+            .iter()
+            .zip(&prefixes)
+            .map(|((_, after, cuts), prefix)| ask(after, prefix, *cuts))
+            .collect();
+        let mut again = Vec::new();
+        for (sequence, whys) in sequences.into_iter().zip(before.into_iter().zip(after)) {
+            if let (Err(why), _) | (_, Err(why)) = whys {
+                differs.push(why);
+                again.push(sequence);
+            }
+        }
+        if again.is_empty() {
+            return;
+        }
+        sequences = again;
+    }
+    panic!("{} differ: {}", differs.len(), differs[0]);
+}
