@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use presenced::clock::Clock;
 use presenced::limits::WINDOW_TCP;
+use presenced::memcached::cluster::Options;
 use presenced::memcached::{Cluster, NodeAddr};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::record::Scratch;
@@ -84,7 +85,10 @@ fn user(number: u32) -> (UserId, Live) {
 /// A flusher with everyone connected, on a runtime of this thread.
 fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let cluster = Cluster::new(vec![NodeAddr::Tcp("127.0.0.1".into(), port)]);
+    let cluster = Cluster::new(
+        vec![NodeAddr::Tcp("127.0.0.1".into(), port).into()],
+        &Options::default(),
+    );
     let (cluster, clock) = (Arc::new(cluster), Clock::start());
     let presence = Presence::new(record(), cluster, clock, TTL_S, 1, Arc::default());
     let presence = Arc::new(presence);

@@ -11,7 +11,7 @@ pure=(
     protocol/src
     src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
     src/presence/{users,pending,record}.rs
-    src/memcached/{pipeline,ring}.rs
+    src/memcached/{address,pipeline,ring}.rs
     src/store/execute.rs
     src/end.rs
     src/limits.rs

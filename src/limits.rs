@@ -182,6 +182,9 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 /// memcached nodes that a ring may have: a user's node is kept in one byte.
 pub const NODES_MAX: usize = 255;
 
+/// Heaviest weight of a memcached node: beyond it the lightest would have hardly a point on the ring.
+pub const WEIGHT_MAX: u32 = 10_000;
+
 /// How long a stopping server waits for its last flush before it begins to close sessions: a
 /// million users are written in that time.
 pub const LAST_FLUSH_HEAD_START: Duration = Duration::from_secs(2);

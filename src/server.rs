@@ -23,7 +23,7 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
-use crate::memcached::{Cluster, NodeAddr};
+use crate::memcached::{Cluster, NodeAddr, NodeSpec};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
@@ -101,7 +101,7 @@ impl Server {
         let metrics_of = Counters::default();
         let presence = Arc::new(Presence::new(
             settings.record.clone(),
-            Arc::new(Cluster::new(nodes)),
+            Arc::new(Cluster::new(nodes, &settings.memcached_options)),
             clock,
             settings.ttl_s,
             settings.max_sessions_per_user,
@@ -222,7 +222,7 @@ type EmbeddedStore = (SocketAddr, Arc<Store>);
 async fn start_store(
     settings: &Settings,
     stop: &CancellationToken,
-) -> Result<(Vec<NodeAddr>, Option<EmbeddedStore>), ServerError> {
+) -> Result<(Vec<NodeSpec>, Option<EmbeddedStore>), ServerError> {
     if !settings.memcached.is_empty() {
         return Ok((settings.memcached.clone(), None));
     }
@@ -231,7 +231,7 @@ async fn start_store(
     let store = Arc::new(Store::new(settings.store_memory_bytes));
     tokio::spawn(store::serve(listener, store.clone(), stop.clone()));
     let node = NodeAddr::Tcp(addr.ip().to_string(), addr.port());
-    Ok((vec![node], Some((addr, store))))
+    Ok((vec![node.into()], Some((addr, store))))
 }
 
 fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {

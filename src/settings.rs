@@ -1,5 +1,11 @@
 //! Flags and environment variables, checked against each other before anything starts.
 
+macro_rules! refuse {
+    ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
+}
+
+mod memcached;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -17,13 +23,16 @@ use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, FRAMES_PER_SECOND_MAX, HTTP_CONNECTIONS_MAX,
-    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_MAX, OUTBOX_BYTES_MAX,
+    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
     PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
     STORE_CONNECTIONS_MAX,
 };
-use crate::memcached::NodeAddr;
+use crate::memcached::NodeSpec;
+use crate::memcached::cluster::Options;
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
+
+use self::memcached::MemcachedFlags;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -52,9 +61,9 @@ pub struct Flags {
     #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64), help_heading = NETWORK)]
     pub workers: Option<u16>,
 
-    /// memcached nodes; keys are spread as libmemcached's weighted ketama does [default: the embedded store]
-    #[arg(long, env = "PRESENCED_MEMCACHED", value_name = "HOST:PORT|unix:/PATH,…", value_delimiter = ',', help_heading = STORAGE)]
-    pub memcached: Vec<NodeAddr>,
+    /// Where memcached is.
+    #[command(flatten)]
+    pub memcached: MemcachedFlags,
 
     /// Address of the embedded store, which speaks memcached's text protocol without authentication
     #[arg(long, env = "PRESENCED_STORE_LISTEN", default_value = "127.0.0.1:11311", value_name = "ADDR:PORT", help_heading = STORAGE)]
@@ -190,7 +199,9 @@ pub struct Settings {
     /// Threads that serve sessions.
     pub workers: usize,
     /// The memcached nodes; none for the embedded store.
-    pub memcached: Vec<NodeAddr>,
+    pub memcached: Vec<NodeSpec>,
+    /// How they are spoken to.
+    pub memcached_options: Options,
     /// The embedded store's address.
     pub store_listen: SocketAddr,
     /// The embedded store's memory in bytes.
@@ -264,10 +275,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
 }
 
-macro_rules! refuse {
-    ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
-}
-
 impl Flags {
     /// Flags of this process and its environment. Wrong ones end the process with status 2.
     pub fn from_process() -> Flags {
@@ -287,7 +294,7 @@ impl Flags {
                 self.listen
             );
         }
-        if !self.store_listen.ip().is_loopback() && self.memcached.is_empty() {
+        if !self.store_listen.ip().is_loopback() && self.memcached.memcached.is_empty() {
             refuse!(
                 "--store-listen {}: the embedded store has no authentication and serves this \
                  machine only; listen on 127.0.0.1, or give --memcached for a shared one",
@@ -296,15 +303,6 @@ impl Flags {
         }
         if !self.admin.ip().is_loopback() {
             tracing::warn!(admin = %self.admin, "the admin address has no authentication: keep it private");
-        }
-        if self.memcached.len() > NODES_MAX {
-            refuse!(
-                "--memcached: {} nodes, at most {NODES_MAX} are allowed",
-                self.memcached.len()
-            );
-        }
-        if let Some(twice) = twice(&self.memcached) {
-            refuse!("--memcached: {twice} is there twice");
         }
         let server_id = self.server_id()?;
         let record = Record::new(&self.key_template, &server_id, self.value_flags, boot()?);
@@ -341,7 +339,8 @@ impl Flags {
             session_limits: self.session_limits()?,
             max_http_of_worker: self.max_http_of_worker(workers),
             drain: self.drain,
-            memcached: self.memcached,
+            memcached_options: self.memcached.check()?,
+            memcached: self.memcached.memcached,
             rules: Rules {
                 audience: self.jwt_audience,
                 issuer: self.jwt_issuer,
@@ -530,9 +529,9 @@ impl Flags {
 
     /// Descriptors for everything that is not a session.
     fn other_descriptors(&self, workers: usize) -> u64 {
-        let nodes = self.memcached.len().max(1);
+        let nodes = self.memcached.memcached.len().max(1);
         let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
-        let of_store = match self.memcached.is_empty() {
+        let of_store = match self.memcached.memcached.is_empty() {
             true => STORE_CONNECTIONS_MAX,
             false => 0,
         };
@@ -548,11 +547,6 @@ fn cores() -> usize {
 
 fn boot() -> Result<u32, SettingsError> {
     getrandom::u32().map_err(|error| SettingsError(format!("no random numbers: {error}")))
-}
-
-fn twice(nodes: &[NodeAddr]) -> Option<&NodeAddr> {
-    let mut seen = std::collections::HashSet::new();
-    nodes.iter().find(|node| !seen.insert(*node))
 }
 
 fn warn_if_open(file: &Path) {
@@ -742,8 +736,12 @@ mod tests {
         // Each needs a shard.
         refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
         refused(&["--no-such-flag"], &["--no-such-flag"]);
-        let two = check(&["--memcached", "a:1,unix:/run/m.sock"]).unwrap();
+        let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
         assert_eq!(two.memcached.len(), 2);
+        refused(
+            &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
+            &["a:1*2", "modulo"],
+        );
     }
 
     #[test]

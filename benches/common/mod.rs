@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use presenced::clock::Clock;
 use presenced::counters::{FlushMetrics, PullMetrics};
+use presenced::memcached::cluster::Options;
 use presenced::memcached::{Cluster, NodeAddr};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::{Record, UserId};
@@ -80,7 +81,7 @@ impl Sessions {
         let clock = Clock::start();
         let presence = Arc::new(Presence::new(
             Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
-            Arc::new(Cluster::new(vec![node])),
+            Arc::new(Cluster::new(vec![node.into()], &Options::default())),
             clock,
             60,
             32,

@@ -1,18 +1,15 @@
 //! The memcached nodes: their addresses and state, and which has a key.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use super::MemcachedError;
-use super::ring::Ring;
+use super::address::{NodeAddr, NodeSpec};
+use super::ring::{Member, Ring, RingKind};
 use crate::limits::{
     MEMCACHED_BACKOFF_MAX, MEMCACHED_BACKOFF_MIN, MEMCACHED_CONNECT_TIMEOUT, NODES_MAX, WINDOW_TCP,
     WINDOW_UNIX,
@@ -21,65 +18,11 @@ use crate::limits::{
 /// A connection to a node, of either kind.
 pub type Stream = Either<TcpStream, UnixStream>;
 
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NodeAddr {
-    /// `HOST:PORT`; the name is resolved at each connect.
-    Tcp(String, u16),
-    /// `unix:/path`.
-    Unix(PathBuf),
-}
-
-/// Why a text is not a [`NodeAddr`].
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("expected HOST:PORT or unix:/path")]
-pub struct NodeAddrError;
-
-impl FromStr for NodeAddr {
-    type Err = NodeAddrError;
-
-    fn from_str(text: &str) -> Result<NodeAddr, NodeAddrError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') {
-                Ok(NodeAddr::Unix(path.into()))
-            } else {
-                Err(NodeAddrError)
-            };
-        }
-        let (host, port) = text.rsplit_once(':').ok_or(NodeAddrError)?;
-        let port = port.parse().map_err(|_| NodeAddrError)?;
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
-        let colons_allowed = bare.is_some();
-        let legal = |c: char| !c.is_whitespace() && !c.is_control() && (colons_allowed || c != ':');
-        if host.is_empty() || port == 0 || !host.chars().all(legal) {
-            return Err(NodeAddrError);
-        }
-        Ok(NodeAddr::Tcp(host.into(), port))
-    }
-}
-
-impl fmt::Display for NodeAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NodeAddr::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            NodeAddr::Tcp(host, port) => write!(f, "{host}:{port}"),
-            NodeAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl NodeAddr {
-    /// The name that libmemcached hashes for this node.
-    fn ring_name(&self) -> String {
-        match self {
-            NodeAddr::Tcp(host, 11211) => host.clone(),
-            NodeAddr::Tcp(host, port) => format!("{host}:{port}"),
-            NodeAddr::Unix(path) => format!("{}:0", path.display()),
-        }
-    }
+/// How nodes are spoken to.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How keys are spread over them.
+    pub ring: RingKind,
 }
 
 /// One node: its address and how it does. Shared by all connections to it.
@@ -198,15 +141,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of `addrs`, at most 255.
-    pub fn new(addrs: Vec<NodeAddr>) -> Cluster {
-        debug_assert!(!addrs.is_empty() && addrs.len() <= NODES_MAX);
-        let names: Vec<_> = addrs.iter().map(NodeAddr::ring_name).collect();
+    /// A cluster of `nodes`, at most 255.
+    pub fn new(nodes: Vec<NodeSpec>, options: &Options) -> Cluster {
+        debug_assert!(!nodes.is_empty() && nodes.len() <= NODES_MAX);
+        let member = |(spec, node): (&NodeSpec, u8)| Member {
+            name: spec.addr.ring_name(),
+            weight: spec.weight,
+            node,
+        };
+        let members: Vec<_> = nodes.iter().zip(0..).map(member).collect();
         Cluster {
-            ring: Ring::new(&names),
-            nodes: addrs
+            ring: Ring::new(options.ring, &members),
+            nodes: nodes
                 .into_iter()
-                .map(|addr| std::sync::Arc::new(Node::new(addr)))
+                .map(|spec| std::sync::Arc::new(Node::new(spec.addr)))
                 .collect(),
         }
     }
@@ -261,31 +209,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read_as_they_are_shown() {
-        for text in [
-            "localhost:11211",
-            "10.0.0.1:1",
-            "[::1]:11211",
-            "unix:/run/m.sock",
-        ] {
-            assert_eq!(text.parse::<NodeAddr>().unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "host",
-            ":11211",
-            "host:",
-            "host:0",
-            "host:x",
-            "::1:11211",
-            "unix:rel",
-            "a b:1",
-        ] {
-            assert_eq!(text.parse::<NodeAddr>(), Err(NodeAddrError), "{text}");
-        }
-    }
 
     #[test]
     fn pauses_grow_to_their_bound_and_start_anew() {

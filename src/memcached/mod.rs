@@ -4,8 +4,10 @@
 //! - [`connection`]: one connection that carries a pipeline of `set`s.
 //! - [`lookup`]: one connection that asks for many keys at once.
 //! - [`ring`] (pure): which node has a key.
+//! - [`address`] (pure): nodes as an operator lists them.
 //! - [`cluster`]: the nodes, their state, and dialling them.
 
+pub mod address;
 pub mod cluster;
 pub mod connection;
 pub mod lookup;
@@ -16,7 +18,8 @@ use std::io;
 
 use thiserror::Error;
 
-pub use self::cluster::{Backoff, Cluster, Node, NodeAddr, NodeAddrError};
+pub use self::address::{NodeAddr, NodeAddrError, NodeSpec};
+pub use self::cluster::{Backoff, Cluster, Node};
 pub use self::connection::Connection;
 pub use self::lookup::{Found, Lookup};
 
