@@ -21,7 +21,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use presenced::clock::Clock;
 use presenced::limits::WINDOW_TCP;
 use presenced::memcached::cluster::Options;
-use presenced::memcached::{Cluster, NodeAddr};
+use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
@@ -86,8 +86,8 @@ fn user(number: u32) -> (UserId, Live) {
 fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = Cluster::new(
-        vec![NodeAddr::Tcp("127.0.0.1".into(), port).into()],
-        &Options::default(),
+        [NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port)).into()],
+        Options::default(),
     );
     let (cluster, clock) = (Arc::new(cluster), Clock::start());
     let presence = Presence::new(record(), cluster, clock, TTL_S, 1, Arc::default());

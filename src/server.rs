@@ -22,8 +22,10 @@ use crate::clock::Clock;
 use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
-use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
-use crate::memcached::{Cluster, NodeAddr, NodeSpec};
+use crate::limits::{LAST_FLUSH_HEAD_START, PROBE_INTERVAL, WORKER_QUEUE};
+use crate::memcached::discovery::{Discovery, Listing, Resolver};
+use crate::memcached::probe::{self, Sentinel};
+use crate::memcached::{Cluster, NodeAddr};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
@@ -95,13 +97,16 @@ impl Server {
         let edge_addr = listeners[0].local_addr()?;
         let admin_listener = listen("--admin", settings.admin).await?;
         let admin_addr = admin_listener.local_addr()?;
-        let (nodes, store) = start_store(&settings, &stop).await?;
+        let (listing, store) = start_store(&settings, &stop).await?;
         let (store_addr, store) = store.unzip();
 
+        let mut discovery = Discovery::new(listing, Resolver::default());
+        let nodes = discovery.first().await;
+        let cluster = Arc::new(Cluster::new(nodes, settings.memcached.options.clone()));
         let metrics_of = Counters::default();
         let presence = Arc::new(Presence::new(
             settings.record.clone(),
-            Arc::new(Cluster::new(nodes, &settings.memcached_options)),
+            cluster.clone(),
             clock,
             settings.ttl_s,
             settings.max_sessions_per_user,
@@ -121,6 +126,11 @@ impl Server {
             metrics: metrics.clone(),
             draining: draining.clone(),
         });
+        let interval = settings.memcached.resolve_interval;
+        let watching = probe::watch(cluster.clone(), sentinel(&settings)?);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+        let following = discovery.follow(cluster, interval);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
         let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
         Ok(Server {
@@ -216,22 +226,32 @@ async fn listen(flag: &'static str, addr: SocketAddr) -> Result<TcpListener, Ser
     TcpListener::bind(addr).await.map_err(in_listen(flag, addr))
 }
 
+/// A key of this run's own.
+fn sentinel(settings: &Settings) -> Result<Sentinel, ServerError> {
+    let run = getrandom::u64().map_err(ServerError::Random)?;
+    Ok(Sentinel {
+        key: format!("presenced:sentinel:{run:016x}"),
+        ttl_s: settings.ttl_s,
+        interval: settings.flush_interval.min(PROBE_INTERVAL),
+    })
+}
+
 type EmbeddedStore = (SocketAddr, Arc<Store>);
 
 /// The nodes to write to; without any, those of an embedded store that is started for it.
 async fn start_store(
     settings: &Settings,
     stop: &CancellationToken,
-) -> Result<(Vec<NodeSpec>, Option<EmbeddedStore>), ServerError> {
+) -> Result<(Listing, Option<EmbeddedStore>), ServerError> {
     if !settings.memcached.is_empty() {
-        return Ok((settings.memcached.clone(), None));
+        return Ok((settings.memcached.listing.clone(), None));
     }
     let listener = listen("--store-listen", settings.store_listen).await?;
     let addr = listener.local_addr()?;
     let store = Arc::new(Store::new(settings.store_memory_bytes));
     tokio::spawn(store::serve(listener, store.clone(), stop.clone()));
     let node = NodeAddr::Tcp(addr.ip().to_string(), addr.port());
-    Ok((vec![node.into()], Some((addr, store))))
+    Ok((vec![node.into()].into(), Some((addr, store))))
 }
 
 fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, ServerError> {
@@ -343,6 +363,8 @@ impl WorkerThread {
             }
         });
         tasks.spawn(flusher.clone().run(settings.flush_interval));
+        let refill_rate = settings.memcached.refill_rate / settings.workers as u32;
+        tasks.spawn(flusher.clone().refill(refill_rate.max(1)));
         // Nobody waits for it when the start of another worker failed.
         let _ = started.send(flusher);
         tokio::select! {

@@ -23,16 +23,15 @@ use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, FRAMES_PER_SECOND_MAX, HTTP_CONNECTIONS_MAX,
-    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
-    PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
-    STORE_CONNECTIONS_MAX,
+    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_TO_COME,
+    OUTBOX_BYTES_MAX, PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX,
+    SHARDS, STORE_CONNECTIONS_MAX,
 };
-use crate::memcached::NodeSpec;
-use crate::memcached::cluster::Options;
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
 
 use self::memcached::MemcachedFlags;
+pub use self::memcached::MemcachedSettings;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -198,10 +197,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Threads that serve sessions.
     pub workers: usize,
-    /// The memcached nodes; none for the embedded store.
-    pub memcached: Vec<NodeSpec>,
-    /// How they are spoken to.
-    pub memcached_options: Options,
+    /// The memcached nodes, and how they are spoken to.
+    pub memcached: MemcachedSettings,
     /// The embedded store's address.
     pub store_listen: SocketAddr,
     /// The embedded store's memory in bytes.
@@ -294,7 +291,7 @@ impl Flags {
                 self.listen
             );
         }
-        if !self.store_listen.ip().is_loopback() && self.memcached.memcached.is_empty() {
+        if !self.store_listen.ip().is_loopback() && self.memcached.is_empty() {
             refuse!(
                 "--store-listen {}: the embedded store has no authentication and serves this \
                  machine only; listen on 127.0.0.1, or give --memcached for a shared one",
@@ -304,6 +301,7 @@ impl Flags {
         if !self.admin.ip().is_loopback() {
             tracing::warn!(admin = %self.admin, "the admin address has no authentication: keep it private");
         }
+        let memcached = self.memcached.clone().check(self.ttl)?;
         let server_id = self.server_id()?;
         let record = Record::new(&self.key_template, &server_id, self.value_flags, boot()?);
         let record = record.map_err(|error| {
@@ -334,13 +332,12 @@ impl Flags {
             allow_query_token: self.allow_query_token || secret.is_none(),
             secret,
             origins,
-            max_sessions: self.max_sessions(workers)?,
+            max_sessions: self.max_sessions(workers, memcached.listing.nodes.len())?,
             max_sessions_per_user: self.max_sessions_per_user.into(),
             session_limits: self.session_limits()?,
             max_http_of_worker: self.max_http_of_worker(workers),
             drain: self.drain,
-            memcached_options: self.memcached.check()?,
-            memcached: self.memcached.memcached,
+            memcached,
             rules: Rules {
                 audience: self.jwt_audience,
                 issuer: self.jwt_issuer,
@@ -389,14 +386,7 @@ impl Flags {
             ("--drain", self.drain, Duration::ZERO, s(3600)),
         ];
         for (flag, value, least, most) in bounds {
-            if value < least || value > most {
-                refuse!(
-                    "{flag} {}: must be from {} to {}",
-                    show(value),
-                    show(least),
-                    show(most)
-                );
-            }
+            check_range(flag, value, least, most)?;
         }
         if self.ttl.subsec_nanos() != 0 {
             refuse!("--ttl {}: memcached counts whole seconds", show(self.ttl));
@@ -503,7 +493,7 @@ impl Flags {
     }
 
     /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
-    fn max_sessions(&self, workers: usize) -> Result<usize, SettingsError> {
+    fn max_sessions(&self, workers: usize, nodes: usize) -> Result<usize, SettingsError> {
         let limit = getrlimit(Resource::Nofile);
         let hard = limit.maximum.unwrap_or(u64::MAX);
         let raised = Rlimit {
@@ -515,7 +505,7 @@ impl Flags {
             Err(_) => limit.current.unwrap_or(hard),
         };
         // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = self.other_descriptors(workers).min(allowed / 2);
+        let reserved = self.other_descriptors(workers, nodes).min(allowed / 2);
         let room = (allowed - reserved).max(1);
         let wanted = self.max_sessions.unwrap_or(room);
         if wanted > room {
@@ -528,16 +518,35 @@ impl Flags {
     }
 
     /// Descriptors for everything that is not a session.
-    fn other_descriptors(&self, workers: usize) -> u64 {
-        let nodes = self.memcached.memcached.len().max(1);
+    fn other_descriptors(&self, workers: usize, nodes: usize) -> u64 {
+        // Some more may come, where the list can change.
+        let nodes = nodes + NODES_TO_COME;
         let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
-        let of_store = match self.memcached.memcached.is_empty() {
+        let of_store = match nodes == NODES_TO_COME {
             true => STORE_CONNECTIONS_MAX,
             false => 0,
         };
-        let of_process = ADMIN_CONNECTIONS_MAX + of_store + DESCRIPTORS_PER_THREAD;
+        let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;
         (workers * of_worker + of_process) as u64
     }
+}
+
+fn check_range(
+    flag: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), SettingsError> {
+    let show = humantime::format_duration;
+    if value < least || value > most {
+        refuse!(
+            "{flag} {}: must be from {} to {}",
+            show(value),
+            show(least),
+            show(most)
+        );
+    }
+    Ok(())
 }
 
 /// A worker flushes a share of the shards: there can't be more workers than shards.
@@ -737,11 +746,21 @@ mod tests {
         refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
         refused(&["--no-such-flag"], &["--no-such-flag"]);
         let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
-        assert_eq!(two.memcached.len(), 2);
+        assert_eq!(two.memcached.listing.nodes.len(), 2);
         refused(
             &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
             &["a:1*2", "modulo"],
         );
+        let eject = ["--ring", "modulo", "--on-node-failure", "eject"];
+        refused(&eject, &["eject", "--ring modulo"]);
+        let both = ["--memcached", "a:1", "--memcached-file", "/no/file"];
+        refused(&both, &["give one of them"]);
+        refused(&both[2..], &["--memcached-file /no/file"]);
+        refused(
+            &["--memcached-timeout", "60s"],
+            &["--memcached-timeout 1m", "--ttl"],
+        );
+        refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use presenced_protocol::reply::{self, Reply};
 use presenced_protocol::{Limits, Request, encode};
@@ -16,9 +17,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::MemcachedError;
-use super::cluster::{Node, Stream, Up};
+use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline};
-use crate::limits::{MEMCACHED_TIMEOUT, WRITE_BYTES};
+use super::stream::Stream;
+use crate::limits::WRITE_BYTES;
 
 /// Replies read by one system call: 8,000 `STORED`.
 const READ_BYTES: usize = 64 * 1024;
@@ -29,6 +31,7 @@ pub struct Connection<T> {
     stream: Stream,
     pipeline: Pipeline<T>,
     window: usize,
+    timeout: Duration,
     out: Vec<u8>,
     /// Bytes of `out` that the socket has taken.
     sent: usize,
@@ -45,11 +48,12 @@ impl<T> Connection<T> {
     /// answers `version` is up.
     pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream).await?;
+        greet(&mut stream, node.timeout()).await?;
         Ok(Connection {
             stream,
             pipeline: Pipeline::default(),
             window: node.window(),
+            timeout: node.timeout(),
             out: Vec::with_capacity(WRITE_BYTES + 1024),
             sent: 0,
             inbox: vec![0; READ_BYTES],
@@ -97,7 +101,7 @@ impl<T> Connection<T> {
         &mut self,
         mut answered: impl FnMut(T, Outcome),
     ) -> Result<(), MemcachedError> {
-        let deadline = self.progress_at + MEMCACHED_TIMEOUT;
+        let deadline = self.progress_at + self.timeout;
         let waiting = !self.pipeline.is_empty();
         let step = poll_fn(|cx| self.poll_step(cx, &mut answered));
         if !waiting {
@@ -106,7 +110,7 @@ impl<T> Connection<T> {
         tokio::select! {
             biased;
             step = step => step,
-            () = sleep_until(deadline) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+            () = sleep_until(deadline) => Err(MemcachedError::Timeout(self.timeout)),
         }
     }
 
@@ -194,7 +198,7 @@ impl<T> Connection<T> {
 }
 
 /// Sends `version` and waits for its answer.
-pub(super) async fn greet(stream: &mut Stream) -> Result<(), MemcachedError> {
+pub(super) async fn greet(stream: &mut Stream, limit: Duration) -> Result<(), MemcachedError> {
     let exchange = async {
         let mut command = Vec::new();
         encode::request(&mut command, &Request::Version);
@@ -215,8 +219,8 @@ pub(super) async fn greet(stream: &mut Stream) -> Result<(), MemcachedError> {
             }
         }
     };
-    match timeout(MEMCACHED_TIMEOUT, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(greeted) => greeted,
-        Err(_) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+        Err(_) => Err(MemcachedError::Timeout(limit)),
     }
 }

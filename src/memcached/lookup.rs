@@ -2,6 +2,7 @@
 //! waits behind a shard's worth of `set`s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -11,9 +12,10 @@ use tokio::time::timeout;
 use tokio_util::codec::{Decoder, Encoder, Framed};
 
 use super::MemcachedError;
-use super::cluster::{Node, Stream};
 use super::connection::greet;
-use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT, RECORD_BYTES_MAX};
+use super::node::Node;
+use super::stream::Stream;
+use crate::limits::{KEYS_PER_GET_MAX, RECORD_BYTES_MAX};
 
 /// A value that memcached has.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Lookup {
     framed: Framed<Stream, GetCodec>,
+    timeout: Duration,
 }
 
 impl Lookup {
@@ -35,9 +38,10 @@ impl Lookup {
     /// from it, so that its end would not be noticed.
     pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream).await?;
+        greet(&mut stream, node.timeout()).await?;
         Ok(Lookup {
             framed: Framed::new(stream, GetCodec::default()),
+            timeout: node.timeout(),
         })
     }
 
@@ -47,7 +51,7 @@ impl Lookup {
         let mut found = Vec::with_capacity(keys.len());
         for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
             // All at once could fill both socket buffers, and neither side would go on.
-            in_time(self.framed.send(keys)).await??;
+            in_time(self.timeout, self.framed.send(keys)).await??;
             self.read_answer(keys, number * KEYS_PER_GET_MAX, &mut found)
                 .await?;
         }
@@ -63,7 +67,7 @@ impl Lookup {
     ) -> Result<(), MemcachedError> {
         let mut rest = keys.iter().enumerate();
         loop {
-            let line = in_time(self.framed.next()).await?;
+            let line = in_time(self.timeout, self.framed.next()).await?;
             let Some((key, value)) = line.ok_or(MemcachedError::Closed)?? else {
                 return Ok(());
             };
@@ -77,10 +81,10 @@ impl Lookup {
     }
 }
 
-async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, MemcachedError> {
-    timeout(MEMCACHED_TIMEOUT, step)
+async fn in_time<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, MemcachedError> {
+    timeout(limit, step)
         .await
-        .map_err(|_| MemcachedError::Timeout(MEMCACHED_TIMEOUT))
+        .map_err(|_| MemcachedError::Timeout(limit))
 }
 
 /// `get` out; in a key with its value, or nothing for `END`.

@@ -5,23 +5,33 @@
 //! - [`lookup`]: one connection that asks for many keys at once.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
-//! - [`cluster`]: the nodes, their state, and dialling them.
+//! - [`node`]: one node: how it does, and dialling it over a [`stream`], with pauses ([`backoff`]).
+//! - [`cluster`]: the nodes, and which of them are on the ring.
+//! - [`discovery`]: which nodes there are, as names and files say.
+//! - [`probe`]: asks each node how it is.
 
 pub mod address;
+pub mod backoff;
 pub mod cluster;
 pub mod connection;
+pub mod discovery;
 pub mod lookup;
+pub mod node;
 pub mod pipeline;
+pub mod probe;
 pub mod ring;
+pub mod stream;
 
 use std::io;
 
 use thiserror::Error;
 
 pub use self::address::{NodeAddr, NodeAddrError, NodeSpec};
-pub use self::cluster::{Backoff, Cluster, Node};
+pub use self::backoff::Backoff;
+pub use self::cluster::Cluster;
 pub use self::connection::Connection;
 pub use self::lookup::{Found, Lookup};
+pub use self::node::Node;
 
 /// Why a connection to memcached ended. Whatever it was, what was not answered is unknown.
 #[derive(Debug, Error)]

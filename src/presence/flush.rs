@@ -4,23 +4,28 @@
 //! that memcached sees a steady stream. A drained shard goes to the *lane* of each node: a task
 //! that owns one connection, renders as the window allows, and settles with each answer: stored,
 //! or pending again. What was not answered when a connection ends is pending again too.
+//!
+//! A lane has at most one batch of a shard at once: what comes on top stays pending, so a memcached
+//! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
+//! anew before its turn, and who has moved is pending.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep};
 
-use super::lane::{Batch, Lane, Work};
+use super::lane::{Batch, Ticket, Work};
+use super::lanes::{LaneHandle, Lanes};
+use super::pace::Pace;
 use super::users::{Connected, Live};
 use super::{Pending, Record, Slot, UserId, Users};
 use crate::clock::Clock;
 use crate::counters::FlushMetrics;
-use crate::limits::{LANE_QUEUE, SHARDS};
-use crate::memcached::{Cluster, Node};
+use crate::limits::{SHARDS, WARNING_PAUSE};
+use crate::memcached::Cluster;
 
 /// Users handled under one lock of their shard: some microseconds.
 pub(super) const RENDER_RUN: usize = 128;
@@ -34,13 +39,61 @@ pub struct Presence {
     cluster: Arc<Cluster>,
     clock: Clock,
     ttl_s: AtomicU32,
-    /// Cloned by each flush of a shard until it is settled.
-    flights: Box<[Flight]>,
+    shards: Box<[ShardFlush]>,
     metrics: Arc<FlushMetrics>,
+}
+
+/// What is known of the flushes of one shard.
+#[derive(Debug, Default)]
+struct ShardFlush {
+    /// Cloned by each flush until it is settled.
+    flight: Flight,
+    /// When the last flush began after which nothing was left, ms.
+    settled_ms: AtomicU64,
+    /// The version of the topology that the users' nodes are of.
+    version: AtomicU64,
 }
 
 /// Cloned while a flush of a shard is under way.
 pub(super) type Flight = Arc<()>;
+
+/// One flush of one shard, over all nodes; it has ended when it is dropped.
+#[derive(Debug)]
+pub(super) struct Round {
+    presence: Arc<Presence>,
+    shard: usize,
+    began: Duration,
+    is_empty: bool,
+    failed: AtomicBool,
+    _flight: Flight,
+}
+
+impl Round {
+    /// Not all of it was written.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if self.has_failed() {
+            return;
+        }
+        let presence = &self.presence;
+        let began_ms = self.began.as_millis() as u64;
+        let settled_ms = &presence.shards[self.shard].settled_ms;
+        settled_ms.fetch_max(began_ms, Ordering::Relaxed);
+        if !self.is_empty {
+            let took = presence.clock.now() - self.began;
+            presence.metrics.seconds.observe(took);
+        }
+    }
+}
 
 impl Presence {
     /// No one yet. Entries are written to `cluster` as `record` renders them, with a TTL of
@@ -61,7 +114,7 @@ impl Presence {
             cluster,
             clock,
             ttl_s: AtomicU32::new(ttl_s),
-            flights: (0..SHARDS).map(|_| Flight::default()).collect(),
+            shards: (0..SHARDS).map(|_| ShardFlush::default()).collect(),
             metrics,
         }
     }
@@ -100,6 +153,16 @@ impl Presence {
         self.ttl_s.fetch_add(by_s, Ordering::Relaxed);
     }
 
+    /// How long ago the last flush began after which nothing was left, of the shard where that is
+    /// longest: up to a flush interval and what one takes, when all is well.
+    pub fn flush_lag(&self) -> Duration {
+        let settled = |shard: &ShardFlush| shard.settled_ms.load(Ordering::Relaxed);
+        let oldest_ms = self.shards.iter().map(settled).min().unwrap_or_default();
+        self.clock
+            .now()
+            .saturating_sub(Duration::from_millis(oldest_ms))
+    }
+
     pub(super) fn now_s(&self) -> u32 {
         self.clock.now_s()
     }
@@ -117,70 +180,127 @@ impl Presence {
             self.metrics.restored.add(1);
         }));
     }
+
+    /// Gives a shard's users their nodes anew if the topology has changed; who has moved is pending.
+    /// A `connect` at the same time sees the new topology or is seen by the walk: both are under the
+    /// shard's lock.
+    async fn renode(&self, shard: usize) {
+        let topology = self.cluster.topology();
+        let version = &self.shards[shard].version;
+        if version.load(Ordering::Relaxed) == topology.version() {
+            return;
+        }
+        let (mut key, mut from) = (Vec::new(), Some(0));
+        while let Some(place) = from {
+            let run = RENDER_RUN as u32;
+            from = self
+                .users
+                .visit(shard, place, run, |place, user, node, online| {
+                    self.record.key(&mut key, user);
+                    let now = topology.node_of(&key);
+                    if std::mem::replace(node, now) != now && online {
+                        self.pending.record(Slot::new(shard, place));
+                    }
+                });
+            yield_now().await;
+        }
+        version.store(topology.version(), Ordering::Relaxed);
+    }
 }
 
 /// One worker's way to memcached.
 #[derive(Clone, Debug)]
 pub struct Flusher {
     presence: Arc<Presence>,
-    /// By node.
-    lanes: Arc<[Sender<Work>]>,
-    /// Shards that this worker flushes.
-    shards: Arc<[usize]>,
+    lanes: Arc<Lanes>,
+    worker: usize,
+    workers: usize,
 }
 
 impl Flusher {
-    /// Starts the lanes of worker number `worker` of `workers`, one of `tasks` each. They end with
-    /// the last clone of the flusher.
+    /// Starts the lanes of worker number `worker` of `workers`; one of `tasks` keeps them, as nodes come
+    /// and go.
     pub fn start(
         presence: &Arc<Presence>,
         worker: usize,
         workers: usize,
         tasks: &mut JoinSet<()>,
     ) -> Flusher {
-        let mut start_lane = |node: &Arc<Node>| {
-            let (sender, queue) = mpsc::channel(LANE_QUEUE);
-            tasks.spawn(Lane::new(presence, node, queue).run());
-            sender
-        };
+        let (lanes, keeper) = Lanes::start(presence);
+        tasks.spawn(keeper);
         Flusher {
-            lanes: presence
-                .cluster
-                .nodes()
-                .iter()
-                .map(&mut start_lane)
-                .collect(),
-            shards: (worker..SHARDS).step_by(workers.max(1)).collect(),
             presence: presence.clone(),
+            lanes,
+            worker,
+            workers: workers.max(1),
         }
+    }
+
+    /// Shards that this worker flushes.
+    pub(super) fn shards(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.worker..SHARDS).step_by(self.workers)
+    }
+
+    pub(super) fn presence(&self) -> &Arc<Presence> {
+        &self.presence
+    }
+
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Writes the `set` of a user who has just connected. If it can't be written now, the next
     /// flush does it.
     pub fn write_now(&self, slot: Slot) {
         let node = self.presence.users.node(slot).unwrap_or_default();
-        let flight = self.presence.flights[slot.shard()].clone();
-        let sent = self.lanes[usize::from(node)].try_send(Work::Connect(slot, flight));
-        if sent.is_err() {
+        let flight = self.presence.shards[slot.shard()].flight.clone();
+        let lanes = self.lanes.all();
+        let lane = lanes.get(usize::from(node)).and_then(Option::as_ref);
+        let sent = lane.is_some_and(|lane| lane.try_send(Work::Connect(slot, flight)).is_ok());
+        if !sent {
             self.presence.give_back([slot]);
         }
     }
 
     /// Flushes this worker's shards one after another, each once in `period`, for ever.
     pub async fn run(self, period: Duration) {
-        // Late ticks are made up for, so that a round takes no longer than the period.
-        let mut ticks = interval(period / self.shards.len().max(1) as u32);
+        let clock = self.presence.clock;
+        let mut pace = Pace::new(period, self.worker, self.workers, clock.now());
+        let mut warned_at = None;
         loop {
-            for &shard in &*self.shards {
-                ticks.tick().await;
-                for (lane, batch) in self.drain(shard) {
-                    // A lane that can't keep up must not hold up the others.
-                    if let Err(error) = lane.try_send(Work::Shard(batch))
-                        && let Work::Shard(batch) = error.into_inner()
-                    {
-                        self.presence.give_back(batch.rest());
-                    }
-                }
+            for shard in self.shards() {
+                sleep(pace.due().saturating_sub(clock.now())).await;
+                pace.had(clock.now());
+                self.flush_shard(shard).await;
+            }
+            if self.worker == 0 {
+                self.warn_if_behind(period, &mut warned_at);
+            }
+        }
+    }
+
+    fn warn_if_behind(&self, period: Duration, warned_at: &mut Option<Instant>) {
+        let lag = self.presence.flush_lag();
+        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
+        if lag > 3 * period && !warned_at.is_some_and(recent) {
+            *warned_at = Some(Instant::now());
+            let pending = self.presence.pending.len();
+            tracing::warn!(
+                ?lag,
+                pending,
+                "the flush is behind: memcached is too slow or away"
+            );
+        }
+    }
+
+    /// Writes what is pending in a shard, as far as the lanes take it now.
+    pub(super) async fn flush_shard(&self, shard: usize) {
+        self.presence.renode(shard).await;
+        let (_, batches) = self.drain(shard);
+        for (lane, batch) in batches {
+            // A lane that can't keep up must not hold up the others.
+            if let Err(Work::Shard(batch)) = lane.try_send(Work::Shard(batch)) {
+                batch.give_back(&self.presence);
             }
         }
     }
@@ -188,21 +308,36 @@ impl Flusher {
     /// Flushes this worker's shards now and waits for the answers. False if a node did not take
     /// all of it; that is pending still.
     pub async fn flush_all(&self) -> bool {
-        let mut barriers = Vec::new();
-        for &shard in &*self.shards {
-            for (lane, batch) in self.drain(shard) {
-                if let Err(error) = lane.send(Work::Shard(batch)).await
-                    && let Work::Shard(batch) = error.0
-                {
-                    self.presence.give_back(batch.rest());
+        // What a lane was just carrying is left out by the first, and written by the second.
+        self.try_flush_all().await || self.try_flush_all().await
+    }
+
+    async fn try_flush_all(&self) -> bool {
+        let mut rounds = Vec::new();
+        for shard in self.shards() {
+            self.presence.renode(shard).await;
+            let (round, batches) = self.drain(shard);
+            rounds.push(round);
+            for (lane, batch) in batches {
+                if let Err(Work::Shard(batch)) = lane.send(Work::Shard(batch)).await {
+                    batch.give_back(&self.presence);
                 }
             }
         }
-        for lane in &*self.lanes {
-            let (settled, barrier) = oneshot::channel();
-            // A lane that is gone drops the barrier, which then says so.
-            let _ = lane.send(Work::Barrier(settled)).await;
-            barriers.push(barrier);
+        self.barrier(None).await && !rounds.iter().any(|round| round.has_failed())
+    }
+
+    /// Waits until all work that the lanes, or that of one node, have now is settled. False if a
+    /// connection failed.
+    pub(super) async fn barrier(&self, node: Option<u8>) -> bool {
+        let mut barriers = Vec::new();
+        for lane in self.lanes.all().iter().flatten() {
+            if node.is_none_or(|node| lane.node().id() == node) {
+                let (settled, barrier) = oneshot::channel();
+                // A lane that is gone drops the barrier, which then says so.
+                let _ = lane.send(Work::Barrier(settled)).await;
+                barriers.push(barrier);
+            }
         }
         let mut all = true;
         for barrier in barriers {
@@ -212,44 +347,65 @@ impl Flusher {
     }
 
     /// Takes what is pending in a shard, split by node.
-    fn drain(&self, shard: usize) -> impl Iterator<Item = (&Sender<Work>, Batch)> {
+    fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(LaneHandle, Batch)>) {
         let Presence {
             users,
             pending,
-            flights,
+            shards,
             clock,
             ..
         } = &*self.presence;
-        if Arc::strong_count(&flights[shard]) == 1 {
+        if Arc::strong_count(&shards[shard].flight) == 1 {
             users.reap(shard, clock.now_s(), self.presence.ttl_s());
         }
         // Taken before the bits, so that no slot is freed in between.
-        let flight = flights[shard].clone();
+        let flight = shards[shard].flight.clone();
         let mut places = Vec::new();
         pending.drain(shard, |slot| places.push(slot.place()));
-        let mut by_node = vec![Vec::new(); self.lanes.len()];
-        if let [only] = &mut by_node[..] {
+        let round = Arc::new(Round {
+            presence: self.presence.clone(),
+            shard,
+            began: clock.now(),
+            is_empty: places.is_empty(),
+            failed: AtomicBool::new(false),
+            _flight: flight,
+        });
+        let batches = self.split(shard, places).into_iter();
+        let batches = batches.filter_map(|(lane, places)| {
+            let ticket = lane.and_then(|lane| Some((lane.carry(shard)?, lane)));
+            let Some((carrying, lane)) = ticket else {
+                // Its last batch is under way still, or there is no such node any more.
+                round.fail();
+                let slots = places.iter().map(|&place| Slot::new(shard, place));
+                self.presence.give_back(slots);
+                return None;
+            };
+            let ticket = Arc::new(Ticket::new(round.clone(), carrying));
+            Some((lane, Batch::new(shard, places, ticket)))
+        });
+        let batches = batches.collect();
+        (round, batches)
+    }
+
+    fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<LaneHandle>, Vec<u32>)> {
+        let lanes = self.lanes.all();
+        let mut by_node = vec![Vec::new(); lanes.len()];
+        if let ([only], true) = (&mut by_node[..], lanes.len() == 1) {
             *only = places;
         } else {
             for run in places.chunks(RENDER_RUN) {
-                users.by_node(shard, run, |node, place| {
+                self.presence.users.by_node(shard, run, |node, place| {
+                    // No lane yet for a node that has just come.
+                    if usize::from(node) >= by_node.len() {
+                        by_node.resize(usize::from(node) + 1, Vec::new());
+                    }
                     by_node[usize::from(node)].push(place);
                 });
             }
         }
-        let drained_at = Instant::now();
-        let batches = self.lanes.iter().zip(by_node);
-        batches
-            .filter(|(_, places)| !places.is_empty())
-            .map(move |(lane, places)| {
-                let batch = Batch {
-                    shard,
-                    places,
-                    done: 0,
-                    drained_at,
-                    flight: flight.clone(),
-                };
-                (lane, batch)
-            })
+        let some = by_node.into_iter().enumerate();
+        some.filter(|(_, places)| !places.is_empty())
+            .map(|(node, places)| (lanes.get(node).cloned().flatten(), places))
+            .collect()
     }
 }

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::Slot;
-use super::flush::{Flight, Presence, RENDER_RUN};
+use super::flush::{Flight, Presence, RENDER_RUN, Round};
+use super::lanes::Carrying;
 use super::record::Scratch;
 use crate::limits::MEMCACHED_STABLE;
 use crate::memcached::pipeline::Outcome;
@@ -33,20 +34,49 @@ pub(super) enum Work {
     Barrier(oneshot::Sender<()>),
 }
 
+/// Users of one shard that one node has.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) shard: usize,
-    pub(super) places: Vec<u32>,
+    shard: usize,
+    places: Vec<u32>,
     /// Places that are rendered.
-    pub(super) done: usize,
-    pub(super) drained_at: Instant,
-    pub(super) flight: Flight,
+    done: usize,
+    ticket: Arc<Ticket>,
+}
+
+/// What ends when the last answer to a batch has come.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    round: Arc<Round>,
+    _carrying: Carrying,
+}
+
+impl Ticket {
+    pub(super) fn new(round: Arc<Round>, carrying: Carrying) -> Ticket {
+        Ticket {
+            round,
+            _carrying: carrying,
+        }
+    }
 }
 
 impl Batch {
-    pub(super) fn rest(&self) -> impl Iterator<Item = Slot> {
-        let places = &self.places[self.done..];
-        places.iter().map(|&place| Slot::new(self.shard, place))
+    pub(super) fn new(shard: usize, places: Vec<u32>, ticket: Arc<Ticket>) -> Batch {
+        Batch {
+            shard,
+            places,
+            done: 0,
+            ticket,
+        }
+    }
+
+    /// Those who are not rendered are pending again.
+    pub(super) fn give_back(&self, presence: &Presence) {
+        let rest = &self.places[self.done..];
+        if !rest.is_empty() {
+            self.ticket.round.fail();
+        }
+        presence.give_back(rest.iter().map(|&place| Slot::new(self.shard, place)));
     }
 }
 
@@ -68,6 +98,9 @@ struct Ledger {
     node: Arc<Node>,
     /// In the order of the commands; the sum of `left` is what is in flight.
     marks: VecDeque<Mark>,
+    /// Stored and not entered yet: places of one shard.
+    written: Vec<u32>,
+    written_shard: usize,
 }
 
 /// A piece of work that is in flight.
@@ -78,13 +111,12 @@ struct Mark {
     /// More commands may come.
     open: bool,
     purpose: Purpose,
-    _flight: Option<Flight>,
 }
 
 #[derive(Debug)]
 enum Purpose {
-    Connect,
-    Flush { drained_at: Instant },
+    Connect(#[allow(dead_code, reason = "kept until it is settled")] Flight),
+    Flush(Arc<Ticket>),
     Barrier(oneshot::Sender<()>),
 }
 
@@ -98,6 +130,8 @@ impl Lane {
                 presence: presence.clone(),
                 node: node.clone(),
                 marks: VecDeque::new(),
+                written: Vec::with_capacity(RENDER_RUN),
+                written_shard: 0,
             },
             current: None,
             scratch: Scratch::default(),
@@ -143,13 +177,18 @@ impl Lane {
         }
     }
 
-    /// Gives work back for `time`. Nothing when the flusher is gone.
+    /// Gives work back for `time`, or until the node answers its probe again. Nothing when the flusher
+    /// is gone.
     async fn refuse_for(&mut self, time: Duration) -> Option<()> {
         let pause = sleep(time);
         tokio::pin!(pause);
+        let mut answering = self.node.answering();
         loop {
             tokio::select! {
                 () = &mut pause => return Some(()),
+                Ok(()) = answering.changed() => if *answering.borrow_and_update() {
+                    return Some(());
+                },
                 work = self.queue.recv() => self.ledger.refuse(work?),
             }
         }
@@ -178,7 +217,10 @@ impl Lane {
             let idle = filling && self.current.is_none() && !flusher_gone;
             let ledger = &mut self.ledger;
             tokio::select! {
-                step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => step?,
+                step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => {
+                    ledger.note_written();
+                    step?;
+                }
                 work = self.queue.recv(), if idle => match work {
                     Some(work) => self.begin(work, connection),
                     None => flusher_gone = true,
@@ -201,24 +243,21 @@ impl Lane {
     }
 
     fn begin(&mut self, work: Work, connection: &mut Connection<Slot>) {
-        let (purpose, flight) = match work {
+        match work {
             Work::Connect(slot, flight) => {
-                self.ledger.open(Purpose::Connect, Some(flight));
+                self.ledger.open(Purpose::Connect(flight));
                 self.render(slot.shard(), &[slot.place()], connection);
-                return self.ledger.close();
+                self.ledger.close();
             }
             Work::Shard(batch) => {
-                let purpose = Purpose::Flush {
-                    drained_at: batch.drained_at,
-                };
-                let flight = batch.flight.clone();
+                self.ledger.open(Purpose::Flush(batch.ticket.clone()));
                 self.current = Some(batch);
-                return self.ledger.open(purpose, Some(flight));
             }
-            Work::Barrier(settled) => (Purpose::Barrier(settled), None),
-        };
-        self.ledger.open(purpose, flight);
-        self.ledger.close();
+            Work::Barrier(settled) => {
+                self.ledger.open(Purpose::Barrier(settled));
+                self.ledger.close();
+            }
+        }
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
@@ -252,22 +291,28 @@ impl Lane {
 
     fn give_back_all(&mut self, connection: Connection<Slot>) {
         let presence = self.ledger.presence.clone();
+        self.ledger.note_written();
         presence.give_back(connection.into_unanswered());
         if let Some(batch) = self.current.take() {
-            presence.give_back(batch.rest());
+            batch.give_back(&presence);
         }
         // Only now: the marks hold the flights that keep the slots.
-        self.ledger.marks.clear();
+        for mark in self.ledger.marks.drain(..) {
+            if let Purpose::Flush(ticket) = &mark.purpose
+                && mark.left > 0
+            {
+                ticket.round.fail();
+            }
+        }
     }
 }
 
 impl Ledger {
-    fn open(&mut self, purpose: Purpose, flight: Option<Flight>) {
+    fn open(&mut self, purpose: Purpose) {
         self.marks.push_back(Mark {
             left: 0,
             open: true,
             purpose,
-            _flight: flight,
         });
     }
 
@@ -285,33 +330,50 @@ impl Ledger {
     }
 
     fn settle(&mut self, slot: Slot, outcome: Outcome) {
+        // Commands of a closed mark are all answered before those of the next.
+        let Some(mark) = self.marks.iter_mut().find(|mark| mark.left > 0) else {
+            return;
+        };
+        mark.left -= 1;
         match outcome {
-            Outcome::Stored => self.presence.metrics().flushed.add(1),
+            Outcome::Stored => {
+                if slot.shard() != self.written_shard || self.written.len() == RENDER_RUN {
+                    self.note_written();
+                    self.written_shard = slot.shard();
+                }
+                self.written.push(slot.place());
+            }
             Outcome::Refused => {
-                self.node.refused();
+                if let Purpose::Flush(ticket) = &mark.purpose {
+                    ticket.round.fail();
+                }
+                self.node.refused(1);
                 self.presence.give_back([slot]);
             }
         }
-        // Commands of a closed mark are all answered before those of the next.
-        if let Some(mark) = self.marks.iter_mut().find(|mark| mark.left > 0) {
-            mark.left -= 1;
-            if mark.left == 0 {
-                self.finish();
-            }
+        let is_done = self.marks.front().is_some_and(|mark| mark.left == 0);
+        if is_done {
+            self.finish();
         }
+    }
+
+    /// Enters what was stored in the directory and the counts.
+    fn note_written(&mut self) {
+        let (presence, metrics) = (&self.presence, self.presence.metrics());
+        metrics.flushed.add(self.written.len() as u64);
+        let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
+        let users = presence.users();
+        users.written(self.written_shard, &self.written, now_s, |ago_s| {
+            metrics.ttl_left.observe(ttl_s.saturating_sub(ago_s), ttl_s);
+        });
+        self.written.clear();
     }
 
     /// Takes leave of what is settled.
     fn finish(&mut self) {
         while let Some(mark) = self.marks.pop_front_if(|mark| !mark.open && mark.left == 0) {
             match mark.purpose {
-                Purpose::Connect => {}
-                Purpose::Flush { drained_at } => {
-                    self.presence
-                        .metrics()
-                        .seconds
-                        .observe(drained_at.elapsed());
-                }
+                Purpose::Connect(_) | Purpose::Flush(_) => {}
                 // No one may be waiting any more.
                 Purpose::Barrier(settled) => drop(settled.send(())),
             }
@@ -322,7 +384,7 @@ impl Ledger {
     fn refuse(&self, work: Work) {
         match work {
             Work::Connect(slot, _flight) => self.presence.give_back([slot]),
-            Work::Shard(batch) => self.presence.give_back(batch.rest()),
+            Work::Shard(batch) => batch.give_back(&self.presence),
             Work::Barrier(_) => {}
         }
     }

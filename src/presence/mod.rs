@@ -3,13 +3,16 @@
 //! - [`record`]: what is written about a user: the key and the value.
 //! - [`users`]: the directory of connected users; gives each a [`Slot`].
 //! - [`pending`]: the lock-free set of users heard from since their last flush.
-//! - [`flush`]: pending users written to memcached, paced over the flush interval, by lanes
-//!   (`lane`) that own a connection each.
+//! - [`flush`]: pending users written to memcached, paced over the flush interval (`pace`), by lanes
+//!   (`lanes`, `lane`) that own a connection each; `refill` writes everyone anew.
 
 pub mod flush;
 mod lane;
+mod lanes;
+mod pace;
 pub mod pending;
 pub mod record;
+mod refill;
 pub mod users;
 
 pub use self::pending::Pending;
