@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use presenced::clock::Clock;
 use presenced::limits::WINDOW_TCP;
 use presenced::memcached::cluster::Options;
@@ -29,7 +28,7 @@ use presenced::presence::{Record, SessionId, UserId};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-const USERS: u32 = 200_000;
+const USERS: u32 = 1_000_000;
 const TTL_S: u32 = 60;
 
 struct Memcached {
@@ -141,30 +140,53 @@ fn write_bare(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(answered, USERS as usize * STORED);
 }
 
-fn flush(criterion: &mut Criterion) {
-    for threads in [1, 2] {
-        let memcached = Memcached::start(threads);
-        let mut group = criterion.benchmark_group(format!(
-            "200,000 users to memcached with {threads} thread(s)"
-        ));
-        group
-            .sample_size(10)
-            .throughput(Throughput::Elements(USERS.into()));
-        let bytes = ready_made();
-        let mut stream = TcpStream::connect(("127.0.0.1", memcached.port)).unwrap();
-        group.bench_function("bare writer", |bencher| {
-            bencher.iter(|| write_bare(&mut stream, &bytes));
-        });
-        let (runtime, presence, flusher) = flusher(memcached.port);
-        group.bench_function("flush", |bencher| {
-            bencher.iter(|| {
-                presence.users().mark_all();
-                assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
-            });
-        });
-        group.finish();
-    }
+/// CPU time of this thread so far.
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-criterion_group!(benches, flush);
-criterion_main!(benches);
+/// Time and CPU time that `run` takes, seconds a million users.
+fn measured(run: impl FnOnce()) -> [f64; 2] {
+    let (start, cpu_before) = (Instant::now(), cpu());
+    run();
+    let million = f64::from(USERS) / 1e6;
+    [start.elapsed(), cpu() - cpu_before].map(|time| time.as_secs_f64() / million)
+}
+
+fn median(mut runs: Vec<[f64; 2]>) -> [f64; 2] {
+    [0, 1].map(|which| {
+        runs.sort_by(|a, b| a[which].total_cmp(&b[which]));
+        runs[runs.len() / 2][which]
+    })
+}
+
+fn main() {
+    // `cargo test --benches` only wants to know that it starts.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    let rounds = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    println!("{USERS} users, medians of {rounds} rounds in turn, seconds a million");
+    println!("| memcached threads | bare writer | flush | of its rate | CPU bare | CPU flush |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for threads in [1, 2] {
+        let memcached = Memcached::start(threads);
+        let bytes = ready_made();
+        let mut stream = TcpStream::connect(("127.0.0.1", memcached.port)).unwrap();
+        let (runtime, presence, flusher) = flusher(memcached.port);
+        let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            bare.push(measured(|| write_bare(&mut stream, &bytes)));
+            presence.users().mark_all();
+            ours.push(measured(|| {
+                assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
+            }));
+        }
+        let ([bare, bare_cpu], [ours, ours_cpu]) = (median(bare), median(ours));
+        println!(
+            "| {threads} | {bare:.3} | {ours:.3} | {:.3} | {bare_cpu:.3} | {ours_cpu:.3} |",
+            bare / ours
+        );
+    }
+}

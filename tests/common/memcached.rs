@@ -172,9 +172,11 @@ impl Memcached {
         stats[name].parse().unwrap()
     }
 
-    /// `set` commands so far.
+    /// `set` commands so far, but for those of the probe, which it sends when its `touch` misses.
     pub async fn sets(&self) -> u64 {
-        self.stat("cmd_set").await
+        let stats = self.client().await.stats().await.unwrap();
+        let [sets, misses] = ["cmd_set", "touch_misses"].map(|name| stats[name].parse().unwrap());
+        u64::saturating_sub(sets, misses)
     }
 
     /// The first line of the answer to a command.
