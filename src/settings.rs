@@ -761,6 +761,11 @@ mod tests {
             &["--memcached-timeout 1m", "--ttl"],
         );
         refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
+        for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
+            refused(&[flag, "/no/file"], &[flag, "/no/file"]);
+            // Not what it should have in it.
+            refused(&[flag, "/etc/hostname"], &[flag, "/etc/hostname"]);
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ impl Default for Options {
 pub struct Wanted {
     /// What it is called.
     pub addr: NodeAddr,
+    /// What a certificate of its is for.
+    pub host: String,
     /// Its share of the keys.
     pub weight: u32,
     /// What its name resolves to; empty if that is not known, or it has none.
@@ -67,8 +69,13 @@ pub struct Wanted {
 
 impl From<NodeSpec> for Wanted {
     fn from(spec: NodeSpec) -> Wanted {
+        let host = match &spec.addr {
+            NodeAddr::Tcp(host, _) => host.clone(),
+            NodeAddr::Unix(_) => String::new(),
+        };
         Wanted {
             addr: spec.addr,
+            host,
             weight: spec.weight,
             addresses: Vec::new(),
         }
@@ -147,14 +154,8 @@ impl Cluster {
     /// A cluster of `nodes`, at most 255.
     pub fn new(nodes: impl IntoIterator<Item = Wanted>, options: Options) -> Cluster {
         let access = Arc::new(options.access.clone());
-        let nodes = nodes.into_iter().zip(0..).map(|(wanted, id)| {
-            let Wanted {
-                addr,
-                weight,
-                addresses,
-            } = wanted;
-            Arc::new(Node::new(id, addr, weight, addresses, access.clone()))
-        });
+        let nodes = nodes.into_iter().zip(0..);
+        let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
         let topology = Topology::new(nodes.collect(), options.ring, 0);
         Cluster {
             options,
@@ -216,14 +217,8 @@ impl Cluster {
                 let Some(id) = (0..=u8::MAX - 1).find(|id| !taken(id)) else {
                     continue;
                 };
-                let Wanted {
-                    addr,
-                    weight,
-                    addresses,
-                } = wanted;
-                tracing::info!(node = %addr, weight, "memcached node added");
-                let access = self.access.clone();
-                next.push(Arc::new(Node::new(id, addr, weight, addresses, access)));
+                tracing::info!(node = %wanted.addr, weight = wanted.weight, "memcached node added");
+                next.push(Arc::new(Node::new(id, wanted, self.access.clone())));
             }
             for node in &*nodes {
                 if !next.iter().any(|next| Arc::ptr_eq(next, node)) {
@@ -274,6 +269,12 @@ impl Cluster {
             next.lost.push((Instant::now(), node.id()));
             *topology = Arc::new(next);
         }
+        node.lost();
+        self.changes.send_replace(());
+    }
+
+    /// A connection to a node was out of step: what it confirmed may not be there.
+    pub fn doubt(&self, node: &Node) {
         node.lost();
         self.changes.send_replace(());
     }

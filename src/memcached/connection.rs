@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use presenced_protocol::reply::{self, Reply};
-use presenced_protocol::{Limits, Request, encode};
+use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -48,7 +48,7 @@ impl<T> Connection<T> {
     /// answers `version` is up.
     pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream, node.timeout()).await?;
+        greet(&mut stream, node).await?;
         Ok(Connection {
             stream,
             pipeline: Pipeline::default(),
@@ -162,6 +162,10 @@ impl<T> Connection<T> {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
+            // TLS may keep some; the others have nothing to flush.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
         }
         if wrote {
             Poll::Ready(Ok(()))
@@ -197,30 +201,54 @@ impl<T> Connection<T> {
     }
 }
 
-/// Sends `version` and waits for its answer.
-pub(super) async fn greet(stream: &mut Stream, limit: Duration) -> Result<(), MemcachedError> {
-    let exchange = async {
-        let mut command = Vec::new();
-        encode::request(&mut command, &Request::Version);
-        stream.write_all(&command).await?;
-        let mut inbox = Vec::with_capacity(256);
-        loop {
-            if stream.read_buf(&mut inbox).await? == 0 {
-                return Err(MemcachedError::Closed);
-            }
-            match reply::parse(&inbox, &Limits::default()) {
-                Ok(Some((Reply::Version(_), taken))) if taken == inbox.len() => return Ok(()),
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => {
-                    return Err(MemcachedError::OutOfStep(
-                        "not a memcached that answers version",
-                    ));
-                }
+/// Says who we are, where memcached asks, and that we are there: `version`, and waits for its answer.
+pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
+    let greeting = async {
+        if let Some(credentials) = node.credentials() {
+            let mut command = Vec::new();
+            // Any key: before it has let us in, memcached takes the first `set` for this.
+            let key = Key::new(b"auth").map_err(|_| MemcachedError::Authentication)?;
+            encode::set(&mut command, key, 0, 0, credentials.as_bytes());
+            let is_in = exchange(stream, &command, |reply| matches!(reply, Reply::Stored)).await?;
+            if !is_in {
+                return Err(MemcachedError::Authentication);
             }
         }
+        let mut command = Vec::new();
+        encode::request(&mut command, &Request::Version);
+        let answers = |reply: &Reply<&[u8]>| matches!(reply, Reply::Version(_));
+        match exchange(stream, &command, answers).await? {
+            true => Ok(()),
+            false => Err(NO_GREETING),
+        }
     };
-    match timeout(limit, exchange).await {
+    let limit = node.timeout();
+    match timeout(limit, greeting).await {
         Ok(greeted) => greeted,
         Err(_) => Err(MemcachedError::Timeout(limit)),
+    }
+}
+
+const NO_GREETING: MemcachedError =
+    MemcachedError::Greeting("not a memcached that answers version");
+
+/// Whether the one reply to `command` is as expected.
+async fn exchange(
+    stream: &mut Stream,
+    command: &[u8],
+    is_expected: impl FnOnce(&Reply<&[u8]>) -> bool,
+) -> Result<bool, MemcachedError> {
+    stream.write_all(command).await?;
+    stream.flush().await?;
+    let mut inbox = Vec::with_capacity(256);
+    loop {
+        if stream.read_buf(&mut inbox).await? == 0 {
+            return Err(MemcachedError::Closed);
+        }
+        match reply::parse(&inbox, &Limits::default()) {
+            Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(is_expected(&reply)),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return Err(NO_GREETING),
+        }
     }
 }

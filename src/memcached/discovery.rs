@@ -203,27 +203,17 @@ impl Discovery {
 
     fn wanted(&self) -> Vec<Wanted> {
         let mut wanted = Vec::new();
-        for NodeSpec {
-            addr,
-            weight,
-            each_address,
-        } in &self.listing.nodes
-        {
-            let addresses = self.known.get(addr).cloned().unwrap_or_default();
-            if !each_address
-                || !matches!(addr, NodeAddr::Tcp(host, _) if host.parse::<IpAddr>().is_err())
-            {
-                wanted.push(Wanted {
-                    addr: addr.clone(),
-                    weight: *weight,
-                    addresses,
-                });
+        for spec in &self.listing.nodes {
+            let addresses = self.known.get(&spec.addr).cloned().unwrap_or_default();
+            let node = Wanted::from(spec.clone());
+            if !spec.each_address || node.host.parse::<IpAddr>().is_ok() {
+                wanted.push(Wanted { addresses, ..node });
                 continue;
             }
             wanted.extend(addresses.into_iter().map(|address| Wanted {
                 addr: NodeAddr::Tcp(address.ip().to_string(), address.port()),
-                weight: *weight,
                 addresses: vec![address],
+                ..node.clone()
             }));
         }
         // A name and an address may be the same node.

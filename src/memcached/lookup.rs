@@ -38,7 +38,7 @@ impl Lookup {
     /// from it, so that its end would not be noticed.
     pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream, node.timeout()).await?;
+        greet(&mut stream, node).await?;
         Ok(Lookup {
             framed: Framed::new(stream, GetCodec::default()),
             timeout: node.timeout(),

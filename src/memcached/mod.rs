@@ -5,7 +5,7 @@
 //! - [`lookup`]: one connection that asks for many keys at once.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
-//! - [`node`]: one node: how it does, and dialling it over a [`stream`], with pauses ([`backoff`]).
+//! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
 //! - [`cluster`]: the nodes, and which of them are on the ring.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`probe`]: asks each node how it is.
@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod probe;
 pub mod ring;
 pub mod stream;
+pub mod tls;
 
 use std::io;
 
@@ -40,6 +41,12 @@ pub enum MemcachedError {
     /// It could not be made.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    /// With TLS a node needs a name that a certificate can be for.
+    #[error("the node's name is none that a certificate can be for")]
+    ServerName,
+    /// It does not know our user, or that password.
+    #[error("memcached refuses our user and password")]
+    Authentication,
     /// It broke.
     #[error("connection broken: {0}")]
     Io(#[from] io::Error),
@@ -49,6 +56,9 @@ pub enum MemcachedError {
     /// No reply in time while commands were in flight.
     #[error("no reply within {0:?}")]
     Timeout(std::time::Duration),
+    /// It answers the greeting in a way that memcached would not.
+    #[error("{0}")]
+    Greeting(&'static str),
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
     OutOfStep(&'static str),
@@ -58,10 +68,11 @@ impl MemcachedError {
     /// Label in `/metrics`.
     pub fn label(&self) -> &'static str {
         match self {
-            MemcachedError::Connect(_) => "connect",
+            MemcachedError::Connect(_) | MemcachedError::ServerName => "connect",
+            MemcachedError::Authentication => "auth",
             MemcachedError::Io(_) | MemcachedError::Closed => "io",
             MemcachedError::Timeout(_) => "timeout",
-            MemcachedError::OutOfStep(_) => "protocol",
+            MemcachedError::OutOfStep(_) | MemcachedError::Greeting(_) => "protocol",
         }
     }
 }

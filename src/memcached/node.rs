@@ -1,5 +1,6 @@
 //! One node: its address, how it does, and dialling it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,9 @@ use tokio::time::timeout;
 
 use super::MemcachedError;
 use super::address::NodeAddr;
+use super::cluster::Wanted;
 use super::stream::Stream;
+use super::tls::Tls;
 use crate::limits::{
     KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, MEMCACHED_CONNECT_TIMEOUT,
     MEMCACHED_TIMEOUT, WINDOW_TCP, WINDOW_UNIX,
@@ -25,6 +28,38 @@ pub struct Access {
     pub connect_timeout: Duration,
     /// Most time without a reply while commands are in flight.
     pub timeout: Duration,
+    /// For nodes over TCP.
+    pub tls: Option<Tls>,
+    /// Who we say that we are, where memcached asks (its `-Y`).
+    pub credentials: Option<Credentials>,
+}
+
+/// A user and a password; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// `user password`, as memcached's text protocol has it (`protocol.txt`, *Authentication*).
+    text: String,
+}
+
+impl Credentials {
+    /// From `user:password`, as memcached has it in its own file.
+    pub fn new(text: &str) -> Option<Credentials> {
+        let (user, password) = text.split_once(':')?;
+        let legal = |part: &str| !part.is_empty() && !part.contains([' ', '\r', '\n']);
+        (legal(user) && legal(password)).then(|| Credentials {
+            text: format!("{user} {password}"),
+        })
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
 }
 
 impl Default for Access {
@@ -32,6 +67,8 @@ impl Default for Access {
         Access {
             connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
             timeout: MEMCACHED_TIMEOUT,
+            tls: None,
+            credentials: None,
         }
     }
 }
@@ -41,6 +78,8 @@ impl Default for Access {
 pub struct Node {
     id: u8,
     addr: NodeAddr,
+    /// What its certificate is for.
+    host: String,
     weight: u32,
     access: Arc<Access>,
     /// What the name resolved to last; empty before the first time, and of a Unix socket.
@@ -56,22 +95,17 @@ pub struct Node {
 }
 
 /// Labels of the errors that a node counts.
-pub const NODE_ERRORS: [&str; 5] = ["connect", "io", "timeout", "protocol", "refused"];
+pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
 
 impl Node {
-    pub(super) fn new(
-        id: u8,
-        addr: NodeAddr,
-        weight: u32,
-        addresses: Vec<SocketAddr>,
-        access: Arc<Access>,
-    ) -> Node {
+    pub(super) fn new(id: u8, wanted: Wanted, access: Arc<Access>) -> Node {
         Node {
             id,
-            addr,
-            weight,
+            addr: wanted.addr,
+            host: wanted.host,
+            weight: wanted.weight,
             access,
-            addresses: Mutex::new(addresses),
+            addresses: Mutex::new(wanted.addresses),
             answers: watch::Sender::new(false),
             lanes_up: AtomicUsize::new(0),
             ejected: AtomicBool::new(false),
@@ -94,6 +128,10 @@ impl Node {
     /// Its share of the keys, relative to those of the others.
     pub fn weight(&self) -> u32 {
         self.weight
+    }
+
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.access.credentials.as_ref()
     }
 
     /// Most time without a reply while commands are in flight.
@@ -179,7 +217,13 @@ impl Node {
                     .with_interval(KEEPALIVE_INTERVAL)
                     .with_retries(KEEPALIVE_PROBES);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                Ok(Stream::Tcp(stream))
+                match &self.access.tls {
+                    None => Ok(Stream::Tcp(stream)),
+                    Some(tls) => {
+                        let stream = tls.connect(&self.host, stream).await?;
+                        Ok(Stream::Tls(Box::new(stream)))
+                    }
+                }
             }
             NodeAddr::Unix(path) => {
                 let connected = UnixStream::connect(path).await;

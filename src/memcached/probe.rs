@@ -172,7 +172,7 @@ struct Probe {
 impl Probe {
     async fn dial(node: &Node) -> Result<Probe, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream, node.timeout()).await?;
+        greet(&mut stream, node).await?;
         Ok(Probe {
             stream,
             inbox: BytesMut::new(),
@@ -254,7 +254,8 @@ impl Probe {
         for request in requests {
             encode::request(&mut commands, request);
         }
-        Ok(self.stream.write_all(&commands).await?)
+        self.stream.write_all(&commands).await?;
+        Ok(self.stream.flush().await?)
     }
 
     async fn reply(&mut self) -> Result<Reply<bytes::Bytes>, MemcachedError> {

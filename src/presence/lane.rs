@@ -159,6 +159,10 @@ impl Lane {
                 }
             };
             self.node.failed(&error);
+            if let MemcachedError::OutOfStep(_) = error {
+                // Replies before it were taken for what they seemed.
+                self.ledger.presence.cluster().doubt(&self.node);
+            }
             if self.refuse_for(backoff.pause()).await.is_none() {
                 return;
             }

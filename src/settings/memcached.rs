@@ -11,8 +11,9 @@ use crate::limits::{EJECT_AFTER, NODES_MAX};
 use crate::memcached::NodeSpec;
 use crate::memcached::cluster::{OnFailure, Options};
 use crate::memcached::discovery::{Listing, parse_list};
-use crate::memcached::node::Access;
+use crate::memcached::node::{Access, Credentials};
 use crate::memcached::ring::RingKind;
+use crate::memcached::tls::Tls;
 
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]
@@ -46,6 +47,14 @@ pub struct MemcachedFlags {
     /// Users a second that are written again when a node has lost its data
     #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000), help_heading = STORAGE)]
     pub refill_rate: u32,
+
+    /// File with the certificates (PEM) of those who may sign memcached's own: turns on TLS to nodes over TCP
+    #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE", help_heading = STORAGE)]
+    pub memcached_tls_ca: Option<PathBuf>,
+
+    /// File with USER:PASSWORD for a memcached that asks (its -Y)
+    #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE", help_heading = STORAGE)]
+    pub memcached_auth_file: Option<PathBuf>,
 
     /// Time for a connection to memcached to be made
     #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
@@ -120,10 +129,42 @@ impl MemcachedFlags {
                 access: Access {
                     connect_timeout: self.memcached_connect_timeout,
                     timeout: self.memcached_timeout,
+                    tls: self.tls()?,
+                    credentials: self.credentials()?,
                 },
                 settle: ttl,
             },
         })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, SettingsError> {
+        let Some(file) = &self.memcached_tls_ca else {
+            return Ok(None);
+        };
+        let pem = fs::read(file).map_err(|error| error.to_string());
+        match pem.and_then(|pem| Tls::new(&pem).map_err(|error| error.to_string())) {
+            Ok(tls) => Ok(Some(tls)),
+            Err(why) => refuse!("--memcached-tls-ca {}: {why}", file.display()),
+        }
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, SettingsError> {
+        let Some(file) = &self.memcached_auth_file else {
+            return Ok(None);
+        };
+        match fs::read_to_string(file) {
+            Ok(text) => match Credentials::new(text.trim_end_matches('\n')) {
+                Some(credentials) => {
+                    super::warn_if_open(file);
+                    Ok(Some(credentials))
+                }
+                None => refuse!(
+                    "--memcached-auth-file {}: expected one line, USER:PASSWORD, without spaces",
+                    file.display()
+                ),
+            },
+            Err(error) => refuse!("--memcached-auth-file {}: {error}", file.display()),
+        }
     }
 
     fn listing(&self) -> Result<Listing, SettingsError> {
