@@ -106,6 +106,12 @@ compare: setup
 	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
 	    $(if $(PEERS),--peers "$(PEERS)")
 
+## soak: faults of memcached under load, 50,000 users and 1,000 restarts (minutes)
+.PHONY: soak
+soak: setup
+	$(call heading,soak: faults of memcached)
+	@FAULT_USERS=50000 FAULT_RESTARTS=1000 cargo test --locked --release --test faults -- --test-threads 1 --nocapture
+
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz
 TARGET ?= replies

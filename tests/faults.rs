@@ -215,7 +215,7 @@ async fn no_one_is_confirmed_who_is_not_stored_whatever_happens_to_replies() {
 #[tokio::test]
 async fn a_memcached_that_is_full_is_known_to_evict() {
     // One MiB has room for some thousand entries of each size.
-    let memcached = Memcached::start_with(&["-m", "1"]).await;
+    let memcached = Memcached::start_with(&["-m", "1", "-I", "512k"]).await;
     let crowd = Crowd::gather(Plan::on(users().max(20_000), &[memcached.node()])).await;
     let node = crowd.presence.cluster().topology().nodes()[0].clone();
     until("evictions are counted", LONG, async || node.evictions() > 0).await;

@@ -234,6 +234,10 @@ fn spawn(at: &At, flags: &[String]) -> Child {
     // Only root needs to say as whom it is to run.
     command.args(["-u", "root", "-U", "0", "-t", "2"]);
     match at {
+        // The other port that the flags name has it.
+        At::Port(port) if flags.contains(&"-Z".into()) => {
+            command.args(["-l", &format!("notls:127.0.0.1:{port}")])
+        }
         At::Port(port) => command.args(["-l", "127.0.0.1", "-p", &port.to_string()]),
         At::Socket(path) => command.arg("-s").arg(path),
     };
