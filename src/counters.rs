@@ -84,13 +84,13 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Enters `part` of `whole`.
+    /// Enters `part` of `whole`, `count` times.
     #[inline]
-    pub fn observe(&self, part: u32, whole: u32) {
+    pub fn observe(&self, part: u32, whole: u32, count: u64) {
         let (part, whole) = (u64::from(part), u64::from(whole.max(1)));
         let bucket = BOUNDS_SHARE.partition_point(|&bound| bound * whole < part * 100);
-        self.buckets[bucket].add(1);
-        self.sum.add(part * 1_000_000 / whole);
+        self.buckets[bucket].add(count);
+        self.sum.add(part * 1_000_000 / whole * count);
     }
 
     /// How many were entered, by bucket: one for each of [`BOUNDS_SHARE`], and one above.

@@ -52,7 +52,7 @@ async fn with_tls() -> (Memcached, u16) {
             port,
         );
     }
-    panic!("no free port");
+    unreachable!("no free port")
 }
 
 #[tokio::test]

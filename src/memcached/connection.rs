@@ -114,13 +114,33 @@ impl<T> Connection<T> {
         }
     }
 
-    /// Writes what the socket takes now, without waiting and without reading.
-    pub async fn write(&mut self) -> Result<(), MemcachedError> {
-        poll_fn(|cx| match self.poll_write(cx) {
+    /// Whether someone is to be woken when there is something to do ([`Connection::progress`]), or the
+    /// owner looks by the clock ([`Connection::step`]), which is cheaper where much is in flight.
+    pub fn set_watched(&mut self, watched: bool) -> Result<(), MemcachedError> {
+        if watched {
+            self.stream.watch()?;
+        } else {
+            self.stream.unwatch()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes and reads what has come, without waiting. Says whether there was
+    /// anything to do.
+    pub async fn step(
+        &mut self,
+        mut answered: impl FnMut(T, Outcome),
+    ) -> Result<bool, MemcachedError> {
+        let step = poll_fn(|cx| match self.poll_step(cx, &mut answered) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        });
+        let moved = step.await?;
+        if !self.pipeline.is_empty() && self.progress_at.elapsed() >= self.timeout {
+            return Err(MemcachedError::Timeout(self.timeout));
+        }
+        Ok(moved)
     }
 
     /// What was never answered, in order.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::Slot;
@@ -16,11 +17,12 @@ use crate::limits::MEMCACHED_STABLE;
 use crate::memcached::pipeline::Outcome;
 use crate::memcached::{Backoff, Connection, MemcachedError, Node};
 
-/// How long replies are left to gather: reading in bulk is nearly free, and memcached needs longer
-/// for half a window.
+/// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
+/// memcached needs longer for half a window.
 const REPLY_PAUSE: Duration = Duration::from_millis(1);
 
-/// With fewer commands in flight replies are read as they come: those who have just connected.
+/// With fewer commands in flight replies are read as they come: those of users who have just connected,
+/// and the last of a flush.
 const GATHERED_MIN: usize = 256;
 
 /// What a lane is given.
@@ -213,13 +215,22 @@ impl Lane {
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
             }
-            let has_more = filling && self.current.is_some();
-            if connection.in_flight() > GATHERED_MIN && !has_more {
-                connection.write().await?;
-                sleep(REPLY_PAUSE).await;
-            }
-            let idle = filling && self.current.is_none() && !flusher_gone;
             let ledger = &mut self.ledger;
+            if connection.in_flight() > GATHERED_MIN {
+                connection.set_watched(false)?;
+                let step = connection.step(|slot, outcome| ledger.settle(slot, outcome));
+                let moved = step.await;
+                ledger.note_written();
+                if moved? && filling && self.current.is_some() {
+                    // There is more to render: others of this worker first.
+                    yield_now().await;
+                } else {
+                    sleep(REPLY_PAUSE).await;
+                }
+                continue;
+            }
+            connection.set_watched(true)?;
+            let idle = filling && self.current.is_none() && !flusher_gone;
             tokio::select! {
                 step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => {
                     ledger.note_written();
@@ -363,13 +374,25 @@ impl Ledger {
 
     /// Enters what was stored in the directory and the counts.
     fn note_written(&mut self) {
+        if self.written.is_empty() {
+            return;
+        }
         let (presence, metrics) = (&self.presence, self.presence.metrics());
         metrics.flushed.add(self.written.len() as u64);
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
         let users = presence.users();
+        // Most of a run were written at once, so are counted at once.
+        let (mut last_ago_s, mut count) = (0, 0);
         users.written(self.written_shard, &self.written, now_s, |ago_s| {
-            metrics.ttl_left.observe(ttl_s.saturating_sub(ago_s), ttl_s);
+            if ago_s != last_ago_s {
+                let left_s = ttl_s.saturating_sub(last_ago_s);
+                metrics.ttl_left.observe(left_s, ttl_s, count);
+                (last_ago_s, count) = (ago_s, 0);
+            }
+            count += 1;
         });
+        let left_s = ttl_s.saturating_sub(last_ago_s);
+        metrics.ttl_left.observe(left_s, ttl_s, count);
         self.written.clear();
     }
 
