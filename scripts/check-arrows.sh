@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pure=(
     protocol/src
     src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
-    src/presence/{users,pending,record}.rs
+    src/presence/{users,pending,record,pace}.rs
     src/memcached/{address,pipeline,ring}.rs
     src/store/execute.rs
     src/end.rs
