@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
-use super::flush::Presence;
 use super::lane::{Lane, Work};
+use super::state::Presence;
 use crate::limits::{LANE_QUEUE, SHARDS};
 use crate::memcached::Node;
 

@@ -9,10 +9,12 @@
 pub mod flush;
 mod lane;
 mod lanes;
+mod ledger;
 mod pace;
 pub mod pending;
 pub mod record;
 mod refill;
+mod state;
 pub mod users;
 
 pub use self::pending::Pending;
