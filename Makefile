@@ -127,6 +127,18 @@ compare: setup
 	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
 	    $(if $(PEERS),--peers "$(PEERS)")
 
+## compare-memcached: a flush beside other memcached clients: make compare-memcached USERS=200000 CLIENTS="bare pymemcache"
+.PHONY: compare-memcached
+compare-memcached: setup
+	$(call heading,compare-memcached)
+	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
+
+## soak: faults of memcached under load, 50,000 users and 1,000 restarts (minutes)
+.PHONY: soak
+soak: setup
+	$(call heading,soak: faults of memcached)
+	@FAULT_USERS=50000 FAULT_RESTARTS=1000 cargo test --locked --release --test faults -- --test-threads 1 --nocapture
+
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz
 TARGET ?= replies
@@ -155,4 +167,4 @@ types: client/node_modules/.package-lock.json
 ## help: this list
 .PHONY: help
 help:
-	@sed -n 's/^## \([^:]*\): /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^## \([^:]*\): /\1|/p' $(MAKEFILE_LIST) | awk -F '|' '{ printf "  make %-17s %s\n", $$1, $$2 }'

@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pure=(
     protocol/src
     src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
-    src/presence/{users,pending,record,slot,sync}.rs
-    src/memcached/{pipeline,ring}.rs
+    src/presence/{users,pending,record,slot,sync,pace}.rs
+    src/memcached/{address,pipeline,ring}.rs
     src/store/{item,slab,hash,items,change,tally,execute,meta,told,talk}.rs
     src/end.rs
     src/limits.rs

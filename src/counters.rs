@@ -72,6 +72,38 @@ impl Histogram {
     }
 }
 
+/// Upper bounds of [`Shares`]' buckets in hundredths.
+pub const BOUNDS_SHARE: [u64; 11] = [0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90];
+
+/// A histogram of parts of a whole, without a lock.
+#[derive(Debug, Default)]
+pub struct Shares {
+    buckets: [Counter; BOUNDS_SHARE.len() + 1],
+    /// In millionths.
+    sum: Counter,
+}
+
+impl Shares {
+    /// Enters `part` of `whole`, `count` times.
+    #[inline]
+    pub fn observe(&self, part: u32, whole: u32, count: u64) {
+        let (part, whole) = (u64::from(part), u64::from(whole.max(1)));
+        let bucket = BOUNDS_SHARE.partition_point(|&bound| bound * whole < part * 100);
+        self.buckets[bucket].add(count);
+        self.sum.add(part * 1_000_000 / whole * count);
+    }
+
+    /// How many were entered, by bucket: one for each of [`BOUNDS_SHARE`], and one above.
+    pub fn counts(&self) -> [u64; BOUNDS_SHARE.len() + 1] {
+        self.buckets.each_ref().map(Counter::value)
+    }
+
+    /// Their sum in millionths.
+    pub fn sum_millionths(&self) -> u64 {
+        self.sum.value()
+    }
+}
+
 /// What one worker counts, alone.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -103,6 +135,10 @@ pub struct FlushMetrics {
     pub restored: Counter,
     /// From the drain of a shard to its last answer.
     pub seconds: Histogram,
+    /// What was left of an entry's TTL when it was renewed.
+    pub ttl_left: Shares,
+    /// Users written again because a node had lost its data.
+    pub refilled: Counter,
 }
 
 /// What pulls count.

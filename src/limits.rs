@@ -11,12 +11,12 @@ use std::time::Duration;
 /// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
 
-/// Users that can be here at once: a slot has 32 bits. Memory ends before: they would take 300 GB.
-pub const SLOTS_MAX: u64 = 1 << 32;
+/// Users that can be here at once. Descriptors and memory end before: they would take 76 GB.
+pub const SLOTS_MAX: u64 = 1 << 30;
 
-/// Slots whose pending bits are allocated together, 128 KiB of them. Fewer would make the list of
-/// blocks longer, which an idle server has too (64 KiB).
-pub const PENDING_BLOCK_SLOTS: usize = 1 << 20;
+/// Slots whose pending bits are allocated together, 32 KiB of them: a server with few users has them
+/// too. Fewer would make the list of blocks longer, which an idle server has (64 KiB).
+pub const PENDING_BLOCK_SLOTS: usize = 1 << 18;
 
 /// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
 pub const USER_ID_BYTES_MAX: usize = 200;
@@ -166,6 +166,42 @@ pub const MEMCACHED_BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// See [`MEMCACHED_BACKOFF_MIN`]. Less than a flush interval, so that a restart is soon noticed.
 pub const MEMCACHED_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Failures in a row after which a node is ejected, unless set otherwise: a node that is restarted
+/// within a second stays.
+pub const EJECT_AFTER: u32 = 5;
+
+/// How long an ejected node must have answered its probe before it is back on the ring.
+pub const READMIT_AFTER: Duration = Duration::from_secs(3);
+
+/// Time between two looks of the probe, or a flush interval if that is shorter: a node that hangs is
+/// known so soon, for one small exchange.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time for one name to be resolved.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks into `--memcached-file`: a read of a small file.
+pub const MEMCACHED_FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Former rings that are remembered for a TTL, to know which keys have moved: a node that comes and
+/// goes more often than that is beyond help.
+pub const RINGS_REMEMBERED: usize = 8;
+
+/// Time between two warnings that a node evicts, or that the flush is behind.
+pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
+
+/// When TCP itself asks an idle peer whether it is there, and again how often and how many times: ends
+/// a connection that a firewall has forgotten.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_PROBES: u32 = 3;
+
+/// Users that a refill marks and waits for at once: some milliseconds of memcached, and a smooth
+/// stream at the default rate.
+pub const REFILL_RUN: u32 = 1024;
+
 /// `set` commands in flight on a TCP connection: keeps memcached busy while replies travel.
 pub const WINDOW_TCP: usize = 8192;
 
@@ -189,6 +225,12 @@ pub const SERVER_ID_BYTES_MAX: usize = 128;
 
 /// memcached nodes that a ring may have: a user's node is kept in one byte.
 pub const NODES_MAX: usize = 255;
+
+/// Nodes that descriptors are kept for beyond those listed at start.
+pub const NODES_TO_COME: usize = 8;
+
+/// Heaviest weight of a memcached node: beyond it the lightest would have hardly a point on the ring.
+pub const WEIGHT_MAX: u32 = 10_000;
 
 /// How long a stopping server waits for its last flush before it begins to close sessions: a
 /// million users are written in that time.

@@ -23,9 +23,11 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::embedded::{EmbeddedStore, Part};
-use crate::limits::{LAST_FLUSH_HEAD_START, WORKER_QUEUE};
+use crate::limits::{LAST_FLUSH_HEAD_START, PROBE_INTERVAL, WORKER_QUEUE};
 use crate::listen;
 use crate::memcached::Cluster;
+use crate::memcached::discovery::{Discovery, Resolver};
+use crate::memcached::probe::{self, Sentinel};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
 use crate::session::Seats;
@@ -98,15 +100,18 @@ impl Server {
         let admin_addr = admin_listener.local_addr()?;
         let store = embedded(&settings)?;
         let store_addr = store.as_ref().map(|store| store.addr);
-        let nodes = match &store {
-            Some(store) => vec![store.node()],
-            None => settings.memcached.clone(),
+        let listing = match &store {
+            Some(store) => vec![store.node().into()].into(),
+            None => settings.memcached.listing.clone(),
         };
 
+        let mut discovery = Discovery::new(listing, Resolver::default());
+        let nodes = discovery.first().await;
+        let cluster = Arc::new(Cluster::new(nodes, settings.memcached.options.clone()));
         let metrics_of = Counters::default();
         let presence = Arc::new(Presence::new(
             settings.record.clone(),
-            Arc::new(Cluster::new(nodes)),
+            cluster.clone(),
             clock,
             settings.ttl_s,
             settings.max_sessions_per_user,
@@ -126,6 +131,11 @@ impl Server {
             metrics: metrics.clone(),
             draining: draining.clone(),
         });
+        let interval = settings.memcached.resolve_interval;
+        let watching = probe::watch(cluster.clone(), sentinel(&settings)?);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+        let following = discovery.follow(cluster, interval);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following));
         tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
         let listeners = listeners
             .into_iter()
@@ -224,6 +234,16 @@ fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> 
 async fn listen_admin(addr: SocketAddr) -> Result<TcpListener, ServerError> {
     let bound = TcpListener::bind(addr).await;
     bound.map_err(in_listen("--admin", addr))
+}
+
+/// A key of this run's own.
+fn sentinel(settings: &Settings) -> Result<Sentinel, ServerError> {
+    let run = getrandom::u64().map_err(ServerError::Random)?;
+    Ok(Sentinel {
+        key: format!("presenced:sentinel:{run:016x}"),
+        ttl_s: settings.ttl_s,
+        interval: settings.flush_interval.min(PROBE_INTERVAL),
+    })
 }
 
 /// The store, unless there are others to write to.
@@ -349,6 +369,8 @@ impl WorkerThread {
             }
         });
         tasks.spawn(flusher.clone().run(settings.flush_interval));
+        let refill_rate = settings.memcached.refill_rate / settings.workers as u32;
+        tasks.spawn(flusher.clone().refill(refill_rate.max(1)));
         // Nobody waits for it when the start of another worker failed.
         let _ = started.send(flusher);
         tokio::select! {

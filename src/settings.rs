@@ -1,5 +1,11 @@
 //! Flags and environment variables, checked against each other before anything starts.
 
+macro_rules! refuse {
+    ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
+}
+
+mod memcached;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -17,14 +23,16 @@ use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, FRAMES_PER_SECOND_MAX, HTTP_CONNECTIONS_MAX,
-    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_MAX, OUTBOX_BYTES_MAX,
-    PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX, SHARDS,
-    STORE_CONNECTIONS_MAX,
+    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_TO_COME,
+    OUTBOX_BYTES_MAX, PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX,
+    SHARDS, STORE_CONNECTIONS_MAX,
 };
-use crate::memcached::NodeAddr;
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
 use crate::store_command::StoreFlags;
+
+use self::memcached::MemcachedFlags;
+pub use self::memcached::MemcachedSettings;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -62,9 +70,9 @@ pub struct Flags {
     #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64), help_heading = NETWORK)]
     pub workers: Option<u16>,
 
-    /// memcached nodes; keys are spread as libmemcached's weighted ketama does [default: the embedded store]
-    #[arg(long, env = "PRESENCED_MEMCACHED", value_name = "HOST:PORT|unix:/PATH,…", value_delimiter = ',', help_heading = STORAGE)]
-    pub memcached: Vec<NodeAddr>,
+    /// Where memcached is.
+    #[command(flatten)]
+    pub memcached: MemcachedFlags,
 
     /// Address of the embedded store, which speaks memcached's text protocol without authentication
     #[arg(long, env = "PRESENCED_STORE_LISTEN", default_value = "127.0.0.1:11311", value_name = "ADDR:PORT", help_heading = STORAGE)]
@@ -206,8 +214,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Threads that serve sessions.
     pub workers: usize,
-    /// The memcached nodes; none for the embedded store.
-    pub memcached: Vec<NodeAddr>,
+    /// The memcached nodes, and how they are spoken to.
+    pub memcached: MemcachedSettings,
     /// The embedded store's address.
     pub store_listen: SocketAddr,
     /// The embedded store's memory in bytes.
@@ -281,10 +289,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
 }
 
-macro_rules! refuse {
-    ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
-}
-
 impl Flags {
     /// Flags of this process and its environment. Wrong ones end the process with status 2.
     pub fn from_process() -> Flags {
@@ -314,15 +318,7 @@ impl Flags {
         if !self.admin.ip().is_loopback() {
             tracing::warn!(admin = %self.admin, "the admin address has no authentication: keep it private");
         }
-        if self.memcached.len() > NODES_MAX {
-            refuse!(
-                "--memcached: {} nodes, at most {NODES_MAX} are allowed",
-                self.memcached.len()
-            );
-        }
-        if let Some(twice) = twice(&self.memcached) {
-            refuse!("--memcached: {twice} is there twice");
-        }
+        let memcached = self.memcached.clone().check(self.ttl)?;
         let server_id = self.server_id()?;
         let record = Record::new(&self.key_template, &server_id, self.value_flags, boot()?);
         let record = record.map_err(|error| {
@@ -353,12 +349,12 @@ impl Flags {
             allow_query_token: self.allow_query_token || secret.is_none(),
             secret,
             origins,
-            max_sessions: self.max_sessions(workers)?,
+            max_sessions: self.max_sessions(workers, memcached.listing.nodes.len())?,
             max_sessions_per_user: self.max_sessions_per_user.into(),
             session_limits: self.session_limits()?,
             max_http_of_worker: self.max_http_of_worker(workers),
             drain: self.drain,
-            memcached: self.memcached,
+            memcached,
             rules: Rules {
                 audience: self.jwt_audience,
                 issuer: self.jwt_issuer,
@@ -407,14 +403,7 @@ impl Flags {
             ("--drain", self.drain, Duration::ZERO, s(3600)),
         ];
         for (flag, value, least, most) in bounds {
-            if value < least || value > most {
-                refuse!(
-                    "{flag} {}: must be from {} to {}",
-                    show(value),
-                    show(least),
-                    show(most)
-                );
-            }
+            check_range(flag, value, least, most)?;
         }
         if self.ttl.subsec_nanos() != 0 {
             refuse!("--ttl {}: memcached counts whole seconds", show(self.ttl));
@@ -521,7 +510,7 @@ impl Flags {
     }
 
     /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
-    fn max_sessions(&self, workers: usize) -> Result<usize, SettingsError> {
+    fn max_sessions(&self, workers: usize, nodes: usize) -> Result<usize, SettingsError> {
         let limit = getrlimit(Resource::Nofile);
         let hard = limit.maximum.unwrap_or(u64::MAX);
         let raised = Rlimit {
@@ -533,7 +522,7 @@ impl Flags {
             Err(_) => limit.current.unwrap_or(hard),
         };
         // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = self.other_descriptors(workers).min(allowed / 2);
+        let reserved = self.other_descriptors(workers, nodes).min(allowed / 2);
         let room = (allowed - reserved).max(1);
         let wanted = self.max_sessions.unwrap_or(room);
         if wanted > room {
@@ -546,16 +535,35 @@ impl Flags {
     }
 
     /// Descriptors for everything that is not a session.
-    fn other_descriptors(&self, workers: usize) -> u64 {
-        let nodes = self.memcached.len().max(1);
+    fn other_descriptors(&self, workers: usize, nodes: usize) -> u64 {
+        // Some more may come, where the list can change.
+        let nodes = nodes + NODES_TO_COME;
         let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
-        let of_store = match self.memcached.is_empty() {
+        let of_store = match nodes == NODES_TO_COME {
             true => STORE_CONNECTIONS_MAX as usize,
             false => 0,
         };
-        let of_process = ADMIN_CONNECTIONS_MAX + of_store + DESCRIPTORS_PER_THREAD;
+        let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;
         (workers * of_worker + of_process) as u64
     }
+}
+
+fn check_range(
+    flag: &str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), SettingsError> {
+    let show = humantime::format_duration;
+    if value < least || value > most {
+        refuse!(
+            "{flag} {}: must be from {} to {}",
+            show(value),
+            show(least),
+            show(most)
+        );
+    }
+    Ok(())
 }
 
 /// A worker flushes a share of the shards: there can't be more workers than shards.
@@ -565,11 +573,6 @@ fn cores() -> usize {
 
 fn boot() -> Result<u32, SettingsError> {
     getrandom::u32().map_err(|error| SettingsError(format!("no random numbers: {error}")))
-}
-
-fn twice(nodes: &[NodeAddr]) -> Option<&NodeAddr> {
-    let mut seen = std::collections::HashSet::new();
-    nodes.iter().find(|node| !seen.insert(*node))
 }
 
 fn warn_if_open(file: &Path) {
@@ -759,8 +762,27 @@ mod tests {
         // Each needs a shard.
         refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
         refused(&["--no-such-flag"], &["--no-such-flag"]);
-        let two = check(&["--memcached", "a:1,unix:/run/m.sock"]).unwrap();
-        assert_eq!(two.memcached.len(), 2);
+        let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
+        assert_eq!(two.memcached.listing.nodes.len(), 2);
+        refused(
+            &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
+            &["a:1*2", "modulo"],
+        );
+        let eject = ["--ring", "modulo", "--on-node-failure", "eject"];
+        refused(&eject, &["eject", "--ring modulo"]);
+        let both = ["--memcached", "a:1", "--memcached-file", "/no/file"];
+        refused(&both, &["give one of them"]);
+        refused(&both[2..], &["--memcached-file /no/file"]);
+        refused(
+            &["--memcached-timeout", "60s"],
+            &["--memcached-timeout 1m", "--ttl"],
+        );
+        refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
+        for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
+            refused(&[flag, "/no/file"], &[flag, "/no/file"]);
+            // Not what it should have in it.
+            refused(&[flag, "/etc/hostname"], &[flag, "/etc/hostname"]);
+        }
     }
 
     #[test]

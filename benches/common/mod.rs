@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use presenced::clock::Clock;
 use presenced::counters::{FlushMetrics, PullMetrics};
-use presenced::memcached::{Cluster, NodeAddr};
+use presenced::memcached::cluster::Options;
+use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::{Record, UserId};
 use presenced::pull::Puller;
@@ -80,7 +81,10 @@ impl Sessions {
         let clock = Clock::start();
         let presence = Arc::new(Presence::new(
             Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
-            Arc::new(Cluster::new(vec![node])),
+            Arc::new(Cluster::new(
+                [NodeSpec::from(node).into()],
+                Options::default(),
+            )),
             clock,
             60,
             32,

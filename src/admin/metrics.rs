@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -13,9 +14,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::counters::{
-    BOUNDS_US, Counter, EdgeMetrics, FlushMetrics, Histogram, PullMetrics, WorkerMetrics,
+    BOUNDS_SHARE, BOUNDS_US, Counter, EdgeMetrics, FlushMetrics, Histogram, PullMetrics,
+    WorkerMetrics,
 };
 use crate::end::{End, Refusal};
+use crate::memcached::Node;
 use crate::presence::flush::Presence;
 use crate::session::Seats;
 use crate::store::Store;
@@ -66,6 +69,8 @@ impl Collector for Metrics {
         self.encode_store(out)
     }
 }
+
+type OfNode = fn(&Node) -> u64;
 
 impl Metrics {
     fn encode_sessions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -152,13 +157,66 @@ impl Metrics {
         )?;
         let help = "From the drain of a shard to its last answer";
         histogram(out, "flush", help, [&flush.seconds].into_iter())?;
-        let nodes = self.presence.cluster().nodes();
-        let help = "Whether a connection to the node is up";
-        let mut family = out.encode_descriptor("memcached_up", help, None, MetricType::Gauge)?;
-        for node in nodes {
-            let labels = [("node", node.addr().to_string())];
-            let up = ConstGauge::new(i64::from(node.is_up()));
-            up.encode(family.encode_family(&labels)?)?;
+        gauge_seconds(
+            out,
+            "flush_lag",
+            "Since the last flush after which nothing was left, of the shard where that is longest",
+            self.presence.flush_lag(),
+        )?;
+        let help = "What was left of an entry's TTL when it was renewed, as a part of it";
+        let counts = flush.ttl_left.counts();
+        let bounds = BOUNDS_SHARE.map(|bound| bound as f64 / 100.0);
+        let buckets: Vec<_> = bounds
+            .into_iter()
+            .chain([f64::INFINITY])
+            .zip(counts)
+            .collect();
+        let mut metric = out.encode_descriptor("ttl_left", help, None, MetricType::Histogram)?;
+        let sum = flush.ttl_left.sum_millionths() as f64 / 1e6;
+        metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+        let help = "Users written again because a node had lost its data";
+        counter(out, "refilled", help, flush.refilled.value())?;
+        self.encode_nodes(out)
+    }
+
+    fn encode_nodes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let topology = self.presence.cluster().topology();
+        let nodes = topology.nodes();
+        let gauges: [(&str, &str, OfNode); 2] = [
+            ("memcached_up", "Whether the node answers", |node| {
+                node.is_up().into()
+            }),
+            (
+                "memcached_on_ring",
+                "Whether the node has keys: 0 while it is ejected",
+                |node| (!node.is_ejected()).into(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for node in nodes {
+                let labels = [("node", node.addr().to_string())];
+                ConstGauge::new(value(node) as i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let counters: [(&str, &str, OfNode); 2] = [
+            (
+                "memcached_losses",
+                "Times that the node was found without our data, the first contact included",
+                Node::losses,
+            ),
+            (
+                "memcached_evictions",
+                "Entries that the node has evicted for want of memory: readers see them offline",
+                Node::evictions,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for node in nodes {
+                let labels = [("node", node.addr().to_string())];
+                ConstCounter::new(value(node)).encode(family.encode_family(&labels)?)?;
+            }
         }
         let help = "Errors of connections to memcached, and sets that it refused";
         let kind = MetricType::Counter;
@@ -245,6 +303,16 @@ fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) 
 fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value as i64).encode(metric)
+}
+
+fn gauge_seconds(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: Duration,
+) -> fmt::Result {
+    let metric = out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    ConstGauge::new(value.as_secs_f64()).encode(metric)
 }
 
 fn by_label(

@@ -1,305 +1,416 @@
-//! The memcached nodes: their addresses and state, and which has a key.
+//! The nodes, which of them are on the ring, and which has a key.
+//!
+//! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
+//! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use thiserror::Error;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
-use tokio_util::either::Either;
+use clap::ValueEnum;
+use tokio::sync::watch;
 
-use super::MemcachedError;
-use super::ring::Ring;
-use crate::limits::{
-    MEMCACHED_BACKOFF_MAX, MEMCACHED_BACKOFF_MIN, MEMCACHED_CONNECT_TIMEOUT, NODES_MAX, WINDOW_TCP,
-    WINDOW_UNIX,
-};
+use super::address::{NodeAddr, NodeSpec};
+use super::node::{Access, Node};
+use super::ring::{Member, Ring, RingKind};
+use crate::limits::{EJECT_AFTER, NODES_MAX, RINGS_REMEMBERED};
 
-/// A connection to a node, of either kind.
-pub type Stream = Either<TcpStream, UnixStream>;
-
-/// Where a node listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum NodeAddr {
-    /// `HOST:PORT`; the name is resolved at each connect.
-    Tcp(String, u16),
-    /// `unix:/path`.
-    Unix(PathBuf),
+/// What becomes of the keys of a node that does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// They wait for it: right where those who read do not eject either
+    #[default]
+    Wait,
+    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads them
+    Eject,
 }
 
-/// Why a text is not a [`NodeAddr`].
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("expected HOST:PORT or unix:/path")]
-pub struct NodeAddrError;
+/// How the cluster behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How keys are spread over the nodes.
+    pub ring: RingKind,
+    /// What becomes of the keys of a node that does not answer.
+    pub on_failure: OnFailure,
+    /// Failures in a row after which it is ejected.
+    pub eject_after: u32,
+    /// How connections are made.
+    pub access: Access,
+    /// How long it may take until every live user has been written again where they belong now: a
+    /// TTL.
+    pub settle: Duration,
+}
 
-impl FromStr for NodeAddr {
-    type Err = NodeAddrError;
-
-    fn from_str(text: &str) -> Result<NodeAddr, NodeAddrError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') {
-                Ok(NodeAddr::Unix(path.into()))
-            } else {
-                Err(NodeAddrError)
-            };
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            ring: RingKind::default(),
+            on_failure: OnFailure::default(),
+            eject_after: EJECT_AFTER,
+            access: Access::default(),
+            settle: Duration::from_secs(60),
         }
-        let (host, port) = text.rsplit_once(':').ok_or(NodeAddrError)?;
-        let port = port.parse().map_err(|_| NodeAddrError)?;
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
-        let colons_allowed = bare.is_some();
-        let legal = |c: char| match c {
-            ':' => colons_allowed,
-            // A second pair would be lost when the address is written.
-            '[' | ']' => false,
-            c => !c.is_whitespace() && !c.is_control(),
+    }
+}
+
+/// A node that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is called.
+    pub addr: NodeAddr,
+    /// What a certificate of its is for.
+    pub host: String,
+    /// Its share of the keys.
+    pub weight: u32,
+    /// What its name resolves to; empty if that is not known, or it has none.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl From<NodeSpec> for Wanted {
+    fn from(spec: NodeSpec) -> Wanted {
+        let host = match &spec.addr {
+            NodeAddr::Tcp(host, _) => host.clone(),
+            NodeAddr::Unix(_) => String::new(),
         };
-        if host.is_empty() || port == 0 || !host.chars().all(legal) {
-            return Err(NodeAddrError);
-        }
-        Ok(NodeAddr::Tcp(host.into(), port))
-    }
-}
-
-impl fmt::Display for NodeAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NodeAddr::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            NodeAddr::Tcp(host, port) => write!(f, "{host}:{port}"),
-            NodeAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+        Wanted {
+            addr: spec.addr,
+            host,
+            weight: spec.weight,
+            addresses: Vec::new(),
         }
     }
 }
 
-impl NodeAddr {
-    /// The name that libmemcached hashes for this node.
-    fn ring_name(&self) -> String {
-        match self {
-            NodeAddr::Tcp(host, 11211) => host.clone(),
-            NodeAddr::Tcp(host, port) => format!("{host}:{port}"),
-            NodeAddr::Unix(path) => format!("{}:0", path.display()),
-        }
-    }
-}
-
-/// One node: its address and how it does. Shared by all connections to it.
+/// The nodes and the ring, as they are for a while.
 #[derive(Debug)]
-pub struct Node {
-    addr: NodeAddr,
-    /// Connections for the flush that are up; those are read all the time.
-    up: AtomicUsize,
-    /// Whether "down" was logged last.
-    down_logged: AtomicBool,
-    errors: [AtomicU64; NODE_ERRORS.len()],
-}
-
-/// Labels of the errors that a node counts.
-pub const NODE_ERRORS: [&str; 5] = ["connect", "io", "timeout", "protocol", "refused"];
-
-impl Node {
-    fn new(addr: NodeAddr) -> Node {
-        Node {
-            addr,
-            up: AtomicUsize::new(0),
-            down_logged: AtomicBool::new(false),
-            errors: Default::default(),
-        }
-    }
-
-    /// Where it listens.
-    pub fn addr(&self) -> &NodeAddr {
-        &self.addr
-    }
-
-    /// Whether at least one connection for the flush is up.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed) > 0
-    }
-
-    /// Connects; the caller greets memcached before it calls the connection up.
-    pub(super) async fn dial(&self) -> Result<Stream, MemcachedError> {
-        let connect = async {
-            match &self.addr {
-                NodeAddr::Tcp(host, port) => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
-                    Ok(Either::Left(stream))
-                }
-                NodeAddr::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
-            }
-        };
-        match timeout(MEMCACHED_CONNECT_TIMEOUT, connect).await {
-            Ok(connected) => connected.map_err(MemcachedError::Connect),
-            Err(_) => Err(MemcachedError::Timeout(MEMCACHED_CONNECT_TIMEOUT)),
-        }
-    }
-
-    /// `set` commands that may be in flight on one connection.
-    pub fn window(&self) -> usize {
-        match self.addr {
-            NodeAddr::Tcp(..) => WINDOW_TCP,
-            NodeAddr::Unix(_) => WINDOW_UNIX,
-        }
-    }
-
-    /// Counts a connection that is up, until the result is dropped; logs when it is the first.
-    pub(super) fn connected(self: &std::sync::Arc<Node>) -> Up {
-        let before = self.up.fetch_add(1, Ordering::Relaxed);
-        if before == 0 && self.down_logged.swap(false, Ordering::Relaxed) {
-            tracing::info!(node = %self.addr, "memcached answers again");
-        }
-        Up(self.clone())
-    }
-
-    /// Counts an error; logs it when no connection is left and that was not logged yet.
-    pub fn failed(&self, error: &MemcachedError) {
-        self.count(error.label());
-        if !self.is_up() && !self.down_logged.swap(true, Ordering::Relaxed) {
-            tracing::warn!(node = %self.addr, %error, "memcached does not answer");
-        }
-    }
-
-    /// Counts a `set` that memcached refused.
-    pub fn refused(&self) {
-        self.count("refused");
-    }
-
-    fn count(&self, label: &str) {
-        if let Some(place) = NODE_ERRORS.iter().position(|known| *known == label) {
-            self.errors[place].fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Errors so far, by label.
-    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self
-            .errors
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed));
-        NODE_ERRORS.into_iter().zip(counts)
-    }
-}
-
-/// A connection that is up; see [`Node::connected`].
-#[derive(Debug)]
-pub(super) struct Up(std::sync::Arc<Node>);
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        self.0.up.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// All nodes and the ring.
-#[derive(Debug)]
-pub struct Cluster {
-    nodes: Vec<std::sync::Arc<Node>>,
+pub struct Topology {
+    version: u64,
+    /// As they are listed, those off the ring too.
+    nodes: Vec<Arc<Node>>,
     ring: Ring,
+    /// Rings of the last while and until when they were in use, latest first.
+    past: Vec<(Instant, Ring)>,
+    /// Since when each node is known to have lost its data; of those who did lately.
+    lost: Vec<(Instant, u8)>,
 }
 
-impl Cluster {
-    /// A cluster of `addrs`, at most 255.
-    pub fn new(addrs: Vec<NodeAddr>) -> Cluster {
-        debug_assert!(!addrs.is_empty() && addrs.len() <= NODES_MAX);
-        let names: Vec<_> = addrs.iter().map(NodeAddr::ring_name).collect();
-        Cluster {
-            ring: Ring::new(&names),
-            nodes: addrs
-                .into_iter()
-                .map(|addr| std::sync::Arc::new(Node::new(addr)))
-                .collect(),
+impl Topology {
+    fn new(nodes: Vec<Arc<Node>>, kind: RingKind, version: u64) -> Topology {
+        let on_ring = nodes.iter().filter(|node| !node.is_ejected());
+        let members: Vec<_> = on_ring.map(|node| member(node)).collect();
+        Topology {
+            version,
+            ring: Ring::new(kind, &members),
+            nodes,
+            past: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
-    /// The nodes, by number.
-    pub fn nodes(&self) -> &[std::sync::Arc<Node>] {
+    /// Grows by one with each change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The nodes, as they are listed, those off the ring too.
+    pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
     }
 
     /// The number of the node that has `key`.
     pub fn node_of(&self, key: &[u8]) -> u8 {
-        if self.nodes.len() == 1 {
-            return 0;
-        }
         self.ring.node_of(key)
+    }
+
+    /// Whether a miss of `key` at `node` says that there is no such user: not where their edge may
+    /// not have written them yet, within `settle` of a change.
+    pub fn is_settled(&self, key: &[u8], node: u8, settle: Duration) -> bool {
+        let recent = |at: &Instant| at.elapsed() < settle;
+        let lost = self.lost.iter().any(|(at, id)| *id == node && recent(at));
+        let moved = |(at, ring): &(Instant, Ring)| recent(at) && ring.node_of(key) != node;
+        !lost && !self.past.iter().any(moved)
+    }
+}
+
+fn member(node: &Node) -> Member {
+    Member {
+        name: node.addr().ring_name(),
+        weight: node.weight(),
+        node: node.id(),
+    }
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    access: Arc<Access>,
+    topology: RwLock<Arc<Topology>>,
+    changes: watch::Sender<()>,
+}
+
+impl Cluster {
+    /// A cluster of `nodes`, at most 255.
+    pub fn new(nodes: impl IntoIterator<Item = Wanted>, options: Options) -> Cluster {
+        let access = Arc::new(options.access.clone());
+        let nodes = nodes.into_iter().zip(0..);
+        let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
+        let topology = Topology::new(nodes.collect(), options.ring, 0);
+        Cluster {
+            options,
+            topology: RwLock::new(Arc::new(topology)),
+            access,
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    /// How it behaves.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The nodes and the ring as they are now.
+    pub fn topology(&self) -> Arc<Topology> {
+        let topology = self.topology.read();
+        topology.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The number of the node that has `key` now.
+    pub fn node_of(&self, key: &[u8]) -> u8 {
+        let topology = self.topology.read();
+        topology
+            .unwrap_or_else(PoisonError::into_inner)
+            .node_of(key)
     }
 
     /// Whether at least one node answers.
     pub fn is_up(&self) -> bool {
-        self.nodes.iter().any(|node| node.is_up())
+        self.topology().nodes.iter().any(|node| node.is_up())
     }
-}
 
-/// Pauses between tries: exponential with full jitter, so that a fleet does not dial in step.
-#[derive(Debug)]
-pub struct Backoff {
-    bound: Duration,
-}
+    /// Tells when the topology has changed, or a node has lost its data.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
 
-impl Default for Backoff {
-    fn default() -> Backoff {
-        Backoff {
-            bound: MEMCACHED_BACKOFF_MIN,
+    /// Adds nodes that are wanted and not there, and removes those that are there and not wanted. A
+    /// node whose name resolves to none of its old addresses is another one. Without a single node
+    /// wanted nothing is changed.
+    pub(super) fn want(&self, wanted: Vec<Wanted>) {
+        if wanted.is_empty() {
+            return;
         }
+        self.change(|nodes| {
+            let mut next = Vec::new();
+            for wanted in wanted.into_iter().take(NODES_MAX) {
+                let same = |node: &&Arc<Node>| is_same(node, &wanted);
+                if let Some(node) = nodes.iter().find(same) {
+                    if !wanted.addresses.is_empty() {
+                        node.set_addresses(wanted.addresses);
+                    }
+                    next.push(node.clone());
+                    continue;
+                }
+                let taken = |id: &u8| nodes.iter().chain(&next).any(|node| node.id() == *id);
+                // While as many leave as come there may be none free; the next look finds one.
+                let Some(id) = (0..=u8::MAX - 1).find(|id| !taken(id)) else {
+                    continue;
+                };
+                tracing::info!(node = %wanted.addr, weight = wanted.weight, "memcached node added");
+                next.push(Arc::new(Node::new(id, wanted, self.access.clone())));
+            }
+            for node in &*nodes {
+                if !next.iter().any(|next| Arc::ptr_eq(next, node)) {
+                    tracing::info!(node = %node.addr(), "memcached node removed");
+                }
+            }
+            let same = next.len() == nodes.len()
+                && next.iter().zip(&*nodes).all(|(a, b)| Arc::ptr_eq(a, b));
+            *nodes = next;
+            !same
+        });
+    }
+
+    /// Takes a node off the ring, unless no other would be left.
+    pub(super) fn eject(&self, node: &Node) {
+        self.change(|nodes| {
+            let others = |other: &&Arc<Node>| other.id() != node.id() && !other.is_ejected();
+            if node.is_ejected() || !nodes.iter().any(|other| others(&other)) {
+                return false;
+            }
+            tracing::warn!(node = %node.addr(), "memcached node ejected: its keys go to the others");
+            node.ejected.store(true, Ordering::Relaxed);
+            true
+        });
+    }
+
+    /// Puts it back.
+    pub(super) fn readmit(&self, node: &Node) {
+        self.change(|_| {
+            tracing::info!(node = %node.addr(), "memcached node is back on the ring");
+            node.ejected.swap(false, Ordering::Relaxed)
+        });
+    }
+
+    /// A node was found without our sentinel. `knew_it`: it had one before.
+    pub(super) fn lost(&self, node: &Node, knew_it: bool) {
+        if knew_it {
+            tracing::warn!(node = %node.addr(), "memcached has lost its data; writing everyone again");
+            let mut topology = self.write();
+            let mut next = Topology {
+                lost: topology.lost.clone(),
+                past: topology.past.clone(),
+                nodes: topology.nodes.clone(),
+                ring: topology.ring.clone(),
+                version: topology.version,
+            };
+            next.lost.retain(|(_, id)| *id != node.id());
+            next.lost.push((Instant::now(), node.id()));
+            *topology = Arc::new(next);
+        }
+        node.lost();
+        self.changes.send_replace(());
+    }
+
+    /// A connection to a node was out of step: what it confirmed may not be there.
+    pub fn doubt(&self, node: &Node) {
+        node.lost();
+        self.changes.send_replace(());
+    }
+
+    /// Lets `change` change the nodes; when it says that it did, the ring is made anew.
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Node>>) -> bool) {
+        let mut topology = self.write();
+        let mut nodes = topology.nodes.clone();
+        if !change(&mut nodes) {
+            return;
+        }
+        let mut next = Topology::new(nodes, self.options.ring, topology.version + 1);
+        let now = Instant::now();
+        next.past.push((now, topology.ring.clone()));
+        let recent = |at: &Instant| now.duration_since(*at) < self.options.settle;
+        let past = topology.past.iter().filter(|(at, _)| recent(at)).cloned();
+        next.past.extend(past.take(RINGS_REMEMBERED - 1));
+        next.lost = topology.lost.clone();
+        next.lost.retain(|(at, _)| recent(at));
+        *topology = Arc::new(next);
+        drop(topology);
+        self.changes.send_replace(());
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Arc<Topology>> {
+        self.topology
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Backoff {
-    /// The pause before the next try.
-    pub fn pause(&mut self) -> Duration {
-        let pause = self.bound.mul_f64(fastrand::f64());
-        self.bound = (self.bound * 2).min(MEMCACHED_BACKOFF_MAX);
-        pause
-    }
-
-    /// After a success.
-    pub fn reset(&mut self) {
-        *self = Backoff::default();
-    }
+fn is_same(node: &Node, wanted: &Wanted) -> bool {
+    let known = node.addresses();
+    *node.addr() == wanted.addr
+        && node.weight() == wanted.weight
+        && (known.is_empty()
+            || wanted.addresses.is_empty()
+            || wanted.addresses.iter().any(|addr| known.contains(addr)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_are_read_as_they_are_shown() {
-        for text in [
-            "localhost:11211",
-            "10.0.0.1:1",
-            "[::1]:11211",
-            "unix:/run/m.sock",
-        ] {
-            assert_eq!(text.parse::<NodeAddr>().unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "host",
-            ":11211",
-            "host:",
-            "host:0",
-            "host:x",
-            "::1:11211",
-            "unix:rel",
-            "a b:1",
-            "[[x]]:1",
-            "[::1:1",
-        ] {
-            assert_eq!(text.parse::<NodeAddr>(), Err(NodeAddrError), "{text}");
-        }
+    fn wanted(text: &str) -> Wanted {
+        text.parse::<NodeSpec>().unwrap().into()
+    }
+
+    fn cluster(nodes: &[&str]) -> Cluster {
+        Cluster::new(nodes.iter().map(|node| wanted(node)), Options::default())
+    }
+
+    fn keys() -> impl Iterator<Item = Vec<u8>> {
+        (0..2000).map(|number| format!("user:{number}:online").into_bytes())
+    }
+
+    fn name_of(cluster: &Cluster, key: &[u8]) -> String {
+        let (topology, id) = (cluster.topology(), cluster.node_of(key));
+        let node = topology.nodes().iter().find(|node| node.id() == id);
+        node.unwrap().addr().to_string()
+    }
+
+    fn placed(cluster: &Cluster) -> Vec<String> {
+        keys().map(|key| name_of(cluster, &key)).collect()
     }
 
     #[test]
-    fn pauses_grow_to_their_bound_and_start_anew() {
-        let mut backoff = Backoff::default();
-        assert!((0..20).all(|_| backoff.pause() <= MEMCACHED_BACKOFF_MAX));
-        assert_eq!(backoff.bound, MEMCACHED_BACKOFF_MAX);
-        backoff.reset();
-        assert!(backoff.pause() <= MEMCACHED_BACKOFF_MIN);
+    fn an_ejected_nodes_keys_go_where_they_are_without_it_and_come_back() {
+        let three = cluster(&["a:1", "b:1", "c:1"]);
+        let before = placed(&three);
+        let b = three.topology().nodes()[1].clone();
+        three.eject(&b);
+        assert_eq!(placed(&three), placed(&cluster(&["a:1", "c:1"])));
+        assert_eq!(three.topology().version(), 1);
+        three.eject(&b);
+        assert_eq!(three.topology().version(), 1, "twice is once");
+        three.readmit(&b);
+        assert_eq!(placed(&three), before);
+        let all = three.topology().nodes().to_vec();
+        all.iter().for_each(|node| three.eject(node));
+        assert!(!all[2].is_ejected(), "the last one stays");
+    }
+
+    #[test]
+    fn keys_move_only_as_the_ring_says_when_nodes_come_and_go() {
+        let nodes = cluster(&["a:1", "b:1"]);
+        let mut changes = nodes.changes();
+        let a = nodes.topology().nodes()[0].clone();
+        nodes.want(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert_eq!(placed(&nodes), placed(&cluster(&["a:1", "b:1", "c:1*2"])));
+        let topology = nodes.topology();
+        assert!(Arc::ptr_eq(&topology.nodes()[2], &a), "it has stayed");
+        nodes.want(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        assert!(!changes.has_changed().unwrap(), "nothing new");
+        nodes.want(Vec::new());
+        assert!(!changes.has_changed().unwrap(), "none at all is a mistake");
+        nodes.want(vec![wanted("c:1")]);
+        assert!(placed(&nodes).iter().all(|name| name == "c:1"));
+    }
+
+    #[test]
+    fn a_name_that_moves_altogether_is_another_node() {
+        let at = |last: u8| SocketAddr::from(([10, 0, 0, last], 1));
+        let with = |addresses: &[SocketAddr]| Wanted {
+            addresses: addresses.to_vec(),
+            ..wanted("a:1")
+        };
+        let nodes = cluster(&["a:1"]);
+        let first = nodes.topology().nodes()[0].clone();
+        nodes.want(vec![with(&[at(1), at(2)])]);
+        nodes.want(vec![with(&[at(2), at(3)])]);
+        assert!(Arc::ptr_eq(&nodes.topology().nodes()[0], &first));
+        assert_eq!(first.addresses(), [at(2), at(3)]);
+        nodes.want(vec![with(&[at(4)])]);
+        let second = nodes.topology().nodes()[0].clone();
+        assert!(!Arc::ptr_eq(&second, &first));
+        assert_ne!(second.id(), first.id(), "so everyone is written there");
+    }
+
+    #[test]
+    fn a_miss_says_nothing_where_keys_have_moved_or_were_lost() {
+        let settle = Duration::from_secs(60);
+        let nodes = cluster(&["a:1", "b:1", "c:1"]);
+        let before = placed(&nodes);
+        let [a, b, _] = nodes.topology().nodes().to_vec().try_into().unwrap();
+        nodes.eject(&b);
+        let topology = nodes.topology();
+        for (key, before) in keys().zip(before) {
+            let node = topology.node_of(&key);
+            assert_eq!(topology.is_settled(&key, node, settle), before != "b:1");
+            assert!(topology.is_settled(&key, node, Duration::ZERO));
+        }
+        nodes.lost(&a, true);
+        let topology = nodes.topology();
+        assert!(keys().all(|key| !topology.is_settled(&key, a.id(), settle)));
     }
 }

@@ -9,16 +9,18 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use presenced_protocol::reply::{self, Reply};
-use presenced_protocol::{Limits, Request, encode};
+use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::MemcachedError;
-use super::cluster::{Node, Stream, Up};
+use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline};
-use crate::limits::{MEMCACHED_TIMEOUT, WRITE_BYTES};
+use super::stream::Stream;
+use crate::limits::WRITE_BYTES;
 
 /// Replies read by one system call: 8,000 `STORED`.
 const READ_BYTES: usize = 64 * 1024;
@@ -29,6 +31,7 @@ pub struct Connection<T> {
     stream: Stream,
     pipeline: Pipeline<T>,
     window: usize,
+    timeout: Duration,
     out: Vec<u8>,
     /// Bytes of `out` that the socket has taken.
     sent: usize,
@@ -45,11 +48,12 @@ impl<T> Connection<T> {
     /// answers `version` is up.
     pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream).await?;
+        greet(&mut stream, node).await?;
         Ok(Connection {
             stream,
             pipeline: Pipeline::default(),
             window: node.window(),
+            timeout: node.timeout(),
             out: Vec::with_capacity(WRITE_BYTES + 1024),
             sent: 0,
             inbox: vec![0; READ_BYTES],
@@ -97,7 +101,7 @@ impl<T> Connection<T> {
         &mut self,
         mut answered: impl FnMut(T, Outcome),
     ) -> Result<(), MemcachedError> {
-        let deadline = self.progress_at + MEMCACHED_TIMEOUT;
+        let deadline = self.progress_at + self.timeout;
         let waiting = !self.pipeline.is_empty();
         let step = poll_fn(|cx| self.poll_step(cx, &mut answered));
         if !waiting {
@@ -106,17 +110,37 @@ impl<T> Connection<T> {
         tokio::select! {
             biased;
             step = step => step,
-            () = sleep_until(deadline) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+            () = sleep_until(deadline) => Err(MemcachedError::Timeout(self.timeout)),
         }
     }
 
-    /// Writes what the socket takes now, without waiting and without reading.
-    pub async fn write(&mut self) -> Result<(), MemcachedError> {
-        poll_fn(|cx| match self.poll_write(cx) {
+    /// Whether someone is to be woken when there is something to do ([`Connection::progress`]), or the
+    /// owner looks by the clock ([`Connection::step`]), which is cheaper where much is in flight.
+    pub fn set_watched(&mut self, watched: bool) -> Result<(), MemcachedError> {
+        if watched {
+            self.stream.watch()?;
+        } else {
+            self.stream.unwatch()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes and reads what has come, without waiting. Says whether there was
+    /// anything to do.
+    pub async fn step(
+        &mut self,
+        mut answered: impl FnMut(T, Outcome),
+    ) -> Result<bool, MemcachedError> {
+        let step = poll_fn(|cx| match self.poll_step(cx, &mut answered) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(true)),
+            Poll::Pending => Poll::Ready(Ok(false)),
+        });
+        let moved = step.await?;
+        if !self.pipeline.is_empty() && self.progress_at.elapsed() >= self.timeout {
+            return Err(MemcachedError::Timeout(self.timeout));
+        }
+        Ok(moved)
     }
 
     /// What was never answered, in order.
@@ -158,6 +182,10 @@ impl<T> Connection<T> {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
+            // TLS may keep some; the others have nothing to flush.
+            if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
         }
         if wrote {
             Poll::Ready(Ok(()))
@@ -193,30 +221,54 @@ impl<T> Connection<T> {
     }
 }
 
-/// Sends `version` and waits for its answer.
-pub(super) async fn greet(stream: &mut Stream) -> Result<(), MemcachedError> {
-    let exchange = async {
-        let mut command = Vec::new();
-        encode::request(&mut command, &Request::Version);
-        stream.write_all(&command).await?;
-        let mut inbox = Vec::with_capacity(256);
-        loop {
-            if stream.read_buf(&mut inbox).await? == 0 {
-                return Err(MemcachedError::Closed);
-            }
-            match reply::parse(&inbox, &Limits::default()) {
-                Ok(Some((Reply::Version(_), taken))) if taken == inbox.len() => return Ok(()),
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => {
-                    return Err(MemcachedError::OutOfStep(
-                        "not a memcached that answers version",
-                    ));
-                }
+/// Says who we are, where memcached asks, and that we are there: `version`, and waits for its answer.
+pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
+    let greeting = async {
+        if let Some(credentials) = node.credentials() {
+            let mut command = Vec::new();
+            // Any key: before it has let us in, memcached takes the first `set` for this.
+            let key = Key::new(b"auth").map_err(|_| MemcachedError::Authentication)?;
+            encode::set(&mut command, key, 0, 0, credentials.as_bytes());
+            let is_in = exchange(stream, &command, |reply| matches!(reply, Reply::Stored)).await?;
+            if !is_in {
+                return Err(MemcachedError::Authentication);
             }
         }
+        let mut command = Vec::new();
+        encode::request(&mut command, &Request::Version);
+        let answers = |reply: &Reply<&[u8]>| matches!(reply, Reply::Version(_));
+        match exchange(stream, &command, answers).await? {
+            true => Ok(()),
+            false => Err(NO_GREETING),
+        }
     };
-    match timeout(MEMCACHED_TIMEOUT, exchange).await {
+    let limit = node.timeout();
+    match timeout(limit, greeting).await {
         Ok(greeted) => greeted,
-        Err(_) => Err(MemcachedError::Timeout(MEMCACHED_TIMEOUT)),
+        Err(_) => Err(MemcachedError::Timeout(limit)),
+    }
+}
+
+const NO_GREETING: MemcachedError =
+    MemcachedError::Greeting("not a memcached that answers version");
+
+/// Whether the one reply to `command` is as expected.
+async fn exchange(
+    stream: &mut Stream,
+    command: &[u8],
+    is_expected: impl FnOnce(&Reply<&[u8]>) -> bool,
+) -> Result<bool, MemcachedError> {
+    stream.write_all(command).await?;
+    stream.flush().await?;
+    let mut inbox = Vec::with_capacity(256);
+    loop {
+        if stream.read_buf(&mut inbox).await? == 0 {
+            return Err(MemcachedError::Closed);
+        }
+        match reply::parse(&inbox, &Limits::default()) {
+            Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(is_expected(&reply)),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return Err(NO_GREETING),
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! waits behind a shard's worth of `set`s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -10,10 +11,11 @@ use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 use super::MemcachedError;
-use super::cluster::{Node, Stream};
 use super::connection::greet;
+use super::node::Node;
+use super::stream::Stream;
 use crate::codec::ClientCodec;
-use crate::limits::{KEYS_PER_GET_MAX, MEMCACHED_TIMEOUT, RECORD_BYTES_MAX};
+use crate::limits::{KEYS_PER_GET_MAX, RECORD_BYTES_MAX};
 
 /// A value that memcached has.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Lookup {
     framed: Framed<Stream, ClientCodec>,
+    timeout: Duration,
 }
 
 impl Lookup {
@@ -35,9 +38,10 @@ impl Lookup {
     /// from it, so that its end would not be noticed.
     pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
         let mut stream = node.dial().await?;
-        greet(&mut stream).await?;
+        greet(&mut stream, node).await?;
         Ok(Lookup {
             framed: Framed::new(stream, ClientCodec::default()),
+            timeout: node.timeout(),
         })
     }
 
@@ -50,7 +54,7 @@ impl Lookup {
             let get = |out: &mut BytesMut| {
                 encode::get(out, keys.iter().copied());
             };
-            in_time(self.framed.send(get)).await??;
+            in_time(self.timeout, self.framed.send(get)).await??;
             self.read_answer(keys, number * KEYS_PER_GET_MAX, &mut found)
                 .await?;
         }
@@ -66,7 +70,7 @@ impl Lookup {
     ) -> Result<(), MemcachedError> {
         let mut rest = keys.iter().enumerate();
         loop {
-            let reply = in_time(self.framed.next()).await?;
+            let reply = in_time(self.timeout, self.framed.next()).await?;
             let (key, value) = match reply.ok_or(MemcachedError::Closed)?? {
                 Reply::End => return Ok(()),
                 Reply::Value { key, value, .. } => (key, value),
@@ -85,8 +89,8 @@ impl Lookup {
     }
 }
 
-async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, MemcachedError> {
-    timeout(MEMCACHED_TIMEOUT, step)
+async fn in_time<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, MemcachedError> {
+    timeout(limit, step)
         .await
-        .map_err(|_| MemcachedError::Timeout(MEMCACHED_TIMEOUT))
+        .map_err(|_| MemcachedError::Timeout(limit))
 }

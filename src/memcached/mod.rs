@@ -4,13 +4,24 @@
 //! - [`connection`]: one connection that carries a pipeline of `set`s.
 //! - [`lookup`]: one connection that asks for many keys at once.
 //! - [`ring`] (pure): which node has a key.
-//! - [`cluster`]: the nodes, their state, and dialling them.
+//! - [`address`] (pure): nodes as an operator lists them.
+//! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
+//! - [`cluster`]: the nodes, and which of them are on the ring.
+//! - [`discovery`]: which nodes there are, as names and files say.
+//! - [`probe`]: asks each node how it is.
 
+pub mod address;
+pub mod backoff;
 pub mod cluster;
 pub mod connection;
+pub mod discovery;
 pub mod lookup;
+pub mod node;
 pub mod pipeline;
+pub mod probe;
 pub mod ring;
+pub mod stream;
+pub mod tls;
 
 use std::io;
 
@@ -18,9 +29,12 @@ use thiserror::Error;
 
 use crate::codec::CodecError;
 
-pub use self::cluster::{Backoff, Cluster, Node, NodeAddr, NodeAddrError};
+pub use self::address::{NodeAddr, NodeAddrError, NodeSpec};
+pub use self::backoff::Backoff;
+pub use self::cluster::Cluster;
 pub use self::connection::Connection;
 pub use self::lookup::{Found, Lookup};
+pub use self::node::Node;
 
 /// Why a connection to memcached ended. Whatever it was, what was not answered is unknown.
 #[derive(Debug, Error)]
@@ -29,6 +43,12 @@ pub enum MemcachedError {
     /// It could not be made.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    /// With TLS a node needs a name that a certificate can be for.
+    #[error("the node's name is none that a certificate can be for")]
+    ServerName,
+    /// It does not know our user, or that password.
+    #[error("memcached refuses our user and password")]
+    Authentication,
     /// It broke.
     #[error("connection broken: {0}")]
     Io(#[from] io::Error),
@@ -38,6 +58,9 @@ pub enum MemcachedError {
     /// No reply in time while commands were in flight.
     #[error("no reply within {0:?}")]
     Timeout(std::time::Duration),
+    /// It answers the greeting in a way that memcached would not.
+    #[error("{0}")]
+    Greeting(&'static str),
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
     OutOfStep(&'static str),
@@ -56,10 +79,11 @@ impl MemcachedError {
     /// Label in `/metrics`.
     pub fn label(&self) -> &'static str {
         match self {
-            MemcachedError::Connect(_) => "connect",
+            MemcachedError::Connect(_) | MemcachedError::ServerName => "connect",
+            MemcachedError::Authentication => "auth",
             MemcachedError::Io(_) | MemcachedError::Closed => "io",
             MemcachedError::Timeout(_) => "timeout",
-            MemcachedError::OutOfStep(_) => "protocol",
+            MemcachedError::OutOfStep(_) | MemcachedError::Greeting(_) => "protocol",
         }
     }
 }

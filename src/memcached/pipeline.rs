@@ -73,8 +73,9 @@ impl<T> Pipeline<T> {
             };
             let outcome = match reply {
                 Reply::Stored => Outcome::Stored,
-                // memcached has read the whole command; the connection is in step.
-                Reply::NotStored | Reply::ServerError(_) => Outcome::Refused,
+                Reply::NotStored => Outcome::Refused,
+                Reply::ServerError(why) if is_in_step(why) => Outcome::Refused,
+                Reply::ServerError(_) => return Err("an error that may leave the value unread"),
                 _ => return Err("not a reply to a set"),
             };
             let item = self
@@ -90,6 +91,12 @@ impl<T> Pipeline<T> {
     pub fn into_unanswered(self) -> impl Iterator<Item = T> {
         self.expected.into_iter()
     }
+}
+
+/// Whether memcached has read, or will skip, the value of the `set` that it answers so. Of another
+/// error that is not known: it might take the value for commands.
+fn is_in_step(server_error: &[u8]) -> bool {
+    server_error.starts_with(b"out of memory") || server_error == b"object too large for cache"
 }
 
 #[cfg(test)]
@@ -122,6 +129,7 @@ mod tests {
         for input in [
             "STORED\r\nSTORED\r\n",
             "ERROR\r\n",
+            "SERVER_ERROR proxy write failed\r\n",
             "CLIENT_ERROR bad data chunk\r\n",
             "END\r\n",
             "VALUE a 0 1\r\nx\r\n",
@@ -138,7 +146,7 @@ mod tests {
         fn any_cut_gives_the_same(refused in prop::collection::vec(any::<bool>(), 1..40), cut in 1..20usize) {
             let mut input = Vec::new();
             for &refused in &refused {
-                let reply: &[u8] = if refused { b"SERVER_ERROR full\r\n" } else { b"STORED\r\n" };
+                let reply: &[u8] = if refused { b"SERVER_ERROR out of memory\r\n" } else { b"STORED\r\n" };
                 input.extend_from_slice(reply);
             }
             let mut pipeline = pipeline(refused.len() as u32);

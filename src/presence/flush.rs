@@ -4,178 +4,122 @@
 //! that memcached sees a steady stream. A drained shard goes to the *lane* of each node: a task
 //! that owns one connection, renders as the window allows, and settles with each answer: stored,
 //! or pending again. What was not answered when a connection ends is pending again too.
+//!
+//! A lane has at most one batch of a shard at once: what comes on top stays pending, so a memcached
+//! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
+//! anew before its turn, and who has moved is pending.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, sleep};
 
-use super::lane::{Batch, Lane, Work};
-pub(super) use super::users::Flight;
-use super::users::{Connected, Live};
-use super::{Pending, Record, Slot, UserId, Users};
-use crate::clock::Clock;
-use crate::counters::FlushMetrics;
-use crate::limits::{LANE_QUEUE, SHARDS};
-use crate::memcached::{Cluster, Node};
+use super::Slot;
+use super::lane::{Batch, Ticket, Work};
+use super::lanes::{LaneHandle, Lanes};
+use super::pace::Pace;
+pub use super::state::Presence;
+use super::state::Round;
+use crate::limits::{SHARDS, WARNING_PAUSE};
 
 /// Users handled under one lock of their shard: some microseconds.
 pub(super) const RENDER_RUN: usize = 128;
-
-/// Who is here and what is to be written of them; shared by all workers.
-#[derive(Debug)]
-pub struct Presence {
-    users: Users,
-    pending: Arc<Pending>,
-    record: Record,
-    cluster: Arc<Cluster>,
-    clock: Clock,
-    ttl_s: AtomicU32,
-    metrics: Arc<FlushMetrics>,
-}
-
-impl Presence {
-    /// No one yet. Entries are written to `cluster` as `record` renders them, with a TTL of
-    /// `ttl_s` seconds.
-    pub fn new(
-        record: Record,
-        cluster: Arc<Cluster>,
-        clock: Clock,
-        ttl_s: u32,
-        sessions_per_user_max: usize,
-        metrics: Arc<FlushMetrics>,
-    ) -> Presence {
-        let pending = Arc::new(Pending::new());
-        Presence {
-            users: Users::new(pending.clone(), sessions_per_user_max),
-            pending,
-            record,
-            cluster,
-            clock,
-            ttl_s: AtomicU32::new(ttl_s),
-            metrics,
-        }
-    }
-
-    /// The directory of users with a session here.
-    pub fn users(&self) -> &Users {
-        &self.users
-    }
-
-    /// The set of users heard from since their last flush.
-    pub fn pending(&self) -> &Arc<Pending> {
-        &self.pending
-    }
-
-    /// Keys and values.
-    pub fn record(&self) -> &Record {
-        &self.record
-    }
-
-    /// The memcached nodes.
-    pub fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
-    }
-
-    /// Enters a session; [`Flusher::write_now`] makes it known to others.
-    pub fn connect(&self, user: &UserId, live: Live) -> Connected {
-        self.users.connect(user, live, |user| {
-            let mut key = Vec::new();
-            self.record.key(&mut key, user);
-            self.cluster.node_of(&key)
-        })
-    }
-
-    /// Lengthens the TTL of everything written from now on: the server is about to stop.
-    pub fn lengthen_ttl(&self, by_s: u32) {
-        self.ttl_s.fetch_add(by_s, Ordering::Relaxed);
-    }
-
-    pub(super) fn now_s(&self) -> u32 {
-        self.clock.now_s()
-    }
-
-    pub(super) fn metrics(&self) -> &FlushMetrics {
-        &self.metrics
-    }
-
-    pub(super) fn ttl_s(&self) -> u32 {
-        self.ttl_s.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
-        self.pending.restore(slots.into_iter().inspect(|_| {
-            self.metrics.restored.add(1);
-        }));
-    }
-}
 
 /// One worker's way to memcached.
 #[derive(Clone, Debug)]
 pub struct Flusher {
     presence: Arc<Presence>,
-    /// By node.
-    lanes: Arc<[Sender<Work>]>,
-    /// Shards that this worker flushes.
-    shards: Arc<[usize]>,
+    lanes: Arc<Lanes>,
+    worker: usize,
+    workers: usize,
 }
 
 impl Flusher {
-    /// Starts the lanes of worker number `worker` of `workers`, one of `tasks` each. They end with
-    /// the last clone of the flusher.
+    /// Starts the lanes of worker number `worker` of `workers`; one of `tasks` keeps them, as nodes come
+    /// and go.
     pub fn start(
         presence: &Arc<Presence>,
         worker: usize,
         workers: usize,
         tasks: &mut JoinSet<()>,
     ) -> Flusher {
-        let mut start_lane = |node: &Arc<Node>| {
-            let (sender, queue) = mpsc::channel(LANE_QUEUE);
-            tasks.spawn(Lane::new(presence, node, queue).run());
-            sender
-        };
+        let (lanes, keeper) = Lanes::start(presence);
+        tasks.spawn(keeper);
         Flusher {
-            lanes: presence
-                .cluster
-                .nodes()
-                .iter()
-                .map(&mut start_lane)
-                .collect(),
-            shards: (worker..SHARDS).step_by(workers.max(1)).collect(),
             presence: presence.clone(),
+            lanes,
+            worker,
+            workers: workers.max(1),
         }
+    }
+
+    /// Shards that this worker flushes.
+    pub(super) fn shards(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.worker..SHARDS).step_by(self.workers)
+    }
+
+    pub(super) fn presence(&self) -> &Arc<Presence> {
+        &self.presence
+    }
+
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Writes the `set` of a user who has just connected. If it can't be written now, the next
     /// flush does it.
     pub fn write_now(&self, slot: Slot) {
-        let node = self.presence.users.node(slot).unwrap_or_default();
-        let flight = self.presence.users.flight(slot.shard());
-        let sent = self.lanes[usize::from(node)].try_send(Work::Connect(slot, flight));
-        if sent.is_err() {
+        let node = self.presence.users().node(slot).unwrap_or_default();
+        let flight = self.presence.users().flight(slot.shard());
+        let lanes = self.lanes.all();
+        let lane = lanes.get(usize::from(node)).and_then(Option::as_ref);
+        let sent = lane.is_some_and(|lane| lane.try_send(Work::Connect(slot, flight)).is_ok());
+        if !sent {
             self.presence.give_back([slot]);
         }
     }
 
     /// Flushes this worker's shards one after another, each once in `period`, for ever.
     pub async fn run(self, period: Duration) {
-        // Late ticks are made up for, so that a round takes no longer than the period.
-        let mut ticks = interval(period / self.shards.len().max(1) as u32);
+        let clock = self.presence.clock();
+        let mut pace = Pace::new(period, self.worker, self.workers, clock.now());
+        let mut warned_at = None;
         loop {
-            for &shard in &*self.shards {
-                ticks.tick().await;
-                for (lane, batch) in self.drain(shard) {
-                    // A lane that can't keep up must not hold up the others.
-                    if let Err(error) = lane.try_send(Work::Shard(batch))
-                        && let Work::Shard(batch) = error.into_inner()
-                    {
-                        self.presence.give_back(batch.rest());
-                    }
-                }
+            for shard in self.shards() {
+                sleep(pace.due().saturating_sub(clock.now())).await;
+                pace.had(clock.now());
+                self.flush_shard(shard).await;
+            }
+            if self.worker == 0 {
+                self.warn_if_behind(period, &mut warned_at);
+            }
+        }
+    }
+
+    fn warn_if_behind(&self, period: Duration, warned_at: &mut Option<Instant>) {
+        let lag = self.presence.flush_lag();
+        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
+        if lag > 3 * period && !warned_at.is_some_and(recent) {
+            *warned_at = Some(Instant::now());
+            let pending = self.presence.pending().len();
+            tracing::warn!(
+                ?lag,
+                pending,
+                "the flush is behind: memcached is too slow or away"
+            );
+        }
+    }
+
+    /// Writes what is pending in a shard, as far as the lanes take it now.
+    pub(super) async fn flush_shard(&self, shard: usize) {
+        self.presence.renode(shard).await;
+        let (_, batches) = self.drain(shard);
+        for (lane, batch) in batches {
+            // A lane that can't keep up must not hold up the others.
+            if let Err(Work::Shard(batch)) = lane.try_send(Work::Shard(batch)) {
+                batch.give_back(&self.presence);
             }
         }
     }
@@ -183,21 +127,36 @@ impl Flusher {
     /// Flushes this worker's shards now and waits for the answers. False if a node did not take
     /// all of it; that is pending still.
     pub async fn flush_all(&self) -> bool {
-        let mut barriers = Vec::new();
-        for &shard in &*self.shards {
-            for (lane, batch) in self.drain(shard) {
-                if let Err(error) = lane.send(Work::Shard(batch)).await
-                    && let Work::Shard(batch) = error.0
-                {
-                    self.presence.give_back(batch.rest());
+        // What a lane was just carrying is left out by the first, and written by the second.
+        self.try_flush_all().await || self.try_flush_all().await
+    }
+
+    async fn try_flush_all(&self) -> bool {
+        let mut rounds = Vec::new();
+        for shard in self.shards() {
+            self.presence.renode(shard).await;
+            let (round, batches) = self.drain(shard);
+            rounds.push(round);
+            for (lane, batch) in batches {
+                if let Err(Work::Shard(batch)) = lane.send(Work::Shard(batch)).await {
+                    batch.give_back(&self.presence);
                 }
             }
         }
-        for lane in &*self.lanes {
-            let (settled, barrier) = oneshot::channel();
-            // A lane that is gone drops the barrier, which then says so.
-            let _ = lane.send(Work::Barrier(settled)).await;
-            barriers.push(barrier);
+        self.barrier(None).await && !rounds.iter().any(|round| round.has_failed())
+    }
+
+    /// Waits until all work that the lanes, or that of one node, have now is settled. False if a
+    /// connection failed.
+    pub(super) async fn barrier(&self, node: Option<u8>) -> bool {
+        let mut barriers = Vec::new();
+        for lane in self.lanes.all().iter().flatten() {
+            if node.is_none_or(|node| lane.node().id() == node) {
+                let (settled, barrier) = oneshot::channel();
+                // A lane that is gone drops the barrier, which then says so.
+                let _ = lane.send(Work::Barrier(settled)).await;
+                barriers.push(barrier);
+            }
         }
         let mut all = true;
         for barrier in barriers {
@@ -207,41 +166,44 @@ impl Flusher {
     }
 
     /// Takes what is pending in a shard, split by node.
-    fn drain(&self, shard: usize) -> impl Iterator<Item = (&Sender<Work>, Batch)> {
-        let Presence {
-            users,
-            pending,
-            clock,
-            ..
-        } = &*self.presence;
-        users.reap(shard, clock.now_s(), self.presence.ttl_s());
-        // Taken before the bits, so that no slot is freed in between.
-        let flight = users.flight(shard);
-        let mut places = Vec::new();
-        pending.drain(shard, |slot| places.push(slot.place()));
-        let mut by_node = vec![Vec::new(); self.lanes.len()];
-        if let [only] = &mut by_node[..] {
+    fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(LaneHandle, Batch)>) {
+        let (round, places) = self.presence.begin(shard);
+        let batches = self.split(shard, places).into_iter();
+        let batches = batches.filter_map(|(lane, places)| {
+            let ticket = lane.and_then(|lane| Some((lane.carry(shard)?, lane)));
+            let Some((carrying, lane)) = ticket else {
+                // Its last batch is under way still, or there is no such node any more.
+                round.fail();
+                let slots = places.iter().map(|&place| Slot::new(shard, place));
+                self.presence.give_back(slots);
+                return None;
+            };
+            let ticket = Arc::new(Ticket::new(round.clone(), carrying));
+            Some((lane, Batch::new(shard, places, ticket)))
+        });
+        let batches = batches.collect();
+        (round, batches)
+    }
+
+    fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<LaneHandle>, Vec<u32>)> {
+        let lanes = self.lanes.all();
+        let mut by_node = vec![Vec::new(); lanes.len()];
+        if let ([only], true) = (&mut by_node[..], lanes.len() == 1) {
             *only = places;
         } else {
             for run in places.chunks(RENDER_RUN) {
-                users.by_node(shard, run, |node, place| {
+                self.presence.users().by_node(shard, run, |node, place| {
+                    // No lane yet for a node that has just come.
+                    if usize::from(node) >= by_node.len() {
+                        by_node.resize(usize::from(node) + 1, Vec::new());
+                    }
                     by_node[usize::from(node)].push(place);
                 });
             }
         }
-        let drained_at = Instant::now();
-        let batches = self.lanes.iter().zip(by_node);
-        batches
-            .filter(|(_, places)| !places.is_empty())
-            .map(move |(lane, places)| {
-                let batch = Batch {
-                    shard,
-                    places,
-                    done: 0,
-                    drained_at,
-                    flight: flight.clone(),
-                };
-                (lane, batch)
-            })
+        let some = by_node.into_iter().enumerate();
+        some.filter(|(_, places)| !places.is_empty())
+            .map(|(node, places)| (lanes.get(node).cloned().flatten(), places))
+            .collect()
     }
 }

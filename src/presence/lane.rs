@@ -1,25 +1,29 @@
 //! A lane: the task that owns one connection to one node, and what is in flight on it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::Slot;
-use super::flush::{Flight, Presence, RENDER_RUN};
+use super::flush::RENDER_RUN;
+use super::lanes::Carrying;
+use super::ledger::{Ledger, Purpose};
 use super::record::Scratch;
+use super::state::{Presence, Round};
+use super::users::Flight;
 use crate::limits::MEMCACHED_STABLE;
-use crate::memcached::pipeline::Outcome;
 use crate::memcached::{Backoff, Connection, MemcachedError, Node};
 
-/// How long replies are left to gather: reading in bulk is nearly free, and memcached needs longer
-/// for half a window.
+/// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
+/// memcached needs longer for half a window.
 const REPLY_PAUSE: Duration = Duration::from_millis(1);
 
-/// With fewer commands in flight replies are read as they come: those who have just connected.
+/// With fewer commands in flight replies are read as they come: those of users who have just connected,
+/// and the last of a flush.
 const GATHERED_MIN: usize = 256;
 
 /// What a lane is given.
@@ -33,20 +37,54 @@ pub(super) enum Work {
     Barrier(oneshot::Sender<()>),
 }
 
+/// Users of one shard that one node has.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) shard: usize,
-    pub(super) places: Vec<u32>,
+    shard: usize,
+    places: Vec<u32>,
     /// Places that are rendered.
-    pub(super) done: usize,
-    pub(super) drained_at: Instant,
-    pub(super) flight: Flight,
+    done: usize,
+    ticket: Arc<Ticket>,
+}
+
+/// What ends when the last answer to a batch has come.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    round: Arc<Round>,
+    _carrying: Carrying,
+}
+
+impl Ticket {
+    pub(super) fn new(round: Arc<Round>, carrying: Carrying) -> Ticket {
+        Ticket {
+            round,
+            _carrying: carrying,
+        }
+    }
+
+    /// Not all of the batch was written.
+    pub(super) fn fail(&self) {
+        self.round.fail();
+    }
 }
 
 impl Batch {
-    pub(super) fn rest(&self) -> impl Iterator<Item = Slot> {
-        let places = &self.places[self.done..];
-        places.iter().map(|&place| Slot::new(self.shard, place))
+    pub(super) fn new(shard: usize, places: Vec<u32>, ticket: Arc<Ticket>) -> Batch {
+        Batch {
+            shard,
+            places,
+            done: 0,
+            ticket,
+        }
+    }
+
+    /// Those who are not rendered are pending again.
+    pub(super) fn give_back(&self, presence: &Presence) {
+        let rest = &self.places[self.done..];
+        if !rest.is_empty() {
+            self.ticket.fail();
+        }
+        presence.give_back(rest.iter().map(|&place| Slot::new(self.shard, place)));
     }
 }
 
@@ -61,44 +99,13 @@ pub(super) struct Lane {
     scratch: Scratch,
 }
 
-/// What is in flight on a lane, and what an answer means.
-#[derive(Debug)]
-struct Ledger {
-    presence: Arc<Presence>,
-    node: Arc<Node>,
-    /// In the order of the commands; the sum of `left` is what is in flight.
-    marks: VecDeque<Mark>,
-}
-
-/// A piece of work that is in flight.
-#[derive(Debug)]
-struct Mark {
-    /// Commands without an answer.
-    left: usize,
-    /// More commands may come.
-    open: bool,
-    purpose: Purpose,
-    _flight: Option<Flight>,
-}
-
-#[derive(Debug)]
-enum Purpose {
-    Connect,
-    Flush { drained_at: Instant },
-    Barrier(oneshot::Sender<()>),
-}
-
 impl Lane {
     /// A lane to `node` that works off `queue`.
     pub(super) fn new(presence: &Arc<Presence>, node: &Arc<Node>, queue: Receiver<Work>) -> Lane {
         Lane {
             queue,
             node: node.clone(),
-            ledger: Ledger {
-                presence: presence.clone(),
-                node: node.clone(),
-                marks: VecDeque::new(),
-            },
+            ledger: Ledger::new(presence, node),
             current: None,
             scratch: Scratch::default(),
         }
@@ -125,6 +132,10 @@ impl Lane {
                 }
             };
             self.node.failed(&error);
+            if let MemcachedError::OutOfStep(_) = error {
+                // Replies before it were taken for what they seemed.
+                self.ledger.presence.cluster().doubt(&self.node);
+            }
             if self.refuse_for(backoff.pause()).await.is_none() {
                 return;
             }
@@ -143,13 +154,18 @@ impl Lane {
         }
     }
 
-    /// Gives work back for `time`. Nothing when the flusher is gone.
+    /// Gives work back for `time`, or until the node answers its probe again. Nothing when the flusher
+    /// is gone.
     async fn refuse_for(&mut self, time: Duration) -> Option<()> {
         let pause = sleep(time);
         tokio::pin!(pause);
+        let mut answering = self.node.answering();
         loop {
             tokio::select! {
                 () = &mut pause => return Some(()),
+                Ok(()) = answering.changed() => if *answering.borrow_and_update() {
+                    return Some(());
+                },
                 work = self.queue.recv() => self.ledger.refuse(work?),
             }
         }
@@ -170,15 +186,27 @@ impl Lane {
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
             }
-            let has_more = filling && self.current.is_some();
-            if connection.in_flight() > GATHERED_MIN && !has_more {
-                connection.write().await?;
-                sleep(REPLY_PAUSE).await;
-            }
-            let idle = filling && self.current.is_none() && !flusher_gone;
             let ledger = &mut self.ledger;
+            if connection.in_flight() > GATHERED_MIN {
+                connection.set_watched(false)?;
+                let step = connection.step(|slot, outcome| ledger.settle(slot, outcome));
+                let moved = step.await;
+                ledger.note_written();
+                if moved? && filling && self.current.is_some() {
+                    // There is more to render: others of this worker first.
+                    yield_now().await;
+                } else {
+                    sleep(REPLY_PAUSE).await;
+                }
+                continue;
+            }
+            connection.set_watched(true)?;
+            let idle = filling && self.current.is_none() && !flusher_gone;
             tokio::select! {
-                step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => step?,
+                step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => {
+                    ledger.note_written();
+                    step?;
+                }
                 work = self.queue.recv(), if idle => match work {
                     Some(work) => self.begin(work, connection),
                     None => flusher_gone = true,
@@ -201,24 +229,21 @@ impl Lane {
     }
 
     fn begin(&mut self, work: Work, connection: &mut Connection<Slot>) {
-        let (purpose, flight) = match work {
+        match work {
             Work::Connect(slot, flight) => {
-                self.ledger.open(Purpose::Connect, Some(flight));
+                self.ledger.open(Purpose::Connect(flight));
                 self.render(slot.shard(), &[slot.place()], connection);
-                return self.ledger.close();
+                self.ledger.close();
             }
             Work::Shard(batch) => {
-                let purpose = Purpose::Flush {
-                    drained_at: batch.drained_at,
-                };
-                let flight = batch.flight.clone();
+                self.ledger.open(Purpose::Flush(batch.ticket.clone()));
                 self.current = Some(batch);
-                return self.ledger.open(purpose, Some(flight));
             }
-            Work::Barrier(settled) => (Purpose::Barrier(settled), None),
-        };
-        self.ledger.open(purpose, flight);
-        self.ledger.close();
+            Work::Barrier(settled) => {
+                self.ledger.open(Purpose::Barrier(settled));
+                self.ledger.close();
+            }
+        }
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
@@ -252,78 +277,12 @@ impl Lane {
 
     fn give_back_all(&mut self, connection: Connection<Slot>) {
         let presence = self.ledger.presence.clone();
+        self.ledger.note_written();
         presence.give_back(connection.into_unanswered());
         if let Some(batch) = self.current.take() {
-            presence.give_back(batch.rest());
+            batch.give_back(&presence);
         }
         // Only now: the marks hold the flights that keep the slots.
-        self.ledger.marks.clear();
-    }
-}
-
-impl Ledger {
-    fn open(&mut self, purpose: Purpose, flight: Option<Flight>) {
-        self.marks.push_back(Mark {
-            left: 0,
-            open: true,
-            purpose,
-            _flight: flight,
-        });
-    }
-
-    fn pushed(&mut self, commands: usize) {
-        if let Some(mark) = self.marks.back_mut() {
-            mark.left += commands;
-        }
-    }
-
-    fn close(&mut self) {
-        if let Some(mark) = self.marks.back_mut() {
-            mark.open = false;
-        }
-        self.finish();
-    }
-
-    fn settle(&mut self, slot: Slot, outcome: Outcome) {
-        match outcome {
-            Outcome::Stored => self.presence.metrics().flushed.add(1),
-            Outcome::Refused => {
-                self.node.refused();
-                self.presence.give_back([slot]);
-            }
-        }
-        // Commands of a closed mark are all answered before those of the next.
-        if let Some(mark) = self.marks.iter_mut().find(|mark| mark.left > 0) {
-            mark.left -= 1;
-            if mark.left == 0 {
-                self.finish();
-            }
-        }
-    }
-
-    /// Takes leave of what is settled.
-    fn finish(&mut self) {
-        while let Some(mark) = self.marks.pop_front_if(|mark| !mark.open && mark.left == 0) {
-            match mark.purpose {
-                Purpose::Connect => {}
-                Purpose::Flush { drained_at } => {
-                    self.presence
-                        .metrics()
-                        .seconds
-                        .observe(drained_at.elapsed());
-                }
-                // No one may be waiting any more.
-                Purpose::Barrier(settled) => drop(settled.send(())),
-            }
-        }
-    }
-
-    /// There is no connection: everything goes back.
-    fn refuse(&self, work: Work) {
-        match work {
-            Work::Connect(slot, _flight) => self.presence.give_back([slot]),
-            Work::Shard(batch) => self.presence.give_back(batch.rest()),
-            Work::Barrier(_) => {}
-        }
+        self.ledger.abandon();
     }
 }

@@ -3,14 +3,19 @@
 //! - [`record`]: what is written about a user: the key and the value.
 //! - [`users`]: the directory of connected users; gives each a [`Slot`].
 //! - [`pending`]: the lock-free set of users heard from since their last flush.
-//! - [`flush`]: pending users written to memcached, paced over the flush interval, by lanes
-//!   (`lane`) that own a connection each.
+//! - [`flush`]: pending users written to memcached, paced over the flush interval (`pace`), by lanes
+//!   (`lanes`, `lane`) that own a connection each; `refill` writes everyone anew.
 
 pub mod flush;
 mod lane;
+mod lanes;
+mod ledger;
+mod pace;
 pub mod pending;
 pub mod record;
+mod refill;
 mod slot;
+mod state;
 mod sync;
 #[cfg(test)]
 mod tests;

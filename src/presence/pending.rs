@@ -31,7 +31,7 @@
 //!
 //! # Growth
 //!
-//! Words are in blocks of 2^20 slots, each with a section for every shard. A block never moves and its
+//! Words are in blocks of 2^18 slots, each with a section for every shard. A block never moves and its
 //! address takes two shifts, so neither side waits for growth nor pays for it; the list of blocks
 //! is as long as it can get. Only [`Pending::reserve`] allocates; the directory calls it, under its
 //! lock, when it makes a new slot.
@@ -163,7 +163,6 @@ impl Pending {
     fn word(&self, slot: Slot) -> Option<(&AtomicU64, u64)> {
         let place = slot.place() as usize;
         let block = self.blocks[place / SECTION_PLACES].get()?;
-        // No index is checked at run time: each is below the length of its array by its bits.
         let word = &block[slot.shard()].0[place / 64 % SECTION_WORDS];
         Some((word, 1 << (place % 64)))
     }

@@ -120,8 +120,9 @@ struct Entry {
     /// The memcached node that has the user's key.
     node: u8,
     state: State,
-    /// When the last session ended; of a departed user.
-    departed_at_s: u32,
+    /// Of a departed user: when the last session ended. Of one who is here: when their entry was last
+    /// acknowledged, 0 for never.
+    stamp_s: u32,
     /// Further sessions, in order of connecting. Boxed: most users have one session, and a `Vec`
     /// takes 16 bytes more of each entry.
     #[allow(clippy::box_collection)]
@@ -168,7 +169,7 @@ impl Entry {
         let gone_s = match self.state {
             State::Free => return None,
             State::Online | State::Back => 0,
-            State::Departed => now_s.saturating_sub(self.departed_at_s),
+            State::Departed => now_s.saturating_sub(self.stamp_s),
         };
         ttl_s.checked_sub(gone_s).filter(|&left_s| left_s > 0)
     }
@@ -210,7 +211,7 @@ impl Users {
             worker: live.session.worker,
             node: node_of(id),
             state: State::Online,
-            departed_at_s: 0,
+            stamp_s: 0,
             more: None,
         };
         let place = shard.insert(hash, entry, &self.hasher);
@@ -284,6 +285,43 @@ impl Users {
             if let Some(entry) = shard.entry(place) {
                 take(entry.node, place);
             }
+        }
+    }
+
+    /// Shows up to `count` users of one shard from place `from` on to `see`, under the shard's lock: the
+    /// place, who, their memcached node, which may be changed, and whether they are here now. Returns
+    /// where to go on; nothing at the end.
+    pub fn visit(
+        &self,
+        shard: usize,
+        from: u32,
+        count: u32,
+        mut see: impl FnMut(u32, &UserId, &mut u8, bool),
+    ) -> Option<u32> {
+        let mut shard = self.lock(shard);
+        let to = from + count;
+        for place in from..to {
+            let entry = shard.entry_mut(place)?;
+            let online = entry.is_online();
+            if entry.state != State::Free {
+                see(place, &entry.id, &mut entry.node, online);
+            }
+        }
+        Some(to)
+    }
+
+    /// Notes that the entries of one shard's `places` were acknowledged at `now_s`. Of each user who
+    /// is here and was written before, `see` is told how long before, in seconds.
+    pub fn written(&self, shard: usize, places: &[u32], now_s: u32, mut see: impl FnMut(u32)) {
+        let mut shard = self.lock(shard);
+        for &place in places {
+            let Some(entry) = shard.entry_mut(place).filter(|entry| entry.is_online()) else {
+                continue;
+            };
+            if entry.stamp_s != 0 {
+                see(now_s.saturating_sub(entry.stamp_s));
+            }
+            entry.stamp_s = now_s.max(1);
         }
     }
 
@@ -429,6 +467,7 @@ impl Shard {
         if entry.state == State::Departed {
             entry.set_first(live);
             entry.state = State::Back;
+            entry.stamp_s = 0;
             self.users += 1;
             return None;
         }
@@ -462,7 +501,7 @@ impl Shard {
         };
         let is_listed = entry.state == State::Back;
         entry.state = State::Departed;
-        entry.departed_at_s = now_s;
+        entry.stamp_s = now_s;
         self.users -= 1;
         if !is_listed {
             self.departed.push_back(place);

@@ -19,9 +19,9 @@ use super::Answer;
 use crate::clock::unix_ms;
 use crate::counters::PullMetrics;
 use crate::limits::{
-    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, MEMCACHED_TIMEOUT,
-    PULLS_WAITING_MAX,
+    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, PULLS_WAITING_MAX,
 };
+use crate::memcached::cluster::Topology;
 use crate::memcached::{Backoff, Found, Lookup, MemcachedError, Node};
 use crate::presence::UserId;
 use crate::presence::flush::Presence;
@@ -49,17 +49,14 @@ impl Puller {
         tasks: &mut JoinSet<()>,
     ) -> Puller {
         let (sender, questions) = mpsc::channel(PULLS_WAITING_MAX);
-        let batcher = Batcher {
+        let mut batcher = Batcher {
             questions,
             presence: presence.clone(),
             metrics: metrics.clone(),
-            nodes: presence
-                .cluster()
-                .nodes()
-                .iter()
-                .map(NodeLookup::new)
-                .collect(),
+            topology: presence.cluster().topology(),
+            nodes: Vec::new(),
         };
+        batcher.follow();
         tasks.spawn(batcher.run());
         Puller {
             questions: sender,
@@ -113,6 +110,8 @@ struct Batcher {
     questions: Receiver<Question>,
     presence: Arc<Presence>,
     metrics: Arc<PullMetrics>,
+    topology: Arc<Topology>,
+    /// As in the topology.
     nodes: Vec<NodeLookup>,
 }
 
@@ -156,8 +155,23 @@ impl Batcher {
         states
     }
 
+    /// Keeps up with nodes that come and go.
+    fn follow(&mut self) {
+        let mut before = std::mem::take(&mut self.nodes);
+        let nodes = self.topology.nodes().iter().map(|node| {
+            let known = before.iter().position(|n| Arc::ptr_eq(&n.node, node));
+            known.map_or_else(|| NodeLookup::new(node), |place| before.swap_remove(place))
+        });
+        self.nodes = nodes.collect();
+    }
+
     async fn look_up(&mut self, states: &mut HashMap<UserId, State>) {
-        let (record, cluster) = (self.presence.record(), self.presence.cluster());
+        let topology = self.presence.cluster().topology();
+        if !Arc::ptr_eq(&topology, &self.topology) {
+            self.topology = topology;
+            self.follow();
+        }
+        let (record, topology) = (self.presence.record(), &*self.topology);
         let mut wanted: Vec<Vec<(Vec<u8>, &mut State)>> = Vec::new();
         wanted.resize_with(self.nodes.len(), Vec::new);
         for (user, state) in states
@@ -166,12 +180,20 @@ impl Batcher {
         {
             let mut key = Vec::new();
             record.key(&mut key, user);
-            wanted[usize::from(cluster.node_of(&key))].push((key, state));
+            let id = topology.node_of(&key);
+            if let Some(place) = self.nodes.iter().position(|node| node.node.id() == id) {
+                wanted[place].push((key, state));
+            }
         }
+        let settle = self.presence.cluster().options().settle;
+        let is_settled = |key: &[u8], node: u8| topology.is_settled(key, node, settle);
         let latest_ms = unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
         let metrics = &self.metrics;
         let lookups = self.nodes.iter_mut().zip(&mut wanted);
-        join_all(lookups.map(|(node, wanted)| node.look_up(wanted, latest_ms, metrics))).await;
+        join_all(
+            lookups.map(|(node, wanted)| node.look_up(wanted, latest_ms, metrics, is_settled)),
+        )
+        .await;
     }
 }
 
@@ -215,6 +237,7 @@ impl NodeLookup {
         wanted: &mut [(Vec<u8>, &mut State)],
         latest_ms: u64,
         metrics: &PullMetrics,
+        is_settled: impl Fn(&[u8], u8) -> bool,
     ) {
         if wanted.is_empty() {
             return;
@@ -224,8 +247,11 @@ impl NodeLookup {
         let Some(found) = self.get(&keys).await else {
             return;
         };
-        for (_, state) in wanted.iter_mut() {
-            **state = State::Offline;
+        for (key, state) in wanted.iter_mut() {
+            // Else their edge may not have written them yet where they belong now.
+            if is_settled(key, self.node.id()) {
+                **state = State::Offline;
+            }
         }
         for found in found {
             *wanted[found.index].1 = match connected_at(&found.value, latest_ms) {
@@ -274,7 +300,7 @@ impl NodeLookup {
     async fn connection(&mut self) -> Option<&mut Lookup> {
         if self.lookup.is_none() {
             self.lookup = if self.node.is_up() {
-                let dialled = timeout(MEMCACHED_TIMEOUT, &mut self.dialled).await;
+                let dialled = timeout(self.node.timeout(), &mut self.dialled).await;
                 dialled.ok().and_then(Result::ok)
             } else {
                 self.dialled.try_recv().ok()

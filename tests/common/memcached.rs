@@ -17,6 +17,7 @@ use super::{PATIENCE, until};
 pub struct Memcached {
     process: Child,
     at: At,
+    flags: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -39,13 +40,18 @@ pub struct Entry {
 impl Memcached {
     /// On a free port of loopback.
     pub async fn start() -> Memcached {
+        Memcached::start_with(&[]).await
+    }
+
+    /// The same with flags of its own.
+    pub async fn start_with(flags: &[&str]) -> Memcached {
         for _ in 0..20 {
             // Below the ports that connections are given, so that it is still free at a restart.
             let port = fastrand::u16(15_000..30_000);
             if TcpListener::bind(("127.0.0.1", port)).is_err() {
                 continue;
             }
-            if let Some(memcached) = Memcached::at(At::Port(port)).await {
+            if let Some(memcached) = Memcached::at(At::Port(port), flags).await {
                 return memcached;
             }
         }
@@ -56,13 +62,16 @@ impl Memcached {
     pub async fn start_unix() -> Memcached {
         let name = format!("presenced-{}-{:x}", std::process::id(), fastrand::u32(..));
         let at = At::Socket(std::env::temp_dir().join(name));
-        Memcached::at(at).await.expect("memcached does not start")
+        Memcached::at(at, &[])
+            .await
+            .expect("memcached does not start")
     }
 
     /// Nothing if it ends at once: the port was taken meanwhile.
-    async fn at(at: At) -> Option<Memcached> {
-        let process = spawn(&at);
-        let mut memcached = Memcached { process, at };
+    async fn at(at: At, flags: &[&str]) -> Option<Memcached> {
+        let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
+        let process = spawn(&at, &flags);
+        let mut memcached = Memcached { process, at, flags };
         memcached.wait().await.then_some(memcached)
     }
 
@@ -87,7 +96,7 @@ impl Memcached {
     pub async fn restart(&mut self) {
         self.kill();
         for _ in 0..20 {
-            self.process = spawn(&self.at);
+            self.process = spawn(&self.at, &self.flags);
             if self.wait().await {
                 return;
             }
@@ -153,6 +162,15 @@ impl Memcached {
         found.map_or(0, |found| found.len())
     }
 
+    /// The same of so many that one command can't ask for all. A node that is away has none.
+    pub async fn count_online_of_many(&self, users: &[String]) -> usize {
+        let mut count = 0;
+        for users in users.chunks(1000) {
+            count += self.count_online(users).await;
+        }
+        count
+    }
+
     /// Puts any value under a key.
     pub async fn put(&self, key: &str, value: &str) {
         let mut client = self.client().await;
@@ -172,9 +190,11 @@ impl Memcached {
         stats[name].parse().unwrap()
     }
 
-    /// `set` commands so far.
+    /// `set` commands so far, but for those of the probe, which it sends when its `touch` misses.
     pub async fn sets(&self) -> u64 {
-        self.stat("cmd_set").await
+        let stats = self.client().await.stats().await.unwrap();
+        let [sets, misses] = ["cmd_set", "touch_misses"].map(|name| stats[name].parse().unwrap());
+        u64::saturating_sub(sets, misses)
     }
 
     /// The first line of the answer to a command.
@@ -209,15 +229,20 @@ pub fn key(user: &str) -> String {
     format!("user:{user}:online")
 }
 
-fn spawn(at: &At) -> Child {
+fn spawn(at: &At, flags: &[String]) -> Child {
     let mut command = Command::new("memcached");
     // Only root needs to say as whom it is to run.
     command.args(["-u", "root", "-U", "0", "-t", "2"]);
     match at {
+        // The other port that the flags name has it.
+        At::Port(port) if flags.contains(&"-Z".into()) => {
+            command.args(["-l", &format!("notls:127.0.0.1:{port}")])
+        }
         At::Port(port) => command.args(["-l", "127.0.0.1", "-p", &port.to_string()]),
         At::Socket(path) => command.arg("-s").arg(path),
     };
     command
+        .args(flags)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

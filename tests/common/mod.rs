@@ -5,6 +5,7 @@
 //! - [`node`]: a memcached node by hand.
 //! - [`server`]: a server in this process, with short times.
 //! - [`client`]: a WebSocket client on tokio-tungstenite, which answers pings.
+//! - [`crowd`]: thousands of sessions without sockets; [`proxy`]: what happens to their replies.
 //! - [`raw`]: HTTP and frames by hand, for what no well-behaved client sends.
 //! - [`process`]: the binary.
 //! - [`tokens`]: good tokens and bad ones.
@@ -19,9 +20,11 @@
 )]
 
 pub mod client;
+pub mod crowd;
 pub mod memcached;
 pub mod node;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 pub mod tokens;

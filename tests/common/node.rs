@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 
-/// Answers `version` and `set` as memcached does, and each `get` when the test does.
+/// Answers `version`, `set` and the probe as memcached does, and each `get` when the test does.
 pub struct ScriptedNode {
     node: String,
     gets: UnboundedReceiver<Get>,
@@ -72,6 +72,9 @@ async fn serve(stream: TcpStream, asked: UnboundedSender<Get>) {
         let words: Vec<_> = line.split_whitespace().collect();
         let answer = match words[..] {
             ["version"] => "VERSION 1.6.0\r\n".into(),
+            // It still has what the probe left with it.
+            ["touch", ..] => "TOUCHED\r\n".into(),
+            ["stats"] => "END\r\n".into(),
             ["set", _, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().unwrap() + 2];
                 if stream.read_exact(&mut value).await.is_err() {

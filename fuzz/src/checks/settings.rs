@@ -88,7 +88,7 @@ fn is_sound(settings: &Settings) {
     assert!(settings.max_sessions > 0 && settings.max_http_of_worker > 0 && settings.workers > 0);
     assert!(settings.promises().lines().count() == 3);
     assert!(settings.secret.is_some() || settings.listen.ip().is_loopback());
-    assert!(settings.memcached.len() <= NODES_MAX);
+    assert!(settings.memcached.listing.nodes.len() <= NODES_MAX);
 }
 
 fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {

@@ -1,0 +1,45 @@
+/* libmemcached with buffered requests: libmemcached CLIENT PORT USERS, CLIENT being libmemcached or libmemcached-noreply. */
+
+#include <libmemcached/memcached.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static double now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
+}
+
+static void set(memcached_st *memc, int number) {
+    char key[64], value[128];
+    int key_length = snprintf(key, sizeof key, "user:%d:online", number);
+    int length = snprintf(value, sizeof value,
+        "{\"serverId\":\"server-1\",\"connectedAt\":1700000000000,\"socketId\":\"00000001-0-%d-0\"}", number);
+    memcached_return_t result = memcached_set(memc, key, (size_t) key_length, value, (size_t) length, 60, 0);
+    if (result != MEMCACHED_SUCCESS && result != MEMCACHED_BUFFERED) {
+        fprintf(stderr, "libmemcached: %s\n", memcached_strerror(memc, result));
+        exit(1);
+    }
+}
+
+int main(int count, char **arguments) {
+    if (count != 4) return 2;
+    int users = atoi(arguments[3]);
+    memcached_st *memc = memcached_create(NULL);
+    memcached_server_add(memc, "127.0.0.1", (in_port_t) atoi(arguments[2]));
+    memcached_behavior_set(memc, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
+    memcached_behavior_set(memc, MEMCACHED_BEHAVIOR_BUFFER_REQUESTS, 1);
+    if (strcmp(arguments[1], "libmemcached-noreply") == 0) memcached_behavior_set(memc, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+    set(memc, 0);
+    memcached_flush_buffers(memc);
+    double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+    for (int number = 0; number < users; number++) set(memc, number);
+    memcached_flush_buffers(memc);
+    /* Answered when all before it is done. */
+    memcached_version(memc);
+    printf("{\"seconds\":%.4f,\"cpu\":%.4f}\n", now(CLOCK_MONOTONIC) - start, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+    memcached_free(memc);
+    return 0;
+}

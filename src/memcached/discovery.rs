@@ -1,0 +1,245 @@
+//! Which nodes there are: names that are resolved again and again, a file that is watched.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::{Cluster, Wanted};
+use super::{NodeAddr, NodeSpec};
+use crate::limits::{MEMCACHED_FILE_INTERVAL, NODES_MAX, RESOLVE_TIMEOUT};
+
+/// The nodes as an operator lists them.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The nodes, from the file if there is one.
+    pub nodes: Vec<NodeSpec>,
+    /// Where the list is; it may change.
+    pub file: Option<PathBuf>,
+}
+
+impl From<Vec<NodeSpec>> for Listing {
+    fn from(nodes: Vec<NodeSpec>) -> Listing {
+        Listing { nodes, file: None }
+    }
+}
+
+impl Listing {
+    /// An address that is there twice.
+    pub fn twice(&self) -> Option<&NodeAddr> {
+        let mut seen = HashSet::new();
+        let mut addrs = self.nodes.iter().map(|node| &node.addr);
+        addrs.find(|addr| !seen.insert(*addr))
+    }
+}
+
+/// Reads a list: a node a line, `#` before a comment.
+pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
+    let mut nodes = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            let node = line.parse::<NodeSpec>();
+            nodes.push(node.map_err(|error| format!("line {number}: {line:?}: {error}"))?);
+        }
+    }
+    if nodes.is_empty() {
+        return Err("no node in it".into());
+    }
+    if nodes.len() > NODES_MAX {
+        return Err(format!(
+            "{} nodes, at most {NODES_MAX} are allowed",
+            nodes.len()
+        ));
+    }
+    let listing = Listing::from(nodes);
+    match listing.twice() {
+        Some(twice) => Err(format!("{twice} is there twice")),
+        None => Ok(listing.nodes),
+    }
+}
+
+type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Finds the addresses of a name: the system's resolver, or a test's.
+#[derive(Clone)]
+pub struct Resolver(Arc<dyn Fn(String, u16) -> Resolution + Send + Sync>);
+
+impl Resolver {
+    /// One that asks `resolve`.
+    pub fn new(resolve: impl Fn(String, u16) -> Resolution + Send + Sync + 'static) -> Resolver {
+        Resolver(Arc::new(resolve))
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Resolver {
+        Resolver::new(|host, port| {
+            Box::pin(async move {
+                let found = tokio::net::lookup_host((host, port)).await?;
+                Ok(found.collect())
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+/// Keeps a cluster as the list and the names say.
+#[derive(Debug)]
+pub struct Discovery {
+    listing: Listing,
+    resolver: Resolver,
+    /// What each name resolved to last, in order.
+    known: HashMap<NodeAddr, Vec<SocketAddr>>,
+    /// What is wrong with the file, as it was logged.
+    complaint: Option<String>,
+}
+
+impl Discovery {
+    /// Of `listing`, with the names that `resolver` finds.
+    pub fn new(listing: Listing, resolver: Resolver) -> Discovery {
+        Discovery {
+            listing,
+            resolver,
+            known: HashMap::new(),
+            complaint: None,
+        }
+    }
+
+    /// The nodes to start with. Only names with `dns+` are resolved, in bounded time: the others are
+    /// when they are dialled.
+    pub async fn first(&mut self) -> Vec<Wanted> {
+        self.resolve(|node| node.each_address).await;
+        self.wanted()
+    }
+
+    /// Looks for changes, for ever.
+    pub async fn follow(mut self, cluster: Arc<Cluster>, resolve_interval: Duration) {
+        let mut resolve_at = Instant::now();
+        loop {
+            let file_changed = self.read_file();
+            let due = Instant::now() >= resolve_at;
+            if due {
+                self.resolve(|_| true).await;
+                resolve_at = Instant::now() + resolve_interval;
+            } else if file_changed {
+                self.resolve(|node| node.each_address).await;
+            }
+            if due || file_changed {
+                cluster.want(self.wanted());
+            }
+            let until_due = resolve_at - Instant::now();
+            let pause = match self.listing.file {
+                Some(_) => until_due.min(MEMCACHED_FILE_INTERVAL),
+                None => until_due,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Whether the file says something else now. One that can't be used is logged once, and what it
+    /// said before holds. It is read again each time: a mounted file may change without a trace.
+    fn read_file(&mut self) -> bool {
+        let Some(file) = &self.listing.file else {
+            return false;
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        match text.and_then(|text| parse_list(&text)) {
+            Ok(nodes) => {
+                self.complaint = None;
+                let changed = nodes != self.listing.nodes;
+                self.listing.nodes = nodes;
+                changed
+            }
+            Err(why) => {
+                if self.complaint.as_ref() != Some(&why) {
+                    tracing::warn!(file = %file.display(), why, "the list of memcached nodes can't be used");
+                    self.complaint = Some(why);
+                }
+                false
+            }
+        }
+    }
+
+    /// Resolves the names of those nodes that `which` says. What can't be resolved now is as before.
+    async fn resolve(&mut self, which: impl Fn(&NodeSpec) -> bool) {
+        let nodes = self.listing.nodes.iter().filter(|node| which(node));
+        let names = nodes.filter_map(|node| match &node.addr {
+            NodeAddr::Tcp(host, port) if host.parse::<IpAddr>().is_err() => {
+                Some((node.addr.clone(), host.clone(), *port))
+            }
+            _ => None,
+        });
+        let found = join_all(names.map(async |(addr, host, port)| {
+            let found = timeout(RESOLVE_TIMEOUT, (self.resolver.0)(host, port)).await;
+            (
+                addr,
+                found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            )
+        }));
+        for (addr, found) in found.await {
+            match found {
+                Ok(mut found) if !found.is_empty() => {
+                    found.sort_unstable();
+                    found.dedup();
+                    self.known.insert(addr, found);
+                }
+                Ok(_) => tracing::debug!(node = %addr, "has no address"),
+                Err(error) => tracing::debug!(node = %addr, %error, "can't be resolved"),
+            }
+        }
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for spec in &self.listing.nodes {
+            let addresses = self.known.get(&spec.addr).cloned().unwrap_or_default();
+            let node = Wanted::from(spec.clone());
+            if !spec.each_address || node.host.parse::<IpAddr>().is_ok() {
+                wanted.push(Wanted { addresses, ..node });
+                continue;
+            }
+            wanted.extend(addresses.into_iter().map(|address| Wanted {
+                addr: NodeAddr::Tcp(address.ip().to_string(), address.port()),
+                addresses: vec![address],
+                ..node.clone()
+            }));
+        }
+        // A name and an address may be the same node.
+        let mut seen = HashSet::new();
+        wanted.retain(|node| seen.insert(node.addr.clone()));
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_a_node_a_line() {
+        let text = "# cache\na:1\n\n  b:2*3  # heavy\nunix:/m\n";
+        let nodes = parse_list(text).unwrap();
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(nodes[1], "b:2*3".parse().unwrap());
+        for (text, why) in [
+            ("# none\n", "no node"),
+            ("a:1\nb\n", "line 2: \"b\""),
+            ("a:1\na:1*2\n", "a:1 is there twice"),
+        ] {
+            let error = parse_list(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One node: its address, how it does, and dialling it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::MemcachedError;
+use super::address::NodeAddr;
+use super::cluster::Wanted;
+use super::stream::Stream;
+use super::tls::Tls;
+use crate::limits::{
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, MEMCACHED_CONNECT_TIMEOUT,
+    MEMCACHED_TIMEOUT, WINDOW_TCP, WINDOW_UNIX,
+};
+
+/// How nodes are spoken to.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Time for a connection to be made, its greeting not included.
+    pub connect_timeout: Duration,
+    /// Most time without a reply while commands are in flight.
+    pub timeout: Duration,
+    /// For nodes over TCP.
+    pub tls: Option<Tls>,
+    /// Who we say that we are, where memcached asks (its `-Y`).
+    pub credentials: Option<Credentials>,
+}
+
+/// A user and a password; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// `user password`, as memcached's text protocol has it (`protocol.txt`, *Authentication*).
+    text: String,
+}
+
+impl Credentials {
+    /// From `user:password`, as memcached has it in its own file.
+    pub fn new(text: &str) -> Option<Credentials> {
+        let (user, password) = text.split_once(':')?;
+        let legal = |part: &str| !part.is_empty() && !part.contains([' ', '\r', '\n']);
+        (legal(user) && legal(password)).then(|| Credentials {
+            text: format!("{user} {password}"),
+        })
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access {
+            connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
+            timeout: MEMCACHED_TIMEOUT,
+            tls: None,
+            credentials: None,
+        }
+    }
+}
+
+/// Shared by all connections to it.
+#[derive(Debug)]
+pub struct Node {
+    id: u8,
+    addr: NodeAddr,
+    /// What its certificate is for.
+    host: String,
+    weight: u32,
+    access: Arc<Access>,
+    /// What the name resolved to last; empty before the first time, and of a Unix socket.
+    addresses: Mutex<Vec<SocketAddr>>,
+    /// Whether the probe's last question was answered.
+    answers: watch::Sender<bool>,
+    /// Connections for the flush that are up.
+    lanes_up: AtomicUsize,
+    pub(super) ejected: AtomicBool,
+    losses: AtomicU64,
+    evictions: AtomicU64,
+    errors: [AtomicU64; NODE_ERRORS.len()],
+}
+
+/// Labels of the errors that a node counts.
+pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
+
+impl Node {
+    pub(super) fn new(id: u8, wanted: Wanted, access: Arc<Access>) -> Node {
+        Node {
+            id,
+            addr: wanted.addr,
+            host: wanted.host,
+            weight: wanted.weight,
+            access,
+            addresses: Mutex::new(wanted.addresses),
+            answers: watch::Sender::new(false),
+            lanes_up: AtomicUsize::new(0),
+            ejected: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+            errors: Default::default(),
+        }
+    }
+
+    /// Its number: what the ring says of a key.
+    pub fn id(&self) -> u8 {
+        self.id
+    }
+
+    /// Where it listens, and what it is called on the ring.
+    pub fn addr(&self) -> &NodeAddr {
+        &self.addr
+    }
+
+    /// Its share of the keys, relative to those of the others.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.access.credentials.as_ref()
+    }
+
+    /// Most time without a reply while commands are in flight.
+    pub fn timeout(&self) -> Duration {
+        self.access.timeout
+    }
+
+    /// Whether it answers, and a connection for the flush is up.
+    pub fn is_up(&self) -> bool {
+        *self.answers.borrow() && self.lanes_up.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it is off the ring because it did not answer.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Tells when the node begins or ceases to answer its probe.
+    pub fn answering(&self) -> watch::Receiver<bool> {
+        self.answers.subscribe()
+    }
+
+    /// Whether that has changed.
+    pub(super) fn set_answers(&self, answers: bool) -> bool {
+        self.answers
+            .send_if_modified(|before| std::mem::replace(before, answers) != answers)
+    }
+
+    /// How often its data were found lost, the first contact included.
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    pub(super) fn lost(&self) {
+        // Pairs with the load: whoever sees the loss comes after the new sentinel.
+        self.losses.fetch_add(1, Ordering::Release);
+    }
+
+    /// Entries, ours or not, that it has evicted for want of memory while we watched.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn evicted(&self, count: u64) {
+        self.evictions.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.addresses.lock();
+        addresses.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
+        let mut kept = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = addresses;
+    }
+
+    /// Connects; the caller greets memcached before it calls the connection up.
+    pub(super) async fn dial(&self) -> Result<Stream, MemcachedError> {
+        let limit = self.access.connect_timeout;
+        match timeout(limit, self.connect()).await {
+            Ok(connected) => connected,
+            Err(_) => Err(MemcachedError::Timeout(limit)),
+        }
+    }
+
+    async fn connect(&self) -> Result<Stream, MemcachedError> {
+        match &self.addr {
+            NodeAddr::Tcp(host, port) => {
+                let known = self.addresses();
+                let connected = if known.is_empty() {
+                    TcpStream::connect((host.as_str(), *port)).await
+                } else {
+                    TcpStream::connect(&known[..]).await
+                };
+                let stream = connected.map_err(MemcachedError::Connect)?;
+                stream.set_nodelay(true)?;
+                let keepalive = TcpKeepalive::new()
+                    .with_time(KEEPALIVE_IDLE)
+                    .with_interval(KEEPALIVE_INTERVAL)
+                    .with_retries(KEEPALIVE_PROBES);
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                match &self.access.tls {
+                    None => Ok(Stream::Tcp(stream)),
+                    Some(tls) => {
+                        let stream = tls.connect(&self.host, stream).await?;
+                        Ok(Stream::Tls(Box::new(stream)))
+                    }
+                }
+            }
+            NodeAddr::Unix(path) => {
+                let connected = UnixStream::connect(path).await;
+                Ok(Stream::Unix(connected.map_err(MemcachedError::Connect)?))
+            }
+        }
+    }
+
+    /// `set` commands that may be in flight on one connection.
+    pub fn window(&self) -> usize {
+        match self.addr {
+            NodeAddr::Tcp(..) => WINDOW_TCP,
+            NodeAddr::Unix(_) => WINDOW_UNIX,
+        }
+    }
+
+    /// Counts a connection for the flush that is up, until the result is dropped.
+    pub(super) fn connected(self: &Arc<Node>) -> Up {
+        self.lanes_up.fetch_add(1, Ordering::Relaxed);
+        Up(self.clone())
+    }
+
+    /// Counts an error.
+    pub fn failed(&self, error: &MemcachedError) {
+        tracing::debug!(node = %self.addr, %error, "a connection to memcached failed");
+        self.count(error.label(), 1);
+    }
+
+    /// Counts `set`s that memcached refused.
+    pub fn refused(&self, sets: u64) {
+        self.count("refused", sets);
+    }
+
+    fn count(&self, label: &str, count: u64) {
+        if let Some(place) = NODE_ERRORS.iter().position(|known| *known == label) {
+            self.errors[place].fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Errors so far, by label.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .errors
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        NODE_ERRORS.into_iter().zip(counts)
+    }
+}
+
+/// A connection that is up; see [`Node::connected`].
+#[derive(Debug)]
+pub(super) struct Up(Arc<Node>);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.0.lanes_up.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,273 @@
+//! One connection a node that asks it how it is: does it answer, does it still have our data, does it
+//! evict. Apart from the flush, so that a node is known to hang though there is nothing to write.
+//!
+//! Whether it has our data is asked of a *sentinel*: a key of this process's own with the TTL of an
+//! entry. It is touched at each look, so it is missing when memcached was restarted or flushed, or was
+//! out of reach for a TTL: exactly when entries may be missing, too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use presenced_protocol::reply::{self, Reply};
+use presenced_protocol::request::{Keys, StoreVerb};
+use presenced_protocol::{Key, Request, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::{Cluster, OnFailure};
+use super::connection::greet;
+use super::stream::Stream;
+use super::{Backoff, MemcachedError, Node};
+use crate::limits::{MEMCACHED_STABLE, READMIT_AFTER, WARNING_PAUSE};
+
+/// What is looked for, and how often.
+#[derive(Clone, Debug)]
+pub struct Sentinel {
+    /// A legal key that no other process has.
+    pub key: String,
+    /// Of an entry, seconds.
+    pub ttl_s: u32,
+    /// Between two looks.
+    pub interval: Duration,
+}
+
+/// Probes every node of the cluster, as they come and go; never returns.
+pub async fn watch(cluster: Arc<Cluster>, sentinel: Sentinel) {
+    let sentinel = Arc::new(sentinel);
+    let mut changes = cluster.changes();
+    let mut watched: Vec<(Arc<Node>, JoinSet<()>)> = Vec::new();
+    loop {
+        let topology = cluster.topology();
+        let is_there = |node: &Arc<Node>| topology.nodes().iter().any(|n| Arc::ptr_eq(n, node));
+        watched.retain(|(node, _)| is_there(node));
+        for node in topology.nodes() {
+            if !watched.iter().any(|(known, _)| Arc::ptr_eq(known, node)) {
+                let mut task = JoinSet::new();
+                task.spawn(watch_node(cluster.clone(), node.clone(), sentinel.clone()));
+                watched.push((node.clone(), task));
+            }
+        }
+        // The cluster, which this task holds, has the other end.
+        let _ = changes.changed().await;
+    }
+}
+
+async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentinel>) {
+    let mut backoff = Backoff::default();
+    let mut state = State::default();
+    loop {
+        let error = match Probe::dial(&node).await {
+            Ok(probe) => {
+                let dialled_at = Instant::now();
+                let error = state.look(probe, &cluster, &node, &sentinel).await;
+                if dialled_at.elapsed() >= MEMCACHED_STABLE {
+                    backoff.reset();
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        node.failed(&error);
+        if node.set_answers(false) || !state.logged_down {
+            tracing::warn!(node = %node.addr(), %error, "memcached does not answer");
+            state.logged_down = true;
+        }
+        state.failures = state.failures.saturating_add(1);
+        let options = cluster.options();
+        if options.on_failure == OnFailure::Eject && state.failures >= options.eject_after {
+            cluster.eject(&node);
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+/// What is known of a node from one connection to the next.
+#[derive(Debug, Default)]
+struct State {
+    /// In a row.
+    failures: u32,
+    logged_down: bool,
+    had_sentinel: bool,
+    /// What it said last.
+    stats: Stats,
+    warned_at: Option<Instant>,
+}
+
+impl State {
+    /// Looks again and again, until something fails.
+    async fn look(
+        &mut self,
+        mut probe: Probe,
+        cluster: &Cluster,
+        node: &Node,
+        sentinel: &Sentinel,
+    ) -> MemcachedError {
+        let since = Instant::now();
+        loop {
+            let looked = timeout(node.timeout(), probe.look(sentinel)).await;
+            let (missing, stats) = match looked {
+                Ok(Ok(looked)) => looked,
+                Ok(Err(error)) => return error,
+                Err(_) => return MemcachedError::Timeout(node.timeout()),
+            };
+            self.failures = 0;
+            let evicts = self.note_stats(node, stats);
+            // What is full has evicted the sentinel with the rest: writing all again would only push
+            // out others.
+            if missing && !evicts {
+                cluster.lost(node, self.had_sentinel);
+            }
+            self.had_sentinel = true;
+            if node.set_answers(true) && std::mem::take(&mut self.logged_down) {
+                tracing::info!(node = %node.addr(), "memcached answers again");
+            }
+            if node.is_ejected() && since.elapsed() >= READMIT_AFTER {
+                cluster.readmit(node);
+            }
+            if let Err(error) = probe.rest(sentinel.interval).await {
+                return error;
+            }
+        }
+    }
+
+    /// Whether it has evicted since the last look, and was not flushed.
+    fn note_stats(&mut self, node: &Node, stats: Stats) -> bool {
+        let before = std::mem::replace(&mut self.stats, stats);
+        let same_process = before.pid == stats.pid && before.pid != 0;
+        let evicted = stats.evictions.saturating_sub(before.evictions);
+        if !same_process || evicted == 0 {
+            return false;
+        }
+        node.evicted(evicted);
+        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
+        if !self.warned_at.is_some_and(recent) {
+            self.warned_at = Some(Instant::now());
+            tracing::warn!(
+                node = %node.addr(),
+                evicted,
+                "memcached is full and evicts: readers will see users offline who are online"
+            );
+        }
+        before.flushes == stats.flushes
+    }
+}
+
+/// What is read of `stats`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stats {
+    pid: u64,
+    evictions: u64,
+    flushes: u64,
+}
+
+#[derive(Debug)]
+struct Probe {
+    stream: Stream,
+    inbox: BytesMut,
+    parser: reply::Parser,
+}
+
+impl Probe {
+    async fn dial(node: &Node) -> Result<Probe, MemcachedError> {
+        let mut stream = node.dial().await?;
+        greet(&mut stream, node).await?;
+        Ok(Probe {
+            stream,
+            inbox: BytesMut::new(),
+            parser: reply::Parser::default(),
+        })
+    }
+
+    /// Whether the sentinel was missing, it is there now, and what `stats` says.
+    async fn look(&mut self, sentinel: &Sentinel) -> Result<(bool, Stats), MemcachedError> {
+        const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to the probe");
+        let key = Key::new(sentinel.key.as_bytes()).map_err(|_| FOREIGN)?;
+        let exptime = i64::from(sentinel.ttl_s);
+        let noreply = false;
+        // Both at once: whether it has evicted must be as of the touch.
+        let touch = Request::Touch {
+            key,
+            exptime,
+            noreply,
+        };
+        self.send(&[
+            touch,
+            Request::Stats {
+                arguments: Keys::default(),
+            },
+        ])
+        .await?;
+        let missing = match self.reply().await? {
+            Reply::Touched => false,
+            Reply::NotFound => true,
+            _ => return Err(FOREIGN),
+        };
+        let mut stats = Stats::default();
+        loop {
+            let (name, value) = match self.reply().await? {
+                Reply::Stat { name, value } => (name, value),
+                Reply::End => break,
+                _ => return Err(FOREIGN),
+            };
+            let value = || std::str::from_utf8(&value).ok()?.parse().ok();
+            match &name[..] {
+                b"pid" => stats.pid = value().unwrap_or_default(),
+                b"evictions" => stats.evictions = value().unwrap_or_default(),
+                b"cmd_flush" => stats.flushes = value().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        if missing {
+            let set = Request::Store {
+                verb: StoreVerb::Set,
+                key,
+                flags: 0,
+                exptime,
+                value: b"",
+                noreply,
+            };
+            self.send(&[set]).await?;
+            match self.reply().await? {
+                // One that is refused is missing again at the next look.
+                Reply::Stored | Reply::ServerError(_) => {}
+                _ => return Err(FOREIGN),
+            }
+        }
+        Ok((missing, stats))
+    }
+
+    /// Waits; an error as soon as the connection ends.
+    async fn rest(&mut self, time: Duration) -> Result<(), MemcachedError> {
+        tokio::select! {
+            () = sleep(time) => Ok(()),
+            read = self.stream.read_buf(&mut self.inbox) => match read? {
+                0 => Err(MemcachedError::Closed),
+                _ => Err(MemcachedError::OutOfStep("a reply without a command")),
+            },
+        }
+    }
+
+    async fn send(&mut self, requests: &[Request<'_>]) -> Result<(), MemcachedError> {
+        let mut commands = Vec::new();
+        for request in requests {
+            encode::request(&mut commands, request);
+        }
+        self.stream.write_all(&commands).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    async fn reply(&mut self) -> Result<Reply<bytes::Bytes>, MemcachedError> {
+        loop {
+            let taken = self.parser.take(&mut self.inbox);
+            match taken.map_err(|_| MemcachedError::OutOfStep("not a memcached reply"))? {
+                Some(reply) => return Ok(reply),
+                None if self.stream.read_buf(&mut self.inbox).await? == 0 => {
+                    return Err(MemcachedError::Closed);
+                }
+                None => {}
+            }
+        }
+    }
+}

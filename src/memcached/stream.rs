@@ -1,0 +1,113 @@
+//! The bytes of a connection, whatever carries them.
+
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use std::net::TcpStream as BareTcp;
+use std::os::unix::net::UnixStream as BareUnix;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
+
+/// A connection to a node, of any kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+    /// Over TCP, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Over TCP, not watched by the runtime: no one is woken when it can be read or written.
+    BareTcp(BareTcp),
+    /// The same over a Unix socket.
+    BareUnix(BareUnix),
+    /// It was lost on the way from one to another.
+    Lost,
+}
+
+impl Stream {
+    /// Takes the socket out of the runtime's poll, if it can be.
+    ///
+    /// While it is watched, each of memcached's small writes wakes this thread, which costs both sides
+    /// more than the replies themselves. Whoever has one that is not watched looks by the clock.
+    pub fn unwatch(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Stream::Lost) {
+            Stream::Tcp(stream) => Stream::BareTcp(stream.into_std()?),
+            Stream::Unix(stream) => Stream::BareUnix(stream.into_std()?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Puts it back.
+    pub fn watch(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Stream::Lost) {
+            Stream::BareTcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Stream::BareUnix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            other => other,
+        };
+        Ok(())
+    }
+}
+
+/// What would block is pending, and no one is told when it would not.
+fn polled<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        done => Poll::Ready(done),
+    }
+}
+
+fn lost<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+macro_rules! each_kind {
+    ($self:ident, $stream:ident => $call:expr, $bare:ident => $bare_call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+            Stream::Tls($stream) => $call,
+            Stream::BareTcp($bare) => $bare_call,
+            Stream::BareUnix($bare) => $bare_call,
+            Stream::Lost => lost(),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each_kind!(
+            self,
+            stream => Pin::new(stream).poll_read(cx, buffer),
+            bare => polled(bare.read(buffer.initialize_unfilled())).map_ok(|count| buffer.advance(count))
+        )
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each_kind!(self, stream => Pin::new(stream).poll_write(cx, bytes), bare => polled(bare.write(bytes)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_kind!(self, stream => Pin::new(stream).poll_flush(cx), _bare => Poll::Ready(Ok(())))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each_kind!(self, stream => Pin::new(stream).poll_shutdown(cx), _bare => Poll::Ready(Ok(())))
+    }
+}

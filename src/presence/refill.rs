@@ -1,0 +1,92 @@
+//! A node that has lost its data gets everyone again who is here, without waiting for their pongs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::Slot;
+use super::flush::Flusher;
+use crate::limits::REFILL_RUN;
+use crate::memcached::Node;
+
+/// How often it is looked whether a lane is connected.
+const LANE_PAUSE: Duration = Duration::from_millis(20);
+
+impl Flusher {
+    /// Refills nodes whose data are found lost, `users_per_second` at most, for ever.
+    ///
+    /// Users are marked as pending in runs, and each run is flushed before the next. What memcached
+    /// does not acknowledge stays pending, so one walk over the users is enough, whatever happens.
+    pub async fn refill(self, users_per_second: u32) {
+        let cluster = self.presence().cluster().clone();
+        let mut changes = cluster.changes();
+        let mut done: Vec<(Arc<Node>, u64)> = Vec::new();
+        loop {
+            changes.mark_unchanged();
+            let topology = cluster.topology();
+            done.retain(|(node, _)| topology.nodes().iter().any(|n| Arc::ptr_eq(n, node)));
+            for node in topology.nodes() {
+                let losses = node.losses();
+                let known = done.iter().position(|(known, _)| Arc::ptr_eq(known, node));
+                let place = known.unwrap_or_else(|| {
+                    done.push((node.clone(), 0));
+                    done.len() - 1
+                });
+                if done[place].1 != losses {
+                    self.refill_node(node, users_per_second).await;
+                    done[place].1 = losses;
+                }
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn refill_node(&self, node: &Arc<Node>, users_per_second: u32) {
+        let mut next = Instant::now();
+        let mut refilled = 0u64;
+        for shard in self.shards() {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let mut marked = 0;
+                from = self.mark(shard, place, node.id(), &mut marked);
+                if marked == 0 {
+                    continue;
+                }
+                refilled += u64::from(marked);
+                while !node.is_up() && self.has_lane(node) {
+                    sleep(LANE_PAUSE).await;
+                }
+                self.flush_shard(shard).await;
+                self.barrier(Some(node.id())).await;
+                let time = Duration::from_secs(1) * marked / users_per_second.max(1);
+                next = next.max(Instant::now() - time) + time;
+                sleep_until(next).await;
+            }
+        }
+        self.presence().metrics().refilled.add(refilled);
+    }
+
+    /// Marks up to a run's worth of the node's users in a shard, from `place` on.
+    fn mark(&self, shard: usize, place: u32, id: u8, marked: &mut u32) -> Option<u32> {
+        let presence = self.presence();
+        presence
+            .users()
+            .visit(shard, place, REFILL_RUN, |place, _, node, online| {
+                if online && *node == id {
+                    presence.pending().record(Slot::new(shard, place));
+                    *marked += 1;
+                }
+            })
+    }
+
+    fn has_lane(&self, node: &Arc<Node>) -> bool {
+        let lanes = self.lanes().all();
+        lanes
+            .iter()
+            .flatten()
+            .any(|lane| Arc::ptr_eq(lane.node(), node))
+    }
+}

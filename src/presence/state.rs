@@ -1,0 +1,210 @@
+//! What all workers share of the flush: who is here, what is pending, and how each shard's flushes went.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::yield_now;
+
+use super::flush::RENDER_RUN;
+use super::users::{Connected, Flight, Live};
+use super::{Pending, Record, Slot, UserId, Users};
+use crate::clock::Clock;
+use crate::counters::FlushMetrics;
+use crate::limits::SHARDS;
+use crate::memcached::Cluster;
+
+/// Who is here and what is to be written of them; shared by all workers.
+#[derive(Debug)]
+pub struct Presence {
+    users: Users,
+    pending: Arc<Pending>,
+    record: Record,
+    cluster: Arc<Cluster>,
+    clock: Clock,
+    ttl_s: AtomicU32,
+    shards: Box<[ShardFlush]>,
+    metrics: Arc<FlushMetrics>,
+}
+
+/// What is known of the flushes of one shard.
+#[derive(Debug, Default)]
+struct ShardFlush {
+    /// When the last flush began after which nothing was left, ms.
+    settled_ms: AtomicU64,
+    /// The version of the topology that the users' nodes are of.
+    version: AtomicU64,
+}
+
+/// One flush of one shard, over all nodes; it has ended when it is dropped.
+#[derive(Debug)]
+pub(super) struct Round {
+    presence: Arc<Presence>,
+    shard: usize,
+    began: Duration,
+    is_empty: bool,
+    failed: AtomicBool,
+    _flight: Flight,
+}
+
+impl Round {
+    /// Not all of it was written.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if self.has_failed() {
+            return;
+        }
+        let presence = &self.presence;
+        let began_ms = self.began.as_millis() as u64;
+        let settled_ms = &presence.shards[self.shard].settled_ms;
+        settled_ms.fetch_max(began_ms, Ordering::Relaxed);
+        if !self.is_empty {
+            let took = presence.clock.now() - self.began;
+            presence.metrics.seconds.observe(took);
+        }
+    }
+}
+
+impl Presence {
+    /// No one yet. Entries are written to `cluster` as `record` renders them, with a TTL of
+    /// `ttl_s` seconds.
+    pub fn new(
+        record: Record,
+        cluster: Arc<Cluster>,
+        clock: Clock,
+        ttl_s: u32,
+        sessions_per_user_max: usize,
+        metrics: Arc<FlushMetrics>,
+    ) -> Presence {
+        let pending = Arc::new(Pending::new());
+        Presence {
+            users: Users::new(pending.clone(), sessions_per_user_max),
+            pending,
+            record,
+            cluster,
+            clock,
+            ttl_s: AtomicU32::new(ttl_s),
+            shards: (0..SHARDS).map(|_| ShardFlush::default()).collect(),
+            metrics,
+        }
+    }
+
+    /// The directory of users with a session here.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// The set of users heard from since their last flush.
+    pub fn pending(&self) -> &Arc<Pending> {
+        &self.pending
+    }
+
+    /// Keys and values.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The memcached nodes.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Enters a session; [`Flusher::write_now`] makes it known to others.
+    pub fn connect(&self, user: &UserId, live: Live) -> Connected {
+        self.users.connect(user, live, |user| {
+            let mut key = Vec::new();
+            self.record.key(&mut key, user);
+            self.cluster.node_of(&key)
+        })
+    }
+
+    /// Lengthens the TTL of everything written from now on: the server is about to stop.
+    pub fn lengthen_ttl(&self, by_s: u32) {
+        self.ttl_s.fetch_add(by_s, Ordering::Relaxed);
+    }
+
+    /// How long ago the last flush began after which nothing was left, of the shard where that is
+    /// longest: up to a flush interval and what one takes, when all is well.
+    pub fn flush_lag(&self) -> Duration {
+        let settled = |shard: &ShardFlush| shard.settled_ms.load(Ordering::Relaxed);
+        let oldest_ms = self.shards.iter().map(settled).min().unwrap_or_default();
+        self.clock
+            .now()
+            .saturating_sub(Duration::from_millis(oldest_ms))
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Takes what is pending in a shard: the places, and the flush that they are part of.
+    pub(super) fn begin(self: &Arc<Presence>, shard: usize) -> (Arc<Round>, Vec<u32>) {
+        self.users.reap(shard, self.clock.now_s(), self.ttl_s());
+        // Taken before the bits, so that no slot is freed in between.
+        let flight = self.users.flight(shard);
+        let mut places = Vec::new();
+        self.pending.drain(shard, |slot| places.push(slot.place()));
+        let round = Arc::new(Round {
+            presence: self.clone(),
+            shard,
+            began: self.clock.now(),
+            is_empty: places.is_empty(),
+            failed: AtomicBool::new(false),
+            _flight: flight,
+        });
+        (round, places)
+    }
+
+    pub(super) fn now_s(&self) -> u32 {
+        self.clock.now_s()
+    }
+
+    pub(super) fn metrics(&self) -> &FlushMetrics {
+        &self.metrics
+    }
+
+    pub(super) fn ttl_s(&self) -> u32 {
+        self.ttl_s.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
+        self.pending.restore(slots.into_iter().inspect(|_| {
+            self.metrics.restored.add(1);
+        }));
+    }
+
+    /// Gives a shard's users their nodes anew if the topology has changed; who has moved is pending.
+    /// A `connect` at the same time sees the new topology or is seen by the walk: both are under the
+    /// shard's lock.
+    pub(super) async fn renode(&self, shard: usize) {
+        let topology = self.cluster.topology();
+        let version = &self.shards[shard].version;
+        if version.load(Ordering::Relaxed) == topology.version() {
+            return;
+        }
+        let (mut key, mut from) = (Vec::new(), Some(0));
+        while let Some(place) = from {
+            let run = RENDER_RUN as u32;
+            from = self
+                .users
+                .visit(shard, place, run, |place, user, node, online| {
+                    self.record.key(&mut key, user);
+                    let now = topology.node_of(&key);
+                    if std::mem::replace(node, now) != now && online {
+                        self.pending.record(Slot::new(shard, place));
+                    }
+                });
+            yield_now().await;
+        }
+        version.store(topology.version(), Ordering::Relaxed);
+    }
+}

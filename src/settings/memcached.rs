@@ -1,0 +1,223 @@
+//! The flags that say where memcached is and how it is spoken to.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{STORAGE, SettingsError, duration};
+use crate::limits::{EJECT_AFTER, NODES_MAX};
+use crate::memcached::NodeSpec;
+use crate::memcached::cluster::{OnFailure, Options};
+use crate::memcached::discovery::{Listing, parse_list};
+use crate::memcached::node::{Access, Credentials};
+use crate::memcached::ring::RingKind;
+use crate::memcached::tls::Tls;
+
+/// Flags of the memcached client.
+#[derive(Clone, Debug, Args)]
+pub struct MemcachedFlags {
+    /// memcached nodes [default: the embedded store]; dns+ before one makes each address of its name a
+    /// node, *WEIGHT after it gives that many shares of the keys (1)
+    #[arg(long, env = "PRESENCED_MEMCACHED", value_name = "[dns+]HOST:PORT|unix:/PATH,…", value_delimiter = ',', help_heading = STORAGE)]
+    pub memcached: Vec<NodeSpec>,
+
+    /// File with the nodes instead, one a line, # before a comment; it is watched, and nodes are added
+    /// and removed as it changes
+    #[arg(long, env = "PRESENCED_MEMCACHED_FILE", value_name = "FILE", help_heading = STORAGE)]
+    pub memcached_file: Option<PathBuf>,
+
+    /// Time between two resolutions of the nodes' names
+    #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
+    pub resolve_interval: Duration,
+
+    /// How keys are spread over nodes: as the clients of those who read spread them
+    #[arg(long, env = "PRESENCED_RING", default_value = "ketama", value_name = "RING", help_heading = STORAGE)]
+    pub ring: RingKind,
+
+    /// What becomes of the keys of a node that does not answer
+    #[arg(long, env = "PRESENCED_ON_NODE_FAILURE", default_value = "wait", value_name = "WHAT", help_heading = STORAGE)]
+    pub on_node_failure: OnFailure,
+
+    /// Failures in a row after which a node is ejected
+    #[arg(long, env = "PRESENCED_EJECT_AFTER", default_value_t = EJECT_AFTER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = STORAGE)]
+    pub eject_after: u32,
+
+    /// Users a second that are written again when a node has lost its data
+    #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000), help_heading = STORAGE)]
+    pub refill_rate: u32,
+
+    /// File with the certificates (PEM) of those who may sign memcached's own: turns on TLS to nodes over TCP
+    #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE", help_heading = STORAGE)]
+    pub memcached_tls_ca: Option<PathBuf>,
+
+    /// File with USER:PASSWORD for a memcached that asks (its -Y)
+    #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE", help_heading = STORAGE)]
+    pub memcached_auth_file: Option<PathBuf>,
+
+    /// Time for a connection to memcached to be made
+    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
+    pub memcached_connect_timeout: Duration,
+
+    /// Most time without a reply while commands are in flight, after which the connection is given up
+    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
+    pub memcached_timeout: Duration,
+}
+
+/// What the memcached client runs with: checked.
+#[derive(Clone, Debug)]
+pub struct MemcachedSettings {
+    /// The nodes; none for the embedded store.
+    pub listing: Listing,
+    /// Time between two resolutions of the nodes' names.
+    pub resolve_interval: Duration,
+    /// How the cluster behaves.
+    pub options: Options,
+    /// Users a second that are written again when a node has lost its data.
+    pub refill_rate: u32,
+}
+
+impl MemcachedSettings {
+    /// Whether there is none, so that the embedded store is used.
+    pub fn is_empty(&self) -> bool {
+        self.listing.nodes.is_empty()
+    }
+}
+
+impl MemcachedFlags {
+    /// Whether no node is given at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.memcached.is_empty() && self.memcached_file.is_none()
+    }
+
+    pub(super) fn check(self, ttl: Duration) -> Result<MemcachedSettings, SettingsError> {
+        self.check_times(ttl)?;
+        let listing = self.listing()?;
+        let (flag, nodes) = match &listing.file {
+            Some(file) => (
+                format!("--memcached-file {}", file.display()),
+                &listing.nodes,
+            ),
+            None => ("--memcached".into(), &listing.nodes),
+        };
+        if nodes.len() > NODES_MAX {
+            refuse!(
+                "{flag}: {} nodes, at most {NODES_MAX} are allowed",
+                nodes.len()
+            );
+        }
+        if self.ring == RingKind::Modulo {
+            if let Some(NodeSpec { addr, weight, .. }) = nodes.iter().find(|node| node.weight != 1)
+            {
+                refuse!("{flag}: {addr}*{weight}: --ring modulo knows no weights");
+            }
+            if self.on_node_failure == OnFailure::Eject {
+                refuse!(
+                    "--on-node-failure eject and --ring modulo: nearly all keys would move, and its readers eject none"
+                );
+            }
+        }
+        Ok(MemcachedSettings {
+            listing,
+            resolve_interval: self.resolve_interval,
+            refill_rate: self.refill_rate,
+            options: Options {
+                ring: self.ring,
+                on_failure: self.on_node_failure,
+                eject_after: self.eject_after,
+                access: Access {
+                    connect_timeout: self.memcached_connect_timeout,
+                    timeout: self.memcached_timeout,
+                    tls: self.tls()?,
+                    credentials: self.credentials()?,
+                },
+                settle: ttl,
+            },
+        })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, SettingsError> {
+        let Some(file) = &self.memcached_tls_ca else {
+            return Ok(None);
+        };
+        let pem = fs::read(file).map_err(|error| error.to_string());
+        match pem.and_then(|pem| Tls::new(&pem).map_err(|error| error.to_string())) {
+            Ok(tls) => Ok(Some(tls)),
+            Err(why) => refuse!("--memcached-tls-ca {}: {why}", file.display()),
+        }
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, SettingsError> {
+        let Some(file) = &self.memcached_auth_file else {
+            return Ok(None);
+        };
+        match fs::read_to_string(file) {
+            Ok(text) => match Credentials::new(text.trim_end_matches('\n')) {
+                Some(credentials) => {
+                    super::warn_if_open(file);
+                    Ok(Some(credentials))
+                }
+                None => refuse!(
+                    "--memcached-auth-file {}: expected one line, USER:PASSWORD, without spaces",
+                    file.display()
+                ),
+            },
+            Err(error) => refuse!("--memcached-auth-file {}: {error}", file.display()),
+        }
+    }
+
+    fn listing(&self) -> Result<Listing, SettingsError> {
+        let Some(file) = &self.memcached_file else {
+            let listing = Listing::from(self.memcached.clone());
+            if let Some(twice) = listing.twice() {
+                refuse!("--memcached: {twice} is there twice");
+            }
+            return Ok(listing);
+        };
+        if !self.memcached.is_empty() {
+            refuse!("--memcached and --memcached-file: give one of them");
+        }
+        let text = fs::read_to_string(file).map_err(|error| error.to_string());
+        match text.and_then(|text| parse_list(&text)) {
+            Ok(nodes) => Ok(Listing {
+                nodes,
+                file: Some(file.clone()),
+            }),
+            Err(why) => refuse!("--memcached-file {}: {why}", file.display()),
+        }
+    }
+
+    fn check_times(&self, ttl: Duration) -> Result<(), SettingsError> {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        for (flag, value, least, most) in [
+            (
+                "--resolve-interval",
+                self.resolve_interval,
+                ms(100),
+                s(3600),
+            ),
+            (
+                "--memcached-connect-timeout",
+                self.memcached_connect_timeout,
+                ms(10),
+                s(60),
+            ),
+            ("--memcached-timeout", self.memcached_timeout, ms(10), s(60)),
+        ] {
+            super::check_range(flag, value, least, most)?;
+        }
+        let wait = self.memcached_connect_timeout + self.memcached_timeout;
+        if wait >= ttl {
+            let show = humantime::format_duration;
+            refuse!(
+                "--memcached-connect-timeout {} and --memcached-timeout {} must be less than --ttl {} \
+                 together: entries would expire before a node is known to be away",
+                show(self.memcached_connect_timeout),
+                show(self.memcached_timeout),
+                show(ttl)
+            );
+        }
+        Ok(())
+    }
+}

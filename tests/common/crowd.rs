@@ -1,0 +1,238 @@
+//! Thousands of users through the session layer, without sockets: a worker whose sessions are in memory
+//! and answer each ping, with everything between them and real memcached processes.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use presenced::clock::Clock;
+use presenced::counters::{FlushMetrics, PullMetrics};
+use presenced::memcached::cluster::{Cluster, Options};
+use presenced::memcached::discovery::{Discovery, Listing, Resolver};
+use presenced::memcached::probe::{self, Sentinel};
+use presenced::presence::flush::{Flusher, Presence};
+use presenced::presence::{Record, UserId};
+use presenced::pull::Puller;
+use presenced::session::presence::PresenceService;
+use presenced::session::transport::Transport;
+use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use super::memcached::Memcached;
+use super::{PATIENCE, until};
+
+/// What a crowd is like.
+#[derive(Clone)]
+pub struct Plan {
+    pub users: usize,
+    pub nodes: Vec<String>,
+    pub ttl: Duration,
+    pub ping_interval: Duration,
+    pub flush_interval: Duration,
+    pub refill_rate: u32,
+    pub resolve_interval: Duration,
+    pub resolver: Resolver,
+    pub options: Options,
+}
+
+impl Plan {
+    /// On `nodes`, with times like a server's, but shorter.
+    pub fn on(users: usize, nodes: &[String]) -> Plan {
+        Plan {
+            users,
+            nodes: nodes.to_vec(),
+            ttl: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(1),
+            flush_interval: Duration::from_millis(500),
+            refill_rate: 100_000,
+            resolve_interval: Duration::from_millis(200),
+            resolver: Resolver::default(),
+            options: Options::default(),
+        }
+    }
+}
+
+/// A crowd that is there; it leaves when dropped.
+pub struct Crowd {
+    pub presence: Arc<Presence>,
+    pub metrics: Arc<FlushMetrics>,
+    pub users: Vec<String>,
+    stop: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Crowd {
+    /// Returns when all have their sessions.
+    pub async fn gather(plan: Plan) -> Crowd {
+        let specs: Vec<_> = plan
+            .nodes
+            .iter()
+            .map(|node| node.parse().unwrap())
+            .collect();
+        let mut discovery = Discovery::new(Listing::from(specs), plan.resolver.clone());
+        let nodes = discovery.first().await;
+        let mut options = plan.options.clone();
+        options.settle = plan.ttl;
+        let cluster = Arc::new(Cluster::new(nodes, options));
+        let metrics = Arc::new(FlushMetrics::default());
+        let presence = Arc::new(Presence::new(
+            Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+            cluster.clone(),
+            Clock::start(),
+            plan.ttl.as_secs() as u32,
+            32,
+            metrics.clone(),
+        ));
+        let users: Vec<_> = (0..plan.users).map(|number| format!("u{number}")).collect();
+        let stop = CancellationToken::new();
+        let (members, there, stopped) = (users.clone(), presence.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(stopped.run_until_cancelled(live(plan, discovery, members, there)));
+        });
+        let crowd = Crowd {
+            presence,
+            metrics,
+            users,
+            stop,
+            thread: Some(thread),
+        };
+        until("all are here", PATIENCE, async || {
+            crowd.presence.users().len() == crowd.users.len()
+        })
+        .await;
+        crowd
+    }
+
+    /// Waits until each user is on exactly one of the nodes, or on one more by a former ring.
+    pub async fn all_on(&self, nodes: &[&Memcached], within: Duration) {
+        until("all are online", within, async || {
+            let mut count = 0;
+            for node in nodes {
+                count += node.count_online_of_many(&self.users).await;
+            }
+            count >= self.users.len()
+        })
+        .await;
+    }
+
+    /// Waits until nothing is pending and all that was is acknowledged.
+    pub async fn all_written(&self, within: Duration) {
+        let flushed = self.metrics.flushed.value();
+        until("all are written again", within, async || {
+            self.metrics.flushed.value() >= flushed + self.users.len() as u64
+        })
+        .await;
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(
+                ended.is_ok() || thread::panicking(),
+                "the crowd's thread panicked"
+            );
+        }
+    }
+}
+
+async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Arc<Presence>) {
+    let cluster = presence.cluster().clone();
+    let mut tasks = JoinSet::new();
+    let sentinel = Sentinel {
+        key: format!("presenced:sentinel:{:x}", fastrand::u64(..)),
+        ttl_s: plan.ttl.as_secs() as u32,
+        interval: plan.flush_interval.min(Duration::from_secs(1)),
+    };
+    tasks.spawn(probe::watch(cluster.clone(), sentinel));
+    tasks.spawn(discovery.follow(cluster, plan.resolve_interval));
+    let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
+    tasks.spawn(flusher.clone().run(plan.flush_interval));
+    tasks.spawn(flusher.clone().refill(plan.refill_rate));
+    let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
+    let clock = Clock::start();
+    let parts = Parts {
+        clock,
+        ping_interval: plan.ping_interval,
+        ping_timeout: plan.ping_interval * 4 / 5,
+        limits: SessionLimits {
+            frames_per_second_max: 1_000_000,
+            ..SessionLimits::default()
+        },
+        ..Parts::alone()
+    };
+    let service = PresenceService::new(presence, flusher, puller);
+    let mut worker = Worker::new(service, parts).unwrap();
+    let tokens: Vec<_> = (0u32..)
+        .zip(&users)
+        .map(|(number, user)| {
+            let new = NewSession {
+                socket: Null(number),
+                read_ahead: Default::default(),
+                peer: UserId::new(user).unwrap(),
+                expires_at: Duration::from_secs(1 << 30),
+            };
+            worker.open(new, clock.now())
+        })
+        .collect();
+    let mut ticks = interval(Duration::from_millis(10));
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            ended = tasks.join_next() => panic!("a task ended: {ended:?}"),
+        }
+        WRITTEN.set(Vec::new());
+        worker.tick(clock.now()).unwrap();
+        for (number, ping) in WRITTEN.take() {
+            let mut pong = [0; 14];
+            pong[..2].copy_from_slice(&[0x8a, 0x88]);
+            // A mask of zeros: the payload as it is.
+            pong[6..].copy_from_slice(&ping[2..]);
+            let token = tokens[number as usize];
+            worker.receive(token, &mut pong, clock.now()).unwrap();
+        }
+    }
+}
+
+/// A socket that keeps the pings written to it.
+struct Null(u32);
+
+thread_local! {
+    static WRITTEN: RefCell<Vec<(u32, [u8; 10])>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Read for Null {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Null {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(ping) = bytes.first_chunk() {
+            WRITTEN.with_borrow_mut(|written| written.push((self.0, *ping)));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Null {
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn finish(&self) {}
+}

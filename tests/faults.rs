@@ -1,0 +1,272 @@
+//! What befalls memcached while thousands of users are here: real memcached processes, real heartbeats
+//! through the session layer.
+//!
+//! These are short forms. `make soak` runs them with 50,000 users (`FAULT_USERS`), and the random
+//! restarts for as many times as `FAULT_RESTARTS` says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests may"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use presenced::memcached::NodeSpec;
+use presenced::memcached::cluster::OnFailure;
+use presenced::memcached::ring::{Member, Ring, RingKind};
+use tokio::time::{Instant, sleep};
+
+use common::crowd::{Crowd, Plan};
+use common::memcached::{Memcached, key};
+use common::proxy::{Mischief, Proxy};
+use common::{PATIENCE, until};
+
+/// Long enough for a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+fn users() -> usize {
+    number("FAULT_USERS", 3000)
+}
+
+/// No one is pinged while the test runs: what is written again is not written for a pong's sake.
+fn without_pings(plan: Plan) -> Plan {
+    Plan {
+        ping_interval: Duration::from_secs(3000),
+        ttl: Duration::from_secs(9000),
+        ..plan
+    }
+}
+
+#[tokio::test]
+async fn a_memcached_that_restarts_empty_is_refilled_without_pongs_at_the_rate_that_is_set() {
+    let mut memcached = Memcached::start().await;
+    let plan = Plan {
+        refill_rate: users() as u32,
+        ..without_pings(Plan::on(users(), &[memcached.node()]))
+    };
+    let crowd = Crowd::gather(plan).await;
+    crowd.all_on(&[&memcached], LONG).await;
+    let refilled = crowd.metrics.refilled.value();
+
+    memcached.restart().await;
+    let back = Instant::now();
+    crowd.all_on(&[&memcached], LONG).await;
+    // A second's worth at this rate, the first run of which comes at once.
+    assert!(back.elapsed() > Duration::from_millis(300));
+    until("it is counted", PATIENCE, async || {
+        crowd.metrics.refilled.value() >= refilled + users() as u64
+    })
+    .await;
+    assert_eq!(crowd.presence.users().len(), users());
+}
+
+#[tokio::test]
+async fn an_operators_flush_all_is_noticed_and_everyone_written_again() {
+    let memcached = Memcached::start().await;
+    let plan = without_pings(Plan::on(users(), &[memcached.node()]));
+    let crowd = Crowd::gather(plan).await;
+    crowd.all_on(&[&memcached], LONG).await;
+    assert_eq!(memcached.ask("flush_all").await, "OK");
+    crowd.all_on(&[&memcached], LONG).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_holds_up_no_other_and_gets_its_own_when_it_goes_on() {
+    let nodes = three().await;
+    let crowd = Crowd::gather(Plan::on(users(), &names(&nodes))).await;
+    crowd.all_on(&nodes.each_ref(), LONG).await;
+
+    nodes[0].freeze();
+    let mine = |which: usize| {
+        let ring = ring(&nodes.each_ref());
+        let node_of = move |user: &&String| usize::from(ring.node_of(key(user).as_bytes()));
+        crowd
+            .users
+            .iter()
+            .filter(|user| node_of(user) == which)
+            .count() as u64
+    };
+    let counts = [mine(0), mine(1), mine(2)];
+    until("the stopped node's users are pending", LONG, async || {
+        crowd.presence.pending().len() >= counts[0]
+    })
+    .await;
+    for which in [1, 2] {
+        let sets = nodes[which].sets().await;
+        until("the others are written as ever", LONG, async || {
+            nodes[which].sets().await >= sets + 2 * counts[which]
+        })
+        .await;
+    }
+    assert!(crowd.presence.flush_lag() > Duration::ZERO);
+    nodes[0].thaw();
+    let sets = nodes[0].sets().await;
+    until("its users are written", LONG, async || {
+        nodes[0].sets().await >= sets + counts[0]
+    })
+    .await;
+    until("the lag is gone", LONG, async || {
+        crowd.presence.flush_lag() < Duration::from_secs(3)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_users_of_a_node_that_is_gone_for_good_are_where_readers_who_eject_look() {
+    let mut nodes = three().await;
+    let mut plan = without_pings(Plan::on(users(), &names(&nodes)));
+    plan.options.on_failure = OnFailure::Eject;
+    let crowd = Crowd::gather(plan).await;
+    crowd.all_on(&nodes.each_ref(), LONG).await;
+
+    nodes[1].kill();
+    let left = [&nodes[0], &nodes[2]];
+    crowd.all_on(&left, LONG).await;
+    // A ring of the two that are left: libmemcached's, by the vectors of tests/ring.rs.
+    let ring = ring(&left);
+    let [mut at_first, mut at_second] = [Vec::new(), Vec::new()];
+    for user in &crowd.users {
+        match ring.node_of(key(user).as_bytes()) {
+            0 => at_first.push(user.clone()),
+            _ => at_second.push(user.clone()),
+        }
+    }
+    assert_eq!(
+        left[0].count_online_of_many(&at_first).await,
+        at_first.len()
+    );
+    assert_eq!(
+        left[1].count_online_of_many(&at_second).await,
+        at_second.len()
+    );
+
+    // It comes back empty: once it has held for a while, it has its own again.
+    nodes[1].restart().await;
+    let ring = self::ring(&nodes.each_ref());
+    let of_it = |user: &&String| ring.node_of(key(user).as_bytes()) == 1;
+    let of_it: Vec<_> = crowd.users.iter().filter(of_it).cloned().collect();
+    until("it has its users again", LONG, async || {
+        nodes[1].count_online_of_many(&of_it).await == of_it.len()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cut_network_is_noticed_by_what_does_not_come() {
+    let memcached = Memcached::start().await;
+    let proxy = Proxy::before(&memcached.node()).await;
+    let crowd = Crowd::gather(Plan::on(users(), std::slice::from_ref(&proxy.node))).await;
+    crowd.all_on(&[&memcached], LONG).await;
+    let node = crowd.presence.cluster().topology().nodes()[0].clone();
+    until("it answers", LONG, async || node.is_up()).await;
+
+    proxy.set(Mischief::Silence);
+    let errors = |label: &str| node.errors().find(|(known, _)| *known == label).unwrap().1;
+    until("it is known to be away", LONG, async || {
+        !node.is_up() && errors("timeout") > 0
+    })
+    .await;
+    until("all are pending", LONG, async || {
+        crowd.presence.pending().len() == users() as u64
+    })
+    .await;
+    proxy.set(Mischief::None);
+    crowd.all_written(LONG).await;
+    until("it answers again", LONG, async || node.is_up()).await;
+}
+
+#[tokio::test]
+async fn no_one_is_confirmed_who_is_not_stored_whatever_happens_to_replies() {
+    let memcached = Memcached::start().await;
+    let proxy = Proxy::before(&memcached.node()).await;
+    let crowd = Crowd::gather(Plan::on(users(), std::slice::from_ref(&proxy.node))).await;
+    crowd.all_on(&[&memcached], LONG).await;
+    for mischief in [
+        Mischief::Garble,
+        Mischief::Double,
+        Mischief::Cut,
+        Mischief::Delay,
+    ] {
+        let before = proxy.connections();
+        proxy.set(mischief);
+        if mischief == Mischief::Delay {
+            crowd.all_written(LONG).await;
+        } else {
+            until("connections are replaced", LONG, async || {
+                proxy.connections() >= before + 4
+            })
+            .await;
+        }
+        // What was confirmed meanwhile may not be there; afterwards everyone must be.
+        assert_eq!(memcached.ask("flush_all").await, "OK");
+        proxy.set(Mischief::None);
+        crowd.all_on(&[&memcached], LONG).await;
+    }
+    assert_eq!(crowd.presence.users().len(), users());
+}
+
+#[tokio::test]
+async fn a_memcached_that_is_full_is_known_to_evict() {
+    // One MiB has room for some thousand entries of each size.
+    let memcached = Memcached::start_with(&["-m", "1", "-I", "512k"]).await;
+    let crowd = Crowd::gather(Plan::on(users().max(20_000), &[memcached.node()])).await;
+    let node = crowd.presence.cluster().topology().nodes()[0].clone();
+    until("evictions are counted", LONG, async || node.evictions() > 0).await;
+    let online = memcached.count_online_of_many(&crowd.users).await;
+    assert!(online < crowd.users.len(), "{online} fit");
+    // That its own sentinel may go with the rest is no reason to write everyone again and again.
+    let refilled = crowd.metrics.refilled.value();
+    crowd.all_written(LONG).await;
+    assert!(crowd.metrics.refilled.value() <= refilled + crowd.users.len() as u64);
+}
+
+#[tokio::test]
+async fn after_restarts_at_random_memcached_has_exactly_who_is_here() {
+    let mut nodes = three().await;
+    let crowd = Crowd::gather(Plan::on(users(), &names(&nodes))).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..number("FAULT_RESTARTS", 6) {
+        sleep(Duration::from_millis(random.u64(0..600))).await;
+        nodes[random.usize(0..3)].restart().await;
+    }
+    crowd.all_on(&nodes.each_ref(), LONG).await;
+    let ring = ring(&nodes.each_ref());
+    for (number, node) in nodes.iter().enumerate() {
+        let is_its = |user: &&String| usize::from(ring.node_of(key(user).as_bytes())) == number;
+        let its: Vec<_> = crowd.users.iter().filter(is_its).cloned().collect();
+        assert_eq!(node.count_online_of_many(&its).await, its.len());
+        // And the sentinel, nothing else.
+        until("nothing else is there", LONG, async || {
+            node.stat("curr_items").await == its.len() as u64 + 1
+        })
+        .await;
+    }
+}
+
+async fn three() -> [Memcached; 3] {
+    [
+        Memcached::start().await,
+        Memcached::start().await,
+        Memcached::start().await,
+    ]
+}
+
+fn names(nodes: &[Memcached]) -> Vec<String> {
+    nodes.iter().map(Memcached::node).collect()
+}
+
+fn ring(nodes: &[&Memcached]) -> Ring {
+    let members = nodes.iter().zip(0..).map(|(node, number)| Member {
+        name: node.node().parse::<NodeSpec>().unwrap().addr.ring_name(),
+        weight: 1,
+        node: number,
+    });
+    Ring::new(RingKind::Ketama, &members.collect::<Vec<_>>())
+}
