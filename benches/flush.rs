@@ -22,7 +22,6 @@ use presenced::limits::WINDOW_TCP;
 use presenced::memcached::cluster::Options;
 use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced::presence::flush::{Flusher, Presence};
-use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use tokio::runtime::{Builder, Runtime};
@@ -111,13 +110,13 @@ fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
 }
 
 fn ready_made() -> Vec<u8> {
-    let (record, mut scratch, mut out) = (record(), Scratch::default(), Vec::new());
+    let (record, mut out) = (record(), Vec::new());
     // A flush goes by shards, so by hash: in order, memcached would find neighbours side by side.
     let mut numbers: Vec<_> = (0..USERS).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut numbers);
     for number in numbers {
         let (user, live) = user(number);
-        record.set(&mut out, &mut scratch, &user, live, TTL_S);
+        record.set(&mut out, &user, live, TTL_S);
     }
     out
 }

@@ -20,7 +20,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
 use presenced::memcached::pipeline::Pipeline;
-use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
@@ -281,17 +280,10 @@ fn sets(criterion: &mut Criterion) {
             generation: 0,
         },
     };
-    let mut scratch = Scratch::default();
     group.bench_function("rendered, with a user's key and value", |bencher| {
         bencher.iter(|| {
             out.clear();
-            record.set(
-                &mut out,
-                &mut scratch,
-                black_box(&user),
-                black_box(live),
-                60,
-            );
+            record.set(&mut out, black_box(&user), black_box(live), 60);
         });
     });
     group.bench_function("parsed", |bencher| {

@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Slot;
 use super::flush::RENDER_RUN;
 use super::lanes::Carrying;
-use super::ledger::{Ledger, Purpose};
-use super::record::Scratch;
+use super::ledger::{Ledger, Purpose, Sent};
 use super::state::{Presence, Round};
 use super::users::Flight;
 use crate::limits::MEMCACHED_STABLE;
@@ -96,7 +95,6 @@ pub(super) struct Lane {
     ledger: Ledger,
     /// The batch that is being rendered.
     current: Option<Batch>,
-    scratch: Scratch,
 }
 
 impl Lane {
@@ -107,7 +105,6 @@ impl Lane {
             node: node.clone(),
             ledger: Ledger::new(presence, node),
             current: None,
-            scratch: Scratch::default(),
         }
     }
 
@@ -143,7 +140,7 @@ impl Lane {
     }
 
     /// Dials. Meanwhile work goes back to pending at once. Nothing when the flusher is gone.
-    async fn dial(&mut self) -> Option<Result<Connection<Slot>, MemcachedError>> {
+    async fn dial(&mut self) -> Option<Result<Connection<Sent>, MemcachedError>> {
         let dial = Connection::dial(&self.node);
         tokio::pin!(dial);
         loop {
@@ -172,7 +169,7 @@ impl Lane {
     }
 
     /// Works until the connection fails, or the flusher is gone and all is settled.
-    async fn carry(&mut self, connection: &mut Connection<Slot>) -> Result<(), MemcachedError> {
+    async fn carry(&mut self, connection: &mut Connection<Sent>) -> Result<(), MemcachedError> {
         let mut flusher_gone = false;
         // Filled to the whole and emptied to the half in turn: in small bites both sides would
         // do little else than wake each other.
@@ -189,7 +186,7 @@ impl Lane {
             let ledger = &mut self.ledger;
             if connection.in_flight() > GATHERED_MIN {
                 connection.set_watched(false)?;
-                let step = connection.step(|slot, outcome| ledger.settle(slot, outcome));
+                let step = connection.step(|sent, outcome| ledger.settle(sent, outcome));
                 let moved = step.await;
                 ledger.note_written();
                 if moved? && filling && self.current.is_some() {
@@ -203,7 +200,7 @@ impl Lane {
             connection.set_watched(true)?;
             let idle = filling && self.current.is_none() && !flusher_gone;
             tokio::select! {
-                step = connection.progress(|slot, outcome| ledger.settle(slot, outcome)) => {
+                step = connection.progress(|sent, outcome| ledger.settle(sent, outcome)) => {
                     ledger.note_written();
                     step?;
                 }
@@ -216,7 +213,7 @@ impl Lane {
     }
 
     /// Renders what there is while there is room.
-    fn fill(&mut self, connection: &mut Connection<Slot>) {
+    fn fill(&mut self, connection: &mut Connection<Sent>) {
         while connection.room() > 0 {
             if let Some(batch) = self.current.take() {
                 self.render_run(batch, connection);
@@ -228,7 +225,7 @@ impl Lane {
         }
     }
 
-    fn begin(&mut self, work: Work, connection: &mut Connection<Slot>) {
+    fn begin(&mut self, work: Work, connection: &mut Connection<Sent>) {
         match work {
             Work::Connect(slot, flight) => {
                 self.ledger.open(Purpose::Connect(flight));
@@ -247,7 +244,7 @@ impl Lane {
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
-    fn render_run(&mut self, mut batch: Batch, connection: &mut Connection<Slot>) {
+    fn render_run(&mut self, mut batch: Batch, connection: &mut Connection<Sent>) {
         let rest = &batch.places[batch.done..];
         let run = &rest[..rest.len().min(RENDER_RUN).min(connection.room())];
         self.render(batch.shard, run, connection);
@@ -259,26 +256,27 @@ impl Lane {
         }
     }
 
-    fn render(&mut self, shard: usize, places: &[u32], connection: &mut Connection<Slot>) {
+    fn render(&mut self, shard: usize, places: &[u32], connection: &mut Connection<Sent>) {
         let presence = &self.ledger.presence;
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
-        let scratch = &mut self.scratch;
         let pushed = presence
             .users()
             .render(shard, places, now_s, ttl_s, |place, due| {
-                connection.push(Slot::new(shard, place), |out| {
-                    presence
-                        .record()
-                        .set(out, scratch, due.user, due.live, due.ttl_s);
-                });
+                let sent = Sent {
+                    slot: Slot::new(shard, place),
+                    written_at_s: due.written_at_s,
+                };
+                let record = presence.record();
+                connection.push(sent, |out| record.set(out, due.user, due.live, due.ttl_s));
             });
         self.ledger.pushed(pushed);
     }
 
-    fn give_back_all(&mut self, connection: Connection<Slot>) {
+    fn give_back_all(&mut self, connection: Connection<Sent>) {
         let presence = self.ledger.presence.clone();
         self.ledger.note_written();
-        presence.give_back(connection.into_unanswered());
+        let unanswered = connection.into_unanswered();
+        presence.give_back(unanswered.map(|sent| sent.take_back(&presence)));
         if let Some(batch) = self.current.take() {
             batch.give_back(&presence);
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Slot;
-use super::flush::RENDER_RUN;
 use super::lane::{Ticket, Work};
 use super::state::Presence;
 use super::users::Flight;
@@ -20,9 +19,27 @@ pub(super) struct Ledger {
     node: Arc<Node>,
     /// In the order of the commands; the sum of `left` is what is in flight.
     marks: VecDeque<Mark>,
-    /// Stored and not entered yet: places of one shard.
-    written: Vec<u32>,
-    written_shard: usize,
+    /// Stored and not counted yet, all of them with entries of the same age.
+    stored: u64,
+    /// Of those, how many had an entry before, and when it was written.
+    renewed: u64,
+    written_at_s: u32,
+}
+
+/// A `set` that is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) slot: Slot,
+    /// When the entry was written before; 0 for never.
+    pub(super) written_at_s: u32,
+}
+
+impl Sent {
+    /// It was not acknowledged.
+    pub(super) fn take_back(self, presence: &Presence) -> Slot {
+        presence.users().not_written(self.slot, self.written_at_s);
+        self.slot
+    }
 }
 
 /// A piece of work that is in flight.
@@ -48,8 +65,9 @@ impl Ledger {
             presence: presence.clone(),
             node: node.clone(),
             marks: VecDeque::new(),
-            written: Vec::with_capacity(RENDER_RUN),
-            written_shard: 0,
+            stored: 0,
+            renewed: 0,
+            written_at_s: 0,
         }
     }
 
@@ -85,7 +103,7 @@ impl Ledger {
         self.finish();
     }
 
-    pub(super) fn settle(&mut self, slot: Slot, outcome: Outcome) {
+    pub(super) fn settle(&mut self, sent: Sent, outcome: Outcome) {
         // Commands of a closed mark are all answered before those of the next.
         let Some(mark) = self.marks.iter_mut().find(|mark| mark.left > 0) else {
             return;
@@ -93,18 +111,20 @@ impl Ledger {
         mark.left -= 1;
         match outcome {
             Outcome::Stored => {
-                if slot.shard() != self.written_shard || self.written.len() == RENDER_RUN {
+                // Most of a run were written at once, so are counted at once.
+                if sent.written_at_s != self.written_at_s {
                     self.note_written();
-                    self.written_shard = slot.shard();
+                    self.written_at_s = sent.written_at_s;
                 }
-                self.written.push(slot.place());
+                self.stored += 1;
+                self.renewed += u64::from(sent.written_at_s != 0);
             }
             Outcome::Refused => {
                 if let Purpose::Flush(ticket) = &mark.purpose {
                     ticket.fail();
                 }
                 self.node.refused(1);
-                self.presence.give_back([slot]);
+                self.presence.give_back([sent.take_back(&self.presence)]);
             }
         }
         let is_done = self.marks.front().is_some_and(|mark| mark.left == 0);
@@ -113,28 +133,20 @@ impl Ledger {
         }
     }
 
-    /// Enters what was stored in the directory and the counts.
+    /// Counts what was stored since the last time.
     pub(super) fn note_written(&mut self) {
-        if self.written.is_empty() {
+        if self.stored == 0 {
             return;
         }
-        let (presence, metrics) = (&self.presence, self.presence.metrics());
-        metrics.flushed.add(self.written.len() as u64);
-        let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
-        let users = presence.users();
-        // Most of a run were written at once, so are counted at once.
-        let (mut last_ago_s, mut count) = (0, 0);
-        users.written(self.written_shard, &self.written, now_s, |ago_s| {
-            if ago_s != last_ago_s {
-                let left_s = ttl_s.saturating_sub(last_ago_s);
-                metrics.ttl_left.observe(left_s, ttl_s, count);
-                (last_ago_s, count) = (ago_s, 0);
-            }
-            count += 1;
-        });
-        let left_s = ttl_s.saturating_sub(last_ago_s);
-        metrics.ttl_left.observe(left_s, ttl_s, count);
-        self.written.clear();
+        let metrics = self.presence.metrics();
+        metrics.flushed.add(std::mem::take(&mut self.stored));
+        if self.renewed != 0 {
+            let ttl_s = self.presence.ttl_s();
+            let ago_s = self.presence.now_s().saturating_sub(self.written_at_s);
+            let left_s = ttl_s.saturating_sub(ago_s);
+            let renewed = std::mem::take(&mut self.renewed);
+            metrics.ttl_left.observe(left_s, ttl_s, renewed);
+        }
     }
 
     /// Takes leave of what is settled.

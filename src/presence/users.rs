@@ -70,6 +70,8 @@ pub struct Due<'a> {
     pub live: Live,
     /// For how long the entry may live, seconds.
     pub ttl_s: u32,
+    /// When it was last shown and not taken back; 0 for never, or of one who has left.
+    pub written_at_s: u32,
 }
 
 /// While one of a shard lives, none of the shard's slots changes hands. See [`Users::flight`].
@@ -120,8 +122,8 @@ struct Entry {
     /// The memcached node that has the user's key.
     node: u8,
     state: State,
-    /// Of a departed user: when the last session ended. Of one who is here: when their entry was last
-    /// acknowledged, 0 for never.
+    /// Of a departed user: when the last session ended. Of one who is here: when their `set` was last
+    /// rendered and not known to be lost, 0 for never.
     stamp_s: u32,
     /// Further sessions, in order of connecting. Boxed: most users have one session, and a `Vec`
     /// takes 16 bytes more of each entry.
@@ -257,20 +259,25 @@ impl Users {
         ttl_s: u32,
         mut show: impl FnMut(u32, Due<'_>),
     ) -> usize {
-        let shard = self.lock(shard);
+        let mut shard = self.lock(shard);
         let mut shown = 0;
         for &place in places {
-            let Some(entry) = shard.entry(place) else {
+            let Some(entry) = shard.entry_mut(place) else {
                 continue;
             };
             if let Some(ttl_s) = entry.ttl_left_s(now_s, ttl_s) {
                 shown += 1;
+                let mut written_at_s = 0;
+                if entry.is_online() {
+                    written_at_s = std::mem::replace(&mut entry.stamp_s, now_s.max(1));
+                }
                 show(
                     place,
                     Due {
                         user: &entry.id,
                         live: entry.first(),
                         ttl_s,
+                        written_at_s,
                     },
                 );
             }
@@ -310,18 +317,15 @@ impl Users {
         Some(to)
     }
 
-    /// Notes that the entries of one shard's `places` were acknowledged at `now_s`. Of each user who
-    /// is here and was written before, `see` is told how long before, in seconds.
-    pub fn written(&self, shard: usize, places: &[u32], now_s: u32, mut see: impl FnMut(u32)) {
-        let mut shard = self.lock(shard);
-        for &place in places {
-            let Some(entry) = shard.entry_mut(place).filter(|entry| entry.is_online()) else {
-                continue;
-            };
-            if entry.stamp_s != 0 {
-                see(now_s.saturating_sub(entry.stamp_s));
-            }
-            entry.stamp_s = now_s.max(1);
+    /// The `set` of the slot's user, shown by [`Users::render`], was not acknowledged: the last that was
+    /// is of `written_at_s`.
+    pub fn not_written(&self, slot: Slot, written_at_s: u32) {
+        let mut shard = self.lock(slot.shard());
+        if let Some(entry) = shard
+            .entry_mut(slot.place())
+            .filter(|entry| entry.is_online())
+        {
+            entry.stamp_s = written_at_s;
         }
     }
 

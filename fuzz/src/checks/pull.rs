@@ -5,7 +5,6 @@ use std::fmt;
 
 use arbitrary::Unstructured;
 use presenced::limits::{OUTBOX_BYTES_MAX, PULL_USERS_MAX, USER_ID_BYTES_MAX};
-use presenced::presence::record::Scratch;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced::pull::{Answer, PullError, http};
@@ -120,7 +119,7 @@ fn is_one_request(record: &Record, user: &UserId) {
         },
     };
     let mut set = Vec::new();
-    record.set(&mut set, &mut Scratch::default(), user, live, 60);
+    record.set(&mut set, user, live, 60);
     match request::parse(&set, &Limits::default()) {
         Parsed::Request {
             request: Request::Store { key: set_key, .. },
