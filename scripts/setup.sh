@@ -65,6 +65,8 @@ if ! has_venv; then
     say "installing into $venv: $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
     # A half-made one would stay half-made.
     rm -rf "$venv"
+    # The shell may remember the python3 that was there.
+    hash -r
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" </dev/null

@@ -187,7 +187,10 @@ pub struct Flags {
 /// What else the binary does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// See [`StoreFlags`].
+    /// Runs the store alone: a memcached of the text protocol, meta commands included
+    ///
+    /// Any memcached client can use it. The protocol has no authentication: what is not on this machine
+    /// must be a network that you trust.
     Store(StoreFlags),
 }
 

@@ -23,10 +23,7 @@ use crate::store::{Listener, Options, Store, serve};
 /// Memory that no store does without: a few of the largest values.
 const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// Runs the store alone: a memcached of the text protocol, meta commands included
-///
-/// Any memcached client can use it; docs/store.md has the commands one by one. The protocol has no
-/// authentication: what is not on this machine must be a network that you trust.
+/// Flags of `presenced store`.
 #[derive(Args, Clone, Debug)]
 pub struct StoreFlags {
     /// Address for memcached clients

@@ -16,8 +16,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
     clock::Now,
+    flush::Flush,
     hash::{Hash, Hashed, Place},
-    item::{self, Item, Marks, NEVER, deadline_s},
+    item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER},
     slab::{NONE, Slab},
     tally::{Count, Tally},
 };
@@ -64,10 +65,7 @@ pub(super) struct Items {
     /// The CAS number that was given out last. Shards take turns, so that none is there twice.
     last_cas: u64,
     cas_step: u64,
-    /// What has a CAS number up to here is dead: a `flush_all` came after it.
-    flushed_cas: u64,
-    /// A `flush_all` with a delay: what is stored up to and in this second dies in it.
-    flush_through: Option<u32>,
+    flush: Flush,
     /// Where the crawl goes on.
     crawl_at: u32,
     /// How long the item that was evicted last had not been used.
@@ -86,8 +84,7 @@ impl Items {
             bytes_max,
             last_cas: which.number.into(),
             cas_step: which.of.into(),
-            flushed_cas: 0,
-            flush_through: None,
+            flush: Flush::default(),
             crawl_at: 0,
             evicted_idle_s: 0,
             tally: Tally::default(),
@@ -97,14 +94,14 @@ impl Items {
     /// The number of the live item with this key. A dead one is dropped.
     #[inline]
     pub(super) fn find(&mut self, key: Hashed<'_>, now: Now) -> Option<u32> {
-        self.settle_flush(now);
+        self.flush.settle(self.last_cas, now);
         let slab = &self.slab;
         let number = self.place(key.hash, |number| slab.at(number).key() == key.key)?;
         let item = self.slab.at(number);
-        if item.is_live(self.flushed_cas, now) {
+        if item.is_live(self.flush.cas(), now) {
             return Some(number);
         }
-        self.tally.add(if item.cas <= self.flushed_cas {
+        self.tally.add(if item.cas <= self.flush.cas() {
             Count::GetFlushed
         } else {
             Count::GetExpired
@@ -239,26 +236,16 @@ impl Items {
         self.bytes -= cost;
     }
 
-    /// Lets everything that is stored die, now or later; takes the place of a `flush_all` that is
-    /// still to come.
-    ///
-    /// With a delay of n seconds memcached takes effect in the second before the n-th from now,
-    /// and what is stored in that second is lost too; so a delay of 1 is at once. So it is here.
+    /// See [`Flush::order`].
     pub(super) fn flush_all(&mut self, delay: Option<u32>, now: Now) {
-        self.settle_flush(now);
-        self.flush_through = None;
-        let due_s = delay.map_or(0, |delay| deadline_s(i64::from(delay), now));
-        if due_s > now.uptime_s {
-            self.flush_through = Some(due_s - 1);
-        } else {
-            self.flushed_cas = self.last_cas;
-        }
+        self.flush.order(delay, self.last_cas, now);
     }
 
-    /// Looks at the next `places_max` places, drops what is dead there, and returns whether it has
-    /// come to the end.
+    /// Looks at the next `places_max` places, drops what is dead there, gives places back that are not
+    /// needed any more, and returns whether it has come to the end.
     pub(super) fn crawl(&mut self, places_max: u32, now: Now) -> bool {
-        self.settle_flush(now);
+        self.flush.settle(self.last_cas, now);
+        self.shrink();
         let end = self.slab.places();
         for _ in 0..places_max {
             if self.crawl_at >= end {
@@ -272,7 +259,7 @@ impl Items {
                 continue;
             }
             self.tally.add(Count::CrawlerChecked);
-            if !item.is_live(self.flushed_cas, now) {
+            if !item.is_live(self.flush.cas(), now) {
                 self.tally.add(Count::CrawlerReclaimed);
                 self.drop_dead(number);
             }
@@ -303,19 +290,21 @@ impl Items {
         self.evicted_idle_s
     }
 
-    /// Carries out a `flush_all` whose time has come. Every operation begins with it, so all that is
-    /// here was stored before.
-    #[inline]
-    fn settle_flush(&mut self, now: Now) {
-        let Some(through_s) = self.flush_through else {
-            return;
-        };
-        if now.uptime_s < through_s {
+    /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is too
+    /// much.
+    fn shrink(&mut self) {
+        if self.slab.spare() * 4 <= self.slab.places() as usize {
             return;
         }
-        self.flushed_cas = self.last_cas;
-        if now.uptime_s > through_s {
-            self.flush_through = None;
+        let (table, hasher) = (&mut self.table, &self.hasher);
+        self.slab.shrink(|item, from, to| {
+            let hash = Hash::new(hasher.hash_one(item.key()));
+            if let Some(place) = table.find_mut(hash.spread(), |place| place.number == from) {
+                place.number = to;
+            }
+        });
+        if table.capacity() > 4 * table.len() {
+            table.shrink_to(2 * table.len(), |place| place.hash.spread());
         }
     }
 
@@ -338,8 +327,10 @@ impl Items {
         let mut chances = SECOND_CHANCES;
         while self.slab.oldest() != NONE {
             let number = self.slab.oldest();
-            let full = self.bytes + bytes > self.bytes_max;
-            if Some(number) != kept && !self.slab.at(number).is_live(self.flushed_cas, now) {
+            // What many small items have left behind is memory too, until it is given back.
+            let left_bytes = self.slab.spare() * ITEM_OVERHEAD_BYTES;
+            let full = self.bytes + left_bytes + bytes > self.bytes_max;
+            if Some(number) != kept && !self.slab.at(number).is_live(self.flush.cas(), now) {
                 if !full && dead == 0 {
                     return;
                 }

@@ -11,7 +11,7 @@
 //!
 //! * `clock`: what time it is.
 //! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `hash`, `slab`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `hash`, `slab`, `flush`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
 //! * `change`: what storage commands and arithmetic do to items. Pure.
 //! * `execute`, `meta`, `told`: a request on the store, its reply into a buffer.
 //! * `tally`, `stats`: what is counted, and the answer to `stats`.
@@ -30,6 +30,7 @@ mod change;
 mod clock;
 mod connection;
 mod execute;
+mod flush;
 mod hash;
 mod item;
 mod items;

@@ -445,6 +445,53 @@ fn the_crawl_drops_what_expired() {
     assert_eq!(len(store), (0, 0));
 }
 
+/// Their places are given back, and what is left is where it was: to look-ups, and in the order of
+/// use.
+#[test]
+fn places_of_many_items_are_given_back() {
+    let store = &small(1 << 20);
+    for number in 0..5000 {
+        assert_eq!(
+            answers(
+                store,
+                0,
+                &set(&format!("k{number}"), 0, i64::from(number % 10 != 0), 1)
+            ),
+            "STORED|"
+        );
+    }
+    let places = || store.shards[0].lock().places();
+    let before = places();
+    // Dead first, then moved.
+    for _ in 0..100 {
+        store.shards[0].lock().crawl(512, at(1));
+    }
+    assert!(
+        before > 5000 && places() <= 500 + 4 * 512,
+        "{before} to {}",
+        places()
+    );
+    assert_eq!(len(store).0, 500);
+    for number in 0..5000 {
+        let key = format!("k{number}");
+        let expected = if number % 10 == 0 { "HD|" } else { "EN|" };
+        check(store, 1, &format!("mg {key} u\r\n"), expected);
+    }
+    // The oldest go first.
+    for number in 0..20 {
+        assert_eq!(
+            answers(store, 1, &set(&format!("large{number}"), 0, 0, 50_000)),
+            "STORED|"
+        );
+    }
+    let evicted = count(store, Count::Evicted);
+    assert!(evicted > 0 && evicted < 500);
+    for number in 0..500 {
+        let expected = if number < evicted { "EN|" } else { "HD|" };
+        check(store, 1, &format!("mg k{} u\r\n", number * 10), expected);
+    }
+}
+
 #[test]
 fn a_step_goes_through_all_shards() {
     let store = store();
