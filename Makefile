@@ -55,7 +55,7 @@ loom:
 
 ## shuttle: random interleavings of more users and threads: make shuttle ITERATIONS=100000
 .PHONY: shuttle
-ITERATIONS ?= 20000
+ITERATIONS ?= 200000
 shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence

@@ -188,7 +188,7 @@ fn run() {
 
 /// Runs so many schedules of each kind.
 fn iterations() -> usize {
-    std::env::var("SHUTTLE_ITERATIONS").map_or(1_000, |count| count.parse().unwrap())
+    std::env::var("SHUTTLE_ITERATIONS").map_or(10_000, |count| count.parse().unwrap())
 }
 
 #[test]
