@@ -118,7 +118,7 @@ impl Presence {
         &self.cluster
     }
 
-    /// Enters a session; [`Flusher::write_now`] makes it known to others.
+    /// Enters a session; [`super::flush::Flusher::write_now`] makes it known to others.
     pub fn connect(&self, user: &UserId, live: Live) -> Connected {
         self.users.connect(user, live, |user| {
             let mut key = Vec::new();
