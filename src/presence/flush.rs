@@ -118,7 +118,7 @@ impl Flusher {
         let (_, batches) = self.drain(shard);
         for (lane, batch) in batches {
             // A lane that can't keep up must not hold up the others.
-            if let Err(Work::Shard(batch)) = lane.try_send(Work::Shard(batch)) {
+            if let Err(Work::Shard(batch)) = lane.try_send(Work::Shard(Box::new(batch))) {
                 batch.give_back(&self.presence);
             }
         }
@@ -138,7 +138,7 @@ impl Flusher {
             let (round, batches) = self.drain(shard);
             rounds.push(round);
             for (lane, batch) in batches {
-                if let Err(Work::Shard(batch)) = lane.send(Work::Shard(batch)).await {
+                if let Err(Work::Shard(batch)) = lane.send(Work::Shard(Box::new(batch))).await {
                     batch.give_back(&self.presence);
                 }
             }

@@ -30,8 +30,9 @@ const GATHERED_MIN: usize = 256;
 pub(super) enum Work {
     /// A user who has just connected.
     Connect(Slot, Flight),
-    /// What was pending in a shard.
-    Shard(Batch),
+    /// What was pending in a shard. Boxed: many connects may wait at once, and a place of the queue
+    /// has room for the larger of both.
+    Shard(Box<Batch>),
     /// Answered when all work before it is settled.
     Barrier(oneshot::Sender<()>),
 }
@@ -234,7 +235,7 @@ impl Lane {
             }
             Work::Shard(batch) => {
                 self.ledger.open(Purpose::Flush(batch.ticket.clone()));
-                self.current = Some(batch);
+                self.current = Some(*batch);
             }
             Work::Barrier(settled) => {
                 self.ledger.open(Purpose::Barrier(settled));

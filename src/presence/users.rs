@@ -105,7 +105,7 @@ struct Shard {
 }
 
 /// Hash tables of a shard.
-const TABLES: usize = 16;
+const TABLES: usize = 4;
 
 /// Entries of a chunk: each shard has at least one, so a few.
 const CHUNK: usize = 16;
