@@ -7,6 +7,7 @@ macro_rules! refuse {
 mod capacity;
 mod memcached;
 mod secret;
+mod size;
 mod times;
 
 use std::ffi::OsString;
@@ -14,7 +15,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
@@ -31,7 +31,8 @@ use crate::store_command::StoreFlags;
 use self::memcached::MemcachedFlags;
 pub use self::memcached::MemcachedSettings;
 pub use self::secret::Secret;
-use self::times::duration;
+pub use self::size::Size;
+pub(crate) use self::times::duration;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -44,7 +45,7 @@ const LOGS: &str = "Logs";
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable; durations are written 25s or 500ms.
+/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "presenced",
@@ -154,8 +155,8 @@ pub struct Flags {
     pub max_sessions_per_user: u16,
 
     /// Longest message, and longest frame, from a client; longer ones end the session with 1009
-    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = ByteSize(MESSAGE_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
-    pub max_message: ByteSize,
+    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    pub max_message: Size,
 
     /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
     /// worth at once; more end it with 1008
@@ -163,8 +164,8 @@ pub struct Flags {
     pub max_messages_per_second: u32,
 
     /// Most that is kept for a client that does not read; more ends the session
-    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = ByteSize(OUTBOX_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
-    pub max_outbox: ByteSize,
+    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    pub max_outbox: Size,
 
     /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), help_heading = LIMITS)]
@@ -342,10 +343,10 @@ impl Flags {
     }
 
     fn session_limits(&self) -> Result<SessionLimits, SettingsError> {
-        let ceiling = ByteSize(MESSAGE_BYTES_CEILING as u64);
+        let ceiling = Size(MESSAGE_BYTES_CEILING as u64);
         for (flag, value, least) in [
-            ("--max-message", self.max_message, ByteSize::kib(1)),
-            ("--max-outbox", self.max_outbox, ByteSize::kib(16)),
+            ("--max-message", self.max_message, Size(1024)),
+            ("--max-outbox", self.max_outbox, Size(16 * 1024)),
         ] {
             if value < least || value > ceiling {
                 refuse!("{flag} {value}: must be from {least} to {ceiling}");
@@ -353,15 +354,15 @@ impl Flags {
         }
         // Both are at most the ceiling.
         Ok(SessionLimits {
-            message_bytes_max: self.max_message.as_u64() as usize,
+            message_bytes_max: self.max_message.0 as usize,
             frames_per_second_max: self.max_messages_per_second,
-            outbox_bytes_max: self.max_outbox.as_u64() as usize,
+            outbox_bytes_max: self.max_outbox.0 as usize,
         })
     }
 }
 
-/// A worker flushes a share of the shards: there can't be more workers than shards.
-fn cores() -> usize {
+/// One thread a core. A worker flushes a share of the shards: there can't be more workers than shards.
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS))
 }
 

@@ -118,7 +118,7 @@ impl Settings {
 }
 
 /// The parser of flags that are durations.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
 }
