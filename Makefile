@@ -60,12 +60,17 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: what is random, for longer: the store beside memcached; STORE_CASES=100000 for half an hour
+## soak: what is random, for longer: loom, shuttle, the store beside memcached, faults of memcached under load
 .PHONY: soak
 STORE_CASES ?= 20000
+FAULT_USERS ?= 50000
+FAULT_RESTARTS ?= 1000
 soak: setup loom shuttle
 	$(call heading,the store beside memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test store_differential
+	$(call heading,faults of memcached: $(FAULT_USERS) users and $(FAULT_RESTARTS) restarts)
+	@FAULT_USERS=$(FAULT_USERS) FAULT_RESTARTS=$(FAULT_RESTARTS) \
+	    cargo test --locked --release --test faults -- --test-threads 1 --nocapture
 
 ## bench-build: do the benches compile?
 .PHONY: bench-build
@@ -132,12 +137,6 @@ compare: setup
 compare-memcached: setup
 	$(call heading,compare-memcached)
 	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
-
-## soak: faults of memcached under load, 50,000 users and 1,000 restarts (minutes)
-.PHONY: soak
-soak: setup
-	$(call heading,soak: faults of memcached)
-	@FAULT_USERS=50000 FAULT_RESTARTS=1000 cargo test --locked --release --test faults -- --test-threads 1 --nocapture
 
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz

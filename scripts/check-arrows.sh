@@ -11,6 +11,7 @@ pure=(
     protocol/src
     src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
     src/presence/{users,pending,record,slot,sync,pace}.rs
+    src/presence/users
     src/memcached/{address,pipeline,ring}.rs
     src/store/{item,slab,hash,flush,items,change,tally,execute,meta,told,talk}.rs
     src/end.rs

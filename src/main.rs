@@ -16,14 +16,14 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let flags = Flags::from_process();
     if let Err(error) = start_log(&flags) {
-        refuse(&format!("--log-level {:?}: {error}", flags.log_level));
+        refuse(None, &format!("--log-level {:?}: {error}", flags.log_level));
     }
     let command = flags.command.clone();
     let ran = match command {
         Some(Command::Store(store)) => on_runtime(run_store(store)),
         None => {
             let settings = flags.check();
-            let settings = settings.unwrap_or_else(|error| refuse(&error.to_string()));
+            let settings = settings.unwrap_or_else(|error| refuse(None, &error.to_string()));
             on_runtime(run(settings))
         }
     };
@@ -44,9 +44,13 @@ where
     Ok(runtime.block_on(ran)?)
 }
 
-/// Ends the process as a wrong flag does: the message, a hint at `--help`, status 2.
-fn refuse(message: &str) -> ! {
-    Flags::command()
+/// Ends the process as a wrong flag does: the message, how to use it (or its `subcommand`), status 2.
+fn refuse(subcommand: Option<&str>, message: &str) -> ! {
+    let mut command = Flags::command();
+    command.build();
+    subcommand
+        .and_then(|name| command.find_subcommand(name).cloned())
+        .unwrap_or(command)
         .error(ErrorKind::ValueValidation, message)
         .exit()
 }
@@ -86,7 +90,7 @@ async fn run_store(flags: StoreFlags) -> Result<(), StoreError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut store = match flags.start() {
-        Err(StoreError::Flag(why)) => refuse(&why),
+        Err(StoreError::Flag(why)) => refuse(Some("store"), &why),
         started => started?,
     };
     println!("store    {store}");

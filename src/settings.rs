@@ -4,28 +4,25 @@ macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
 }
 
+mod capacity;
 mod memcached;
+mod secret;
+mod size;
+mod times;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
 use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, FRAMES_PER_SECOND_MAX, HTTP_CONNECTIONS_MAX,
-    MEMCACHED_BACKOFF_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, NODES_TO_COME,
-    OUTBOX_BYTES_MAX, PING_INTERVAL_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SERVER_ID_BYTES_MAX,
-    SHARDS, STORE_CONNECTIONS_MAX,
+    FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
+    SERVER_ID_BYTES_MAX, SHARDS,
 };
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
@@ -33,6 +30,9 @@ use crate::store_command::StoreFlags;
 
 use self::memcached::MemcachedFlags;
 pub use self::memcached::MemcachedSettings;
+pub use self::secret::Secret;
+pub use self::size::Size;
+pub(crate) use self::times::duration;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -45,7 +45,7 @@ const LOGS: &str = "Logs";
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable; durations are written 25s or 500ms.
+/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "presenced",
@@ -155,8 +155,8 @@ pub struct Flags {
     pub max_sessions_per_user: u16,
 
     /// Longest message, and longest frame, from a client; longer ones end the session with 1009
-    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = ByteSize(MESSAGE_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
-    pub max_message: ByteSize,
+    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    pub max_message: Size,
 
     /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
     /// worth at once; more end it with 1008
@@ -164,8 +164,8 @@ pub struct Flags {
     pub max_messages_per_second: u32,
 
     /// Most that is kept for a client that does not read; more ends the session
-    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = ByteSize(OUTBOX_BYTES_MAX as u64), value_name = "BYTES", help_heading = LIMITS)]
-    pub max_outbox: ByteSize,
+    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    pub max_outbox: Size,
 
     /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), help_heading = LIMITS)]
@@ -255,43 +255,6 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// An HMAC secret; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
-
-impl Secret {
-    /// Checks that `bytes` can be a secret.
-    pub fn new(bytes: &[u8]) -> Result<Secret, &'static str> {
-        if bytes.len() < SECRET_BYTES_MIN {
-            return Err("has less than 32 bytes (RFC 7518 §3.2)");
-        }
-        if bytes.len() > SECRET_BYTES_MAX {
-            return Err("has more than 4096 bytes");
-        }
-        // A public key used as a secret is no secret: anyone could sign.
-        if bytes.starts_with(b"-----BEGIN") {
-            return Err("is a PEM key, not an HS256 secret");
-        }
-        Ok(Secret(bytes.to_vec()))
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
-}
-
 impl Flags {
     /// Flags of this process and its environment. Wrong ones end the process with status 2.
     pub fn from_process() -> Flags {
@@ -367,115 +330,6 @@ impl Flags {
         })
     }
 
-    fn check_times(&self) -> Result<(), SettingsError> {
-        let show = humantime::format_duration;
-        let s = Duration::from_secs;
-        let bounds = [
-            // memcached takes a longer TTL for a date (protocol.txt, "Expiration times").
-            ("--ttl", self.ttl, s(1), s(30 * 86_400)),
-            (
-                "--flush-interval",
-                self.flush_interval,
-                Duration::from_millis(100),
-                s(3600),
-            ),
-            (
-                "--ping-interval",
-                self.ping_interval,
-                Duration::from_millis(200),
-                PING_INTERVAL_MAX,
-            ),
-            (
-                "--ping-timeout",
-                self.ping_timeout,
-                Duration::from_millis(100),
-                PING_INTERVAL_MAX,
-            ),
-            (
-                "--coalesce",
-                self.coalesce,
-                Duration::ZERO,
-                Duration::from_millis(100),
-            ),
-            (
-                "--jwt-max-lifetime",
-                self.jwt_max_lifetime,
-                s(1),
-                s(10 * 365 * 86_400),
-            ),
-            ("--drain", self.drain, Duration::ZERO, s(3600)),
-        ];
-        for (flag, value, least, most) in bounds {
-            check_range(flag, value, least, most)?;
-        }
-        if self.ttl.subsec_nanos() != 0 {
-            refuse!("--ttl {}: memcached counts whole seconds", show(self.ttl));
-        }
-        // While it drains everything is written with a TTL that is longer by the drain time.
-        if self.ttl + self.drain > s(30 * 86_400) {
-            refuse!(
-                "--ttl {} and --drain {}: must be at most 30days together, \
-                 as memcached takes a longer TTL for a date",
-                show(self.ttl),
-                show(self.drain)
-            );
-        }
-        if 2 * self.coalesce > self.ping_timeout {
-            refuse!(
-                "--coalesce {} must be at most half of --ping-timeout {}: \
-                 pongs wait that long before they are read",
-                show(self.coalesce),
-                show(self.ping_timeout)
-            );
-        }
-        if self.ping_timeout >= self.ping_interval {
-            refuse!(
-                "--ping-timeout {} must be less than --ping-interval {}: \
-                 a ping is answered or missed before the next",
-                show(self.ping_timeout),
-                show(self.ping_interval)
-            );
-        }
-        let needed = self.ping_interval + self.ping_timeout + 2 * self.flush_interval + s(1);
-        if self.ttl < needed {
-            refuse!(
-                "--ttl {} must be at least --ping-interval {} + --ping-timeout {} + \
-                 2 × --flush-interval {} + 1s = {}: a user who answers each ping must stay online \
-                 through one failed flush, and memcached is exact to a second",
-                show(self.ttl),
-                show(self.ping_interval),
-                show(self.ping_timeout),
-                show(self.flush_interval),
-                show(needed)
-            );
-        }
-        Ok(())
-    }
-
-    fn secret(&self) -> Result<Option<Secret>, SettingsError> {
-        match (&self.jwt_secret_file, &self.jwt_secret) {
-            (None, None) => Ok(None),
-            (Some(file), None) => {
-                let bytes = fs::read(file).map_err(|error| {
-                    SettingsError(format!("--jwt-secret-file {}: {error}", file.display()))
-                })?;
-                warn_if_open(file);
-                let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                match Secret::new(secret) {
-                    Ok(secret) => Ok(Some(secret)),
-                    Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
-                }
-            }
-            (None, Some(secret)) => match Secret::new(secret.as_bytes()) {
-                Ok(secret) => Ok(Some(secret)),
-                Err(why) => refuse!("PRESENCED_JWT_SECRET {why}"),
-            },
-            (Some(_), Some(_)) => {
-                refuse!("--jwt-secret-file and PRESENCED_JWT_SECRET: give one of them")
-            }
-        }
-    }
-
     fn server_id(&self) -> Result<String, SettingsError> {
         let id = self.server_id.clone();
         let id = id.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
@@ -489,10 +343,10 @@ impl Flags {
     }
 
     fn session_limits(&self) -> Result<SessionLimits, SettingsError> {
-        let ceiling = ByteSize(MESSAGE_BYTES_CEILING as u64);
+        let ceiling = Size(MESSAGE_BYTES_CEILING as u64);
         for (flag, value, least) in [
-            ("--max-message", self.max_message, ByteSize::kib(1)),
-            ("--max-outbox", self.max_outbox, ByteSize::kib(16)),
+            ("--max-message", self.max_message, Size(1024)),
+            ("--max-outbox", self.max_outbox, Size(16 * 1024)),
         ] {
             if value < least || value > ceiling {
                 refuse!("{flag} {value}: must be from {least} to {ceiling}");
@@ -500,77 +354,15 @@ impl Flags {
         }
         // Both are at most the ceiling.
         Ok(SessionLimits {
-            message_bytes_max: self.max_message.as_u64() as usize,
+            message_bytes_max: self.max_message.0 as usize,
             frames_per_second_max: self.max_messages_per_second,
-            outbox_bytes_max: self.max_outbox.as_u64() as usize,
+            outbox_bytes_max: self.max_outbox.0 as usize,
         })
     }
-
-    /// Each worker's share, at least one.
-    fn max_http_of_worker(&self, workers: usize) -> usize {
-        self.max_handshakes
-            .map_or(HTTP_CONNECTIONS_MAX, |all| (all as usize).div_ceil(workers))
-    }
-
-    /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
-    fn max_sessions(&self, workers: usize, nodes: usize) -> Result<usize, SettingsError> {
-        let limit = getrlimit(Resource::Nofile);
-        let hard = limit.maximum.unwrap_or(u64::MAX);
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        let allowed = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => hard,
-            Err(_) => limit.current.unwrap_or(hard),
-        };
-        // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = self.other_descriptors(workers, nodes).min(allowed / 2);
-        let room = (allowed - reserved).max(1);
-        let wanted = self.max_sessions.unwrap_or(room);
-        if wanted > room {
-            refuse!(
-                "--max-sessions {wanted}: the limit of open files (ulimit -n) is {allowed}, and \
-                 {reserved} of them are kept for other things; at most {room}"
-            );
-        }
-        Ok(usize::try_from(wanted).unwrap_or(usize::MAX))
-    }
-
-    /// Descriptors for everything that is not a session.
-    fn other_descriptors(&self, workers: usize, nodes: usize) -> u64 {
-        // Some more may come, where the list can change.
-        let nodes = nodes + NODES_TO_COME;
-        let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
-        let of_store = match nodes == NODES_TO_COME {
-            true => STORE_CONNECTIONS_MAX as usize,
-            false => 0,
-        };
-        let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;
-        (workers * of_worker + of_process) as u64
-    }
 }
 
-fn check_range(
-    flag: &str,
-    value: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<(), SettingsError> {
-    let show = humantime::format_duration;
-    if value < least || value > most {
-        refuse!(
-            "{flag} {}: must be from {} to {}",
-            show(value),
-            show(least),
-            show(most)
-        );
-    }
-    Ok(())
-}
-
-/// A worker flushes a share of the shards: there can't be more workers than shards.
-fn cores() -> usize {
+/// One thread a core. A worker flushes a share of the shards: there can't be more workers than shards.
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS))
 }
 
@@ -578,231 +370,5 @@ fn boot() -> Result<u32, SettingsError> {
     getrandom::u32().map_err(|error| SettingsError(format!("no random numbers: {error}")))
 }
 
-fn warn_if_open(file: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        tracing::warn!(file = %file.display(), "every user of this machine can read the secret");
-    }
-}
-
-impl Settings {
-    /// What the settings promise, for people: when users are seen online and offline, and how
-    /// much the TTL has to spare.
-    pub fn promises(&self) -> String {
-        let ttl = Duration::from_secs(self.ttl_s.into());
-        let show = humantime::format_duration;
-        // The last heartbeat may have been written as long ago as one round of pings.
-        let round = self.ping_interval + self.ping_timeout;
-        let soonest = ttl - round - Duration::from_secs(1);
-        let latest = ttl + self.flush_interval;
-        let spare = ttl - round - self.flush_interval;
-        format!(
-            "online   at once on connect; if memcached fails just then, within {} of its return\n\
-             offline  between {} and {} after leaving\n\
-             headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
-            show(self.flush_interval + MEMCACHED_BACKOFF_MAX),
-            show(soonest),
-            show(latest),
-            show(spare),
-            show(ttl),
-            show(spare + self.ping_timeout),
-        )
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(args: &[&str]) -> Result<Settings, String> {
-        let args = [&["presenced"], args].concat();
-        let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
-        flags.check().map_err(|error| error.to_string())
-    }
-
-    fn refused(args: &[&str], parts: &[&str]) {
-        let error = check(args).expect_err("must be refused");
-        for part in parts {
-            assert!(
-                error.contains(part),
-                "{args:?}: {error:?} should name {part:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_defaults_work_and_promise_what_they_keep() {
-        let settings = check(&[]).unwrap();
-        assert_eq!(settings.ttl_s, 60);
-        assert!(settings.allow_query_token && settings.secret.is_none());
-        let promises = settings.promises();
-        for part in ["between 14s and 1m 5s", "headroom 10s of the TTL of 1m"] {
-            assert!(promises.contains(part), "{promises}");
-        }
-    }
-
-    #[test]
-    fn times_that_can_not_work_name_the_values_and_the_rule() {
-        refused(
-            &["--ttl", "55s"],
-            &["--ttl 55s", "--ping-interval 25s", "20s", "5s", "56s"],
-        );
-        assert!(check(&["--ttl", "56s"]).is_ok());
-        refused(
-            &["--ping-timeout", "25s"],
-            &["--ping-timeout 25s", "--ping-interval 25s"],
-        );
-        refused(&["--ttl", "60500ms"], &["--ttl 1m 500ms", "whole seconds"]);
-        refused(&["--ttl", "31days"], &["--ttl 1month", "30days"]);
-        refused(
-            &["--flush-interval", "0s"],
-            &["--flush-interval 0s", "100ms"],
-        );
-        refused(
-            &["--ping-interval", "25"],
-            &["--ping-interval", "'25'", "25s or 500ms"],
-        );
-        refused(&["--coalesce", "1s"], &["--coalesce 1s"]);
-        refused(
-            &["--coalesce", "100ms", "--ping-timeout", "150ms"],
-            &["--coalesce 100ms", "half", "--ping-timeout 150ms"],
-        );
-        assert!(check(&["--coalesce", "75ms", "--ping-timeout", "150ms"]).is_ok());
-    }
-
-    #[test]
-    fn no_ttl_is_a_date_to_memcached_even_while_it_drains() {
-        refused(
-            &["--ttl", "30days"],
-            &["--ttl 30days", "--drain 10s", "30days together"],
-        );
-        refused(
-            &["--ttl", "2591999s", "--drain", "2s"],
-            &["--ttl 29days", "--drain 2s"],
-        );
-        assert!(check(&["--ttl", "30days", "--drain", "0s"]).is_ok());
-        assert!(check(&["--ttl", "2591999s", "--drain", "1s"]).is_ok());
-    }
-
-    #[test]
-    fn without_a_key_only_this_machine_is_served() {
-        refused(
-            &["--listen", "0.0.0.0:8080"],
-            &["--listen 0.0.0.0:8080", "--jwt-secret-file"],
-        );
-        refused(
-            &["--store-listen", "0.0.0.0:1"],
-            &["--store-listen 0.0.0.0:1", "--memcached"],
-        );
-        assert!(check(&["--listen", "[::1]:8080"]).is_ok());
-    }
-
-    #[test]
-    fn secrets() {
-        let with = |secret: Option<&str>| {
-            let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-            flags.jwt_secret = secret.map(Into::into);
-            flags.check().map_err(|error| error.to_string())
-        };
-        let good = "0123456789abcdef0123456789abcdef";
-        let settings = with(Some(good)).unwrap();
-        assert_eq!(
-            settings.secret.as_ref().unwrap().as_bytes(),
-            good.as_bytes()
-        );
-        assert!(!settings.allow_query_token);
-        assert!(
-            !format!("{settings:?}").contains(good),
-            "secrets are never shown"
-        );
-        assert!(with(Some("short")).unwrap_err().contains("32 bytes"));
-        let pem = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkq\n-----END PUBLIC KEY-----";
-        assert!(with(Some(pem)).unwrap_err().contains("PEM"));
-        refused(
-            &["--jwt-secret-file", "/no/such/file"],
-            &["--jwt-secret-file /no/such/file"],
-        );
-    }
-
-    #[test]
-    fn a_secret_is_bytes_and_need_not_be_text() {
-        use std::os::unix::ffi::OsStringExt;
-        let with = |secret: &[u8]| {
-            let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-            flags.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
-            flags.check().map_err(|error| error.to_string())
-        };
-        let secret: Vec<u8> = (0x80..=0xff).collect();
-        let settings = with(&secret).unwrap();
-        assert_eq!(settings.secret.unwrap().as_bytes(), secret);
-        // Nor is one that is no good the same as none.
-        assert!(with(b"\xff").unwrap_err().contains("32 bytes"));
-        assert!(with(b"").unwrap_err().contains("32 bytes"));
-    }
-
-    #[test]
-    fn everything_else_that_can_not_work() {
-        refused(
-            &["--key-template", "user"],
-            &["--key-template \"user\"", "{userId}"],
-        );
-        refused(&["--memcached", "a:1,a:1"], &["a:1 is there twice"]);
-        refused(
-            &["--memcached", "nowhere"],
-            &["--memcached", "'nowhere'", "HOST:PORT"],
-        );
-        refused(
-            &["--allow-origin", "*"],
-            &["--allow-origin *", "scheme://host"],
-        );
-        refused(&["--server-id", ""], &["--server-id"]);
-        refused(
-            &["--max-sessions", "99999999999"],
-            &["--max-sessions 99999999999", "ulimit -n"],
-        );
-        refused(&["--workers", "0"], &["--workers", "'0'"]);
-        // Each needs a shard.
-        refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
-        refused(&["--no-such-flag"], &["--no-such-flag"]);
-        let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
-        assert_eq!(two.memcached.listing.nodes.len(), 2);
-        refused(
-            &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
-            &["a:1*2", "modulo"],
-        );
-        let eject = ["--ring", "modulo", "--on-node-failure", "eject"];
-        refused(&eject, &["eject", "--ring modulo"]);
-        let both = ["--memcached", "a:1", "--memcached-file", "/no/file"];
-        refused(&both, &["give one of them"]);
-        refused(&both[2..], &["--memcached-file /no/file"]);
-        refused(
-            &["--memcached-timeout", "60s"],
-            &["--memcached-timeout 1m", "--ttl"],
-        );
-        refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
-        for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
-            refused(&[flag, "/no/file"], &[flag, "/no/file"]);
-            // Not what it should have in it.
-            refused(&[flag, "/etc/hostname"], &[flag, "/etc/hostname"]);
-        }
-    }
-
-    #[test]
-    fn every_flag_has_its_variable() {
-        use clap::CommandFactory;
-        for arg in Flags::command().get_arguments() {
-            let Some(long) = arg
-                .get_long()
-                .filter(|long| !["help", "version"].contains(long))
-            else {
-                continue;
-            };
-            let expected = format!("PRESENCED_{}", long.to_uppercase().replace('-', "_"));
-            assert_eq!(
-                arg.get_env().and_then(|name| name.to_str()),
-                Some(expected.as_str())
-            );
-        }
-    }
-}
+mod tests;

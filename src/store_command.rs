@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{DESCRIPTORS_PER_THREAD, SHARDS, STORE_CONNECTIONS_MAX};
 use crate::listen;
+use crate::settings::{Size, cores, duration};
 use crate::store::{Listener, Options, Store, serve};
 
 /// Memory that no store does without: a few of the largest values.
@@ -40,8 +40,8 @@ pub struct StoreFlags {
     pub unix: Option<PathBuf>,
 
     /// Memory for items; beyond it what was used least recently goes
-    #[arg(long, env = "PRESENCED_STORE_MEMORY_BYTES", default_value_t = ByteSize::mib(64), value_name = "BYTES")]
-    pub memory: ByteSize,
+    #[arg(long, env = "PRESENCED_STORE_MEMORY_BYTES", default_value_t = Size(64 * 1024 * 1024), value_name = "SIZE")]
+    pub memory: Size,
 
     /// Threads, at most 64 [default: number of cores]
     #[arg(long, env = "PRESENCED_STORE_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64))]
@@ -80,8 +80,7 @@ pub enum StoreError {
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {
-    let timeout =
-        humantime::parse_duration(text).map_err(|_| "expected a number and a unit, such as 60s")?;
+    let timeout = duration(text)?;
     if timeout < Duration::from_secs(1) {
         return Err("must be at least 1s".into());
     }
@@ -131,7 +130,7 @@ impl StoreFlags {
 
     fn options(&self, threads: usize) -> Result<Options, StoreError> {
         if self.memory.0 < MEMORY_BYTES_MIN {
-            let least = ByteSize(MEMORY_BYTES_MIN);
+            let least = Size(MEMORY_BYTES_MIN);
             return Err(StoreError::Flag(format!(
                 "--memory {}: must be at least {least}",
                 self.memory
@@ -179,10 +178,6 @@ impl StoreFlags {
             listeners.into_iter().map(Listener::Tcp).collect(),
         ))
     }
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS))
 }
 
 impl RunningStore {

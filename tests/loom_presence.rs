@@ -1,7 +1,7 @@
 //! All interleavings of heartbeats, flushes and users who come and go, under the C11 memory model.
 //!
-//! loom runs `src/presence/{slot,pending,users}.rs`, the files themselves, with its own atomics and
-//! locks for std's and with bounds as small as can be: one shard, one word a block.
+//! loom runs `src/presence/{slot,pending,users,users/shard}.rs`, the files themselves, with its own
+//! atomics and locks for std's and with bounds as small as can be: one shard, one word a block.
 //!
 //! What happens to one user, Ann, and her slot: every pair and triple of
 //!

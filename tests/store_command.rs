@@ -180,8 +180,10 @@ fn refuses_what_can_not_work() {
     for (flags, words) in [
         (
             &["--memory=1MiB"][..],
-            "--memory 1.0 MiB: must be at least 4.0 MiB",
+            "--memory 1MiB: must be at least 4MiB",
         ),
+        (&["--memory=64Q"], "'64Q' for '--memory"),
+        (&["--listen=nowhere"], "'nowhere' for '--listen"),
         (&["--idle-timeout=10ms"], "must be at least 1s"),
         (&["--threads=0"], "--threads"),
         (&["--max-connections=4000000000"], "open files"),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{STORAGE, SettingsError, duration};
+use super::secret::warn_if_open;
+use super::times::{check_range, duration};
+use super::{STORAGE, SettingsError};
 use crate::limits::{EJECT_AFTER, NODES_MAX};
 use crate::memcached::NodeSpec;
 use crate::memcached::cluster::{OnFailure, Options};
@@ -155,7 +157,7 @@ impl MemcachedFlags {
         match fs::read_to_string(file) {
             Ok(text) => match Credentials::new(text.trim_end_matches('\n')) {
                 Some(credentials) => {
-                    super::warn_if_open(file);
+                    warn_if_open(file);
                     Ok(Some(credentials))
                 }
                 None => refuse!(
@@ -205,7 +207,7 @@ impl MemcachedFlags {
             ),
             ("--memcached-timeout", self.memcached_timeout, ms(10), s(60)),
         ] {
-            super::check_range(flag, value, least, most)?;
+            check_range(flag, value, least, most)?;
         }
         let wait = self.memcached_connect_timeout + self.memcached_timeout;
         if wait >= ttl {

@@ -1,0 +1,254 @@
+//! A shard of the directory: its users, who of them has left, and their sessions. No lock is taken here.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::{Flight, Live, SessionId, UserId};
+
+/// On cache lines of its own, as its lock is.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Shard {
+    /// Several small tables: what grows by doubling does so in small steps, at different times.
+    tables: [HashTable<u32>; TABLES],
+    /// In chunks, so that a growing shard neither copies its entries nor doubles.
+    pub(super) chunks: Vec<Vec<Entry>>,
+    free: Vec<u32>,
+    /// Users without a session, oldest first, each once.
+    pub(super) departed: VecDeque<u32>,
+    pub(super) users: usize,
+    /// How many sessions of a place were replaced and have not ended yet: they may still record.
+    pub(super) replaced: HashMap<u32, u32>,
+    pub(super) flight: Flight,
+}
+
+/// Hash tables of a shard.
+const TABLES: usize = 4;
+
+/// Entries of a chunk: each shard has at least one, so a few.
+const CHUNK: usize = 16;
+
+/// Laid out flat: with `Live` and `State` inside, padding would take 16 bytes more a user.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: UserId,
+    /// The oldest session; of a user without one, the last.
+    pub(super) connected_at_ms: u64,
+    pub(super) index: u32,
+    pub(super) generation: u32,
+    pub(super) worker: u16,
+    /// The memcached node that has the user's key.
+    pub(super) node: u8,
+    pub(super) state: State,
+    /// Of a departed user: when the last session ended. Of one who is here: when their `set` was last
+    /// rendered and not known to be lost, 0 for never.
+    pub(super) stamp_s: u32,
+    /// Further sessions, in order of connecting. Boxed: most users have one session, and a `Vec`
+    /// takes 16 bytes more of each entry.
+    #[allow(clippy::box_collection)]
+    pub(super) more: Option<Box<Vec<Live>>>,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 56);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    Online,
+    /// Online, and in the list of departed users from the last time.
+    Back,
+    Departed,
+}
+
+impl Shard {
+    pub(super) fn find(&self, hash: u64, id: &UserId) -> Option<u32> {
+        let is_it = |&place: &u32| self.entry(place).is_some_and(|entry| entry.id == *id);
+        self.tables[table_of(hash)].find(hash, is_it).copied()
+    }
+
+    pub(super) fn entry(&self, place: u32) -> Option<&Entry> {
+        self.chunks
+            .get(place as usize / CHUNK)?
+            .get(place as usize % CHUNK)
+    }
+
+    pub(super) fn entry_mut(&mut self, place: u32) -> Option<&mut Entry> {
+        self.chunks
+            .get_mut(place as usize / CHUNK)?
+            .get_mut(place as usize % CHUNK)
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry, hasher: &DefaultHashBuilder) -> u32 {
+        self.users += 1;
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(freed) = self.entry_mut(place) {
+                    *freed = entry;
+                }
+                place
+            }
+            None => self.push(entry),
+        };
+        let chunks = &self.chunks;
+        self.tables[table_of(hash)].insert_unique(hash, place, |&place| {
+            let (chunk, offset) = (place as usize / CHUNK, place as usize % CHUNK);
+            hasher.hash_one(chunks[chunk][offset].id.as_str())
+        });
+        place
+    }
+
+    fn push(&mut self, entry: Entry) -> u32 {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = self.chunks.len() - 1;
+        self.chunks[chunk].push(entry);
+        // 2^26 places a shard are more than memory holds: an entry has 56 bytes.
+        (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
+    }
+
+    pub(super) fn remove(&mut self, place: u32, hasher: &DefaultHashBuilder) {
+        let Some(entry) = self.entry_mut(place) else {
+            return;
+        };
+        entry.state = State::Free;
+        let hash = hasher.hash_one(entry.id.as_str());
+        let table = &mut self.tables[table_of(hash)];
+        if let Ok(found) = table.find_entry(hash, |&found| found == place) {
+            found.remove();
+        }
+        self.free.push(place);
+    }
+
+    /// Adds a session to a user who is known; returns the one that is too many.
+    pub(super) fn join(
+        &mut self,
+        place: u32,
+        live: Live,
+        sessions_max: usize,
+    ) -> Option<SessionId> {
+        let entry = self.entry_mut(place)?;
+        if entry.state == State::Departed {
+            entry.set_first(live);
+            entry.state = State::Back;
+            entry.stamp_s = 0;
+            self.users += 1;
+            return None;
+        }
+        let more = entry.more.get_or_insert_default();
+        more.push(live);
+        if more.len() < sessions_max {
+            return None;
+        }
+        let oldest = entry.first().session;
+        entry.next_becomes_first();
+        *self.replaced.entry(place).or_default() += 1;
+        Some(oldest)
+    }
+
+    pub(super) fn leave(&mut self, place: u32, session: SessionId, now_s: u32) {
+        let Some(entry) = self.entry_mut(place) else {
+            return;
+        };
+        if entry.is_online() && entry.first().session == session {
+            if !entry.next_becomes_first() {
+                self.depart(place, now_s);
+            }
+        } else if !entry.remove_further(session) {
+            self.replaced_has_ended(place);
+        }
+    }
+
+    fn depart(&mut self, place: u32, now_s: u32) {
+        let Some(entry) = self.entry_mut(place) else {
+            return;
+        };
+        let is_listed = entry.state == State::Back;
+        entry.state = State::Departed;
+        entry.stamp_s = now_s;
+        self.users -= 1;
+        if !is_listed {
+            self.departed.push_back(place);
+        }
+    }
+
+    fn replaced_has_ended(&mut self, place: u32) {
+        if let Some(count) = self.replaced.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.replaced.remove(&place);
+            }
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn is_online(&self) -> bool {
+        matches!(self.state, State::Online | State::Back)
+    }
+
+    pub(super) fn first(&self) -> Live {
+        Live {
+            connected_at_ms: self.connected_at_ms,
+            session: SessionId {
+                worker: self.worker,
+                index: self.index,
+                generation: self.generation,
+            },
+        }
+    }
+
+    fn set_first(&mut self, live: Live) {
+        self.connected_at_ms = live.connected_at_ms;
+        self.worker = live.session.worker;
+        self.index = live.session.index;
+        self.generation = live.session.generation;
+    }
+
+    /// The TTL with which a `set` is still true: all of `ttl_s` of a user who is here, what is
+    /// left of it since the departure of one who is not. Nothing when none is left.
+    pub(super) fn ttl_left_s(&self, now_s: u32, ttl_s: u32) -> Option<u32> {
+        let gone_s = match self.state {
+            State::Free => return None,
+            State::Online | State::Back => 0,
+            State::Departed => now_s.saturating_sub(self.stamp_s),
+        };
+        ttl_s.checked_sub(gone_s).filter(|&left_s| left_s > 0)
+    }
+
+    /// False if there is no further session.
+    fn next_becomes_first(&mut self) -> bool {
+        let Some(more) = self.more.as_mut().filter(|more| !more.is_empty()) else {
+            return false;
+        };
+        let next = more.remove(0);
+        self.set_first(next);
+        self.drop_empty();
+        true
+    }
+
+    /// False if `session` is none of the further ones.
+    fn remove_further(&mut self, session: SessionId) -> bool {
+        let Some(more) = &mut self.more else {
+            return false;
+        };
+        let count = more.len();
+        more.retain(|live| live.session != session);
+        let is_removed = more.len() < count;
+        self.drop_empty();
+        is_removed
+    }
+
+    fn drop_empty(&mut self) {
+        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
+            self.more = None;
+        }
+    }
+}
+
+/// As [`shard_of`](super::shard_of): bits that hashbrown does not use inside a table.
+fn table_of(hash: u64) -> usize {
+    (hash >> 40) as usize % TABLES
+}

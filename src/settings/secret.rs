@@ -1,0 +1,76 @@
+//! The tokens' secret, and where it comes from.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{Flags, SettingsError};
+use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+
+/// An HMAC secret; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Checks that `bytes` can be a secret.
+    pub fn new(bytes: &[u8]) -> Result<Secret, &'static str> {
+        if bytes.len() < SECRET_BYTES_MIN {
+            return Err("has less than 32 bytes (RFC 7518 §3.2)");
+        }
+        if bytes.len() > SECRET_BYTES_MAX {
+            return Err("has more than 4096 bytes");
+        }
+        // A public key used as a secret is no secret: anyone could sign.
+        if bytes.starts_with(b"-----BEGIN") {
+            return Err("is a PEM key, not an HS256 secret");
+        }
+        Ok(Secret(bytes.to_vec()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Flags {
+    pub(super) fn secret(&self) -> Result<Option<Secret>, SettingsError> {
+        match (&self.jwt_secret_file, &self.jwt_secret) {
+            (None, None) => Ok(None),
+            (Some(file), None) => {
+                let bytes = fs::read(file).map_err(|error| {
+                    SettingsError(format!("--jwt-secret-file {}: {error}", file.display()))
+                })?;
+                warn_if_open(file);
+                let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+                match Secret::new(secret) {
+                    Ok(secret) => Ok(Some(secret)),
+                    Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
+                }
+            }
+            (None, Some(secret)) => match Secret::new(secret.as_bytes()) {
+                Ok(secret) => Ok(Some(secret)),
+                Err(why) => refuse!("PRESENCED_JWT_SECRET {why}"),
+            },
+            (Some(_), Some(_)) => {
+                refuse!("--jwt-secret-file and PRESENCED_JWT_SECRET: give one of them")
+            }
+        }
+    }
+}
+
+/// A file with a secret should be its owner's only.
+pub(super) fn warn_if_open(file: &Path) {
+    let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        tracing::warn!(file = %file.display(), "every user of this machine can read the secret");
+    }
+}

@@ -1,0 +1,192 @@
+use super::*;
+
+fn check(args: &[&str]) -> Result<Settings, String> {
+    let args = [&["presenced"], args].concat();
+    let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
+    flags.check().map_err(|error| error.to_string())
+}
+
+fn refused(args: &[&str], parts: &[&str]) {
+    let error = check(args).expect_err("must be refused");
+    for part in parts {
+        assert!(
+            error.contains(part),
+            "{args:?}: {error:?} should name {part:?}"
+        );
+    }
+}
+
+#[test]
+fn the_defaults_work_and_promise_what_they_keep() {
+    let settings = check(&[]).unwrap();
+    assert_eq!(settings.ttl_s, 60);
+    assert!(settings.allow_query_token && settings.secret.is_none());
+    let promises = settings.promises();
+    for part in ["between 14s and 1m 5s", "headroom 10s of the TTL of 1m"] {
+        assert!(promises.contains(part), "{promises}");
+    }
+}
+
+#[test]
+fn times_that_can_not_work_name_the_values_and_the_rule() {
+    refused(
+        &["--ttl", "55s"],
+        &["--ttl 55s", "--ping-interval 25s", "20s", "5s", "56s"],
+    );
+    assert!(check(&["--ttl", "56s"]).is_ok());
+    refused(
+        &["--ping-timeout", "25s"],
+        &["--ping-timeout 25s", "--ping-interval 25s"],
+    );
+    refused(&["--ttl", "60500ms"], &["--ttl 1m 500ms", "whole seconds"]);
+    refused(&["--ttl", "31days"], &["--ttl 1month", "30days"]);
+    refused(
+        &["--flush-interval", "0s"],
+        &["--flush-interval 0s", "100ms"],
+    );
+    refused(
+        &["--ping-interval", "25"],
+        &["--ping-interval", "'25'", "25s or 500ms"],
+    );
+    refused(&["--coalesce", "1s"], &["--coalesce 1s"]);
+    refused(
+        &["--coalesce", "100ms", "--ping-timeout", "150ms"],
+        &["--coalesce 100ms", "half", "--ping-timeout 150ms"],
+    );
+    assert!(check(&["--coalesce", "75ms", "--ping-timeout", "150ms"]).is_ok());
+}
+
+#[test]
+fn no_ttl_is_a_date_to_memcached_even_while_it_drains() {
+    refused(
+        &["--ttl", "30days"],
+        &["--ttl 30days", "--drain 10s", "30days together"],
+    );
+    refused(
+        &["--ttl", "2591999s", "--drain", "2s"],
+        &["--ttl 29days", "--drain 2s"],
+    );
+    assert!(check(&["--ttl", "30days", "--drain", "0s"]).is_ok());
+    assert!(check(&["--ttl", "2591999s", "--drain", "1s"]).is_ok());
+}
+
+#[test]
+fn without_a_key_only_this_machine_is_served() {
+    refused(
+        &["--listen", "0.0.0.0:8080"],
+        &["--listen 0.0.0.0:8080", "--jwt-secret-file"],
+    );
+    refused(
+        &["--store-listen", "0.0.0.0:1"],
+        &["--store-listen 0.0.0.0:1", "--memcached"],
+    );
+    assert!(check(&["--listen", "[::1]:8080"]).is_ok());
+}
+
+#[test]
+fn secrets() {
+    let with = |secret: Option<&str>| {
+        let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
+        flags.jwt_secret = secret.map(Into::into);
+        flags.check().map_err(|error| error.to_string())
+    };
+    let good = "0123456789abcdef0123456789abcdef";
+    let settings = with(Some(good)).unwrap();
+    assert_eq!(
+        settings.secret.as_ref().unwrap().as_bytes(),
+        good.as_bytes()
+    );
+    assert!(!settings.allow_query_token);
+    assert!(
+        !format!("{settings:?}").contains(good),
+        "secrets are never shown"
+    );
+    assert!(with(Some("short")).unwrap_err().contains("32 bytes"));
+    let pem = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkq\n-----END PUBLIC KEY-----";
+    assert!(with(Some(pem)).unwrap_err().contains("PEM"));
+    refused(
+        &["--jwt-secret-file", "/no/such/file"],
+        &["--jwt-secret-file /no/such/file"],
+    );
+}
+
+#[test]
+fn a_secret_is_bytes_and_need_not_be_text() {
+    use std::os::unix::ffi::OsStringExt;
+    let with = |secret: &[u8]| {
+        let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
+        flags.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
+        flags.check().map_err(|error| error.to_string())
+    };
+    let secret: Vec<u8> = (0x80..=0xff).collect();
+    let settings = with(&secret).unwrap();
+    assert_eq!(settings.secret.unwrap().as_bytes(), secret);
+    // Nor is one that is no good the same as none.
+    assert!(with(b"\xff").unwrap_err().contains("32 bytes"));
+    assert!(with(b"").unwrap_err().contains("32 bytes"));
+}
+
+#[test]
+fn everything_else_that_can_not_work() {
+    refused(
+        &["--key-template", "user"],
+        &["--key-template \"user\"", "{userId}"],
+    );
+    refused(&["--memcached", "a:1,a:1"], &["a:1 is there twice"]);
+    refused(
+        &["--memcached", "nowhere"],
+        &["--memcached", "'nowhere'", "HOST:PORT"],
+    );
+    refused(
+        &["--allow-origin", "*"],
+        &["--allow-origin *", "scheme://host"],
+    );
+    refused(&["--server-id", ""], &["--server-id"]);
+    refused(
+        &["--max-sessions", "99999999999"],
+        &["--max-sessions 99999999999", "ulimit -n"],
+    );
+    refused(&["--workers", "0"], &["--workers", "'0'"]);
+    // Each needs a shard.
+    refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
+    refused(&["--no-such-flag"], &["--no-such-flag"]);
+    let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
+    assert_eq!(two.memcached.listing.nodes.len(), 2);
+    refused(
+        &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
+        &["a:1*2", "modulo"],
+    );
+    let eject = ["--ring", "modulo", "--on-node-failure", "eject"];
+    refused(&eject, &["eject", "--ring modulo"]);
+    let both = ["--memcached", "a:1", "--memcached-file", "/no/file"];
+    refused(&both, &["give one of them"]);
+    refused(&both[2..], &["--memcached-file /no/file"]);
+    refused(
+        &["--memcached-timeout", "60s"],
+        &["--memcached-timeout 1m", "--ttl"],
+    );
+    refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
+    for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
+        refused(&[flag, "/no/file"], &[flag, "/no/file"]);
+        // Not what it should have in it.
+        refused(&[flag, "/etc/hostname"], &[flag, "/etc/hostname"]);
+    }
+}
+
+#[test]
+fn every_flag_has_its_variable() {
+    use clap::CommandFactory;
+    for arg in Flags::command().get_arguments() {
+        let Some(long) = arg
+            .get_long()
+            .filter(|long| !["help", "version"].contains(long))
+        else {
+            continue;
+        };
+        let expected = format!("PRESENCED_{}", long.to_uppercase().replace('-', "_"));
+        assert_eq!(
+            arg.get_env().and_then(|name| name.to_str()),
+            Some(expected.as_str())
+        );
+    }
+}
