@@ -15,7 +15,7 @@ heading = @printf '\n== %s\n' '$(1)'
 test: setup fmt arrows clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
-## setup: install what is missing (memcached, chromium, Node.js, a Python with pymemcache)
+## setup: install what is missing (memcached, chromium, Node.js, a Python with memcached's clients)
 .PHONY: setup
 setup:
 	$(call heading,setup)
@@ -60,17 +60,12 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: what is random, for longer: loom, shuttle, the store beside memcached, faults of memcached under load
+## soak: what is random, for longer: the above, the store beside memcached, and faults; STORE_CASES=100000 for half an hour
 .PHONY: soak
 STORE_CASES ?= 20000
-FAULT_USERS ?= 50000
-FAULT_RESTARTS ?= 1000
-soak: setup loom shuttle
+soak: setup loom shuttle faults
 	$(call heading,the store beside memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test store_differential
-	$(call heading,faults of memcached: $(FAULT_USERS) users and $(FAULT_RESTARTS) restarts)
-	@FAULT_USERS=$(FAULT_USERS) FAULT_RESTARTS=$(FAULT_RESTARTS) \
-	    cargo test --locked --release --test faults -- --test-threads 1 --nocapture
 
 ## bench-build: do the benches compile?
 .PHONY: bench-build
@@ -137,6 +132,13 @@ compare: setup
 compare-memcached: setup
 	$(call heading,compare-memcached)
 	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
+
+## faults: faults of memcached under load, 50,000 users and 1,000 restarts (ten minutes): make faults RESTARTS=100
+.PHONY: faults
+RESTARTS ?= 1000
+faults: setup
+	$(call heading,faults of memcached, with $(RESTARTS) restarts)
+	@FAULT_USERS=50000 FAULT_RESTARTS=$(RESTARTS) cargo test --locked --release --test faults -- --test-threads 1 --nocapture
 
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz

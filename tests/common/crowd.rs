@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ pub struct Crowd {
     pub presence: Arc<Presence>,
     pub metrics: Arc<FlushMetrics>,
     pub users: Vec<String>,
+    log: Log,
     stop: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -92,7 +93,13 @@ impl Crowd {
         let users: Vec<_> = (0..plan.users).map(|number| format!("u{number}")).collect();
         let stop = CancellationToken::new();
         let (members, there, stopped) = (users.clone(), presence.clone(), stop.clone());
+        let log = Log::default();
+        let writer = log.clone();
         let thread = thread::spawn(move || {
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || writer.clone());
+            let _all_of_this_thread = tracing::subscriber::set_default(subscriber.finish());
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(stopped.run_until_cancelled(live(plan, discovery, members, there)));
         });
@@ -100,6 +107,7 @@ impl Crowd {
             presence,
             metrics,
             users,
+            log,
             stop,
             thread: Some(thread),
         };
@@ -120,6 +128,13 @@ impl Crowd {
             count >= self.users.len()
         })
         .await;
+    }
+
+    /// How many lines of the log contain `text`.
+    pub fn logged(&self, text: &str) -> usize {
+        let log = self.log.0.lock().unwrap();
+        let log = String::from_utf8_lossy(&log);
+        log.lines().filter(|line| line.contains(text)).count()
     }
 
     /// Waits until nothing is pending and all that was is acknowledged.
@@ -200,6 +215,21 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
             let token = tokens[number as usize];
             worker.receive(token, &mut pong, clock.now()).unwrap();
         }
+    }
+}
+
+/// What a crowd's server would have logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

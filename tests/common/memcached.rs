@@ -1,6 +1,6 @@
 //! A real memcached, read by a client that is not ours and, where that can't ask, by hand.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::cable::Cable;
 use super::{PATIENCE, until};
 
 /// A process, killed when dropped.
@@ -20,10 +21,11 @@ pub struct Memcached {
     flags: Vec<String>,
 }
 
-#[derive(Clone)]
 enum At {
-    Port(u16),
+    Tcp(SocketAddrV4),
     Socket(PathBuf),
+    /// At the end of a cable, on memcached's own port.
+    Beyond(Cable),
 }
 
 /// What memcached has for a key.
@@ -48,10 +50,11 @@ impl Memcached {
         for _ in 0..20 {
             // Below the ports that connections are given, so that it is still free at a restart.
             let port = fastrand::u16(15_000..30_000);
-            if TcpListener::bind(("127.0.0.1", port)).is_err() {
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            if TcpListener::bind(address).is_err() {
                 continue;
             }
-            if let Some(memcached) = Memcached::at(At::Port(port), flags).await {
+            if let Some(memcached) = Memcached::at(At::Tcp(address), flags).await {
                 return memcached;
             }
         }
@@ -65,6 +68,21 @@ impl Memcached {
         Memcached::at(at, &[])
             .await
             .expect("memcached does not start")
+    }
+
+    /// At the other end of a cable.
+    pub async fn start_beyond(cable: Cable) -> Memcached {
+        Memcached::at(At::Beyond(cable), &[])
+            .await
+            .expect("memcached does not start")
+    }
+
+    /// The cable to it.
+    pub fn cable(&self) -> Option<&Cable> {
+        match &self.at {
+            At::Beyond(cable) => Some(cable),
+            At::Tcp(_) | At::Socket(_) => None,
+        }
     }
 
     /// Nothing if it ends at once: the port was taken meanwhile.
@@ -124,16 +142,16 @@ impl Memcached {
     /// For `--memcached`.
     pub fn node(&self) -> String {
         match &self.at {
-            At::Port(port) => format!("127.0.0.1:{port}"),
             At::Socket(path) => format!("unix:{}", path.display()),
+            At::Tcp(_) | At::Beyond(_) => self.at.address().to_string(),
         }
     }
 
     /// A client that is not ours.
     pub async fn client(&self) -> Client {
         let address = match &self.at {
-            At::Port(port) => format!("tcp://127.0.0.1:{port}"),
             At::Socket(path) => format!("unix://{}", path.display()),
+            At::Tcp(_) | At::Beyond(_) => format!("tcp://{}", self.at.address()),
         };
         Client::new(address).await.unwrap()
     }
@@ -205,11 +223,22 @@ impl Memcached {
 
     async fn try_ask(&self, command: &str) -> Option<String> {
         match &self.at {
-            At::Port(port) => {
-                let stream = TcpStream::connect(("127.0.0.1", *port)).await.ok()?;
+            At::Socket(path) => ask(UnixStream::connect(path).await.ok()?, command).await,
+            At::Tcp(_) | At::Beyond(_) => {
+                let stream = TcpStream::connect(self.at.address()).await.ok()?;
                 ask(stream, command).await
             }
-            At::Socket(path) => ask(UnixStream::connect(path).await.ok()?, command).await,
+        }
+    }
+}
+
+impl At {
+    /// Where it listens; of a Unix socket nowhere.
+    fn address(&self) -> SocketAddrV4 {
+        match self {
+            At::Tcp(address) => *address,
+            At::Socket(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            At::Beyond(cable) => SocketAddrV4::new(cable.there, 11211),
         }
     }
 }
@@ -230,15 +259,21 @@ pub fn key(user: &str) -> String {
 }
 
 fn spawn(at: &At, flags: &[String]) -> Child {
-    let mut command = Command::new("memcached");
+    let mut command = match at {
+        At::Beyond(cable) => cable.command("memcached"),
+        At::Tcp(_) | At::Socket(_) => Command::new("memcached"),
+    };
     // Only root needs to say as whom it is to run.
     command.args(["-u", "root", "-U", "0", "-t", "2"]);
     match at {
         // The other port that the flags name has it.
-        At::Port(port) if flags.contains(&"-Z".into()) => {
-            command.args(["-l", &format!("notls:127.0.0.1:{port}")])
+        At::Tcp(address) if flags.contains(&"-Z".into()) => {
+            command.args(["-l", &format!("notls:{address}")])
         }
-        At::Port(port) => command.args(["-l", "127.0.0.1", "-p", &port.to_string()]),
+        At::Tcp(_) | At::Beyond(_) => {
+            let (ip, port) = (at.address().ip().to_string(), at.address().port());
+            command.args(["-l", &ip, "-p", &port.to_string()])
+        }
         At::Socket(path) => command.arg("-s").arg(path),
     };
     command

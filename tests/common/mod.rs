@@ -6,6 +6,7 @@
 //! - [`server`]: a server in this process, with short times.
 //! - [`client`]: a WebSocket client on tokio-tungstenite, which answers pings.
 //! - [`crowd`]: thousands of sessions without sockets; [`proxy`]: what happens to their replies.
+//! - [`cable`]: a real network that can be cut.
 //! - [`raw`]: HTTP and frames by hand, for what no well-behaved client sends.
 //! - [`process`]: the binary.
 //! - [`tokens`]: good tokens and bad ones.
@@ -19,6 +20,7 @@
     reason = "each file of tests uses a part of it; helpers of tests may panic"
 )]
 
+pub mod cable;
 pub mod client;
 pub mod crowd;
 pub mod memcached;
