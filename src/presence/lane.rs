@@ -229,7 +229,7 @@ impl Lane {
     fn begin(&mut self, work: Work, connection: &mut Connection<Sent>) {
         match work {
             Work::Connect(slot, flight) => {
-                self.ledger.open(Purpose::Connect(flight));
+                self.ledger.open(Purpose::Connect { _flight: flight });
                 self.render(slot.shard(), &[slot.place()], connection);
                 self.ledger.close();
             }

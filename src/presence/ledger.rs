@@ -54,7 +54,10 @@ struct Mark {
 
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Connect(#[allow(dead_code, reason = "kept until it is settled")] Flight),
+    /// The flight is kept until it is settled.
+    Connect {
+        _flight: Flight,
+    },
     Flush(Arc<Ticket>),
     Barrier(oneshot::Sender<()>),
 }
@@ -153,7 +156,7 @@ impl Ledger {
     fn finish(&mut self) {
         while let Some(mark) = self.marks.pop_front_if(|mark| !mark.open && mark.left == 0) {
             match mark.purpose {
-                Purpose::Connect(_) | Purpose::Flush(_) => {}
+                Purpose::Connect { .. } | Purpose::Flush(_) => {}
                 // No one may be waiting any more.
                 Purpose::Barrier(settled) => drop(settled.send(())),
             }

@@ -8,7 +8,7 @@ use clap::Parser;
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
 use presenced::edge::origin::Origins;
 use presenced::limits::{NODES_MAX, USER_ID_BYTES_MAX};
-use presenced::memcached::NodeAddr;
+use presenced::memcached::{NodeAddr, NodeSpec};
 use presenced::presence::{Record, UserId};
 use presenced::settings::{Flags, Secret, Settings};
 use presenced_protocol::Key;
@@ -31,12 +31,16 @@ pub fn settings(data: &[u8]) {
     }
 }
 
-/// An address is written as it is read.
+/// An address is written as it is read, and with what may stand before and behind it means the same.
 fn as_node(text: &str) {
-    let Ok(node) = NodeAddr::from_str(text) else {
-        return;
-    };
-    assert_eq!(NodeAddr::from_str(&node.to_string()), Ok(node));
+    if let Ok(node) = NodeAddr::from_str(text) {
+        assert_eq!(NodeAddr::from_str(&node.to_string()), Ok(node));
+    }
+    if let Ok(spec) = NodeSpec::from_str(text) {
+        let before = if spec.each_address { "dns+" } else { "" };
+        let whole = format!("{before}{}*{}", spec.addr, spec.weight);
+        assert_eq!(NodeSpec::from_str(&whole), Ok(spec));
+    }
 }
 
 /// An origin that is taken is one that a browser may send, and it is let in.

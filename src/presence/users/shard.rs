@@ -105,7 +105,7 @@ impl Shard {
         }
         let chunk = self.chunks.len() - 1;
         self.chunks[chunk].push(entry);
-        // 2^26 places a shard are more than memory holds: an entry has 56 bytes.
+        // Slots are as many as `SLOTS_MAX`; descriptors end before.
         (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
     }
 
