@@ -69,9 +69,10 @@ soak: setup loom shuttle faults
 
 ## bench-build: do the benches compile?
 .PHONY: bench-build
+# Unoptimized, so that the dependencies are those that `cargo test` has built.
 bench-build:
 	$(call heading,cargo bench --no-run)
-	@cargo bench --locked --no-run
+	@cargo bench --locked --no-run --profile dev
 
 ## client-check: types of the browser client, and is presence.d.ts up to date?
 .PHONY: client-check
