@@ -32,8 +32,11 @@ pub struct Connection<T> {
     pipeline: Pipeline<T>,
     window: usize,
     timeout: Duration,
+    /// As long as it ever was, so that commands are rendered in place and nothing is zeroed for each.
     out: Vec<u8>,
-    /// Bytes of `out` that the socket has taken.
+    /// Bytes of `out` that are to be sent.
+    filled: usize,
+    /// Of those, bytes that the socket has taken.
     sent: usize,
     inbox: Vec<u8>,
     /// Bytes of `inbox` that hold the begin of a reply.
@@ -54,7 +57,8 @@ impl<T> Connection<T> {
             pipeline: Pipeline::default(),
             window: node.window(),
             timeout: node.timeout(),
-            out: Vec::with_capacity(WRITE_BYTES + 1024),
+            out: Vec::new(),
+            filled: 0,
             sent: 0,
             inbox: vec![0; READ_BYTES],
             kept: 0,
@@ -65,18 +69,23 @@ impl<T> Connection<T> {
 
     /// How many more commands may be pushed now.
     pub fn room(&self) -> usize {
-        if self.out.len() >= WRITE_BYTES {
+        if self.filled >= WRITE_BYTES {
             return 0;
         }
         self.window - self.pipeline.len()
     }
 
-    /// Adds the command that `render` appends to the buffer.
-    pub fn push(&mut self, item: T, render: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds the command that `render` writes to the start of what it is given, at least `room` bytes, and
+    /// whose length it returns.
+    #[inline]
+    pub fn push(&mut self, item: T, room: usize, render: impl FnOnce(&mut [u8]) -> usize) {
         if self.pipeline.is_empty() {
             self.progress_at = Instant::now();
         }
-        render(&mut self.out);
+        if self.out.len() < self.filled + room {
+            self.out.resize(self.filled + room, 0);
+        }
+        self.filled += render(&mut self.out[self.filled..]);
         self.pipeline.push(item);
     }
 
@@ -167,8 +176,8 @@ impl<T> Connection<T> {
     /// Ready when something was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MemcachedError>> {
         let mut wrote = false;
-        while self.sent < self.out.len() {
-            let rest = &self.out[self.sent..];
+        while self.sent < self.filled {
+            let rest = &self.out[self.sent..self.filled];
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(MemcachedError::Closed)),
                 Poll::Ready(Ok(count)) => {
@@ -179,9 +188,8 @@ impl<T> Connection<T> {
                 Poll::Pending => break,
             }
         }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
+        if self.sent == self.filled {
+            (self.filled, self.sent) = (0, 0);
             // TLS may keep some; the others have nothing to flush.
             if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
                 return Poll::Ready(Err(error.into()));

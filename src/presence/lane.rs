@@ -268,7 +268,9 @@ impl Lane {
                     written_at_s: due.written_at_s,
                 };
                 let record = presence.record();
-                connection.push(sent, |out| record.set(out, due.user, due.live, due.ttl_s));
+                connection.push(sent, record.set_room(due.user), |out| {
+                    record.set_into(out, due.user, due.live, due.ttl_s)
+                });
             });
         self.ledger.pushed(pushed);
     }

@@ -14,6 +14,7 @@ mod pace;
 pub mod pending;
 pub mod record;
 mod refill;
+mod render;
 mod slot;
 mod state;
 mod sync;

@@ -11,6 +11,7 @@ use presenced_protocol::{Key, encode};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::render::{Fixed, Number, Out};
 use super::users::{Live, SessionId};
 use crate::limits::{RECORD_BYTES_MAX, USER_ID_BYTES_MAX};
 
@@ -87,12 +88,16 @@ pub enum TemplateError {
 pub struct Record {
     prefix: String,
     suffix: String,
+    /// `set ` and the prefix.
+    before_user: Fixed,
     /// The suffix, and memcached's flags between spaces.
-    after_key: Vec<u8>,
-    /// `{"serverId":"…","connectedAt":`
-    head: Vec<u8>,
+    after_user: Fixed,
+    /// The line's end, and `{"serverId":"…","connectedAt":`.
+    head: Fixed,
     /// `,"socketId":"…-`, which names this run of the process: else ids would repeat after a restart.
-    socket: Vec<u8>,
+    socket: Fixed,
+    /// Bytes of a value that are not digits of its numbers.
+    value_fixed: usize,
     flags: u32,
 }
 
@@ -121,12 +126,17 @@ impl Record {
             return Err(TemplateError::TooLong);
         }
         let server_id = serde_json::Value::from(server_id).to_string();
+        let head = format!("\r\n{{\"serverId\":{server_id},\"connectedAt\":");
+        let socket = format!(",\"socketId\":\"{boot:08x}-");
         Ok(Record {
             prefix: prefix.into(),
             suffix: suffix.into(),
-            head: format!("{{\"serverId\":{server_id},\"connectedAt\":").into_bytes(),
-            after_key: format!("{suffix} {flags} ").into_bytes(),
-            socket: format!(",\"socketId\":\"{boot:08x}-").into_bytes(),
+            before_user: Fixed::new(format!("set {prefix}").as_bytes()),
+            after_user: Fixed::new(format!("{suffix} {flags} ").as_bytes()),
+            // Without the line's end before it; two hyphens; without the one after it.
+            value_fixed: head.len() - 2 + socket.len() + 2 + END.len() - 2,
+            head: Fixed::new(head.as_bytes()),
+            socket: Fixed::new(socket.as_bytes()),
             flags,
         })
     }
@@ -139,44 +149,59 @@ impl Record {
         out.extend_from_slice(self.suffix.as_bytes());
     }
 
-    /// Appends one whole `set` for a user whose oldest session here is `live`: piece by piece, nothing
-    /// copied twice, as a flush does this for everyone who is here.
+    /// Appends one whole `set` for a user whose oldest session here is `live`.
     pub fn set(&self, out: &mut Vec<u8>, user: &UserId, live: Live, ttl_s: u32) {
+        let start = out.len();
+        out.resize(start + self.set_room(user), 0);
+        let len = self.set_into(&mut out[start..], user, live, ttl_s);
+        out.truncate(start + len);
+    }
+
+    /// Bytes of `out` that [`Record::set_into`] may write over.
+    pub fn set_room(&self, user: &UserId) -> usize {
+        let fixed = [
+            &self.before_user,
+            &self.after_user,
+            &self.head,
+            &self.socket,
+        ];
+        let fixed: usize = fixed.iter().map(|fixed| fixed.room()).sum();
+        fixed + user.as_str().len() + 6 * (Number::ROOM + 1) + END.len()
+    }
+
+    /// Writes the same to the start of `out`, which must have [`Record::set_room`], and returns its length;
+    /// what stood behind it is spoilt. A flush does this for everyone who is here.
+    pub fn set_into(&self, out: &mut [u8], user: &UserId, live: Live, ttl_s: u32) -> usize {
         let SessionId {
             worker,
             index,
             generation,
         } = live.session;
-        let mut buffers: [itoa::Buffer; 6] = std::array::from_fn(|_| itoa::Buffer::new());
-        let [connected_at, w, i, g, ttl, length] = &mut buffers;
-        let connected_at = connected_at.format(live.connected_at_ms).as_bytes();
-        let session = [w.format(worker), i.format(index), g.format(generation)];
-        let digits: usize = session.iter().map(|number| number.len()).sum();
-        // Two hyphens between the numbers, and the end.
+        let connected_at = Number::new(live.connected_at_ms);
+        let worker = Number::new(worker.into());
+        let index = Number::new(index.into());
+        let generation = Number::new(generation.into());
         let length_of_value =
-            self.head.len() + connected_at.len() + self.socket.len() + digits + 2 + END.len();
-        let start = out.len();
-        out.extend_from_slice(b"set ");
-        out.extend_from_slice(self.prefix.as_bytes());
-        out.extend_from_slice(user.as_str().as_bytes());
-        out.extend_from_slice(&self.after_key);
-        out.extend_from_slice(ttl.format(ttl_s).as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(length.format(length_of_value).as_bytes());
-        out.extend_from_slice(b"\r\n");
-        let value = out.len();
-        out.extend_from_slice(&self.head);
-        out.extend_from_slice(connected_at);
-        out.extend_from_slice(&self.socket);
-        out.extend_from_slice(session[0].as_bytes());
-        out.push(b'-');
-        out.extend_from_slice(session[1].as_bytes());
-        out.push(b'-');
-        out.extend_from_slice(session[2].as_bytes());
-        out.extend_from_slice(END);
-        debug_assert_eq!(out.len() - value, length_of_value);
-        out.extend_from_slice(b"\r\n");
-        debug_assert!(self.is_as_encoded(&out[start..], user, ttl_s, length_of_value));
+            self.value_fixed + connected_at.len() + worker.len() + index.len() + generation.len();
+        let mut command = Out::new(out);
+        command.fixed(&self.before_user);
+        command.text(user.as_str().as_bytes());
+        command.fixed(&self.after_user);
+        command.number(Number::new(ttl_s.into()));
+        command.literal(b" ");
+        command.number(Number::new(length_of_value as u64));
+        command.fixed(&self.head);
+        command.number(connected_at);
+        command.fixed(&self.socket);
+        command.number(worker);
+        command.literal(b"-");
+        command.number(index);
+        command.literal(b"-");
+        command.number(generation);
+        command.literal(END);
+        let len = command.len();
+        debug_assert!(self.is_as_encoded(&out[..len], user, ttl_s, length_of_value));
+        len
     }
 
     /// Whether the protocol crate, which checks the key, would have made the same command.
@@ -192,8 +217,8 @@ impl Record {
     }
 }
 
-/// The end of every value.
-const END: &[u8] = b"\"}";
+/// The end of every value, and of its `set`.
+const END: &[u8; 4] = b"\"}\r\n";
 
 /// `connectedAt` (Unix ms) of a value that some edge wrote, or nothing if it isn't one of ours:
 /// not JSON, without a time, or from further in the future than `latest_ms`.

@@ -13,8 +13,10 @@ use super::{Flight, Live, SessionId, UserId};
 pub(super) struct Shard {
     /// Several small tables: what grows by doubling does so in small steps, at different times.
     tables: [HashTable<u32>; TABLES],
-    /// In chunks, so that a growing shard neither copies its entries nor doubles.
+    /// In chunks ([`locate`]), so that a growing shard neither copies its entries nor doubles.
     pub(super) chunks: Vec<Vec<Entry>>,
+    /// Entries in all chunks.
+    places: u32,
     free: Vec<u32>,
     /// Users without a session, oldest first, each once.
     pub(super) departed: VecDeque<u32>,
@@ -27,8 +29,18 @@ pub(super) struct Shard {
 /// Hash tables of a shard.
 const TABLES: usize = 4;
 
-/// Entries of a chunk: each shard has at least one, so a few.
+/// Chunks of a size, and entries of the first ones: each shard has at least one chunk, so a few.
 const CHUNK: usize = 16;
+
+/// The chunk of a place, where in it, and how many the chunk holds: twice [`CHUNK`], then as many of each
+/// power of two that follows. So at most a sixteenth is empty, and what a flush reads lies together.
+fn locate(place: u32) -> (usize, usize, usize) {
+    let doublings = (place | 256).ilog2() - 8;
+    let (shift, place) = (doublings + CHUNK.ilog2(), place as usize);
+    let chunk = doublings as usize * CHUNK + (place >> shift);
+    let size = 1 << shift;
+    (chunk, place & (size - 1), size)
+}
 
 /// Laid out flat: with `Live` and `State` inside, padding would take 16 bytes more a user.
 #[derive(Debug)]
@@ -69,15 +81,13 @@ impl Shard {
     }
 
     pub(super) fn entry(&self, place: u32) -> Option<&Entry> {
-        self.chunks
-            .get(place as usize / CHUNK)?
-            .get(place as usize % CHUNK)
+        let (chunk, offset, _) = locate(place);
+        self.chunks.get(chunk)?.get(offset)
     }
 
     pub(super) fn entry_mut(&mut self, place: u32) -> Option<&mut Entry> {
-        self.chunks
-            .get_mut(place as usize / CHUNK)?
-            .get_mut(place as usize % CHUNK)
+        let (chunk, offset, _) = locate(place);
+        self.chunks.get_mut(chunk)?.get_mut(offset)
     }
 
     pub(super) fn insert(&mut self, hash: u64, entry: Entry, hasher: &DefaultHashBuilder) -> u32 {
@@ -93,20 +103,22 @@ impl Shard {
         };
         let chunks = &self.chunks;
         self.tables[table_of(hash)].insert_unique(hash, place, |&place| {
-            let (chunk, offset) = (place as usize / CHUNK, place as usize % CHUNK);
+            let (chunk, offset, _) = locate(place);
             hasher.hash_one(chunks[chunk][offset].id.as_str())
         });
         place
     }
 
     fn push(&mut self, entry: Entry) -> u32 {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunk = self.chunks.len() - 1;
-        self.chunks[chunk].push(entry);
         // Slots are as many as `SLOTS_MAX`; descriptors end before.
-        (chunk * CHUNK + self.chunks[chunk].len() - 1) as u32
+        let place = self.places;
+        self.places += 1;
+        let (chunk, offset, size) = locate(place);
+        if offset == 0 {
+            self.chunks.push(Vec::with_capacity(size));
+        }
+        self.chunks[chunk].push(entry);
+        place
     }
 
     pub(super) fn remove(&mut self, place: u32, hasher: &DefaultHashBuilder) {
@@ -251,4 +263,24 @@ impl Entry {
 /// As [`shard_of`](super::shard_of): bits that hashbrown does not use inside a table.
 fn table_of(hash: u64) -> usize {
     (hash >> 40) as usize % TABLES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_fill_one_chunk_after_another() {
+        let (mut chunk, mut next, mut size) = (0, 0, CHUNK);
+        for place in 0..1_000_000 {
+            if next == size {
+                (chunk, next) = (chunk + 1, 0);
+                size = locate(place).2;
+                assert!(size == CHUNK || size * 16 <= place as usize);
+            }
+            assert_eq!(locate(place), (chunk, next, size));
+            next += 1;
+        }
+        assert_eq!(size, 32_768);
+    }
 }
