@@ -57,7 +57,7 @@ impl<T> Connection<T> {
             pipeline: Pipeline::default(),
             window: node.window(),
             timeout: node.timeout(),
-            out: Vec::new(),
+            out: Vec::with_capacity(WRITE_BYTES + 1024),
             filled: 0,
             sent: 0,
             inbox: vec![0; READ_BYTES],

@@ -127,7 +127,6 @@ impl Users {
             node: node_of(id),
             state: State::Online,
             stamp_s: 0,
-            more: None,
         };
         let place = shard.insert(hash, entry, &self.hasher);
         let slot = Slot::new(shard_number, place);

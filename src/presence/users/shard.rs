@@ -1,5 +1,6 @@
 //! A shard of the directory: its users, who of them has left, and their sessions. No lock is taken here.
 
+use std::collections::hash_map::Entry::Occupied;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
@@ -21,6 +22,9 @@ pub(super) struct Shard {
     /// Users without a session, oldest first, each once.
     pub(super) departed: VecDeque<u32>,
     pub(super) users: usize,
+    /// Sessions of a place beside the oldest, in order of connecting; no list is empty. Not in the entry:
+    /// most users have one session.
+    further: HashMap<u32, Vec<Live>>,
     /// How many sessions of a place were replaced and have not ended yet: they may still record.
     pub(super) replaced: HashMap<u32, u32>,
     pub(super) flight: Flight,
@@ -57,13 +61,9 @@ pub(super) struct Entry {
     /// Of a departed user: when the last session ended. Of one who is here: when their `set` was last
     /// rendered and not known to be lost, 0 for never.
     pub(super) stamp_s: u32,
-    /// Further sessions, in order of connecting. Boxed: most users have one session, and a `Vec`
-    /// takes 16 bytes more of each entry.
-    #[allow(clippy::box_collection)]
-    pub(super) more: Option<Box<Vec<Live>>>,
 }
 
-const _: () = assert!(size_of::<Entry>() <= 56);
+const _: () = assert!(size_of::<Entry>() <= 48);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -149,13 +149,13 @@ impl Shard {
             self.users += 1;
             return None;
         }
-        let more = entry.more.get_or_insert_default();
-        more.push(live);
-        if more.len() < sessions_max {
+        let oldest = entry.first().session;
+        let further = self.further.entry(place).or_default();
+        further.push(live);
+        if further.len() < sessions_max {
             return None;
         }
-        let oldest = entry.first().session;
-        entry.next_becomes_first();
+        self.next_becomes_first(place);
         *self.replaced.entry(place).or_default() += 1;
         Some(oldest)
     }
@@ -165,10 +165,10 @@ impl Shard {
             return;
         };
         if entry.is_online() && entry.first().session == session {
-            if !entry.next_becomes_first() {
+            if !self.next_becomes_first(place) {
                 self.depart(place, now_s);
             }
-        } else if !entry.remove_further(session) {
+        } else if !self.remove_further(place, session) {
             self.replaced_has_ended(place);
         }
     }
@@ -184,6 +184,35 @@ impl Shard {
         if !is_listed {
             self.departed.push_back(place);
         }
+    }
+
+    /// False if there is no further session.
+    fn next_becomes_first(&mut self, place: u32) -> bool {
+        let Occupied(mut further) = self.further.entry(place) else {
+            return false;
+        };
+        let next = further.get_mut().remove(0);
+        if further.get().is_empty() {
+            further.remove();
+        }
+        if let Some(entry) = self.entry_mut(place) {
+            entry.set_first(next);
+        }
+        true
+    }
+
+    /// False if `session` is none of the further ones.
+    fn remove_further(&mut self, place: u32, session: SessionId) -> bool {
+        let Occupied(mut further) = self.further.entry(place) else {
+            return false;
+        };
+        let count = further.get().len();
+        further.get_mut().retain(|live| live.session != session);
+        let is_removed = further.get().len() < count;
+        if further.get().is_empty() {
+            further.remove();
+        }
+        is_removed
     }
 
     fn replaced_has_ended(&mut self, place: u32) {
@@ -228,35 +257,6 @@ impl Entry {
             State::Departed => now_s.saturating_sub(self.stamp_s),
         };
         ttl_s.checked_sub(gone_s).filter(|&left_s| left_s > 0)
-    }
-
-    /// False if there is no further session.
-    fn next_becomes_first(&mut self) -> bool {
-        let Some(more) = self.more.as_mut().filter(|more| !more.is_empty()) else {
-            return false;
-        };
-        let next = more.remove(0);
-        self.set_first(next);
-        self.drop_empty();
-        true
-    }
-
-    /// False if `session` is none of the further ones.
-    fn remove_further(&mut self, session: SessionId) -> bool {
-        let Some(more) = &mut self.more else {
-            return false;
-        };
-        let count = more.len();
-        more.retain(|live| live.session != session);
-        let is_removed = more.len() < count;
-        self.drop_empty();
-        is_removed
-    }
-
-    fn drop_empty(&mut self) {
-        if self.more.as_ref().is_some_and(|more| more.is_empty()) {
-            self.more = None;
-        }
     }
 }
 
