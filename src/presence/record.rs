@@ -98,6 +98,8 @@ pub struct Record {
     socket: Fixed,
     /// Bytes of a value that are not digits of its numbers.
     value_fixed: usize,
+    /// Bytes that a command without a user's id may write over.
+    room: usize,
     flags: u32,
 }
 
@@ -128,15 +130,22 @@ impl Record {
         let server_id = serde_json::Value::from(server_id).to_string();
         let head = format!("\r\n{{\"serverId\":{server_id},\"connectedAt\":");
         let socket = format!(",\"socketId\":\"{boot:08x}-");
+        // Without the line's end before it; two hyphens; without the one after it.
+        let value_fixed = head.len() - 2 + socket.len() + 2 + END.len() - 2;
+        let before_user = Fixed::new(format!("set {prefix}").as_bytes());
+        let after_user = Fixed::new(format!("{suffix} {flags} ").as_bytes());
+        let [head, socket] = [head, socket].map(|text| Fixed::new(text.as_bytes()));
+        let fixed = [&before_user, &after_user, &head, &socket];
+        let fixed: usize = fixed.iter().map(|fixed| fixed.room()).sum();
         Ok(Record {
             prefix: prefix.into(),
             suffix: suffix.into(),
-            before_user: Fixed::new(format!("set {prefix}").as_bytes()),
-            after_user: Fixed::new(format!("{suffix} {flags} ").as_bytes()),
-            // Without the line's end before it; two hyphens; without the one after it.
-            value_fixed: head.len() - 2 + socket.len() + 2 + END.len() - 2,
-            head: Fixed::new(head.as_bytes()),
-            socket: Fixed::new(socket.as_bytes()),
+            before_user,
+            after_user,
+            head,
+            socket,
+            value_fixed,
+            room: fixed + 6 * (Number::ROOM + 1) + END.len(),
             flags,
         })
     }
@@ -158,15 +167,9 @@ impl Record {
     }
 
     /// Bytes of `out` that [`Record::set_into`] may write over.
+    #[inline]
     pub fn set_room(&self, user: &UserId) -> usize {
-        let fixed = [
-            &self.before_user,
-            &self.after_user,
-            &self.head,
-            &self.socket,
-        ];
-        let fixed: usize = fixed.iter().map(|fixed| fixed.room()).sum();
-        fixed + user.as_str().len() + 6 * (Number::ROOM + 1) + END.len()
+        self.room + user.as_str().len()
     }
 
     /// Writes the same to the start of `out`, which must have [`Record::set_room`], and returns its length;

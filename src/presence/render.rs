@@ -38,16 +38,8 @@ impl Fixed {
 /// A number below 10^16 in decimal, as each `u32` and each time is; of a larger one the last 16 digits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
-    /// What comes before the last eight digits, where there is something.
-    high: Option<Digits>,
-    low: Digits,
-}
-
-/// Up to eight digits.
-#[derive(Clone, Copy, Debug)]
-struct Digits {
-    /// Behind them, zeros.
-    text: [u8; 8],
+    /// The first digit in the lowest byte; what is behind the last does not matter.
+    text: u128,
     len: usize,
 }
 
@@ -59,67 +51,60 @@ impl Number {
 
     #[inline]
     pub(super) fn new(number: u64) -> Number {
-        let low = match number {
-            // Most are: TTL, length, worker, generation.
-            0..100 => Digits::one_or_two(number),
-            100..EIGHT_DIGITS => Digits::plain(number),
-            _ => return Number::long(number),
-        };
-        Number { high: None, low }
-    }
-
-    fn long(number: u64) -> Number {
-        Number {
-            high: Some(Digits::plain(number / EIGHT_DIGITS % EIGHT_DIGITS)),
-            low: Digits::padded(number % EIGHT_DIGITS),
+        // Most are: TTL, length, worker, generation.
+        if number < 100 {
+            Number::one_or_two(number)
+        } else {
+            Number::longer(number)
         }
     }
 
-    /// Digits.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.high.map_or(0, |high| high.len) + self.low.len
+    fn longer(number: u64) -> Number {
+        if number < EIGHT_DIGITS {
+            return Number::eight(number);
+        }
+        let high = Number::eight(number / EIGHT_DIGITS % EIGHT_DIGITS);
+        let low = digit_a_byte(number % EIGHT_DIGITS) | ZEROS;
+        Number {
+            text: high.text | (u128::from(low) << (high.len * 8)),
+            len: high.len + 8,
+        }
     }
-}
 
-/// `0` in each byte.
-const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
-
-impl Digits {
     #[inline]
-    fn one_or_two(number: u64) -> Digits {
+    fn one_or_two(number: u64) -> Number {
         let (tens, ones) = (number / 10, number % 10);
         let (digits, len) = if tens == 0 {
             (ones, 1)
         } else {
             (tens | (ones << 8), 2)
         };
-        Digits {
-            text: (digits | ZEROS).to_le_bytes(),
+        Number {
+            text: (digits | ZEROS).into(),
             len,
         }
     }
 
-    /// Without zeros in front.
+    /// Up to eight digits, and nothing but zero bits behind them.
     #[inline]
-    fn plain(number: u64) -> Digits {
+    fn eight(number: u64) -> Number {
         let digits = digit_a_byte(number);
         let zeros = (digits.trailing_zeros() / 8).min(7);
-        Digits {
-            text: ((digits >> (zeros * 8)) | ZEROS).to_le_bytes(),
+        Number {
+            text: ((digits | ZEROS) >> (zeros * 8)).into(),
             len: 8 - zeros as usize,
         }
     }
 
-    /// All eight.
+    /// Digits.
     #[inline]
-    fn padded(number: u64) -> Digits {
-        Digits {
-            text: (digit_a_byte(number) | ZEROS).to_le_bytes(),
-            len: 8,
-        }
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 }
+
+/// `0` in each byte.
+const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
 
 /// The eight digits of a number below 10^8, the first in the lowest byte. Halves, then quarters, then
 /// digits are parted in all lanes of the word at once; the multiplications are divisions by 100 and by 10
@@ -163,16 +148,9 @@ impl<'a> Out<'a> {
 
     #[inline]
     pub(super) fn number(&mut self, number: Number) {
-        if let Some(high) = number.high {
-            self.digits(high);
-        }
-        self.digits(number.low);
-    }
-
-    #[inline]
-    fn digits(&mut self, digits: Digits) {
-        self.bytes[self.len..self.len + 8].copy_from_slice(&digits.text);
-        self.len += digits.len;
+        let text = number.text.to_le_bytes();
+        self.bytes[self.len..self.len + Number::ROOM].copy_from_slice(&text);
+        self.len += number.len;
     }
 
     /// A text of a length that the compiler knows.
