@@ -1,6 +1,7 @@
 //! A flush against a real memcached on loopback, beside a bare writer: the same bytes, made before
 //! the time is taken, written in pieces of 64 KiB with a bounded number in flight, and replies
-//! only counted. The ratio of the two is what rendering, matching and bookkeeping cost.
+//! only counted. The ratio of the two is what rendering, matching and bookkeeping cost. With quiet commands,
+//! the bare writer is the same, and waits for the answers to its `mn`s.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use presenced::clock::Clock;
 use presenced::limits::WINDOW_TCP;
 use presenced::memcached::cluster::Options;
+use presenced::memcached::pipeline::WriteCommand;
 use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::users::Live;
@@ -30,6 +32,9 @@ use tokio::task::JoinSet;
 const USERS: u32 = 1_000_000;
 const TTL_S: u32 = 60;
 const REPLY_PAUSE: Duration = Duration::from_millis(1);
+/// Commands that the bare writer writes at once, some 64 KiB.
+const PIECE: usize = 500;
+const _: () = assert!((USERS as usize).is_multiple_of(PIECE));
 
 struct Memcached {
     process: Child,
@@ -65,8 +70,9 @@ impl Drop for Memcached {
     }
 }
 
-fn record() -> Record {
-    Record::new("user:{userId}:online", "server-1", 0, 1).unwrap()
+fn record(command: WriteCommand) -> Record {
+    let record = Record::new("user:{userId}:online", "server-1", 0, 1);
+    record.unwrap().written_by(command)
 }
 
 fn user(number: u32) -> (UserId, Live) {
@@ -82,14 +88,14 @@ fn user(number: u32) -> (UserId, Live) {
 }
 
 /// A flusher with everyone connected, on a runtime of this thread.
-fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
+fn flusher(port: u16, command: WriteCommand) -> (Runtime, Arc<Presence>, Flusher) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let cluster = Cluster::new(
-        [NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port)).into()],
-        Options::default(),
-    );
-    let (cluster, clock) = (Arc::new(cluster), Clock::start());
-    let presence = Presence::new(record(), cluster, clock, TTL_S, 1, Arc::default());
+    let mut options = Options::default();
+    options.access.write_command = command;
+    let node = NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port));
+    let cluster = Arc::new(Cluster::new([node.into()], options));
+    let clock = Clock::start();
+    let presence = Presence::new(record(command), cluster, clock, TTL_S, 1, Arc::default());
     let presence = Arc::new(presence);
     for number in 0..USERS {
         let (user, live) = user(number);
@@ -109,31 +115,55 @@ fn flusher(port: u16) -> (Runtime, Arc<Presence>, Flusher) {
     (runtime, presence, flusher)
 }
 
-fn ready_made() -> Vec<u8> {
-    let (record, mut out) = (record(), Vec::new());
+/// What the bare writer sends.
+struct ReadyMade {
+    bytes: Vec<u8>,
+    /// Where pieces end, some 64 KiB apart, and how many commands are before that.
+    ends: Vec<(usize, usize)>,
+    reply: &'static [u8],
+    /// Commands that one reply is for.
+    commands_a_reply: usize,
+}
+
+fn ready_made(command: WriteCommand) -> ReadyMade {
+    let (record, mut out, mut ends) = (record(command), Vec::new(), Vec::new());
     // A flush goes by shards, so by hash: in order, memcached would find neighbours side by side.
     let mut numbers: Vec<_> = (0..USERS).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut numbers);
-    for number in numbers {
+    let is_quiet = command == WriteCommand::Ms;
+    for (count, number) in (1..).zip(numbers) {
         let (user, live) = user(number);
         record.set(&mut out, &user, live, TTL_S);
+        if count % PIECE == 0 {
+            if is_quiet {
+                out.extend_from_slice(b"mn\r\n");
+            }
+            ends.push((out.len(), count));
+        }
     }
-    out
+    ReadyMade {
+        bytes: out,
+        ends,
+        reply: if is_quiet { b"MN\r\n" } else { b"STORED\r\n" },
+        commands_a_reply: if is_quiet { PIECE } else { 1 },
+    }
 }
 
 /// Writes while less than a window is in flight, else reads what has come in a while; returns when all is
 /// answered. Of what was tried, the fastest.
-fn write_bare(stream: &mut TcpStream, bytes: &[u8]) {
-    const STORED: usize = b"STORED\r\n".len();
-    let each = bytes.len() / USERS as usize;
-    let (mut sent, mut answered) = (0, 0);
+fn write_bare(stream: &mut TcpStream, made: &ReadyMade) {
+    let reply_bytes = made.reply.len();
+    let (mut sent, mut written, mut answered) = (0, 0, 0);
     let mut replies = vec![0; 64 * 1024];
-    while answered < USERS as usize * STORED {
-        let in_flight = (sent / each).saturating_sub(answered / STORED);
-        if sent < bytes.len() && in_flight < WINDOW_TCP {
-            let end = bytes.len().min(sent + 64 * 1024);
-            stream.write_all(&bytes[sent..end]).unwrap();
-            sent = end;
+    let mut pieces = made.ends.iter();
+    let total = USERS as usize / made.commands_a_reply * reply_bytes;
+    while answered < total {
+        let in_flight = sent - answered / reply_bytes * made.commands_a_reply;
+        if in_flight < WINDOW_TCP
+            && let Some(&(end, count)) = pieces.next()
+        {
+            stream.write_all(&made.bytes[written..end]).unwrap();
+            (written, sent) = (end, count);
         } else {
             // Else each of memcached's small writes would wake us, and cost it the waking.
             if in_flight > WINDOW_TCP / 32 {
@@ -142,7 +172,7 @@ fn write_bare(stream: &mut TcpStream, bytes: &[u8]) {
             answered += stream.read(&mut replies).unwrap();
         }
     }
-    assert_eq!(answered, USERS as usize * STORED);
+    assert_eq!(answered, total);
 }
 
 /// CPU time of this thread so far.
@@ -173,25 +203,33 @@ fn main() {
     }
     let rounds = std::env::var("ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
     println!("{USERS} users, medians of {rounds} rounds in turn, seconds a million");
-    println!("| memcached threads | bare writer | flush | of its rate | CPU bare | CPU flush |");
-    println!("| --- | --- | --- | --- | --- | --- |");
-    for threads in [1, 2] {
-        let memcached = Memcached::start(threads);
-        let bytes = ready_made();
-        let mut stream = TcpStream::connect(("127.0.0.1", memcached.port)).unwrap();
-        let (runtime, presence, flusher) = flusher(memcached.port);
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            bare.push(measured(|| write_bare(&mut stream, &bytes)));
-            presence.users().mark_all();
-            ours.push(measured(|| {
-                assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
-            }));
+    println!(
+        "| command | memcached threads | bare writer | flush | of its rate | CPU bare | CPU flush |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for (name, command) in [("set", WriteCommand::Set), ("ms", WriteCommand::Ms)] {
+        for threads in [1, 2] {
+            compare(name, command, threads, rounds);
         }
-        let ([bare, bare_cpu], [ours, ours_cpu]) = (median(bare), median(ours));
-        println!(
-            "| {threads} | {bare:.3} | {ours:.3} | {:.3} | {bare_cpu:.3} | {ours_cpu:.3} |",
-            bare / ours
-        );
     }
+}
+
+fn compare(name: &str, command: WriteCommand, threads: u32, rounds: u32) {
+    let memcached = Memcached::start(threads);
+    let made = ready_made(command);
+    let mut stream = TcpStream::connect(("127.0.0.1", memcached.port)).unwrap();
+    let (runtime, presence, flusher) = flusher(memcached.port, command);
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        bare.push(measured(|| write_bare(&mut stream, &made)));
+        presence.users().mark_all();
+        ours.push(measured(|| {
+            assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
+        }));
+    }
+    let ([bare, bare_cpu], [ours, ours_cpu]) = (median(bare), median(ours));
+    println!(
+        "| {name} | {threads} | {bare:.3} | {ours:.3} | {:.3} | {bare_cpu:.3} | {ours_cpu:.3} |",
+        bare / ours
+    );
 }

@@ -19,7 +19,7 @@ use std::hint::black_box;
 use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
-use presenced::memcached::pipeline::Pipeline;
+use presenced::memcached::pipeline::{Pipeline, WriteCommand};
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
@@ -61,7 +61,7 @@ fn stored(criterion: &mut Criterion) {
         bencher.iter(|| assert_eq!(count_stored(&mut parser, black_box(&stored)), 10_000));
     });
     group.bench_function("matched with their commands", |bencher| {
-        let mut pipeline = Pipeline::default();
+        let mut pipeline = Pipeline::new(WriteCommand::Set);
         bencher.iter(|| {
             (0..10_000u32).for_each(|item| pipeline.push(item));
             let mut answered = 0;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use presenced::limits::REFILL_RUN;
 use presenced::memcached::NodeSpec;
 use presenced::memcached::cluster::OnFailure;
+use presenced::memcached::pipeline::WriteCommand;
 use presenced::memcached::ring::{Member, Ring, RingKind};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -67,6 +68,11 @@ fn without_pings(plan: Plan) -> Plan {
         ttl: Duration::from_secs(9000),
         ..plan
     }
+}
+
+fn by(command: WriteCommand, mut plan: Plan) -> Plan {
+    plan.options.access.write_command = command;
+    plan
 }
 
 #[tokio::test]
@@ -249,9 +255,19 @@ async fn a_cut_network_is_noticed_by_what_does_not_come() {
 
 #[tokio::test]
 async fn no_one_is_confirmed_who_is_not_stored_whatever_happens_to_replies() {
+    replies_are_meddled_with(WriteCommand::Set).await;
+}
+
+#[tokio::test]
+async fn no_one_is_confirmed_who_is_not_stored_whatever_happens_to_quiet_replies() {
+    replies_are_meddled_with(WriteCommand::Ms).await;
+}
+
+async fn replies_are_meddled_with(command: WriteCommand) {
     let memcached = Memcached::start().await;
     let proxy = Proxy::before(&memcached.node()).await;
-    let crowd = Crowd::gather(Plan::on(users(), std::slice::from_ref(&proxy.node))).await;
+    let plan = Plan::on(users(), std::slice::from_ref(&proxy.node));
+    let crowd = Crowd::gather(by(command, plan)).await;
     crowd.all_on(&[&memcached], LONG).await;
     for mischief in [
         Mischief::Garble,
@@ -298,9 +314,55 @@ async fn a_memcached_that_is_full_is_known_to_evict() {
 }
 
 #[tokio::test]
+async fn a_memcached_that_refuses_for_want_of_memory_is_asked_again() {
+    refuses(WriteCommand::Set).await;
+}
+
+#[tokio::test]
+async fn a_memcached_that_refuses_quiet_commands_is_asked_again() {
+    refuses(WriteCommand::Ms).await;
+}
+
+async fn refuses(command: WriteCommand) {
+    // `-M`: rather than evict.
+    let memcached = Memcached::start_with(&["-m", "1", "-I", "512k", "-M"]).await;
+    let plan = without_pings(Plan::on(users().max(20_000), &[memcached.node()]));
+    let crowd = Crowd::gather(by(command, plan)).await;
+    let node = crowd.presence.cluster().topology().nodes()[0].clone();
+    let count = |label: &str| node.errors().find(|(known, _)| *known == label).unwrap().1;
+    until("all are stored that fit", LONG, async || {
+        let stored = memcached.count_online_of_many(&crowd.users).await as u64;
+        let pending = crowd.presence.pending().len();
+        // A refusal of a quiet command leaves those pending that were sent with it.
+        stored > 0 && pending > 0 && stored + pending >= crowd.users.len() as u64
+    })
+    .await;
+    let refused = count("refused");
+    until("they are tried again", LONG, async || {
+        count("refused") > refused
+    })
+    .await;
+    // It is still in step.
+    assert_eq!(count("protocol"), 0);
+    assert_eq!(memcached.ask("flush_all").await, "OK");
+    assert_eq!(memcached.ask("cache_memlimit 64").await, "OK");
+    crowd.all_on(&[&memcached], LONG).await;
+}
+
+#[tokio::test]
 async fn after_restarts_at_random_memcached_has_exactly_who_is_here() {
+    restarts_at_random(WriteCommand::Set).await;
+}
+
+#[tokio::test]
+async fn after_restarts_at_random_memcached_has_exactly_who_was_written_quietly() {
+    restarts_at_random(WriteCommand::Ms).await;
+}
+
+async fn restarts_at_random(command: WriteCommand) {
     let mut nodes = three().await;
-    let crowd = Crowd::gather(Plan::on(users(), &names(&nodes))).await;
+    let plan = Plan::on(users(), &names(&nodes));
+    let crowd = Crowd::gather(by(command, plan)).await;
     let mut random = fastrand::Rng::with_seed(7);
     let (restarts, mut memory) = (number("FAULT_RESTARTS", 6), 0);
     for restart in 0..restarts {

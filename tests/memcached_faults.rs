@@ -270,6 +270,40 @@ async fn a_node_that_greets_and_hangs_up_is_not_dialled_without_pause() {
 }
 
 #[tokio::test]
+async fn a_node_without_meta_commands_is_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = format!("--memcached={}", listener.local_addr().unwrap());
+    let server = TestServer::start(&[&node, "--workers=1", "--memcached-command=ms"]).await;
+    let old = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for (command, answer) in [
+                ("version\r\n", "VERSION 1.4.0\r\n"),
+                ("mn\r\n", "ERROR\r\n"),
+            ] {
+                let mut read = vec![0; command.len()];
+                if stream.read_exact(&mut read).await.is_ok() {
+                    assert_eq!(String::from_utf8_lossy(&read), command);
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            }
+        }
+    };
+    let name = format!(
+        "memcached_errors_total{{node=\"{}\",error=\"protocol\"}}",
+        &node["--memcached=".len()..]
+    );
+    let told = until("it is told", PATIENCE, async || {
+        server.metric(&name).await > 0
+    });
+    tokio::select! {
+        () = old => {}
+        () = told => {}
+    }
+    assert!(!server.is_ready().await);
+}
+
+#[tokio::test]
 async fn what_is_written_late_of_who_has_left_lives_for_what_is_left() {
     let mut memcached = Memcached::start().await;
     let flags = ["--ttl=60s", "--max-sessions=10"];

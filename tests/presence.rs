@@ -10,6 +10,7 @@ mod common;
 
 use std::time::Duration;
 
+use async_memcached::AsciiProtocol;
 use serde_json::json;
 use tokio::time::{Instant, interval};
 
@@ -25,8 +26,19 @@ const SLACK: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn online_at_connect_with_the_value_that_was_promised() {
+    online_at_connect("set").await;
+}
+
+#[tokio::test]
+async fn a_quiet_meta_set_stores_the_same() {
+    online_at_connect("ms").await;
+}
+
+async fn online_at_connect(command: &str) {
     let memcached = Memcached::start().await;
+    let command = format!("--memcached-command={command}");
     let flags = [
+        &command,
         "--key-template=edge/{userId}/here",
         "--value-flags=2",
         "--server-id=edge \"1\"",
@@ -63,6 +75,18 @@ async fn online_at_connect_with_the_value_that_was_promised() {
     let ttl_s = memcached.ttl_s(key).await.unwrap();
     assert!((880..=900).contains(&ttl_s), "{ttl_s}");
     assert_eq!(memcached.sets().await, sets + 1);
+}
+
+#[tokio::test]
+async fn the_embedded_store_takes_quiet_meta_sets() {
+    let server = TestServer::start(&["--memcached-command=ms", "--ttl=900s"]).await;
+    let _client = Client::connect(server.edge, "zoe").await;
+    let store = format!("tcp://{}", server.store());
+    let mut store = async_memcached::Client::new(store).await.unwrap();
+    until("online", PATIENCE, async || {
+        store.get(key("zoe")).await.unwrap().is_some()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! One connection that carries a pipeline of `set` commands.
+//! One connection that carries a pipeline of commands that write.
 //!
 //! One task owns it; there is no future for a command. The owner renders commands into
 //! [`Connection::push`] while there is [`Connection::room`], and awaits [`Connection::progress`],
@@ -18,12 +18,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::MemcachedError;
 use super::node::{Node, Up};
-use super::pipeline::{Outcome, Pipeline};
+use super::pipeline::{Outcome, Pipeline, WriteCommand};
 use super::stream::Stream;
 use crate::limits::WRITE_BYTES;
 
 /// Replies read by one system call: 8,000 `STORED`.
 const READ_BYTES: usize = 64 * 1024;
+
+/// `protocol.txt`, *Meta No-Op*.
+const META_NOOP: &[u8] = b"mn\r\n";
 
 /// See the module's page. `T` names a command to its owner.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl<T> Connection<T> {
         greet(&mut stream, node).await?;
         Ok(Connection {
             stream,
-            pipeline: Pipeline::default(),
+            pipeline: Pipeline::new(node.write_command()),
             window: node.window(),
             timeout: node.timeout(),
             out: Vec::with_capacity(WRITE_BYTES + 1024),
@@ -175,6 +178,12 @@ impl<T> Connection<T> {
 
     /// Ready when something was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MemcachedError>> {
+        if self.pipeline.close_group() {
+            let end = self.filled + META_NOOP.len();
+            self.out.resize(self.out.len().max(end), 0);
+            self.out[self.filled..end].copy_from_slice(META_NOOP);
+            self.filled = end;
+        }
         let mut wrote = false;
         while self.sent < self.filled {
             let rest = &self.out[self.sent..self.filled];
@@ -244,11 +253,15 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
         }
         let mut command = Vec::new();
         encode::request(&mut command, &Request::Version);
-        let answers = |reply: &Reply<&[u8]>| matches!(reply, Reply::Version(_));
-        match exchange(stream, &command, answers).await? {
-            true => Ok(()),
-            false => Err(NO_GREETING),
+        if !exchange(stream, &command, |reply| matches!(reply, Reply::Version(_))).await? {
+            return Err(NO_GREETING);
         }
+        if node.write_command() == WriteCommand::Ms {
+            if !exchange(stream, META_NOOP, |reply| matches!(reply, Reply::MetaNoop)).await? {
+                return Err(NO_META);
+            }
+        }
+        Ok(())
     };
     let limit = node.timeout();
     match timeout(limit, greeting).await {
@@ -259,6 +272,9 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
 
 const NO_GREETING: MemcachedError =
     MemcachedError::Greeting("not a memcached that answers version");
+
+const NO_META: MemcachedError =
+    MemcachedError::Greeting("a memcached without meta commands: --memcached-command ms can't be");
 
 /// Whether the one reply to `command` is as expected.
 async fn exchange(

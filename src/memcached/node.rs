@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::MemcachedError;
 use super::address::NodeAddr;
 use super::cluster::Wanted;
+use super::pipeline::WriteCommand;
 use super::stream::Stream;
 use super::tls::Tls;
 use crate::limits::{
@@ -32,6 +33,8 @@ pub struct Access {
     pub tls: Option<Tls>,
     /// Who we say that we are, where memcached asks (its `-Y`).
     pub credentials: Option<Credentials>,
+    /// How entries are written.
+    pub write_command: WriteCommand,
 }
 
 /// A user and a password; never shown.
@@ -69,6 +72,7 @@ impl Default for Access {
             timeout: MEMCACHED_TIMEOUT,
             tls: None,
             credentials: None,
+            write_command: WriteCommand::default(),
         }
     }
 }
@@ -132,6 +136,11 @@ impl Node {
 
     pub(super) fn credentials(&self) -> Option<&Credentials> {
         self.access.credentials.as_ref()
+    }
+
+    /// How entries are written.
+    pub(super) fn write_command(&self) -> WriteCommand {
+        self.access.write_command
     }
 
     /// Most time without a reply while commands are in flight.
@@ -232,7 +241,7 @@ impl Node {
         }
     }
 
-    /// `set` commands that may be in flight on one connection.
+    /// Commands that may be in flight on one connection.
     pub fn window(&self) -> usize {
         match self.addr {
             NodeAddr::Tcp(..) => WINDOW_TCP,

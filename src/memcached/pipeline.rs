@@ -1,13 +1,25 @@
 //! The commands of one connection that wait for a reply, in order.
 //!
 //! memcached answers in the order of the commands; that is all there is to tell which reply is
-//! whose. So anything that does not fit ends the connection: the caller returns what is unanswered
+//! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection: the caller returns what is unanswered
 //! and never guesses.
 
 use std::collections::VecDeque;
 
+use clap::ValueEnum;
 use presenced_protocol::Limits;
-use presenced_protocol::reply::{self, Reply};
+use presenced_protocol::reply::{self, MetaStatus, Reply};
+
+/// How an entry is written. What is stored is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WriteCommand {
+    /// Each is answered: for every memcached, and what speaks its protocol
+    #[default]
+    Set,
+    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece tells that all
+    /// before it is done. Less work for both sides; memcached 1.6.6 or later
+    Ms,
+}
 
 /// What memcached said of one `set`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,26 +30,48 @@ pub enum Outcome {
     Refused,
 }
 
-/// Items (`set` commands) in flight, oldest first.
+/// Items (commands that write) in flight, oldest first.
 #[derive(Debug)]
 pub struct Pipeline<T> {
+    command: WriteCommand,
     expected: VecDeque<T>,
+    /// Of quiet commands, how many are before each `mn` that was sent, from the one before it.
+    groups: VecDeque<usize>,
+    /// How many are behind the last `mn`.
+    open: usize,
+    /// memcached has refused one of the oldest group.
+    has_refused: bool,
     limits: Limits,
 }
 
-impl<T> Default for Pipeline<T> {
-    fn default() -> Pipeline<T> {
+impl<T> Pipeline<T> {
+    /// Empty; for commands of one kind.
+    pub fn new(command: WriteCommand) -> Pipeline<T> {
         Pipeline {
+            command,
             expected: VecDeque::new(),
+            groups: VecDeque::new(),
+            open: 0,
+            has_refused: false,
             limits: Limits::default(),
         }
     }
-}
 
-impl<T> Pipeline<T> {
     /// Notes that the command of `item` was sent after all those before it.
     pub fn push(&mut self, item: T) {
         self.expected.push_back(item);
+        self.open += 1;
+    }
+
+    /// Whether an `mn` is to be sent now, as otherwise nothing would be answered; notes that it was.
+    #[must_use]
+    pub fn close_group(&mut self) -> bool {
+        let is_due = self.command == WriteCommand::Ms && self.open > 0;
+        if is_due {
+            self.groups.push_back(self.open);
+        }
+        self.open = 0;
+        is_due
     }
 
     /// Commands without a reply.
@@ -52,7 +86,58 @@ impl<T> Pipeline<T> {
 
     /// Matches the whole replies at the start of `input` and returns the bytes they took; the
     /// rest is to be given again with more behind it. An error means: close the connection.
+    ///
+    /// Of quiet commands it is known that one was refused, but not which. So all of its group are
+    /// [`Outcome::Refused`]: what is written again is not lost.
     pub fn read(
+        &mut self,
+        input: &[u8],
+        answered: impl FnMut(T, Outcome),
+    ) -> Result<usize, &'static str> {
+        match self.command {
+            WriteCommand::Set => self.read_answers(input, answered),
+            WriteCommand::Ms => self.read_groups(input, answered),
+        }
+    }
+
+    fn read_groups(
+        &mut self,
+        input: &[u8],
+        mut answered: impl FnMut(T, Outcome),
+    ) -> Result<usize, &'static str> {
+        let mut taken = 0;
+        loop {
+            let parsed = reply::parse(&input[taken..], &self.limits);
+            let Some((reply, length)) = parsed.map_err(|_| NO_REPLY)? else {
+                return Ok(taken);
+            };
+            if self.expected.is_empty() {
+                return Err(TOO_MANY);
+            }
+            match reply {
+                Reply::MetaNoop => {
+                    let count = self.groups.pop_front().ok_or(TOO_MANY)?;
+                    let outcome = match std::mem::take(&mut self.has_refused) {
+                        true => Outcome::Refused,
+                        false => Outcome::Stored,
+                    };
+                    for item in self.expected.drain(..count) {
+                        answered(item, outcome);
+                    }
+                }
+                Reply::ServerError(why) if is_in_step(why) => self.has_refused = true,
+                Reply::Meta {
+                    status: MetaStatus::NotStored,
+                    ..
+                } => self.has_refused = true,
+                Reply::ServerError(_) => return Err(UNREAD),
+                _ => return Err("not a reply to a quiet ms"),
+            }
+            taken += length;
+        }
+    }
+
+    fn read_answers(
         &mut self,
         input: &[u8],
         mut answered: impl FnMut(T, Outcome),
@@ -61,27 +146,24 @@ impl<T> Pipeline<T> {
         loop {
             let run = reply::stored_run(&input[taken..]);
             if run > self.expected.len() {
-                return Err("more replies than commands");
+                return Err(TOO_MANY);
             }
             taken += run * b"STORED\r\n".len();
             for item in self.expected.drain(..run) {
                 answered(item, Outcome::Stored);
             }
             let parsed = reply::parse(&input[taken..], &self.limits);
-            let Some((reply, length)) = parsed.map_err(|_| "not a memcached reply")? else {
+            let Some((reply, length)) = parsed.map_err(|_| NO_REPLY)? else {
                 return Ok(taken);
             };
             let outcome = match reply {
                 Reply::Stored => Outcome::Stored,
                 Reply::NotStored => Outcome::Refused,
                 Reply::ServerError(why) if is_in_step(why) => Outcome::Refused,
-                Reply::ServerError(_) => return Err("an error that may leave the value unread"),
+                Reply::ServerError(_) => return Err(UNREAD),
                 _ => return Err("not a reply to a set"),
             };
-            let item = self
-                .expected
-                .pop_front()
-                .ok_or("a reply without a command")?;
+            let item = self.expected.pop_front().ok_or(TOO_MANY)?;
             answered(item, outcome);
             taken += length;
         }
@@ -92,6 +174,10 @@ impl<T> Pipeline<T> {
         self.expected.into_iter()
     }
 }
+
+const TOO_MANY: &str = "more replies than commands";
+const NO_REPLY: &str = "not a memcached reply";
+const UNREAD: &str = "an error that may leave the value unread";
 
 /// Whether memcached has read, or will skip, the value of the `set` that it answers so. Of another
 /// error that is not known: it might take the value for commands.
@@ -106,7 +192,7 @@ mod tests {
     use super::*;
 
     fn pipeline(count: u32) -> Pipeline<u32> {
-        let mut pipeline = Pipeline::default();
+        let mut pipeline = Pipeline::new(WriteCommand::Set);
         (0..count).for_each(|item| pipeline.push(item));
         pipeline
     }
@@ -141,7 +227,99 @@ mod tests {
         assert!(pipeline(0).read(b"SERVER_ERROR x\r\n", |_, _| {}).is_err());
     }
 
+    /// With items 0, 1, … in groups of these sizes.
+    fn quiet(groups: &[u32]) -> Pipeline<u32> {
+        let mut pipeline = Pipeline::new(WriteCommand::Ms);
+        let mut items = 0..;
+        for &size in groups {
+            items
+                .by_ref()
+                .take(size as usize)
+                .for_each(|item| pipeline.push(item));
+            assert!(pipeline.close_group());
+        }
+        pipeline
+    }
+
+    #[test]
+    fn a_quiet_group_is_stored_when_its_mn_comes_and_no_one_was_refused() {
+        let mut pipeline = quiet(&[2, 1, 2]);
+        assert!(!pipeline.close_group(), "nothing was pushed since");
+        pipeline.push(5);
+        let mut seen = Vec::new();
+        let input = b"MN\r\nSERVER_ERROR out of memory storing object\r\nMN\r\nMN\r\nM";
+        let taken = pipeline.read(input, |item, outcome| seen.push((item, outcome)));
+        assert_eq!(taken, Ok(input.len() - 1));
+        use Outcome::{Refused, Stored};
+        let expected = [
+            (0, Stored),
+            (1, Stored),
+            (2, Refused),
+            (3, Stored),
+            (4, Stored),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(pipeline.into_unanswered().collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn one_refused_is_all_of_its_group() {
+        let mut pipeline = quiet(&[3]);
+        let mut refused = 0;
+        let input = b"SERVER_ERROR object too large for cache\r\nNS \r\nMN\r\n";
+        let taken = pipeline.read(input, |_, outcome| {
+            refused += u32::from(outcome == Outcome::Refused)
+        });
+        assert_eq!((taken, refused), (Ok(input.len()), 3));
+    }
+
+    #[test]
+    fn what_does_not_fit_quiet_commands_is_an_error() {
+        for input in [
+            "MN\r\nMN\r\n",
+            "MN\r\nSERVER_ERROR out of memory storing object\r\n",
+            "STORED\r\n",
+            "HD\r\n",
+            "ERROR\r\n",
+            "CLIENT_ERROR bad data chunk\r\n",
+            "SERVER_ERROR proxy write failed\r\n",
+            "nonsense\r\n",
+        ] {
+            let read = quiet(&[1]).read(input.as_bytes(), |_, _| {});
+            assert!(read.is_err(), "{input:?} gave {read:?}");
+        }
+        // Its `mn` has not been sent.
+        let mut pipeline = Pipeline::new(WriteCommand::Ms);
+        pipeline.push(1);
+        assert!(pipeline.read(b"MN\r\n", |_, _| {}).is_err());
+    }
+
     proptest! {
+        #[test]
+        fn any_cut_of_quiet_replies_gives_the_same(
+            groups in prop::collection::vec((1..9u32, any::<bool>()), 1..20),
+            cut in 1..20usize,
+        ) {
+            let sizes: Vec<_> = groups.iter().map(|&(size, _)| size).collect();
+            let mut pipeline = quiet(&sizes);
+            let (mut input, mut expected) = (Vec::new(), Vec::new());
+            for (size, refused) in groups {
+                if refused {
+                    input.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n");
+                }
+                input.extend_from_slice(b"MN\r\n");
+                expected.extend((0..size).map(|_| refused));
+            }
+            let (mut seen, mut buffer) = (Vec::new(), Vec::new());
+            for piece in input.chunks(cut) {
+                buffer.extend_from_slice(piece);
+                let taken = pipeline.read(&buffer, |_, outcome| seen.push(outcome == Outcome::Refused));
+                buffer.drain(..taken.unwrap());
+            }
+            prop_assert_eq!(seen, expected);
+            prop_assert!(pipeline.is_empty() && buffer.is_empty());
+        }
+
         #[test]
         fn any_cut_gives_the_same(refused in prop::collection::vec(any::<bool>(), 1..40), cut in 1..20usize) {
             let mut input = Vec::new();

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use compact_str::CompactString;
+use presenced_protocol::meta::Flag;
 use presenced_protocol::{Key, encode};
 use serde::Deserialize;
 use thiserror::Error;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use super::render::{Fixed, Number, Out};
 use super::users::{Live, SessionId};
 use crate::limits::{RECORD_BYTES_MAX, USER_ID_BYTES_MAX};
+use crate::memcached::pipeline::WriteCommand;
 
 /// What stands for the user's id in a key template.
 pub const PLACEHOLDER: &str = "{userId}";
@@ -88,11 +90,14 @@ pub enum TemplateError {
 pub struct Record {
     prefix: String,
     suffix: String,
-    /// `set ` and the prefix.
+    /// `{"serverId":"…","connectedAt":`.
+    value_head: String,
+    command: WriteCommand,
+    /// The command's name and the prefix.
     before_user: Fixed,
-    /// The suffix, and memcached's flags between spaces.
+    /// The suffix, and of a `set` memcached's flags between spaces.
     after_user: Fixed,
-    /// The line's end, and `{"serverId":"…","connectedAt":`.
+    /// What is left of the line, its end, and the head of the value.
     head: Fixed,
     /// `,"socketId":"…-`, which names this run of the process: else ids would repeat after a restart.
     socket: Fixed,
@@ -128,26 +133,62 @@ impl Record {
             return Err(TemplateError::TooLong);
         }
         let server_id = serde_json::Value::from(server_id).to_string();
-        let head = format!("\r\n{{\"serverId\":{server_id},\"connectedAt\":");
+        let value_head = format!("{{\"serverId\":{server_id},\"connectedAt\":");
         let socket = format!(",\"socketId\":\"{boot:08x}-");
-        // Without the line's end before it; two hyphens; without the one after it.
-        let value_fixed = head.len() - 2 + socket.len() + 2 + END.len() - 2;
-        let before_user = Fixed::new(format!("set {prefix}").as_bytes());
-        let after_user = Fixed::new(format!("{suffix} {flags} ").as_bytes());
-        let [head, socket] = [head, socket].map(|text| Fixed::new(text.as_bytes()));
-        let fixed = [&before_user, &after_user, &head, &socket];
-        let fixed: usize = fixed.iter().map(|fixed| fixed.room()).sum();
-        Ok(Record {
+        let nothing = Fixed::new(b"");
+        let record = Record {
             prefix: prefix.into(),
             suffix: suffix.into(),
+            command: WriteCommand::Set,
+            before_user: nothing.clone(),
+            after_user: nothing.clone(),
+            head: nothing,
+            // Two hyphens; without the line's end.
+            value_fixed: value_head.len() + socket.len() + 2 + END.len() - 2,
+            value_head,
+            socket: Fixed::new(socket.as_bytes()),
+            room: 0,
+            flags,
+        };
+        Ok(record.written_by(WriteCommand::Set))
+    }
+
+    /// The same, written by another command.
+    #[must_use]
+    pub fn written_by(self, command: WriteCommand) -> Record {
+        let Record {
+            prefix,
+            suffix,
+            value_head,
+            flags,
+            ..
+        } = &self;
+        let [before_user, after_user, head] = match command {
+            WriteCommand::Set => [
+                format!("set {prefix}"),
+                format!("{suffix} {flags} "),
+                format!("\r\n{value_head}"),
+            ],
+            WriteCommand::Ms => [
+                format!("ms {prefix}"),
+                format!("{suffix} "),
+                match flags {
+                    0 => format!(" q\r\n{value_head}"),
+                    flags => format!(" F{flags} q\r\n{value_head}"),
+                },
+            ],
+        }
+        .map(|text| Fixed::new(text.as_bytes()));
+        let fixed = [&before_user, &after_user, &head, &self.socket];
+        let fixed: usize = fixed.iter().map(|fixed| fixed.room()).sum();
+        Record {
+            command,
             before_user,
             after_user,
             head,
-            socket,
-            value_fixed,
-            room: fixed + 6 * (Number::ROOM + 1) + END.len(),
-            flags,
-        })
+            room: fixed + 6 * (Number::ROOM + 2) + END.len(),
+            ..self
+        }
     }
 
     /// Replaces the content of `out` with the user's key.
@@ -158,7 +199,7 @@ impl Record {
         out.extend_from_slice(self.suffix.as_bytes());
     }
 
-    /// Appends one whole `set` for a user whose oldest session here is `live`.
+    /// Appends one whole command for a user whose oldest session here is `live`.
     pub fn set(&self, out: &mut Vec<u8>, user: &UserId, live: Live, ttl_s: u32) {
         let start = out.len();
         out.resize(start + self.set_room(user), 0);
@@ -190,9 +231,20 @@ impl Record {
         command.fixed(&self.before_user);
         command.text(user.as_str().as_bytes());
         command.fixed(&self.after_user);
-        command.number(Number::new(ttl_s.into()));
-        command.literal(b" ");
-        command.number(Number::new(length_of_value as u64));
+        let ttl = Number::new(ttl_s.into());
+        let length = Number::new(length_of_value as u64);
+        match self.command {
+            WriteCommand::Set => {
+                command.number(ttl);
+                command.literal(b" ");
+                command.number(length);
+            }
+            WriteCommand::Ms => {
+                command.number(length);
+                command.literal(b" T");
+                command.number(ttl);
+            }
+        }
         command.fixed(&self.head);
         command.number(connected_at);
         command.fixed(&self.socket);
@@ -215,7 +267,16 @@ impl Record {
         let Ok(key) = Key::new(&key) else {
             return false;
         };
-        encode::set(&mut encoded, key, self.flags, i64::from(ttl_s), value);
+        let ttl_s = i64::from(ttl_s);
+        match self.command {
+            WriteCommand::Set => encode::set(&mut encoded, key, self.flags, ttl_s, value),
+            WriteCommand::Ms => {
+                let flags = (self.flags != 0).then_some(Flag::ClientFlags(self.flags));
+                let ttl = [Flag::Exptime(ttl_s)].into_iter();
+                let flags = ttl.chain(flags).chain([Flag::Quiet]);
+                encode::meta_set(&mut encoded, key, value, flags);
+            }
+        }
         encoded == command
     }
 }
@@ -270,6 +331,23 @@ mod tests {
             r#"{"serverId":"server-1","connectedAt":1234567890123,"socketId":"deadbeef-1-23-4"}"#;
         let expected = format!("set user:123:online 2 60 {}\r\n{value}\r\n", value.len());
         assert_eq!(set("user:{userId}:online", "server-1", "123"), expected);
+    }
+
+    #[test]
+    fn a_quiet_meta_set_stores_the_same() {
+        let render = |flags| {
+            let record =
+                Record::new("user:{userId}:online", "server-1", flags, 0xdead_beef).unwrap();
+            let record = record.written_by(WriteCommand::Ms);
+            let mut out = Vec::new();
+            record.set(&mut out, &UserId::new("123").unwrap(), live(), 60);
+            String::from_utf8(out).unwrap()
+        };
+        let value =
+            r#"{"serverId":"server-1","connectedAt":1234567890123,"socketId":"deadbeef-1-23-4"}"#;
+        let line = format!("ms user:123:online {} T60", value.len());
+        assert_eq!(render(0), format!("{line} q\r\n{value}\r\n"));
+        assert_eq!(render(2), format!("{line} F2 q\r\n{value}\r\n"));
     }
 
     #[test]

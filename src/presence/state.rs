@@ -89,7 +89,7 @@ impl Presence {
         Presence {
             users: Users::new(pending.clone(), sessions_per_user_max),
             pending,
-            record,
+            record: record.written_by(cluster.options().access.write_command),
             cluster,
             clock,
             ttl_s: AtomicU32::new(ttl_s),

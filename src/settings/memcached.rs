@@ -14,6 +14,7 @@ use crate::memcached::NodeSpec;
 use crate::memcached::cluster::{OnFailure, Options};
 use crate::memcached::discovery::{Listing, parse_list};
 use crate::memcached::node::{Access, Credentials};
+use crate::memcached::pipeline::WriteCommand;
 use crate::memcached::ring::RingKind;
 use crate::memcached::tls::Tls;
 
@@ -37,6 +38,10 @@ pub struct MemcachedFlags {
     /// How keys are spread over nodes: as the clients of those who read spread them
     #[arg(long, env = "PRESENCED_RING", default_value = "ketama", value_name = "RING", help_heading = STORAGE)]
     pub ring: RingKind,
+
+    /// How entries are written; readers see no difference
+    #[arg(long, env = "PRESENCED_MEMCACHED_COMMAND", default_value = "set", value_name = "COMMAND", help_heading = STORAGE)]
+    pub memcached_command: WriteCommand,
 
     /// What becomes of the keys of a node that does not answer
     #[arg(long, env = "PRESENCED_ON_NODE_FAILURE", default_value = "wait", value_name = "WHAT", help_heading = STORAGE)]
@@ -133,6 +138,7 @@ impl MemcachedFlags {
                     timeout: self.memcached_timeout,
                     tls: self.tls()?,
                     credentials: self.credentials()?,
+                    write_command: self.memcached_command,
                 },
                 settle: ttl,
             },

@@ -12,6 +12,7 @@ use async_memcached::AsciiProtocol;
 use memcached::proto::{MultiOperation, Operation, ProtoType};
 use presenced::clock::Clock;
 use presenced::memcached::cluster::{Cluster, Options};
+use presenced::memcached::pipeline::WriteCommand;
 use presenced::memcached::{NodeAddr, NodeSpec};
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::users::Live;
@@ -37,7 +38,8 @@ fn main() -> Done {
     let entries: Vec<_> = (0..users).map(entry).collect();
     match &client[..] {
         "bare" => bare(port, &entries),
-        "presenced" => presenced(port, users),
+        "presenced" => presenced(port, users, WriteCommand::Set),
+        "presenced-ms" => presenced(port, users, WriteCommand::Ms),
         "async-memcached" => run(users, async_memcached(port, &entries, CHUNK)),
         "async-memcached-1" => run(users, async_memcached(port, &entries, 1)),
         "memcache" => run(users, memcache(port, &entries)),
@@ -111,11 +113,13 @@ fn bare(port: u16, entries: &[(String, String)]) -> Done {
     Ok(())
 }
 
-fn presenced(port: u16, users: u32) -> Done {
+fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
     let node = NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port));
+    let mut options = Options::default();
+    options.access.write_command = command;
     let presence = Arc::new(Presence::new(
         Record::new("user:{userId}:online", "server-1", 0, 1)?,
-        Arc::new(Cluster::new([node.into()], Options::default())),
+        Arc::new(Cluster::new([node.into()], options)),
         Clock::start(),
         TTL_S,
         1,
