@@ -256,10 +256,10 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
         if !exchange(stream, &command, |reply| matches!(reply, Reply::Version(_))).await? {
             return Err(NO_GREETING);
         }
-        if node.write_command() == WriteCommand::Ms {
-            if !exchange(stream, META_NOOP, |reply| matches!(reply, Reply::MetaNoop)).await? {
-                return Err(NO_META);
-            }
+        if node.write_command() == WriteCommand::Ms
+            && !exchange(stream, META_NOOP, |reply| matches!(reply, Reply::MetaNoop)).await?
+        {
+            return Err(NO_META);
         }
         Ok(())
     };

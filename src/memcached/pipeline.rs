@@ -268,7 +268,7 @@ mod tests {
         let mut refused = 0;
         let input = b"SERVER_ERROR object too large for cache\r\nNS \r\nMN\r\n";
         let taken = pipeline.read(input, |_, outcome| {
-            refused += u32::from(outcome == Outcome::Refused)
+            refused += u32::from(outcome == Outcome::Refused);
         });
         assert_eq!((taken, refused), (Ok(input.len()), 3));
     }
