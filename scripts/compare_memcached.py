@@ -4,12 +4,15 @@
     scripts/compare_memcached.py [--users 200000] [--rounds 3] [--clients presenced,pymemcache,…]
 
 Each client in turn is a process on the last core and memcached, with one thread, on the first. A client that can't be built or
-installed is left out, with the reason. What each does is in benches/writers/README.md.
+installed is left out, with the reason. What each does is in benches/writers/README.md. Each writes in an order of its own, as random: in
+that of the one before, memcached would find neighbours side by side.
 """
 
 import argparse
 import json
+import math
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -53,7 +56,7 @@ def main():
                 for client in list(results):
                     users = flags.users // FEWER.get(client, 1)
                     try:
-                        results[client].append(measured([*commands[client], client, str(port), str(users)], users))
+                        results[client].append(measured([*commands[client], client, str(port), str(users), str(stride(users))], users))
                     except (subprocess.SubprocessError, ValueError) as error:
                         reasons[client] = str(error)
                         del results[client]
@@ -102,6 +105,13 @@ def failure(command):
     except FileNotFoundError:
         return f"there is no {command[0]} here"
     return f"{' '.join(command[:3])} ended with {ended.returncode}" if ended.returncode else None
+
+
+def stride(users):
+    """Multiples of it, modulo the users, are all of them."""
+    while math.gcd(chosen := random.randrange(users // 4, users), users) != 1:
+        pass
+    return chosen
 
 
 def free_port():

@@ -1,4 +1,4 @@
-/* libmemcached with buffered requests: libmemcached CLIENT PORT USERS, CLIENT being libmemcached or libmemcached-noreply. */
+/* libmemcached with buffered requests: libmemcached CLIENT PORT USERS STRIDE, CLIENT being libmemcached or libmemcached-noreply. */
 
 #include <libmemcached/memcached.h>
 #include <stdio.h>
@@ -29,8 +29,9 @@ static void set(memcached_st *memc, int number) {
 enum { AT_ONCE = 50 };
 
 int main(int count, char **arguments) {
-    if (count != 4) return 2;
+    if (count != 5) return 2;
     int users = atoi(arguments[3]);
+    long long stride = atoll(arguments[4]);
     memcached_st *memc = memcached_create(NULL);
     memcached_server_add(memc, "127.0.0.1", (in_port_t) atoi(arguments[2]));
     memcached_behavior_set(memc, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
@@ -39,9 +40,9 @@ int main(int count, char **arguments) {
     set(memc, 0);
     memcached_flush_buffers(memc);
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
-    for (int number = 0; number < users; number++) {
-        set(memc, number);
-        if (number % AT_ONCE == AT_ONCE - 1 && memcached_flush_buffers(memc) != MEMCACHED_SUCCESS) return 1;
+    for (int place = 0; place < users; place++) {
+        set(memc, (int) (place * stride % users));
+        if (place % AT_ONCE == AT_ONCE - 1 && memcached_flush_buffers(memc) != MEMCACHED_SUCCESS) return 1;
     }
     memcached_flush_buffers(memc);
     /* Answered when all before it is done. */

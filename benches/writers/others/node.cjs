@@ -1,11 +1,13 @@
-// npm clients: node node.cjs CLIENT PORT USERS
-const [client, port, users] = [process.argv[2], process.argv[3], Number(process.argv[4])];
+// npm clients: node node.cjs CLIENT PORT USERS STRIDE
+const [client, port] = process.argv.slice(2);
+const [users, stride] = process.argv.slice(4).map(Number);
 const TTL_S = 60;
 // What the replaced stack has under way at once: all of a flush.
-const entries = Array.from({ length: users }, (_, number) => [
+const entry = (number) => [
   `user:${number}:online`,
   `{"serverId":"server-1","connectedAt":1700000000000,"socketId":"00000001-0-${number}-0"}`,
-]);
+];
+const entries = Array.from({ length: users }, (_, place) => entry((place * stride) % users));
 
 function setter() {
   if (client === "npm-memcached") {

@@ -1,4 +1,4 @@
-"""Python's clients: python.py CLIENT PORT USERS"""
+"""Python's clients: python.py CLIENT PORT USERS STRIDE"""
 
 import json
 import sys
@@ -9,13 +9,13 @@ CHUNK = 1000
 
 
 def main():
-    client, port, users = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    client, (port, users, stride) = sys.argv[1], map(int, sys.argv[2:])
     entries = [
         (
             f"user:{number}:online",
             f'{{"serverId":"server-1","connectedAt":1700000000000,"socketId":"00000001-0-{number}-0"}}',
         )
-        for number in range(users)
+        for number in (place * stride % users for place in range(users))
     ]
     write = {"pymemcache": pymemcache, "libmc": libmc}[client](port)
     write(entries[:1])

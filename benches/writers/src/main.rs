@@ -1,5 +1,5 @@
 //! Writes a number of entries as a client of memcached does it, and prints what it took as JSON:
-//! `presenced-writers CLIENT PORT USERS` (scripts/compare_memcached.py runs it).
+//! `presenced-writers CLIENT PORT USERS STRIDE` (scripts/compare_memcached.py runs it).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -31,11 +31,12 @@ const WINDOW: usize = 8192;
 
 fn main() -> Done {
     let arguments: Vec<_> = std::env::args().collect();
-    let [_, client, port, users] = &arguments[..] else {
-        return Err("expected: CLIENT PORT USERS".into());
+    let [_, client, port, users, stride] = &arguments[..] else {
+        return Err("expected: CLIENT PORT USERS STRIDE".into());
     };
-    let (port, users): (u16, u32) = (port.parse()?, users.parse()?);
-    let entries: Vec<_> = (0..users).map(entry).collect();
+    let (port, users, stride): (u16, u32, u64) = (port.parse()?, users.parse()?, stride.parse()?);
+    let numbers = (0..u64::from(users)).map(|place| (place * stride % u64::from(users)) as u32);
+    let entries: Vec<_> = numbers.map(entry).collect();
     match &client[..] {
         "bare" => bare(port, &entries),
         "presenced" => presenced(port, users, WriteCommand::Set),
