@@ -11,12 +11,13 @@ use std::time::Duration;
 /// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
 
-/// Users that can be here at once. Descriptors and memory end before: they would take 76 GB.
-pub const SLOTS_MAX: u64 = 1 << 30;
+/// Users that can be here at once. Descriptors and memory end before: they would take 19 GB, and their
+/// sockets a hundred times that.
+pub const SLOTS_MAX: u64 = 1 << 28;
 
-/// Slots whose pending bits are allocated together, 32 KiB of them: a server with few users has them
+/// Slots whose pending bits are allocated together, 8 KiB of them: a server with few users has them
 /// too. Fewer would make the list of blocks longer, which an idle server has (64 KiB).
-pub const PENDING_BLOCK_SLOTS: usize = 1 << 18;
+pub const PENDING_BLOCK_SLOTS: usize = 1 << 16;
 
 /// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
 pub const USER_ID_BYTES_MAX: usize = 200;
