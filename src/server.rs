@@ -23,7 +23,7 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::embedded::{EmbeddedStore, Part};
-use crate::limits::{LAST_FLUSH_HEAD_START, PROBE_INTERVAL, WORKER_QUEUE};
+use crate::limits::{EVENT_INTERVAL, LAST_FLUSH_HEAD_START, PROBE_INTERVAL, WORKER_QUEUE};
 use crate::listen;
 use crate::memcached::Cluster;
 use crate::memcached::discovery::{Discovery, Resolver};
@@ -302,7 +302,10 @@ async fn start_workers(
             clock,
             stop: stop.clone(),
         };
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .build()?;
         thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
