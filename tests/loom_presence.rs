@@ -309,10 +309,26 @@ interleavings! {
     restore_and_restore: [Restore, Restore];
     restore_and_reuse: [Restore, Reuse];
     reuse_and_reuse: [Reuse, Reuse];
+    record_record_and_record: [Record, Record, Record];
+    record_record_and_drain: [Record, Record, Drain];
+    record_record_and_restore: [Record, Record, Restore];
+    record_record_and_reuse: [Record, Record, Reuse];
+    record_drain_and_drain: [Record, Drain, Drain];
     record_drain_and_restore: [Record, Drain, Restore];
     record_drain_and_reuse: [Record, Drain, Reuse];
+    record_restore_and_restore: [Record, Restore, Restore];
     record_restore_and_reuse: [Record, Restore, Reuse];
+    record_reuse_and_reuse: [Record, Reuse, Reuse];
+    drain_drain_and_drain: [Drain, Drain, Drain];
+    drain_drain_and_restore: [Drain, Drain, Restore];
+    drain_drain_and_reuse: [Drain, Drain, Reuse];
+    drain_restore_and_restore: [Drain, Restore, Restore];
     drain_restore_and_reuse: [Drain, Restore, Reuse];
+    drain_reuse_and_reuse: [Drain, Reuse, Reuse];
+    restore_restore_and_restore: [Restore, Restore, Restore];
+    restore_restore_and_reuse: [Restore, Restore, Reuse];
+    restore_reuse_and_reuse: [Restore, Reuse, Reuse];
+    reuse_reuse_and_reuse: [Reuse, Reuse, Reuse];
 }
 
 /// A heartbeat in a block that has just been made is not lost, nor one beside it.
