@@ -294,6 +294,20 @@ mod tests {
         assert!(pipeline.read(b"MN\r\n", |_, _| {}).is_err());
     }
 
+    /// Of each item, whether it was refused, where replies come in pieces of `cut` bytes.
+    fn refusals(pipeline: &mut Pipeline<u32>, input: &[u8], cut: usize) -> Vec<bool> {
+        let (mut seen, mut buffer) = (Vec::new(), Vec::new());
+        for piece in input.chunks(cut) {
+            buffer.extend_from_slice(piece);
+            let taken = pipeline.read(&buffer, |_, outcome| {
+                seen.push(outcome == Outcome::Refused);
+            });
+            buffer.drain(..taken.unwrap());
+        }
+        assert!(buffer.is_empty());
+        seen
+    }
+
     proptest! {
         #[test]
         fn any_cut_of_quiet_replies_gives_the_same(
@@ -310,14 +324,8 @@ mod tests {
                 input.extend_from_slice(b"MN\r\n");
                 expected.extend((0..size).map(|_| refused));
             }
-            let (mut seen, mut buffer) = (Vec::new(), Vec::new());
-            for piece in input.chunks(cut) {
-                buffer.extend_from_slice(piece);
-                let taken = pipeline.read(&buffer, |_, outcome| seen.push(outcome == Outcome::Refused));
-                buffer.drain(..taken.unwrap());
-            }
-            prop_assert_eq!(seen, expected);
-            prop_assert!(pipeline.is_empty() && buffer.is_empty());
+            prop_assert_eq!(refusals(&mut pipeline, &input, cut), expected);
+            prop_assert!(pipeline.is_empty());
         }
 
         #[test]
@@ -328,14 +336,8 @@ mod tests {
                 input.extend_from_slice(reply);
             }
             let mut pipeline = pipeline(refused.len() as u32);
-            let (mut seen, mut buffer) = (Vec::new(), Vec::new());
-            for piece in input.chunks(cut) {
-                buffer.extend_from_slice(piece);
-                let taken = pipeline.read(&buffer, |_, outcome| seen.push(outcome == Outcome::Refused));
-                buffer.drain(..taken.unwrap());
-            }
-            prop_assert_eq!(seen, refused);
-            prop_assert!(pipeline.is_empty() && buffer.is_empty());
+            prop_assert_eq!(refusals(&mut pipeline, &input, cut), refused);
+            prop_assert!(pipeline.is_empty());
         }
     }
 }
