@@ -1,6 +1,7 @@
 //! memcached's protocol, read as a client and as a server.
 
 use bytes::BytesMut;
+use presenced::memcached::pipeline::{Outcome, Pipeline, WriteCommand};
 use presenced_protocol::{
     BadRequest, Key, Limits, Next, Parsed, Reply, ReplyError, Request, encode,
     reply::{self, Parser as ReplyParser},
@@ -30,6 +31,47 @@ pub fn replies(data: &[u8]) {
     let run = reply::stored_run(data);
     assert!(data.starts_with(&b"STORED\r\n".repeat(run)));
     assert!(!data[run * 8..].starts_with(b"STORED\r\n"));
+    for command in [WriteCommand::Set, WriteCommand::Ms] {
+        // As many as there can be answers: `MN` and its line's end are four bytes.
+        let enough = data.len() / 4 + 1;
+        let whole = matched([data].into_iter(), command, enough);
+        assert_eq!(matched(pieces(data), command, enough), whole);
+        matched(pieces(data), command, 3);
+    }
+}
+
+/// What a pipeline with so many groups of commands in flight makes of replies: of each command answered whether
+/// it was refused, and why it ended. Every command is answered once, in order, or is left.
+fn matched<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    command: WriteCommand,
+    groups: usize,
+) -> (Vec<bool>, Option<&'static str>) {
+    let mut pipeline = Pipeline::new(command);
+    let mut pushed = 0..;
+    for group in 0..groups {
+        let commands = pushed.by_ref().take(group % 3 + 1);
+        commands.for_each(|number: usize| pipeline.push(number));
+        assert_eq!(pipeline.close_group(), command == WriteCommand::Ms);
+    }
+    let (mut seen, mut waiting, mut ended) = (Vec::new(), Vec::new(), None);
+    for piece in pieces {
+        waiting.extend_from_slice(piece);
+        let read = pipeline.read(&waiting, |number, outcome| {
+            assert_eq!(number, seen.len());
+            seen.push(outcome == Outcome::Refused);
+        });
+        match read {
+            Ok(taken) => drop(waiting.drain(..taken)),
+            Err(why) => {
+                ended = Some(why);
+                break;
+            }
+        }
+    }
+    let left = seen.len()..pushed.start;
+    assert!(pipeline.into_unanswered().eq(left));
+    (seen, ended)
 }
 
 /// Every reply as it is written, then why there was no next. The parser that takes replies out of
