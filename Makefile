@@ -134,7 +134,7 @@ compare-memcached: setup
 	$(call heading,compare-memcached)
 	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
 
-## faults: faults of memcached under load, 50,000 users and 1,000 restarts (ten minutes): make faults RESTARTS=100
+## faults: faults of memcached under load, 50,000 users and 1,000 restarts with each command (twelve minutes): make faults RESTARTS=100
 .PHONY: faults
 RESTARTS ?= 1000
 faults: setup

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A flush of presenced beside other memcached clients that write the same entries, in one run, as one table.
 
-    scripts/compare_memcached.py [--users 200000] [--rounds 3] [--clients presenced,pymemcache,…]
+    scripts/compare_memcached.py [--users 1000000] [--rounds 3] [--clients presenced,pymemcache,…]
 
 Each client in turn is a process on the last core and memcached, with one thread, on the first. A client that can't be built or
 installed is left out, with the reason. What each does is in benches/writers/README.md. Each writes in an order of its own, as random: in
@@ -38,7 +38,7 @@ PATIENCE_S = 120
 def main():
     everyone = [*RUST, *C, *PYTHON, *NODE]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--users", type=int, default=200_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", default=",".join(everyone), type=lambda text: text.replace(" ", ",").split(","))
     flags = parser.parse_args()

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
 
-/// Users that can be here at once. Descriptors and memory end before: they would take 19 GB, and their
-/// sockets a hundred times that.
+/// Users that can be here at once. Descriptors and memory end before: they would take 16 GB, and their
+/// sockets dozens of times that.
 pub const SLOTS_MAX: u64 = 1 << 28;
 
 /// Slots whose pending bits are allocated together, 8 KiB of them: a server with few users has them

@@ -218,7 +218,8 @@ impl Metrics {
                 ConstCounter::new(value(node)).encode(family.encode_family(&labels)?)?;
             }
         }
-        let help = "Errors of connections to memcached, and sets that it refused";
+        let help = "Errors of connections to memcached, and entries that it refused (with \
+                    --memcached-command ms also those that were sent with one)";
         let kind = MetricType::Counter;
         let mut family = out.encode_descriptor("memcached_errors", help, None, kind)?;
         for node in nodes {

@@ -1,8 +1,8 @@
 //! The commands of one connection that wait for a reply, in order.
 //!
 //! memcached answers in the order of the commands; that is all there is to tell which reply is
-//! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection: the caller returns what is unanswered
-//! and never guesses.
+//! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection: the
+//! caller returns what is unanswered and never guesses.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ pub enum WriteCommand {
     Ms,
 }
 
-/// What memcached said of one `set`.
+/// What memcached said of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is stored.
@@ -92,80 +92,65 @@ impl<T> Pipeline<T> {
     pub fn read(
         &mut self,
         input: &[u8],
-        answered: impl FnMut(T, Outcome),
-    ) -> Result<usize, &'static str> {
-        match self.command {
-            WriteCommand::Set => self.read_answers(input, answered),
-            WriteCommand::Ms => self.read_groups(input, answered),
-        }
-    }
-
-    fn read_groups(
-        &mut self,
-        input: &[u8],
         mut answered: impl FnMut(T, Outcome),
     ) -> Result<usize, &'static str> {
         let mut taken = 0;
         loop {
-            let parsed = reply::parse(&input[taken..], &self.limits);
-            let Some((reply, length)) = parsed.map_err(|_| NO_REPLY)? else {
-                return Ok(taken);
-            };
-            if self.expected.is_empty() {
-                return Err(TOO_MANY);
-            }
-            match reply {
-                Reply::MetaNoop => {
-                    let count = self.groups.pop_front().ok_or(TOO_MANY)?;
-                    let outcome = match std::mem::take(&mut self.has_refused) {
-                        true => Outcome::Refused,
-                        false => Outcome::Stored,
-                    };
-                    for item in self.expected.drain(..count) {
-                        answered(item, outcome);
-                    }
+            if self.command == WriteCommand::Set {
+                let run = reply::stored_run(&input[taken..]);
+                if run > self.expected.len() {
+                    return Err(TOO_MANY);
                 }
-                Reply::ServerError(why) if is_in_step(why) => self.has_refused = true,
-                Reply::Meta {
-                    status: MetaStatus::NotStored,
-                    ..
-                } => self.has_refused = true,
-                Reply::ServerError(_) => return Err(UNREAD),
-                _ => return Err("not a reply to a quiet ms"),
+                taken += run * b"STORED\r\n".len();
+                self.answer(run, Outcome::Stored, &mut answered);
             }
+            let parsed = reply::parse(&input[taken..], &self.limits);
+            let Some((reply, length)) = parsed.map_err(|_| "not a memcached reply")? else {
+                return Ok(taken);
+            };
+            self.take(&reply, &mut answered)?;
             taken += length;
         }
     }
 
-    fn read_answers(
+    fn take(
         &mut self,
-        input: &[u8],
-        mut answered: impl FnMut(T, Outcome),
-    ) -> Result<usize, &'static str> {
-        let mut taken = 0;
-        loop {
-            let run = reply::stored_run(&input[taken..]);
-            if run > self.expected.len() {
-                return Err(TOO_MANY);
+        reply: &Reply<&[u8]>,
+        answered: &mut impl FnMut(T, Outcome),
+    ) -> Result<(), &'static str> {
+        use WriteCommand::{Ms, Set};
+        if self.expected.is_empty() {
+            return Err(TOO_MANY);
+        }
+        match (self.command, reply) {
+            (_, Reply::ServerError(why)) if !is_in_step(why) => {
+                return Err("an error that may leave the value unread");
             }
-            taken += run * b"STORED\r\n".len();
-            for item in self.expected.drain(..run) {
-                answered(item, Outcome::Stored);
+            (Set, Reply::Stored) => self.answer(1, Outcome::Stored, answered),
+            (Set, Reply::NotStored | Reply::ServerError(_)) => {
+                self.answer(1, Outcome::Refused, answered);
             }
-            let parsed = reply::parse(&input[taken..], &self.limits);
-            let Some((reply, length)) = parsed.map_err(|_| NO_REPLY)? else {
-                return Ok(taken);
-            };
-            let outcome = match reply {
-                Reply::Stored => Outcome::Stored,
-                Reply::NotStored => Outcome::Refused,
-                Reply::ServerError(why) if is_in_step(why) => Outcome::Refused,
-                Reply::ServerError(_) => return Err(UNREAD),
-                _ => return Err("not a reply to a set"),
-            };
-            let item = self.expected.pop_front().ok_or(TOO_MANY)?;
+            (Ms, Reply::MetaNoop) => {
+                let count = self.groups.pop_front().ok_or(TOO_MANY)?;
+                let outcome = match std::mem::take(&mut self.has_refused) {
+                    true => Outcome::Refused,
+                    false => Outcome::Stored,
+                };
+                self.answer(count, outcome, answered);
+            }
+            (Ms, Reply::ServerError(_)) => self.has_refused = true,
+            (Ms, Reply::Meta { status, .. }) if *status == MetaStatus::NotStored => {
+                self.has_refused = true;
+            }
+            _ => return Err("not a reply to a command that writes"),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn answer(&mut self, count: usize, outcome: Outcome, answered: &mut impl FnMut(T, Outcome)) {
+        for item in self.expected.drain(..count) {
             answered(item, outcome);
-            taken += length;
         }
     }
 
@@ -176,8 +161,6 @@ impl<T> Pipeline<T> {
 }
 
 const TOO_MANY: &str = "more replies than commands";
-const NO_REPLY: &str = "not a memcached reply";
-const UNREAD: &str = "an error that may leave the value unread";
 
 /// Whether memcached has read, or will skip, the value of the `set` that it answers so. Of another
 /// error that is not known: it might take the value for commands.
