@@ -28,9 +28,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
-use common::cable::Cable;
 use common::crowd::{Crowd, Plan};
 use common::memcached::{Memcached, key};
+use common::network::Network;
 use common::proxy::{Mischief, Proxy};
 use common::until;
 
@@ -424,51 +424,6 @@ impl Reader {
             .expect("the reader has ended (make setup)")
             .parse()
             .unwrap()
-    }
-}
-
-/// The way to a memcached, which can be cut without a word to either side.
-struct Network {
-    memcached: Memcached,
-    /// Where no real network can be made.
-    proxy: Option<Proxy>,
-}
-
-impl Network {
-    async fn lay() -> Network {
-        if let Some(cable) = Cable::lay() {
-            return Network {
-                memcached: Memcached::start_beyond(cable).await,
-                proxy: None,
-            };
-        }
-        eprintln!("no network namespace without root and `ip`: a proxy goes silent instead");
-        let memcached = Memcached::start().await;
-        let proxy = Proxy::before(&memcached.node()).await;
-        Network {
-            memcached,
-            proxy: Some(proxy),
-        }
-    }
-
-    /// For `--memcached`.
-    fn node(&self) -> String {
-        let proxy = self.proxy.as_ref().map(|proxy| proxy.node.clone());
-        proxy.unwrap_or_else(|| self.memcached.node())
-    }
-
-    fn cut(&self) {
-        match &self.proxy {
-            Some(proxy) => proxy.set(Mischief::Silence),
-            None => self.memcached.cable().unwrap().cut(),
-        }
-    }
-
-    fn mend(&self) {
-        match &self.proxy {
-            Some(proxy) => proxy.set(Mischief::None),
-            None => self.memcached.cable().unwrap().mend(),
-        }
     }
 }
 

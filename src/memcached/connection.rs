@@ -55,6 +55,8 @@ impl<T> Connection<T> {
     pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
+        // A `set` that the kernel delivers after we gave it up could replace a newer entry.
+        stream.set_reset_on_close(true)?;
         Ok(Connection {
             stream,
             pipeline: Pipeline::new(node.write_command()),
@@ -155,9 +157,13 @@ impl<T> Connection<T> {
         Ok(moved)
     }
 
-    /// What was never answered, in order.
-    pub fn into_unanswered(self) -> impl Iterator<Item = T> {
-        self.pipeline.into_unanswered()
+    /// Closes the connection and returns what was never answered, in order. If there is any, what
+    /// memcached has not received yet is dropped.
+    pub fn into_unanswered(mut self) -> impl Iterator<Item = T> {
+        if !self.pipeline.is_empty() {
+            self.stream = Stream::Lost;
+        }
+        std::mem::take(&mut self.pipeline).into_unanswered()
     }
 
     fn poll_step(
@@ -235,6 +241,15 @@ impl<T> Connection<T> {
         }
         self.progress_at = Instant::now();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        if self.pipeline.is_empty() {
+            // All is answered, so a reset would only look like a fault to whoever watches.
+            let _ = self.stream.set_reset_on_close(false);
+        }
     }
 }
 

@@ -44,6 +44,12 @@ pub struct Pipeline<T> {
     limits: Limits,
 }
 
+impl<T> Default for Pipeline<T> {
+    fn default() -> Pipeline<T> {
+        Pipeline::new(WriteCommand::default())
+    }
+}
+
 impl<T> Pipeline<T> {
     /// Empty; for commands of one kind.
     pub fn new(command: WriteCommand) -> Pipeline<T> {

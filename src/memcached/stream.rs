@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use std::net::TcpStream as BareTcp;
 use std::os::unix::net::UnixStream as BareUnix;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
@@ -24,7 +26,7 @@ pub enum Stream {
     BareTcp(BareTcp),
     /// The same over a Unix socket.
     BareUnix(BareUnix),
-    /// It was lost on the way from one to another.
+    /// There is none any more.
     Lost,
 }
 
@@ -50,6 +52,21 @@ impl Stream {
             other => other,
         };
         Ok(())
+    }
+}
+
+impl Stream {
+    /// What becomes of bytes that the peer has not acknowledged when the socket is closed, by us or by
+    /// the end of the process: they are dropped and the peer gets a reset, or the kernel goes on sending
+    /// them, for minutes if it must. Over a Unix socket bytes are with the peer at once.
+    pub fn set_reset_on_close(&self, reset: bool) -> io::Result<()> {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
+            Stream::BareTcp(stream) => SockRef::from(stream),
+            Stream::Unix(_) | Stream::BareUnix(_) | Stream::Lost => return Ok(()),
+        };
+        socket.set_linger(reset.then_some(Duration::ZERO))
     }
 }
 

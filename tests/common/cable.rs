@@ -6,6 +6,8 @@ use std::process::Command;
 /// Gone when dropped, with its interfaces.
 pub struct Cable {
     namespace: String,
+    /// The interface of this end.
+    ours: String,
     /// Of this end.
     here: Ipv4Addr,
     /// Of the other, in the namespace.
@@ -26,6 +28,7 @@ impl Cable {
         }
         let cable = Cable {
             namespace: namespace.clone(),
+            ours: ours.clone(),
             here,
             there,
         };
@@ -53,6 +56,25 @@ impl Cable {
     /// As if nothing had been.
     pub fn mend(&self) {
         assert!(self.inside(&["route", "del", "blackhole", &format!("{}/32", self.here)]));
+    }
+
+    /// From now on nothing gets there, and no one is told: frames go to an address that no one has.
+    pub fn divert(&self) {
+        let there = self.there.to_string();
+        let nowhere = ["lladdr", "02:00:00:00:00:00", "nud", "permanent"];
+        let entry = ["neigh", "replace", &there, "dev", &self.ours];
+        assert!(ip(&[&entry[..], &nowhere].concat()));
+    }
+
+    /// As if nothing had been, but for what is sent again.
+    pub fn lead_back(&self) {
+        assert!(ip(&[
+            "neigh",
+            "del",
+            &self.there.to_string(),
+            "dev",
+            &self.ours
+        ]));
     }
 
     fn inside(&self, arguments: &[&str]) -> bool {

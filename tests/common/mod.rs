@@ -6,7 +6,7 @@
 //! - [`server`]: a server in this process, with short times.
 //! - [`client`]: a WebSocket client on tokio-tungstenite, which answers pings.
 //! - [`crowd`]: thousands of sessions without sockets; [`proxy`]: what happens to their replies.
-//! - [`cable`]: a real network that can be cut.
+//! - [`network`]: a memcached beyond a network that can be cut, on [`cable`], a real one.
 //! - [`raw`]: HTTP and frames by hand, for what no well-behaved client sends.
 //! - [`process`]: the binary.
 //! - [`tokens`]: good tokens and bad ones.
@@ -24,6 +24,7 @@ pub mod cable;
 pub mod client;
 pub mod crowd;
 pub mod memcached;
+pub mod network;
 pub mod node;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,67 @@
+//! A memcached at the other end of a network that can be cut.
+
+use super::cable::Cable;
+use super::memcached::Memcached;
+use super::proxy::{Mischief, Proxy};
+
+/// The way to a memcached, which can be cut without a word to either side.
+pub struct Network {
+    pub memcached: Memcached,
+    /// Where no real network can be made.
+    proxy: Option<Proxy>,
+}
+
+impl Network {
+    pub async fn lay() -> Network {
+        if let Some(cable) = Cable::lay() {
+            return Network {
+                memcached: Memcached::start_beyond(cable).await,
+                proxy: None,
+            };
+        }
+        eprintln!("no network namespace without root and `ip`: a proxy goes silent instead");
+        let memcached = Memcached::start().await;
+        let proxy = Proxy::before(&memcached.node()).await;
+        Network {
+            memcached,
+            proxy: Some(proxy),
+        }
+    }
+
+    /// For `--memcached`.
+    pub fn node(&self) -> String {
+        let proxy = self.proxy.as_ref().map(|proxy| proxy.node.clone());
+        proxy.unwrap_or_else(|| self.memcached.node())
+    }
+
+    /// Nothing comes back from now on.
+    pub fn cut(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::Silence),
+            None => self.memcached.cable().unwrap().cut(),
+        }
+    }
+
+    /// As if nothing had been.
+    pub fn mend(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::None),
+            None => self.memcached.cable().unwrap().mend(),
+        }
+    }
+    /// Nothing gets there from now on.
+    pub fn divert(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::Silence),
+            None => self.memcached.cable().unwrap().divert(),
+        }
+    }
+
+    /// As if nothing had been, but for what is sent again.
+    pub fn lead_back(&self) {
+        match &self.proxy {
+            Some(proxy) => proxy.set(Mischief::None),
+            None => self.memcached.cable().unwrap().lead_back(),
+        }
+    }
+}
