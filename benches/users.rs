@@ -111,7 +111,7 @@ fn times(criterion: &mut Criterion) {
                 bencher.iter_custom(|count| {
                     let come_and_go = |(number, id): &(u32, UserId)| {
                         let slot = connect(&here, id, number + USERS);
-                        here.disconnect(slot, live(number + USERS).session, 0);
+                        here.disconnect(slot, live(number + USERS).session);
                     };
                     (0..count).map(|_| timed(&ids, threads, come_and_go)).sum()
                 });
@@ -139,7 +139,7 @@ fn times(criterion: &mut Criterion) {
         bencher.iter(|| {
             for shard in 0..SHARDS {
                 for run in places.chunks(128) {
-                    here.render(shard, run, 0, 60, |place, due| {
+                    here.render(shard, run, 0, |place, due| {
                         black_box((place, due.user, due.live));
                     });
                 }

@@ -80,7 +80,7 @@ impl Service for Echo {
         }
     }
 
-    fn closed(&mut self, (): (), _: SessionId, _: Duration) {}
+    fn closed(&mut self, (): (), _: SessionId) {}
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -238,9 +238,14 @@ pub const NODES_TO_COME: usize = 8;
 /// Heaviest weight of a memcached node: beyond it the lightest would have hardly a point on the ring.
 pub const WEIGHT_MAX: u32 = 10_000;
 
-/// How long a stopping server waits for its last flush before it begins to close sessions: a
-/// million users are written in that time.
-pub const LAST_FLUSH_HEAD_START: Duration = Duration::from_secs(2);
+/// How long a stopping server waits for its last flush before it begins to close sessions: several
+/// million users are written in that time. A node that does not answer is given up after
+/// [`MEMCACHED_TIMEOUT`], so only one that is too slow takes all of it.
+pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long past the drain's time a session is kept while a `set` of its user may be under way:
+/// a reply that takes longer than [`MEMCACHED_TIMEOUT`] does not come.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// Connections to a store at once, unless set otherwise: memcached's default.
 pub const STORE_CONNECTIONS_MAX: u32 = 1024;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -23,7 +23,7 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::embedded::{EmbeddedStore, Part};
-use crate::limits::{EVENT_INTERVAL, LAST_FLUSH_HEAD_START, PROBE_INTERVAL, WORKER_QUEUE};
+use crate::limits::{EVENT_INTERVAL, LAST_FLUSH_TIME_MAX, PROBE_INTERVAL, WORKER_QUEUE};
 use crate::listen;
 use crate::memcached::Cluster;
 use crate::memcached::discovery::{Discovery, Resolver};
@@ -182,9 +182,9 @@ impl Server {
         }
     }
 
-    /// Stops so that a deploy makes nobody blink: not ready, no new sessions, everyone written
-    /// once more with a TTL that lasts until they are back elsewhere, then closed with 1012
-    /// spread evenly over the drain time.
+    /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
+    /// once more with a TTL that lasts until they are back elsewhere; then their sessions are closed
+    /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way.
     pub async fn drain(self) {
         self.draining.cancel();
         self.edge.draining.store(true, Ordering::Relaxed);
@@ -200,22 +200,18 @@ impl Server {
         for flusher in flushers {
             last_flush.spawn(async move { flusher.flush_all().await });
         }
-        // Before the first is closed, but a memcached that does not answer holds up no one.
-        let last_flush = last_flush.join_all();
-        tokio::pin!(last_flush);
-        let mut written = timeout(LAST_FLUSH_HEAD_START, &mut last_flush).await.ok();
+        // Before the first session is closed: a `set` that came later could replace the entry of the
+        // server that its user is on by then. A node that does not answer is given up.
+        let written = timeout(LAST_FLUSH_TIME_MAX, last_flush.join_all()).await;
+        if written.map_or(true, |all| all.contains(&false)) {
+            tracing::warn!("closing sessions before memcached has acknowledged all their users");
+        }
         for worker in &self.workers {
             // A worker that is gone has no sessions to drain.
             let _ = worker.orders.send(Order::Drain { over }).await;
         }
         for worker in self.workers {
             let _ = worker.ended.await;
-        }
-        if written.is_none() {
-            written = last_flush.now_or_never();
-        }
-        if written.is_none_or(|all| all.contains(&false)) {
-            tracing::warn!("stopped before memcached had acknowledged everyone");
         }
         self.stop.cancel();
     }
@@ -312,9 +308,7 @@ async fn start_workers(
                 let (edge, store) = listeners;
                 // Other workers may write to it for longer than this one has sessions.
                 let store = store.map(|part| runtime.spawn(part.serve(thread.stop.clone())));
-                let ran = runtime.block_on(thread.run(edge, orders, flusher));
-                // No one waits for it when the server was dropped.
-                let _ = ending.send(ran);
+                runtime.block_on(thread.run(edge, orders, flusher, ending));
                 store.map(|serving| runtime.block_on(serving));
             })?;
         workers.push(WorkerHandle {
@@ -343,7 +337,8 @@ impl WorkerThread {
         listener: std::net::TcpListener,
         orders: mpsc::Receiver<Order>,
         started: oneshot::Sender<Flusher>,
-    ) -> io::Result<()> {
+        ended: oneshot::Sender<io::Result<()>>,
+    ) {
         let settings = self.settings;
         let presence = &self.metrics.presence;
         // None of these ends by itself; one that does takes the worker with it, loudly.
@@ -363,7 +358,13 @@ impl WorkerThread {
             coalesce: settings.coalesce,
             limits: settings.session_limits,
         };
-        let worker = Worker::new(service, parts)?;
+        let worker = match Worker::new(service, parts) {
+            Ok(worker) => worker,
+            Err(error) => {
+                let _ = ended.send(Err(error));
+                return;
+            }
+        };
         let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
         let edge = listener::serve(listener, self.edge, puller, sessions, self.stop.clone());
         tasks.spawn(async move {
@@ -376,14 +377,21 @@ impl WorkerThread {
         tasks.spawn(flusher.clone().refill(refill_rate.max(1)));
         // Nobody waits for it when the start of another worker failed.
         let _ = started.send(flusher);
-        tokio::select! {
+        let ran = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
             ran = worker.run(incoming, orders) => ran,
-            ended = tasks.join_next() => {
-                tracing::error!(?ended, "a task of the worker ended");
+            task = tasks.join_next() => {
+                tracing::error!(?task, "a task of the worker ended");
                 Err(io::Error::other("a task of the worker ended"))
             }
+        };
+        let is_drained = ran.is_ok();
+        // Nobody waits for it when the server was dropped.
+        let _ = ended.send(ran);
+        if is_drained {
+            // Until then its shards are flushed: users of them may have sessions on other workers.
+            self.stop.cancelled().await;
         }
     }
 }

@@ -38,7 +38,7 @@ impl Service for Heartbeats {
 
     fn message(&mut self, _: Token, _: Slot, _: Message<'_>, _: &mut Replies) {}
 
-    fn closed(&mut self, _: Slot, _: SessionId, _: Duration) {}
+    fn closed(&mut self, _: Slot, _: SessionId) {}
 }
 
 #[test]

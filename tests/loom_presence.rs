@@ -10,7 +10,8 @@
 //! - a slot that an earlier drain took and that is restored,
 //! - another session of hers that leaves, the slot freed if it may be, and a newcomer.
 //!
-//! No heartbeat may be lost, and none may be taken for the newcomer's.
+//! While she has a session no heartbeat of hers may be lost; once she has none she may not be written
+//! any more; and none of hers may be taken for the newcomer's.
 
 #![allow(
     dead_code,
@@ -87,7 +88,6 @@ use presence::{Pending, Slot, UserId, users::Users};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SHARD: usize = 0;
-const TTL_S: u32 = 60;
 
 /// His session.
 const BOB: u32 = 100;
@@ -102,15 +102,6 @@ enum Role {
 }
 
 use Role::{Drain, Record, Restore, Reuse};
-
-/// How slots change hands in a run.
-#[derive(Clone, Copy)]
-struct Turnover {
-    /// Whether newcomers record a heartbeat.
-    newcomers_record: bool,
-    /// Whether who has left did so a TTL ago, and is given up with a heartbeat pending.
-    expired: bool,
-}
 
 /// What all threads have in common.
 struct World {
@@ -144,20 +135,22 @@ impl World {
         let (_flight, slots) = self.take();
         let places: Vec<_> = slots.into_iter().map(Slot::place).collect();
         let mut written = Written::new();
-        self.users.render(SHARD, &places, 0, TTL_S, |_, due| {
+        self.users.render(SHARD, &places, 0, |_, due| {
             written.push(due.user.to_string());
         });
-        assert_eq!(written.len(), places.len(), "a slot was no one's");
+        for place in places {
+            let slot = Slot::new(SHARD, place);
+            assert!(self.users.node(slot).is_some(), "a slot was no one's");
+        }
         written
     }
 
     /// Returns the newcomer's slot.
-    fn reuse(&self, ann: Slot, session: u32, newcomer: &str, how: Turnover) -> Slot {
-        self.users.disconnect(ann, live(session).session, 0);
-        let now_s = if how.expired { TTL_S } else { 0 };
-        self.users.reap(SHARD, now_s, TTL_S);
+    fn reuse(&self, ann: Slot, session: u32, newcomer: &str, newcomers_record: bool) -> Slot {
+        self.users.disconnect(ann, live(session).session);
+        self.users.reap(SHARD);
         let slot = self.connect(newcomer, session);
-        if how.newcomers_record {
+        if newcomers_record {
             self.pending.record(slot);
         }
         slot
@@ -183,26 +176,28 @@ struct Done {
 }
 
 /// A thread's part. `session` is a session of Ann's that it may end, or a newcomer's.
-fn play(world: &World, role: Role, ann: Slot, session: u32, how: Turnover) -> Done {
+fn play(world: &World, role: Role, ann: Slot, session: u32, newcomers_record: bool) -> Done {
     let (mut written, mut newcomer) = (Written::new(), None);
     match role {
         Record => {
             world.pending.record(ann);
-            world.users.disconnect(ann, live(session).session, 0);
+            world.users.disconnect(ann, live(session).session);
         }
         Drain => written = world.flush(),
         Restore => world.pending.restore([ann]),
         Reuse => {
             let name = format!("newcomer-{session}");
-            newcomer = Some((name.clone(), world.reuse(ann, session, &name, how)));
+            let slot = world.reuse(ann, session, &name, newcomers_record);
+            newcomer = Some((name, slot));
         }
     }
     Done { written, newcomer }
 }
 
 /// One interleaving. Ann has a heartbeat that is recorded in it, on its way back if there is a
-/// restore, or pending. Says whether a newcomer got her slot.
-fn run(roles: &[Role], how: Turnover) -> bool {
+/// restore, or pending. She keeps a session unless her slot is to be used again. Says whether a
+/// newcomer got it.
+fn run(roles: &[Role], newcomers_record: bool) -> bool {
     let world = Arc::new(World::new());
     let mut ann = world.connect("ann", 0);
     for (session, role) in (1..).zip(roles) {
@@ -210,8 +205,9 @@ fn run(roles: &[Role], how: Turnover) -> bool {
             ann = world.connect("ann", session);
         }
     }
-    if roles.contains(&Reuse) {
-        world.users.disconnect(ann, live(0).session, 0);
+    let stays = !roles.contains(&Reuse);
+    if !stays {
+        world.users.disconnect(ann, live(0).session);
     }
     // With a session that records she has nothing pending: its heartbeat is the one to be kept.
     let mut taken = None;
@@ -230,7 +226,7 @@ fn run(roles: &[Role], how: Turnover) -> bool {
             let world = world.clone();
             let flight = taken.clone().filter(|_| role == Restore);
             thread::spawn(move || {
-                let done = play(&world, role, ann, session, how);
+                let done = play(&world, role, ann, session, newcomers_record);
                 drop(flight);
                 done
             })
@@ -243,15 +239,15 @@ fn run(roles: &[Role], how: Turnover) -> bool {
         .collect();
 
     let mut written: Written = done.iter().flat_map(|done| done.written.clone()).collect();
-    written.extend(world.flush());
+    let last = world.flush();
+    assert!(stays || !last.contains(&"ann".to_string()), "she has left");
+    written.extend(last);
     let is_written = |name: &str| written.iter().any(|written| written == name);
     assert!(is_written("bob"), "his heartbeat is lost");
-    if !how.expired {
-        assert!(is_written("ann"), "her heartbeat is lost");
-    }
+    assert!(!stays || is_written("ann"), "her heartbeat is lost");
     let newcomers: Vec<_> = done.into_iter().filter_map(|done| done.newcomer).collect();
     for (name, _) in &newcomers {
-        assert_eq!(is_written(name), how.newcomers_record, "{name}'s heartbeat");
+        assert_eq!(is_written(name), newcomers_record, "{name}'s heartbeat");
     }
     newcomers.iter().any(|&(_, slot)| slot == ann)
 }
@@ -266,15 +262,10 @@ fn explore(roles: &'static [Role]) {
     };
     let reuses = roles.contains(&Reuse);
     let reused = std::sync::Arc::new(AtomicBool::new(false));
-    for (newcomers_record, expired) in [(false, false), (true, false), (false, true), (true, true)]
-    {
-        let how = Turnover {
-            newcomers_record,
-            expired,
-        };
+    for newcomers_record in [false, true] {
         let reused = reused.clone();
         model.check(move || {
-            if run(roles, how) {
+            if run(roles, newcomers_record) {
                 reused.store(true, Ordering::Relaxed);
             }
         });

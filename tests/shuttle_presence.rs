@@ -38,7 +38,7 @@ mod presence {
     }
 }
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex as StdMutex;
 
 use shuttle::rand::{Rng, thread_rng};
@@ -51,7 +51,6 @@ use presence::{Pending, Slot, UserId};
 
 const WORKERS: u32 = 3;
 const TURNS: u32 = 12;
-const TTL_S: u32 = 60;
 
 /// Users are shared by all workers; those with an odd number never send a heartbeat.
 const USERS: u32 = 6;
@@ -61,6 +60,8 @@ struct World {
     users: Users,
     working: AtomicU64,
     ledger: StdMutex<HashMap<String, Beats>>,
+    /// Sessions that were replaced: they may record until they end, but keep no user here.
+    replaced: StdMutex<HashSet<SessionId>>,
 }
 
 /// A user's heartbeats, by number.
@@ -70,6 +71,19 @@ struct Beats {
     sent: u64,
     /// The last that was sent when one was written.
     written: u64,
+    /// Sessions, counted before each begins and until it has ended.
+    sessions: u64,
+    /// The last that was sent by a session which stayed to the end.
+    staying: u64,
+}
+
+/// A session of a worker's.
+struct Session {
+    user: u32,
+    slot: Slot,
+    id: SessionId,
+    /// Its last heartbeat.
+    beat: u64,
 }
 
 impl World {
@@ -77,50 +91,69 @@ impl World {
         format!("user-{user}")
     }
 
-    fn beat(&self, user: u32, slot: Slot) {
+    fn note<T>(&self, user: u32, note: impl FnOnce(&mut Beats) -> T) -> T {
         let mut ledger = self.ledger.lock().unwrap();
-        ledger.entry(World::name(user)).or_default().sent += 1;
-        drop(ledger);
-        self.pending.record(slot);
+        note(ledger.entry(World::name(user)).or_default())
     }
 
-    /// A worker's sessions come, beat and go.
-    fn work(&self, worker: u16) {
-        let mut sessions: Vec<(u32, Slot, SessionId)> = Vec::new();
+    fn beat(&self, session: &mut Session) {
+        session.beat = self.note(session.user, |beats| {
+            beats.sent += 1;
+            beats.sent
+        });
+        self.pending.record(session.slot);
+    }
+
+    fn connect(&self, user: u32, id: SessionId) -> Session {
+        self.note(user, |beats| beats.sessions += 1);
+        let live = Live {
+            connected_at_ms: 0,
+            session: id,
+        };
+        let name = UserId::new(&World::name(user)).unwrap();
+        let connected = self.users.connect(&name, live, |_| 0);
+        self.replaced.lock().unwrap().extend(connected.replaced);
+        Session {
+            user,
+            slot: connected.slot,
+            id,
+            beat: 0,
+        }
+    }
+
+    fn disconnect(&self, session: &Session) {
+        self.users.disconnect(session.slot, session.id);
+        self.note(session.user, |beats| beats.sessions -= 1);
+    }
+
+    /// A worker's sessions come, beat and go. Returns those that stay.
+    fn work(&self, worker: u16) -> Vec<Session> {
+        let mut sessions: Vec<Session> = Vec::new();
         for turn in 0..TURNS {
             let user = thread_rng().gen_range(0..USERS);
             match (thread_rng().gen_range(0..4), sessions.len()) {
                 (0, 1..) => {
                     let index = thread_rng().gen_range(0..sessions.len());
-                    let (_, slot, session) = sessions.swap_remove(index);
-                    self.users.disconnect(slot, session, 0);
+                    self.disconnect(&sessions.swap_remove(index));
                 }
                 (1, _) | (_, 0) => {
-                    let session = SessionId {
+                    let id = SessionId {
                         worker,
                         index: turn,
                         generation: 0,
                     };
-                    let live = Live {
-                        connected_at_ms: 0,
-                        session,
-                    };
-                    let id = UserId::new(&World::name(user)).unwrap();
-                    let slot = self.users.connect(&id, live, |_| 0).slot;
-                    sessions.push((user, slot, session));
+                    sessions.push(self.connect(user, id));
                 }
                 (_, count) => {
-                    let (user, slot, _) = sessions[thread_rng().gen_range(0..count)];
-                    if user % 2 == 0 {
-                        self.beat(user, slot);
+                    let session = &mut sessions[thread_rng().gen_range(0..count)];
+                    if session.user.is_multiple_of(2) {
+                        self.beat(session);
                     }
                 }
             }
         }
-        for (_, slot, session) in sessions {
-            self.users.disconnect(slot, session, 0);
-        }
         self.working.fetch_sub(1, Ordering::SeqCst);
+        sessions
     }
 
     /// A flush of a shard: some runs are written, some come back.
@@ -133,25 +166,30 @@ impl World {
                 self.pending.restore([Slot::new(shard, place)]);
                 continue;
             }
-            let shown = self.users.render(shard, &[place], 0, TTL_S, |_, due| {
+            self.users.render(shard, &[place], 0, |_, due| {
                 let mut ledger = self.ledger.lock().unwrap();
                 let beats = ledger.entry(due.user.to_string()).or_default();
                 assert!(beats.sent > 0, "{}'s is someone else's heartbeat", due.user);
+                assert!(beats.sessions > 0, "{} has left", due.user);
                 beats.written = beats.sent;
             });
-            assert_eq!(shown, 1, "a slot was no one's");
+            let slot = Slot::new(shard, place);
+            assert!(self.users.node(slot).is_some(), "a slot was no one's");
         }
         drop(flight);
     }
 
     fn flush_while_they_work(&self, shard: usize) {
         while self.working.load(Ordering::SeqCst) > 0 {
-            self.users.reap(shard, 0, TTL_S);
+            self.users.reap(shard);
             self.flush(shard, false);
             thread::yield_now();
         }
     }
 }
+
+/// What a thread does; it returns the sessions that stay.
+type Part = Box<dyn FnOnce(&World) -> Vec<Session> + Send>;
 
 fn run() {
     let pending = Arc::new(Pending::new());
@@ -160,8 +198,9 @@ fn run() {
         pending,
         working: AtomicU64::new(u64::from(WORKERS)),
         ledger: StdMutex::default(),
+        replaced: StdMutex::default(),
     });
-    let spawn = |part: Box<dyn FnOnce(&World) + Send>| {
+    let spawn = |part: Part| {
         let world = world.clone();
         thread::spawn(move || part(&world))
     };
@@ -171,19 +210,36 @@ fn run() {
     for shard in 0..SHARDS {
         threads.push(spawn(Box::new(move |world| {
             world.flush_while_they_work(shard);
+            Vec::new()
         })));
     }
-    for thread in threads {
-        thread.join().unwrap();
+    let ended = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().unwrap());
+    let staying: Vec<_> = ended.collect();
+    let replaced = world.replaced.lock().unwrap().clone();
+    for session in staying
+        .iter()
+        .filter(|session| !replaced.contains(&session.id))
+    {
+        world.note(session.user, |beats| {
+            beats.staying = beats.staying.max(session.beat);
+        });
     }
+    flush_all(&world);
+    for (name, beats) in world.ledger.lock().unwrap().iter() {
+        assert!(beats.written >= beats.staying, "{name}'s heartbeat is lost");
+    }
+    staying.iter().for_each(|session| world.disconnect(session));
+    flush_all(&world);
+    assert!(world.users.is_empty() && world.pending.is_empty());
+}
+
+fn flush_all(world: &World) {
     for shard in 0..SHARDS {
         world.flush(shard, true);
-        world.users.reap(shard, 0, TTL_S);
+        world.users.reap(shard);
     }
-    for (name, beats) in world.ledger.lock().unwrap().iter() {
-        assert_eq!(beats.written, beats.sent, "{name}'s last heartbeat is lost");
-    }
-    assert!(world.users.is_empty() && world.pending.is_empty());
 }
 
 /// Runs so many schedules of each kind.

@@ -55,7 +55,7 @@ impl Service for Echo {
         }
     }
 
-    fn closed(&mut self, (): (), _: SessionId, _: Duration) {
+    fn closed(&mut self, (): (), _: SessionId) {
         self.closed += 1;
     }
 }

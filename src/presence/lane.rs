@@ -260,18 +260,16 @@ impl Lane {
     fn render(&mut self, shard: usize, places: &[u32], connection: &mut Connection<Sent>) {
         let presence = &self.ledger.presence;
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
-        let pushed = presence
-            .users()
-            .render(shard, places, now_s, ttl_s, |place, due| {
-                let sent = Sent {
-                    slot: Slot::new(shard, place),
-                    written_at_s: due.written_at_s,
-                };
-                let record = presence.record();
-                connection.push(sent, record.set_room(due.user), |out| {
-                    record.set_into(out, due.user, due.live, due.ttl_s)
-                });
+        let pushed = presence.users().render(shard, places, now_s, |place, due| {
+            let sent = Sent {
+                slot: Slot::new(shard, place),
+                written_at_s: due.written_at_s,
+            };
+            let record = presence.record();
+            connection.push(sent, record.set_room(due.user), |out| {
+                record.set_into(out, due.user, due.live, ttl_s)
             });
+        });
         self.ledger.pushed(pushed);
     }
 

@@ -148,7 +148,7 @@ impl Presence {
 
     /// Takes what is pending in a shard: the places, and the flush that they are part of.
     pub(super) fn begin(self: &Arc<Presence>, shard: usize) -> (Arc<Round>, Vec<u32>) {
-        self.users.reap(shard, self.clock.now_s(), self.ttl_s());
+        self.users.reap(shard);
         // Taken before the bits, so that no slot is freed in between.
         let flight = self.users.flight(shard);
         let mut places = Vec::new();

@@ -5,16 +5,19 @@
 //!
 //! # Whose is a slot?
 //!
-//! An entry outlives its last session until the flush that may still hold its heartbeat has been
-//! answered, so that a slot is never given to someone else while a heartbeat of the first is under
-//! way. Who takes bits out of [`Pending`] takes a [`Flight`] of the shard before, and keeps it
-//! until the slots are answered or restored; [`Users::reap`] frees nothing while there is one.
+//! An entry outlives its last session until no flush holds its bit any more, so that a slot is never
+//! given to someone else while a heartbeat of the first is under way. A flush that takes bits out of
+//! [`Pending`] takes a [`Flight`] of the shard before, and keeps it until the slots are answered or
+//! restored; [`Users::reap`] frees nothing while there is one.
+//!
+//! A user without a session is never rendered: by now another server may have written them, and the
+//! late `set` would replace its entry. Their bit, if there is one, is dropped with the slot.
 //!
 //! The bits are `Relaxed`. What orders them against a slot's change of hands:
 //!
 //! - A session records before it disconnects, and disconnects under the lock. So `reap`, under the
-//!   same lock, sees the bit of who has left, or what came after it: a drain. That goes for a
-//!   session that was replaced, too: as long as it has not ended, its slot is kept.
+//!   same lock, sees the bit of a user who has left and clears it, or a drain has taken it. That goes
+//!   for a session that was replaced, too: as long as it has not ended, its slot is kept.
 //! - A flight is taken under the lock, before the bits. So a `reap` that comes later sees it, and
 //!   one that came before can't have missed a bit that was drained only afterwards.
 //! - A slot is restored before its flight is dropped. The drop is a `Release`, and
@@ -67,13 +70,11 @@ pub struct Connected {
 /// A user whose `set` is due, as [`Users::render`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Due<'a> {
-    /// Who.
+    /// The user's id.
     pub user: &'a UserId,
-    /// The oldest open session, or the last one of a user who has just left.
+    /// The oldest open session.
     pub live: Live,
-    /// For how long the entry may live, seconds.
-    pub ttl_s: u32,
-    /// When it was last shown and not taken back; 0 for never, or of one who has left.
+    /// When it was last shown and not taken back; 0 for never.
     pub written_at_s: u32,
 }
 
@@ -140,9 +141,8 @@ impl Users {
 
     /// Takes a session out; to be called once for each that was entered, replaced or not, when it
     /// will record no more.
-    pub fn disconnect(&self, slot: Slot, session: SessionId, now_s: u32) {
-        let mut shard = self.lock(slot.shard());
-        shard.leave(slot.place(), session, now_s);
+    pub fn disconnect(&self, slot: Slot, session: SessionId) {
+        self.lock(slot.shard()).leave(slot.place(), session);
     }
 
     /// Since when (Unix ms) the user has had a session here, if there is one now.
@@ -160,15 +160,14 @@ impl Users {
         (entry.state != State::Free).then_some(entry.node)
     }
 
-    /// Shows each of one shard's `places` whose user is here, or left at most `ttl_s` ago, to
-    /// `show` under the shard's lock; the others are passed over. `show` gets the item's number
-    /// and must be quick. Returns how many were shown.
+    /// Shows each of one shard's `places` whose user has a session here to `show` under the shard's
+    /// lock; the others are passed over. `show` gets the place and must be quick. Returns how many
+    /// were shown.
     pub fn render(
         &self,
         shard: usize,
         places: &[u32],
         now_s: u32,
-        ttl_s: u32,
         mut show: impl FnMut(u32, Due<'_>),
     ) -> usize {
         let mut shard = self.lock(shard);
@@ -177,25 +176,21 @@ impl Users {
         black_box(entries.fold(0, |sum, entry| sum ^ entry.connected_at_ms));
         let mut shown = 0;
         for &place in places {
-            let Some(entry) = shard.entry_mut(place) else {
+            let entry = shard.entry_mut(place).filter(|entry| entry.is_online());
+            let Some(entry) = entry else {
                 continue;
             };
-            if let Some(ttl_s) = entry.ttl_left_s(now_s, ttl_s) {
-                shown += 1;
-                let mut written_at_s = 0;
-                if entry.is_online() {
-                    written_at_s = std::mem::replace(&mut entry.stamp_s, now_s.max(1));
-                }
-                show(
-                    place,
-                    Due {
-                        user: &entry.id,
-                        live: entry.first(),
-                        ttl_s,
-                        written_at_s,
-                    },
-                );
-            }
+            shown += 1;
+            let written_at_s = std::mem::replace(&mut entry.stamp_s, now_s.max(1));
+            let (user, live) = (&entry.id, entry.first());
+            show(
+                place,
+                Due {
+                    user,
+                    live,
+                    written_at_s,
+                },
+            );
         }
         shown
     }
@@ -263,10 +258,14 @@ impl Users {
         self.lock(shard).flight.clone()
     }
 
-    /// Frees the slots of users who left, unless a flight of the shard is under way: those who are
-    /// not pending go; so do those who left `ttl_s` ago or more, pending or not, as a `set` would
-    /// claim that they are here still. Who has a replaced session that has not ended stays.
-    pub fn reap(&self, number: usize, now_s: u32, ttl_s: u32) {
+    /// Whether a flush of the shard is under way: what it has rendered may not be answered yet.
+    pub fn has_flight(&self, shard: usize) -> bool {
+        Arc::get_mut(&mut self.lock(shard).flight.0).is_none()
+    }
+
+    /// Frees the slots of users who left, with their bits, unless a flight of the shard is under way.
+    /// The slot of a user with a replaced session that has not ended stays.
+    pub fn reap(&self, number: usize) {
         let mut shard = self.lock(number);
         if Arc::get_mut(&mut shard.flight.0).is_none() {
             return;
@@ -275,18 +274,16 @@ impl Users {
             let Some(place) = shard.departed.pop_front() else {
                 return;
             };
-            let slot = Slot::new(number, place);
             let may_record = shard.replaced.contains_key(&place);
             let Some(entry) = shard.entry_mut(place) else {
                 continue;
             };
-            let is_due = || self.pending.contains(slot) && entry.ttl_left_s(now_s, ttl_s).is_some();
             if entry.state == State::Back {
                 entry.state = State::Online;
-            } else if may_record || is_due() {
+            } else if may_record {
                 shard.departed.push_back(place);
             } else {
-                self.pending.forget(slot);
+                self.pending.forget(Slot::new(number, place));
                 shard.remove(place, &self.hasher);
             }
         }

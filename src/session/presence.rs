@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -105,9 +104,14 @@ impl Service for PresenceService {
         }
     }
 
-    fn closed(&mut self, slot: Slot, session: SessionId, now: Duration) {
-        let users = self.presence.users();
-        users.disconnect(slot, session, now.as_secs() as u32);
+    fn closed(&mut self, slot: Slot, session: SessionId) {
+        self.presence.users().disconnect(slot, session);
+    }
+
+    /// Not while a `set` of the user may be on its way: it could reach memcached after that of the
+    /// server that the user goes to.
+    fn may_close(&self, slot: Slot) -> bool {
+        !self.presence.users().has_flight(slot.shard())
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Vec<u8>)> {

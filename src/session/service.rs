@@ -1,7 +1,6 @@
 //! What the sessions of a worker are for: the seam between the frames and whoever speaks them.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use fastwebsockets::OpCode;
 
@@ -35,8 +34,14 @@ pub trait Service {
         replies: &mut Replies,
     );
 
-    /// The session has ended, for whatever reason. Called once; `now` is the worker's time.
-    fn closed(&mut self, handle: Self::Handle, session: SessionId, now: Duration);
+    /// The session has ended, for whatever reason. Called once.
+    fn closed(&mut self, handle: Self::Handle, session: SessionId);
+
+    /// Whether a drain may close the session now. If not, it asks again at its next look, until its
+    /// time is over.
+    fn may_close(&self, _: Self::Handle) -> bool {
+        true
+    }
 
     /// An answer that could not be given at once: the session that asked, if it is there still, and
     /// the text message for it.

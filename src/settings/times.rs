@@ -98,10 +98,10 @@ impl Settings {
     pub fn promises(&self) -> String {
         let ttl = Duration::from_secs(self.ttl_s.into());
         let show = humantime::format_duration;
-        // The last heartbeat may have been written as long ago as one round of pings.
+        // The last heartbeat that was written may be as old as one round of pings and the flush
+        // before which the user left: what is pending of a user who has left is not written.
         let round = self.ping_interval + self.ping_timeout;
-        let soonest = ttl - round - Duration::from_secs(1);
-        let latest = ttl + self.flush_interval;
+        let soonest = ttl - round - self.flush_interval - Duration::from_secs(1);
         let spare = ttl - round - self.flush_interval;
         format!(
             "online   at once on connect; if memcached fails just then, within {} of its return\n\
@@ -109,7 +109,7 @@ impl Settings {
              headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
             show(self.flush_interval + MEMCACHED_BACKOFF_MAX),
             show(soonest),
-            show(latest),
+            show(ttl),
             show(spare),
             show(ttl),
             show(spare + self.ping_timeout),

@@ -22,6 +22,8 @@ pub enum Mischief {
     Cut,
     /// It comes late, but in time.
     Delay,
+    /// What memcached is told comes late, but in time.
+    Late,
     /// Nothing comes through, either way, and no one is told: a cable that is cut.
     Silence,
 }
@@ -32,6 +34,7 @@ pub struct Proxy {
     pub node: String,
     mischief: Arc<AtomicU8>,
     connections: Arc<AtomicU64>,
+    open: Arc<()>,
     _task: JoinSet<()>,
 }
 
@@ -40,26 +43,38 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (mischief, connections) = (Arc::<AtomicU8>::default(), Arc::<AtomicU64>::default());
-        let mut task = JoinSet::new();
+        let (open, mut task) = (Arc::new(()), JoinSet::new());
+        let held = open.clone();
         let (node, wanted, count) = (node.to_string(), mischief.clone(), connections.clone());
         task.spawn(async move {
             let mut running = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
-                running.spawn(pass(client, node.clone(), wanted.clone()));
+                let (passing, held) = (pass(client, node.clone(), wanted.clone()), held.clone());
+                running.spawn(async move {
+                    passing.await;
+                    drop(held);
+                });
             }
         });
         Proxy {
             node: address,
             mischief,
             connections,
+            open,
             _task: task,
         }
     }
 
     pub fn set(&self, mischief: Mischief) {
         self.mischief.store(mischief as u8, Ordering::Relaxed);
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        // One is here, one with what accepts.
+        Arc::strong_count(&self.open) - 2
     }
 
     /// Connections so far.
@@ -79,15 +94,13 @@ async fn pass(mut client: TcpStream, node: String, mischief: Arc<AtomicU8>) {
             sleep(Duration::from_millis(10)).await;
             continue;
         }
+        // After a reset a kernel sends nothing again that was lost.
+        if client.take_error().is_ok_and(|error| error.is_some()) {
+            return;
+        }
         tokio::select! {
-            read = client.read(&mut up) => match read {
-                Ok(count) if count > 0 => {
-                    if !is(Mischief::Silence) && server.write_all(&up[..count]).await.is_err() {
-                        return;
-                    }
-                }
-                _ => return,
-            },
+            // What comes late must not come later still because there is more of it.
+            biased;
             read = server.read(&mut down) => {
                 let Ok(count) = read else { return };
                 if count == 0 {
@@ -109,6 +122,17 @@ async fn pass(mut client: TcpStream, node: String, mischief: Arc<AtomicU8>) {
                     return;
                 }
             }
+            read = client.read(&mut up) => match read {
+                Ok(count) if count > 0 => {
+                    if is(Mischief::Late) {
+                        sleep(Duration::from_millis(300)).await;
+                    }
+                    if !is(Mischief::Silence) && server.write_all(&up[..count]).await.is_err() {
+                        return;
+                    }
+                }
+                _ => return,
+            },
         }
     }
 }

@@ -70,6 +70,11 @@ impl TestServer {
         server
     }
 
+    /// Drains, as at SIGTERM, and stops.
+    pub async fn drain(self) {
+        self.server.drain().await;
+    }
+
     /// Where the embedded store listens.
     pub fn store(&self) -> SocketAddr {
         self.server.store_addr().unwrap()

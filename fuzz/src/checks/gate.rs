@@ -77,7 +77,7 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
         });
     }
 
-    fn closed(&mut self, _: (), _: SessionId, _: Duration) {}
+    fn closed(&mut self, _: (), _: SessionId) {}
 }
 
 type Tried<const BINARY: bool> = Worker<Listener<BINARY>, Memory>;

@@ -58,8 +58,8 @@ pub(super) struct Entry {
     /// The memcached node that has the user's key.
     pub(super) node: u8,
     pub(super) state: State,
-    /// Of a departed user: when the last session ended. Of one who is here: when their `set` was last
-    /// rendered and not known to be lost, 0 for never.
+    /// When the user's `set` was last rendered and not known to be lost, 0 for never; of no meaning for a
+    /// user who has left.
     pub(super) stamp_s: u32,
 }
 
@@ -160,26 +160,25 @@ impl Shard {
         Some(oldest)
     }
 
-    pub(super) fn leave(&mut self, place: u32, session: SessionId, now_s: u32) {
+    pub(super) fn leave(&mut self, place: u32, session: SessionId) {
         let Some(entry) = self.entry_mut(place) else {
             return;
         };
         if entry.is_online() && entry.first().session == session {
             if !self.next_becomes_first(place) {
-                self.depart(place, now_s);
+                self.depart(place);
             }
         } else if !self.remove_further(place, session) {
             self.replaced_has_ended(place);
         }
     }
 
-    fn depart(&mut self, place: u32, now_s: u32) {
+    fn depart(&mut self, place: u32) {
         let Some(entry) = self.entry_mut(place) else {
             return;
         };
         let is_listed = entry.state == State::Back;
         entry.state = State::Departed;
-        entry.stamp_s = now_s;
         self.users -= 1;
         if !is_listed {
             self.departed.push_back(place);
@@ -246,17 +245,6 @@ impl Entry {
         self.worker = live.session.worker;
         self.index = live.session.index;
         self.generation = live.session.generation;
-    }
-
-    /// The TTL with which a `set` is still true: all of `ttl_s` of a user who is here, what is
-    /// left of it since the departure of one who is not. Nothing when none is left.
-    pub(super) fn ttl_left_s(&self, now_s: u32, ttl_s: u32) -> Option<u32> {
-        let gone_s = match self.state {
-            State::Free => return None,
-            State::Online | State::Back => 0,
-            State::Departed => now_s.saturating_sub(self.stamp_s),
-        };
-        ttl_s.checked_sub(gone_s).filter(|&left_s| left_s > 0)
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::{Session, Worker, session_id};
 use crate::end::End;
-use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
+use crate::limits::{CLOSE_TIMEOUT, DRAIN_GRACE, WHEEL_CATCH_UP};
 use crate::session::bucket::us;
 use crate::session::codec;
 use crate::session::owing;
@@ -139,7 +139,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
         let id = session_id(self.parts.number, token);
-        self.service.closed(handle, id, now);
+        self.service.closed(handle, id);
         match facts.level {
             Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
             _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
@@ -170,7 +170,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
-    /// Closes as many sessions as the drain is due.
+    /// Closes as many sessions as the drain is due, but for those that may not be closed yet.
     fn drain_some(&mut self) {
         let now = self.now;
         let Some(drain) = &mut self.drain else {
@@ -178,26 +178,43 @@ impl<S: Service, T: Transport> Worker<S, T> {
         };
         let passed = now.saturating_sub(drain.since);
         let share = passed.as_secs_f64() / drain.over.as_secs_f64().max(f64::EPSILON);
-        // At the end once more from the first: sessions may have come since into freed places.
-        let from = if share >= 1.0 { 0 } else { drain.step };
+        let is_over = passed >= drain.over + DRAIN_GRACE;
+        let mut due = std::mem::take(&mut drain.due);
+        let mut from = drain.step;
+        if share >= 1.0 {
+            // At the end once more from the first: sessions may have come since into freed places.
+            from = 0;
+            due.clear();
+        }
         let to = (f64::from(CHUNK) * share.min(1.0)) as u32;
         drain.step = to;
         for step in from..to {
             for chunk in 0..self.table.chunks() {
                 let place = chunk * CHUNK + scattered(step, CHUNK);
-                if let Some((token, session)) = self.table.at(place)
-                    && !session.closing
-                {
-                    self.end(token, End::Restart);
-                }
+                due.extend(self.table.at(place).map(|(token, _)| token));
             }
+        }
+        due.retain(|&token| {
+            let session = self.table.get_mut(token).filter(|session| !session.closing);
+            let Some(handle) = session.map(|session| session.handle) else {
+                return false;
+            };
+            let may_close = is_over || self.service.may_close(handle);
+            if may_close {
+                self.end(token, End::Restart);
+            }
+            !may_close
+        });
+        if let Some(drain) = &mut self.drain {
+            drain.due = due;
         }
     }
 
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let passed = self.now.saturating_sub(drain.since);
-            passed >= drain.over && (self.table.is_empty() || passed >= drain.over + CLOSE_TIMEOUT)
+            let is_over = passed >= drain.over + DRAIN_GRACE + CLOSE_TIMEOUT;
+            passed >= drain.over && (self.table.is_empty() || is_over)
         })
     }
 }

@@ -196,8 +196,10 @@ pub struct Worker<S: Service, T = TcpStream> {
 struct Drain {
     since: Duration,
     over: Duration,
-    /// Steps of each chunk closed so far.
+    /// Steps of each chunk that were due so far.
     step: u32,
+    /// Sessions that were due and may not be closed yet.
+    due: Vec<Token>,
 }
 
 impl<S: Service, T: Transport> Worker<S, T> {
@@ -276,6 +278,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                     since: self.now,
                     over,
                     step: 0,
+                    due: Vec::new(),
                 });
             }
         }
