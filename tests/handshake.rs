@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use common::client::Client;
 use common::memcached::Memcached;
 use common::raw::{
-    ACCEPT, KEY, PONG, Raw, Response, TEXT, frame, get, handshake, request, send, upgrade,
+    ACCEPT, KEY, PING, PONG, Raw, Response, TEXT, frame, get, handshake, request, send, upgrade,
     upgrade_with,
 };
 use common::server::TestServer;
@@ -595,6 +595,36 @@ async fn a_token_among_the_subprotocols_is_never_answered() {
         .unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "presence.v1");
     assert!(client.pull(&["alice"]).await["online"]["alice"].is_object());
+}
+
+#[tokio::test]
+async fn what_proxies_add_to_a_handshake_does_not_matter() {
+    let server = TestServer::start(&[]).await;
+    let offered = format!("presence.v1, bearer.{}", token("alice"));
+    let in_subprotocol = [upgrade(), vec![("Sec-WebSocket-Protocol", offered)]].concat();
+    let basic = ("Authorization", "Basic c3RhZ2luZzpzZWNyZXQ=".to_string());
+    let no_body = ("Content-Length", "0".to_string());
+    for added in [
+        vec![no_body.clone()],
+        vec![basic.clone()],
+        vec![basic, no_body],
+    ] {
+        let headers = [in_subprotocol.clone(), added].concat();
+        let mut raw = Raw::connect(server.edge).await;
+        raw.send(request("GET", "/ws", &headers, "")).await;
+        let response = raw.response().await;
+        assert_eq!(response.status, 101, "{headers:?}: {response:?}");
+        // What comes next is frames, whatever the length said.
+        raw.send(frame(PING, b"?")).await;
+        let pong = raw.frame().await.unwrap();
+        assert_eq!((pong.first, &pong.payload[..]), (PONG, &b"?"[..]));
+    }
+    let pull = [
+        ("Authorization", "Basic c3RhZ2luZzpzZWNyZXQ=".to_string()),
+        ("Authorization", format!("Bearer {}", token("alice"))),
+    ];
+    let pulled = send(server.edge, "GET", "/v1/presence?user=bob", &pull, "").await;
+    assert_eq!(pulled.status, 200, "{pulled:?}");
 }
 
 #[tokio::test]

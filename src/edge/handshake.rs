@@ -76,10 +76,9 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     if !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(Refusal::BadRequest);
     }
-    // No body: it would be read as frames.
-    if headers.contains_key(header::CONTENT_LENGTH)
-        || headers.contains_key(header::TRANSFER_ENCODING)
-    {
+    // No body: it would be read as frames. A length of zero says that there is none (RFC 9110 §8.6).
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.any(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Refusal::BadRequest);
     }
     // 6 before 5: a client of another version is told ours (§4.4).
@@ -119,17 +118,15 @@ pub fn switching(accept: &HeaderValue, speaks: bool) -> Answer {
 }
 
 /// The request's token, from the first place that has one: `Authorization: Bearer`, the
-/// subprotocols, and, where it is allowed, the query.
+/// subprotocols, and, where it is allowed, the query. `Authorization` of another scheme is not for us
+/// but for a proxy before us.
 pub fn token<B>(request: &Request<B>, allow_query: bool) -> Option<String> {
     let headers = request.headers();
-    if let Some(authorization) = headers.get(header::AUTHORIZATION) {
-        let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
-        return scheme
-            .eq_ignore_ascii_case("bearer")
-            .then(|| token.trim().to_owned());
-    }
-    let offered = subprotocols(headers).find_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL));
-    if let Some(token) = offered {
+    let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+    let bearer = authorizations.find_map(bearer);
+    let offered =
+        || subprotocols(headers).find_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL));
+    if let Some(token) = bearer.or_else(offered) {
         return Some(token.to_owned());
     }
     let query = request.uri().query().filter(|_| allow_query)?;
@@ -137,6 +134,14 @@ pub fn token<B>(request: &Request<B>, allow_query: bool) -> Option<String> {
         .next()
         .flatten()
         .map(std::borrow::Cow::into_owned)
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1); the scheme's case does not matter (RFC 9110
+/// §11.1).
+fn bearer(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -233,6 +238,17 @@ mod tests {
         );
         assert_eq!(twice("sec-websocket-version", "13"), Err(BadRequest));
         assert_eq!(set("content-length", "5"), Err(BadRequest));
+        assert_eq!(set("content-length", "00"), Err(BadRequest));
+        assert_eq!(set("transfer-encoding", "chunked"), Err(BadRequest));
+    }
+
+    #[test]
+    fn a_length_of_zero_is_no_body() {
+        let with_length = changed(|request| {
+            let zero = HeaderValue::from_static("0");
+            request.headers_mut().insert("content-length", zero);
+        });
+        assert!(with_length.is_ok());
     }
 
     #[test]
@@ -254,6 +270,15 @@ mod tests {
         assert_eq!(with(&[offered], true).as_deref(), Some("p"));
         assert_eq!(with(&[], true).as_deref(), Some("q"));
         assert_eq!(with(&[], false), None);
-        assert_eq!(with(&[("authorization", "Basic x")], true), None);
+        // A proxy's own: staging behind basic auth.
+        let basic = ("authorization", "Basic dTpw");
+        assert_eq!(with(&[basic], false), None);
+        assert_eq!(with(&[basic, offered], false).as_deref(), Some("p"));
+        assert_eq!(with(&[basic], true).as_deref(), Some("q"));
+        assert_eq!(with(&[basic, bearer], false).as_deref(), Some("h"));
+        for nothing in ["Bearer", "Bearer ", "Negotiate", "Basic"] {
+            let nothing = ("authorization", nothing);
+            assert_eq!(with(&[nothing, offered], false).as_deref(), Some("p"));
+        }
     }
 }

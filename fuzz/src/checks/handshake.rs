@@ -113,9 +113,8 @@ fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     if !listed("upgrade", "websocket") {
         return Err(Refusal::UpgradeRequired);
     }
-    let has_body = ["content-length", "transfer-encoding"]
-        .iter()
-        .any(|name| !all(name).is_empty());
+    let has_length = all("content-length").iter().any(|length| *length != b"0");
+    let has_body = has_length || !all("transfer-encoding").is_empty();
     let versions = all("sec-websocket-version");
     if !listed("connection", "upgrade") || has_body || versions.len() != 1 {
         return Err(Refusal::BadRequest);
@@ -157,9 +156,11 @@ fn origin(headers: &HeaderMap, named: bool) -> bool {
 }
 
 fn sent_token(request: &Request<()>, in_query: bool) -> Option<String> {
-    if let Some(line) = request.headers().get("authorization") {
-        let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
-        return (scheme.to_lowercase() == "bearer").then(|| token.trim().into());
+    for line in texts(request.headers(), "authorization") {
+        let (scheme, token) = line.split_once(' ').unwrap_or_default();
+        if scheme.to_lowercase() == "bearer" && !token.trim().is_empty() {
+            return Some(token.trim().into());
+        }
     }
     let lines = texts(request.headers(), "sec-websocket-protocol");
     let mut offered = lines.iter().flat_map(|line| line.split(',').map(str::trim));
@@ -263,9 +264,10 @@ fn more_headers(input: &mut Unstructured<'_>, request: &mut Request<()>) -> Resu
     }
     if input.ratio(1, 12)? {
         let name = *input.choose(&["content-length", "transfer-encoding", "x"])?;
+        let length = *input.choose(&["0", "0", "1", "00", ""])?;
         request
             .headers_mut()
-            .append(name, HeaderValue::from_static("0"));
+            .append(name, HeaderValue::from_static(length));
     }
     if input.ratio(1, 12)? {
         let names = [
