@@ -18,12 +18,15 @@ use std::time::Duration;
 use presenced::memcached::NodeSpec;
 use presenced::memcached::discovery::Resolver;
 use presenced::memcached::ring::{Member, Ring, RingKind};
+use rustix::process::Signal;
+use serde_json::json;
 
 use common::client::Client;
 use common::crowd::{Crowd, Plan};
 use common::memcached::{Memcached, key};
-use common::process::TempFile;
-use common::server::TestServer;
+use common::process::{Process, TempFile};
+use common::raw::get;
+use common::server::{TestServer, metric};
 use common::{PATIENCE, until};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -121,6 +124,86 @@ async fn a_memcached_that_asks_is_told_who_we_are() {
     })
     .await;
     assert!(!wrong.is_ready().await);
+}
+
+#[tokio::test]
+async fn a_memcached_that_does_not_ask_is_not_told_the_password() {
+    let memcached = Memcached::start().await;
+    let users = TempFile::new("edge:s3cret\n");
+    let process = Process::start(&[
+        &format!("--memcached={}", memcached.node()),
+        &format!("--memcached-auth-file={}", users.path().display()),
+    ])
+    .await;
+    let mut client = Client::connect(process.edge(), "1").await;
+    until("online", PATIENCE, async || memcached.is_online("1").await).await;
+    // A look-up has a connection of its own.
+    let answer = client.pull(&["2"]).await;
+    assert_eq!(answer, json!({"online": {}}));
+    // The user, and the probe's own key.
+    assert_eq!(memcached.ask("get auth").await, "END");
+    assert_eq!(memcached.stat("curr_items").await, 2);
+    process.signal(Signal::TERM);
+    let (_, text) = process.ended().await;
+    assert_eq!(text.matches("asks for no password").count(), 1, "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_password_is_read_again_when_memcached_asks_again() {
+    let theirs = TempFile::new("edge:pass-1\n");
+    let ours = TempFile::new("edge:pass-1\n");
+    let mut memcached = Memcached::start_with(&["-Y", theirs.path().to_str().unwrap()]).await;
+    let process = Process::start(&[
+        &format!("--memcached={}", memcached.node()),
+        &format!("--memcached-auth-file={}", ours.path().display()),
+    ])
+    .await;
+    let ready = async |status| {
+        until("ready or not", PATIENCE, async || {
+            get(process.admin(), "/readyz").await.status == status
+        })
+        .await;
+    };
+    ready(200).await;
+    std::fs::write(theirs.path(), "edge:pass-2\n").unwrap();
+    // Half-written: what it said before holds.
+    std::fs::write(ours.path(), "edge").unwrap();
+    memcached.restart().await;
+    let node = memcached.node();
+    let errors = format!("memcached_errors_total{{node=\"{node}\",error=\"auth\"}}");
+    until("the old one is refused", PATIENCE, async || {
+        metric(&get(process.admin(), "/metrics").await, &errors) > 0
+    })
+    .await;
+    ready(503).await;
+    std::fs::write(ours.path(), "edge:pass-2\n").unwrap();
+    ready(200).await;
+    process.signal(Signal::TERM);
+    let (_, text) = process.ended().await;
+    // More than once only if a look was taken while the test wrote.
+    let complaints = text.matches("can't be read again").count();
+    assert!((1..=2).contains(&complaints), "{text}");
+    assert!(
+        !text.contains("pass-"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_memcached_that_asks_for_what_we_do_not_have_says_so_in_the_log() {
+    let users = TempFile::new("edge:s3cret\n");
+    let memcached = Memcached::start_with(&["-Y", users.path().to_str().unwrap()]).await;
+    let node = memcached.node();
+    let process = Process::start(&[&format!("--memcached={node}")]).await;
+    let errors = format!("memcached_errors_total{{node=\"{node}\",error=\"auth\"}}");
+    until("it is refused", PATIENCE, async || {
+        metric(&get(process.admin(), "/metrics").await, &errors) > 0
+    })
+    .await;
+    process.signal(Signal::TERM);
+    let (_, text) = process.ended().await;
+    assert!(text.contains("--memcached-auth-file"), "{text}");
 }
 
 /// Each user is on the node where a ring of `nodes` has them.

@@ -253,23 +253,20 @@ impl<T> Drop for Connection<T> {
     }
 }
 
-/// Says who we are, where memcached asks, and that we are there: `version`, and waits for its answer.
+/// Says that we are there: `version`, and waits for its answer. A memcached that wants to know who we are
+/// says so then, and is told; one that does not would take the password for an entry and show it to all.
 pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
     let greeting = async {
-        if let Some(credentials) = node.credentials() {
-            let mut command = Vec::new();
-            // Any key: before it has let us in, memcached takes the first `set` for this.
-            let key = Key::new(b"auth").map_err(|_| MemcachedError::Authentication)?;
-            encode::set(&mut command, key, 0, 0, credentials.as_bytes());
-            let is_in = exchange(stream, &command, |reply| matches!(reply, Reply::Stored)).await?;
-            if !is_in {
-                return Err(MemcachedError::Authentication);
+        match ask_version(stream).await? {
+            Greeting::Version if node.credentials().is_some() => node.asks_for_no_credentials(),
+            Greeting::Version => {}
+            Greeting::Unauthenticated => {
+                authenticate(stream, node).await?;
+                if ask_version(stream).await? != Greeting::Version {
+                    return Err(NO_GREETING);
+                }
             }
-        }
-        let mut command = Vec::new();
-        encode::request(&mut command, &Request::Version);
-        if !exchange(stream, &command, |reply| matches!(reply, Reply::Version(_))).await? {
-            return Err(NO_GREETING);
+            Greeting::Other => return Err(NO_GREETING),
         }
         if node.write_command() == WriteCommand::Ms
             && !exchange(stream, META_NOOP, |reply| matches!(reply, Reply::MetaNoop)).await?
@@ -285,18 +282,51 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
     }
 }
 
+/// What `version` is answered with.
+#[derive(PartialEq, Eq)]
+enum Greeting {
+    Version,
+    /// `CLIENT_ERROR unauthenticated`; the connection stays usable.
+    Unauthenticated,
+    Other,
+}
+
+async fn ask_version(stream: &mut Stream) -> Result<Greeting, MemcachedError> {
+    let mut command = Vec::new();
+    encode::request(&mut command, &Request::Version);
+    exchange(stream, &command, |reply| match reply {
+        Reply::Version(_) => Greeting::Version,
+        Reply::ClientError(b"unauthenticated") => Greeting::Unauthenticated,
+        _ => Greeting::Other,
+    })
+    .await
+}
+
+/// `protocol.txt`, *Authentication*: a `set` of any key, whose value is the user and the password.
+async fn authenticate(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
+    let credentials = node.credentials().ok_or(MemcachedError::Unauthenticated)?;
+    let mut command = Vec::new();
+    let key = Key::new(b"auth").map_err(|_| MemcachedError::Authentication)?;
+    encode::set(&mut command, key, 0, 0, credentials.text().await.as_bytes());
+    if exchange(stream, &command, |reply| matches!(reply, Reply::Stored)).await? {
+        Ok(())
+    } else {
+        Err(MemcachedError::Authentication)
+    }
+}
+
 const NO_GREETING: MemcachedError =
     MemcachedError::Greeting("not a memcached that answers version");
 
 const NO_META: MemcachedError =
     MemcachedError::Greeting("a memcached without meta commands: --memcached-command ms can't be");
 
-/// Whether the one reply to `command` is as expected.
-async fn exchange(
+/// What `read` makes of the one reply to `command`.
+async fn exchange<T>(
     stream: &mut Stream,
     command: &[u8],
-    is_expected: impl FnOnce(&Reply<&[u8]>) -> bool,
-) -> Result<bool, MemcachedError> {
+    read: impl FnOnce(&Reply<&[u8]>) -> T,
+) -> Result<T, MemcachedError> {
     stream.write_all(command).await?;
     stream.flush().await?;
     let mut inbox = Vec::with_capacity(256);
@@ -305,7 +335,7 @@ async fn exchange(
             return Err(MemcachedError::Closed);
         }
         match reply::parse(&inbox, &Limits::default()) {
-            Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(is_expected(&reply)),
+            Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(read(&reply)),
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(NO_GREETING),
         }

@@ -6,6 +6,7 @@
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
+//! - [`credentials`]: what a node may ask for before it lets us in.
 //! - [`cluster`]: the nodes, and which of them are on the ring.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`probe`]: asks each node how it is.
@@ -14,6 +15,7 @@ pub mod address;
 pub mod backoff;
 pub mod cluster;
 pub mod connection;
+pub mod credentials;
 pub mod discovery;
 pub mod lookup;
 pub mod node;
@@ -46,6 +48,9 @@ pub enum MemcachedError {
     /// With TLS a node needs a name that a certificate can be for.
     #[error("the node's name is none that a certificate can be for")]
     ServerName,
+    /// It asks for a user and a password, and we have none.
+    #[error("memcached asks for a user and password: --memcached-auth-file")]
+    Unauthenticated,
     /// It does not know our user, or that password.
     #[error("memcached refuses our user and password")]
     Authentication,
@@ -80,7 +85,7 @@ impl MemcachedError {
     pub fn label(&self) -> &'static str {
         match self {
             MemcachedError::Connect(_) | MemcachedError::ServerName => "connect",
-            MemcachedError::Authentication => "auth",
+            MemcachedError::Unauthenticated | MemcachedError::Authentication => "auth",
             MemcachedError::Io(_) | MemcachedError::Closed => "io",
             MemcachedError::Timeout(_) => "timeout",
             MemcachedError::OutOfStep(_) | MemcachedError::Greeting(_) => "protocol",

@@ -1,6 +1,5 @@
 //! One node: its address, how it does, and dialling it.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 use super::MemcachedError;
 use super::address::NodeAddr;
 use super::cluster::Wanted;
+use super::credentials::Credentials;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
 use super::tls::Tls;
@@ -32,37 +32,9 @@ pub struct Access {
     /// For nodes over TCP.
     pub tls: Option<Tls>,
     /// Who we say that we are, where memcached asks (its `-Y`).
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Arc<Credentials>>,
     /// How entries are written.
     pub write_command: WriteCommand,
-}
-
-/// A user and a password; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// `user password`, as memcached's text protocol has it (`protocol.txt`, *Authentication*).
-    text: String,
-}
-
-impl Credentials {
-    /// From `user:password`, as memcached has it in its own file.
-    pub fn new(text: &str) -> Option<Credentials> {
-        let (user, password) = text.split_once(':')?;
-        let legal = |part: &str| !part.is_empty() && !part.contains([' ', '\r', '\n']);
-        (legal(user) && legal(password)).then(|| Credentials {
-            text: format!("{user} {password}"),
-        })
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(…)")
-    }
 }
 
 impl Default for Access {
@@ -88,6 +60,8 @@ pub struct Node {
     access: Arc<Access>,
     /// What the name resolved to last; empty before the first time, and of a Unix socket.
     addresses: Mutex<Vec<SocketAddr>>,
+    /// Whether it was told that this node asks for no credentials.
+    asks_for_none: AtomicBool,
     /// Whether the probe's last question was answered.
     answers: watch::Sender<bool>,
     /// Connections for the flush that are up.
@@ -110,6 +84,7 @@ impl Node {
             weight: wanted.weight,
             access,
             addresses: Mutex::new(wanted.addresses),
+            asks_for_none: AtomicBool::new(false),
             answers: watch::Sender::new(false),
             lanes_up: AtomicUsize::new(0),
             ejected: AtomicBool::new(false),
@@ -135,7 +110,17 @@ impl Node {
     }
 
     pub(super) fn credentials(&self) -> Option<&Credentials> {
-        self.access.credentials.as_ref()
+        self.access.credentials.as_deref()
+    }
+
+    /// It has let us in without asking for the credentials that we have.
+    pub(super) fn asks_for_no_credentials(&self) {
+        if !self.asks_for_none.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                node = %self.addr,
+                "memcached asks for no password (it runs without -Y): whoever reaches it is let in"
+            );
+        }
     }
 
     /// How entries are written.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,8 +13,9 @@ use super::{STORAGE, SettingsError};
 use crate::limits::{EJECT_AFTER, NODES_MAX};
 use crate::memcached::NodeSpec;
 use crate::memcached::cluster::{OnFailure, Options};
+use crate::memcached::credentials::Credentials;
 use crate::memcached::discovery::{Listing, parse_list};
-use crate::memcached::node::{Access, Credentials};
+use crate::memcached::node::Access;
 use crate::memcached::pipeline::WriteCommand;
 use crate::memcached::ring::RingKind;
 use crate::memcached::tls::Tls;
@@ -59,7 +61,7 @@ pub struct MemcachedFlags {
     #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE", help_heading = STORAGE)]
     pub memcached_tls_ca: Option<PathBuf>,
 
-    /// File with USER:PASSWORD for a memcached that asks (its -Y)
+    /// File with USER:PASSWORD for a memcached that asks (its -Y); read again each time it asks
     #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE", help_heading = STORAGE)]
     pub memcached_auth_file: Option<PathBuf>,
 
@@ -156,22 +158,16 @@ impl MemcachedFlags {
         }
     }
 
-    fn credentials(&self) -> Result<Option<Credentials>, SettingsError> {
+    fn credentials(&self) -> Result<Option<Arc<Credentials>>, SettingsError> {
         let Some(file) = &self.memcached_auth_file else {
             return Ok(None);
         };
-        match fs::read_to_string(file) {
-            Ok(text) => match Credentials::new(text.trim_end_matches('\n')) {
-                Some(credentials) => {
-                    warn_if_open(file);
-                    Ok(Some(credentials))
-                }
-                None => refuse!(
-                    "--memcached-auth-file {}: expected one line, USER:PASSWORD, without spaces",
-                    file.display()
-                ),
-            },
-            Err(error) => refuse!("--memcached-auth-file {}: {error}", file.display()),
+        match Credentials::read(file) {
+            Ok(credentials) => {
+                warn_if_open(file);
+                Ok(Some(Arc::new(credentials)))
+            }
+            Err(why) => refuse!("--memcached-auth-file {}: {why}", file.display()),
         }
     }
 
