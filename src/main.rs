@@ -11,13 +11,14 @@ use presenced::settings::{Command, Flags, LogFormat, Settings};
 use presenced::store_command::{StoreError, StoreFlags};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let flags = Flags::from_process();
-    if let Err(error) = start_log(&flags) {
-        refuse(None, &format!("--log-level {:?}: {error}", flags.log_level));
-    }
+    start_log(&flags);
     let command = flags.command.clone();
     let ran = match command {
         Some(Command::Store(store)) => on_runtime(run_store(store)),
@@ -55,16 +56,13 @@ fn refuse(subcommand: Option<&str>, message: &str) -> ! {
         .exit()
 }
 
-fn start_log(flags: &Flags) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&flags.log_level)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
+fn start_log(flags: &Flags) {
+    let lines = layer().with_writer(io::stderr);
+    let log = registry().with(flags.log_level.clone());
     match flags.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with(lines.with_ansi(io::stderr().is_terminal())).init(),
+        LogFormat::Json => log.with(lines.json()).init(),
     }
-    Ok(())
 }
 
 async fn run(settings: Settings) -> Result<(), ServerError> {

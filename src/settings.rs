@@ -5,6 +5,7 @@ macro_rules! refuse {
 }
 
 mod capacity;
+mod levels;
 mod memcached;
 mod secret;
 mod size;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
+use tracing_subscriber::filter::Targets;
 
 use crate::edge::auth::Rules;
 use crate::edge::origin::Origins;
@@ -28,6 +30,7 @@ use crate::presence::Record;
 use crate::session::worker::SessionLimits;
 use crate::store_command::StoreFlags;
 
+use self::levels::levels;
 use self::memcached::MemcachedFlags;
 pub use self::memcached::MemcachedSettings;
 pub use self::secret::Secret;
@@ -179,9 +182,10 @@ pub struct Flags {
     #[arg(long, global = true, env = "PRESENCED_LOG_FORMAT", default_value = "text", value_name = "FORMAT", help_heading = LOGS)]
     pub log_format: LogFormat,
 
-    /// error, warn, info, debug or trace, or tracing directives such as presenced::edge=debug
-    #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", help_heading = LOGS)]
-    pub log_level: String,
+    /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
+    /// one part, such as presenced::edge=debug; or several, separated by commas
+    #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = levels, help_heading = LOGS)]
+    pub log_level: Targets,
 }
 
 /// What else the binary does.

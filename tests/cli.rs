@@ -147,6 +147,30 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             &["--log-level", "loud"],
         ),
         (
+            &["--log-level=warning"],
+            None,
+            &["--log-level", "'warning'", "did you mean warn?"],
+        ),
+        (
+            &["--log-level=5"],
+            None,
+            &[
+                "--log-level",
+                "'5'",
+                "off, error, warn, info, debug or trace",
+            ],
+        ),
+        (
+            &["--log-level=info,presenced::edge"],
+            None,
+            &["--log-level", "'info,presenced::edge'", "TARGET=LEVEL"],
+        ),
+        (
+            &["store", "--log-level=verbose"],
+            None,
+            &["--log-level", "'verbose'", "TARGET=LEVEL"],
+        ),
+        (
             &["--log-format=xml"],
             None,
             &["--log-format", "xml", "json"],
