@@ -3,10 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -184,10 +184,11 @@ impl Server {
 
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
     /// once more with a TTL that lasts until they are back elsewhere; then their sessions are closed
-    /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way.
+    /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way. Ends when no session
+    /// is left.
     pub async fn drain(self) {
         self.draining.cancel();
-        self.edge.draining.store(true, Ordering::Relaxed);
+        self.edge.seats.close();
         let over = self.settings.drain;
         self.presence.lengthen_ttl(over.as_secs_f64().ceil() as u32);
         self.presence.users().mark_all();
@@ -202,16 +203,22 @@ impl Server {
         }
         // Before the first session is closed: a `set` that came later could replace the entry of the
         // server that its user is on by then. A node that does not answer is given up.
-        let written = timeout(LAST_FLUSH_TIME_MAX, last_flush.join_all()).await;
-        if written.map_or(true, |all| all.contains(&false)) {
-            tracing::warn!("closing sessions before memcached has acknowledged all their users");
+        let last_flush = timeout(LAST_FLUSH_TIME_MAX, last_flush.join_all());
+        tokio::select! {
+            written = last_flush => if written.map_or(true, |all| all.contains(&false)) {
+                tracing::warn!("closing sessions before memcached has acknowledged all their users");
+            },
+            () = self.edge.seats.emptied() => {}
         }
         for worker in &self.workers {
             // A worker that is gone has no sessions to drain.
             let _ = worker.orders.send(Order::Drain { over }).await;
         }
-        for worker in self.workers {
-            let _ = worker.ended.await;
+        let time_is_up = join_all(self.workers.into_iter().map(|worker| worker.ended));
+        tokio::select! {
+            _ = time_is_up => {}
+            // A session whose handshake was accepted before has its seat by now: no other can come.
+            () = self.edge.seats.emptied() => {}
         }
         self.stop.cancel();
     }
@@ -269,7 +276,6 @@ fn edge(settings: &Settings, seats: &Arc<Seats>, clock: Clock) -> Result<Edge, S
         connections_max: settings.max_http_of_worker,
         clock,
         metrics: Arc::default(),
-        draining: AtomicBool::new(false),
     })
 }
 

@@ -3,20 +3,23 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "helpers of tests may"
 )]
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use common::client::Client;
 use common::memcached::{Memcached, key};
 use common::process::Process;
-use common::raw::{get, get_with, handshake, upgrade_with};
+use common::raw::{Raw, get, get_with, handshake, request, upgrade_with};
 use common::server::metric;
 use common::tokens::token;
 use common::{PATIENCE, until};
@@ -115,7 +118,6 @@ async fn everyone_is_closed_in_turn_and_stays_online_until_they_are_back() {
             "{count} in quarter {quarter}: {closed:?}"
         );
     }
-    assert!(start.elapsed() >= DRAIN, "{:?}", start.elapsed());
     assert_eq!(memcached.count_online(&users).await, 40, "all online still");
 }
 
@@ -186,10 +188,102 @@ async fn a_memcached_that_hangs_holds_up_no_one() {
     );
 }
 
+/// Far longer than a test may take.
+const LONG_DRAIN: &str = "--drain=600s";
+
 #[tokio::test]
-async fn without_sessions_the_same_signal_ends_it_too() {
-    let process = Process::start(&["--drain=0s"]).await;
+async fn without_sessions_a_stop_waits_for_nothing() {
+    let process = Process::start(&[LONG_DRAIN]).await;
     process.signal(Signal::TERM);
     let (status, text) = process.ended().await;
     assert_eq!(status.code(), Some(0), "{text}");
+    assert!(text.contains("stopped"), "{text}");
+    // Nor for a memcached that is away, or hangs.
+    for signal in [Signal::KILL, Signal::STOP] {
+        let mut memcached = Memcached::start().await;
+        let node = format!("--memcached={}", memcached.node());
+        let process = Process::start(&[&node, LONG_DRAIN]).await;
+        until("ready", PATIENCE, async || {
+            get(process.admin(), "/readyz").await.status == 200
+        })
+        .await;
+        match signal {
+            Signal::KILL => memcached.kill(),
+            _ => memcached.freeze(),
+        }
+        process.signal(Signal::TERM);
+        let (status, text) = process.ended().await;
+        assert_eq!(status.code(), Some(0), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_ends_when_the_last_session_has_left() {
+    let memcached = Memcached::start().await;
+    let node = format!("--memcached={}", memcached.node());
+    let process = Process::start(&[&node, LONG_DRAIN, "--workers=2"]).await;
+    let sessions = sessions(&process, 6).await;
+    process.signal(Signal::TERM);
+    draining(&process).await;
+    let mut users = Vec::new();
+    for (user, client) in sessions {
+        client.close().await;
+        users.push(user);
+    }
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("stopped") && !text.contains("before memcached had acknowledged"),
+        "{text}"
+    );
+    for user in &users {
+        let ttl_s = memcached.ttl_s(&key(user)).await.unwrap();
+        assert!(ttl_s > 500, "{user}: {ttl_s}");
+    }
+}
+
+/// Begins sessions one after another until the server is gone; the close codes of all of them.
+async fn crowd_in(edge: SocketAddr) -> Vec<Option<u16>> {
+    let mut sessions = JoinSet::new();
+    while let Some(mut raw) = Raw::try_connect(edge).await {
+        let hello = request("GET", "/ws", &upgrade_with(&token("late")), "");
+        // It may end before it has answered.
+        if !raw.try_send(hello).await {
+            break;
+        }
+        match raw.try_response().await.map(|response| response.status) {
+            Some(101) => {
+                sessions.spawn(async move {
+                    let close = raw.frame().await?;
+                    Some(u16::from_be_bytes(close.payload[..].try_into().unwrap()))
+                });
+            }
+            Some(503) => {}
+            Some(status) => panic!("{status}"),
+            None => break,
+        }
+    }
+    sessions.join_all().await
+}
+
+#[tokio::test]
+async fn whoever_gets_in_as_the_drain_begins_is_closed_as_the_others() {
+    for _ in 0..5 {
+        let flags = ["--drain=0s", "--workers=2", "--max-sessions-per-user=60000"];
+        let process = Process::start(&flags).await;
+        let mut crowd = JoinSet::new();
+        for _ in 0..16 {
+            crowd.spawn(crowd_in(process.edge()));
+        }
+        until("some are in", PATIENCE, async || {
+            metric(&get(process.admin(), "/metrics").await, "sessions") > 100
+        })
+        .await;
+        process.signal(Signal::TERM);
+        let codes = crowd.join_all().await.concat();
+        let (status, text) = process.ended().await;
+        assert_eq!(status.code(), Some(0), "{text}");
+        let lost = codes.iter().filter(|code| **code != Some(1012)).count();
+        assert_eq!(lost, 0, "of {}", codes.len());
+    }
 }

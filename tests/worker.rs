@@ -2,10 +2,13 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "helpers of tests may panic"
 )]
 
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use presenced::end::End;
@@ -13,12 +16,15 @@ use presenced::limits::{
     CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
 };
 use presenced::presence::SessionId;
+use presenced::session::Seat;
 use presenced::session::memory::Memory;
 use presenced::session::service::{Message, Opened, Replies, Service};
 use presenced::session::table::Token;
 use presenced::session::wheel::GROUP;
-use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced::session::worker::{NewSession, Order, Parts, SessionLimits, Worker};
 use proptest::prelude::*;
+use tokio::sync::mpsc::channel;
+use tokio::task::spawn_blocking;
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -538,4 +544,45 @@ fn a_stall_of_the_server_ends_no_session_and_makes_no_burst_of_pings() {
         }
         assert_eq!(tried.worker.service().closed, 0, "after {stall:?}");
     }
+}
+
+#[tokio::test]
+async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let parts = Parts::alone();
+    let (seats, expires_at) = (parts.seats.clone(), parts.clock.now() + INTERVAL);
+    let worker = Worker::new(Echo::default(), parts).unwrap();
+    let (ordering, orders) = channel(1);
+    let (opening, incoming) = channel(1);
+
+    // Its handshake was accepted before.
+    Seat::take(&seats).unwrap().hand_over();
+    seats.close();
+    let late = async {
+        let over = Duration::ZERO;
+        ordering.send(Order::Drain { over }).await.unwrap();
+        // There is room for another when the worker has taken this one.
+        let _room = ordering.reserve().await.unwrap();
+        let new = NewSession {
+            socket,
+            read_ahead: Default::default(),
+            peer: (),
+            expires_at,
+        };
+        opening.send(new).await.expect("the worker waits for it");
+        let close = spawn_blocking(move || {
+            let mut close = Vec::new();
+            io::copy(&mut client, &mut close).unwrap();
+            close
+        });
+        close.await.unwrap()
+    };
+    let (ran, close) = tokio::join!(worker.run(incoming, orders), late);
+    ran.unwrap();
+    // Behind a ping, perhaps.
+    assert!(close.ends_with(&plain(0x88, &1012u16.to_be_bytes())));
+    assert_eq!(seats.taken(), 0);
 }

@@ -48,7 +48,10 @@ pub fn check<B>(request: &Request<B>, edge: &Edge) -> Result<Accepted, Refusal> 
     }
     let token = token(request, edge.allow_query_token).ok_or(Refusal::TokenMissing)?;
     let identity = edge.auth.verify(&token)?;
-    let seat = Seat::take(&edge.seats).ok_or(Refusal::Full)?;
+    let seat = Seat::take(&edge.seats).ok_or_else(|| match edge.is_draining() {
+        true => Refusal::Draining,
+        false => Refusal::Full,
+    })?;
     let speaks = subprotocols(headers).any(|offered| offered == SUBPROTOCOL);
     Ok(Accepted {
         identity,

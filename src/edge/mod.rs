@@ -19,7 +19,6 @@ pub mod routes;
 mod socket;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::auth::Auth;
 use self::demo::Demo;
@@ -39,7 +38,7 @@ pub struct Edge {
     pub allow_query_token: bool,
     /// The keyless mode's page, when there is no key.
     pub demo: Option<Demo>,
-    /// Sessions that there may be.
+    /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
     /// HTTP connections, handshakes among them, that each listener serves at once.
     pub connections_max: usize,
@@ -47,13 +46,11 @@ pub struct Edge {
     pub clock: Clock,
     /// What is counted here.
     pub metrics: Arc<EdgeMetrics>,
-    /// The server stops: no new sessions.
-    pub draining: AtomicBool,
 }
 
 impl Edge {
-    /// Whether the server stops.
+    /// Whether the server stops: no new sessions.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.seats.is_closed()
     }
 }

@@ -31,11 +31,19 @@ pub mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many sessions there are and may be, over all workers.
+use tokio::sync::Notify;
+
+/// Set in the count of seats when no more are given. It is in one word with the count, so that a seat
+/// is either counted before that or refused.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// How many sessions there are and may be, over all workers, those in their handshake included.
 #[derive(Debug)]
 pub struct Seats {
     taken: AtomicUsize,
     max: usize,
+    /// Told when the last seat is free after [`Seats::close`].
+    emptied: Notify,
 }
 
 impl Seats {
@@ -44,12 +52,13 @@ impl Seats {
         Seats {
             taken: AtomicUsize::new(0),
             max,
+            emptied: Notify::new(),
         }
     }
 
     fn take(&self) -> bool {
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        if taken >= self.max {
+        if taken & CLOSED != 0 || taken >= self.max {
             self.free();
             return false;
         }
@@ -58,12 +67,31 @@ impl Seats {
 
     /// A session has ended.
     pub fn free(&self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+        if self.taken.fetch_sub(1, Ordering::Relaxed) == CLOSED + 1 {
+            self.emptied.notify_one();
+        }
     }
 
     /// Sessions that have a seat.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    /// Gives no more seats.
+    pub fn close(&self) {
+        self.taken.fetch_or(CLOSED, Ordering::Relaxed);
+    }
+
+    /// Whether there are no more for good.
+    pub fn is_closed(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Returns when no seat is taken. Call it after [`Seats::close`], in one place.
+    pub async fn emptied(&self) {
+        while self.taken() > 0 {
+            self.emptied.notified().await;
+        }
     }
 }
 
@@ -88,5 +116,36 @@ impl Drop for Seat {
         if let Some(seats) = &self.0 {
             seats.free();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn seats_that_are_closed_are_given_to_no_one_and_empty_when_the_last_is_free() {
+        let seats = Arc::new(Seats::new(2));
+        let (first, second) = (Seat::take(&seats), Seat::take(&seats));
+        assert!(first.is_some() && Seat::take(&seats).is_none());
+        drop(second);
+        seats.close();
+        assert!(seats.is_closed() && Seat::take(&seats).is_none());
+        assert_eq!(seats.taken(), 1);
+
+        let mut emptied = pin!(seats.emptied());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(emptied.as_mut().poll(&mut context).is_pending());
+        // Who is refused does not count as the last.
+        assert!(Seat::take(&seats).is_none());
+        assert!(emptied.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        assert!(emptied.as_mut().poll(&mut context).is_ready());
+        assert!(Seat::take(&seats).is_none());
+        assert!(pin!(seats.emptied()).poll(&mut context).is_ready());
     }
 }

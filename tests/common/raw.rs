@@ -176,12 +176,17 @@ pub fn head(first: u8, payload_bytes: usize) -> Vec<u8> {
 
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Raw {
-        let stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Raw {
+        Raw::try_connect(addr).await.expect("the server listens")
+    }
+
+    /// The same with a server that may have ended.
+    pub async fn try_connect(addr: SocketAddr) -> Option<Raw> {
+        let stream = TcpStream::connect(addr).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(Raw {
             stream,
             inbox: Vec::new(),
-        }
+        })
     }
 
     /// A session of `user`.

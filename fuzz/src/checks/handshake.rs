@@ -52,7 +52,6 @@ static EDGES: LazyLock<[Edge; 2]> = LazyLock::new(|| {
         connections_max: 1,
         clock: Clock::start(),
         metrics: Arc::default(),
-        draining: false.into(),
     })
 });
 

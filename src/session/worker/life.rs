@@ -210,11 +210,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
+    /// Whether the time of the drain is up and no session is left, on any worker or on its way to one.
+    /// The last may take as long as the answer to a close frame may.
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let passed = self.now.saturating_sub(drain.since);
-            let is_over = passed >= drain.over + DRAIN_GRACE + CLOSE_TIMEOUT;
-            passed >= drain.over && (self.table.is_empty() || is_over)
+            let is_overdue = passed >= drain.over + DRAIN_GRACE + CLOSE_TIMEOUT;
+            is_overdue || passed >= drain.over && self.parts.seats.taken() == 0
         })
     }
 }
