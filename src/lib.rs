@@ -19,6 +19,7 @@
 //! - [`admin`]: metrics and health.
 //! - [`codec`]: the protocol as codecs of tokio-util.
 //! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`readiness`]: used by all.
+//! - [`signals`]: what they do to the process.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
 
@@ -38,5 +39,6 @@ pub mod readiness;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod signals;
 pub mod store;
 pub mod store_command;

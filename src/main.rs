@@ -1,4 +1,4 @@
-//! The server's command: flags, log, signals.
+//! The server's command: flags, log, which server runs.
 
 use std::error::Error;
 use std::io::{self, IsTerminal};
@@ -8,9 +8,9 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use presenced::server::{Server, ServerError};
 use presenced::settings::{Command, Flags, LogFormat, Settings};
+use presenced::signals::Signals;
 use presenced::store_command::{StoreError, StoreFlags};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
@@ -66,44 +66,35 @@ fn start_log(flags: &Flags) {
 }
 
 async fn run(settings: Settings) -> Result<(), ServerError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::catch()?;
     let promises = settings.promises();
     let (keyless, drain) = (settings.secret.is_none(), settings.drain);
     let mut server = Server::start(settings).await?;
     greet(&server, keyless, &promises);
     tokio::select! {
-        () = told_to_stop(&mut terminate, &mut interrupt) => {}
+        () = signals.told_to_stop() => {}
         error = server.failed() => return Err(error),
     }
     tracing::info!(?drain, "draining; a second signal ends it at once");
     tokio::select! {
         () = server.drain() => tracing::info!("stopped"),
-        () = told_to_stop(&mut terminate, &mut interrupt) => tracing::warn!("stopped at once"),
+        () = signals.told_to_stop() => tracing::warn!("stopped at once"),
     }
     Ok(())
 }
 
 async fn run_store(flags: StoreFlags) -> Result<(), StoreError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::catch()?;
     let mut store = match flags.start() {
         Err(StoreError::Flag(why)) => refuse(Some("store"), &why),
         started => started?,
     };
     println!("store    {store}");
     tokio::select! {
-        () = told_to_stop(&mut terminate, &mut interrupt) => store.stop(),
+        () = signals.told_to_stop() => store.stop(),
         error = store.failed() => return Err(error),
     }
     Ok(())
-}
-
-async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// Says where everything is and what to try.

@@ -419,6 +419,37 @@ async fn a_port_in_use_ends_it_with_1_and_is_named() {
 }
 
 #[tokio::test]
+async fn signals_of_others_end_no_session() {
+    let process = Process::start(&[]).await;
+    let mut client = Client::connect(process.edge(), "alice").await;
+    for (signal, name) in [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::HUP, "SIGHUP"),
+    ] {
+        process.signal(signal);
+        process.logs(&format!("{name} is ignored")).await;
+        let pulled = client.pull(&["alice"]).await;
+        assert!(pulled["online"]["alice"].is_object(), "{name}: {pulled}");
+    }
+    // Nor while it drains.
+    process.signal(Signal::TERM);
+    process.logs("draining").await;
+    process.signal(Signal::HUP);
+    assert_eq!(client.closed().await.code, Some(1012));
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(!text.contains("stopped at once"), "{text}");
+    // SIGPIPE, as the standard library has it.
+    let process = Process::start(&[]).await;
+    process.signal(Signal::PIPE);
+    process.signal(Signal::TERM);
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
+}
+
+#[tokio::test]
 async fn settings_may_come_from_the_environment_and_a_file() {
     let secret = TempFile::new(&format!("{SECRET}\n"));
     let mut by_environment = command(&[]);

@@ -123,6 +123,27 @@ fn serves_alone() {
 }
 
 #[test]
+fn signals_of_others_do_not_end_it() {
+    let mut store = Process::start(&["--listen=127.0.0.1:0"]);
+    let mut log = BufReader::new(store.child.stderr.take().unwrap());
+    for (signal, name) in [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+    ] {
+        let pid = Pid::from_raw(store.child.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("{name} is ignored")), "{line}");
+        let client = TcpStream::connect(&store.at).unwrap();
+        assert_eq!(ask(client, b"mn\r\nquit\r\n"), "MN\r\n");
+    }
+    store.child.stderr = Some(log.into_inner());
+    store.stop();
+}
+
+#[test]
 fn serves_a_unix_socket() {
     let path = socket("unix");
     let flag = format!("--unix={}", path.display());

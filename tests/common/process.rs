@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::PATIENCE;
 use super::tokens::SECRET;
+use super::{PATIENCE, until};
 
 /// On free ports, whatever else is set.
 pub const FREE_PORTS: &[&str] = &[
@@ -24,7 +25,9 @@ pub const FREE_PORTS: &[&str] = &[
 pub struct Process {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
-    stderr: JoinHandle<String>,
+    stderr: JoinHandle<()>,
+    /// What it has logged so far.
+    log: Arc<Mutex<String>>,
     /// What it printed when it was ready.
     pub greeting: String,
 }
@@ -46,16 +49,14 @@ impl Process {
     pub async fn up(mut command: Command) -> Process {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut stderr = child.stderr.take().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::<Mutex<String>>::default();
         let mut process = Process {
             child,
             stdout,
             // Beside the waiting: a full pipe would stop the server.
-            stderr: tokio::spawn(async move {
-                let mut text = Vec::new();
-                stderr.read_to_end(&mut text).await.unwrap();
-                String::from_utf8_lossy(&text).into_owned()
-            }),
+            stderr: tokio::spawn(read(stderr, log.clone())),
+            log,
             greeting: String::new(),
         };
         while !process.greeting.contains("headroom") {
@@ -106,8 +107,24 @@ impl Process {
         while let Some(line) = self.stdout.next_line().await.unwrap() {
             text += &(line + "\n");
         }
-        text += &self.stderr.await.unwrap();
+        self.stderr.await.unwrap();
+        text += &self.log.lock().unwrap();
         (status, text)
+    }
+
+    /// Waits until it has logged a text.
+    pub async fn logs(&self, text: &str) {
+        until(text, PATIENCE, async || {
+            self.log.lock().unwrap().contains(text)
+        })
+        .await;
+    }
+}
+
+async fn read(stderr: ChildStderr, log: Arc<Mutex<String>>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        *log.lock().unwrap() += &(line + "\n");
     }
 }
 

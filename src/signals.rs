@@ -1,0 +1,52 @@
+//! What signals do to the process: SIGTERM and SIGINT stop it, SIGHUP, SIGUSR1 and SIGUSR2 are
+//! ignored. Otherwise a reload or a log rotation would end the process and all of its sessions.
+//!
+//! Others keep what they do: SIGQUIT ends the process with a core dump; SIGPIPE is ignored from the
+//! start, by the standard library.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that the process handles.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user_defined1: Signal,
+    user_defined2: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on. Call it on a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a handler.
+    pub fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user_defined1: signal(SignalKind::user_defined1())?,
+            user_defined2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Returns at the next SIGTERM or SIGINT; logs those that are ignored.
+    pub async fn told_to_stop(&mut self) {
+        loop {
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.user_defined1.recv() => "SIGUSR1",
+                _ = self.user_defined2.recv() => "SIGUSR2",
+            };
+            tracing::info!(
+                "{signal} is ignored: settings are read at start, and the log goes to stderr"
+            );
+        }
+    }
+}
