@@ -18,10 +18,12 @@
 //! - [`store`]: a server of the same protocol, [`embedded`] or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
 //! - [`codec`]: the protocol as codecs of tokio-util.
-//! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`readiness`]: used by all.
+//! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`log`], [`readiness`]: used by all.
 //! - [`signals`]: what they do to the process.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
+
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 pub mod admin;
 pub mod clock;
@@ -32,6 +34,7 @@ pub mod embedded;
 pub mod end;
 pub mod limits;
 pub mod listen;
+pub mod log;
 pub mod memcached;
 pub mod presence;
 pub mod pull;

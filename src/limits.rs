@@ -261,6 +261,22 @@ pub const STORE_SHARDS_PER_THREAD: usize = 4;
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;
 
+/// Lines of the log that wait to be written, so long as none is longer than [`LOG_LINE_BYTES`]: what all
+/// sessions of a small server say when they end at once. With that the memory is bounded, by 4 MiB.
+pub const LOG_LINES_MAX: usize = 4096;
+
+/// A longer line, in bytes, counts as several; most have a tenth of this.
+pub const LOG_LINE_BYTES: usize = 1024;
+
+/// How long the end of the process waits for what it has said last to be written.
+pub const LOG_FLUSH_TIME: Duration = Duration::from_millis(100);
+
+/// Time between two looks whether it is.
+pub const LOG_FLUSH_LOOK: Duration = Duration::from_millis(1);
+
+/// Time between two tries to write to a stream that is full and does not block.
+pub const LOG_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
 const _: () = {
     assert!(SHARDS.is_power_of_two());
     // A pull of the longest ids, quoted and separated, fits a body, and one of long ids a message.

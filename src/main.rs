@@ -1,76 +1,81 @@
-//! The server's command: flags, log, which server runs.
+//! The server's command: flags to settings, what it says, what it runs.
+
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use presenced::log;
 use presenced::server::{Server, ServerError};
-use presenced::settings::{Command, Flags, LogFormat, Settings};
+use presenced::settings::{Command, Flags, Settings};
 use presenced::signals::Signals;
 use presenced::store_command::{StoreError, StoreFlags};
 use tokio::runtime::Builder;
-use tracing_subscriber::fmt::layer;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
-use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
-    let flags = Flags::from_process();
-    start_log(&flags);
-    let command = flags.command.clone();
-    let ran = match command {
-        Some(Command::Store(store)) => on_runtime(run_store(store)),
-        None => {
-            let settings = flags.check();
-            let settings = settings.unwrap_or_else(|error| refuse(None, &error.to_string()));
-            on_runtime(run(settings))
+    let ran = Flags::from_process().map_err(Box::from).and_then(run);
+    let status = ran.map_or_else(|error| tell(&*error), |()| ExitCode::SUCCESS);
+    log::flush();
+    status
+}
+
+/// Says why the process ends; returns its status.
+fn tell(error: &(dyn Error + 'static)) -> ExitCode {
+    match error.downcast_ref::<clap::Error>() {
+        Some(refused) if refused.use_stderr() => {
+            let text = refused.render();
+            match log::is_coloured() {
+                true => log::say(&text.ansi()),
+                false => log::say(&text),
+            }
+            ExitCode::from(2)
         }
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
+        // The text is all that was asked for, and is printed for as long as it takes.
+        Some(asked) => {
+            let _ = asked.print();
+            ExitCode::SUCCESS
+        }
+        None => {
+            log::always(|| tracing::error!("{error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn on_runtime<E>(ran: impl Future<Output = Result<(), E>>) -> Result<(), Box<dyn Error>>
-where
-    E: Error + 'static,
-{
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(ran)?)
-}
-
-/// Ends the process as a wrong flag does: the message, how to use it (or its `subcommand`), status 2.
-fn refuse(subcommand: Option<&str>, message: &str) -> ! {
+/// The error of a wrong flag: the message, and how to use it (or its `subcommand`).
+fn refusal(subcommand: Option<&str>, message: &str) -> clap::Error {
     let mut command = Flags::command();
     command.build();
     subcommand
         .and_then(|name| command.find_subcommand(name).cloned())
         .unwrap_or(command)
         .error(ErrorKind::ValueValidation, message)
-        .exit()
 }
 
-fn start_log(flags: &Flags) {
-    let lines = layer().with_writer(io::stderr);
-    let log = registry().with(flags.log_level.clone());
-    match flags.log_format {
-        LogFormat::Text => log.with(lines.with_ansi(io::stderr().is_terminal())).init(),
-        LogFormat::Json => log.with(lines.json()).init(),
-    }
+fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
+    log::start(flags.log_level.clone(), flags.log_format);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let signals = Signals::catch()?;
+        match flags.command.take() {
+            Some(Command::Store(store)) => run_store(&store, signals).await,
+            None => {
+                let settings = flags.check();
+                let settings = settings.map_err(|error| refusal(None, &error.to_string()))?;
+                Ok(run_edge(settings, signals).await?)
+            }
+        }
+    })
 }
 
-async fn run(settings: Settings) -> Result<(), ServerError> {
-    let mut signals = Signals::catch()?;
+async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), ServerError> {
     let promises = settings.promises();
     let (keyless, drain) = (settings.secret.is_none(), settings.drain);
     let mut server = Server::start(settings).await?;
-    greet(&server, keyless, &promises);
+    log::greet(&greeting(&server, keyless, &promises));
     tokio::select! {
         () = signals.told_to_stop() => {}
         error = server.failed() => return Err(error),
@@ -83,35 +88,44 @@ async fn run(settings: Settings) -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn run_store(flags: StoreFlags) -> Result<(), StoreError> {
-    let mut signals = Signals::catch()?;
+async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<dyn Error>> {
     let mut store = match flags.start() {
-        Err(StoreError::Flag(why)) => refuse(Some("store"), &why),
+        Err(StoreError::Flag(why)) => return Err(refusal(Some("store"), &why).into()),
         started => started?,
     };
-    println!("store    {store}");
+    log::greet(&format!("store    {store}\n"));
     tokio::select! {
         () = signals.told_to_stop() => store.stop(),
-        error = store.failed() => return Err(error),
+        error = store.failed() => return Err(error.into()),
     }
     Ok(())
 }
 
 /// Says where everything is and what to try.
-fn greet(server: &Server, keyless: bool, promises: &str) {
-    println!("edge     http://{}/", server.edge_addr());
-    println!("admin    http://{}/metrics", server.admin_addr());
+fn greeting(server: &Server, keyless: bool, promises: &str) -> String {
+    let edge = server.edge_addr();
+    let mut text = format!(
+        "edge     http://{edge}/\nadmin    http://{}/metrics\n",
+        server.admin_addr()
+    );
     if let Some(store) = server.store_addr() {
-        println!("store    {store}");
+        let _ = writeln!(text, "store    {store}");
     }
-    println!("{promises}");
+    let _ = writeln!(text, "{promises}");
     if keyless {
-        println!("\nNo key was given: tokens for everyone on this machine, and on no other.");
-        println!("Open http://{}/ in two tabs.", server.edge_addr());
+        let _ = write!(
+            text,
+            "\nNo key was given: tokens for everyone on this machine, and on no other.\n\
+             Open http://{edge}/ in two tabs.\n"
+        );
         if let Some(store) = server.store_addr() {
             let (host, port) = (store.ip(), store.port());
-            println!("Then look into the store, as any memcached client can:");
-            println!("  printf 'get user:alice:online\\r\\nquit\\r\\n' | nc {host} {port}");
+            let _ = write!(
+                text,
+                "Then look into the store, as any memcached client can:\n  \
+                 printf 'get user:alice:online\\r\\nquit\\r\\n' | nc {host} {port}\n"
+            );
         }
     }
+    text
 }

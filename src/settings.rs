@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
@@ -26,6 +26,7 @@ use crate::limits::{
     FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
     SERVER_ID_BYTES_MAX, SHARDS,
 };
+use crate::log::LogFormat;
 use crate::presence::Record;
 use crate::session::worker::SessionLimits;
 use crate::store_command::StoreFlags;
@@ -183,7 +184,8 @@ pub struct Flags {
     pub log_format: LogFormat,
 
     /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
-    /// one part, such as presenced::edge=debug; or several, separated by commas
+    /// one part, such as presenced::edge=debug; or several, separated by commas. The error that ends
+    /// the process is always logged
     #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = levels, help_heading = LOGS)]
     pub log_level: Targets,
 }
@@ -196,15 +198,6 @@ pub enum Command {
     /// Any memcached client can use it. The protocol has no authentication: what is not on this machine
     /// must be a network that you trust.
     Store(StoreFlags),
-}
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
 }
 
 /// Settings that can't work, naming the flags, their values and the rule.
@@ -260,11 +253,15 @@ pub struct Settings {
 }
 
 impl Flags {
-    /// Flags of this process and its environment. Wrong ones end the process with status 2.
-    pub fn from_process() -> Flags {
-        let mut flags = Flags::parse();
+    /// Flags of this process and its environment.
+    ///
+    /// # Errors
+    ///
+    /// Wrong ones, and those that ask for a text only, such as `--help`.
+    pub fn from_process() -> Result<Flags, clap::Error> {
+        let mut flags = Flags::try_parse()?;
         flags.jwt_secret = std::env::var_os("PRESENCED_JWT_SECRET");
-        flags
+        Ok(flags)
     }
 
     /// Checks the flags against each other and the machine.

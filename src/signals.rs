@@ -6,6 +6,7 @@
 
 use std::io;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that the process handles.
@@ -19,12 +20,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on. Call it on a tokio runtime.
+    /// Catches them from now on. Call it on a tokio runtime, and before anything is logged.
     ///
     /// # Errors
     ///
     /// The system refuses a handler.
     pub fn catch() -> io::Result<Signals> {
+        // Sent when the log is a file that has reached `ulimit -f`: the write should fail, and not end
+        // the process. Once a signal is caught, it stays so.
+        let _ = signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?;
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

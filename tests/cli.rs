@@ -400,15 +400,32 @@ async fn tokens_are_handed_out_to_this_machine_only() {
 async fn a_port_in_use_ends_it_with_1_and_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = taken.local_addr().unwrap();
-    for flag in ["--listen", "--admin", "--store-listen"] {
+    // Whatever is wanted of the log.
+    for (flag, level) in [
+        ("--listen", "--log-level=info"),
+        ("--admin", "--log-level=off"),
+        ("--store-listen", "--log-level=presenced::edge=debug"),
+    ] {
         let this = format!("{flag}={addr}");
         let others = FREE_PORTS.iter().filter(|other| !other.starts_with(flag));
-        let flags: Vec<_> = others.copied().chain([this.as_str()]).collect();
+        let flags: Vec<_> = others.copied().chain([&*this, level]).collect();
         let output = run(&flags, Some(SECRET)).await;
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{flag}: {text}");
         assert!(text.contains(&format!("{flag} {addr}")), "{flag}: {text}");
         assert!(text.contains("in use"), "{flag}: {text}");
+    }
+    for level in ["off", "presenced::edge=debug,presenced=off"] {
+        let (this, level) = (format!("--listen={addr}"), format!("--log-level={level}"));
+        let output = run(&["store", &this, &level, "--log-format=json"], None).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let message = line["fields"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("cannot listen on {addr}")),
+            "{text}"
+        );
     }
     // Two servers on one port would share its connections by chance.
     let first = Process::start(&["--workers=2"]).await;

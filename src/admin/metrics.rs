@@ -18,6 +18,7 @@ use crate::counters::{
     WorkerMetrics,
 };
 use crate::end::{End, Refusal};
+use crate::log;
 use crate::memcached::Node;
 use crate::presence::flush::Presence;
 use crate::session::Seats;
@@ -66,7 +67,9 @@ impl Collector for Metrics {
         self.encode_sessions(out)?;
         self.encode_flush(out)?;
         self.encode_pull(out)?;
-        self.encode_store(out)
+        self.encode_store(out)?;
+        let help = "Lines of the log that were lost: stderr failed, or nobody reads it";
+        counter(out, "log_lines_dropped", help, log::dropped())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A real memcached, read by a client that is not ours and, where that can't ask, by hand.
 
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::cable::Cable;
-use super::{PATIENCE, until};
+use super::{PATIENCE, free_port, until};
 
 /// A process, killed when dropped.
 pub struct Memcached {
@@ -48,12 +48,7 @@ impl Memcached {
     /// The same with flags of its own.
     pub async fn start_with(flags: &[&str]) -> Memcached {
         for _ in 0..20 {
-            // Below the ports that connections are given, so that it is still free at a restart.
-            let port = fastrand::u16(15_000..30_000);
-            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-            if TcpListener::bind(address).is_err() {
-                continue;
-            }
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
             if let Some(memcached) = Memcached::at(At::Tcp(address), flags).await {
                 return memcached;
             }

@@ -32,6 +32,7 @@ pub mod raw;
 pub mod server;
 pub mod tokens;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
@@ -57,6 +58,14 @@ pub async fn throughout(what: &str, time: Duration, mut holds: impl AsyncFnMut()
         assert!(holds().await, "{what}");
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A port of loopback that nobody listens on. It is below those that connections are given, so that it
+/// is still free when what has it starts again.
+pub fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(15_000..30_000)).take(1000);
+    let port = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    port.expect("a free port")
 }
 
 /// Unix time in ms.

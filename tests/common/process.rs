@@ -1,18 +1,22 @@
 //! The binary, as an operator runs it.
 
+use std::fs::File;
+use std::io::{PipeReader, Write, pipe};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::tokens::SECRET;
-use super::{PATIENCE, until};
+use super::{PATIENCE, free_port, until};
 
 /// On free ports, whatever else is set.
 pub const FREE_PORTS: &[&str] = &[
@@ -24,12 +28,36 @@ pub const FREE_PORTS: &[&str] = &[
 /// A server in a process of its own; killed when dropped.
 pub struct Process {
     child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    stderr: JoinHandle<()>,
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
+    stderr: Option<JoinHandle<()>>,
     /// What it has logged so far.
     log: Arc<Mutex<String>>,
+    /// The other end of [`Sink::Unread`].
+    pub unread: Option<PipeReader>,
     /// What it printed when it was ready.
     pub greeting: String,
+}
+
+/// A stream that a process writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// What a stream may lead to that does not take what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// A full disk.
+    Full,
+    /// A pipe whose reader is gone.
+    Closed,
+    /// A pipe that is full, and that nobody reads.
+    Unread,
+    /// The same, where a write fails that would have to wait.
+    UnreadNonblocking,
+    /// A file that has reached its greatest size (`ulimit -f`).
+    Limited,
 }
 
 impl Process {
@@ -47,25 +75,99 @@ impl Process {
 
     /// Any command of the binary.
     pub async fn up(mut command: Command) -> Process {
-        let mut child = command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let stderr = child.stderr.take().unwrap();
-        let log = Arc::<Mutex<String>>::default();
-        let mut process = Process {
-            child,
-            stdout,
-            // Beside the waiting: a full pipe would stop the server.
-            stderr: tokio::spawn(read(stderr, log.clone())),
-            log,
-            greeting: String::new(),
-        };
+        let mut process = Process::spawn(&mut command);
+        let stdout = process.stdout.as_mut().unwrap();
         while !process.greeting.contains("headroom") {
-            let line = timeout(PATIENCE, process.stdout.next_line()).await;
+            let line = timeout(PATIENCE, stdout.next_line()).await;
             let line = line.expect("the server starts").unwrap();
             process.greeting += &line.unwrap_or_else(|| panic!("ended: {}", process.greeting));
             process.greeting += "\n";
         }
         process
+    }
+
+    fn spawn(command: &mut Command) -> Process {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
+        let log = Arc::<Mutex<String>>::default();
+        Process {
+            child,
+            stdout: stdout.map(|stdout| BufReader::new(stdout).lines()),
+            // Beside the waiting: a full pipe would lose lines of the log.
+            stderr: stderr.map(|stderr| tokio::spawn(read(stderr, log.clone()))),
+            log,
+            unread: None,
+            greeting: String::new(),
+        }
+    }
+
+    /// With a stream that leads to `sink`, [`SECRET`] and `flags`; returns at once.
+    pub fn spawn_into(stream: Stream, sink: Sink, flags: &[&str]) -> Process {
+        let mut command = match sink {
+            Sink::Limited => limited(&command(flags)),
+            _ => command(flags),
+        };
+        command.env("PRESENCED_JWT_SECRET", SECRET);
+        let (end, unread) = sink.open();
+        match stream {
+            Stream::Stdout => command.stdout(end),
+            Stream::Stderr => command.stderr(end),
+        };
+        let process = Process::spawn(&mut command);
+        Process { unread, ..process }
+    }
+
+    /// The same; returns when it is up. What it prints may not be read, so it is told where to listen.
+    pub async fn start_into(stream: Stream, sink: Sink, flags: &[&str]) -> Process {
+        Process::told_where(async |[edge, admin, store]| {
+            let at = [
+                format!("--listen={edge}"),
+                format!("--admin={admin}"),
+                format!("--store-listen={store}"),
+            ];
+            let flags = [&at.each_ref().map(String::as_str), flags].concat();
+            let mut process = Process::spawn_into(stream, sink, &flags);
+            process.greeting = format!(
+                "edge     http://{edge}/\nadmin    http://{admin}/metrics\nstore    {store}\n"
+            );
+            process.listens(admin).await.then_some(process)
+        })
+        .await
+    }
+
+    /// The same of `presenced store`.
+    pub async fn start_store_into(stream: Stream, sink: Sink, flags: &[&str]) -> Process {
+        Process::told_where(async |[store, ..]| {
+            let listen = format!("--listen={store}");
+            let flags = [&["store", &listen], flags].concat();
+            let mut process = Process::spawn_into(stream, sink, &flags);
+            process.greeting = format!("store    {store}\n");
+            process.listens(store).await.then_some(process)
+        })
+        .await
+    }
+
+    /// Tries again where a port was taken meanwhile.
+    async fn told_where(start: impl AsyncFn([SocketAddr; 3]) -> Option<Process>) -> Process {
+        for _ in 0..3 {
+            let at = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+            if let Some(process) = start(at).await {
+                return process;
+            }
+        }
+        panic!("it does not start")
+    }
+
+    /// Returns when something listens there; false if the process has ended.
+    async fn listens(&mut self, addr: SocketAddr) -> bool {
+        let mut has_ended = false;
+        until("it listens", PATIENCE, async || {
+            has_ended = self.child.try_wait().unwrap().is_some();
+            has_ended || TcpStream::connect(addr).await.is_ok()
+        })
+        .await;
+        !has_ended
     }
 
     /// Where clients connect.
@@ -104,10 +206,14 @@ impl Process {
         let status = timeout(PATIENCE, self.child.wait()).await;
         let status = status.expect("the server ends").unwrap();
         let mut text = self.greeting;
-        while let Some(line) = self.stdout.next_line().await.unwrap() {
-            text += &(line + "\n");
+        if let Some(mut stdout) = self.stdout {
+            while let Some(line) = stdout.next_line().await.unwrap() {
+                text += &(line + "\n");
+            }
         }
-        self.stderr.await.unwrap();
+        if let Some(stderr) = self.stderr {
+            stderr.await.unwrap();
+        }
         text += &self.log.lock().unwrap();
         (status, text)
     }
@@ -128,6 +234,56 @@ async fn read(stderr: ChildStderr, log: Arc<Mutex<String>>) {
     }
 }
 
+impl Sink {
+    pub const ALL: [Sink; 5] = [
+        Sink::Full,
+        Sink::Closed,
+        Sink::Unread,
+        Sink::UnreadNonblocking,
+        Sink::Limited,
+    ];
+
+    /// The end for the process, and the one for us, if there is one.
+    pub fn open(self) -> (Stdio, Option<PipeReader>) {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        match self {
+            Sink::Full => (full().into(), None),
+            Sink::Closed => (pipe().unwrap().1.into(), None),
+            Sink::Unread | Sink::UnreadNonblocking => {
+                let (ours, mut end) = pipe().unwrap();
+                ioctl_fionbio(&end, true).unwrap();
+                while end.write(&[b'\n'; 1024]).is_ok() {}
+                // Less than a page was left of it, which a shorter line might still find.
+                while end.write(b"\n").is_ok() {}
+                ioctl_fionbio(&end, self == Sink::UnreadNonblocking).unwrap();
+                (end.into(), Some(ours))
+            }
+            Sink::Limited => {
+                let file = TempFile::new("");
+                (File::create(file.path()).unwrap().into(), None)
+            }
+        }
+    }
+}
+
+/// The same command with files that may not grow.
+fn limited(command: &Command) -> Command {
+    let inner = command.as_std();
+    let mut outer = Command::new("sh");
+    outer
+        .args(["-c", "ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    piped(&mut outer);
+    outer
+}
+
 /// Runs the binary to its end.
 pub async fn run(flags: &[&str], secret: Option<&str>) -> Output {
     let mut command = command(flags);
@@ -145,13 +301,16 @@ pub fn command(flags: &[&str]) -> Command {
     for name in settings.filter(|name| name.to_string_lossy().starts_with("PRESENCED_")) {
         command.env_remove(name);
     }
+    piped(command.args(flags));
     command
-        .args(flags)
+}
+
+fn piped(command: &mut Command) {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    command
 }
 
 /// A file with a content, removed when dropped.

@@ -290,6 +290,12 @@ impl Raw {
         while self.read().await {}
     }
 
+    /// All that comes until then.
+    pub async fn rest(mut self) -> Vec<u8> {
+        self.hung_up().await;
+        self.inbox
+    }
+
     /// True when something was read, false at the end.
     async fn read(&mut self) -> bool {
         let read = timeout(PATIENCE, self.stream.read_buf(&mut self.inbox)).await;
