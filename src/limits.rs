@@ -188,8 +188,11 @@ pub const MEMCACHED_FILE_INTERVAL: Duration = Duration::from_secs(1);
 /// goes more often than that is beyond help.
 pub const RINGS_REMEMBERED: usize = 8;
 
-/// Time between two warnings that a node evicts, or that the flush is behind.
+/// Time between two warnings that a node evicts or refuses entries, or that the flush is behind.
 pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
+
+/// Bytes of what a peer said that are quoted in the log: enough for memcached's longest messages.
+pub const PEER_WORDS_BYTES_MAX: usize = 100;
 
 /// When TCP itself asks an idle peer whether it is there, and again how often and how many times: ends
 /// a connection that a firewall has forgotten.

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use async_memcached::AsciiProtocol;
 use presenced::limits::REFILL_RUN;
 use presenced::memcached::NodeSpec;
 use presenced::memcached::cluster::OnFailure;
@@ -342,11 +343,54 @@ async fn refuses(command: WriteCommand) {
         count("refused") > refused
     })
     .await;
-    // It is still in step.
+    // It is still in step, has lost nothing, and is quoted once, however often it refuses.
     assert_eq!(count("protocol"), 0);
+    assert_eq!(crowd.logged("lost its data"), 0);
+    assert_eq!(crowd.logged("memcached refuses entries"), 1);
+    assert_eq!(crowd.logged("SERVER_ERROR out of memory storing object"), 1);
     assert_eq!(memcached.ask("flush_all").await, "OK");
     assert_eq!(memcached.ask("cache_memlimit 64").await, "OK");
     crowd.all_on(&[&memcached], LONG).await;
+}
+
+#[tokio::test]
+async fn a_memcached_that_refuses_the_sentinel_has_not_lost_its_data() {
+    let memcached = Memcached::start_with(&["-m", "1", "-I", "512k", "-M"]).await;
+    // Items of the sentinel's size take all the room that there is for such.
+    let mut client = memcached.client().await;
+    let mut count = 0;
+    while client.set(filling(count), "", None, None).await.is_ok() {
+        count += 1;
+    }
+    assert!(count > 1000, "{count} items fit");
+
+    let plan = without_pings(Plan::on(100, &[memcached.node()]));
+    let crowd = Crowd::gather(plan).await;
+    crowd.all_on(&[&memcached], LONG).await;
+    let looks = async || memcached.stat("cmd_touch").await;
+    let looked = looks().await;
+    until("it is looked at some more times", LONG, async || {
+        looks().await >= looked + 3
+    })
+    .await;
+    assert_eq!(crowd.logged("lost its data"), 0);
+    assert_eq!(crowd.metrics.refilled.value(), 0);
+    assert_eq!(crowd.logged("memcached refuses entries"), 1);
+
+    // Once it has taken a sentinel, that it is gone means something.
+    assert_eq!(memcached.ask("flush_all").await, "OK");
+    crowd.all_on(&[&memcached], LONG).await;
+    assert_eq!(memcached.ask("flush_all").await, "OK");
+    until("the loss is noticed", LONG, async || {
+        crowd.logged("lost its data") == 1
+    })
+    .await;
+    crowd.all_on(&[&memcached], LONG).await;
+}
+
+/// A key as long as a sentinel's.
+fn filling(number: usize) -> String {
+    format!("presenced:filling:{number:017}")
 }
 
 #[tokio::test]

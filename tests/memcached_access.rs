@@ -184,10 +184,7 @@ async fn a_password_is_read_again_when_memcached_asks_again() {
     // More than once only if a look was taken while the test wrote.
     let complaints = text.matches("can't be read again").count();
     assert!((1..=2).contains(&complaints), "{text}");
-    assert!(
-        !text.contains("pass-"),
-        "{text}"
-    );
+    assert!(!text.contains("pass-"), "{text}");
 }
 
 #[tokio::test]

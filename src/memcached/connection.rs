@@ -46,7 +46,7 @@ pub struct Connection<T> {
     kept: usize,
     /// When the last reply came, or the first command of those in flight was sent.
     progress_at: Instant,
-    _up: Up,
+    up: Up,
 }
 
 impl<T> Connection<T> {
@@ -68,7 +68,7 @@ impl<T> Connection<T> {
             inbox: vec![0; READ_BYTES],
             kept: 0,
             progress_at: Instant::now(),
-            _up: node.connected(),
+            up: node.connected(),
         })
     }
 
@@ -234,6 +234,9 @@ impl<T> Connection<T> {
             .pipeline
             .read(&self.inbox[..filled], answered)
             .map_err(MemcachedError::OutOfStep)?;
+        if let Some(reply) = self.pipeline.take_refusal() {
+            self.up.node().refuses(&reply);
+        }
         self.inbox.copy_within(taken..filled, 0);
         self.kept = filled - taken;
         if self.kept == self.inbox.len() {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
@@ -19,7 +19,7 @@ use super::stream::Stream;
 use super::tls::Tls;
 use crate::limits::{
     KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, MEMCACHED_CONNECT_TIMEOUT,
-    MEMCACHED_TIMEOUT, WINDOW_TCP, WINDOW_UNIX,
+    MEMCACHED_TIMEOUT, PEER_WORDS_BYTES_MAX, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX,
 };
 
 /// How nodes are spoken to.
@@ -70,6 +70,8 @@ pub struct Node {
     losses: AtomicU64,
     evictions: AtomicU64,
     errors: [AtomicU64; NODE_ERRORS.len()],
+    /// When it was last logged that it refuses entries.
+    refusal_said_at: Mutex<Option<Instant>>,
 }
 
 /// Labels of the errors that a node counts.
@@ -91,6 +93,7 @@ impl Node {
             losses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             errors: Default::default(),
+            refusal_said_at: Mutex::default(),
         }
     }
 
@@ -246,6 +249,22 @@ impl Node {
         self.count(error.label(), 1);
     }
 
+    /// It has refused something with this `reply`: said in the log, now and then while it lasts.
+    pub(super) fn refuses(&self, reply: &[u8]) {
+        let mut said_at = self
+            .refusal_said_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if said_at.is_none_or(|at| at.elapsed() >= WARNING_PAUSE) {
+            *said_at = Some(Instant::now());
+            tracing::warn!(
+                node = %self.addr,
+                reply = quoted(reply),
+                "memcached refuses entries; their users are written again at each flush"
+            );
+        }
+    }
+
     /// Counts `set`s that memcached refused.
     pub fn refused(&self, sets: u64) {
         self.count("refused", sets);
@@ -267,9 +286,23 @@ impl Node {
     }
 }
 
+/// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only the
+/// start of it is kept.
+fn quoted(words: &[u8]) -> String {
+    let words = words.trim_ascii_end();
+    let start = &words[..words.len().min(PEER_WORDS_BYTES_MAX)];
+    start.escape_ascii().to_string()
+}
+
 /// A connection that is up; see [`Node::connected`].
 #[derive(Debug)]
 pub(super) struct Up(Arc<Node>);
+
+impl Up {
+    pub(super) fn node(&self) -> &Node {
+        &self.0
+    }
+}
 
 impl Drop for Up {
     fn drop(&mut self) {

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use clap::ValueEnum;
-use presenced_protocol::Limits;
 use presenced_protocol::reply::{self, MetaStatus, Reply};
+use presenced_protocol::{Limits, encode};
 
 /// How an entry is written. What is stored is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -41,6 +41,8 @@ pub struct Pipeline<T> {
     open: usize,
     /// memcached has refused one of the oldest group.
     has_refused: bool,
+    /// What it said of the first that it refused, until that is taken.
+    refusal: Option<Vec<u8>>,
     limits: Limits,
 }
 
@@ -59,6 +61,7 @@ impl<T> Pipeline<T> {
             groups: VecDeque::new(),
             open: 0,
             has_refused: false,
+            refusal: None,
             limits: Limits::default(),
         }
     }
@@ -128,6 +131,7 @@ impl<T> Pipeline<T> {
         if self.expected.is_empty() {
             return Err(TOO_MANY);
         }
+        self.note_refusal(reply);
         match (self.command, reply) {
             (_, Reply::ServerError(why)) if !is_in_step(why) => {
                 return Err("an error that may leave the value unread");
@@ -153,11 +157,29 @@ impl<T> Pipeline<T> {
         Ok(())
     }
 
+    fn note_refusal(&mut self, reply: &Reply<&[u8]>) {
+        let is_one = match reply {
+            Reply::ServerError(_) | Reply::NotStored => true,
+            Reply::Meta { status, .. } => *status == MetaStatus::NotStored,
+            _ => false,
+        };
+        if is_one && self.refusal.is_none() {
+            let mut line = Vec::new();
+            encode::reply(&mut line, reply);
+            self.refusal = Some(line);
+        }
+    }
+
     #[inline]
     fn answer(&mut self, count: usize, outcome: Outcome, answered: &mut impl FnMut(T, Outcome)) {
         for item in self.expected.drain(..count) {
             answered(item, outcome);
         }
+    }
+
+    /// memcached's reply to the first item that it refused since this was last asked.
+    pub fn take_refusal(&mut self) -> Option<Vec<u8>> {
+        self.refusal.take()
     }
 
     /// What was never answered, in order.

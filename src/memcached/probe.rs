@@ -106,20 +106,26 @@ impl State {
     ) -> MemcachedError {
         let since = Instant::now();
         loop {
-            let looked = timeout(node.timeout(), probe.look(sentinel)).await;
-            let (missing, stats) = match looked {
+            let looked = timeout(node.timeout(), probe.look(sentinel, node)).await;
+            let (found, stats) = match looked {
                 Ok(Ok(looked)) => looked,
                 Ok(Err(error)) => return error,
                 Err(_) => return MemcachedError::Timeout(node.timeout()),
             };
             self.failures = 0;
             let evicts = self.note_stats(node, stats);
-            // What is full has evicted the sentinel with the rest: writing all again would only push
-            // out others.
-            if missing && !evicts {
-                cluster.lost(node, self.had_sentinel);
+            let had_sentinel = self.had_sentinel;
+            self.had_sentinel = found != SentinelState::Refused;
+            // What is full has evicted the sentinel with the rest, or takes none: writing all again
+            // would only push out others, or be refused, too.
+            let is_lost = match found {
+                SentinelState::Present => false,
+                SentinelState::Renewed => !evicts,
+                SentinelState::Refused => had_sentinel && !evicts,
+            };
+            if is_lost {
+                cluster.lost(node, had_sentinel);
             }
-            self.had_sentinel = true;
             if node.set_answers(true) && std::mem::take(&mut self.logged_down) {
                 tracing::info!(node = %node.addr(), "memcached answers again");
             }
@@ -154,6 +160,17 @@ impl State {
     }
 }
 
+/// What a look found of the sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SentinelState {
+    /// It was there.
+    Present,
+    /// It was not; it is now.
+    Renewed,
+    /// It was not, and memcached did not take it.
+    Refused,
+}
+
 /// What is read of `stats`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stats {
@@ -180,8 +197,12 @@ impl Probe {
         })
     }
 
-    /// Whether the sentinel was missing, it is there now, and what `stats` says.
-    async fn look(&mut self, sentinel: &Sentinel) -> Result<(bool, Stats), MemcachedError> {
+    /// What became of the sentinel, and what `stats` says.
+    async fn look(
+        &mut self,
+        sentinel: &Sentinel,
+        node: &Node,
+    ) -> Result<(SentinelState, Stats), MemcachedError> {
         const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to the probe");
         let key = Key::new(sentinel.key.as_bytes()).map_err(|_| FOREIGN)?;
         let exptime = i64::from(sentinel.ttl_s);
@@ -199,9 +220,9 @@ impl Probe {
             },
         ])
         .await?;
-        let missing = match self.reply().await? {
-            Reply::Touched => false,
-            Reply::NotFound => true,
+        let mut state = match self.reply().await? {
+            Reply::Touched => SentinelState::Present,
+            Reply::NotFound => SentinelState::Renewed,
             _ => return Err(FOREIGN),
         };
         let mut stats = Stats::default();
@@ -219,7 +240,7 @@ impl Probe {
                 _ => {}
             }
         }
-        if missing {
+        if state == SentinelState::Renewed {
             let set = Request::Store {
                 verb: StoreVerb::Set,
                 key,
@@ -230,12 +251,17 @@ impl Probe {
             };
             self.send(&[set]).await?;
             match self.reply().await? {
-                // One that is refused is missing again at the next look.
-                Reply::Stored | Reply::ServerError(_) => {}
+                Reply::Stored => {}
+                refused @ Reply::ServerError(_) => {
+                    let mut line = Vec::new();
+                    encode::reply_bytes(&mut line, &refused);
+                    node.refuses(&line);
+                    state = SentinelState::Refused;
+                }
                 _ => return Err(FOREIGN),
             }
         }
-        Ok((missing, stats))
+        Ok((state, stats))
     }
 
     /// Waits; an error as soon as the connection ends.

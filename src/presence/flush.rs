@@ -107,7 +107,7 @@ impl Flusher {
             tracing::warn!(
                 ?lag,
                 pending,
-                "the flush is behind: memcached is too slow or away"
+                "the flush is behind: memcached is too slow, away, or refuses entries"
             );
         }
     }
