@@ -69,6 +69,7 @@ mod number;
 mod reply_line;
 mod reply_parser;
 mod scan;
+mod skimmer;
 
 pub use key::{Key, WordError};
 pub use limits::Limits;

@@ -24,6 +24,10 @@ pub const KEYS_MAX: usize = 16 * 1024;
 /// Greatest length of a value: memcached's default item size, 1 MiB (`-I`).
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Greatest length of a value that a [`Skimmer`](crate::reply::Skimmer) passes over: the most that
+/// memcached's `-I` can be, 1 GiB. What claims to be longer is not memcached's.
+pub const ITEM_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// The bounds a parser enforces.
 ///
 /// A client and a server may use the same: [`Limits::default`].

@@ -7,10 +7,11 @@ use crate::meta::Answers;
 pub use crate::{
     error::{ReplyError, ReplyErrorKind},
     reply_parser::{Parser, parse, stored_run},
+    skimmer::{Skimmed, Skimmer},
 };
 
 /// One reply of `protocol.txt`. Its byte strings are slices of the input (`Reply<&[u8]>`,
-/// [`Parser::parse`]) or keep it alive (`Reply<Bytes>`, [`Parser::take`]).
+/// [`Parser::parse`], [`Skimmer::parse`]) or keep it alive (`Reply<Bytes>`, [`Parser::take`]).
 ///
 /// A `get` is answered by one [`Reply::Value`] for each key that was found, then [`Reply::End`];
 /// `stats` by [`Reply::Stat`]s, then [`Reply::End`]; every other command by one reply.

@@ -77,7 +77,7 @@ impl Parser {
                 input.advance(consumed);
                 Reply::Stored
             }
-            // What pulls get: two counts of references, one less than in the general way.
+            // What a `get` is answered: two counts of references, one less than in the general way.
             Reply::Value {
                 key,
                 flags,
@@ -122,18 +122,8 @@ impl Parser {
         if input.len() < self.need {
             return Ok(None);
         }
-        let line = match scan::first_line(input, self.seen, self.limits.line_bytes_max) {
-            Line::Incomplete => {
-                if input.len() >= STORED.len() {
-                    (self.seen, self.need) = (input.len(), input.len() + 1);
-                }
-                return Ok(None);
-            }
-            Line::TooLong => {
-                let at = self.limits.line_bytes_max;
-                return Err(ReplyErrorKind::LineTooLong.at(at));
-            }
-            Line::Whole(line) => line,
+        let Some(line) = self.line(input)? else {
+            return Ok(None);
         };
         let (head, bytes) = match reply_line::parse(line)? {
             Head::Whole(reply) => {
@@ -167,8 +157,25 @@ impl Parser {
         }
     }
 
+    /// The first line of `input`, once it is whole.
+    pub(crate) fn line<'a>(&mut self, input: &'a [u8]) -> Result<Option<&'a [u8]>, ReplyError> {
+        match scan::first_line(input, self.seen, self.limits.line_bytes_max) {
+            Line::Incomplete => {
+                if input.len() >= STORED.len() {
+                    (self.seen, self.need) = (input.len(), input.len() + 1);
+                }
+                Ok(None)
+            }
+            Line::TooLong => {
+                let at = self.limits.line_bytes_max;
+                Err(ReplyErrorKind::LineTooLong.at(at))
+            }
+            Line::Whole(line) => Ok(Some(line)),
+        }
+    }
+
     #[inline]
-    fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         (self.seen, self.need) = (0, 0);
     }
 }
