@@ -12,7 +12,7 @@ pure=(
     src/session/{table,rest,gate,codec,assembly,bucket,wheel,message,memory}.rs
     src/presence/{users,pending,record,slot,sync,pace}.rs
     src/presence/users
-    src/memcached/{address,pipeline,ring}.rs
+    src/memcached/{address,pipeline,ring,values}.rs
     src/store/{item,slab,hash,flush,items,change,tally,execute,meta,told,talk}.rs
     src/end.rs
     src/limits.rs

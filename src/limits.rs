@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use presenced_protocol::key::KEY_BYTES_MAX;
+use presenced_protocol::limits::LINE_BYTES_MAX;
+
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
 /// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
 /// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups
@@ -82,6 +85,10 @@ pub const BATCH_USERS_MAX: usize = 10_000;
 /// Keys in one `get` command: a longer command gains nothing and holds up memcached's others.
 pub const KEYS_PER_GET_MAX: usize = 100;
 
+/// Buffer of a connection that asks, in bytes; it has one only while a question is under way. One command
+/// and one reply of ours must fit; more makes large foreign values pass in fewer reads.
+pub const LOOKUP_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Close frame sent to TCP connection dropped: what the peer may take to answer (RFC 6455 §7.1.1).
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -151,7 +158,8 @@ pub const WORKER_QUEUE: usize = 1024;
 /// Most time without a reply from memcached while commands are in flight.
 pub const MEMCACHED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most time that a batch of look-ups may take at one node.
+/// Most time that a batch of look-ups may take at one node, asking again on a new connection included:
+/// also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a connection to memcached must have held before the next pause starts from the
@@ -290,4 +298,7 @@ const _: () = {
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(WINDOW_UNIX <= WINDOW_TCP);
+    // `get` and its keys, each behind a space; a line and a value.
+    assert!(KEYS_PER_GET_MAX * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
+    assert!(LINE_BYTES_MAX + RECORD_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
 };

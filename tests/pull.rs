@@ -8,12 +8,14 @@
 
 mod common;
 
-use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
+use presenced::limits::{BODY_BYTES_MAX, MEMCACHED_TIMEOUT, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
 use serde_json::{Value, json};
+use tokio::time::interval;
 
 use common::client::Client;
 use common::memcached::{Memcached, key};
 use common::node::ScriptedNode;
+use common::process::Process;
 use common::raw::{Raw, Response, TEXT, frame, get, get_with, send};
 use common::server::TestServer;
 use common::tokens::token;
@@ -501,10 +503,32 @@ async fn who_connects_while_memcached_is_asked_is_online() {
         server.metric("users").await == 2
     })
     .await;
-    get.answer_nothing();
+    get.answer_nothing().await;
     let answer = alice.hear().await;
     assert!(answer["online"]["bob"].is_object(), "{answer}");
     assert!(answer["online"].get("nobody").is_none(), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_not_waited_for() {
+    let mut node = ScriptedNode::start().await;
+    let flag = format!("--memcached={}", node.node());
+    let server = TestServer::start(&[&flag]).await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let mut alice = Client::connect(server.edge, "alice").await;
+    alice.say(json!({"pull": 1, "users": ["bob"]}).to_string());
+    let get = node.get().await;
+    let head = format!("VALUE {} 0 1000000000\r\n", key("bob"));
+    let connection = get.answer(&head).await;
+    // Never silent for as long as a reply may take.
+    let mut pace = interval(MEMCACHED_TIMEOUT / 10);
+    let answer = loop {
+        tokio::select! {
+            answer = alice.hear() => break answer,
+            _ = pace.tick() => connection.say("x").await,
+        }
+    };
+    assert_eq!(answer, json!({"pull": 1, "online": {}, "unknown": ["bob"]}));
 }
 
 #[tokio::test]
@@ -532,6 +556,57 @@ async fn many_large_foreign_values_are_unknown() {
         assert_eq!(foreign, round * names.len() as u64);
     }
     assert!(alice.is_open());
+}
+
+#[tokio::test]
+async fn what_memcached_has_takes_no_memory_here() {
+    const VALUES: usize = 1000;
+    const GROWTH_MAX_BYTES: u64 = 4 << 20;
+    let memcached = Memcached::start_with(&["-m", "2048", "-I", "2m"]).await;
+    let large: Vec<_> = (0..VALUES).map(|number| format!("x{number}")).collect();
+    let ours: Vec<_> = (0..VALUES).map(|number| format!("u{number}")).collect();
+    let million = "x".repeat(1 << 20);
+    memcached.put_all(&large, &million).await;
+    let value = r#"{"serverId":"edge-2","connectedAt":7,"socketId":"x"}"#;
+    memcached.put_all(&ours, value).await;
+    assert_eq!(memcached.stat("evictions").await, 0);
+
+    let server = Process::start(&[&format!("--memcached={}", memcached.node())]).await;
+    until("ready", PATIENCE, async || {
+        get(server.admin(), "/readyz").await.status == 200
+    })
+    .await;
+    let mut alice = Client::connect(server.edge(), "alice").await;
+    let mut pull = async |users: &[&str]| {
+        let is_ours = |user: &&&str| user.starts_with('u');
+        let expected = users.iter().filter(is_ours).count();
+        // A machine too busy to read so much in time says `unknown` more often, but never "offline".
+        until("all are told apart", PATIENCE, async || {
+            let answer = alice.pull(users).await;
+            let online = answer["online"].as_object().unwrap();
+            let unknown = answer["unknown"].as_array().map_or(0, Vec::len);
+            assert_eq!(online.len() + unknown, users.len());
+            assert!(online.keys().all(|user| user.starts_with('u')), "{answer}");
+            online.len() == expected
+        })
+        .await;
+    };
+    // As many, but no large values.
+    let as_many: Vec<_> = ours[..PULL_USERS_MAX].iter().map(String::as_str).collect();
+    pull(&as_many).await;
+    let before = server.memory_max_bytes();
+    // Large values between ours: what is kept of one must not keep what came with it.
+    let all: Vec<_> = ours
+        .iter()
+        .zip(&large)
+        .flat_map(|(a, b)| [&**a, b])
+        .collect();
+    let pulls = all.chunks(PULL_USERS_MAX).cycle();
+    for users in pulls.take(20) {
+        pull(users).await;
+    }
+    let grown = server.memory_max_bytes() - before;
+    assert!(grown < GROWTH_MAX_BYTES, "by {} KiB", grown >> 10);
 }
 
 #[tokio::test]

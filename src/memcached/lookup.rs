@@ -4,32 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt, StreamExt};
-use presenced_protocol::{Key, Reply, encode};
+use presenced_protocol::{Key, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
-use tokio_util::codec::Framed;
 
 use super::MemcachedError;
 use super::connection::greet;
 use super::node::Node;
 use super::stream::Stream;
-use crate::codec::ClientCodec;
-use crate::limits::{KEYS_PER_GET_MAX, RECORD_BYTES_MAX};
-
-/// A value that memcached has.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Which of the keys asked for.
-    pub index: usize,
-    /// What is stored.
-    pub value: Bytes,
-}
+use super::values::{Progress, Values};
+use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
 /// See the module's page.
 #[derive(Debug)]
 pub struct Lookup {
-    framed: Framed<Stream, ClientCodec>,
+    stream: Stream,
     timeout: Duration,
 }
 
@@ -40,57 +29,65 @@ impl Lookup {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
         Ok(Lookup {
-            framed: Framed::new(stream, ClientCodec::default()),
+            stream,
             timeout: node.timeout(),
         })
     }
 
-    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered. After
-    /// an error the connection is out of step and must be dropped.
-    pub async fn get(&mut self, keys: &[Key<'_>]) -> Result<Vec<Found>, MemcachedError> {
-        let mut found = Vec::with_capacity(keys.len());
-        for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
-            // All at once could fill both socket buffers, and neither side would go on.
-            let get = |out: &mut BytesMut| {
-                encode::get(out, keys.iter().copied());
-            };
-            in_time(self.timeout, self.framed.send(get)).await??;
-            self.read_answer(keys, number * KEYS_PER_GET_MAX, &mut found)
-                .await?;
-        }
-        Ok(found)
-    }
-
-    /// Values come in the order of the keys, those that are missing left out, then `END`.
-    async fn read_answer(
+    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered. `found` is
+    /// told which of them have a value, and the value if it is not too long to be ours. After an error the
+    /// connection is out of step and must be dropped, and nothing that was found is to be believed.
+    pub async fn get(
         &mut self,
         keys: &[Key<'_>],
-        base: usize,
-        found: &mut Vec<Found>,
+        mut found: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<(), MemcachedError> {
-        let mut rest = keys.iter().enumerate();
+        // Between two questions it would only be held.
+        let mut buffer = Vec::with_capacity(LOOKUP_BUFFER_BYTES);
+        for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
+            // All at once could fill both socket buffers, and neither side would go on.
+            in_time(self.timeout, self.ask(&mut buffer, keys)).await?;
+            let base = number * KEYS_PER_GET_MAX;
+            self.read_answer(&mut buffer, keys, |place, value| found(base + place, value))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, buffer: &mut Vec<u8>, keys: &[Key<'_>]) -> Result<(), MemcachedError> {
+        buffer.clear();
+        encode::get(buffer, keys.iter().copied());
+        self.stream.write_all(buffer).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    async fn read_answer(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        keys: &[Key<'_>],
+        mut found: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), MemcachedError> {
+        let mut values = Values::new(keys);
+        buffer.clear();
         loop {
-            let reply = in_time(self.timeout, self.framed.next()).await?;
-            let (key, value) = match reply.ok_or(MemcachedError::Closed)?? {
-                Reply::End => return Ok(()),
-                Reply::Value { key, value, .. } => (key, value),
-                _ => return Err(MemcachedError::OutOfStep("not an answer to a get")),
-            };
-            let place = rest.find(|(_, asked)| asked.as_bytes() == key);
-            let (index, _) = place.ok_or(MemcachedError::OutOfStep("a key not asked for"))?;
-            // A foreign value may be as large as memcached allows. It is as foreign when it is empty,
-            // and what is not kept holds no memory.
-            let ours = value.len() <= RECORD_BYTES_MAX;
-            found.push(Found {
-                index: base + index,
-                value: if ours { value } else { Bytes::new() },
-            });
+            let read = async { Ok(self.stream.read_buf(buffer).await?) };
+            if in_time(self.timeout, read).await? == 0 {
+                return Err(MemcachedError::Closed);
+            }
+            match values.read(buffer, &mut found) {
+                // Less than one reply is left, so there is always room to read more.
+                Ok(Progress::Part(taken)) => drop(buffer.drain(..taken)),
+                Ok(Progress::Whole) => return Ok(()),
+                Err(why) => return Err(MemcachedError::OutOfStep(why)),
+            }
         }
     }
 }
 
-async fn in_time<T>(limit: Duration, step: impl Future<Output = T>) -> Result<T, MemcachedError> {
-    timeout(limit, step)
-        .await
-        .map_err(|_| MemcachedError::Timeout(limit))
+async fn in_time<T>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, MemcachedError>>,
+) -> Result<T, MemcachedError> {
+    let done = timeout(limit, step).await;
+    done.unwrap_or(Err(MemcachedError::Timeout(limit)))
 }

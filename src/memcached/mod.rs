@@ -3,6 +3,7 @@
 //! - [`pipeline`] (pure): which replies are expected, in order.
 //! - [`connection`]: one connection that carries a pipeline of `set`s.
 //! - [`lookup`]: one connection that asks for many keys at once.
+//! - [`values`] (pure): what it is answered.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
@@ -24,18 +25,17 @@ pub mod probe;
 pub mod ring;
 pub mod stream;
 pub mod tls;
+pub mod values;
 
 use std::io;
 
 use thiserror::Error;
 
-use crate::codec::CodecError;
-
 pub use self::address::{NodeAddr, NodeAddrError, NodeSpec};
 pub use self::backoff::Backoff;
 pub use self::cluster::Cluster;
 pub use self::connection::Connection;
-pub use self::lookup::{Found, Lookup};
+pub use self::lookup::Lookup;
 pub use self::node::Node;
 
 /// Why a connection to memcached ended. Whatever it was, what was not answered is unknown.
@@ -69,15 +69,6 @@ pub enum MemcachedError {
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
     OutOfStep(&'static str),
-}
-
-impl From<CodecError> for MemcachedError {
-    fn from(error: CodecError) -> MemcachedError {
-        match error {
-            CodecError::Io(error) => MemcachedError::Io(error),
-            CodecError::Reply(_) => MemcachedError::OutOfStep("not a reply"),
-        }
-    }
 }
 
 impl MemcachedError {

@@ -13,7 +13,7 @@ use presenced_protocol::Key;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
 use crate::clock::unix_ms;
@@ -22,7 +22,7 @@ use crate::limits::{
     BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, PULLS_WAITING_MAX,
 };
 use crate::memcached::cluster::Topology;
-use crate::memcached::{Backoff, Found, Lookup, MemcachedError, Node};
+use crate::memcached::{Backoff, Lookup, MemcachedError, Node};
 use crate::presence::UserId;
 use crate::presence::flush::Presence;
 use crate::presence::record::connected_at;
@@ -244,7 +244,7 @@ impl NodeLookup {
         }
         let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
         debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
-        let Some(found) = self.get(&keys).await else {
+        let Some(found) = self.get(&keys, latest_ms).await else {
             return;
         };
         for (key, state) in wanted.iter_mut() {
@@ -253,8 +253,8 @@ impl NodeLookup {
                 **state = State::Offline;
             }
         }
-        for found in found {
-            *wanted[found.index].1 = match connected_at(&found.value, latest_ms) {
+        for (place, since) in found {
+            *wanted[place].1 = match since {
                 Some(since) => State::Online(since),
                 None => {
                     metrics.foreign.add(1);
@@ -264,13 +264,22 @@ impl NodeLookup {
         }
     }
 
-    /// Asks once more on a new connection if the node answers: the old one may have ended since
-    /// the last question, which is noticed only now.
-    async fn get(&mut self, keys: &[Key<'_>]) -> Option<Vec<Found>> {
+    /// Which of `keys` have a value, and since when its user is online if it is ours.
+    ///
+    /// Asks once more on a new connection if the old one has ended since the last question, which is
+    /// noticed only now.
+    async fn get(&mut self, keys: &[Key<'_>], latest_ms: u64) -> Option<Vec<(usize, Option<u64>)>> {
+        let deadline = Instant::now() + LOOKUP_TIMEOUT;
         for _ in 0..2 {
-            let got = timeout(LOOKUP_TIMEOUT, self.connection().await?.get(keys)).await;
+            let lookup = timeout_at(deadline, self.connection()).await.ok()??;
+            let mut found = Vec::with_capacity(keys.len());
+            let get = lookup.get(keys, |place, value| {
+                let since = value.and_then(|value| connected_at(value, latest_ms));
+                found.push((place, since));
+            });
+            let got = timeout_at(deadline, get).await;
             let error = match got.unwrap_or(Err(MemcachedError::Timeout(LOOKUP_TIMEOUT))) {
-                Ok(found) => return Some(found),
+                Ok(()) => return Some(found),
                 Err(error) => error,
             };
             self.node.failed(&error);

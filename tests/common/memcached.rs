@@ -190,6 +190,14 @@ impl Memcached {
         client.set(key, value, None, None).await.unwrap();
     }
 
+    /// Gives each of `users` the same entry.
+    pub async fn put_all(&self, users: &[String], value: &str) {
+        let mut client = self.client().await;
+        for user in users {
+            client.set(key(user), value, None, None).await.unwrap();
+        }
+    }
+
     /// Seconds that the entry under `key` has left.
     pub async fn ttl_s(&self, key: &str) -> Option<u64> {
         let answer = self.ask(&format!("mg {key} t")).await;

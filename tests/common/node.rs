@@ -1,17 +1,21 @@
 //! A memcached node by hand, for what a real one can't be made to do at a moment of the test's.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+use super::process::TempFile;
 
 /// Answers `version`, `set` and the probe as memcached does, and each `get` when the test does.
+///
+/// On a Unix socket: what is written there can be read at once, so a test knows what comes first.
 pub struct ScriptedNode {
-    node: String,
+    socket: TempFile,
     gets: UnboundedReceiver<Get>,
     /// Ends with the node, its connections too.
     _task: JoinSet<()>,
@@ -21,13 +25,22 @@ pub struct ScriptedNode {
 pub struct Get {
     /// What it asks for.
     pub keys: Vec<String>,
-    answer: oneshot::Sender<String>,
+    /// The connection it came on.
+    connection: UnboundedSender<Say>,
+    answered: oneshot::Sender<()>,
 }
+
+/// A connection on which a `get` came, and was answered.
+pub struct Answered(UnboundedSender<Say>);
+
+/// What a connection is to say, and who is told when it has.
+type Say = (String, oneshot::Sender<()>);
 
 impl ScriptedNode {
     pub async fn start() -> ScriptedNode {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let node = listener.local_addr().unwrap().to_string();
+        let socket = TempFile::new("");
+        std::fs::remove_file(socket.path()).unwrap();
+        let listener = UnixListener::bind(socket.path()).unwrap();
         let (asked, gets) = unbounded_channel();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -38,15 +51,15 @@ impl ScriptedNode {
             }
         });
         ScriptedNode {
-            node,
+            socket,
             gets,
             _task: task,
         }
     }
 
     /// For `--memcached`.
-    pub fn node(&self) -> &str {
-        &self.node
+    pub fn node(&self) -> String {
+        format!("unix:{}", self.socket.path().display())
     }
 
     /// The next `get`.
@@ -58,43 +71,78 @@ impl ScriptedNode {
 
 impl Get {
     /// That none of the keys is there.
-    pub fn answer_nothing(self) {
-        // Whoever asked may have waited too long.
-        let _ = self.answer.send("END\r\n".into());
+    pub async fn answer_nothing(self) -> Answered {
+        self.answer("END\r\n").await
+    }
+
+    /// All that memcached would say.
+    pub async fn answer(self, text: &str) -> Answered {
+        let answered = Answered(self.connection);
+        answered.say(text).await;
+        let _ = self.answered.send(());
+        answered
     }
 }
 
-async fn serve(stream: TcpStream, asked: UnboundedSender<Get>) {
-    let mut stream = BufReader::new(stream);
+impl Answered {
+    /// Says more, unasked; returns when it is on its way.
+    pub async fn say(&self, text: &str) {
+        let (said, is_said) = oneshot::channel();
+        // Whoever asked may have waited too long, and be gone.
+        if self.0.send((text.into(), said)).is_ok() {
+            let _ = is_said.await;
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, asked: UnboundedSender<Get>) {
+    let (reader, writer) = stream.into_split();
+    let (connection, to_say) = unbounded_channel();
+    // The task ends with the connection.
+    let mut writing = JoinSet::new();
+    writing.spawn(write(writer, to_say));
+    let mut reader = BufReader::new(reader);
     let mut line = String::new();
     // An error is an end too.
-    while stream.read_line(&mut line).await.unwrap_or(0) > 0 {
+    while reader.read_line(&mut line).await.unwrap_or(0) > 0 {
         let words: Vec<_> = line.split_whitespace().collect();
         let answer = match words[..] {
-            ["version"] => "VERSION 1.6.0\r\n".into(),
+            ["version"] => "VERSION 1.6.0\r\n",
             // It still has what the probe left with it.
-            ["touch", ..] => "TOUCHED\r\n".into(),
-            ["stats"] => "END\r\n".into(),
+            ["touch", ..] => "TOUCHED\r\n",
+            ["stats"] => "END\r\n",
             ["set", _, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().unwrap() + 2];
-                if stream.read_exact(&mut value).await.is_err() {
+                if reader.read_exact(&mut value).await.is_err() {
                     return;
                 }
-                "STORED\r\n".into()
+                "STORED\r\n"
             }
             ["get", ref keys @ ..] => {
-                let keys = keys.iter().map(ToString::to_string).collect();
-                let (answer, answered) = oneshot::channel();
-                let _ = asked.send(Get { keys, answer });
+                let (answered, is_answered) = oneshot::channel();
+                let _ = asked.send(Get {
+                    keys: keys.iter().map(ToString::to_string).collect(),
+                    connection: connection.clone(),
+                    answered,
+                });
                 // A question that the test lets go of is never answered.
-                let Ok(answer) = answered.await else { return };
-                answer
+                if is_answered.await.is_err() {
+                    return;
+                }
+                ""
             }
             _ => panic!("not expected: {line:?}"),
         };
-        if stream.write_all(answer.as_bytes()).await.is_err() {
+        let _ = connection.send((answer.into(), oneshot::channel().0));
+        line.clear();
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut to_say: UnboundedReceiver<Say>) {
+    while let Some((text, said)) = to_say.recv().await {
+        if writer.write_all(text.as_bytes()).await.is_err() {
             return;
         }
-        line.clear();
+        let _ = said.send(());
     }
 }

@@ -197,6 +197,14 @@ impl Process {
         self.child.id().expect("it runs")
     }
 
+    /// The most that it has had in memory since it started (VmHWM), bytes.
+    pub fn memory_max_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.id() as i32).unwrap(), signal).unwrap();
     }
