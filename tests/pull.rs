@@ -14,7 +14,7 @@ use tokio::time::interval;
 
 use common::client::Client;
 use common::memcached::{Memcached, key};
-use common::node::ScriptedNode;
+use common::node::{Answered, ScriptedNode};
 use common::process::Process;
 use common::raw::{Raw, Response, TEXT, frame, get, get_with, send};
 use common::server::TestServer;
@@ -507,6 +507,70 @@ async fn who_connects_while_memcached_is_asked_is_online() {
     let answer = alice.hear().await;
     assert!(answer["online"]["bob"].is_object(), "{answer}");
     assert!(answer["online"].get("nobody").is_none(), "{answer}");
+}
+
+/// What a node answers that has an entry of `bob`'s, and none else.
+fn has_bob(keys: &[String]) -> String {
+    let value = r#"{"serverId":"edge-2","connectedAt":7,"socketId":"x"}"#;
+    let is_bob = |asked: &&String| **asked == key("bob");
+    let entries = keys.iter().filter(is_bob);
+    let entries: String = entries
+        .map(|key| format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len()))
+        .collect();
+    entries + "END\r\n"
+}
+
+/// A pull that `node` answers as it should, and the connection on which it did so last.
+async fn pull_of(
+    alice: &mut Client,
+    node: &mut ScriptedNode,
+    user: &str,
+) -> (Value, Option<Answered>) {
+    alice.say(json!({"pull": 1, "users": [user]}).to_string());
+    let mut connection = None;
+    loop {
+        tokio::select! {
+            answer = alice.hear() => return (answer, connection),
+            get = node.get() => {
+                let answer = has_bob(&get.keys);
+                connection = Some(get.answer(&answer).await);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_end_too_many_makes_no_one_offline() {
+    let offline = json!({"pull": 1, "online": {}});
+    let online = json!({"pull": 1, "online": {"bob": {"connectedAt": 7}}});
+    for at_once in [false, true] {
+        let mut node = ScriptedNode::start().await;
+        let flag = format!("--memcached={}", node.node());
+        let server = TestServer::start(&[&flag]).await;
+        until("ready", PATIENCE, async || server.is_ready().await).await;
+        let mut alice = Client::connect(server.edge, "alice").await;
+        if at_once {
+            alice.say(json!({"pull": 1, "users": ["nobody"]}).to_string());
+            node.get().await.answer("END\r\nEND\r\n").await;
+            // It is asked again, as no one can say whose answer the first `END` was.
+            node.get().await.answer_nothing().await;
+            assert_eq!(alice.hear().await, offline);
+        } else {
+            let (answer, connection) = pull_of(&mut alice, &mut node, "nobody").await;
+            assert_eq!(answer, offline);
+            connection.unwrap().say("END\r\n").await;
+        }
+        // Again and again: each answer is that of its own question.
+        for _ in 0..3 {
+            let (answer, _) = pull_of(&mut alice, &mut node, "bob").await;
+            assert_eq!(answer, online, "at once: {at_once}");
+            let (answer, _) = pull_of(&mut alice, &mut node, "nobody").await;
+            assert_eq!(answer, offline, "at once: {at_once}");
+        }
+        let node = node.node();
+        let errors = format!("memcached_errors_total{{node=\"{node}\",error=\"protocol\"}}");
+        assert_eq!(server.metric(&errors).await, 1);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,15 @@
 //! One connection that asks for many keys at once, apart from the flush so that a question never
 //! waits behind a shard's worth of `set`s.
+//!
+//! Nothing in an answer says which question it belongs to, but for the keys of its values. So a question
+//! is sent only when there is nothing to read, and an answer is believed only if nothing follows it: one
+//! stray `END` would otherwise answer every later question in place of its own answer, and say "offline"
+//! of users who are online.
+//!
+//! What that leaves open: a stray `END` that comes after the question was sent and before its answer is
+//! taken for an answer that found nothing. The true one is noticed behind it, at the latest before the
+//! next question, but then the users of one command have been called offline. Only a key that is known to
+//! be there, and asked for last in each command, would tell the two apart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +65,7 @@ impl Lookup {
     }
 
     async fn ask(&mut self, buffer: &mut Vec<u8>, keys: &[Key<'_>]) -> Result<(), MemcachedError> {
+        self.stream.expect_silence().await?;
         buffer.clear();
         encode::get(buffer, keys.iter().copied());
         self.stream.write_all(buffer).await?;

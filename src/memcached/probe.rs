@@ -270,12 +270,16 @@ impl Probe {
             () = sleep(time) => Ok(()),
             read = self.stream.read_buf(&mut self.inbox) => match read? {
                 0 => Err(MemcachedError::Closed),
-                _ => Err(MemcachedError::OutOfStep("a reply without a command")),
+                _ => Err(UNASKED),
             },
         }
     }
 
     async fn send(&mut self, requests: &[Request<'_>]) -> Result<(), MemcachedError> {
+        if !self.inbox.is_empty() {
+            return Err(UNASKED);
+        }
+        self.stream.expect_silence().await?;
         let mut commands = Vec::new();
         for request in requests {
             encode::request(&mut commands, request);
@@ -297,3 +301,5 @@ impl Probe {
         }
     }
 }
+
+const UNASKED: MemcachedError = MemcachedError::OutOfStep("a reply without a command");

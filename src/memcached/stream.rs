@@ -1,6 +1,7 @@
 //! The bytes of a connection, whatever carries them.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,10 +9,14 @@ use std::time::Duration;
 use std::net::TcpStream as BareTcp;
 use std::os::unix::net::UnixStream as BareUnix;
 
+use futures_util::FutureExt;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::yield_now;
 use tokio_rustls::client::TlsStream;
+
+use super::MemcachedError;
 
 /// A connection to a node, of any kind.
 #[derive(Debug)]
@@ -53,9 +58,39 @@ impl Stream {
         };
         Ok(())
     }
-}
 
-impl Stream {
+    /// Fails if there is anything to read, or the other side has ended the connection. A question may only
+    /// be sent after it: what has come before a question would be taken for its answer.
+    pub async fn expect_silence(&mut self) -> Result<(), MemcachedError> {
+        loop {
+            // The socket no longer has what TLS has decrypted.
+            match self.read(&mut [0]).now_or_never() {
+                Some(Ok(0)) => return Err(MemcachedError::Closed),
+                Some(Ok(_)) => return Err(MemcachedError::OutOfStep("a reply without a question")),
+                Some(Err(error)) => return Err(error.into()),
+                None if !self.has_unread()? => return Ok(()),
+                // It came after the runtime's last look at its sockets, or is no more than TLS's own messages.
+                None => yield_now().await,
+            }
+        }
+    }
+
+    /// Whether the socket has bytes, or has been closed by the other side, asked without the runtime.
+    fn has_unread(&self) -> io::Result<bool> {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+            Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
+            Stream::BareTcp(stream) => SockRef::from(stream),
+            Stream::BareUnix(stream) => SockRef::from(stream),
+            Stream::Lost => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            peeked => peeked.map(|_| true),
+        }
+    }
+
     /// What becomes of bytes that the peer has not acknowledged when the socket is closed, by us or by
     /// the end of the process: they are dropped and the peer gets a reset, or the kernel goes on sending
     /// them, for minutes if it must. Over a Unix socket bytes are with the peer at once.

@@ -267,7 +267,7 @@ impl NodeLookup {
     /// Which of `keys` have a value, and since when its user is online if it is ours.
     ///
     /// Asks once more on a new connection if the old one has ended since the last question, which is
-    /// noticed only now.
+    /// noticed only now, or is out of step.
     async fn get(&mut self, keys: &[Key<'_>], latest_ms: u64) -> Option<Vec<(usize, Option<u64>)>> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
         for _ in 0..2 {
@@ -284,7 +284,7 @@ impl NodeLookup {
             };
             self.node.failed(&error);
             self.redial();
-            if !matches!(error, MemcachedError::Closed | MemcachedError::Io(_)) {
+            if matches!(error, MemcachedError::Timeout(_)) {
                 return None;
             }
         }
