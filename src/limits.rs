@@ -186,6 +186,10 @@ pub const READMIT_AFTER: Duration = Duration::from_secs(3);
 /// known so soon, for one small exchange.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Longest answer to a probe, in bytes: memcached's `stats` has some 3 KiB. Bounds what a node that never
+/// ends it can make us read.
+pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// Time for one name to be resolved.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 

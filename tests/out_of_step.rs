@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
+use presenced::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
 use presenced::memcached::cluster::{Cluster, Options};
 use presenced::memcached::node::Access;
 use presenced::memcached::probe::{self, Sentinel};
@@ -382,4 +382,34 @@ async fn a_probe_puts_no_sentinel_on_what_came_unasked() {
     wire.say("NOT_FOUND\r\nEND\r\nSTORED\r\n").await;
     wire.hear("").await;
     assert_eq!(peer.errors("protocol"), 1);
+}
+
+#[tokio::test]
+async fn a_probe_reads_no_answer_without_end() {
+    let line = "STAT a 1\r\n".to_owned();
+    let value = "VALUE a 0 1000000\r\n".to_owned();
+    for endless in [line.clone(), "STAT a".into(), value] {
+        let peer = Peer::listen(Kind::Tcp).await;
+        let _watching = watch(&peer);
+        let mut wire = peer.accept().await;
+        is_asked(&mut wire).await;
+        wire.say("TOUCHED\r\n").await;
+        // Until it hangs up.
+        let mut sent = 0;
+        while wire.0.write_all(endless.as_bytes()).await.is_ok() {
+            sent += endless.len();
+            wire.0.flush().await.unwrap_or_default();
+        }
+        assert_eq!(peer.errors("protocol"), 1, "after {sent} bytes");
+    }
+    // One that ends in time is read, long as it is.
+    let peer = Peer::listen(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let mut wire = peer.accept().await;
+    for _ in 0..3 {
+        is_asked(&mut wire).await;
+        let stats = line.repeat((PROBE_ANSWER_BYTES_MAX - 100) / line.len());
+        wire.say(&format!("TOUCHED\r\n{stats}END\r\n")).await;
+    }
+    is_asked(&mut wire).await;
 }

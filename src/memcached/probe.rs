@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use presenced_protocol::reply::{self, Reply};
 use presenced_protocol::request::{Keys, StoreVerb};
-use presenced_protocol::{Key, Request, encode};
+use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,7 +20,7 @@ use super::cluster::{Cluster, OnFailure};
 use super::connection::greet;
 use super::stream::Stream;
 use super::{Backoff, MemcachedError, Node};
-use crate::limits::{MEMCACHED_STABLE, READMIT_AFTER, WARNING_PAUSE};
+use crate::limits::{MEMCACHED_STABLE, PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, WARNING_PAUSE};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
@@ -183,6 +183,8 @@ struct Stats {
 struct Probe {
     stream: Stream,
     inbox: BytesMut,
+    /// Bytes that came since the last command.
+    answered: usize,
     parser: reply::Parser,
 }
 
@@ -193,7 +195,12 @@ impl Probe {
         Ok(Probe {
             stream,
             inbox: BytesMut::new(),
-            parser: reply::Parser::default(),
+            answered: 0,
+            // It asks for no value.
+            parser: reply::Parser::new(Limits {
+                value_bytes_max: 0,
+                ..Limits::default()
+            }),
         })
     }
 
@@ -280,6 +287,7 @@ impl Probe {
             return Err(UNASKED);
         }
         self.stream.expect_silence().await?;
+        self.answered = 0;
         let mut commands = Vec::new();
         for request in requests {
             encode::request(&mut commands, request);
@@ -293,13 +301,17 @@ impl Probe {
             let taken = self.parser.take(&mut self.inbox);
             match taken.map_err(|_| MemcachedError::OutOfStep("not a memcached reply"))? {
                 Some(reply) => return Ok(reply),
-                None if self.stream.read_buf(&mut self.inbox).await? == 0 => {
-                    return Err(MemcachedError::Closed);
-                }
+                None if self.answered > PROBE_ANSWER_BYTES_MAX => return Err(ENDLESS),
                 None => {}
+            }
+            match self.stream.read_buf(&mut self.inbox).await? {
+                0 => return Err(MemcachedError::Closed),
+                count => self.answered += count,
             }
         }
     }
 }
 
 const UNASKED: MemcachedError = MemcachedError::OutOfStep("a reply without a command");
+
+const ENDLESS: MemcachedError = MemcachedError::OutOfStep("an answer without end");
