@@ -8,7 +8,7 @@ use presenced_protocol::{
     request::{self, Parser as RequestParser},
 };
 
-use super::pieces;
+use super::{pieces, values};
 
 /// The limits as they are, and so small that every one of them is met.
 fn limits() -> [Limits; 2] {
@@ -27,7 +27,9 @@ pub fn replies(data: &[u8]) {
     for limits in limits() {
         let whole = replies_in([data].into_iter(), &limits);
         assert_eq!(replies_in(pieces(data), &limits), whole);
+        values::skimmed(data, &limits);
     }
+    values::answers(data);
     let run = reply::stored_run(data);
     assert!(data.starts_with(&b"STORED\r\n".repeat(run)));
     assert!(!data[run * 8..].starts_with(b"STORED\r\n"));

@@ -21,6 +21,7 @@ mod memcached;
 mod pull;
 mod questions;
 mod settings;
+mod values;
 
 pub use self::exchange::exchange;
 pub use self::gate::gate;
