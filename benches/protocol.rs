@@ -20,6 +20,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
 use presenced::memcached::pipeline::{Pipeline, WriteCommand};
+use presenced::memcached::values::{Progress, Values};
+use presenced::presence::record::connected_at;
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
@@ -188,6 +190,63 @@ fn value_replies(criterion: &mut Criterion) {
     }
 }
 
+/// What look-ups do with the answers to `gets` for `keys`: each in pieces, and only the time kept of a value.
+fn look_up(buffer: &mut Vec<u8>, answer: &[u8], keys: &[Key<'_>]) -> usize {
+    let mut values = Values::new(keys);
+    let mut since = Vec::with_capacity(keys.len());
+    for piece in answer.chunks(PIECE) {
+        buffer.extend_from_slice(piece);
+        let read = values.read(buffer, |place, value| {
+            since.push((place, value.and_then(|value| connected_at(value, u64::MAX))));
+        });
+        match read.unwrap() {
+            Progress::Part(taken) => drop(buffer.drain(..taken)),
+            Progress::Whole => buffer.clear(),
+        }
+    }
+    black_box(since).len()
+}
+
+/// The same where each reply is taken out of the buffer, and what was found is looked at in the end.
+fn look_up_taken(buffer: &mut BytesMut, answer: &[u8], keys: &[Key<'_>]) -> usize {
+    let mut parser = reply::Parser::default();
+    let mut found = Vec::with_capacity(keys.len());
+    let mut rest = keys.iter().enumerate();
+    for piece in answer.chunks(PIECE) {
+        buffer.extend_from_slice(piece);
+        while let Ok(Some(reply)) = parser.take(buffer) {
+            if let Reply::Value { key, value, .. } = reply {
+                let (place, _) = rest.find(|(_, asked)| asked.as_bytes() == key).unwrap();
+                found.push((place, value));
+            }
+        }
+    }
+    let since = found
+        .iter()
+        .map(|(place, value)| (*place, connected_at(value, u64::MAX)));
+    black_box(since.collect::<Vec<_>>()).len()
+}
+
+fn look_ups(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("an answer to a get of 100 keys");
+    group.throughput(Throughput::Elements(100));
+    let names: Vec<_> = (0..100).map(name).collect();
+    let keys: Vec<_> = names
+        .iter()
+        .map(|name| Key::new(name.as_bytes()).unwrap())
+        .collect();
+    let answer = values(100, 100);
+    group.bench_function("read in place", |bencher| {
+        let mut buffer = Vec::new();
+        bencher.iter(|| assert_eq!(look_up(&mut buffer, black_box(&answer), &keys), 100));
+    });
+    group.bench_function("taken out of a BytesMut", |bencher| {
+        let mut buffer = BytesMut::new();
+        bencher.iter(|| assert_eq!(look_up_taken(&mut buffer, black_box(&answer), &keys), 100));
+    });
+    group.finish();
+}
+
 type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
 
 /// memcache-proto takes an answer to a `get` whole, and in pieces begins again with each.
@@ -341,5 +400,5 @@ fn gets(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stored, value_replies, sets, gets);
+criterion_group!(benches, stored, value_replies, look_ups, sets, gets);
 criterion_main!(benches);
