@@ -68,6 +68,7 @@ mod meta_command;
 mod number;
 mod reply_line;
 mod reply_parser;
+mod request_parser;
 mod scan;
 mod skimmer;
 
