@@ -371,7 +371,7 @@ fn gets(criterion: &mut Criterion) {
     group.bench_function("parsed", |bencher| {
         let limits = Limits::default();
         bencher.iter(|| {
-            let parsed = request::parse(black_box(&get), &limits);
+            let parsed = request::Parser::new(limits).parse(black_box(&get));
             let Parsed::Request {
                 request: Request::Get { keys, .. },
                 ..

@@ -92,15 +92,11 @@ impl<F: FnOnce(&mut BytesMut)> Encoder<F> for ClientCodec {
 
 /// The server's end: requests come in, replies go out.
 ///
-/// Stays in step where memcached does: what is left of a refused value is thrown away as it comes in.
+/// What comes of a refused value is thrown away, and never taken for requests.
 #[derive(Clone, Debug, Default)]
 pub struct ServerCodec {
     limits: Limits,
     parser: request::Parser,
-    /// Bytes still to come of a value that was refused.
-    swallow: usize,
-    /// Where the next request would begin is not known.
-    lost: bool,
 }
 
 /// What a client asks.
@@ -110,9 +106,9 @@ pub enum Asked {
     Request(WholeRequest),
     /// Something that is no request.
     Bad {
-        /// What memcached answers; nothing if no answer is wanted.
+        /// What memcached answers; `None` if no answer is wanted.
         answer: Option<Reply<&'static [u8]>>,
-        /// The connection is to be closed then: nothing more is read from it.
+        /// The connection is to be closed then: nothing more that comes is a request.
         close: bool,
     },
 }
@@ -130,8 +126,6 @@ impl ServerCodec {
         ServerCodec {
             limits,
             parser: request::Parser::new(limits),
-            swallow: 0,
-            lost: false,
         }
     }
 }
@@ -141,37 +135,29 @@ impl Decoder for ServerCodec {
     type Error = io::Error;
 
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, io::Error> {
-        if self.lost {
-            input.clear();
-        }
-        let swallowed = self.swallow.min(input.len());
-        input.advance(swallowed);
-        self.swallow -= swallowed;
-        let (bad, noreply, consumed, next) = match self.parser.parse(input) {
-            Parsed::Incomplete => return Ok(None),
-            Parsed::Request { consumed, .. } => {
-                return Ok(Some(Asked::Request(WholeRequest {
-                    bytes: input.split_to(consumed).freeze(),
-                    limits: self.limits,
-                })));
+        loop {
+            match self.parser.parse(input) {
+                Parsed::Incomplete => return Ok(None),
+                Parsed::Request { consumed, .. } => {
+                    return Ok(Some(Asked::Request(WholeRequest {
+                        bytes: input.split_to(consumed).freeze(),
+                        limits: self.limits,
+                    })));
+                }
+                Parsed::Swallowed { consumed } => input.advance(consumed),
+                Parsed::Bad {
+                    answer,
+                    noreply,
+                    consumed,
+                    next,
+                } => {
+                    let answer = (!noreply).then(|| answer.reply());
+                    let close = next == Next::Close;
+                    input.advance(consumed);
+                    return Ok(Some(Asked::Bad { answer, close }));
+                }
             }
-            Parsed::Bad {
-                answer,
-                noreply,
-                consumed,
-                next,
-            } => (answer.reply(), noreply, consumed, next),
-        };
-        input.advance(consumed);
-        match next {
-            Next::Continue => {}
-            Next::Swallow(bytes) => self.swallow = bytes,
-            Next::Close => self.lost = true,
         }
-        Ok(Some(Asked::Bad {
-            answer: (!noreply).then_some(bad),
-            close: self.lost,
-        }))
     }
 }
 
@@ -196,11 +182,9 @@ impl Encoder<Reply<Bytes>> for ServerCodec {
 impl WholeRequest {
     /// What it asks, parsed again: a request borrows, and what comes out of a codec can't.
     pub fn request(&self) -> Request<'_> {
-        match request::parse(&self.bytes, &self.limits) {
+        match request::Parser::new(self.limits).parse(&self.bytes) {
             Parsed::Request { request, .. } => request,
-            Parsed::Incomplete | Parsed::Bad { .. } => {
-                unreachable!("it was a request when it was decoded")
-            }
+            _ => unreachable!("it was a request when it was decoded"),
         }
     }
 

@@ -242,3 +242,27 @@ async fn a_server_stays_in_step_where_memcached_does() {
         "OK\r\nCLIENT_ERROR line too long\r\n"
     );
 }
+
+#[tokio::test]
+async fn a_server_takes_no_value_for_requests() {
+    let format = "CLIENT_ERROR bad command line format\r\n";
+    let chunk = "CLIENT_ERROR bad data chunk\r\n";
+    for (line, answers) in [
+        // Swallowed, so that the `mn` after it is answered.
+        ("set a x 0 2", format!("{format}OK\r\n")),
+        ("set a x 0 2 noreply", "OK\r\n".into()),
+        ("ms a 2 F-1", format!("{format}OK\r\n")),
+        // Closed.
+        ("set a b c 0 2", "ERROR\r\n".into()),
+        ("set a 0 0 x", format.into()),
+        ("set a 0 0 x noreply", String::new()),
+        ("set a 0 0 1", chunk.into()),
+        ("set a x 0 1", format.into()),
+    ] {
+        // What the value is would be answered, too.
+        let input = format!("{line}\r\nmn\r\nmn\r\n");
+        for bytes in [1, 3, 7, input.len()] {
+            assert_eq!(told(input.as_bytes(), bytes).await, answers, "{line}");
+        }
+    }
+}

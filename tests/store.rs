@@ -62,7 +62,6 @@ const TRANSCRIPTS: &[&str] = &[
     "set noreply 0 0 1\r\nx\r\nget noreply\r\ndelete noreply\r\n",
     // Without replies.
     "set a 0 0 1 noreply\r\nx\r\nget a\r\ntouch a 0 noreply\r\ndelete a noreply\r\nget a\r\n",
-    "set a 0 0 1 whatever\r\nx\r\nget a\r\nset a 0 0 1 2 noreply\r\nx\r\nget a\r\n",
     // Removing.
     "set a 0 0 1\r\nx\r\ndelete a\r\ndelete a\r\nget a\r\ntouch a 0\r\n",
     "set a 0 0 1\r\nx\r\ndelete a 0\r\ndelete a 1\r\ndelete a b c\r\ndelete a b c d\r\ndelete\r\n",
@@ -79,12 +78,8 @@ const TRANSCRIPTS: &[&str] = &[
     "set a 0 0 1\r\nx\r\nflush_all -1\r\nget a\r\nflush_all x\r\nflush_all x noreply\r\nflush_all 1 2 3\r\n",
     "set a 0 0 1\r\nx\r\nflush_all 100\r\nget a\r\nflush_all\r\n",
     // What is wrong, and where the next command begins after it.
-    "\r\n\nfoo\r\nGET a\r\nget\r\nget \r\ngets\r\ngetx a\r\nset\r\nset a\r\nset a 0 0\r\n",
-    "set a x 0 1\r\nx\r\nset a 0 x 1\r\nx\r\nset a 0 0 x\r\nset a -1 0 1\r\nx\r\nset a 0 0 -1\r\n",
-    "set a 0 0 1 2 3 4 5\r\nx\r\nset a 0 0 2147483646\r\nset a 0 0 1x\r\nset a 0 0 0x1\r\nx\r\n",
-    "set a 0 0 1\r\nz\r\nset a 0 0 1\r\nxyz\r\nget a\r\n",
-    "set a 0 0 3\r\nx\r\n\r\nget a\r\nset a 0 0 1 noreply\r\nxyz\r\nset a 0 x 1 noreply\r\nx\r\n",
-    "set a 0 0 1\r\nxy\nset a 0 0 2\r\nx\r\n\r\n",
+    "\r\n\nfoo\r\nGET a\r\nget\r\nget \r\ngets\r\ngetx a\r\n",
+    "set a 0 0 3\r\nx\r\n\r\nget a\r\nms a 2 Tx\r\nhi\r\nget a\r\n",
     "version x\r\nversion noreply\r\nversion\n",
     "stats nothing\r\n",
 ];
@@ -95,8 +90,6 @@ fn long_transcripts() -> Vec<Vec<u8>> {
     let value = |bytes: usize| "v".repeat(bytes);
     let transcripts = [
         format!("set {longest} 0 0 1\r\nx\r\nget {longest}\r\ndelete {longest}\r\n"),
-        format!("set {longer} 0 0 1\r\nx\r\n"),
-        format!("set {longer} 0 0 1 noreply\r\nx\r\n"),
         format!("delete {longer}\r\n"),
         format!("delete {longer} noreply\r\n"),
         format!("touch {longer} 0\r\n"),
@@ -165,6 +158,134 @@ fn answers_as_memcached_does() {
         TRANSCRIPTS.concat().as_bytes(),
         usize::MAX,
     );
+}
+
+/// Refused, but for how long the value is, which has 9 bytes.
+const SWALLOWED: &[&str] = &[
+    "set K 0 0 9",
+    "set K 0 0 9 noreply",
+    "cas K 0 0 9 1",
+    "ms K 9 T0",
+    "set a x 0 9",
+    "add a -1 0 9",
+    "replace a 1x 0 9",
+    "append a 0 x 9",
+    "prepend a 0 1.5 9",
+    "set a 0 undefined 9",
+    "set a 0 99999999999999999999 9",
+    "set a 0 x 9 noreply",
+    "cas a 0 0 9 x",
+    "cas a 0 0 9 -1",
+    "cas a 0 0 9 18446744073709551616",
+    "cas a 0 0 9 x noreply",
+    "ms a 9 k c O1 F1 I T0 MS v s t f u h l N0 q P",
+];
+
+/// Refused, and where the value ends is not known.
+const CLOSED: &[&str] = &[
+    "set",
+    "set a",
+    "set a 0 0",
+    "add a 0 0 9 2 noreply",
+    "set a b c 0 0 9",
+    "set a 0 0 9 2 3 4 5 6 7",
+    "cas a 0 0 9",
+    "cas a 0 0 9 1 noreply 2",
+    "set a 0 0 x",
+    "set a 0 0 x noreply",
+    "set a 0 0 9x",
+    "set a 0 0 0x9",
+    "set a 0 0 -1",
+    "set a 0 0 -9",
+    "set a 0 0 2147483646",
+    "set a 0 0 9223372036854775808",
+    "ms",
+    "ms a",
+    "ms a S9",
+    "ms a x",
+    "ms a -9",
+    "ms a b 9",
+];
+
+/// memcached is sent the line alone: the value it would run. What is wrong is answered once and in its
+/// words; what was there is there still.
+#[test]
+fn a_refused_value_is_not_run() {
+    let memcached = Memcached::start();
+    let embedded = Embedded::start(64 << 20);
+    let stored = b"set a 0 0 1\r\nx\r\n";
+    let after = "mn\r\nget a\r\n";
+    for (line, closes) in SWALLOWED
+        .iter()
+        .map(|line| (line, false))
+        .chain(CLOSED.iter().map(|line| (line, true)))
+    {
+        let line = line.replace('K', &"k".repeat(251));
+        for address in [memcached.address, embedded.address] {
+            assert_eq!(answers(address, stored, usize::MAX), b"STORED\r\n");
+        }
+        let alone = format!("{line}\r\n{after}");
+        let with_value = format!("{line}\r\nflush_all\r\n{after}");
+        let mut expected = answers(memcached.address, alone.as_bytes(), usize::MAX);
+        if closes {
+            let end = expected.windows(4).position(|bytes| bytes == b"MN\r\n");
+            expected.truncate(end.unwrap());
+        }
+        for piece in [usize::MAX, 1, 7] {
+            let found = answers(embedded.address, with_value.as_bytes(), piece);
+            assert_eq!(
+                found.escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+                "in pieces of {piece}: {line:.80}"
+            );
+        }
+        let left = answers(embedded.address, b"get a\r\n", usize::MAX);
+        assert_eq!(left, b"VALUE a 0 1\r\nx\r\nEND\r\n", "{line:.80}");
+    }
+}
+
+/// What stands behind a value that is longer than its line says, whether it was refused or not.
+#[test]
+fn what_is_beyond_a_value_is_not_run() {
+    let embedded = Embedded::start(64 << 20);
+    let stored = b"set b 0 0 1\r\nx\r\n";
+    assert_eq!(answers(embedded.address, stored, usize::MAX), b"STORED\r\n");
+    let beyond = "flush_all\r\n";
+    let large = "v".repeat(2_000_000);
+    let chunk = "CLIENT_ERROR bad data chunk\r\n";
+    let format = "CLIENT_ERROR bad command line format\r\n";
+    let too_large = "SERVER_ERROR object too large for cache\r\n";
+    for (input, expected) in [
+        (format!("set a 0 0 3\r\n\u{eb}\u{eb}\u{eb}{beyond}"), chunk),
+        (format!("set a 0 0 1\r\nxyz{beyond}"), chunk),
+        (format!("set a 0 0 1 noreply\r\nxyz{beyond}"), ""),
+        (format!("ms a 1 q\r\nxyz{beyond}"), chunk),
+        (format!("set a x 0 1\r\nxyz{beyond}"), format),
+        (format!("set a x 0 1 noreply\r\nxyz{beyond}"), ""),
+        (format!("ms a 1 F-1\r\nxyz{beyond}"), format),
+        (format!("set a 0 0 2000000\r\n{large}xx{beyond}"), too_large),
+        // A key with a space moves the length.
+        (format!("set a 0 0 0 9\r\n\r\n{beyond}"), "ERROR\r\n"),
+        (format!("set a 0 0 0 9 x\r\n\r\n{beyond}"), "ERROR\r\n"),
+        (
+            format!("ms a 0 9\r\n\r\n{beyond}"),
+            "CLIENT_ERROR invalid flag\r\n",
+        ),
+    ] {
+        let input = format!("{input}flush_all\r\n");
+        for piece in [usize::MAX, 100_001, 7] {
+            if piece == 7 && input.len() > 1000 {
+                continue;
+            }
+            let found = answers(embedded.address, input.as_bytes(), piece);
+            assert_eq!(
+                found.escape_ascii().to_string(),
+                expected.escape_default().to_string()
+            );
+        }
+        let left = answers(embedded.address, b"get b\r\n", usize::MAX);
+        assert_eq!(left, b"VALUE b 0 1\r\nx\r\nEND\r\n", "{input:.80}");
+    }
 }
 
 /// One connection to each, asked the same at the same time.

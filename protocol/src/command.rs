@@ -42,8 +42,18 @@ pub(crate) struct Refused<'a> {
     /// What was wrong, a piece of the line.
     pub(crate) word: &'a [u8],
     pub(crate) noreply: bool,
-    /// memcached knows how long the value would be, and drops it.
-    pub(crate) swallow: Option<usize>,
+    pub(crate) followed_by: Rest,
+}
+
+/// What follows a line that was refused.
+#[derive(Clone, Copy)]
+pub(crate) enum Rest {
+    /// The next request.
+    Request,
+    /// A value of so many bytes, and its line end.
+    Value(usize),
+    /// Something that is not to be taken for requests, nobody knows how long.
+    Unknown,
 }
 
 /// The command on a line, which comes without its end.
@@ -131,26 +141,31 @@ fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<Keys<'a>, Refused<'a>> 
 }
 
 /// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
+///
+/// Which word is the length is known only where their number is right. A key with a space in it has
+/// one word too many, so in the last place nothing but `noreply` will do.
 fn store_line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>, Refused<'a>> {
     let line = words.rest();
     let words = Arguments::new(words);
-    // memcached takes any last word; only `noreply` means something.
-    let ([key, flags, exptime, bytes], unique) = match (verb, words.as_slice()) {
-        (StoreVerb::Cas { .. }, &[a, b, c, d, unique] | &[a, b, c, d, unique, _]) => {
-            ([a, b, c, d], Some(unique))
-        }
-        (StoreVerb::Cas { .. }, _) => return Err(BadRequestKind::Unknown.at(line)),
-        (_, &[a, b, c, d] | &[a, b, c, d, _]) => ([a, b, c, d], None),
-        _ => return Err(BadRequestKind::Unknown.at(line)),
+    let is_cas = matches!(verb, StoreVerb::Cas { .. });
+    let ([key, flags, exptime, length], unique) = match *words.before_noreply() {
+        [a, b, c, d] if !is_cas => ([a, b, c, d], None),
+        [a, b, c, d, unique] if is_cas => ([a, b, c, d], Some(unique)),
+        _ => return Err(BadRequestKind::Unknown.at(line).followed_by(Rest::Unknown)),
     };
     let noreply = words.noreply();
-    let bad = |word| BadRequestKind::LineFormat.at(word).unless(noreply);
+    let bytes = value_bytes(length);
+    let rest = bytes.map_or(Rest::Unknown, Rest::Value);
+    let bad = |word| {
+        let refused = BadRequestKind::LineFormat.at(word).unless(noreply);
+        refused.followed_by(rest)
+    };
     let key = Key::new(key).map_err(|_| bad(key))?;
     let flags = number::read(flags)
         .and_then(|number| u32::try_from(number).ok())
         .ok_or(bad(flags))?;
     let exptime = number::read(exptime).ok_or(bad(exptime))?;
-    let bytes = value_bytes(bytes).ok_or(bad(bytes))?;
+    let bytes = bytes.ok_or(bad(length))?;
     let verb = match unique {
         Some(word) => {
             let unique = number::read_unsigned(word).ok_or(bad(word))?;
@@ -320,12 +335,12 @@ fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
         [_] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]
     ) || matches!(command, [b'm', _]);
     let http = !skipped && last.starts_with(b"HTTP/");
-    let kind = if http {
-        BadRequestKind::Http
+    let (kind, rest) = if http {
+        (BadRequestKind::Http, Rest::Unknown)
     } else {
-        BadRequestKind::Unknown
+        (BadRequestKind::Unknown, Rest::Request)
     };
-    kind.at(command).unless(http)
+    kind.at(command).unless(http).followed_by(rest)
 }
 
 /// How many words of a line memcached looks at, but for those of a `get`.
@@ -359,6 +374,12 @@ impl<'a> Arguments<'a> {
     fn noreply(&self) -> bool {
         self.as_slice().last() == Some(&&b"noreply"[..])
     }
+
+    /// All but a `noreply` at the end.
+    fn before_noreply(&self) -> &[&'a [u8]] {
+        let words = self.as_slice();
+        words.strip_suffix(&[&b"noreply"[..]]).unwrap_or(words)
+    }
 }
 
 impl<'a> BadRequestKind<'a> {
@@ -369,7 +390,7 @@ impl<'a> BadRequestKind<'a> {
             kind: self,
             word,
             noreply: false,
-            swallow: None,
+            followed_by: Rest::Request,
         }
     }
 }
@@ -378,5 +399,13 @@ impl Refused<'_> {
     /// Not answered if the line ends in `noreply`.
     fn unless(self, noreply: bool) -> Self {
         Refused { noreply, ..self }
+    }
+
+    /// Of a command that a value belongs to, or of none.
+    pub(crate) fn followed_by(self, rest: Rest) -> Self {
+        Refused {
+            followed_by: rest,
+            ..self
+        }
     }
 }

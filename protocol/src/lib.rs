@@ -30,7 +30,11 @@
 //!
 //! * A control byte in a key or a token is refused (`protocol.txt`, *Keys*, forbids it; memcached
 //!   takes it).
+//! * No byte of a value is ever read as a request; memcached runs the value of many a refused storage
+//!   command, and what comes behind one that is longer than its line says. See [`request`].
+//! * The last word of a storage command is `noreply` or there is none; memcached takes any.
 //! * Numbers out of range are refused; memcached cuts flags, expiry times and lengths to 32 bits.
+//!   So are numbers with a tab or the like before or behind them.
 //! * The bound on a line without a newline does not depend on how the bytes came in, is wider for
 //!   `gat` and `gats` too, and a line over it is answered before the connection closes; memcached
 //!   closes without a word.

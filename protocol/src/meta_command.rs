@@ -3,7 +3,7 @@
 use crate::{
     bad::BadRequestKind,
     base64,
-    command::{self, Command, DataLine, DataOf, Refused},
+    command::{self, Command, DataLine, DataOf, Refused, Rest},
     key::{KEY_BYTES_MAX, Key},
     meta::{BadFlags, Flags, ModeOf},
     request::Request,
@@ -43,7 +43,11 @@ fn get(mut words: Words<'_>) -> Result<Request<'_>, Refused<'_>> {
 }
 
 /// `<key> <bytes> <flags>*`
-fn set(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
+fn set(words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
+    set_line(words).map_err(|refused| refused.followed_by(after_set(words)))
+}
+
+fn set_line(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
     let line = words;
     let key = key(&mut words)?;
     let Some(word) = words.next() else {
@@ -53,10 +57,7 @@ fn set(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
         return Err(BadRequestKind::TooManyFlags.at(words.rest()));
     }
     let bytes = command::value_bytes(word).ok_or(BadRequestKind::LineFormat.at(word))?;
-    let flags = flags(key, words, ModeOf::Store).map_err(|bad| Refused {
-        swallow: Some(bytes + 2),
-        ..Refused::from(bad)
-    })?;
+    let flags = flags(key, words, ModeOf::Store).map_err(Refused::from)?;
     Ok(DataLine {
         key,
         bytes,
@@ -64,6 +65,15 @@ fn set(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
         noreply: false,
         of: DataOf::Meta(flags),
     })
+}
+
+/// What follows a refused `ms`: the second word is the length, whatever is wrong with the others. But
+/// no flag begins with a digit: a word that does is the length, and a key with a space in it has moved
+/// it there.
+fn after_set(mut words: Words<'_>) -> Rest {
+    let bytes = words.nth(1).and_then(command::value_bytes);
+    let moved = words.any(|flag| flag[0].is_ascii_digit());
+    bytes.filter(|_| !moved).map_or(Rest::Unknown, Rest::Value)
 }
 
 /// `<key> <flags>*` of commands that don't say what is wrong with their flags.

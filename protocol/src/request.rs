@@ -1,8 +1,19 @@
 //! Requests: what a client asks, parsed as a server reads it.
 //!
-//! Behaves as memcached 1.6.18 does, bad requests included: which get which answer, and where the
-//! next request begins after one. Lines may end in `\n` alone. Words are parted by spaces, and
-//! there may be several.
+//! Behaves as memcached 1.6.18 does, bad requests included: each gets the same answer. Lines may end
+//! in `\n` alone. Words are parted by spaces, and there may be several.
+//!
+//! # Where the next request begins after a bad one
+//!
+//! Behind the line, if its command has no value. Behind a storage command that it refuses memcached
+//! mostly does the same, and then runs the value as commands: whoever writes the value has written
+//! them. Here no byte of a value is ever read as a request:
+//!
+//! * Where the line says how long the value is, the request has one answer, and its value is
+//!   swallowed ([`Parsed::Swallowed`]), whatever else is wrong with the line.
+//! * Where it does not (the number of words is wrong, the length is not a number or out of range),
+//!   the connection is to be closed after the answer ([`Next::Close`]).
+//! * Where a value is not followed by a line end, its length was wrong: it is to be closed, too.
 
 use crate::{
     key::Key,
@@ -12,7 +23,7 @@ use crate::{
 pub use crate::{
     bad::{BadRequest, BadRequestKind},
     keys::Keys,
-    request_parser::{Next, Parsed, Parser, parse},
+    request_parser::{Next, Parsed, Parser},
 };
 
 /// One request of `protocol.txt`, borrowed from the input; [`encode::request`](crate::encode::request)

@@ -2,7 +2,7 @@
 
 use crate::{
     bad::{BadRequest, BadRequestKind},
-    command::{self, Command, DataLine, DataOf, Refused},
+    command::{self, Command, DataLine, DataOf, Refused, Rest},
     limits::Limits,
     request::{Request, StoreVerb},
     scan::{self, Line},
@@ -18,6 +18,12 @@ pub enum Parsed<'a> {
         /// What is asked.
         request: Request<'a>,
         /// How many bytes of the input it takes.
+        consumed: usize,
+    },
+    /// What has come of the value of a request that was refused: there is nothing to do but to drop
+    /// it.
+    Swallowed {
+        /// How many bytes of the input are done with; at least 1.
         consumed: usize,
     },
     /// Something else.
@@ -36,11 +42,10 @@ pub enum Parsed<'a> {
 /// How a server goes on after a bad request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next request begins after what was consumed.
+    /// It parses what follows what was consumed.
     Continue,
-    /// So many bytes are to be thrown away after what was consumed, as they come in.
-    Swallow(usize),
-    /// Where the next request begins can't be known: answer and close.
+    /// Where the next request begins can't be known: it answers and closes. The parser takes all that
+    /// follows as [`Parsed::Swallowed`].
     Close,
 }
 
@@ -48,7 +53,8 @@ pub enum Next {
 ///
 /// The input always begins where the last request ended, and is given again, with more behind it,
 /// while a request is not whole. The parser remembers how far it has looked, so input in small
-/// pieces costs no more than whole.
+/// pieces costs no more than whole; and what is still to come of a refused value, so each connection
+/// needs one parser for all its life.
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
     limits: Limits,
@@ -56,6 +62,9 @@ pub struct Parser {
     seen: usize,
     /// The next request has at least so many bytes.
     need: usize,
+    /// Bytes still to come of the value of a request that was refused, before the value's line end; no
+    /// end of them where that is not known.
+    swallow: Option<usize>,
 }
 
 impl Parser {
@@ -66,6 +75,7 @@ impl Parser {
             limits,
             seen: 0,
             need: 0,
+            swallow: None,
         }
     }
 
@@ -73,6 +83,9 @@ impl Parser {
     pub fn parse<'a>(&mut self, input: &'a [u8]) -> Parsed<'a> {
         if input.len() < self.need {
             return Parsed::Incomplete;
+        }
+        if let Some(left) = self.swallow {
+            return self.swallow(left, input);
         }
         let parsed = match command::usual_set(input, &self.limits) {
             Some((data, line_bytes)) => self.with_data(data, input, line_bytes),
@@ -91,14 +104,8 @@ impl Parser {
                 return Parsed::Incomplete;
             }
             Line::TooLong => {
-                let at = self.limits.line_bytes_max;
-                let kind = BadRequestKind::LineTooLong;
-                return Parsed::Bad {
-                    answer: BadRequest { kind, at },
-                    noreply: false,
-                    consumed: input.len(),
-                    next: Next::Close,
-                };
+                let (kind, at) = (BadRequestKind::LineTooLong, self.limits.line_bytes_max);
+                return self.lost(BadRequest { kind, at }, false, input.len());
             }
             Line::Whole(line) => line,
         };
@@ -108,8 +115,64 @@ impl Parser {
                 consumed: line.len(),
             },
             Ok(Command::Data(data)) => self.with_data(data, input, line.len()),
-            Err(refused) => refused.parsed(line),
+            Err(refused) => self.refuse(&refused, line),
         }
+    }
+
+    fn refuse<'a>(&mut self, refused: &Refused<'a>, line: &'a [u8]) -> Parsed<'a> {
+        let (kind, at) = (refused.kind, scan::offset(refused.word, line));
+        let (answer, noreply, consumed) = (BadRequest { kind, at }, refused.noreply, line.len());
+        match refused.followed_by {
+            Rest::Request => {}
+            Rest::Value(bytes) => self.swallow = Some(bytes),
+            Rest::Unknown => return self.lost(answer, noreply, consumed),
+        }
+        Parsed::Bad {
+            answer,
+            noreply,
+            consumed,
+            next: Next::Continue,
+        }
+    }
+
+    /// For a value that does not end where its line said. memcached takes what follows for the next
+    /// request; but so whoever writes the values of a client that counts characters for bytes writes
+    /// commands, too.
+    fn bad_chunk<'a>(&mut self, at: usize, noreply: bool, consumed: usize) -> Parsed<'a> {
+        let kind = BadRequestKind::DataChunk;
+        self.lost(BadRequest { kind, at }, noreply, consumed)
+    }
+
+    /// Whatever follows is no request, even if the caller does not close.
+    fn lost<'a>(&mut self, answer: BadRequest<'a>, noreply: bool, consumed: usize) -> Parsed<'a> {
+        self.swallow = Some(usize::MAX);
+        Parsed::Bad {
+            answer,
+            noreply,
+            consumed,
+            next: Next::Close,
+        }
+    }
+
+    /// Takes what has come of a refused value, of which `left` bytes and a line end were to come. One
+    /// that does not end there has another length than its line said.
+    #[cold]
+    fn swallow<'a>(&mut self, left: usize, input: &'a [u8]) -> Parsed<'a> {
+        let taken = left.min(input.len());
+        let consumed = match input[taken..] {
+            [b'\r', b'\n', ..] => {
+                self.swallow = None;
+                taken + 2
+            }
+            [] | [b'\r'] if taken == 0 => return Parsed::Incomplete,
+            [] | [b'\r'] => {
+                self.swallow = Some(left - taken);
+                taken
+            }
+            // The answer was given at the line.
+            _ => return self.bad_chunk(taken, true, input.len()),
+        };
+        Parsed::Swallowed { consumed }
     }
 
     /// Only requests for many keys may have long lines, and which it is must show within a short one.
@@ -138,6 +201,7 @@ impl Parser {
             of,
         } = data;
         if bytes > self.limits.value_bytes_max {
+            self.swallow = Some(bytes);
             let (base64, removes) = match of {
                 DataOf::Store { verb, .. } => (false, verb == StoreVerb::Set),
                 DataOf::Meta(flags) => (flags.has(b'b'), true),
@@ -154,7 +218,7 @@ impl Parser {
                 },
                 noreply,
                 consumed: line_bytes,
-                next: Next::Swallow(bytes + 2),
+                next: Next::Continue,
             };
         }
         let consumed = line_bytes + bytes + 2;
@@ -163,13 +227,7 @@ impl Parser {
             return Parsed::Incomplete;
         };
         let Some(value) = data.strip_suffix(b"\r\n") else {
-            let (kind, at) = (BadRequestKind::DataChunk, line_bytes + bytes);
-            return Parsed::Bad {
-                answer: BadRequest { kind, at },
-                noreply,
-                consumed,
-                next: Next::Continue,
-            };
+            return self.bad_chunk(line_bytes + bytes, noreply, consumed);
         };
         let request = match of {
             DataOf::Store {
@@ -190,36 +248,10 @@ impl Parser {
     }
 }
 
-/// The first request in `input`, as [`Parser::parse`] of a new parser.
-///
-/// Parsing again after more input costs the length of the request's line, never that of a value.
-#[must_use]
-pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
-    Parser::new(*limits).parse(input)
-}
-
 fn asks_for_keys(start: &[u8]) -> bool {
     let blanks = start.iter().take_while(|&&byte| byte == b' ').count();
     let text = &start[blanks..];
     [&b"get "[..], b"gets ", b"gat ", b"gats "]
         .iter()
         .any(|command| text.starts_with(command))
-}
-
-impl<'a> Refused<'a> {
-    fn parsed(self, line: &'a [u8]) -> Parsed<'a> {
-        let kind = self.kind;
-        let at = scan::offset(self.word, line);
-        let next = match (kind, self.swallow) {
-            (BadRequestKind::Http, _) => Next::Close,
-            (_, Some(bytes)) => Next::Swallow(bytes),
-            (_, None) => Next::Continue,
-        };
-        Parsed::Bad {
-            answer: BadRequest { kind, at },
-            noreply: self.noreply,
-            consumed: line.len(),
-            next,
-        }
-    }
 }

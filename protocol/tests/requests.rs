@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{FORMAT, FORMAT_QUIET, LARGE, LARGE_QUIET, Reader, TABLES, read};
+use common::{CHUNK_QUIET, FORMAT, FORMAT_QUIET, LARGE, LARGE_QUIET, Reader, TABLES, read};
 use presenced_protocol::{
     BadRequest, BadRequestKind, Key, Limits, Parsed, Request, encode, request,
 };
@@ -42,10 +42,14 @@ fn keys_have_250_bytes_and_not_251() {
     );
     let get = format!("get a {longer}\r\nversion\r\n");
     check(get.as_bytes(), &[FORMAT, "version"], &limits);
-    let set = format!("set {longer} 0 0 1\r\nx\r\nversion\r\n");
-    check(set.as_bytes(), &[FORMAT, "ERROR", "version"], &limits);
-    let quiet = format!("set {longer} 0 0 1 noreply\r\nx\r\n");
-    check(quiet.as_bytes(), &[FORMAT_QUIET, "ERROR"], &limits);
+    let set = format!("set {longer} 0 0 4\r\nquit\r\nversion\r\n");
+    check(set.as_bytes(), &[FORMAT, "version"], &limits);
+    let quiet = format!("set {longer} 0 0 4 noreply\r\nquit\r\n");
+    check(quiet.as_bytes(), &[FORMAT_QUIET], &limits);
+    let meta = format!("ms {longer} 4 T0\r\nquit\r\nversion\r\n");
+    check(meta.as_bytes(), &[FORMAT, "version"], &limits);
+    let unknown = format!("ms {longer} x\r\nquit\r\nversion\r\n");
+    check(unknown.as_bytes(), &[FORMAT, "closed"], &limits);
     check(
         format!("delete {longer}\r\n").as_bytes(),
         &[FORMAT],
@@ -75,10 +79,14 @@ fn swallows_a_value_that_is_too_large() {
         ..Limits::default()
     };
     check(b"set a 0 0 4\r\nwxyz\r\n", &["set(a,0,0,wxyz)"], &limits);
-    // Not even its end is looked at.
+    check(
+        b"set a 0 0 5\r\nvwxyz\r\nversion\r\n",
+        &[LARGE, "version"],
+        &limits,
+    );
     check(
         b"set a 0 0 5\r\nvwxyz??version\r\n",
-        &[LARGE, "version"],
+        &[LARGE, CHUNK_QUIET, "closed"],
         &limits,
     );
     check(
@@ -91,7 +99,7 @@ fn swallows_a_value_that_is_too_large() {
         &[LARGE, "…"],
         &limits,
     );
-    let parsed = request::parse(b"set a 0 0 5\r\n", &limits);
+    let parsed = request::Parser::new(limits).parse(b"set a 0 0 5\r\n");
     let Parsed::Bad {
         answer:
             BadRequest {
@@ -174,11 +182,127 @@ fn a_thousand_longest_keys_fit() {
             with_cas: true,
         },
         consumed,
-    } = request::parse(&line, &Limits::default())
+    } = request::Parser::default().parse(&line)
     else {
         panic!("not a gets");
     };
     assert_eq!((keys.count(), consumed), (1000, line.len()));
+}
+
+/// What a client may put in the place of a key or a number, if it does not look: anything but a line
+/// end. Long enough to be too long, at times.
+fn unchecked() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "a",
+        "0",
+        "1",
+        "9",
+        "17",
+        "-1",
+        "+7",
+        "noreply",
+        "undefined",
+        "q",
+        " ",
+        " ",
+        "\0",
+        "\t",
+        "\u{1}",
+        "\r",
+        "\u{eb}",
+    ]);
+    prop_oneof![
+        6 => Just("0".to_owned()),
+        4 => prop::collection::vec(words, 0..5).prop_map(|words| words.concat()),
+        1 => Just("k".repeat(251)),
+    ]
+}
+
+/// Storage commands, all that stands before the length and behind it.
+fn storage() -> impl Strategy<Value = (String, String)> {
+    let noreply = prop::sample::select(vec!["", " noreply"]);
+    let verb = prop::sample::select(vec!["set", "add", "replace", "append", "prepend", "cas"]);
+    let classic = (
+        verb,
+        [unchecked(), unchecked(), unchecked()],
+        noreply,
+        any::<u64>(),
+    )
+        .prop_map(|(verb, words, noreply, unique)| {
+            let unique = if verb == "cas" {
+                format!(" {unique}")
+            } else {
+                String::new()
+            };
+            (
+                format!("{verb} {}", words.join(" ")),
+                format!("{unique}{noreply}"),
+            )
+        });
+    let flag = prop::sample::select(vec![
+        "T0", "T60", "Tx", "q", "k", "c", "MS", "MX", "M", "b", "F-1", "I", "O7", "?", "\u{1}",
+    ]);
+    let flags = prop::collection::vec(flag, 0..20);
+    let meta = (unchecked(), flags).prop_map(|(key, flags)| {
+        let flags = flags.iter().map(|flag| format!(" {flag}"));
+        (format!("ms {key}"), flags.collect())
+    });
+    prop_oneof![classic, meta]
+}
+
+/// Values that are commands, none of which is an `mn`.
+fn commands() -> impl Strategy<Value = String> {
+    let lines = prop::sample::select(vec![
+        "\r\n",
+        "flush_all\r\n",
+        "quit\r\n",
+        "get a\r\n",
+        "set a 0 0 9\r\n",
+        "x",
+        "xx",
+    ]);
+    prop::collection::vec(lines, 0..8).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Whatever a client puts on the line, as long as it writes the value's true length there.
+    #[test]
+    fn no_value_is_run((before, after) in storage(), value in commands()) {
+        let line = format!("{before} {}{after}", value.len());
+        let input = format!("{line}\r\n{value}\r\nmn\r\n");
+        let limits = Limits { value_bytes_max: 30, ..Limits::default() };
+        let seen = read(input.as_bytes(), &limits);
+        let (last, first) = seen.split_last().unwrap();
+        prop_assert!(first.len() == 1 && (last == "mn" || last == "closed"), "{}: {:?}", line, seen);
+    }
+
+    /// A length that is too small: what is beyond it is not run, unless a line end stands just there.
+    #[test]
+    fn no_value_is_run_beyond_its_length(
+        (before, after) in storage(),
+        value in commands(),
+        short in any::<prop::sample::Index>(),
+    ) {
+        let whole = format!("{value}\r\nmn\r\n");
+        let is_seen = |bytes: &usize| !whole[*bytes..].starts_with("\r\n");
+        let places: Vec<_> = (0..value.len()).filter(is_seen).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let line = format!("{before} {}{after}", short.get(&places));
+        let limits = Limits { value_bytes_max: 10, ..Limits::default() };
+        let seen = read(format!("{line}\r\n{whole}").as_bytes(), &limits);
+        let (last, first) = seen.split_last().unwrap();
+        let one = match first {
+            [_] => true,
+            // Its answer has been given.
+            [_, chunk] => chunk == CHUNK_QUIET,
+            _ => false,
+        };
+        prop_assert!(one && last == "closed", "{}: {:?}", line, seen);
+    }
 }
 
 /// Bytes as an attacker would choose them: pieces of commands, numbers, line ends, anything.
@@ -251,7 +375,7 @@ fn says_where_it_went_wrong() {
         ("md a v v\r\n", 7),
         ("set a 0 0 1\r\nxyz", 14),
     ] {
-        let parsed = request::parse(input.as_bytes(), &Limits::default());
+        let parsed = request::Parser::default().parse(input.as_bytes());
         let Parsed::Bad { answer, .. } = parsed else {
             panic!("not wrong: {parsed:?}");
         };

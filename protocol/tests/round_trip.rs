@@ -82,7 +82,7 @@ fn flags<'a>(
 
 /// The one request that `bytes` hold.
 fn only_request(bytes: &[u8]) -> Request<'_> {
-    match request::parse(bytes, &Limits::default()) {
+    match request::Parser::default().parse(bytes) {
         Parsed::Request { request, consumed } if consumed == bytes.len() => request,
         other => panic!("not one request: {} is {other:?}", bytes.escape_ascii()),
     }

@@ -32,8 +32,6 @@ const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
 #[derive(Debug)]
 pub(super) struct Talk {
     parser: request::Parser,
-    /// Bytes still to come of a value that was refused.
-    swallow: usize,
     /// Keys answered of the request for many that stands at the start of the input.
     keys_done: usize,
     /// Whether anything has been said.
@@ -59,7 +57,6 @@ impl Talk {
                 value_bytes_max: VALUE_BYTES_MAX.min(value_bytes_max),
                 ..Limits::default()
             }),
-            swallow: 0,
             keys_done: 0,
             begun: false,
         }
@@ -86,9 +83,6 @@ impl Talk {
         }
         let mut start = 0;
         loop {
-            let swallowed = self.swallow.min(input.len() - start);
-            self.swallow -= swallowed;
-            start += swallowed;
             if start == input.len() {
                 return (start, Todo::Read);
             }
@@ -110,6 +104,7 @@ impl Talk {
                     }
                     start += consumed;
                 }
+                Parsed::Swallowed { consumed } => start += consumed,
                 Parsed::Bad {
                     answer,
                     noreply,
@@ -118,10 +113,8 @@ impl Talk {
                 } => {
                     execute::refuse(store, &answer, noreply, now, out);
                     start += consumed;
-                    match next {
-                        Next::Continue => {}
-                        Next::Swallow(bytes) => self.swallow = bytes,
-                        Next::Close => return (start, Todo::Close),
+                    if next == Next::Close {
+                        return (start, Todo::Close);
                     }
                 }
             }

@@ -276,6 +276,23 @@ fn a_value_too_large_removes_the_last() {
     }
 }
 
+/// It is dropped as it comes in, however long it is.
+#[test]
+fn a_refused_value_is_not_kept() {
+    let store = &store();
+    let (mut talk, mut out) = (Talk::new(MANY), Vec::new());
+    let line = b"set a x 0 2000000000\r\n";
+    let told = talk.answer(store, line, at(0), &mut out);
+    assert_eq!(told, (line.len(), Todo::Read));
+    assert_eq!(out, b"CLIENT_ERROR bad command line format\r\n");
+    out.clear();
+    let commands = b"flush_all\r\n".repeat(100_000);
+    for _ in 0..10 {
+        let told = talk.answer(store, &commands, at(0), &mut out);
+        assert_eq!((told, out.len()), ((commands.len(), Todo::Read), 0));
+    }
+}
+
 /// `set` of a key with a value of so many bytes.
 fn set(key: &str, flags: u32, exptime: i64, value_bytes: usize) -> Vec<u8> {
     let mut out = Vec::new();

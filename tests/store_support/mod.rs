@@ -9,7 +9,7 @@
 )]
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -148,21 +148,31 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// All that is answered to `input`, sent in pieces of `piece` bytes on a new connection.
+/// All that is answered to `input`, sent in pieces of `piece` bytes on a new connection, until its end
+/// or the server's.
 pub fn answers(address: SocketAddr, input: &[u8], piece: usize) -> Vec<u8> {
     let stream = connect(address);
     let mut sender = stream.try_clone().unwrap();
     thread::scope(|scope| {
         // Beside the reading: neither server reads on while its answers aren't taken.
         scope.spawn(move || {
-            for bytes in input.chunks(piece) {
-                sender.write_all(bytes).unwrap();
-            }
-            sender.shutdown(Shutdown::Write).unwrap();
+            let sent = input
+                .chunks(piece)
+                .try_for_each(|bytes| sender.write_all(bytes));
+            until_closed(sent.and_then(|()| sender.shutdown(Shutdown::Write)));
         });
         let mut answers = Vec::new();
-        let mut reader = &stream;
-        reader.read_to_end(&mut answers).unwrap();
+        until_closed((&stream).read_to_end(&mut answers));
         answers
     })
+}
+
+/// What is sent or read may end early where the server has closed: mostly in good order, but by a reset
+/// where there is more than it has read.
+pub fn until_closed<T>(done: io::Result<T>) {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    if let Err(error) = done {
+        let is_end = matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected);
+        assert!(is_end, "{error}");
+    }
 }

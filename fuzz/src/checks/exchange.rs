@@ -6,7 +6,7 @@ use presenced_protocol::{
     key::{KEY_BYTES_MAX, Opaque},
     meta::{Answer, Answers, Direction, Flag, Hint, StoreMode},
     reply::{self, MetaStatus},
-    request::{self, Keys, StoreVerb},
+    request::{Keys, Parser, StoreVerb},
 };
 
 use super::memcached::{replies_in, requests_in};
@@ -34,7 +34,7 @@ fn requests(input: &mut Unstructured<'_>) -> Result<()> {
         }
         let request = plain_request(input, key, value)?;
         encode::request(&mut out, &request);
-        let parsed = request::parse(&out[start..], &Limits::default());
+        let parsed = Parser::default().parse(&out[start..]);
         let consumed = out.len() - start;
         assert_eq!(parsed, Parsed::Request { request, consumed });
     }
@@ -118,7 +118,7 @@ fn request_with_more(
             0 => encode::get(out, keys.iter().copied()),
             _ => encode::gats(out, exptime, keys.iter().copied()),
         };
-        let parsed = request::parse(&out[start..], &Limits::default());
+        let parsed = Parser::default().parse(&out[start..]);
         let Parsed::Request { request, consumed } = parsed else {
             panic!("not a request: {parsed:?}");
         };
@@ -138,7 +138,7 @@ fn request_with_more(
         4 => encode::meta_delete(out, key, given),
         _ => encode::meta_arithmetic(out, key, given),
     }
-    let parsed = request::parse(&out[start..], &Limits::default());
+    let parsed = Parser::default().parse(&out[start..]);
     let Parsed::Request { request, consumed } = parsed else {
         panic!("not a request: {parsed:?}");
     };

@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use presenced::memcached::pipeline::{Outcome, Pipeline, WriteCommand};
 use presenced_protocol::{
-    BadRequest, Key, Limits, Next, Parsed, Reply, ReplyError, Request, encode,
+    BadRequest, BadRequestKind, Key, Limits, Next, Parsed, Reply, ReplyError, Request, encode,
     reply::{self, Parser as ReplyParser},
-    request::{self, Parser as RequestParser},
+    request::Parser as RequestParser,
 };
 
 use super::{pieces, values};
@@ -156,29 +156,30 @@ pub fn requests(data: &[u8]) {
     }
 }
 
-/// What a server does with the requests, as text; the last says how it ends.
+/// What a server does with the requests, as text; the last says how it ends. No byte of a value is read
+/// as a request: see [`Values`].
 pub(super) fn requests_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
 ) -> Vec<String> {
     let mut parser = RequestParser::new(*limits);
+    let mut values = Values::default();
     let mut waiting: Vec<u8> = Vec::new();
-    let mut swallow = 0;
     let mut seen = Vec::new();
     for piece in pieces {
         waiting.extend_from_slice(piece);
         let mut start = 0;
         loop {
-            let swallowed = swallow.min(waiting.len() - start);
-            start += swallowed;
-            swallow -= swallowed;
             let input = &waiting[start..];
-            let (shown, consumed) = match parser.parse(input) {
+            let parsed = parser.parse(input);
+            values.check(input, &parsed);
+            let (shown, consumed) = match parsed {
                 Parsed::Incomplete => break,
                 Parsed::Request { request, consumed } => {
                     means_the_same(&request, limits);
-                    (format!("{request:?}"), consumed)
+                    (Some(format!("{request:?}")), consumed)
                 }
+                Parsed::Swallowed { consumed } => (None, consumed),
                 Parsed::Bad {
                     answer,
                     noreply,
@@ -186,25 +187,120 @@ pub(super) fn requests_in<'a>(
                     next,
                 } => {
                     one_reply(&answer);
-                    match next {
-                        Next::Continue => {}
-                        Next::Swallow(bytes) => swallow = bytes,
-                        Next::Close => {
-                            seen.push(format!("{answer:?}"));
-                            return seen;
-                        }
+                    if next == Next::Close {
+                        seen.push(format!("{answer:?}"));
+                        return seen;
                     }
-                    (format!("{answer:?} {noreply}"), consumed)
+                    (Some(format!("{answer:?} {noreply}")), consumed)
                 }
             };
             assert!(consumed > 0 && consumed <= input.len());
             start += consumed;
-            seen.push(shown);
+            seen.extend(shown);
         }
         waiting.drain(..start);
     }
+    let swallow = values.refused.unwrap_or(0);
     seen.push(format!("{} waiting, {swallow} to swallow", waiting.len()));
     seen
+}
+
+/// Where values are, by the plainest reading of the lines before them.
+#[derive(Default)]
+struct Values {
+    /// Bytes to come of one that was refused, its line end included.
+    refused: Option<usize>,
+}
+
+impl Values {
+    /// What `parsed` takes of the input is not a request that begins within a value.
+    fn check(&mut self, input: &[u8], parsed: &Parsed<'_>) {
+        if let Some(left) = self.refused {
+            match *parsed {
+                Parsed::Incomplete => assert!(input.is_empty() || input == b"\r"),
+                Parsed::Swallowed { consumed } => {
+                    // Its line end is taken as a whole.
+                    let ends = consumed == left && input[..consumed].ends_with(b"\r\n");
+                    assert!(ends || consumed + 2 <= left);
+                    self.refused = Some(left - consumed).filter(|&left| left > 0);
+                }
+                Parsed::Bad { noreply, next, .. } => {
+                    assert!(noreply && next == Next::Close);
+                    assert!(!input[left - 2..].starts_with(b"\r\n"));
+                }
+                Parsed::Request { .. } => panic!("a value is no request: {parsed:?}"),
+            }
+            return;
+        }
+        let Some(value) = value_after(input) else {
+            let stores = matches!(
+                parsed,
+                Parsed::Request {
+                    request: Request::Store { .. } | Request::MetaSet { .. },
+                    ..
+                }
+            );
+            assert!(!stores, "{parsed:?}");
+            return;
+        };
+        match (*parsed, value) {
+            (Parsed::Incomplete, _) => {}
+            (Parsed::Request { consumed, .. }, Some((line, bytes))) => {
+                assert_eq!(consumed, line + bytes + 2);
+            }
+            (Parsed::Bad { answer, next, .. }, value) if next == Next::Close => {
+                let too_long = answer.kind == BadRequestKind::LineTooLong;
+                let ends = |(line, bytes)| input[line + bytes..].starts_with(b"\r\n");
+                assert!(too_long || value.is_none_or(|value| !ends(value)));
+            }
+            (Parsed::Bad { consumed, .. }, Some((line, bytes))) => {
+                assert_eq!(consumed, line);
+                self.refused = Some(bytes + 2);
+            }
+            (parsed, value) => panic!("{value:?} and {parsed:?}"),
+        }
+    }
+}
+
+/// Whether a value belongs to the line that `input` begins with: how long that and the value are, if the
+/// line says so.
+fn value_after(input: &[u8]) -> Option<Option<(usize, usize)>> {
+    let line = input.iter().position(|&byte| byte == b'\n')? + 1;
+    let text = &input[..line - 1];
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let words = text.split(|&byte| byte == b' ');
+    let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
+    let length = match *words {
+        [
+            b"set" | b"add" | b"replace" | b"append" | b"prepend",
+            _,
+            _,
+            _,
+            length,
+        ]
+        | [
+            b"set" | b"add" | b"replace" | b"append" | b"prepend",
+            _,
+            _,
+            _,
+            length,
+            b"noreply",
+        ]
+        | [b"cas", _, _, _, length, _, b"noreply"] => Some(length),
+        [b"cas", _, _, _, length, unique] if unique != b"noreply" => Some(length),
+        [b"ms", _, length, ref flags @ ..] => {
+            let is_number = |flag: &&[u8]| flag[0].is_ascii_digit();
+            (!flags.iter().any(is_number)).then_some(length)
+        }
+        [
+            b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" | b"ms",
+            ..,
+        ] => None,
+        _ => return None,
+    };
+    let length = length.and_then(|length| str::from_utf8(length).ok()?.parse().ok());
+    let length = length.filter(|&length: &i32| (0..=i32::MAX - 2).contains(&length));
+    Some(length.map(|length| (line, usize::try_from(length).unwrap())))
 }
 
 fn means_the_same(request: &Request<'_>, limits: &Limits) {
@@ -230,7 +326,7 @@ fn means_the_same(request: &Request<'_>, limits: &Limits) {
         consumed: out.len(),
     };
     // A mode that means nothing is not written again, so the letters may be fewer.
-    match (request::parse(&out, &Limits::default()), *request) {
+    match (RequestParser::default().parse(&out), *request) {
         (
             Parsed::Request {
                 request: Request::MetaGet { key, flags },

@@ -9,7 +9,7 @@ use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced::pull::{Answer, PullError, http};
 use presenced::session::message;
-use presenced_protocol::{Limits, Parsed, Request, request};
+use presenced_protocol::{Parsed, Request, request::Parser};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -100,7 +100,7 @@ fn is_one_request(record: &Record, user: &UserId) {
     record.key(&mut rendered, user);
     assert_eq!(rendered, key.as_bytes());
     let get = [b"get ", &rendered[..], b"\r\n"].concat();
-    match request::parse(&get, &Limits::default()) {
+    match Parser::default().parse(&get) {
         Parsed::Request {
             request: Request::Get { keys, .. },
             consumed,
@@ -120,7 +120,7 @@ fn is_one_request(record: &Record, user: &UserId) {
     };
     let mut set = Vec::new();
     record.set(&mut set, user, live, 60);
-    match request::parse(&set, &Limits::default()) {
+    match Parser::default().parse(&set) {
         Parsed::Request {
             request: Request::Store { key: set_key, .. },
             consumed,
