@@ -12,7 +12,7 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use presenced_protocol::reply::{self, Reply, ReplyError};
-use presenced_protocol::request::{self, Next, Parsed, Request};
+use presenced_protocol::request::{self, Next, Parsed, Received, Request};
 use presenced_protocol::{Limits, encode};
 use thiserror::Error;
 use tokio_util::codec::{Decoder, Encoder};
@@ -181,7 +181,7 @@ impl Encoder<Reply<Bytes>> for ServerCodec {
 
 impl WholeRequest {
     /// What it asks, parsed again: a request borrows, and what comes out of a codec can't.
-    pub fn request(&self) -> Request<'_> {
+    pub fn request(&self) -> Received<'_> {
         match request::Parser::new(self.limits).parse(&self.bytes) {
             Parsed::Request { request, .. } => request,
             _ => unreachable!("it was a request when it was decoded"),

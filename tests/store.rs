@@ -60,6 +60,12 @@ const TRANSCRIPTS: &[&str] = &[
     "set zo\u{eb} 0 0 2\r\n\u{eb}\r\nget zo\u{eb}\r\n",
     "set a +1 +0 +1\r\nx\r\nget a\r\nset a 010 0 01\r\ny\r\nget a\r\n",
     "set noreply 0 0 1\r\nx\r\nget noreply\r\ndelete noreply\r\n",
+    // Keys with control bytes, a CR at the end among them.
+    "set a\u{1}\t\u{7f} 7 0 1\r\nx\r\nget a\u{1}\t\u{7f} a a\u{1}\r\ngat 0 a\u{1}\t\u{7f}\r\ndelete a\u{1}\t\u{7f}\r\n",
+    "set a\rb 0 0 1\r\n1\r\nadd a\rb 0 0 1\r\n2\r\nincr a\rb 6\r\nappend a\rb 0 0 1\r\n0\r\nget a\rb\r\ntouch a\rb 0\r\n",
+    "set a\r 0 0 1\r\nx\r\nget a\r\r\nget a\r\nget a\r\n\nget a\r b\r\ndelete a\r\r\n",
+    "ms a\r\u{1b} 1 k T0\r\nx\r\nmg a\r\u{1b} k v\r\nma a\r\u{1b} k\r\nmd a\r\u{1b} k O1\r\nmg a\r\u{1b} k\r\nme \u{1}\r\n",
+    "ms Y\u{1}W\tJj 1 b k\r\nx\r\nget abc\r\nmg YWJj b k v\r\n",
     // Without replies.
     "set a 0 0 1 noreply\r\nx\r\nget a\r\ntouch a 0 noreply\r\ndelete a noreply\r\nget a\r\n",
     // Removing.

@@ -3,7 +3,7 @@
 use core::{error::Error, fmt};
 
 use crate::{
-    key::{Key, WordError},
+    key::{ReceivedKey, WordError},
     reply::Reply,
 };
 
@@ -25,7 +25,7 @@ pub enum BadRequestKind<'a> {
     /// What a browser would send. memcached closes the connection without a word, so that a web
     /// page can't make one talk to it.
     Http,
-    /// A key too long or with a control byte, or a number that is none.
+    /// A key too long or with a NUL, or a number that is none.
     LineFormat,
     /// `delete` with words it doesn't know.
     DeleteUsage,
@@ -40,7 +40,7 @@ pub enum BadRequestKind<'a> {
     /// The value is over [`Limits::value_bytes_max`](crate::Limits::value_bytes_max).
     TooLarge {
         /// Where it was to be stored.
-        key: Key<'a>,
+        key: ReceivedKey<'a>,
         /// The key is base64 (flag `b`).
         base64: bool,
         /// Whether memcached removes what was stored here before: for `set` and `ms`, as nothing

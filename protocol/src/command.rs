@@ -2,25 +2,26 @@
 
 use crate::{
     bad::BadRequestKind,
-    key::{KEY_BYTES_MAX, Key},
+    key::{KEY_BYTES_MAX, ReceivedKey},
+    keys::Checked,
     limits::Limits,
     meta::{Direction, Flags},
     meta_command, number,
-    request::{Keys, Request, StoreVerb},
+    request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
     scan::{self, Words},
 };
 
 /// A request line that was understood.
 pub(crate) enum Command<'a> {
     /// All there is to it.
-    Whole(Request<'a>),
+    Whole(Received<'a>),
     /// A value follows.
     Data(DataLine<'a>),
 }
 
 /// The line before a value.
 pub(crate) struct DataLine<'a> {
-    pub(crate) key: Key<'a>,
+    pub(crate) key: ReceivedKey<'a>,
     pub(crate) bytes: usize,
     pub(crate) noreply: bool,
     pub(crate) of: DataOf<'a>,
@@ -84,7 +85,7 @@ fn other<'a>(
     command: &'a [u8],
     words: Words<'a>,
     limits: &Limits,
-) -> Result<Request<'a>, Refused<'a>> {
+) -> Result<Received<'a>, Refused<'a>> {
     match command {
         b"gat" => get_and_touch(words, false, limits),
         b"gats" => get_and_touch(words, true, limits),
@@ -113,7 +114,7 @@ fn get_and_touch<'a>(
     mut words: Words<'a>,
     with_cas: bool,
     limits: &Limits,
-) -> Result<Request<'a>, Refused<'a>> {
+) -> Result<Received<'a>, Refused<'a>> {
     let Some(word) = words.next() else {
         return Err(BadRequestKind::Unknown.at(words.rest()));
     };
@@ -127,10 +128,10 @@ fn get_and_touch<'a>(
 }
 
 /// The keys that the rest of the line is, which may be none.
-fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<Keys<'a>, Refused<'a>> {
+fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<ReceivedKeys<'a>, Refused<'a>> {
     let text = words.rest();
-    if scan::has_control(text) || !scan::has_spaces_within(text, KEY_BYTES_MAX) {
-        let bad = { words }.find(|word| Key::new(word).is_err());
+    if memchr::memchr(0, text).is_some() || !scan::has_spaces_within(text, KEY_BYTES_MAX) {
+        let bad = { words }.find(|word| ReceivedKey::new(word).is_err());
         return Err(BadRequestKind::LineFormat.at(bad.unwrap_or(text)));
     }
     // A key and its space are two bytes at least, so few lines need a count.
@@ -160,7 +161,7 @@ fn store_line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>, Ref
         let refused = BadRequestKind::LineFormat.at(word).unless(noreply);
         refused.followed_by(rest)
     };
-    let key = Key::new(key).map_err(|_| bad(key))?;
+    let key = ReceivedKey::new(key).map_err(|_| bad(key))?;
     let flags = number::read(flags)
         .and_then(|number| u32::try_from(number).ok())
         .ok_or(bad(flags))?;
@@ -210,7 +211,7 @@ pub(crate) fn usual_set<'a>(input: &'a [u8], limits: &Limits) -> Option<(DataLin
         exptime: i64::try_from(exptime).ok()?,
     };
     let data = DataLine {
-        key: Key::checked_before(key),
+        key: ReceivedKey::checked_before(key),
         bytes: usize::try_from(bytes).ok()?,
         noreply,
         of,
@@ -227,7 +228,7 @@ pub(crate) fn value_bytes(word: &[u8]) -> Option<usize> {
     (bytes <= STORE_BYTES_MAX).then_some(bytes)
 }
 
-fn arithmetic<'a>(direction: Direction, words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+fn arithmetic<'a>(direction: Direction, words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     let (key, word, noreply) = key_and_number(words)?;
     let delta = number::read_unsigned(word);
     Ok(Request::Arithmetic {
@@ -238,7 +239,7 @@ fn arithmetic<'a>(direction: Direction, words: Words<'a>) -> Result<Request<'a>,
     })
 }
 
-fn touch<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+fn touch<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     let (key, word, noreply) = key_and_number(words)?;
     let exptime = number::read(word);
     Ok(Request::Touch {
@@ -249,7 +250,7 @@ fn touch<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
 }
 
 /// `<key> <number> [noreply]`, the number yet to be read.
-fn key_and_number<'a>(words: Words<'a>) -> Result<(Key<'a>, &'a [u8], bool), Refused<'a>> {
+fn key_and_number<'a>(words: Words<'a>) -> Result<(ReceivedKey<'a>, &'a [u8], bool), Refused<'a>> {
     let line = words.rest();
     let words = Arguments::new(words);
     let (&[key, number] | &[key, number, _]) = words.as_slice() else {
@@ -257,10 +258,10 @@ fn key_and_number<'a>(words: Words<'a>) -> Result<(Key<'a>, &'a [u8], bool), Ref
     };
     let noreply = words.noreply();
     let bad = BadRequestKind::LineFormat.at(key).unless(noreply);
-    Ok((Key::new(key).map_err(|_| bad)?, number, noreply))
+    Ok((ReceivedKey::new(key).map_err(|_| bad)?, number, noreply))
 }
 
-fn delete<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+fn delete<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     let line = words.rest();
     let words = Arguments::new(words);
     // A `0` is what is left of a hold time that memcached had long ago.
@@ -276,11 +277,11 @@ fn delete<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
         return Err(BadRequestKind::DeleteUsage.at(line).unless(noreply));
     }
     let bad = BadRequestKind::LineFormat.at(key).unless(noreply);
-    let key = Key::new(key).map_err(|_| bad)?;
+    let key = ReceivedKey::new(key).map_err(|_| bad)?;
     Ok(Request::Delete { key, noreply })
 }
 
-fn verbosity<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+fn verbosity<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     let line = words.rest();
     let words = Arguments::new(words);
     let (&[word] | &[word, _]) = words.as_slice() else {
@@ -294,8 +295,8 @@ fn verbosity<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
     })
 }
 
-fn stats<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
-    let bad = { words }.find(|word| Key::new(word).is_err());
+fn stats<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
+    let bad = { words }.find(|word| ReceivedKey::new(word).is_err());
     match bad {
         // To memcached it is statistics that it does not have.
         Some(word) => Err(BadRequestKind::Unknown.at(word)),
@@ -305,7 +306,7 @@ fn stats<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
     }
 }
 
-fn flush_all<'a>(words: Words<'a>) -> Result<Request<'a>, Refused<'a>> {
+fn flush_all<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     let line = words.rest();
     let words = Arguments::new(words);
     let noreply = words.noreply();

@@ -1,8 +1,9 @@
-//! [`Key`]: bytes that memcached reads as one key; and [`Token`], what follows a meta flag.
+//! [`Key`]: bytes that every memcached reads as one key; [`ReceivedKey`], what a server takes for one;
+//! and [`Token`], what follows a meta flag.
 
 use core::{error::Error, fmt};
 
-use crate::scan;
+use crate::{keys::Checked, scan};
 
 /// Greatest length of a key in bytes (`protocol.txt`, *Keys*).
 pub const KEY_BYTES_MAX: usize = 250;
@@ -20,6 +21,31 @@ pub const OPAQUE_BYTES_MAX: usize = 31;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key<'a>(&'a [u8]);
 
+/// A key as a server takes it: what memcached 1.6.18 takes for one, 1 to 250 bytes, none of them a space,
+/// a newline or a NUL.
+///
+/// Control bytes are against `protocol.txt`, but there are clients that let them through, and to
+/// memcached they are bytes as any others. Nothing that writes a request takes such a key, to be passed
+/// on it must be tried as a [`Key`]:
+///
+/// ```
+/// # use presenced_protocol::{Key, ReceivedKey, encode};
+/// let received = ReceivedKey::new(b"a\x01b")?;
+/// assert!(Key::try_from(received).is_err());
+/// let received = ReceivedKey::new(b"ab")?;
+/// encode::get(&mut Vec::new(), [Key::try_from(received)?]);
+/// # Ok::<(), presenced_protocol::WordError>(())
+/// ```
+///
+/// ```compile_fail,E0271
+/// # use presenced_protocol::{ReceivedKey, encode};
+/// # let received = ReceivedKey::new(b"ab")?;
+/// encode::get(&mut Vec::new(), [received]);
+/// # Ok::<(), presenced_protocol::WordError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReceivedKey<'a>(&'a [u8]);
+
 /// What follows the letter of a meta flag: at most `BYTES_MAX` bytes, none of them a space, a
 /// control byte or DEL (`protocol.txt`, *Meta Commands*).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +54,7 @@ pub struct Token<'a, const BYTES_MAX: usize>(&'a [u8]);
 /// The token of the flag `O`, which comes back with the reply (`protocol.txt`, *Meta Get*).
 pub type Opaque<'a> = Token<'a, OPAQUE_BYTES_MAX>;
 
-/// Why bytes are not a [`Key`] or a [`Token`].
+/// Why bytes are not a [`Key`], a [`ReceivedKey`] or a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordError {
     /// A key without bytes.
@@ -40,7 +66,7 @@ pub enum WordError {
         /// How many there may be.
         bytes_max: usize,
     },
-    /// A space, a control byte or DEL.
+    /// A space, a control byte or DEL; for a [`ReceivedKey`] a space, a newline or a NUL.
     BadByte {
         /// The first of them.
         byte: u8,
@@ -68,12 +94,62 @@ impl<'a> Key<'a> {
     pub fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
+}
 
-    /// For bytes that have been looked at already.
+impl<'a> ReceivedKey<'a> {
+    /// The key made of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that `bytes` breaks, as a [`WordError`].
+    pub fn new(bytes: &'a [u8]) -> Result<ReceivedKey<'a>, WordError> {
+        if bytes.is_empty() {
+            return Err(WordError::Empty);
+        }
+        check_length(bytes, KEY_BYTES_MAX)?;
+        match memchr::memchr3(b' ', b'\n', 0, bytes) {
+            Some(at) => Err(WordError::BadByte {
+                byte: bytes[at],
+                at,
+            }),
+            None => Ok(ReceivedKey(bytes)),
+        }
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl<'a> From<Key<'a>> for ReceivedKey<'a> {
+    fn from(key: Key<'a>) -> ReceivedKey<'a> {
+        ReceivedKey(key.0)
+    }
+}
+
+impl<'a> TryFrom<ReceivedKey<'a>> for Key<'a> {
+    type Error = WordError;
+
+    fn try_from(key: ReceivedKey<'a>) -> Result<Key<'a>, WordError> {
+        Key::new(key.0)
+    }
+}
+
+impl<'a> Checked<'a> for Key<'a> {
     #[inline]
-    pub(crate) fn checked_before(bytes: &'a [u8]) -> Key<'a> {
+    fn checked_before(bytes: &'a [u8]) -> Key<'a> {
         debug_assert!(Key::new(bytes).is_ok());
         Key(bytes)
+    }
+}
+
+impl<'a> Checked<'a> for ReceivedKey<'a> {
+    #[inline]
+    fn checked_before(bytes: &'a [u8]) -> ReceivedKey<'a> {
+        debug_assert!(ReceivedKey::new(bytes).is_ok());
+        ReceivedKey(bytes)
     }
 }
 
@@ -96,10 +172,7 @@ impl<'a, const BYTES_MAX: usize> Token<'a, BYTES_MAX> {
 }
 
 fn check(bytes: &[u8], bytes_max: usize) -> Result<(), WordError> {
-    if bytes.len() > bytes_max {
-        let bytes = bytes.len();
-        return Err(WordError::TooLong { bytes, bytes_max });
-    }
+    check_length(bytes, bytes_max)?;
     let at = scan::word_bytes(bytes);
     match bytes.get(at) {
         Some(&byte) => Err(WordError::BadByte { byte, at }),
@@ -107,9 +180,23 @@ fn check(bytes: &[u8], bytes_max: usize) -> Result<(), WordError> {
     }
 }
 
+fn check_length(bytes: &[u8], bytes_max: usize) -> Result<(), WordError> {
+    let bytes = bytes.len();
+    if bytes > bytes_max {
+        return Err(WordError::TooLong { bytes, bytes_max });
+    }
+    Ok(())
+}
+
 impl fmt::Debug for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key(\"{}\")", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Debug for ReceivedKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReceivedKey(\"{}\")", self.0.escape_ascii())
     }
 }
 
@@ -171,6 +258,20 @@ mod tests {
                 Opaque::new(&bytes),
                 if allowed { Ok(Token(&bytes)) } else { Err(bad) }
             );
+            let taken = !b" \n\0".contains(&byte);
+            let received = ReceivedKey::new(&bytes);
+            assert_eq!(
+                received,
+                if taken {
+                    Ok(ReceivedKey(&bytes))
+                } else {
+                    Err(bad)
+                }
+            );
+            // What was received is no key that may be sent because of that.
+            if let Ok(received) = received {
+                assert_eq!(Key::try_from(received), Key::new(&bytes));
+            }
         }
     }
 
@@ -180,6 +281,12 @@ mod tests {
         let (bytes, bytes_max) = (251, 250);
         assert_eq!(
             Key::new(&[b'k'; 251]),
+            Err(WordError::TooLong { bytes, bytes_max })
+        );
+        assert_eq!(ReceivedKey::new(b""), Err(WordError::Empty));
+        assert!(ReceivedKey::new(&[1; 250]).is_ok());
+        assert_eq!(
+            ReceivedKey::new(&[1; 251]),
             Err(WordError::TooLong { bytes, bytes_max })
         );
         assert_eq!(Opaque::new(b"").unwrap().as_bytes(), b"");

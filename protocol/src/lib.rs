@@ -10,7 +10,8 @@
 //!
 //! # Layout
 //!
-//! * [`key`]: [`Key`], which can only hold what memcached reads as one key; tokens of meta flags.
+//! * [`key`]: [`Key`], which can only hold what every memcached reads as one key; [`ReceivedKey`], what
+//!   a server takes for one; tokens of meta flags.
 //! * [`limits`]: how much the other side may make us hold.
 //! * [`encode`]: writes requests (as a client) and replies (as a server).
 //! * [`reply`]: parses replies (as a client).
@@ -28,8 +29,9 @@
 //!
 //! # Where it differs from memcached 1.6.18, on purpose
 //!
-//! * A control byte in a key or a token is refused (`protocol.txt`, *Keys*, forbids it; memcached
-//!   takes it).
+//! * A client's key has no control byte (`protocol.txt`, *Keys*, forbids it); a server takes it, as
+//!   memcached does, in keys but not in tokens. A NUL, where memcached ends the line, is refused in
+//!   both.
 //! * No byte of a value is ever read as a request; memcached runs the value of many a refused storage
 //!   command, and what comes behind one that is longer than its line says. See [`request`].
 //! * The last word of a storage command is `noreply` or there is none; memcached takes any.
@@ -70,13 +72,14 @@ mod error;
 mod keys;
 mod meta_command;
 mod number;
+mod received;
 mod reply_line;
 mod reply_parser;
 mod request_parser;
 mod scan;
 mod skimmer;
 
-pub use key::{Key, WordError};
+pub use key::{Key, ReceivedKey, WordError};
 pub use limits::Limits;
 pub use reply::{Reply, ReplyError, ReplyErrorKind};
-pub use request::{BadRequest, BadRequestKind, Next, Parsed, Request};
+pub use request::{BadRequest, BadRequestKind, Next, Parsed, Received, Request};

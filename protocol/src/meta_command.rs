@@ -4,9 +4,9 @@ use crate::{
     bad::BadRequestKind,
     base64,
     command::{self, Command, DataLine, DataOf, Refused, Rest},
-    key::{KEY_BYTES_MAX, Key},
+    key::{KEY_BYTES_MAX, ReceivedKey},
     meta::{BadFlags, Flags, ModeOf},
-    request::Request,
+    request::{Received, Request},
     scan::Words,
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn parse<'a>(command: &[u8], words: Words<'a>) -> Result<Command<'a>,
     Ok(Command::Whole(request))
 }
 
-fn get(mut words: Words<'_>) -> Result<Request<'_>, Refused<'_>> {
+fn get(mut words: Words<'_>) -> Result<Received<'_>, Refused<'_>> {
     let line = words;
     let key = key(&mut words)?;
     if line.count() >= WORDS_MAX {
@@ -80,7 +80,7 @@ fn after_set(mut words: Words<'_>) -> Rest {
 fn quiet_about_flags(
     mut words: Words<'_>,
     modes: ModeOf,
-) -> Result<(Key<'_>, Flags<'_>), Refused<'_>> {
+) -> Result<(ReceivedKey<'_>, Flags<'_>), Refused<'_>> {
     let line = words;
     let key = key(&mut words)?;
     if line.count() >= WORDS_MAX {
@@ -94,11 +94,11 @@ fn quiet_about_flags(
 }
 
 /// `<key> [b]`
-fn debug(mut words: Words<'_>) -> Result<Request<'_>, Refused<'_>> {
+fn debug(mut words: Words<'_>) -> Result<Received<'_>, Refused<'_>> {
     let Some(word) = words.next() else {
         return Err(BadRequestKind::LineFormat.at(words.rest()));
     };
-    let key = Key::new(word).map_err(|_| BadRequestKind::LineFormat.at(word))?;
+    let key = ReceivedKey::new(word).map_err(|_| BadRequestKind::LineFormat.at(word))?;
     let base64 = words.next() == Some(b"b");
     if base64 && !is_base64(key) {
         return Err(BadRequestKind::LineFormat.at(word));
@@ -106,18 +106,22 @@ fn debug(mut words: Words<'_>) -> Result<Request<'_>, Refused<'_>> {
     Ok(Request::MetaDebug { key, base64 })
 }
 
-fn key<'a>(words: &mut Words<'a>) -> Result<Key<'a>, Refused<'a>> {
+fn key<'a>(words: &mut Words<'a>) -> Result<ReceivedKey<'a>, Refused<'a>> {
     let Some(word) = words.next() else {
         return Err(BadRequestKind::Unknown.at(words.rest()));
     };
-    Key::new(word).map_err(|_| BadRequestKind::LineFormat.at(word))
+    ReceivedKey::new(word).map_err(|_| BadRequestKind::LineFormat.at(word))
 }
 
-fn flags<'a>(key: Key<'a>, words: Words<'a>, modes: ModeOf) -> Result<Flags<'a>, BadFlags<'a>> {
+fn flags<'a>(
+    key: ReceivedKey<'a>,
+    words: Words<'a>,
+    modes: ModeOf,
+) -> Result<Flags<'a>, BadFlags<'a>> {
     Flags::read(words, modes, || is_base64(key))
 }
 
-fn is_base64(key: Key<'_>) -> bool {
+fn is_base64(key: ReceivedKey<'_>) -> bool {
     base64::decode(key, &mut [0; KEY_BYTES_MAX]).is_some()
 }
 

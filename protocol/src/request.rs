@@ -23,18 +23,19 @@ use crate::{
 pub use crate::{
     bad::{BadRequest, BadRequestKind},
     keys::Keys,
+    received::{Received, ReceivedKeys},
     request_parser::{Next, Parsed, Parser},
 };
 
-/// One request of `protocol.txt`, borrowed from the input; [`encode::request`](crate::encode::request)
-/// writes it.
+/// One request of `protocol.txt`. A client's has [`Key`]s, and [`encode::request`](crate::encode::request)
+/// writes it; a server's is [`Received`], borrowed from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Request<'a> {
+pub enum Request<'a, K = Key<'a>> {
     /// `get <key>*` and `gets <key>*` (*Retrieval command*).
     Get {
         /// At least one.
-        keys: Keys<'a>,
+        keys: Keys<'a, K>,
         /// It was `gets`: replies carry the CAS number.
         with_cas: bool,
     },
@@ -43,7 +44,7 @@ pub enum Request<'a> {
         /// As in `set`.
         exptime: i64,
         /// There may be none: memcached answers `END`.
-        keys: Keys<'a>,
+        keys: Keys<'a, K>,
         /// It was `gats`: replies carry the CAS number.
         with_cas: bool,
     },
@@ -53,7 +54,7 @@ pub enum Request<'a> {
         /// Which of the six it is.
         verb: StoreVerb,
         /// Where to store.
-        key: Key<'a>,
+        key: K,
         /// To be given back with the value.
         flags: u32,
         /// As *Expiration times* has it: 0, negative, up to 30 days, or Unix time.
@@ -68,7 +69,7 @@ pub enum Request<'a> {
         /// Which of the two it is.
         direction: Direction,
         /// Where the number is stored.
-        key: Key<'a>,
+        key: K,
         /// How much to add or subtract.
         delta: u64,
         /// No answer is wanted.
@@ -77,7 +78,7 @@ pub enum Request<'a> {
     /// `touch <key> <exptime> [noreply]` (*Touch*).
     Touch {
         /// Whose expiry to change.
-        key: Key<'a>,
+        key: K,
         /// As in `set`.
         exptime: i64,
         /// No answer is wanted.
@@ -86,21 +87,21 @@ pub enum Request<'a> {
     /// `delete <key> [0] [noreply]` (*Deletion*).
     Delete {
         /// What to remove.
-        key: Key<'a>,
+        key: K,
         /// No answer is wanted.
         noreply: bool,
     },
     /// `mg <key> <flags>*` (*Meta Get*).
     MetaGet {
         /// What to look up; base64 with [`Flag::Base64Key`](crate::meta::Flag::Base64Key).
-        key: Key<'a>,
+        key: K,
         /// How, and what to tell.
         flags: Flags<'a>,
     },
     /// `ms <key> <bytes> <flags>*` and the value (*Meta Set*).
     MetaSet {
         /// Where to store; base64 likewise.
-        key: Key<'a>,
+        key: K,
         /// What to store, at most [`Limits::value_bytes_max`](crate::Limits::value_bytes_max).
         value: &'a [u8],
         /// How, and what to tell.
@@ -109,21 +110,21 @@ pub enum Request<'a> {
     /// `md <key> <flags>*` (*Meta Delete*).
     MetaDelete {
         /// What to remove; base64 likewise.
-        key: Key<'a>,
+        key: K,
         /// How, and what to tell.
         flags: Flags<'a>,
     },
     /// `ma <key> <flags>*` (*Meta Arithmetic*).
     MetaArithmetic {
         /// Where the number is stored; base64 likewise.
-        key: Key<'a>,
+        key: K,
         /// How, and what to tell.
         flags: Flags<'a>,
     },
     /// `me <key> [b]` (*Meta Debug*).
     MetaDebug {
         /// What to describe.
-        key: Key<'a>,
+        key: K,
         /// The key is base64.
         base64: bool,
     },
@@ -141,7 +142,7 @@ pub enum Request<'a> {
     /// `stats [<args>]` (*Statistics*).
     Stats {
         /// The words after it, often none.
-        arguments: Keys<'a>,
+        arguments: Keys<'a, K>,
     },
     /// `flush_all [delay] [noreply]` (*Other commands*).
     FlushAll {

@@ -4,7 +4,7 @@ use crate::{
     bad::{BadRequest, BadRequestKind},
     command::{self, Command, DataLine, DataOf, Refused, Rest},
     limits::Limits,
-    request::{Request, StoreVerb},
+    request::{Received, Request, StoreVerb},
     scan::{self, Line},
 };
 
@@ -16,7 +16,7 @@ pub enum Parsed<'a> {
     /// A request.
     Request {
         /// What is asked.
-        request: Request<'a>,
+        request: Received<'a>,
         /// How many bytes of the input it takes.
         consumed: usize,
     },

@@ -111,12 +111,6 @@ fn zeros(eight: u64) -> u64 {
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Whether there is a control byte or DEL. Without an early exit the loop is vectorised.
-pub(crate) fn has_control(text: &[u8]) -> bool {
-    let control = |byte: u8| byte < b' ' || byte == 0x7f;
-    text.iter().fold(false, |any, &byte| any | control(byte))
-}
-
 /// Whether no more than `bytes_max` bytes stand together without a space. Goes by leaps, from a
 /// space to the last within reach of it.
 pub(crate) fn has_spaces_within(text: &[u8], bytes_max: usize) -> bool {

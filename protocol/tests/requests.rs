@@ -5,7 +5,7 @@ mod common;
 
 use common::{CHUNK_QUIET, FORMAT, FORMAT_QUIET, LARGE, LARGE_QUIET, Reader, TABLES, read};
 use presenced_protocol::{
-    BadRequest, BadRequestKind, Key, Limits, Parsed, Request, encode, request,
+    BadRequest, BadRequestKind, Key, Limits, Parsed, ReceivedKey, Request, encode, request,
 };
 use proptest::prelude::*;
 
@@ -72,6 +72,57 @@ fn keys_have_250_bytes_and_not_251() {
     );
 }
 
+/// Lines in which `K` is a key.
+const KEYED: [&str; 22] = [
+    "get K",
+    "gets K",
+    "gat 0 K",
+    "gats 0 K",
+    "set K 0 0 1",
+    "add K 0 0 1",
+    "replace K 0 0 1",
+    "append K 0 0 1 noreply",
+    "prepend K 0 0 1",
+    "cas K 0 0 1 5",
+    "incr K 1",
+    "decr K 1 noreply",
+    "touch K 0",
+    "delete K",
+    "mg K v k",
+    "mg K",
+    "ms K 1",
+    "ms K 1 T0",
+    "md K",
+    "md K q",
+    "ma K",
+    "me K",
+];
+
+/// Whatever memcached takes, in each command; what may not be sent can't be.
+#[test]
+fn a_key_may_have_any_byte_but_those_that_end_it() {
+    for byte in 0..=255 {
+        let key = [b'a', byte, b'b', byte];
+        for line in KEYED {
+            let (before, after) = line.split_once('K').unwrap();
+            let input = [before.as_bytes(), &key, after.as_bytes(), b"\r\nx\r\n"].concat();
+            let parsed = request::Parser::default().parse(&input);
+            let taken = !b" \n\0".contains(&byte);
+            let Parsed::Request { request, .. } = parsed else {
+                assert!(!taken, "{line} with {byte:#04x}: {parsed:?}");
+                continue;
+            };
+            let shown = format!("{request:?}");
+            let whole = shown.contains(&format!("\"{}\"", key.escape_ascii()));
+            assert_eq!(whole, taken, "{line} with {byte:#04x}: {shown}");
+            if taken {
+                let sendable = <Request<'_>>::try_from(request);
+                assert_eq!(sendable.is_ok(), Key::new(&key).is_ok(), "{sendable:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn swallows_a_value_that_is_too_large() {
     let limits = Limits {
@@ -116,7 +167,7 @@ fn swallows_a_value_that_is_too_large() {
     else {
         panic!("not too large: {parsed:?}");
     };
-    assert_eq!(key, Key::new(b"a").unwrap());
+    assert_eq!(key, ReceivedKey::new(b"a").unwrap());
 }
 
 #[test]
@@ -368,7 +419,7 @@ fn says_where_it_went_wrong() {
     for (input, at) in [
         ("foo\r\n", 0),
         ("  set a 0 x 1\r\n", 10),
-        ("get a b\tc\r\n", 6),
+        ("get a b\0c\r\n", 6),
         ("incr a 1x\r\n", 7),
         ("touch a x\r\n", 8),
         ("ms a 2 v Tx\r\n", 9),

@@ -1,10 +1,10 @@
 //! A request on the store: does what it asks and appends memcached's reply.
 
 use presenced_protocol::{
-    BadRequest, BadRequestKind, Key, Reply, Request, base64, encode,
+    BadRequest, BadRequestKind, Received, ReceivedKey, Reply, Request, base64, encode,
     key::KEY_BYTES_MAX,
     meta::StoreMode,
-    request::{Keys, StoreVerb},
+    request::{ReceivedKeys, StoreVerb},
 };
 
 use super::{
@@ -39,7 +39,7 @@ pub(super) enum After {
 }
 
 /// Carries out any request but those for many keys ([`get`]), which do nothing here.
-pub(super) fn execute(store: &Store, request: &Request<'_>, now: Now, out: &mut Vec<u8>) -> After {
+pub(super) fn execute(store: &Store, request: &Received<'_>, now: Now, out: &mut Vec<u8>) -> After {
     let (answer, noreply) = match *request {
         Request::Store { noreply, .. } => (stored(store, request, now), noreply),
         Request::Arithmetic { noreply, .. } => (counted(store, request, now), noreply),
@@ -95,7 +95,7 @@ pub(super) fn execute(store: &Store, request: &Request<'_>, now: Now, out: &mut 
 /// What a request for many keys asks for.
 #[derive(Clone, Copy)]
 pub(super) struct ManyKeys<'a> {
-    pub(super) keys: Keys<'a>,
+    pub(super) keys: ReceivedKeys<'a>,
     /// The new expiry time, for `gat` and `gats`.
     pub(super) exptime: Option<i64>,
     pub(super) with_cas: bool,
@@ -104,7 +104,7 @@ pub(super) struct ManyKeys<'a> {
 impl<'a> ManyKeys<'a> {
     /// What this request asks for, if it is one for many keys.
     #[inline]
-    pub(super) fn by(request: &Request<'a>) -> Option<ManyKeys<'a>> {
+    pub(super) fn by(request: &Received<'a>) -> Option<ManyKeys<'a>> {
         match *request {
             Request::Get { keys, with_cas } => Some(ManyKeys {
                 keys,
@@ -161,7 +161,7 @@ pub(super) fn get(
     None
 }
 
-fn value(store: &Store, key: Key<'_>, asked: &ManyKeys<'_>, now: Now, out: &mut Vec<u8>) {
+fn value(store: &Store, key: ReceivedKey<'_>, asked: &ManyKeys<'_>, now: Now, out: &mut Vec<u8>) {
     let (hit, miss) = match asked.exptime {
         None => (Count::GetHit, Count::GetMiss),
         Some(_) => (Count::TouchHit, Count::TouchMiss),
@@ -181,7 +181,7 @@ fn value(store: &Store, key: Key<'_>, asked: &ManyKeys<'_>, now: Now, out: &mut 
     encode::value(out, hashed.key, item.flags, item.value(), cas);
 }
 
-fn stored(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8]> {
+fn stored(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u8]> {
     let Request::Store {
         verb,
         key,
@@ -223,7 +223,7 @@ fn stored(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8]
     }
 }
 
-fn counted(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8]> {
+fn counted(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u8]> {
     let Request::Arithmetic {
         direction,
         key,
@@ -241,7 +241,7 @@ fn counted(store: &Store, request: &Request<'_>, now: Now) -> Reply<&'static [u8
     }
 }
 
-fn touch(store: &Store, key: Key<'_>, exptime: i64, now: Now) -> Reply<&'static [u8]> {
+fn touch(store: &Store, key: ReceivedKey<'_>, exptime: i64, now: Now) -> Reply<&'static [u8]> {
     let (mut items, key) = store.shard(key.as_bytes());
     let Some(number) = items.find(key, now) else {
         items.tally.add(Count::TouchMiss);
@@ -254,7 +254,7 @@ fn touch(store: &Store, key: Key<'_>, exptime: i64, now: Now) -> Reply<&'static 
     Reply::Touched
 }
 
-fn delete(store: &Store, key: Key<'_>, now: Now) -> Reply<&'static [u8]> {
+fn delete(store: &Store, key: ReceivedKey<'_>, now: Now) -> Reply<&'static [u8]> {
     let (mut items, key) = store.shard(key.as_bytes());
     let Some(number) = items.find(key, now) else {
         items.tally.add(Count::DeleteMiss);

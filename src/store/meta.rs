@@ -2,7 +2,7 @@
 //! goes through their flags, which shows in their answers.
 
 use presenced_protocol::{
-    Key, Reply, base64, encode,
+    ReceivedKey, Reply, base64, encode,
     key::KEY_BYTES_MAX,
     meta::{Answer, Direction, Flag, Flags, StoreMode},
     reply::MetaStatus,
@@ -21,7 +21,13 @@ use super::{
 };
 
 /// `mg` (*Meta Get*).
-pub(super) fn get(store: &Store, key: Key<'_>, flags: Flags<'_>, now: Now, out: &mut Vec<u8>) {
+pub(super) fn get(
+    store: &Store,
+    key: ReceivedKey<'_>,
+    flags: Flags<'_>,
+    now: Now,
+    out: &mut Vec<u8>,
+) {
     let mut buffers = Buffers::default();
     let asked = Asked::new(key, flags, &mut buffers);
     let (mut items, hashed) = store.shard(asked.key);
@@ -104,7 +110,7 @@ fn tell<'a>(item: &mut Item, asked: &Asked<'a>, made: bool, now: Now) -> Answers
 /// `ms` (*Meta Set*).
 pub(super) fn set(
     store: &Store,
-    key: Key<'_>,
+    key: ReceivedKey<'_>,
     value: &[u8],
     flags: Flags<'_>,
     now: Now,
@@ -159,7 +165,13 @@ pub(super) fn set(
 }
 
 /// `md` (*Meta Delete*).
-pub(super) fn delete(store: &Store, key: Key<'_>, flags: Flags<'_>, now: Now, out: &mut Vec<u8>) {
+pub(super) fn delete(
+    store: &Store,
+    key: ReceivedKey<'_>,
+    flags: Flags<'_>,
+    now: Now,
+    out: &mut Vec<u8>,
+) {
     let mut buffers = Buffers::default();
     let asked = Asked::new(key, flags, &mut buffers);
     let (mut compare, mut deadline) = (None, None);
@@ -204,7 +216,7 @@ pub(super) fn delete(store: &Store, key: Key<'_>, flags: Flags<'_>, now: Now, ou
 /// `ma` (*Meta Arithmetic*).
 pub(super) fn arithmetic(
     store: &Store,
-    key: Key<'_>,
+    key: ReceivedKey<'_>,
     flags: Flags<'_>,
     now: Now,
     out: &mut Vec<u8>,
@@ -282,7 +294,13 @@ fn tell_counted<'a>(
 }
 
 /// `me` (*Meta Debug*).
-pub(super) fn debug(store: &Store, key: Key<'_>, base64: bool, now: Now, out: &mut Vec<u8>) {
+pub(super) fn debug(
+    store: &Store,
+    key: ReceivedKey<'_>,
+    base64: bool,
+    now: Now,
+    out: &mut Vec<u8>,
+) {
     let mut buffer = [0; KEY_BYTES_MAX];
     let decoded = base64.then(|| base64::decode(key, &mut buffer)).flatten();
     let (mut items, hashed) = store.shard(decoded.unwrap_or(key.as_bytes()));

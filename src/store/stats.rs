@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::Keys};
+use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::ReceivedKeys};
 
 use super::{Store, clock::Now, execute::VERSION, tally::Count};
 
@@ -15,7 +15,7 @@ use super::{Store, clock::Now, execute::VERSION, tally::Count};
 const PAGE_BYTES: u64 = 1024 * 1024;
 
 /// Appends the whole answer.
-pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: Keys<'_>, now: Now) {
+pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: ReceivedKeys<'_>, now: Now) {
     let argument = arguments.next();
     match argument.map(|word| word.as_bytes()) {
         None => general(out, store, now),

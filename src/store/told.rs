@@ -1,7 +1,7 @@
 //! What a meta request asks to be told, and what it is told.
 
 use presenced_protocol::{
-    Key, base64,
+    ReceivedKey, base64,
     key::KEY_BYTES_MAX,
     meta::{Answer, Flag, Flags},
 };
@@ -44,7 +44,11 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(key: Key<'a>, flags: Flags<'a>, buffers: &'a mut Buffers) -> Asked<'a> {
+    pub(super) fn new(
+        key: ReceivedKey<'a>,
+        flags: Flags<'a>,
+        buffers: &'a mut Buffers,
+    ) -> Asked<'a> {
         let base64 = flags.has(b'b');
         let decoded = base64.then(|| base64::decode(key, &mut buffers.decoded));
         let key = decoded.flatten().unwrap_or(key.as_bytes());

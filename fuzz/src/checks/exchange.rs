@@ -2,7 +2,7 @@
 
 use arbitrary::{Result, Unstructured};
 use presenced_protocol::{
-    Key, Limits, Parsed, Reply, Request, base64, encode,
+    Key, Limits, Parsed, ReceivedKey, Reply, Request, base64, encode,
     key::{KEY_BYTES_MAX, Opaque},
     meta::{Answer, Answers, Direction, Flag, Hint, StoreMode},
     reply::{self, MetaStatus},
@@ -35,8 +35,15 @@ fn requests(input: &mut Unstructured<'_>) -> Result<()> {
         let request = plain_request(input, key, value)?;
         encode::request(&mut out, &request);
         let parsed = Parser::default().parse(&out[start..]);
-        let consumed = out.len() - start;
-        assert_eq!(parsed, Parsed::Request { request, consumed });
+        let Parsed::Request {
+            request: received,
+            consumed,
+        } = parsed
+        else {
+            panic!("not a request: {parsed:?}");
+        };
+        assert_eq!(received.try_into(), Ok(request));
+        assert_eq!(consumed, out.len() - start);
     }
     spoil(input, &mut out)?;
     let limits = limits(input)?;
@@ -95,7 +102,7 @@ fn plain_request<'a>(
         },
         9 => {
             let mut buffer = [0; KEY_BYTES_MAX];
-            let base64 = base64::decode(key, &mut buffer).is_some() && noreply;
+            let base64 = base64::decode(key.into(), &mut buffer).is_some() && noreply;
             Request::MetaDebug { key, base64 }
         }
         _ => *input.choose(&[Request::MetaNoop, Request::Version, Request::Quit])?,
@@ -126,6 +133,7 @@ fn request_with_more(
         else {
             panic!("not for keys: {request:?}");
         };
+        let keys = keys.into_iter().map(ReceivedKey::from);
         assert!(read.eq(keys) && consumed == out.len() - start);
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::{data, keyed, reply::text, spaced};
+use super::{data, keyed, reply, reply::text, spaced};
 use crate::{
     key::Key,
     meta::{Answer, Flag},
@@ -58,7 +58,7 @@ pub fn meta_arithmetic<'f>(
 /// `HD`, `EN`, `NF`, `NS` or `EX`, and what is told (`protocol.txt`, *Meta Get* to *Meta
 /// Arithmetic*).
 ///
-/// A CR or LF in an answer becomes a space, as in [`reply`](super::reply()).
+/// A CR or LF in an answer becomes a space, as in [`reply`](super::reply()); a CR in a key stays.
 pub fn meta_reply<'a>(
     out: &mut impl BufMut,
     status: MetaStatus,
@@ -118,7 +118,7 @@ fn answers_line<'a>(out: &mut impl BufMut, answers: impl IntoIterator<Item = Ans
             Answer::AlreadyWon => out.put_u8(b'Z'),
             Answer::Key(key) => {
                 out.put_u8(b'k');
-                text(out, key);
+                reply::key(out, key);
             }
             Answer::Opaque(token) => {
                 out.put_u8(b'O');

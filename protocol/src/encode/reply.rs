@@ -8,7 +8,7 @@ use crate::{number, reply::Reply};
 /// One reply, as a server writes it.
 ///
 /// A CR or LF inside a text (an error's, a statistic's, the version's) becomes a space: no text can
-/// end its line early. The key and the numbers of a `VALUE` are written as they are.
+/// end its line early. In the key of an `ME` a LF does. The key of a `VALUE` is written as it is.
 pub fn reply(out: &mut impl BufMut, reply: &Reply<&[u8]>) {
     any_reply(out, reply);
 }
@@ -71,7 +71,7 @@ fn any_reply<B: AsRef<[u8]>>(out: &mut impl BufMut, reply: &Reply<B>) {
         }
         Reply::MetaDebug { key, fields } => {
             out.put_slice(b"ME ");
-            text(out, key.as_ref());
+            self::key(out, key.as_ref());
             out.put_u8(b' ');
             text_line(out, b"", fields.as_ref());
         }
@@ -104,6 +104,17 @@ fn text_line(out: &mut impl BufMut, before: &[u8], message: &[u8]) {
     out.put_slice(before);
     text(out, message);
     out.put_slice(b"\r\n");
+}
+
+/// A key on one line. A CR in it ends no line, and belongs to the key; a LF, which only a key in base64
+/// can stand for, becomes a space.
+pub(super) fn key(out: &mut impl BufMut, key: &[u8]) {
+    for (count, part) in key.split(|&byte| byte == b'\n').enumerate() {
+        if count > 0 {
+            out.put_u8(b' ');
+        }
+        out.put_slice(part);
+    }
 }
 
 /// `message` on one line.

@@ -11,8 +11,8 @@
 pub mod memcached;
 
 use presenced_protocol::{
-    BadRequest, Key, Limits, Next, Parsed, Request, encode,
-    request::{self, Keys, StoreVerb},
+    BadRequest, Limits, Next, Parsed, Received, ReceivedKey, Request, encode,
+    request::{self, ReceivedKeys, StoreVerb},
 };
 
 /// What a server would do with `input`, request after request, as text.
@@ -113,10 +113,10 @@ fn show_bad(answer: &BadRequest<'_>, noreply: bool) -> String {
     }
 }
 
-fn show(request: &Request<'_>) -> String {
+fn show(request: &Received<'_>) -> String {
     let quiet = |noreply: bool| if noreply { " quietly" } else { "" };
-    let key_text = |key: Key<'_>| key.as_bytes().escape_ascii().to_string();
-    let keys_text = |keys: Keys<'_>| keys.map(key_text).collect::<Vec<_>>().join(",");
+    let key_text = |key: ReceivedKey<'_>| key.as_bytes().escape_ascii().to_string();
+    let keys_text = |keys: ReceivedKeys<'_>| keys.map(key_text).collect::<Vec<_>>().join(",");
     match *request {
         Request::Get { keys, with_cas } => {
             format!(
@@ -152,10 +152,13 @@ fn show(request: &Request<'_>) -> String {
             format!("flush_all({}){}", delay.unwrap_or(0), quiet(noreply))
         }
         Request::Quit => "quit".into(),
-        // As it is written anew.
-        ref request => {
+        // As it is written anew, if it may be.
+        request => {
+            let Ok(sendable) = Request::try_from(request) else {
+                return format!("{request:?}");
+            };
             let mut out = Vec::new();
-            encode::request(&mut out, request);
+            encode::request(&mut out, &sendable);
             out.strip_suffix(b"\r\n")
                 .unwrap_or(&out)
                 .escape_ascii()
@@ -209,12 +212,13 @@ pub const GETS: &[Case] = &[
     ("get  a   b \r\nversion\r\n", &["get(a,b)", "version"]),
     ("gets a a\r\n", &["gets(a,a)"]),
     ("get noreply\r\n", &["get(noreply)"]),
-    // differs: memcached takes control bytes, and cuts the line at a NUL.
-    ("get a\tb\r\n", &[FORMAT]),
-    ("get a\rb\r\n", &[FORMAT]),
+    ("get a\tb\r\n", &["get(a\\tb)"]),
+    ("get a\rb\r\n", &["get(a\\rb)"]),
+    ("get a\u{7f}b \u{1}\r\n", &["get(a\\x7fb,\\x01)"]),
+    ("get a\r\r\n", &["get(a\\r)"]),
+    // differs: the line ends at a NUL to memcached.
     ("get a\0b\r\n", &[FORMAT]),
-    ("get a\u{7f}b\r\n", &[FORMAT]),
-    ("get a\r\r\n", &[FORMAT]),
+    ("get a \0\r\n", &[FORMAT]),
     ("get zo\u{eb}\r\n", &["get(zo\\xc3\\xab)"]),
 ];
 
@@ -226,6 +230,10 @@ pub const SETS: &[Case] = &[
     ("set a 0 0 3\r\nx\r\n\r\n", &["set(a,0,0,x\\r\\n)"]),
     ("set a 0 0 1 noreply\r\nx\r\n", &["set(a,0,0,x) quietly"]),
     ("set noreply 0 0 1\r\nx\r\n", &["set(noreply,0,0,x)"]),
+    (
+        "set a\u{1}\t\r\u{7f} 0 0 1\r\nx\r\n",
+        &["set(a\\x01\\t\\r\\x7f,0,0,x)"],
+    ),
     ("set a +1 +5 +1\r\nx\r\n", &["set(a,1,5,x)"]),
     ("set a 010 0 01\r\nx\r\n", &["set(a,10,0,x)"]),
     ("set a -0 -0 -0\r\n\r\n", &["set(a,0,0,)"]),
@@ -363,6 +371,8 @@ pub const OTHERS: &[Case] = &[
     ("touch a x\r\n", &[EXPTIME]),
     ("touch a x noreply\r\n", &[EXPTIME_QUIET]),
     ("touch a noreply\r\n", &[EXPTIME_QUIET]),
+    ("touch a\0b 0\r\n", &[FORMAT]),
+    ("delete a\0b\r\n", &[FORMAT]),
     (
         "touch a 9223372036854775807\r\n",
         &["touch(a,9223372036854775807)"],
@@ -449,7 +459,8 @@ pub const NUMBERS: &[Case] = &[
     ("gat x\r\n", &[EXPTIME]),
     ("gat x a\r\n", &[EXPTIME]),
     ("gat noreply\r\n", &[EXPTIME]),
-    ("stats x\t\r\n", &["ERROR"]),
+    ("stats x\t\r\n", &["stats(x\\t)"]),
+    ("stats a\0\r\n", &["ERROR"]),
     ("stats cachedump  1 10\r\n", &["stats(cachedump,1,10)"]),
 ];
 
@@ -550,6 +561,7 @@ pub const META: &[Case] = &[
         "mg a 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\r\n",
         &[INVALID],
     ),
+    ("mg a\0b\r\n", &[FORMAT]),
     // differs: memcached takes control bytes in tokens, and cuts numbers to 32 bits.
     ("mg a O\u{1}\r\n", &[TOKEN]),
     ("mg a P\t\r\n", &[TOKEN]),
