@@ -1,5 +1,6 @@
 //! The same random commands to a real memcached and to the store, pipelined and cut anywhere: the same
-//! bytes must come back, but for versions, statistics and CAS numbers.
+//! bytes must come back, but for versions, statistics and CAS numbers. What is known to differ is what
+//! becomes of the value of a storage command that is refused: see `storage.rs`.
 //!
 //! `STORE_CASES` sets how many sequences are tried; `make soak` tries many.
 
@@ -10,8 +11,12 @@
     reason = "helpers of tests may"
 )]
 
+#[path = "store_differential/answers.rs"]
+mod answers;
 #[path = "store_differential/commands.rs"]
 mod commands;
+#[path = "store_differential/storage.rs"]
+mod storage;
 mod store_support;
 
 use std::{
@@ -22,44 +27,44 @@ use std::{
     time::Duration,
 };
 
-use commands::{
-    Bytes, Cas, Command, FAR_SECONDS, KEYS, Key, Piece, Text, command, sequence, shown, text,
-};
-use presenced_protocol::{
-    Reply,
-    meta::{Answer, Answers},
-    reply,
-};
+use answers::Answer;
+use commands::{Bytes, Cas, Command, KEYS, Key, Piece, Text, command, sequence, shown, text};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
     test_runner::{Config, TestError, TestRunner},
 };
-use store_support::{Embedded, Memcached, connect};
+use store_support::{Embedded, Memcached, connect, until_closed};
 
 const MEMORY_BYTES: usize = 64 << 20;
 
 /// A connection to one of the two.
 struct Client {
+    address: SocketAddr,
+    is_store: bool,
     stream: TcpStream,
-    parser: reply::Parser,
     input: Vec<u8>,
     /// CAS numbers of the sequence's keys.
     cas: HashMap<usize, u64>,
 }
 
 impl Client {
-    fn new(address: SocketAddr) -> Client {
+    fn new(address: SocketAddr, is_store: bool) -> Client {
         Client {
+            address,
+            is_store,
             stream: connect(address),
-            parser: reply::Parser::default(),
             input: Vec::new(),
             cas: HashMap::new(),
         }
     }
 
     fn write(&self, command: &Command, prefix: &str, out: &mut Vec<u8>) {
-        for piece in &command.pieces {
+        let pieces = match &command.instead {
+            Some(instead) if !self.is_store => instead,
+            _ => &command.pieces,
+        };
+        for piece in pieces {
             match piece {
                 Text(text) => out.extend(text.as_bytes()),
                 Bytes(bytes) => out.extend(bytes),
@@ -79,17 +84,23 @@ impl Client {
     }
 
     /// What is answered to `commands`, as lines of which those that may differ are masked; what the
-    /// keys are like after it is part of it.
+    /// keys are like after it is part of it. The last of them may close the store's connection.
     fn ask(&mut self, commands: &[Command], prefix: &str, cuts: u64) -> Vec<String> {
         let mut out = Vec::new();
         for command in commands {
             self.write(command, prefix, &mut out);
         }
+        let mut lines = Vec::new();
         // An `mn` may be among the commands.
-        let noops = commands
+        let mut noops = commands
             .iter()
-            .filter(|command| matches!(&command.pieces[..], [Text(line)] if line == "mn\r\n"));
-        let noops = noops.count() + 2;
+            .filter(|command| matches!(&command.pieces[..], [Text(line)] if line == "mn\r\n"))
+            .count();
+        if self.is_store && commands.last().is_some_and(|command| command.closes) {
+            lines = self.last_answers(&out, cuts);
+            *self = Client::new(self.address, true);
+            (out, noops) = (Vec::new(), 0);
+        }
         out.extend(b"mn\r\n");
         for key in KEYS {
             out.extend(format!("mg {prefix}{key} c u s f\r\n").as_bytes());
@@ -103,33 +114,54 @@ impl Client {
                     sender.write_all(piece).unwrap();
                 }
             });
-            self.answers(noops)
-        })
+            lines.extend(self.answers(noops + 2));
+        });
+        lines
+    }
+
+    /// All that is answered until the other side closes.
+    fn last_answers(&mut self, out: &[u8], cuts: u64) -> Vec<String> {
+        let mut sender = self.stream.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut pieces = pieces(out, cuts).into_iter();
+                until_closed(pieces.try_for_each(|piece| sender.write_all(piece)));
+            });
+            until_closed(self.stream.read_to_end(&mut self.input));
+        });
+        let mut lines = Vec::new();
+        let mut rest = &self.input[..];
+        while let Some((answer, bytes)) = Answer::first(rest) {
+            lines.push(answer.masked());
+            rest = &rest[bytes..];
+        }
+        assert!(rest.is_empty(), "left: {}", rest.escape_ascii());
+        lines
     }
 
     fn answers(&mut self, noops: usize) -> Vec<String> {
         let (mut lines, mut seen, mut probed) = (Vec::new(), 0, 0);
         while seen < noops {
             let mut at = 0;
-            while let Some((reply, consumed)) = self.parser.parse(&self.input[at..]).unwrap() {
-                let raw = &self.input[at..at + consumed];
-                if matches!(reply, Reply::MetaNoop) {
+            while let Some((answer, bytes)) = Answer::first(&self.input[at..]) {
+                if answer.is_noop() {
                     seen += 1;
                 } else if seen == noops - 1 {
-                    if let Some(cas) = cas_of(&reply) {
+                    if let Some(cas) = answer.cas() {
                         self.cas.insert(probed, cas);
                     } else {
                         self.cas.remove(&probed);
                     }
                     probed += 1;
                 }
-                lines.push(masked(&reply, raw));
-                at += consumed;
+                lines.push(answer.masked());
+                at += bytes;
             }
             self.input.drain(..at);
             if seen < noops {
                 let mut buffer = [0; 16 * 1024];
-                let read = self.stream.read(&mut buffer).unwrap();
+                let read = self.stream.read(&mut buffer);
+                let read = read.unwrap_or_else(|error| panic!("{error} after {lines:?}"));
                 assert!(read > 0, "closed after {lines:?}");
                 self.input.extend(&buffer[..read]);
             }
@@ -156,73 +188,6 @@ fn pieces(bytes: &[u8], cuts: u64) -> Vec<&[u8]> {
     pieces
 }
 
-fn cas_of(reply: &Reply<&[u8]>) -> Option<u64> {
-    let (Reply::Meta { answers, .. } | Reply::MetaValue { answers, .. }) = reply else {
-        return None;
-    };
-    answers.iter().find_map(|answer| match answer {
-        Answer::Cas(number) => Some(number),
-        _ => None,
-    })
-}
-
-/// Whether these are the seconds to [`FAR_SECONDS`]: how many depends on the clocks.
-fn is_far(seconds: &str) -> bool {
-    seconds
-        .parse()
-        .is_ok_and(|seconds: u64| (FAR_SECONDS / 2..=FAR_SECONDS + 1).contains(&seconds))
-}
-
-/// The reply's bytes, without what may differ.
-fn masked(reply: &Reply<&[u8]>, raw: &[u8]) -> String {
-    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    let answers = |answers: &Answers<&[u8]>| {
-        let words = shown(answers.as_bytes());
-        let words = words.split(' ').map(|word| {
-            let is_cas = word
-                .strip_prefix('c')
-                .is_some_and(|rest| rest.parse() != Ok(0_u64));
-            let word = if is_cas { "c#" } else { word };
-            word.strip_prefix('t')
-                .filter(|seconds| is_far(seconds))
-                .map_or(word, |_| "t#")
-        });
-        words.collect::<Vec<_>>().join(" ")
-    };
-    match reply {
-        Reply::Version(_) => "VERSION".into(),
-        Reply::Value {
-            cas: Some(_),
-            key,
-            flags,
-            value,
-        } => {
-            format!("VALUE {} {flags} # {}", shown(key), shown(value))
-        }
-        Reply::Meta {
-            status,
-            answers: told,
-        } => format!("{status:?} {}", answers(told)),
-        Reply::MetaValue {
-            value,
-            answers: told,
-        } => {
-            format!("VA {} {}", shown(value), answers(told))
-        }
-        Reply::MetaDebug { key, fields } => {
-            let fields = shown(fields);
-            let fields = fields.split(' ').map(|field| match field.split_once('=') {
-                Some(("cas", _)) => "cas=#",
-                Some(("exp", seconds)) if is_far(seconds.trim_start_matches('-')) => "exp=#",
-                _ => field,
-            });
-            let fields: Vec<_> = fields.collect();
-            format!("ME {} {}", shown(key), fields.join(" "))
-        }
-        _ => shown(raw),
-    }
-}
-
 /// Both servers.
 struct Pair {
     memcached: Memcached,
@@ -240,7 +205,8 @@ impl Pair {
     }
 
     fn clients(&self) -> [Client; 2] {
-        [self.memcached.address, self.store.address].map(Client::new)
+        let memcached = Client::new(self.memcached.address, false);
+        [memcached, Client::new(self.store.address, true)]
     }
 
     fn differ(&self, commands: &[Command], cuts: u64) -> Result<(), TestCaseError> {
@@ -253,7 +219,8 @@ impl Pair {
     }
 }
 
-/// Asks both the same, in batches that end before each command that is to be alone.
+/// Asks both the same, in batches that end before each command that is to be alone, and behind each
+/// that closes.
 fn differ(
     clients: &mut [Client; 2],
     commands: &[Command],
@@ -262,10 +229,9 @@ fn differ(
 ) -> Result<(), TestCaseError> {
     let mut start = 0;
     while start < commands.len() {
-        let alone = commands[start + 1..]
-            .iter()
-            .position(|command| command.alone);
-        let end = alone.map_or(commands.len(), |count| start + 1 + count);
+        let ends = |pair: &[Command]| pair[0].closes || pair[1].alone;
+        let end = commands[start..].windows(2).position(ends);
+        let end = end.map_or(commands.len(), |count| start + 1 + count);
         let batch = &commands[start..end];
         let [expected, found] = clients
             .each_mut()

@@ -4,8 +4,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::{prelude::*, sample::select};
 
-/// Keys of a sequence; the last is in base64 where the command says so.
-pub(super) const KEYS: [&str; 4] = ["a", "key:with:colons", "Zm9v", "YmluYXJ5/w=="];
+use super::storage;
+
+/// Keys of a sequence.
+pub(super) const KEYS: [&str; 6] = [
+    "a",
+    "key:with:colons",
+    "\u{1}\t\u{b}\u{1b}\u{7f}",
+    "cr\r",
+    "Zm9v",
+    "YmluYXJ5/w==",
+];
+
+/// From here on they may be read as base64.
+const BASE64_KEYS_FROM: usize = 4;
 
 /// What is given as Unix time is so far off.
 pub(super) const FAR_SECONDS: u64 = 100_000;
@@ -38,6 +50,11 @@ pub(super) use Piece::{Bytes, Key, Text};
 pub(super) struct Command {
     pub(super) pieces: Vec<Piece>,
     pub(super) alone: bool,
+    /// What memcached is sent in its place, if it would run the value, or take what the store refuses. It
+    /// answers the same to this.
+    pub(super) instead: Option<Vec<Piece>>,
+    /// The store closes the connection after the answer.
+    pub(super) closes: bool,
 }
 
 /// A command for people.
@@ -46,8 +63,8 @@ pub(super) fn shown(command: &Command) -> String {
         Text(text) => text.escape_default().to_string(),
         Bytes(bytes) if bytes.len() > 40 => format!("({} bytes)", bytes.len()),
         Bytes(bytes) => bytes.escape_ascii().to_string(),
-        Key(key) => KEYS[*key].into(),
-        Piece::Cas(key, cas) => format!("({cas:?} {})", KEYS[*key]),
+        Key(key) => KEYS[*key].escape_default().to_string(),
+        Piece::Cas(key, cas) => format!("({cas:?} {})", KEYS[*key].escape_default()),
     };
     command.pieces.iter().map(shown).collect()
 }
@@ -96,15 +113,15 @@ fn exptime() -> impl Strategy<Value = String> {
     ]
 }
 
-fn noreply() -> impl Strategy<Value = &'static str> {
+pub(super) fn noreply() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just(""), 1 => Just(" noreply")]
 }
 
-fn key() -> impl Strategy<Value = usize> {
+pub(super) fn key() -> impl Strategy<Value = usize> {
     0..KEYS.len()
 }
 
-fn cas() -> impl Strategy<Value = Cas> {
+pub(super) fn cas() -> impl Strategy<Value = Cas> {
     prop_oneof![4 => Just(Cas::Same), 1 => Just(Cas::Below), 1 => Just(Cas::Above), 1 => Just(Cas::Zero)]
 }
 
@@ -112,13 +129,15 @@ pub(super) fn command(pieces: Vec<Piece>) -> Command {
     Command {
         pieces,
         alone: false,
+        instead: None,
+        closes: false,
     }
 }
 
 fn alone(pieces: Vec<Piece>) -> Command {
     Command {
-        pieces,
         alone: true,
+        ..command(pieces)
     }
 }
 
@@ -171,6 +190,7 @@ fn classic() -> impl Strategy<Value = Command> {
         1 => select(vec!["flush_all\r\n", "flush_all 0\r\n", "flush_all 1\r\n", "flush_all noreply\r\n", "verbosity 0\r\n", "version\r\n", "mn\r\n", "\r\n"])
             .prop_map(|line| command(vec![text(line)])),
         1 => bad(),
+        4 => storage::command(),
     ]
 }
 
@@ -279,9 +299,10 @@ fn meta(
             if name == "ms" {
                 pieces.extend([Bytes(value), text("\r\n")]);
             }
-            Command {
-                pieces,
-                alone: name == "ma",
+            if name == "ma" {
+                alone(pieces)
+            } else {
+                command(pieces)
             }
         })
     })
@@ -330,7 +351,7 @@ fn metas() -> impl Strategy<Value = Command> {
         }),
         2 => (key(), any::<bool>()).prop_map(|(key, base64)| {
             // A key that is no base64 is bad then.
-            let end = if base64 && key >= 2 { " b\r\n" } else { "\r\n" };
+            let end = if base64 && key >= BASE64_KEYS_FROM { " b\r\n" } else { "\r\n" };
             command(vec![text("me "), Key(key), text(end)])
         }),
     ]
