@@ -39,6 +39,16 @@ assert.equal(Object.keys(found).length, 500);
 const large = 'v'.repeat(1_000_000);
 assert.equal(await ask('set', 'large', large, 100), true);
 assert.equal(await ask('get', 'large'), large);
+
+// It lets control bytes through, keys that are too long in bytes, and numbers that are none. What it then
+// sends as a value is a command here, and is stored or thrown away: `k1` is there still.
+assert.equal(await ask('set', 'a\u0001\u007fb', 'flush_all', 100), true);
+assert.equal(await ask('get', 'a\u0001\u007fb'), 'flush_all');
+await assert.rejects(ask('set', 'é'.repeat(200), 'flush_all', 100), /bad command line format/);
+assert.equal(await ask('get', 'k1'), 'k1');
+await assert.rejects(ask('set', 'b', 'flush_all', NaN), /bad command line format/);
+assert.equal(await ask('get', 'k1'), 'k1');
+
 assert.equal(await ask('del', 'a'), true);
 assert.equal(await ask('del', 'a'), false);
 const [version] = await ask('version');
