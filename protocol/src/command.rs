@@ -3,12 +3,12 @@
 use crate::{
     bad::BadRequestKind,
     key::{KEY_BYTES_MAX, ReceivedKey},
-    keys::Checked,
     limits::Limits,
-    meta::{Direction, Flags},
+    meta::Direction,
     meta_command, number,
     request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
     scan::{self, Words},
+    storage::{self, DataLine},
 };
 
 /// A request line that was understood.
@@ -17,24 +17,6 @@ pub(crate) enum Command<'a> {
     Whole(Received<'a>),
     /// A value follows.
     Data(DataLine<'a>),
-}
-
-/// The line before a value.
-pub(crate) struct DataLine<'a> {
-    pub(crate) key: ReceivedKey<'a>,
-    pub(crate) bytes: usize,
-    pub(crate) noreply: bool,
-    pub(crate) of: DataOf<'a>,
-}
-
-/// Which command the value is for.
-pub(crate) enum DataOf<'a> {
-    Store {
-        verb: StoreVerb,
-        flags: u32,
-        exptime: i64,
-    },
-    Meta(Flags<'a>),
 }
 
 /// A request line that was not understood.
@@ -78,7 +60,7 @@ pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, 
         }
         _ => return Ok(Command::Whole(other(command, words, limits)?)),
     };
-    store_line(store, words).map(Command::Data)
+    storage::line(store, words).map(Command::Data)
 }
 
 fn other<'a>(
@@ -139,93 +121,6 @@ fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<ReceivedKeys<'a>, Refus
         return Err(BadRequestKind::TooManyKeys.at(text));
     }
     Ok(Keys::checked_before(text))
-}
-
-/// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
-///
-/// Which word is the length is known only where their number is right. A key with a space in it has
-/// one word too many, so in the last place nothing but `noreply` will do.
-fn store_line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>, Refused<'a>> {
-    let line = words.rest();
-    let words = Arguments::new(words);
-    let is_cas = matches!(verb, StoreVerb::Cas { .. });
-    let ([key, flags, exptime, length], unique) = match *words.before_noreply() {
-        [a, b, c, d] if !is_cas => ([a, b, c, d], None),
-        [a, b, c, d, unique] if is_cas => ([a, b, c, d], Some(unique)),
-        _ => return Err(BadRequestKind::Unknown.at(line).followed_by(Rest::Unknown)),
-    };
-    let noreply = words.noreply();
-    let bytes = value_bytes(length);
-    let rest = bytes.map_or(Rest::Unknown, Rest::Value);
-    let bad = |word| {
-        let refused = BadRequestKind::LineFormat.at(word).unless(noreply);
-        refused.followed_by(rest)
-    };
-    let key = ReceivedKey::new(key).map_err(|_| bad(key))?;
-    let flags = number::read(flags)
-        .and_then(|number| u32::try_from(number).ok())
-        .ok_or(bad(flags))?;
-    let exptime = number::read(exptime).ok_or(bad(exptime))?;
-    let bytes = bytes.ok_or(bad(length))?;
-    let verb = match unique {
-        Some(word) => {
-            let unique = number::read_unsigned(word).ok_or(bad(word))?;
-            StoreVerb::Cas { unique }
-        }
-        None => verb,
-    };
-    Ok(DataLine {
-        key,
-        bytes,
-        noreply,
-        of: DataOf::Store {
-            verb,
-            flags,
-            exptime,
-        },
-    })
-}
-
-/// The line of a `set` as most clients write it, and its length, if it is whole and right, in one
-/// pass from left to right. Everything else is for [`parse`].
-pub(crate) fn usual_set<'a>(input: &'a [u8], limits: &Limits) -> Option<(DataLine<'a>, usize)> {
-    let text = input.strip_prefix(b"set ")?;
-    let (key, rest) = text.split_at_checked(scan::word_bytes(text))?;
-    if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return None;
-    }
-    let (flags, rest) = number::spaced(rest)?;
-    let (exptime, rest) = number::spaced(rest)?;
-    let (bytes, rest) = number::spaced(rest)?;
-    let (rest, noreply) = match rest {
-        [b'\r', b'\n', rest @ ..] => (rest, false),
-        _ => (rest.strip_prefix(b" noreply\r\n")?, true),
-    };
-    let line_bytes = input.len() - rest.len();
-    if line_bytes > limits.line_bytes_max || bytes > STORE_BYTES_MAX as u64 {
-        return None;
-    }
-    let of = DataOf::Store {
-        verb: StoreVerb::Set,
-        flags: u32::try_from(flags).ok()?,
-        exptime: i64::try_from(exptime).ok()?,
-    };
-    let data = DataLine {
-        key: ReceivedKey::checked_before(key),
-        bytes: usize::try_from(bytes).ok()?,
-        noreply,
-        of,
-    };
-    Some((data, line_bytes))
-}
-
-/// The greatest length that memcached takes for a number of bytes at all: it adds two for the line
-/// end in an `int`. Beyond this the line is bad; up to this the value is merely too large.
-const STORE_BYTES_MAX: usize = i32::MAX as usize - 2;
-
-pub(crate) fn value_bytes(word: &[u8]) -> Option<usize> {
-    let bytes = usize::try_from(number::read(word)?).ok()?;
-    (bytes <= STORE_BYTES_MAX).then_some(bytes)
 }
 
 fn arithmetic<'a>(direction: Direction, words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
@@ -348,7 +243,7 @@ fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
 const WORDS_MAX: usize = 23;
 
 /// The words after a command that takes few.
-struct Arguments<'a> {
+pub(crate) struct Arguments<'a> {
     words: [&'a [u8]; Arguments::KEPT],
     count: usize,
 }
@@ -357,7 +252,7 @@ impl<'a> Arguments<'a> {
     /// One more than any command takes, so that too many are seen as such; more are not looked at.
     const KEPT: usize = 7;
 
-    fn new(words: Words<'a>) -> Arguments<'a> {
+    pub(crate) fn new(words: Words<'a>) -> Arguments<'a> {
         let mut kept: [&[u8]; Arguments::KEPT] = [b""; Arguments::KEPT];
         let mut count = 0;
         for (slot, word) in kept.iter_mut().zip(words) {
@@ -372,12 +267,12 @@ impl<'a> Arguments<'a> {
     }
 
     /// Whether the last word is `noreply`.
-    fn noreply(&self) -> bool {
+    pub(crate) fn noreply(&self) -> bool {
         self.as_slice().last() == Some(&&b"noreply"[..])
     }
 
     /// All but a `noreply` at the end.
-    fn before_noreply(&self) -> &[&'a [u8]] {
+    pub(crate) fn before_noreply(&self) -> &[&'a [u8]] {
         let words = self.as_slice();
         words.strip_suffix(&[&b"noreply"[..]]).unwrap_or(words)
     }
@@ -398,7 +293,7 @@ impl<'a> BadRequestKind<'a> {
 
 impl Refused<'_> {
     /// Not answered if the line ends in `noreply`.
-    fn unless(self, noreply: bool) -> Self {
+    pub(crate) fn unless(self, noreply: bool) -> Self {
         Refused { noreply, ..self }
     }
 

@@ -34,7 +34,7 @@
 //!   both.
 //! * No byte of a value is ever read as a request; memcached runs the value of many a refused storage
 //!   command, and what comes behind one that is longer than its line says. See [`request`].
-//! * The last word of a storage command is `noreply` or there is none; memcached takes any.
+//! * A storage command may end in `noreply`, and in no other word too many; memcached takes any.
 //! * Numbers out of range are refused; memcached cuts flags, expiry times and lengths to 32 bits.
 //!   So are numbers with a tab or the like before or behind them.
 //! * The bound on a line without a newline does not depend on how the bytes came in, is wider for
@@ -78,6 +78,7 @@ mod reply_parser;
 mod request_parser;
 mod scan;
 mod skimmer;
+mod storage;
 
 pub use key::{Key, ReceivedKey, WordError};
 pub use limits::Limits;

@@ -2,10 +2,11 @@
 
 use crate::{
     bad::{BadRequest, BadRequestKind},
-    command::{self, Command, DataLine, DataOf, Refused, Rest},
+    command::{self, Command, Refused, Rest},
     limits::Limits,
     request::{Received, Request, StoreVerb},
     scan::{self, Line},
+    storage::{self, DataLine, DataOf},
 };
 
 /// What stands at the start of the input.
@@ -87,7 +88,7 @@ impl Parser {
         if let Some(left) = self.swallow {
             return self.swallow(left, input);
         }
-        let parsed = match command::usual_set(input, &self.limits) {
+        let parsed = match storage::usual_set(input, &self.limits) {
             Some((data, line_bytes)) => self.with_data(data, input, line_bytes),
             None => self.parse_any(input),
         };
