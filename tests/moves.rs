@@ -198,6 +198,9 @@ async fn moved_by_a_deploy(command: &str, mischief: Mischief) {
         &format!("--memcached-command={command}"),
         "--server-id=old",
         "--drain=2s",
+        // On a busy machine replies take longer, and what is given up can't be called back.
+        "--memcached-connect-timeout=500ms",
+        "--memcached-timeout=4s",
     ];
     let old = TestServer::start(&flags).await;
     let new = server_that_writes_once(&memcached.node(), command).await;

@@ -21,9 +21,9 @@
 //! - A flight is taken under the lock, before the bits. So a `reap` that comes later sees it, and
 //!   one that came before can't have missed a bit that was drained only afterwards.
 //! - A slot is restored before its flight is dropped. The drop is a `Release`, and
-//!   [`Arc::get_mut`], by which `reap` looks whether there is a flight, an `Acquire` of it: with
-//!   no flight left, `reap` sees all bits that came back. (`Arc::strong_count` would not do: it
-//!   is `Relaxed`.)
+//!   [`Arc::get_mut`], by which it is seen whether there is a flight, an `Acquire` of it: with no
+//!   flight left, `reap` sees all bits that came back. (`Arc::strong_count` would not do: it is
+//!   `Relaxed`.)
 //! - A slot's next user gets it under the lock that its bit was cleared under.
 
 mod shard;
@@ -145,6 +145,17 @@ impl Users {
         self.lock(slot.shard()).leave(slot.place(), session);
     }
 
+    /// The same unless a flight of the user's shard is under way: what it has rendered may not be answered
+    /// yet. Says whether it was done.
+    pub fn try_disconnect(&self, slot: Slot, session: SessionId) -> bool {
+        let mut shard = self.lock(slot.shard());
+        let is_free = !shard.has_flight();
+        if is_free {
+            shard.leave(slot.place(), session);
+        }
+        is_free
+    }
+
     /// Since when (Unix ms) the user has had a session here, if there is one now.
     pub fn online_since(&self, id: &UserId) -> Option<u64> {
         let hash = self.hasher.hash_one(id.as_str());
@@ -258,16 +269,11 @@ impl Users {
         self.lock(shard).flight.clone()
     }
 
-    /// Whether a flush of the shard is under way: what it has rendered may not be answered yet.
-    pub fn has_flight(&self, shard: usize) -> bool {
-        Arc::get_mut(&mut self.lock(shard).flight.0).is_none()
-    }
-
     /// Frees the slots of users who left, with their bits, unless a flight of the shard is under way.
     /// The slot of a user with a replaced session that has not ended stays.
     pub fn reap(&self, number: usize) {
         let mut shard = self.lock(number);
-        if Arc::get_mut(&mut shard.flight.0).is_none() {
+        if shard.has_flight() {
             return;
         }
         for _ in 0..shard.departed.len() {

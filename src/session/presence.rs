@@ -110,8 +110,8 @@ impl Service for PresenceService {
 
     /// Not while a `set` of the user may be on its way: it could reach memcached after that of the
     /// server that the user goes to.
-    fn may_close(&self, slot: Slot) -> bool {
-        !self.presence.users().has_flight(slot.shard())
+    fn try_close(&mut self, slot: Slot, session: SessionId) -> bool {
+        self.presence.users().try_disconnect(slot, session)
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Vec<u8>)> {

@@ -37,9 +37,10 @@ pub trait Service {
     /// The session has ended, for whatever reason. Called once.
     fn closed(&mut self, handle: Self::Handle, session: SessionId);
 
-    /// Whether a drain may close the session now. If not, it asks again at its next look, until its
-    /// time is over.
-    fn may_close(&self, _: Self::Handle) -> bool {
+    /// A drain wants to end the session. Either it has ended now, as by [`Service::closed`], or the
+    /// answer is false, and the drain asks again until its time is over.
+    fn try_close(&mut self, handle: Self::Handle, session: SessionId) -> bool {
+        self.closed(handle, session);
         true
     }
 

@@ -161,11 +161,21 @@ fn no_slot_changes_hands_while_a_flight_is_under_way() {
     drop(flight);
     users.reap(slot.shard());
     assert_eq!(users.node(slot), Some(0), "kept by the second");
-    assert!(users.has_flight(slot.shard()));
     drop(second);
-    assert!(!users.has_flight(slot.shard()));
     users.reap(slot.shard());
     assert_eq!(users.node(slot), None, "freed");
+}
+
+#[test]
+fn a_session_that_a_drain_wants_to_close_stays_while_a_flight_is_under_way() {
+    let (_, users) = users(1);
+    let slot = users.connect(&id("a"), live(1), |_| 0).slot;
+    let flight = users.flight(slot.shard());
+    assert!(!users.try_disconnect(slot, live(1).session));
+    assert_eq!(users.online_since(&id("a")), Some(1));
+    drop(flight);
+    assert!(users.try_disconnect(slot, live(1).session));
+    assert_eq!(users.online_since(&id("a")), None);
 }
 
 #[test]

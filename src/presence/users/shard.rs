@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Flight, Live, SessionId, UserId};
+use super::{Arc, Flight, Live, SessionId, UserId};
 
 /// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
@@ -75,6 +75,11 @@ pub(super) enum State {
 }
 
 impl Shard {
+    /// Whether a flight of the shard is under way.
+    pub(super) fn has_flight(&mut self) -> bool {
+        Arc::get_mut(&mut self.flight.0).is_none()
+    }
+
     pub(super) fn find(&self, hash: u64, id: &UserId) -> Option<u32> {
         let is_it = |&place: &u32| self.entry(place).is_some_and(|entry| entry.id == *id);
         self.tables[table_of(hash)].find(hash, is_it).copied()

@@ -123,7 +123,6 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Ends a session: the close frame, if its reason has one, and a moment for the answer.
     pub fn end(&mut self, token: Token, end: End) {
-        let now = self.now;
         let Some(session) = self.table.get_mut(token) else {
             return;
         };
@@ -131,15 +130,24 @@ impl<S: Service, T: Transport> Worker<S, T> {
             // It only waited for the peer's end of it.
             return self.remove(token);
         }
-        session.closing = true;
         let handle = session.handle;
+        let id = session_id(self.parts.number, token);
+        self.service.closed(handle, id);
+        self.ended(token, end);
+    }
+
+    /// What is left to do when the service has closed the session.
+    fn ended(&mut self, token: Token, end: End) {
+        let Some(session) = self.table.get_mut(token) else {
+            return;
+        };
+        session.closing = true;
         let facts = end.facts();
         self.parts.metrics.ends[end as usize].add_alone(1);
         if end == End::Deaf {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
         let id = session_id(self.parts.number, token);
-        self.service.closed(handle, id);
         match facts.level {
             Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
             _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
@@ -160,7 +168,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             // §7.1.1: the server's end of TCP is closed first; the peer's end follows or times out.
             session.socket.finish();
         }
-        self.closing.push_back((now + CLOSE_TIMEOUT, token));
+        self.closing.push_back((self.now + CLOSE_TIMEOUT, token));
     }
 
     fn remove(&mut self, token: Token) {
@@ -199,11 +207,16 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let Some(handle) = session.map(|session| session.handle) else {
                 return false;
             };
-            let may_close = is_over || self.service.may_close(handle);
-            if may_close {
+            let id = session_id(self.parts.number, token);
+            if is_over {
                 self.end(token, End::Restart);
+                return false;
             }
-            !may_close
+            let is_closed = self.service.try_close(handle, id);
+            if is_closed {
+                self.ended(token, End::Restart);
+            }
+            !is_closed
         });
         if let Some(drain) = &mut self.drain {
             drain.due = due;
