@@ -258,9 +258,9 @@ pub const WEIGHT_MAX: u32 = 10_000;
 /// [`MEMCACHED_TIMEOUT`], so only one that is too slow takes all of it.
 pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long past the drain's time a session is kept while a `set` of its user may be under way:
-/// a reply that takes longer than [`MEMCACHED_TIMEOUT`] does not come.
-pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How long past the drain's time and memcached's time-out a session is kept while a `set` of its user
+/// may be under way: a connection that is given up is seen to be with some delay.
+pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 /// Connections to a store at once, unless set otherwise: memcached's default.
 pub const STORE_CONNECTIONS_MAX: u32 = 1024;

@@ -58,7 +58,7 @@ fn refusal(subcommand: Option<&str>, message: &str) -> clap::Error {
 fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
     log::start(flags.log_level.clone(), flags.log_format);
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         let signals = Signals::catch()?;
         match flags.command.take() {
             Some(Command::Store(store)) => run_store(&store, signals).await,
@@ -68,7 +68,10 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
                 Ok(run_edge(settings, signals).await?)
             }
         }
-    })
+    });
+    // A name server that does not answer must not hold up the end.
+    runtime.shutdown_background();
+    ran
 }
 
 async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), ServerError> {

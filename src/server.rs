@@ -1,19 +1,19 @@
 //! The one place that knows all parts: starts them, drains them, stops them.
 
+mod drain;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::health::{self, Admin};
@@ -23,7 +23,7 @@ use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
 use crate::embedded::{EmbeddedStore, Part};
-use crate::limits::{EVENT_INTERVAL, LAST_FLUSH_TIME_MAX, PROBE_INTERVAL, WORKER_QUEUE};
+use crate::limits::{EVENT_INTERVAL, PROBE_INTERVAL, WORKER_QUEUE};
 use crate::listen;
 use crate::memcached::Cluster;
 use crate::memcached::discovery::{Discovery, Resolver};
@@ -70,17 +70,19 @@ pub struct Server {
     presence: Arc<Presence>,
     edge: Arc<Edge>,
     workers: Vec<WorkerHandle>,
+    /// Sends when a worker has ended.
+    ended: Ended,
     draining: CancellationToken,
     stop: CancellationToken,
     _stop_on_drop: tokio_util::sync::DropGuard,
 }
 
+type Ended = Vec<oneshot::Receiver<io::Result<()>>>;
+
 #[derive(Debug)]
 struct WorkerHandle {
     orders: mpsc::Sender<Order>,
     flusher: Flusher,
-    /// Sends when the worker has ended.
-    ended: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Server {
@@ -141,7 +143,8 @@ impl Server {
             .into_iter()
             .zip(EmbeddedStore::parts(store))
             .collect();
-        let workers = start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
+        let (workers, ended) =
+            start_workers(&settings, &edge, &metrics, clock, listeners, &stop).await?;
         Ok(Server {
             edge_addr,
             admin_addr,
@@ -150,6 +153,7 @@ impl Server {
             presence,
             edge,
             workers,
+            ended,
             draining,
             stop,
             _stop_on_drop: stop_on_drop,
@@ -174,53 +178,12 @@ impl Server {
     /// Returns when a worker ends, which none should before [`Server::drain`].
     pub async fn failed(&mut self) -> ServerError {
         let mut ends = FuturesUnordered::new();
-        ends.extend(self.workers.iter_mut().map(|worker| &mut worker.ended));
+        ends.extend(&mut self.ended);
         let ended = ends.next().await;
         match ended {
             Some(Ok(Err(error))) => ServerError::Start(error),
             _ => ServerError::Worker,
         }
-    }
-
-    /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
-    /// once more with a TTL that lasts until they are back elsewhere; then their sessions are closed
-    /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way. Ends when no session
-    /// is left.
-    pub async fn drain(self) {
-        self.draining.cancel();
-        self.edge.seats.close();
-        let over = self.settings.drain;
-        self.presence.lengthen_ttl(over.as_secs_f64().ceil() as u32);
-        self.presence.users().mark_all();
-        let flushers: Vec<_> = self
-            .workers
-            .iter()
-            .map(|worker| worker.flusher.clone())
-            .collect();
-        let mut last_flush = JoinSet::new();
-        for flusher in flushers {
-            last_flush.spawn(async move { flusher.flush_all().await });
-        }
-        // Before the first session is closed: a `set` that came later could replace the entry of the
-        // server that its user is on by then. A node that does not answer is given up.
-        let last_flush = timeout(LAST_FLUSH_TIME_MAX, last_flush.join_all());
-        tokio::select! {
-            written = last_flush => if written.map_or(true, |all| all.contains(&false)) {
-                tracing::warn!("closing sessions before memcached has acknowledged all their users");
-            },
-            () = self.edge.seats.emptied() => {}
-        }
-        for worker in &self.workers {
-            // A worker that is gone has no sessions to drain.
-            let _ = worker.orders.send(Order::Drain { over }).await;
-        }
-        let time_is_up = join_all(self.workers.into_iter().map(|worker| worker.ended));
-        tokio::select! {
-            _ = time_is_up => {}
-            // A session whose handshake was accepted before has its seat by now: no other can come.
-            () = self.edge.seats.emptied() => {}
-        }
-        self.stop.cancel();
     }
 }
 
@@ -287,11 +250,11 @@ async fn start_workers(
     clock: Clock,
     listeners: Vec<(std::net::TcpListener, Option<Part>)>,
     stop: &CancellationToken,
-) -> Result<Vec<WorkerHandle>, ServerError> {
+) -> Result<(Vec<WorkerHandle>, Ended), ServerError> {
     let (peers, orders): (Vec<_>, Vec<_>) = (0..settings.workers)
         .map(|_| mpsc::channel(WORKER_QUEUE))
         .unzip();
-    let mut workers = Vec::new();
+    let (mut workers, mut ends) = (Vec::new(), Vec::new());
     for (number, (listeners, orders)) in listeners.into_iter().zip(orders).enumerate() {
         let (flusher, started) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
@@ -320,10 +283,10 @@ async fn start_workers(
         workers.push(WorkerHandle {
             orders: peers[number].clone(),
             flusher: started.await.map_err(|_| ServerError::Worker)?,
-            ended,
         });
+        ends.push(ended);
     }
-    Ok(workers)
+    Ok((workers, ends))
 }
 
 /// What a worker's thread is given.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use common::client::Client;
 use common::memcached::{Memcached, key};
 use common::process::Process;
+use common::proxy::{Mischief, Proxy};
 use common::raw::{Raw, get, get_with, handshake, request, upgrade_with};
 use common::server::metric;
 use common::tokens::token;
@@ -141,6 +142,35 @@ async fn a_second_signal_ends_it_at_once() {
         start.elapsed() < Duration::from_secs(10),
         "{:?}",
         start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_memcached_far_away_has_acknowledged_everyone_when_the_first_session_is_closed() {
+    let memcached = Memcached::start().await;
+    let proxy = Proxy::before(&memcached.node()).await;
+    let node = format!("--memcached={}", proxy.node);
+    let process = Process::start(&[&node, "--drain=1s", "--flush-interval=500ms"]).await;
+    let sessions = sessions(&process, 20).await;
+    let users: Vec<_> = sessions.iter().map(|(user, _)| user.clone()).collect();
+    until("all are written", PATIENCE, async || {
+        memcached.count_online(&users).await == 20
+    })
+    .await;
+    proxy.set(Mischief::Late);
+    process.signal(Signal::TERM);
+    for (user, client) in sessions {
+        // Heard from all the time, so that there is always something to flush.
+        client.unasked_pong();
+        assert_eq!(client.closed().await.code, Some(1012), "{user}");
+        let ttl_s = memcached.ttl_s(&key(&user)).await.unwrap();
+        assert!(ttl_s > 57, "{ttl_s}");
+    }
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(
+        !text.contains("before memcached has acknowledged"),
+        "{text}"
     );
 }
 

@@ -184,6 +184,9 @@ async fn a_password_is_read_again_when_memcached_asks_again() {
     // More than once only if a look was taken while the test wrote.
     let complaints = text.matches("can't be read again").count();
     assert!((1..=2).contains(&complaints), "{text}");
+    // Not the first thing that went wrong, but another kind of trouble.
+    let refused = text.matches("refuses our user and password").count();
+    assert_eq!(refused, 1, "{text}");
     assert!(!text.contains("pass-"), "{text}");
 }
 
@@ -201,6 +204,38 @@ async fn a_memcached_that_asks_for_what_we_do_not_have_says_so_in_the_log() {
     process.signal(Signal::TERM);
     let (_, text) = process.ended().await;
     assert!(text.contains("--memcached-auth-file"), "{text}");
+}
+
+#[tokio::test]
+async fn a_password_that_can_not_be_read_does_not_hold_up_a_stop() {
+    let theirs = TempFile::new("edge:pass-1\n");
+    let ours = TempFile::new("edge:pass-1\n");
+    let mut memcached = Memcached::start_with(&["-Y", theirs.path().to_str().unwrap()]).await;
+    let process = Process::start(&[
+        &format!("--memcached={}", memcached.node()),
+        &format!("--memcached-auth-file={}", ours.path().display()),
+    ])
+    .await;
+    until("ready", PATIENCE, async || {
+        get(process.admin(), "/readyz").await.status == 200
+    })
+    .await;
+    // Nobody will ever write to it: a thread that reads it stays there.
+    std::fs::remove_file(ours.path()).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(ours.path())
+        .status();
+    assert!(made.unwrap().success());
+    memcached.restart().await;
+    let node = memcached.node();
+    let errors = format!("memcached_errors_total{{node=\"{node}\",error=\"timeout\"}}");
+    until("it asks, and is not told", PATIENCE, async || {
+        metric(&get(process.admin(), "/metrics").await, &errors) > 3
+    })
+    .await;
+    process.signal(Signal::TERM);
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
 }
 
 /// Each user is on the node where a ring of `nodes` has them.

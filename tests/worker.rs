@@ -563,7 +563,13 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     seats.close();
     let late = async {
         let over = Duration::ZERO;
-        ordering.send(Order::Drain { over }).await.unwrap();
+        ordering
+            .send(Order::Drain {
+                over,
+                grace: Duration::ZERO,
+            })
+            .await
+            .unwrap();
         // There is room for another when the worker has taken this one.
         let _room = ordering.reserve().await.unwrap();
         let new = NewSession {

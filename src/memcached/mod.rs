@@ -72,6 +72,17 @@ pub enum MemcachedError {
 }
 
 impl MemcachedError {
+    /// Whether the node could not be reached, or ceased to answer; other errors are answers that it gave.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(
+            self,
+            MemcachedError::Connect(_)
+                | MemcachedError::Io(_)
+                | MemcachedError::Closed
+                | MemcachedError::Timeout(_)
+        )
+    }
+
     /// Label in `/metrics`.
     pub fn label(&self) -> &'static str {
         match self {

@@ -151,10 +151,9 @@ impl Node {
         self.answers.subscribe()
     }
 
-    /// Whether that has changed.
-    pub(super) fn set_answers(&self, answers: bool) -> bool {
+    pub(super) fn set_answers(&self, answers: bool) {
         self.answers
-            .send_if_modified(|before| std::mem::replace(before, answers) != answers)
+            .send_if_modified(|before| std::mem::replace(before, answers) != answers);
     }
 
     /// How often its data were found lost, the first contact included.

@@ -70,9 +70,16 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
             Err(error) => error,
         };
         node.failed(&error);
-        if node.set_answers(false) || !state.logged_down {
+        node.set_answers(false);
+        // Said again if it is another kind of trouble now: it is back, but wants a password.
+        let kind = if error.is_away() {
+            "away"
+        } else {
+            error.label()
+        };
+        if !state.logged_down.contains(&kind) {
             tracing::warn!(node = %node.addr(), %error, "memcached does not answer");
-            state.logged_down = true;
+            state.logged_down.push(kind);
         }
         state.failures = state.failures.saturating_add(1);
         let options = cluster.options();
@@ -88,7 +95,8 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
 struct State {
     /// In a row.
     failures: u32,
-    logged_down: bool,
+    /// Kinds of trouble that were logged since it last answered.
+    logged_down: Vec<&'static str>,
     had_sentinel: bool,
     /// What it said last.
     stats: Stats,
@@ -126,7 +134,8 @@ impl State {
             if is_lost {
                 cluster.lost(node, had_sentinel);
             }
-            if node.set_answers(true) && std::mem::take(&mut self.logged_down) {
+            node.set_answers(true);
+            if !std::mem::take(&mut self.logged_down).is_empty() {
                 tracing::info!(node = %node.addr(), "memcached answers again");
             }
             if node.is_ejected() && since.elapsed() >= READMIT_AFTER {

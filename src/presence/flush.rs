@@ -9,6 +9,7 @@
 //! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
 //! anew before its turn, and who has moved is pending.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,8 +82,17 @@ impl Flusher {
         }
     }
 
-    /// Flushes this worker's shards one after another, each once in `period`, for ever.
+    /// Flushes this worker's shards one after another, each once in `period`, until the last flush begins;
+    /// never returns.
     pub async fn run(self, period: Duration) {
+        let last_flush = self.presence.last_flush().clone();
+        last_flush
+            .run_until_cancelled(self.flush_regularly(period))
+            .await;
+        pending::<()>().await;
+    }
+
+    async fn flush_regularly(&self, period: Duration) {
         let clock = self.presence.clock();
         let mut pace = Pace::new(period, self.worker, self.workers, clock.now());
         let mut warned_at = None;

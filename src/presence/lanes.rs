@@ -86,7 +86,9 @@ impl Lanes {
             let known = known.filter(|lane| Arc::ptr_eq(&lane.node, node));
             next[place] = Some(known.cloned().unwrap_or_else(|| {
                 let (sender, queue) = mpsc::channel(LANE_QUEUE);
-                running.spawn(Lane::new(presence, node, queue).run());
+                let (lane, stop) = (Lane::new(presence, node, queue), presence.written_off());
+                let work = stop.clone().run_until_cancelled_owned(lane.run());
+                running.spawn(async { work.await.unwrap_or_default() });
                 LaneHandle {
                     node: node.clone(),
                     queue: sender,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
 
 use super::flush::RENDER_RUN;
 use super::users::{Connected, Flight, Live};
@@ -25,6 +26,10 @@ pub struct Presence {
     ttl_s: AtomicU32,
     shards: Box<[ShardFlush]>,
     metrics: Arc<FlushMetrics>,
+    /// The server stops: no regular flush any more.
+    last_flush: CancellationToken,
+    /// Nothing is written any more.
+    written_off: CancellationToken,
 }
 
 /// What is known of the flushes of one shard.
@@ -95,6 +100,8 @@ impl Presence {
             ttl_s: AtomicU32::new(ttl_s),
             shards: (0..SHARDS).map(|_| ShardFlush::default()).collect(),
             metrics,
+            last_flush: CancellationToken::new(),
+            written_off: CancellationToken::new(),
         }
     }
 
@@ -127,9 +134,18 @@ impl Presence {
         })
     }
 
-    /// Lengthens the TTL of everything written from now on: the server is about to stop.
-    pub fn lengthen_ttl(&self, by_s: u32) {
-        self.ttl_s.fetch_add(by_s, Ordering::Relaxed);
+    /// The server is about to stop: everyone who is here is pending, everything written from now on has a
+    /// TTL that is longer by `longer_s`, and there is no regular flush any more, as it would keep `set`s
+    /// under way. [`super::flush::Flusher::flush_all`] is what is left to do.
+    pub fn begin_last_flush(&self, longer_s: u32) {
+        self.last_flush.cancel();
+        self.ttl_s.fetch_add(longer_s, Ordering::Relaxed);
+        self.users.mark_all();
+    }
+
+    /// Ends all connections that write. What is under way is given up, so that it does not arrive later.
+    pub fn stop_writing(&self) {
+        self.written_off.cancel();
     }
 
     /// How long ago the last flush began after which nothing was left, of the shard where that is
@@ -162,6 +178,16 @@ impl Presence {
             _flight: flight,
         });
         (round, places)
+    }
+
+    /// Cancelled when the regular flush ends.
+    pub(super) fn last_flush(&self) -> &CancellationToken {
+        &self.last_flush
+    }
+
+    /// Cancelled when connections that write end.
+    pub(super) fn written_off(&self) -> &CancellationToken {
+        &self.written_off
     }
 
     pub(super) fn now_s(&self) -> u32 {

@@ -38,7 +38,7 @@ pub trait Service {
     fn closed(&mut self, handle: Self::Handle, session: SessionId);
 
     /// A drain wants to end the session. Either it has ended now, as by [`Service::closed`], or the
-    /// answer is false, and the drain asks again until its time is over.
+    /// answer is false, and the drain asks again at its next look, until the worker ends.
     fn try_close(&mut self, handle: Self::Handle, session: SessionId) -> bool {
         self.closed(handle, session);
         true

@@ -105,11 +105,12 @@ impl Settings {
         let spare = ttl - round - self.flush_interval;
         format!(
             "online   at once on connect; if memcached fails just then, within {} of its return\n\
-             offline  between {} and {} after leaving\n\
+             offline  between {} and {} after leaving; if a client just vanishes, {} after its last pong\n\
              headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
             show(self.flush_interval + MEMCACHED_BACKOFF_MAX),
             show(soonest),
             show(ttl),
+            show(ttl + self.flush_interval),
             show(spare),
             show(ttl),
             show(spare + self.ping_timeout),

@@ -24,6 +24,8 @@ pub enum Mischief {
     Delay,
     /// What memcached is told comes late, but in time.
     Late,
+    /// It comes much later than replies usually may.
+    VeryLate,
     /// Nothing comes through, either way, and no one is told: a cable that is cut.
     Silence,
 }
@@ -126,6 +128,8 @@ async fn pass(mut client: TcpStream, node: String, mischief: Arc<AtomicU8>) {
                 Ok(count) if count > 0 => {
                     if is(Mischief::Late) {
                         sleep(Duration::from_millis(300)).await;
+                    } else if is(Mischief::VeryLate) {
+                        sleep(Duration::from_secs(3)).await;
                     }
                     if !is(Mischief::Silence) && server.write_all(&up[..count]).await.is_err() {
                         return;

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::{Session, Worker, session_id};
 use crate::end::End;
-use crate::limits::{CLOSE_TIMEOUT, DRAIN_GRACE, WHEEL_CATCH_UP};
+use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
 use crate::session::bucket::us;
 use crate::session::codec;
 use crate::session::owing;
@@ -186,7 +186,6 @@ impl<S: Service, T: Transport> Worker<S, T> {
         };
         let passed = now.saturating_sub(drain.since);
         let share = passed.as_secs_f64() / drain.over.as_secs_f64().max(f64::EPSILON);
-        let is_over = passed >= drain.over + DRAIN_GRACE;
         let mut due = std::mem::take(&mut drain.due);
         let mut from = drain.step;
         if share >= 1.0 {
@@ -208,10 +207,6 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 return false;
             };
             let id = session_id(self.parts.number, token);
-            if is_over {
-                self.end(token, End::Restart);
-                return false;
-            }
             let is_closed = self.service.try_close(handle, id);
             if is_closed {
                 self.ended(token, End::Restart);
@@ -228,7 +223,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let passed = self.now.saturating_sub(drain.since);
-            let is_overdue = passed >= drain.over + DRAIN_GRACE + CLOSE_TIMEOUT;
+            let is_overdue = passed >= drain.over + drain.grace + CLOSE_TIMEOUT;
             is_overdue || passed >= drain.over && self.parts.seats.taken() == 0
         })
     }

@@ -75,6 +75,9 @@ pub enum Order {
     Drain {
         /// The time.
         over: Duration,
+        /// How much longer the service may want to keep sessions ([`Service::try_close`]); the worker ends
+        /// when their close frames have had time to be answered, too.
+        grace: Duration,
     },
 }
 
@@ -196,6 +199,7 @@ pub struct Worker<S: Service, T = TcpStream> {
 struct Drain {
     since: Duration,
     over: Duration,
+    grace: Duration,
     /// Steps of each chunk that were due so far.
     step: u32,
     /// Sessions that were due and may not be closed yet.
@@ -273,10 +277,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.now = self.parts.clock.now();
         match order {
             Order::End(token, end) => self.end(token, end),
-            Order::Drain { over } => {
+            Order::Drain { over, grace } => {
                 self.drain = Some(Drain {
                     since: self.now,
                     over,
+                    grace,
                     step: 0,
                     due: Vec::new(),
                 });
