@@ -12,7 +12,8 @@ use crate::{
 pub struct BadRequest<'a> {
     /// What was wrong, hence what to answer.
     pub kind: BadRequestKind<'a>,
-    /// The first byte that was wrong, counted from the start of the request.
+    /// The first byte that was wrong, counted from the start of the request; where the end of a value
+    /// that was swallowed is wrong, from there.
     pub at: usize,
 }
 

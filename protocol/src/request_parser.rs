@@ -31,7 +31,8 @@ pub enum Parsed<'a> {
     Bad {
         /// What was wrong with it, hence what to answer: [`BadRequest::reply`].
         answer: BadRequest<'a>,
-        /// memcached says nothing then, not even that it went wrong: the client said `noreply`.
+        /// No answer is to be sent, not even that it went wrong: the client said `noreply`, or the answer
+        /// was given before the value came.
         noreply: bool,
         /// How many bytes of the input are done with; at least 1.
         consumed: usize,
@@ -159,20 +160,17 @@ impl Parser {
     /// that does not end there has another length than its line said.
     #[cold]
     fn swallow<'a>(&mut self, left: usize, input: &'a [u8]) -> Parsed<'a> {
-        let taken = left.min(input.len());
-        let consumed = match input[taken..] {
-            [b'\r', b'\n', ..] => {
-                self.swallow = None;
-                taken + 2
+        let (consumed, swallow) = match input {
+            [_, ..] if left > 0 => {
+                let taken = left.min(input.len());
+                (taken, Some(left - taken))
             }
-            [] | [b'\r'] if taken == 0 => return Parsed::Incomplete,
-            [] | [b'\r'] => {
-                self.swallow = Some(left - taken);
-                taken
-            }
+            [b'\r', b'\n', ..] => (2, None),
+            [] | [b'\r'] => return Parsed::Incomplete,
             // The answer was given at the line.
-            _ => return self.bad_chunk(taken, true, input.len()),
+            _ => return self.bad_chunk(0, true, input.len()),
         };
+        self.swallow = swallow;
         Parsed::Swallowed { consumed }
     }
 

@@ -439,6 +439,38 @@ fn says_where_it_went_wrong() {
     }
 }
 
+/// Found by the fuzzer: it said so by how much of the value had come before.
+#[test]
+fn says_where_a_swallowed_value_went_wrong_however_it_is_cut() {
+    let input = b"set a x 0 3\r\nvalue\r\n";
+    for cut in 0..=input.len() {
+        let mut parser = request::Parser::default();
+        let (mut waiting, mut wrong) = (Vec::new(), Vec::new());
+        for piece in [&input[..cut], &input[cut..]] {
+            waiting.extend_from_slice(piece);
+            loop {
+                let consumed = match parser.parse(&waiting) {
+                    Parsed::Incomplete => break,
+                    Parsed::Swallowed { consumed } => consumed,
+                    Parsed::Bad {
+                        answer, consumed, ..
+                    } => {
+                        wrong.push(answer.to_string());
+                        consumed
+                    }
+                    Parsed::Request { request, .. } => panic!("{request:?}"),
+                };
+                waiting.drain(..consumed);
+            }
+        }
+        let expected = [
+            "bad memcached request: a bad key or number (at byte 6)",
+            "bad memcached request: a value that is not as long as its line says (at byte 0)",
+        ];
+        assert_eq!(wrong, expected, "cut at {cut}");
+    }
+}
+
 /// The work for each piece does not grow with what has come before.
 #[test]
 fn a_value_in_small_pieces_costs_no_more_than_whole() {
