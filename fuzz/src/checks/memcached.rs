@@ -234,14 +234,21 @@ impl Values {
             return;
         }
         let Some(value) = value_after(input) else {
-            let stores = matches!(
-                parsed,
-                Parsed::Request {
-                    request: Request::Store { .. } | Request::MetaSet { .. },
-                    ..
-                }
-            );
-            assert!(!stores, "{parsed:?}");
+            match *parsed {
+                Parsed::Request { request, .. } => assert!(!matches!(
+                    request,
+                    Request::Store { .. } | Request::MetaSet { .. }
+                )),
+                Parsed::Bad { answer, next, .. } => assert!(
+                    next == Next::Continue
+                        || matches!(
+                            answer.kind,
+                            BadRequestKind::Http | BadRequestKind::LineTooLong
+                        )
+                ),
+                Parsed::Incomplete => {}
+                Parsed::Swallowed { .. } => panic!("there is no value: {parsed:?}"),
+            }
             return;
         };
         match (*parsed, value) {
