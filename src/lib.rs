@@ -33,7 +33,6 @@ pub mod edge;
 pub mod embedded;
 pub mod end;
 pub mod limits;
-pub mod listen;
 pub mod log;
 pub mod memcached;
 pub mod presence;
@@ -43,5 +42,7 @@ pub mod server;
 pub mod session;
 pub mod settings;
 pub mod signals;
-pub mod store;
 pub mod store_command;
+
+pub use presenced_store as store;
+pub use presenced_store::listen;

@@ -116,9 +116,6 @@ pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Length of the kernel's queue of connections not yet accepted, for each listener.
-pub const BACKLOG: i32 = 4096;
-
 /// How long accepting rests after an error such as "too many open files".
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -261,17 +258,6 @@ pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long past the drain's time and memcached's time-out a session is kept while a `set` of its user
 /// may be under way: a connection that is given up is seen to be with some delay.
 pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
-
-/// Connections to a store at once, unless set otherwise: memcached's default.
-pub const STORE_CONNECTIONS_MAX: u32 = 1024;
-
-/// Memory of one shard of a store, in bytes, at least: the largest values, of 1 MiB, must fit several
-/// times, or a shard would be full of very few.
-pub const STORE_SHARD_BYTES: usize = 8 * 1024 * 1024;
-
-/// Shards of a store for each of its threads: two threads seldom want the same. More would be locked
-/// more often by a request for many keys, which locks each shard once to look ahead.
-pub const STORE_SHARDS_PER_THREAD: usize = 4;
 
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;

@@ -15,10 +15,11 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{DESCRIPTORS_PER_THREAD, SHARDS, STORE_CONNECTIONS_MAX};
+use crate::limits::{DESCRIPTORS_PER_THREAD, SHARDS};
 use crate::listen;
 use crate::settings::{Size, cores, duration};
 use crate::store::{Listener, Options, Store, serve};
+use presenced_store::limits::CONNECTIONS_MAX;
 
 /// Memory that no store does without: a few of the largest values.
 const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
@@ -48,7 +49,7 @@ pub struct StoreFlags {
     pub threads: Option<u16>,
 
     /// Connections at once; one more is told so and closed
-    #[arg(long, env = "PRESENCED_STORE_MAX_CONNECTIONS", default_value_t = STORE_CONNECTIONS_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "PRESENCED_STORE_MAX_CONNECTIONS", default_value_t = CONNECTIONS_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
     /// How long a connection may do nothing [default: for ever]

@@ -5,7 +5,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{Flags, SettingsError};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX, NODES_TO_COME,
-    STORE_CONNECTIONS_MAX,
 };
 
 impl Flags {
@@ -50,7 +49,7 @@ impl Flags {
         let nodes = nodes + NODES_TO_COME;
         let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
         let of_store = match nodes == NODES_TO_COME {
-            true => STORE_CONNECTIONS_MAX as usize,
+            true => presenced_store::limits::CONNECTIONS_MAX as usize,
             false => 0,
         };
         let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;

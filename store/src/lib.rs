@@ -34,6 +34,8 @@ mod flush;
 mod hash;
 mod item;
 mod items;
+pub mod limits;
+pub mod listen;
 mod meta;
 mod serve;
 mod slab;
@@ -61,7 +63,7 @@ use self::{
     items::{Items, WARMED_MAX, Which},
     tally::{Count, Tally},
 };
-use crate::limits::{STORE_CONNECTIONS_MAX, STORE_SHARD_BYTES, STORE_SHARDS_PER_THREAD};
+use crate::limits::{CONNECTIONS_MAX, SHARD_BYTES_MIN, SHARDS_PER_THREAD};
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,
@@ -151,7 +153,7 @@ impl Options {
     pub fn new(memory_bytes_max: usize) -> Options {
         Options {
             memory_bytes_max,
-            connections_max: STORE_CONNECTIONS_MAX,
+            connections_max: CONNECTIONS_MAX,
             idle_timeout: None,
             threads: 1,
         }
@@ -362,7 +364,7 @@ impl Connections {
 
 /// How many shards there are: a power of two.
 fn shards(options: &Options) -> u32 {
-    let wanted = (options.threads * STORE_SHARDS_PER_THREAD).next_power_of_two();
-    let most = (options.memory_bytes_max / STORE_SHARD_BYTES).max(1);
+    let wanted = (options.threads * SHARDS_PER_THREAD).next_power_of_two();
+    let most = (options.memory_bytes_max / SHARD_BYTES_MIN).max(1);
     1 << wanted.min(most).ilog2()
 }
