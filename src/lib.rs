@@ -27,14 +27,12 @@
 
 pub mod admin;
 pub mod clock;
-pub mod codec;
 pub mod counters;
 pub mod edge;
 pub mod embedded;
 pub mod end;
 pub mod limits;
 pub mod log;
-pub mod memcached;
 pub mod presence;
 pub mod pull;
 pub mod readiness;
@@ -44,5 +42,7 @@ pub mod settings;
 pub mod signals;
 pub mod store_command;
 
+pub use presenced_memcached as memcached;
+pub use presenced_memcached::codec;
 pub use presenced_store as store;
 pub use presenced_store::listen;

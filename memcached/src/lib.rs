@@ -15,9 +15,11 @@
 pub mod address;
 pub mod backoff;
 pub mod cluster;
+pub mod codec;
 pub mod connection;
 pub mod credentials;
 pub mod discovery;
+pub mod limits;
 pub mod lookup;
 pub mod node;
 pub mod pipeline;

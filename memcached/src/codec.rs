@@ -5,7 +5,7 @@
 //! copied. The price is that two counts of references go up and down for each value, and that a kept
 //! slice keeps its whole read buffer: an entry of 100 bytes that is kept may hold megabytes of what came with
 //! it. What is fastest of all, and keeps nothing, is to parse the buffer in place, as
-//! [`Pipeline`](crate::memcached::pipeline::Pipeline), [`Values`](crate::memcached::values::Values) and the
+//! [`Pipeline`](crate::pipeline::Pipeline), [`Values`](crate::values::Values) and the
 //! embedded store do.
 
 use std::io;
@@ -25,7 +25,7 @@ use tokio_util::codec::{Decoder, Encoder};
 /// ```
 /// # use bytes::BytesMut;
 /// # use futures_util::SinkExt;
-/// # use presenced::codec::{ClientCodec, CodecError};
+/// # use presenced_memcached::codec::{ClientCodec, CodecError};
 /// # use presenced_protocol::{Key, encode, meta::Flag};
 /// # use tokio_util::codec::Framed;
 /// # async fn example(stream: tokio::net::TcpStream) -> Result<(), CodecError> {

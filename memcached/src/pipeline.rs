@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 
-use clap::ValueEnum;
 use presenced_protocol::reply::{self, MetaStatus, Reply};
 use presenced_protocol::{Limits, encode};
 
 /// How an entry is written. What is stored is the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum WriteCommand {
     /// Each is answered: for every memcached, and what speaks its protocol
     #[default]

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use tokio::sync::watch;
 
 use super::address::{NodeAddr, NodeSpec};
@@ -17,7 +16,8 @@ use super::ring::{Member, Ring, RingKind};
 use crate::limits::{EJECT_AFTER, NODES_MAX, RINGS_REMEMBERED};
 
 /// What becomes of the keys of a node that does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum OnFailure {
     /// They wait for it: right where those who read do not eject either
     #[default]

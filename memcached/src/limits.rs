@@ -1,0 +1,96 @@
+//! Every bound of the client that is not a setting, each with its unit in its name and its reason beside it.
+
+use std::time::Duration;
+
+use presenced_protocol::key::KEY_BYTES_MAX;
+use presenced_protocol::limits::LINE_BYTES_MAX;
+
+/// Most time without a reply from memcached while commands are in flight.
+pub const MEMCACHED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection to memcached must have held before the next pause starts from the
+/// shortest again: a node that answers and then hangs up is not dialled without pause.
+pub const MEMCACHED_STABLE: Duration = Duration::from_secs(5);
+
+/// Time for a connection to memcached to be made.
+pub const MEMCACHED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// First and longest pause between two tries to connect to memcached; the pause doubles in
+/// between and each is drawn at random below its bound (full jitter).
+pub const MEMCACHED_BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// See [`MEMCACHED_BACKOFF_MIN`]. Less than a flush interval, so that a restart is soon noticed.
+pub const MEMCACHED_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Failures in a row after which a node is ejected, unless set otherwise: a node that is restarted
+/// within a second stays.
+pub const EJECT_AFTER: u32 = 5;
+
+/// How long an ejected node must have answered its probe before it is back on the ring.
+pub const READMIT_AFTER: Duration = Duration::from_secs(3);
+
+/// Time between two looks of the probe, or a flush interval if that is shorter: a node that hangs is
+/// known so soon, for one small exchange.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest answer to a probe, in bytes: memcached's `stats` has some 3 KiB. Bounds what a node that never
+/// ends it can make us read.
+pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Time for one name to be resolved.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time between two looks into `--memcached-file`: a read of a small file.
+pub const MEMCACHED_FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Former rings that are remembered for a TTL, to know which keys have moved: a node that comes and
+/// goes more often than that is beyond help.
+pub const RINGS_REMEMBERED: usize = 8;
+
+/// Bytes of what a peer said that are quoted in the log: enough for memcached's longest messages.
+pub const PEER_WORDS_BYTES_MAX: usize = 100;
+
+/// When TCP itself asks an idle peer whether it is there, and again how often and how many times: ends
+/// a connection that a firewall has forgotten.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_PROBES: u32 = 3;
+
+/// `set` commands in flight on a TCP connection: keeps memcached busy while replies travel.
+pub const WINDOW_TCP: usize = 8192;
+
+/// The same on a Unix socket, whose buffers are smaller and whose replies come sooner.
+pub const WINDOW_UNIX: usize = 1024;
+
+/// Bytes rendered before they are written: one system call for some hundred commands.
+pub const WRITE_BYTES: usize = 64 * 1024;
+
+/// Keys in one `get` command: a longer command gains nothing and holds up memcached's others.
+pub const KEYS_PER_GET_MAX: usize = 100;
+
+/// Buffer of a connection that asks, in bytes; it has one only while a question is under way. One command
+/// and one reply of ours must fit; more makes large foreign values pass in fewer reads.
+pub const LOOKUP_BUFFER_BYTES: usize = 64 * 1024;
+
+/// memcached nodes that a ring may have: a user's node is kept in one byte.
+pub const NODES_MAX: usize = 255;
+
+/// Heaviest weight of a memcached node: beyond it the lightest would have hardly a point on the ring.
+pub const WEIGHT_MAX: u32 = 10_000;
+
+/// Time between two warnings that a node evicts or refuses entries, or that the flush is behind.
+pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest value read back from memcached that is looked at, in bytes; ours are some 120.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
+const _: () = {
+    assert!(WINDOW_UNIX <= WINDOW_TCP);
+    // `get` and its keys, each behind a space; a line and a value.
+    assert!(KEYS_PER_GET_MAX * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
+    assert!(LINE_BYTES_MAX + RECORD_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
+};
