@@ -18,7 +18,7 @@
 //! - [`store`]: a server of the same protocol, [`embedded`] or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
 //! - [`codec`]: the protocol as codecs of tokio-util.
-//! - [`counters`], [`clock`], [`end`], [`limits`], [`listen`], [`log`], [`readiness`]: used by all.
+//! - [`clock`], [`end`], [`limits`], [`listen`], [`log`]: used by all.
 //! - [`signals`]: what they do to the process.
 //!
 //! The protocol itself is the crate `presenced-protocol`.
@@ -26,23 +26,20 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 pub mod admin;
-pub mod clock;
-pub mod counters;
 pub mod edge;
 pub mod embedded;
-pub mod end;
 pub mod limits;
 pub mod log;
 pub mod presence;
 pub mod pull;
-pub mod readiness;
 pub mod server;
-pub mod session;
 pub mod settings;
 pub mod signals;
 pub mod store_command;
 
 pub use presenced_memcached as memcached;
 pub use presenced_memcached::codec;
+pub use presenced_session as session;
+pub use presenced_session::{clock, end};
 pub use presenced_store as store;
 pub use presenced_store::listen;

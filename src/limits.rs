@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub use presenced_memcached::limits::*;
+pub use presenced_session::limits::*;
 
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
 /// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
@@ -27,50 +28,8 @@ pub const USER_ID_BYTES_MAX: usize = 200;
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
 
-/// Longest message (all its fragments) and longest frame from a client, in bytes, unless set
-/// otherwise: a pull of 500 users with ids of 120 bytes fits.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-
-/// The most that `--max-message` may be, in bytes: a message is decoded in one piece, in some
-/// milliseconds for this.
-pub const MESSAGE_BYTES_CEILING: usize = 16 * 1024 * 1024;
-
 /// Longest body of an HTTP request, in bytes: the largest legal pull fits.
 pub const BODY_BYTES_MAX: usize = 128 * 1024;
-
-/// Most fragments a message may come in (RFC 6455 §5.4 sets none): stops a message of empty
-/// fragments that would never end.
-pub const FRAGMENTS_MAX: usize = 1024;
-
-/// Where longer messages are allowed, as many fragments as the longest has with this many bytes
-/// each.
-pub const FRAGMENT_BYTES_MIN: usize = 64;
-
-/// How long a message or a frame may take to arrive whole, once it has begun. An honest client
-/// sends its 128 KiB over 2G in that time.
-pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// The worker's read buffer in bytes. What one wake may take from one session, so it also bounds
-/// how long a flooding session holds up the others.
-pub const SCRATCH_BYTES: usize = 64 * 1024;
-
-/// Most bytes kept for a client that does not read, unless set otherwise: the largest pull answer
-/// and some pongs.
-pub const OUTBOX_BYTES_MAX: usize = 512 * 1024;
-
-/// Memory that a worker has in all for begun messages and for clients that do not read, in bytes.
-/// Sessions that want more when it is used up end; without it the limits of each session would add
-/// up to more than a machine has.
-pub const REST_BYTES_MAX: usize = 256 * 1024 * 1024;
-
-/// Frames of any kind that a session may send in a second on average, unless set otherwise.
-pub const FRAMES_PER_SECOND_MAX: u32 = 20;
-
-/// So much time's worth of frames may come at once: a page that has just woken.
-pub const FRAMES_BURST_TIME: Duration = Duration::from_secs(10);
-
-/// The most that `--ping-interval` may be: times of sessions are kept in 32 bits of µs, 71 minutes.
-pub const PING_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// Pulls of one session that may be under way at once; a client sends the next after the answer.
 pub const PULLS_PER_SESSION_MAX: u8 = 8;
@@ -80,9 +39,6 @@ pub const PULLS_WAITING_MAX: usize = 1024;
 
 /// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
 pub const BATCH_USERS_MAX: usize = 10_000;
-
-/// Close frame sent to TCP connection dropped: what the peer may take to answer (RFC 6455 §7.1.1).
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// From accept to the end of the handshake or the first request.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,24 +81,6 @@ pub const SECRET_BYTES_MAX: usize = 4096;
 
 /// Lifetime of a token that the keyless mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
-
-/// Time between two looks of the ping wheel.
-pub const WHEEL_TICK: Duration = Duration::from_millis(10);
-
-/// Most time the wheel makes up for in one turn after a stall: no burst of pings.
-pub const WHEEL_CATCH_UP: Duration = Duration::from_millis(500);
-
-/// Sessions that became ready, handed over by one `epoll_wait`.
-pub const EVENTS_PER_POLL: usize = 1024;
-
-/// Times that a worker asks the poll before it turns to its other work.
-pub const POLLS_PER_LOOK: usize = 16;
-
-/// New sessions that a worker takes at once, before it turns to its other work.
-pub const OPENED_PER_TURN: usize = 64;
-
-/// Orders and new sessions that wait for a worker; their senders wait too.
-pub const WORKER_QUEUE: usize = 1024;
 
 /// Most time that a batch of look-ups may take at one node, asking again on a new connection included:
 /// also where values are much longer than ours, or an answer comes byte by byte.
@@ -205,7 +143,6 @@ const _: () = {
     // A pull of the longest ids, quoted and separated, fits a body, and one of long ids a message.
     assert!(PULL_USERS_MAX * (USER_ID_BYTES_MAX + 3) + 64 <= BODY_BYTES_MAX);
     assert!(PULL_USERS_MAX * (120 + 3) + 64 <= MESSAGE_BYTES_MAX);
-    assert!(MESSAGE_BYTES_MAX <= MESSAGE_BYTES_CEILING);
     // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);

@@ -27,10 +27,10 @@ use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-use crate::counters::Counter;
 use crate::limits::{
     LOG_FLUSH_LOOK, LOG_FLUSH_TIME, LOG_LINE_BYTES, LOG_LINES_MAX, LOG_RETRY_PAUSE,
 };
+use presenced_session::counters::Counter;
 
 static STDERR: OnceLock<Queue> = OnceLock::new();
 static STDOUT: OnceLock<Queue> = OnceLock::new();

@@ -1,6 +1,8 @@
 //! The one place that knows all parts: starts them, drains them, stops them.
 
 mod drain;
+pub mod message;
+pub mod presence_service;
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +11,8 @@ use std::thread;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use presenced_session::Seats;
+use presenced_session::worker::{Order, Parts, Worker};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -16,9 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::presence_service::PresenceService;
 use crate::admin::health::{self, Admin};
 use crate::admin::metrics::Metrics;
-use crate::clock::Clock;
 use crate::edge::auth::Auth;
 use crate::edge::demo::Demo;
 use crate::edge::{Edge, listener};
@@ -30,10 +34,8 @@ use crate::memcached::discovery::{Discovery, Resolver};
 use crate::memcached::probe::{self, Sentinel};
 use crate::presence::flush::{Flusher, Presence};
 use crate::pull::Puller;
-use crate::session::Seats;
-use crate::session::presence::PresenceService;
-use crate::session::worker::{Order, Parts, Worker};
 use crate::settings::Settings;
+use presenced_session::clock::Clock;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -189,8 +191,8 @@ impl Server {
 
 #[derive(Default)]
 struct Counters {
-    flush: Arc<crate::counters::FlushMetrics>,
-    pull: Arc<crate::counters::PullMetrics>,
+    flush: Arc<crate::presence::counters::FlushMetrics>,
+    pull: Arc<crate::pull::counters::PullMetrics>,
 }
 
 fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ServerError {

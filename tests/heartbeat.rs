@@ -13,7 +13,7 @@ use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
 
 const PINGS: u32 = 10_000;
 
-/// What [`presenced::session::presence::PresenceService`] does with a heartbeat.
+/// What [`presenced::server::presence_service::PresenceService`] does with a heartbeat.
 struct Heartbeats {
     pending: Arc<Pending>,
     slot: Slot,

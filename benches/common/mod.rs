@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use presenced::clock::Clock;
-use presenced::counters::{FlushMetrics, PullMetrics};
 use presenced::memcached::cluster::Options;
 use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
+use presenced::presence::counters::FlushMetrics;
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::{Record, UserId};
 use presenced::pull::Puller;
-use presenced::session::presence::PresenceService;
+use presenced::pull::counters::PullMetrics;
+use presenced::server::presence_service::PresenceService;
 use presenced::session::table::Token;
 use presenced::session::transport::Transport;
 use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_session::Seats;
+use presenced_session::counters::{BOUNDS_SHARE, BOUNDS_US, Counter, Histogram, WorkerMetrics};
+use presenced_session::end::End;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
@@ -13,15 +16,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::counters::{
-    BOUNDS_SHARE, BOUNDS_US, Counter, EdgeMetrics, FlushMetrics, Histogram, PullMetrics,
-    WorkerMetrics,
-};
-use crate::end::{End, Refusal};
+use crate::edge::counters::EdgeMetrics;
+use crate::edge::refusal::Refusal;
 use crate::log;
 use crate::memcached::Node;
+use crate::presence::counters::FlushMetrics;
 use crate::presence::flush::Presence;
-use crate::session::Seats;
+use crate::pull::counters::PullMetrics;
 use crate::store::Store;
 
 /// Everything that `/metrics` shows.

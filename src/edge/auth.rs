@@ -10,10 +10,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::clock::unix_ms;
-use crate::end::Refusal;
+use crate::edge::refusal::Refusal;
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
 use crate::presence::UserId;
+use presenced_session::clock::unix_ms;
 
 /// What a token must be.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::response::{Answer, json, set, with_type};
-use crate::clock::unix_ms;
-use crate::end::Refusal;
+use crate::edge::refusal::Refusal;
 use crate::limits::DEV_TOKEN_LIFETIME;
 use crate::presence::UserId;
 use crate::pull::http::values;
+use presenced_session::clock::unix_ms;
 
 /// See the module's page.
 pub struct Demo {

@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 use super::Edge;
 use super::auth::Identity;
 use super::response::Answer;
-use crate::end::Refusal;
+use crate::edge::refusal::Refusal;
 use crate::pull::http::values;
 use crate::session::Seat;
 

@@ -10,10 +10,12 @@
 //! - [`demo`]: the page and the tokens of the keyless mode.
 
 pub mod auth;
+pub mod counters;
 pub mod demo;
 pub mod handshake;
 pub mod listener;
 pub mod origin;
+pub mod refusal;
 pub mod response;
 pub mod routes;
 mod socket;
@@ -21,11 +23,11 @@ mod socket;
 use std::sync::Arc;
 
 use self::auth::Auth;
+use self::counters::EdgeMetrics;
 use self::demo::Demo;
 use self::origin::Origins;
-use crate::clock::Clock;
-use crate::counters::EdgeMetrics;
 use crate::session::Seats;
+use presenced_session::clock::Clock;
 
 /// What all listeners share.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::Edge;
 use super::handshake::{self, Accepted};
 use super::response::{Answer, json, refused, set};
-use crate::end::Refusal;
+use crate::edge::refusal::Refusal;
 use crate::limits::BODY_BYTES_MAX;
 use crate::presence::UserId;
 use crate::pull::http::{users_of_body, users_of_query};

@@ -6,6 +6,7 @@
 //! - [`flush`]: pending users written to memcached, paced over the flush interval (`pace`), by lanes
 //!   (`lanes`, `lane`) that own a connection each; `refill` writes everyone anew.
 
+pub mod counters;
 pub mod flush;
 mod lane;
 mod lanes;

@@ -32,22 +32,12 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use hashbrown::DefaultHashBuilder;
+pub use presenced_session::SessionId;
 
 use self::shard::{Entry, Shard, State};
 use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Pending, Slot, UserId};
 use crate::limits::SHARDS;
-
-/// Names a session in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId {
-    /// The worker that owns it.
-    pub worker: u16,
-    /// Its place in the worker's table.
-    pub index: u32,
-    /// Tells it from earlier sessions in that place.
-    pub generation: u32,
-}
 
 /// A session that is open now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
-use crate::clock::unix_ms;
-use crate::counters::PullMetrics;
 use crate::limits::{
     BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, PULLS_WAITING_MAX,
 };
@@ -26,6 +24,8 @@ use crate::memcached::{Backoff, Lookup, MemcachedError, Node};
 use crate::presence::UserId;
 use crate::presence::flush::Presence;
 use crate::presence::record::connected_at;
+use crate::pull::counters::PullMetrics;
+use presenced_session::clock::unix_ms;
 
 /// Asks questions of one worker's batcher.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@
 //! asked is `unknown`, and only who was looked for and not found is left out.
 
 pub mod batch;
+pub mod counters;
 pub mod http;
 
 use std::borrow::Cow;

@@ -9,14 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use presenced::clock::Clock;
-use presenced::counters::{FlushMetrics, PullMetrics};
 use presenced::memcached::cluster::{Cluster, Options};
 use presenced::memcached::discovery::{Discovery, Listing, Resolver};
 use presenced::memcached::probe::{self, Sentinel};
+use presenced::presence::counters::FlushMetrics;
 use presenced::presence::flush::{Flusher, Presence};
 use presenced::presence::{Record, UserId};
 use presenced::pull::Puller;
-use presenced::session::presence::PresenceService;
+use presenced::pull::counters::PullMetrics;
+use presenced::server::presence_service::PresenceService;
 use presenced::session::transport::Transport;
 use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
 use tokio::runtime::Builder;

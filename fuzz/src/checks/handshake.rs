@@ -12,7 +12,7 @@ use presenced::edge::Edge;
 use presenced::edge::auth::{Auth, Rules};
 use presenced::edge::handshake::check;
 use presenced::edge::origin::Origins;
-use presenced::end::Refusal;
+use presenced::edge::refusal::Refusal;
 use presenced::session::Seats;
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ use presenced::limits::{OUTBOX_BYTES_MAX, PULL_USERS_MAX, USER_ID_BYTES_MAX};
 use presenced::presence::users::Live;
 use presenced::presence::{Record, SessionId, UserId};
 use presenced::pull::{Answer, PullError, http};
-use presenced::session::message;
+use presenced::server::message;
 use presenced_protocol::{Parsed, Request, request::Parser};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;

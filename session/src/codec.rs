@@ -89,7 +89,7 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::gate::{self, Gate};
+    use crate::gate::{self, Gate};
 
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [7, 77, 177, 7];

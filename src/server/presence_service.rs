@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
+use presenced_session::clock::unix_ms;
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::table::Token;
 
 use super::message::{self, Fault, Pull};
-use super::service::{Message, Opened, Replies, Service};
-use super::table::Token;
-use crate::clock::unix_ms;
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::presence::flush::{Flusher, Presence};
 use crate::presence::users::Live;

@@ -6,9 +6,9 @@ use mio::unix::SourceFd;
 use super::{Session, Worker, is_transient};
 use crate::end::End;
 use crate::limits::{REST_BYTES_MAX, SCRATCH_BYTES};
-use crate::session::service::Service;
-use crate::session::table::Token;
-use crate::session::transport::Transport;
+use crate::service::Service;
+use crate::table::Token;
+use crate::transport::Transport;
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Sends an answer that the service had to wait for.

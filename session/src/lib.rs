@@ -1,7 +1,7 @@
 //! Connected clients: thousands that mostly sleep, on one worker.
 //!
 //! - [`worker`]: the owner of everything session-like on one core, and its loop.
-//! - [`service`]: what sessions are for; [`presence`]: who is online, and who asks for it.
+//! - [`service`]: what sessions are for.
 //! - [`transport`]: what carries them; [`memory`]: a connection for tests and simulations.
 //! - `ready`: when the worker looks at its sessions.
 //! - [`table`] (pure): where sessions live; `rest`: what most of them have nothing of.
@@ -10,16 +10,18 @@
 //! - [`codec`] (pure): fastwebsockets' frames in place.
 //! - [`assembly`] (pure): messages out of fragments.
 //! - [`bucket`] (pure): how much a session may send.
-//! - [`message`] (pure): what a client of presence may say.
 
 pub mod assembly;
 pub mod bucket;
+pub mod clock;
 pub mod codec;
+pub mod counters;
+pub mod end;
 pub mod gate;
+pub mod limits;
 pub mod memory;
-pub mod message;
 mod owing;
-pub mod presence;
+pub mod readiness;
 mod ready;
 mod rest;
 pub mod service;
@@ -32,6 +34,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+/// Names a session in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The worker that owns it.
+    pub worker: u16,
+    /// Its place in the worker's table.
+    pub index: u32,
+    /// Tells it from earlier sessions in that place.
+    pub generation: u32,
+}
 
 /// Set in the count of seats when no more are given. It is in one word with the count, so that a seat
 /// is either counted before that or refused.

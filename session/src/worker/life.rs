@@ -9,16 +9,16 @@ use foldhash::fast::FixedState;
 use tracing::Level;
 
 use super::{Session, Worker, session_id};
+use crate::bucket::us;
+use crate::codec;
 use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
-use crate::session::bucket::us;
-use crate::session::codec;
-use crate::session::owing;
-use crate::session::rest::{Rest, Rests};
-use crate::session::service::Service;
-use crate::session::table::Token;
-use crate::session::transport::Transport;
-use crate::session::wheel::{CHUNK, GROUP, scattered};
+use crate::owing;
+use crate::rest::{Rest, Rests};
+use crate::service::Service;
+use crate::table::Token;
+use crate::transport::Transport;
+use crate::wheel::{CHUNK, GROUP, scattered};
 
 const PING_BYTES: usize = 10;
 

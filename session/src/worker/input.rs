@@ -8,17 +8,17 @@ use foldhash::fast::FixedState;
 
 use super::life::ping_payload;
 use super::{Session, Worker, is_transient};
+use crate::bucket::{Rate, us};
 use crate::counters::WorkerMetrics;
 use crate::end::End;
+use crate::gate::{self, Gate, Header, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
-use crate::session::bucket::{Rate, us};
-use crate::session::gate::{self, Gate, Header, Opcode};
-use crate::session::owing::Owing;
-use crate::session::rest::Rest;
-use crate::session::service::{Message, Replies, Service};
-use crate::session::table::Token;
-use crate::session::transport::Transport;
-use crate::session::{assembly, codec};
+use crate::owing::Owing;
+use crate::rest::Rest;
+use crate::service::{Message, Replies, Service};
+use crate::table::Token;
+use crate::transport::Transport;
+use crate::{assembly, codec};
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Handles the sessions that became ready. True if there is more to do than one look may take.

@@ -1,4 +1,4 @@
-//! What the parts count. `/metrics` ([`crate::admin::metrics`]) adds it up and shows it.
+//! What is counted, and what counts it.
 //!
 //! Counters are relaxed atomics. A worker's own stand on cache lines of their own, so a heartbeat
 //! shares none with another worker.
@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::end::{End, Refusal};
+use crate::end::End;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -124,50 +124,4 @@ pub struct WorkerMetrics {
     pub rtt: Histogram,
     /// Sessions ended, by [`End`].
     pub ends: [Counter; End::ALL.len()],
-}
-
-/// What the flush counts.
-#[derive(Debug, Default)]
-pub struct FlushMetrics {
-    /// Entries that memcached has acknowledged.
-    pub flushed: Counter,
-    /// Entries not acknowledged and pending again.
-    pub restored: Counter,
-    /// From the drain of a shard to its last answer.
-    pub seconds: Histogram,
-    /// What was left of an entry's TTL when it was renewed.
-    pub ttl_left: Shares,
-    /// Users written again because a node had lost its data.
-    pub refilled: Counter,
-}
-
-/// What pulls count.
-#[derive(Debug, Default)]
-pub struct PullMetrics {
-    /// Pulls asked.
-    pub pulls: Counter,
-    /// Users asked for.
-    pub users: Counter,
-    /// Users answered `unknown`.
-    pub unknown: Counter,
-    /// Entries in memcached that are none of ours.
-    pub foreign: Counter,
-    /// From the question to its answer.
-    pub seconds: Histogram,
-}
-
-/// What the edge counts.
-#[derive(Debug, Default)]
-pub struct EdgeMetrics {
-    /// Requests refused, by [`Refusal`].
-    pub refusals: [Counter; Refusal::ALL.len()],
-    /// HTTP requests answered, but for handshakes.
-    pub requests: Counter,
-}
-
-impl EdgeMetrics {
-    /// Counts a refusal.
-    pub fn refused(&self, refusal: Refusal) {
-        self.refusals[refusal as usize].add(1);
-    }
 }

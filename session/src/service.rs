@@ -6,7 +6,7 @@ use fastwebsockets::OpCode;
 
 use super::codec;
 use super::table::Token;
-use crate::presence::SessionId;
+use crate::SessionId;
 
 /// What sessions are for. Each worker has its own; all calls come from the worker's thread.
 pub trait Service {

@@ -44,6 +44,7 @@ use super::service::{Replies, Service};
 use super::table::{Table, Token};
 use super::transport::Transport;
 use super::wheel::{CHUNK, Wheel};
+use crate::SessionId;
 use crate::clock::Clock;
 use crate::counters::WorkerMetrics;
 use crate::end::End;
@@ -51,7 +52,6 @@ use crate::limits::{
     EVENTS_PER_POLL, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OPENED_PER_TURN, OUTBOX_BYTES_MAX,
     SCRATCH_BYTES, WHEEL_TICK,
 };
-use crate::presence::SessionId;
 
 /// A handshake that succeeded; the session has its seat.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub enum Order {
     },
 }
 
-/// What a session may take of the server. See [`crate::settings::Settings`].
+/// What a session may take of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// Longest message, and longest frame, in bytes.
@@ -115,11 +115,11 @@ pub struct Parts {
     pub metrics: Arc<WorkerMetrics>,
     /// Sessions that there may be.
     pub seats: Arc<Seats>,
-    /// See [`crate::settings::Settings`].
+    /// Time between two pings of a session.
     pub ping_interval: Duration,
-    /// See [`crate::settings::Settings`].
+    /// Time for the answer to a ping, after which the session ends.
     pub ping_timeout: Duration,
-    /// See [`crate::settings::Settings`].
+    /// How long ready sessions are let gather; zero for not at all.
     pub coalesce: Duration,
     /// What each session may take.
     pub limits: SessionLimits,

@@ -1,0 +1,21 @@
+//! What the edge counts.
+
+use presenced_session::counters::Counter;
+
+use super::refusal::Refusal;
+
+/// What the edge counts.
+#[derive(Debug, Default)]
+pub struct EdgeMetrics {
+    /// Requests refused, by [`Refusal`].
+    pub refusals: [Counter; Refusal::ALL.len()],
+    /// HTTP requests answered, but for handshakes.
+    pub requests: Counter,
+}
+
+impl EdgeMetrics {
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].add(1);
+    }
+}
