@@ -11,8 +11,8 @@ pure=(
     protocol/src
     session/src/{table,rest,gate,codec,assembly,bucket,wheel,memory,end}.rs
     src/server/message.rs
-    src/presence/{users,pending,record,slot,sync,pace}.rs
-    src/presence/users
+    presence/src/{users,pending,record,slot,sync,pace}.rs
+    presence/src/users
     memcached/src/{address,pipeline,ring,values}.rs
     store/src/{item,slab,hash,flush,items,change,tally,execute,meta,told,talk}.rs
     src/limits.rs
@@ -24,7 +24,7 @@ complain() {
     failed=1
 }
 
-for folder in protocol/src src session/src src/presence memcached/src store/src; do
+for folder in protocol/src src session/src presence/src memcached/src store/src; do
     if [[ -z $(find "$folder" -name '*.rs' -print -quit 2>/dev/null) ]]; then
         complain "$folder: no Rust file in it; has it moved? (scripts/check-arrows.sh)"
     fi
@@ -33,7 +33,7 @@ done
 # All code as file:line:text, without comments and without `#[cfg(test)] mod … { … }`, each `use` on one line.
 code=$(mktemp)
 trap 'rm -f "$code"' EXIT
-find protocol/src memcached/src session/src store/src src -name '*.rs' ! -name tests.rs ! -path '*/tests/*' -print | sort | xargs -r awk '
+find protocol/src memcached/src presence/src session/src store/src src -name '*.rs' ! -name tests.rs ! -path '*/tests/*' -print | sort | xargs -r awk '
     function out(line, text) { print FILENAME ":" line ": " text }
     FNR == 1 { in_tests = 0; after_cfg = 0; use_line = 0; use_text = "" }
     { text = $0; sub(/\/\/.*/, "", text) }

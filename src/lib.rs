@@ -30,7 +30,6 @@ pub mod edge;
 pub mod embedded;
 pub mod limits;
 pub mod log;
-pub mod presence;
 pub mod pull;
 pub mod server;
 pub mod settings;
@@ -39,6 +38,7 @@ pub mod store_command;
 
 pub use presenced_memcached as memcached;
 pub use presenced_memcached::codec;
+pub use presenced_presence as presence;
 pub use presenced_session as session;
 pub use presenced_session::{clock, end};
 pub use presenced_store as store;

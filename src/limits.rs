@@ -6,24 +6,8 @@
 use std::time::Duration;
 
 pub use presenced_memcached::limits::*;
+pub use presenced_presence::limits::*;
 pub use presenced_session::limits::*;
-
-/// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
-/// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
-/// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups
-/// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
-pub const SHARDS: usize = 64;
-
-/// Users that can be here at once. Descriptors and memory end before: they would take 16 GB, and their
-/// sockets dozens of times that.
-pub const SLOTS_MAX: u64 = 1 << 28;
-
-/// Slots whose pending bits are allocated together, 8 KiB of them: a server with few users has them
-/// too. Fewer would make the list of blocks longer, which an idle server has (64 KiB).
-pub const PENDING_BLOCK_SLOTS: usize = 1 << 16;
-
-/// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
-pub const USER_ID_BYTES_MAX: usize = 200;
 
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
@@ -86,20 +70,10 @@ pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time between two warnings that a node evicts or refuses entries, or that the flush is behind.
-pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
-
-/// Users that a refill marks and waits for at once: some milliseconds of memcached, and a smooth
-/// stream at the default rate.
-pub const REFILL_RUN: u32 = 1024;
-
 /// Tasks that a worker runs before it looks again which sockets are ready and which timers are due. When
 /// many connect, a task serves a hundred of them, and with tokio's 61 what waits meanwhile takes memory
 /// that stays: 5 B a session.
 pub const EVENT_INTERVAL: u32 = 8;
-
-/// Work that waits for one connection to memcached; what does not fit stays pending.
-pub const LANE_QUEUE: usize = 8192;
 
 /// Entries of a memcached that claim to be from the future by more than this are not believed.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
@@ -139,7 +113,6 @@ pub const LOG_FLUSH_LOOK: Duration = Duration::from_millis(1);
 pub const LOG_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 const _: () = {
-    assert!(SHARDS.is_power_of_two());
     // A pull of the longest ids, quoted and separated, fits a body, and one of long ids a message.
     assert!(PULL_USERS_MAX * (USER_ID_BYTES_MAX + 3) + 64 <= BODY_BYTES_MAX);
     assert!(PULL_USERS_MAX * (120 + 3) + 64 <= MESSAGE_BYTES_MAX);

@@ -82,7 +82,7 @@ pub const NODES_MAX: usize = 255;
 /// Heaviest weight of a memcached node: beyond it the lightest would have hardly a point on the ring.
 pub const WEIGHT_MAX: u32 = 10_000;
 
-/// Time between two warnings that a node evicts or refuses entries, or that the flush is behind.
+/// Time between two warnings that a node evicts or refuses entries.
 pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// Longest value read back from memcached that is looked at, in bytes; ours are some 120.

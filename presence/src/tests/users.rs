@@ -2,8 +2,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::limits::SHARDS;
-use crate::presence::users::Live;
-use crate::presence::{Pending, SessionId, Slot, UserId, Users};
+use crate::users::Live;
+use crate::{Pending, SessionId, Slot, UserId, Users};
 
 fn id(id: &str) -> UserId {
     UserId::new(id).unwrap()

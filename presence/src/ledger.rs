@@ -9,8 +9,8 @@ use super::Slot;
 use super::lane::{Ticket, Work};
 use super::state::Presence;
 use super::users::Flight;
-use crate::memcached::Node;
-use crate::memcached::pipeline::Outcome;
+use presenced_memcached::Node;
+use presenced_memcached::pipeline::Outcome;
 
 /// See the module's page.
 #[derive(Debug)]

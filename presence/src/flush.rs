@@ -23,7 +23,7 @@ use super::lanes::{LaneHandle, Lanes};
 use super::pace::Pace;
 pub use super::state::Presence;
 use super::state::Round;
-use crate::limits::{SHARDS, WARNING_PAUSE};
+use crate::limits::{BEHIND_WARNING_PAUSE, SHARDS};
 
 /// Users handled under one lock of their shard: some microseconds.
 pub(super) const RENDER_RUN: usize = 128;
@@ -110,7 +110,7 @@ impl Flusher {
 
     fn warn_if_behind(&self, period: Duration, warned_at: &mut Option<Instant>) {
         let lag = self.presence.flush_lag();
-        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
+        let recent = |at: Instant| at.elapsed() < BEHIND_WARNING_PAUSE;
         if lag > 3 * period && !warned_at.is_some_and(recent) {
             *warned_at = Some(Instant::now());
             let pending = self.presence.pending().len();

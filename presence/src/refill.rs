@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Slot;
 use super::flush::Flusher;
 use crate::limits::REFILL_RUN;
-use crate::memcached::Node;
+use presenced_memcached::Node;
 
 /// How often it is looked whether a lane is connected.
 const LANE_PAUSE: Duration = Duration::from_millis(20);

@@ -11,6 +11,7 @@ pub mod flush;
 mod lane;
 mod lanes;
 mod ledger;
+pub mod limits;
 mod pace;
 pub mod pending;
 pub mod record;

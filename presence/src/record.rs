@@ -14,8 +14,9 @@ use thiserror::Error;
 
 use super::render::{Fixed, Number, Out};
 use super::users::{Live, SessionId};
-use crate::limits::{RECORD_BYTES_MAX, USER_ID_BYTES_MAX};
-use crate::memcached::pipeline::WriteCommand;
+use crate::limits::USER_ID_BYTES_MAX;
+use presenced_memcached::limits::RECORD_BYTES_MAX;
+use presenced_memcached::pipeline::WriteCommand;
 
 /// What stands for the user's id in a key template.
 pub const PLACEHOLDER: &str = "{userId}";

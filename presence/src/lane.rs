@@ -14,8 +14,8 @@ use super::lanes::Carrying;
 use super::ledger::{Ledger, Purpose, Sent};
 use super::state::{Presence, Round};
 use super::users::Flight;
-use crate::limits::MEMCACHED_STABLE;
-use crate::memcached::{Backoff, Connection, MemcachedError, Node};
+use presenced_memcached::limits::MEMCACHED_STABLE;
+use presenced_memcached::{Backoff, Connection, MemcachedError, Node};
 
 /// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
 /// memcached needs longer for half a window.

@@ -4,7 +4,7 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use crate::presence::{Pending, Slot};
+use crate::{Pending, Slot};
 
 fn drained(pending: &Pending, shard: usize) -> Vec<Slot> {
     let mut slots = Vec::new();

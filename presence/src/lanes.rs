@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::lane::{Lane, Work};
 use super::state::Presence;
 use crate::limits::{LANE_QUEUE, SHARDS};
-use crate::memcached::Node;
+use presenced_memcached::Node;
 
 /// See the module's page.
 #[derive(Debug)]

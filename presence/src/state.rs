@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::flush::RENDER_RUN;
 use super::users::{Connected, Flight, Live};
 use super::{Pending, Record, Slot, UserId, Users};
+use crate::counters::FlushMetrics;
 use crate::limits::SHARDS;
-use crate::memcached::Cluster;
-use crate::presence::counters::FlushMetrics;
+use presenced_memcached::Cluster;
 use presenced_session::clock::Clock;
 
 /// Who is here and what is to be written of them; shared by all workers.

@@ -1,0 +1,32 @@
+//! Every bound of presence that is not a setting, each with its unit in its name and its reason beside it.
+
+use std::time::Duration;
+
+/// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
+/// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
+/// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups
+/// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
+pub const SHARDS: usize = 64;
+
+/// Users that can be here at once. Descriptors and memory end before: they would take 16 GB, and their
+/// sockets dozens of times that.
+pub const SLOTS_MAX: u64 = 1 << 28;
+
+/// Slots whose pending bits are allocated together, 8 KiB of them: a server with few users has them
+/// too. Fewer would make the list of blocks longer, which an idle server has (64 KiB).
+pub const PENDING_BLOCK_SLOTS: usize = 1 << 16;
+
+/// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
+pub const USER_ID_BYTES_MAX: usize = 200;
+
+/// Users that a refill marks and waits for at once: some milliseconds of memcached, and a smooth
+/// stream at the default rate.
+pub const REFILL_RUN: u32 = 1024;
+
+/// Work that waits for one connection to memcached; what does not fit stays pending.
+pub const LANE_QUEUE: usize = 8192;
+
+/// Time between two warnings that the flush is behind.
+pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);
+
+const _: () = assert!(SHARDS.is_power_of_two());
