@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use presenced::clock::Clock;
-use presenced::limits::WINDOW_TCP;
-use presenced::memcached::cluster::Options;
-use presenced::memcached::pipeline::WriteCommand;
-use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
-use presenced::presence::flush::{Flusher, Presence};
-use presenced::presence::users::Live;
-use presenced::presence::{Record, SessionId, UserId};
+use presenced_memcached::cluster::Options;
+use presenced_memcached::limits::WINDOW_TCP;
+use presenced_memcached::pipeline::WriteCommand;
+use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
+use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::users::Live;
+use presenced_presence::{Record, SessionId, UserId};
+use presenced_session::clock::Clock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 

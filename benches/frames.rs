@@ -12,9 +12,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use presenced::limits::MESSAGE_BYTES_MAX;
-use presenced::session::codec;
-use presenced::session::gate::{self, Gate};
+use presenced_session::codec;
+use presenced_session::gate::{self, Gate};
+use presenced_session::limits::MESSAGE_BYTES_MAX;
 
 /// A pong with the payload of a ping.
 fn pong(payload: [u8; 8]) -> Vec<u8> {

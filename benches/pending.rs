@@ -29,8 +29,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_queue::SegQueue;
 use dashmap::DashSet;
-use presenced::limits::SHARDS;
-use presenced::presence::{Pending, Slot};
+use presenced_presence::limits::SHARDS;
+use presenced_presence::{Pending, Slot};
 
 use threads::timed;
 

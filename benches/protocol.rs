@@ -19,11 +19,11 @@ use std::hint::black_box;
 use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
-use presenced::memcached::pipeline::{Pipeline, WriteCommand};
-use presenced::memcached::values::{Progress, Values};
-use presenced::presence::record::connected_at;
-use presenced::presence::users::Live;
-use presenced::presence::{Record, SessionId, UserId};
+use presenced_memcached::pipeline::{Pipeline, WriteCommand};
+use presenced_memcached::values::{Progress, Values};
+use presenced_presence::record::connected_at;
+use presenced_presence::users::Live;
+use presenced_presence::{Record, SessionId, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
 use tokio::runtime;
 

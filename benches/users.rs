@@ -25,9 +25,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use presenced::limits::SHARDS;
-use presenced::presence::users::Live;
-use presenced::presence::{Pending, SessionId, Slot, UserId, Users};
+use presenced_presence::limits::SHARDS;
+use presenced_presence::users::Live;
+use presenced_presence::{Pending, SessionId, Slot, UserId, Users};
 
 use rss::rss_bytes;
 use threads::timed;

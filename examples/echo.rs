@@ -21,16 +21,15 @@ use clap::Parser;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use presenced::edge::handshake;
-use presenced::edge::response::refused;
-use presenced::limits::{
-    HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX, MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE,
-};
-use presenced::presence::SessionId;
-use presenced::session::Seat;
-use presenced::session::service::{Message, Opened, Replies, Service};
-use presenced::session::table::Token;
-use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced::gateway::handshake;
+use presenced::gateway::response::refused;
+use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX};
+use presenced_presence::SessionId;
+use presenced_session::Seat;
+use presenced_session::limits::{MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE};
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::table::Token;
+use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;

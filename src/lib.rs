@@ -26,20 +26,10 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 pub mod admin;
-pub mod edge;
-pub mod embedded;
+pub mod cli;
+pub mod gateway;
 pub mod limits;
 pub mod log;
 pub mod pull;
 pub mod server;
-pub mod settings;
 pub mod signals;
-pub mod store_command;
-
-pub use presenced_memcached as memcached;
-pub use presenced_memcached::codec;
-pub use presenced_presence as presence;
-pub use presenced_session as session;
-pub use presenced_session::{clock, end};
-pub use presenced_store as store;
-pub use presenced_store::listen;

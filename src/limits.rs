@@ -1,13 +1,12 @@
 //! Every constant bound in one place, each with its unit in its name and its reason beside it.
 //!
-//! What an operator may want to change is a setting ([`crate::settings`]); what is here holds for
+//! What an operator may want to change is a setting ([`crate::cli`]); what is here holds for
 //! every deployment. Relations between the bounds are asserted when the crate is compiled.
 
 use std::time::Duration;
 
-pub use presenced_memcached::limits::*;
-pub use presenced_presence::limits::*;
-pub use presenced_session::limits::*;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
+use presenced_session::limits::{MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
 
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;

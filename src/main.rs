@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use presenced::cli::store::{StoreError, StoreFlags};
+use presenced::cli::{Command, Flags, Settings};
 use presenced::log;
 use presenced::server::{Server, ServerError};
-use presenced::settings::{Command, Flags, Settings};
 use presenced::signals::Signals;
-use presenced::store_command::{StoreError, StoreFlags};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {

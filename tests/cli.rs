@@ -161,9 +161,9 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             ],
         ),
         (
-            &["--log-level=info,presenced::edge"],
+            &["--log-level=info,presenced::gateway"],
             None,
-            &["--log-level", "'info,presenced::edge'", "TARGET=LEVEL"],
+            &["--log-level", "'info,presenced::gateway'", "TARGET=LEVEL"],
         ),
         (
             &["store", "--log-level=verbose"],
@@ -404,7 +404,7 @@ async fn a_port_in_use_ends_it_with_1_and_is_named() {
     for (flag, level) in [
         ("--listen", "--log-level=info"),
         ("--admin", "--log-level=off"),
-        ("--store-listen", "--log-level=presenced::edge=debug"),
+        ("--store-listen", "--log-level=presenced::gateway=debug"),
     ] {
         let this = format!("{flag}={addr}");
         let others = FREE_PORTS.iter().filter(|other| !other.starts_with(flag));
@@ -415,7 +415,7 @@ async fn a_port_in_use_ends_it_with_1_and_is_named() {
         assert!(text.contains(&format!("{flag} {addr}")), "{flag}: {text}");
         assert!(text.contains("in use"), "{flag}: {text}");
     }
-    for level in ["off", "presenced::edge=debug,presenced=off"] {
+    for level in ["off", "presenced::gateway=debug,presenced=off"] {
         let (this, level) = (format!("--listen={addr}"), format!("--log-level={level}"));
         let output = run(&["store", &this, &level, "--log-format=json"], None).await;
         let text = String::from_utf8(output.stderr).unwrap();

@@ -13,7 +13,7 @@ use async_memcached::AsciiProtocol;
 use bytes::{Bytes, BytesMut};
 use common::memcached::Memcached;
 use futures_util::{SinkExt, StreamExt};
-use presenced::codec::{Asked, ClientCodec, CodecError, ServerCodec};
+use presenced_memcached::codec::{Asked, ClientCodec, CodecError, ServerCodec};
 use presenced_protocol::meta::{Answer, Flag};
 use presenced_protocol::reply::ReplyErrorKind;
 use presenced_protocol::request::StoreVerb;

@@ -20,11 +20,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_memcached::AsciiProtocol;
-use presenced::limits::REFILL_RUN;
-use presenced::memcached::NodeSpec;
-use presenced::memcached::cluster::OnFailure;
-use presenced::memcached::pipeline::WriteCommand;
-use presenced::memcached::ring::{Member, Ring, RingKind};
+use presenced_memcached::NodeSpec;
+use presenced_memcached::cluster::OnFailure;
+use presenced_memcached::pipeline::WriteCommand;
+use presenced_memcached::ring::{Member, Ring, RingKind};
+use presenced_presence::limits::REFILL_RUN;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use presenced::clock::Clock;
-use presenced::memcached::cluster::{Cluster, Options};
-use presenced::memcached::{NodeAddr, NodeSpec};
-use presenced::presence::flush::{Flusher, Presence};
-use presenced::presence::users::Live;
-use presenced::presence::{Record, SessionId, UserId};
+use presenced_memcached::cluster::{Cluster, Options};
+use presenced_memcached::{NodeAddr, NodeSpec};
+use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::users::Live;
+use presenced_presence::{Record, SessionId, UserId};
+use presenced_session::clock::Clock;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::sleep;

@@ -11,9 +11,9 @@ mod common;
 
 use std::time::Duration;
 
-use presenced::limits::{
-    CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_BYTES_MAX, PULL_USERS_MAX, USER_ID_BYTES_MAX,
-};
+use presenced::limits::PULL_USERS_MAX;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
+use presenced_session::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 use serde_json::json;
 use tokio::time::{Instant, interval};
 

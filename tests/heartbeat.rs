@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced::presence::{Pending, SessionId, Slot};
-use presenced::session::memory::Memory;
-use presenced::session::service::{Message, Opened, Replies, Service};
-use presenced::session::table::Token;
-use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_presence::{Pending, SessionId, Slot};
+use presenced_session::memory::Memory;
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::table::Token;
+use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
 
 const PINGS: u32 = 10_000;
 

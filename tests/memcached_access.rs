@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use presenced::memcached::NodeSpec;
-use presenced::memcached::discovery::Resolver;
-use presenced::memcached::ring::{Member, Ring, RingKind};
+use presenced_memcached::NodeSpec;
+use presenced_memcached::discovery::Resolver;
+use presenced_memcached::ring::{Member, Ring, RingKind};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use serde_json::Value as Json;
 use tokio::time::interval;
 
-use presenced::limits::MEMCACHED_TIMEOUT;
+use presenced_memcached::limits::MEMCACHED_TIMEOUT;
 
 use common::client::Client;
 use common::memcached::{Memcached, key};

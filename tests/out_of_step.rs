@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
-use presenced::memcached::cluster::{Cluster, Options};
-use presenced::memcached::node::Access;
-use presenced::memcached::probe::{self, Sentinel};
-use presenced::memcached::tls::Tls;
-use presenced::memcached::{Connection, Lookup, MemcachedError, Node, NodeSpec};
+use presenced_memcached::cluster::{Cluster, Options};
+use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
+use presenced_memcached::node::Access;
+use presenced_memcached::probe::{self, Sentinel};
+use presenced_memcached::tls::Tls;
+use presenced_memcached::{Connection, Lookup, MemcachedError, Node, NodeSpec};
 use presenced_protocol::Key;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::join;

@@ -8,7 +8,8 @@
 
 mod common;
 
-use presenced::limits::{BODY_BYTES_MAX, MEMCACHED_TIMEOUT, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
+use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
+use presenced_memcached::limits::MEMCACHED_TIMEOUT;
 use serde_json::{Value, json};
 use tokio::time::interval;
 

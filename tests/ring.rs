@@ -7,8 +7,8 @@
 )]
 
 use clap::ValueEnum;
-use presenced::memcached::NodeSpec;
-use presenced::memcached::ring::{Member, Ring, RingKind};
+use presenced_memcached::NodeSpec;
+use presenced_memcached::ring::{Member, Ring, RingKind};
 
 fn ring(kind: RingKind, servers: &[&str]) -> Ring {
     let members = servers.iter().zip(0..).map(|(server, node)| {

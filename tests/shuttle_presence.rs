@@ -28,7 +28,7 @@ mod presence {
 
     pub use self::pending::Pending;
     pub use self::slot::Slot;
-    pub use presenced::presence::UserId;
+    pub use presenced_presence::UserId;
 
     pub mod sync {
         pub use shuttle::sync::atomic::{AtomicU64, Ordering};

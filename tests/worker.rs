@@ -11,17 +11,17 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use presenced::end::End;
-use presenced::limits::{
+use presenced_presence::SessionId;
+use presenced_session::Seat;
+use presenced_session::end::End;
+use presenced_session::limits::{
     CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
 };
-use presenced::presence::SessionId;
-use presenced::session::Seat;
-use presenced::session::memory::Memory;
-use presenced::session::service::{Message, Opened, Replies, Service};
-use presenced::session::table::Token;
-use presenced::session::wheel::GROUP;
-use presenced::session::worker::{NewSession, Order, Parts, SessionLimits, Worker};
+use presenced_session::memory::Memory;
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::table::Token;
+use presenced_session::wheel::GROUP;
+use presenced_session::worker::{NewSession, Order, Parts, SessionLimits, Worker};
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;
 use tokio::task::spawn_blocking;

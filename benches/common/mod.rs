@@ -6,18 +6,18 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use presenced::clock::Clock;
-use presenced::memcached::cluster::Options;
-use presenced::memcached::{Cluster, NodeAddr, NodeSpec};
-use presenced::presence::counters::FlushMetrics;
-use presenced::presence::flush::{Flusher, Presence};
-use presenced::presence::{Record, UserId};
 use presenced::pull::Puller;
 use presenced::pull::counters::PullMetrics;
 use presenced::server::presence_service::PresenceService;
-use presenced::session::table::Token;
-use presenced::session::transport::Transport;
-use presenced::session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_memcached::cluster::Options;
+use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
+use presenced_presence::counters::FlushMetrics;
+use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::{Record, UserId};
+use presenced_session::clock::Clock;
+use presenced_session::table::Token;
+use presenced_session::transport::Transport;
+use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 

@@ -1,4 +1,4 @@
-//! For operators: [`metrics`] and [`health`], on a listener of their own.
+//! For operators: metrics and health, on a listener of their own.
 
-pub mod health;
-pub mod metrics;
+pub mod prometheus;
+pub mod routes;

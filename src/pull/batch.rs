@@ -16,15 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
-use crate::limits::{
-    BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, MEMCACHED_STABLE, PULLS_WAITING_MAX,
-};
-use crate::memcached::cluster::Topology;
-use crate::memcached::{Backoff, Lookup, MemcachedError, Node};
-use crate::presence::UserId;
-use crate::presence::flush::Presence;
-use crate::presence::record::connected_at;
+use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
 use crate::pull::counters::PullMetrics;
+use presenced_memcached::cluster::Topology;
+use presenced_memcached::limits::MEMCACHED_STABLE;
+use presenced_memcached::{Backoff, Lookup, MemcachedError, Node};
+use presenced_presence::UserId;
+use presenced_presence::flush::Presence;
+use presenced_presence::record::connected_at;
 use presenced_session::clock::unix_ms;
 
 /// Asks questions of one worker's batcher.

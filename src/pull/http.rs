@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::{Names, PullError, object, users};
-use crate::presence::UserId;
+use presenced_presence::UserId;
 
 /// The users that a query string asks for; other parameters are ignored.
 pub fn users_of_query(query: &str) -> Result<Vec<UserId>, PullError> {

@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use self::batch::Puller;
 
 use crate::limits::PULL_USERS_MAX;
-use crate::presence::{UserId, UserIdError};
+use presenced_presence::{UserId, UserIdError};
 
 /// What is known of the users asked for; who is in neither list is offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

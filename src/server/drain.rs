@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Server;
 use crate::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
-use crate::session::worker::Order;
+use presenced_session::worker::Order;
 
 impl Server {
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written

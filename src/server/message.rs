@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::presence::UserId;
 use crate::pull::{Names, PullError, object};
+use presenced_presence::UserId;
 
 /// A question of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,10 +14,10 @@ use presenced_session::table::Token;
 
 use super::message::{self, Fault, Pull};
 use crate::limits::PULLS_PER_SESSION_MAX;
-use crate::presence::flush::{Flusher, Presence};
-use crate::presence::users::Live;
-use crate::presence::{Pending, SessionId, Slot, UserId};
 use crate::pull::{Answer, PullError, Puller};
+use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::users::Live;
+use presenced_presence::{Pending, SessionId, Slot, UserId};
 
 type Answered = Pin<Box<dyn Future<Output = (Token, u64, Option<Answer>)>>>;
 

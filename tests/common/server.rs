@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
+use presenced::cli::Flags;
 use presenced::server::Server;
-use presenced::settings::Flags;
 
 use super::memcached::Memcached;
 use super::raw::{Response, get};

@@ -17,10 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use presenced::{
-    listen,
-    store::{Listener, Options, Store, serve},
-};
+use presenced_store::{Listener, Options, Store, listen, serve};
 use tokio_util::sync::CancellationToken;
 
 /// How long an answer may take on a busy machine.

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
+use presenced::cli::Flags;
 use presenced::server::Server;
-use presenced::settings::Flags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,6 +1,6 @@
 //! Frames made of a script, so that a fuzzer reaches what lies behind the header.
 
-use presenced::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
+use presenced_session::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 
 /// Most bytes made of a script, and a frame more: enough for a message over its limit.
 const SENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 16 * 1024;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use presenced::end::End;
-use presenced::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
-use presenced::presence::SessionId;
-use presenced::session::memory::Memory;
-use presenced::session::service::{Message, Opened, Replies, Service};
-use presenced::session::table::Token;
-use presenced::session::worker::{NewSession, Parts, Worker};
+use presenced_presence::SessionId;
+use presenced_session::end::End;
+use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
+use presenced_session::memory::Memory;
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::table::Token;
+use presenced_session::worker::{NewSession, Parts, Worker};
 
 use super::frames::{put_frame, sent_by, xored};
 use super::pieces;

@@ -1,7 +1,7 @@
 //! memcached's protocol, read as a client and as a server.
 
 use bytes::BytesMut;
-use presenced::memcached::pipeline::{Outcome, Pipeline, WriteCommand};
+use presenced_memcached::pipeline::{Outcome, Pipeline, WriteCommand};
 use presenced_protocol::{
     BadRequest, BadRequestKind, Key, Limits, Next, Parsed, Received, ReceivedKey, Reply,
     ReplyError, Request, encode,

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arbitrary::Unstructured;
-use presenced::limits::{OUTBOX_BYTES_MAX, PULL_USERS_MAX, USER_ID_BYTES_MAX};
-use presenced::presence::users::Live;
-use presenced::presence::{Record, SessionId, UserId};
+use presenced::limits::PULL_USERS_MAX;
 use presenced::pull::{Answer, PullError, http};
 use presenced::server::message;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
+use presenced_presence::users::Live;
+use presenced_presence::{Record, SessionId, UserId};
 use presenced_protocol::{Parsed, Request, request::Parser};
+use presenced_session::limits::OUTBOX_BYTES_MAX;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 

@@ -2,7 +2,8 @@
 //! queries.
 
 use arbitrary::{Result, Unstructured};
-use presenced::limits::{PULL_USERS_MAX, USER_ID_BYTES_MAX};
+use presenced::limits::PULL_USERS_MAX;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
 
 /// A JSON text: mostly an object with the members that matter, each never, once or twice.
 pub fn json(input: &mut Unstructured<'_>) -> Result<String> {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use clap::Parser;
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
-use presenced::edge::origin::Origins;
-use presenced::limits::{NODES_MAX, USER_ID_BYTES_MAX};
-use presenced::memcached::{NodeAddr, NodeSpec};
-use presenced::presence::{Record, UserId};
-use presenced::settings::{Flags, Secret, Settings};
+use presenced::cli::{Flags, Secret, Settings};
+use presenced::gateway::origin::Origins;
+use presenced_memcached::limits::NODES_MAX;
+use presenced_memcached::{NodeAddr, NodeSpec};
+use presenced_presence::limits::USER_ID_BYTES_MAX;
+use presenced_presence::{Record, UserId};
 use presenced_protocol::Key;
 
 /// Most flags of one command line.

@@ -1,7 +1,7 @@
 //! Bytes as a memcached's answers to what a look-up asks, of which long values are passed over.
 
-use presenced::limits::RECORD_BYTES_MAX;
-use presenced::memcached::values::{Progress, Values};
+use presenced_memcached::limits::RECORD_BYTES_MAX;
+use presenced_memcached::values::{Progress, Values};
 use presenced_protocol::{
     Key, Limits, Reply, ReplyError, encode,
     limits::ITEM_BYTES_MAX,

@@ -15,11 +15,12 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{DESCRIPTORS_PER_THREAD, SHARDS};
-use crate::listen;
-use crate::settings::{Size, cores, duration};
-use crate::store::{Listener, Options, Store, serve};
+use crate::cli::{Size, cores, duration};
+use crate::limits::DESCRIPTORS_PER_THREAD;
+use presenced_presence::limits::SHARDS;
 use presenced_store::limits::CONNECTIONS_MAX;
+use presenced_store::listen;
+use presenced_store::{Listener, Options, Store, serve};
 
 /// Memory that no store does without: a few of the largest values.
 const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::listen;
-use crate::memcached::NodeAddr;
-use crate::store::{Listener, Options, Store, serve};
+use presenced_memcached::NodeAddr;
+use presenced_store::listen;
+use presenced_store::{Listener, Options, Store, serve};
 
 /// A store that listens already.
 #[derive(Debug)]

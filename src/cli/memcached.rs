@@ -10,15 +10,15 @@ use clap::Args;
 use super::secret::warn_if_open;
 use super::times::{check_range, duration};
 use super::{STORAGE, SettingsError};
-use crate::limits::{EJECT_AFTER, NODES_MAX};
-use crate::memcached::NodeSpec;
-use crate::memcached::cluster::{OnFailure, Options};
-use crate::memcached::credentials::Credentials;
-use crate::memcached::discovery::{Listing, parse_list};
-use crate::memcached::node::Access;
-use crate::memcached::pipeline::WriteCommand;
-use crate::memcached::ring::RingKind;
-use crate::memcached::tls::Tls;
+use presenced_memcached::NodeSpec;
+use presenced_memcached::cluster::{OnFailure, Options};
+use presenced_memcached::credentials::Credentials;
+use presenced_memcached::discovery::{Listing, parse_list};
+use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
+use presenced_memcached::node::Access;
+use presenced_memcached::pipeline::WriteCommand;
+use presenced_memcached::ring::RingKind;
+use presenced_memcached::tls::Tls;
 
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]

@@ -26,7 +26,7 @@ use self::auth::Auth;
 use self::counters::EdgeMetrics;
 use self::demo::Demo;
 use self::origin::Origins;
-use crate::session::Seats;
+use presenced_session::Seats;
 use presenced_session::clock::Clock;
 
 /// What all listeners share.

@@ -8,11 +8,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::Edge;
 use super::handshake::{self, Accepted};
 use super::response::{Answer, json, refused, set};
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::limits::BODY_BYTES_MAX;
-use crate::presence::UserId;
 use crate::pull::http::{users_of_body, users_of_query};
 use crate::pull::{PullError, Puller};
+use presenced_presence::UserId;
 
 /// What a request comes to.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::Metrics;
+use super::prometheus::Metrics;
 use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 
 /// What the admin listener shows.

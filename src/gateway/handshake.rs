@@ -11,9 +11,9 @@ use sha1::{Digest, Sha1};
 use super::Edge;
 use super::auth::Identity;
 use super::response::Answer;
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::pull::http::values;
-use crate::session::Seat;
+use presenced_session::Seat;
 
 /// The subprotocol that we speak.
 pub const SUBPROTOCOL: &str = "presence.v1";

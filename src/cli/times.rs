@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{Flags, Settings, SettingsError};
-use crate::limits::{MEMCACHED_BACKOFF_MAX, PING_INTERVAL_MAX};
+use presenced_memcached::limits::MEMCACHED_BACKOFF_MAX;
+use presenced_session::limits::PING_INTERVAL_MAX;
 
 impl Flags {
     pub(super) fn check_times(&self) -> Result<(), SettingsError> {

@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::response::{Answer, json, set, with_type};
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::limits::DEV_TOKEN_LIFETIME;
-use crate::presence::UserId;
 use crate::pull::http::values;
+use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 
 /// See the module's page.

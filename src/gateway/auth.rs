@@ -10,9 +10,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
-use crate::presence::UserId;
+use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 
 /// What a token must be.

@@ -1,6 +1,7 @@
 //! The one place that knows all parts: starts them, drains them, stops them.
 
 mod drain;
+pub mod embedded;
 pub mod message;
 pub mod presence_service;
 
@@ -20,22 +21,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::embedded::{EmbeddedStore, Part};
 use self::presence_service::PresenceService;
-use crate::admin::health::{self, Admin};
-use crate::admin::metrics::Metrics;
-use crate::edge::auth::Auth;
-use crate::edge::demo::Demo;
-use crate::edge::{Edge, listener};
-use crate::embedded::{EmbeddedStore, Part};
-use crate::limits::{EVENT_INTERVAL, PROBE_INTERVAL, WORKER_QUEUE};
-use crate::listen;
-use crate::memcached::Cluster;
-use crate::memcached::discovery::{Discovery, Resolver};
-use crate::memcached::probe::{self, Sentinel};
-use crate::presence::flush::{Flusher, Presence};
+use crate::admin::prometheus::Metrics;
+use crate::admin::routes::{self, Admin};
+use crate::cli::Settings;
+use crate::gateway::auth::Auth;
+use crate::gateway::demo::Demo;
+use crate::gateway::{Edge, listener};
+use crate::limits::EVENT_INTERVAL;
 use crate::pull::Puller;
-use crate::settings::Settings;
+use presenced_memcached::Cluster;
+use presenced_memcached::discovery::{Discovery, Resolver};
+use presenced_memcached::limits::PROBE_INTERVAL;
+use presenced_memcached::probe::{self, Sentinel};
+use presenced_presence::flush::{Flusher, Presence};
 use presenced_session::clock::Clock;
+use presenced_session::limits::WORKER_QUEUE;
+use presenced_store::listen;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -140,7 +143,7 @@ impl Server {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
-        tokio::spawn(health::serve(admin_listener, admin, stop.clone()));
+        tokio::spawn(routes::serve(admin_listener, admin, stop.clone()));
         let listeners = listeners
             .into_iter()
             .zip(EmbeddedStore::parts(store))
@@ -191,7 +194,7 @@ impl Server {
 
 #[derive(Default)]
 struct Counters {
-    flush: Arc<crate::presence::counters::FlushMetrics>,
+    flush: Arc<presenced_presence::counters::FlushMetrics>,
     pull: Arc<crate::pull::counters::PullMetrics>,
 }
 

@@ -8,8 +8,9 @@ mod capacity;
 mod levels;
 mod memcached;
 mod secret;
-mod size;
+pub mod store;
 mod times;
+mod units;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,23 +21,24 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 use tracing_subscriber::filter::Targets;
 
-use crate::edge::auth::Rules;
-use crate::edge::origin::Origins;
-use crate::limits::{
-    FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
-    SERVER_ID_BYTES_MAX, SHARDS,
-};
+use crate::cli::store::StoreFlags;
+use crate::gateway::auth::Rules;
+use crate::gateway::origin::Origins;
+use crate::limits::SERVER_ID_BYTES_MAX;
 use crate::log::LogFormat;
-use crate::presence::Record;
-use crate::session::worker::SessionLimits;
-use crate::store_command::StoreFlags;
+use presenced_presence::Record;
+use presenced_presence::limits::SHARDS;
+use presenced_session::limits::{
+    FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
+};
+use presenced_session::worker::SessionLimits;
 
 use self::levels::levels;
 use self::memcached::MemcachedFlags;
 pub use self::memcached::MemcachedSettings;
 pub use self::secret::Secret;
-pub use self::size::Size;
 pub(crate) use self::times::duration;
+pub use self::units::Size;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";

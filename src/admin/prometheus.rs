@@ -16,14 +16,14 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::edge::counters::EdgeMetrics;
-use crate::edge::refusal::Refusal;
+use crate::gateway::counters::EdgeMetrics;
+use crate::gateway::refusal::Refusal;
 use crate::log;
-use crate::memcached::Node;
-use crate::presence::counters::FlushMetrics;
-use crate::presence::flush::Presence;
 use crate::pull::counters::PullMetrics;
-use crate::store::Store;
+use presenced_memcached::Node;
+use presenced_presence::counters::FlushMetrics;
+use presenced_presence::flush::Presence;
+use presenced_store::Store;
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]

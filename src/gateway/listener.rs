@@ -30,16 +30,16 @@ use super::auth::Identity;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::socket::Socket;
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::limits::{
     ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_PEER_SHARE,
     KEEP_ALIVE_TIMEOUT,
 };
-use crate::presence::UserId;
 use crate::pull::Puller;
-use crate::session::Seat;
-use crate::session::worker::NewSession;
+use presenced_presence::UserId;
+use presenced_session::Seat;
 use presenced_session::readiness::watch;
+use presenced_session::worker::NewSession;
 
 /// Time between two looks at a connection's deadline.
 const DEADLINE_LOOK: Duration = Duration::from_secs(1);

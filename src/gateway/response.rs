@@ -5,7 +5,7 @@ use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{self, HeaderName, HeaderValue};
 
-use crate::edge::refusal::Refusal;
+use crate::gateway::refusal::Refusal;
 use crate::pull::error_json;
 
 /// What every handler returns.
