@@ -28,8 +28,8 @@ use presenced_presence::SessionId;
 use presenced_session::Seat;
 use presenced_session::limits::{MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE};
 use presenced_session::service::{Message, Opened, Replies, Service};
-use presenced_session::table::Token;
-use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_session::slab::SessionKey;
+use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -72,7 +72,7 @@ impl Service for Echo {
 
     fn heard(&mut self, (): ()) {}
 
-    fn message(&mut self, _: Token, (): (), message: Message<'_>, replies: &mut Replies) {
+    fn message(&mut self, _: SessionKey, (): (), message: Message<'_>, replies: &mut Replies) {
         match message {
             Message::Text(text) => replies.text(text),
             Message::Binary(data) => replies.binary(data),
@@ -87,7 +87,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     // At most 16 MiB.
     let message_bytes_max = flags.max_message.as_u64() as usize;
-    let parts = Parts {
+    let parts = WorkerConfig {
         // A suite that counts frames is not to meet our pings.
         ping_interval: PING_INTERVAL_MAX,
         ping_timeout: PING_INTERVAL_MAX / 2,
@@ -98,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             // What one wake may echo: a message that it completes, and a buffer full of small ones.
             outbox_bytes_max: 2 * message_bytes_max + 1024 * 1024,
         },
-        ..Parts::alone()
+        ..WorkerConfig::alone()
     };
     let (clock, seats) = (parts.clock, parts.seats.clone());
     let worker = Worker::new(Echo, parts)?;

@@ -30,7 +30,7 @@ use tracing_subscriber::registry;
 use crate::limits::{
     LOG_FLUSH_LOOK, LOG_FLUSH_TIME, LOG_LINE_BYTES, LOG_LINES_MAX, LOG_RETRY_PAUSE,
 };
-use presenced_session::counters::Counter;
+use presenced_session::metrics::Counter;
 
 static STDERR: OnceLock<Queue> = OnceLock::new();
 static STDOUT: OnceLock<Queue> = OnceLock::new();

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use common::memcached::Memcached;
 use futures_util::{SinkExt, StreamExt};
 use presenced_memcached::codec::{Asked, ClientCodec, CodecError, ServerCodec};
-use presenced_protocol::meta::{Answer, Flag};
+use presenced_protocol::meta::{Flag, ReplyFlag};
 use presenced_protocol::reply::ReplyErrorKind;
 use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Limits, Reply, Request, encode};
@@ -79,14 +79,14 @@ async fn a_client_asks_a_real_memcached() {
     }
     assert_eq!(next(&mut framed).await, Reply::End);
     let reply = next(&mut framed).await;
-    let Reply::MetaValue { value, answers } = &reply else {
+    let Reply::MetaValue { value, flags } = &reply else {
         panic!("{reply:?}");
     };
     assert_eq!(value, VALUE);
     assert!(
-        answers
+        flags
             .iter()
-            .eq([Answer::Key(b"a"), Answer::ClientFlags(7)])
+            .eq([ReplyFlag::Key(b"a"), ReplyFlag::ClientFlags(7)])
     );
     assert_eq!(next(&mut framed).await, Reply::MetaNoop);
     assert!(matches!(next(&mut framed).await, Reply::Version(_)));
@@ -199,7 +199,7 @@ async fn told(input: &[u8], bytes: usize) -> String {
     };
     let (client, server) = duplex(16);
     let (mut reader, mut writer) = split(client);
-    let mut answers = String::new();
+    let mut flags = String::new();
     let ask = async {
         for piece in input.chunks(bytes) {
             // Refused once the server has closed.
@@ -208,9 +208,9 @@ async fn told(input: &[u8], bytes: usize) -> String {
         let _ = writer.shutdown().await;
     };
     let framed = Framed::new(server, ServerCodec::new(limits));
-    let (_, read, ()) = join!(ask, reader.read_to_string(&mut answers), answer_all(framed));
+    let (_, read, ()) = join!(ask, reader.read_to_string(&mut flags), answer_all(framed));
     read.unwrap();
-    answers
+    flags
 }
 
 async fn answer_all(mut framed: Framed<DuplexStream, ServerCodec>) {
@@ -247,7 +247,7 @@ async fn a_server_stays_in_step_where_memcached_does() {
 async fn a_server_takes_no_value_for_requests() {
     let format = "CLIENT_ERROR bad command line format\r\n";
     let chunk = "CLIENT_ERROR bad data chunk\r\n";
-    for (line, answers) in [
+    for (line, flags) in [
         // Swallowed, so that the `mn` after it is answered.
         ("set a x 0 2", format!("{format}OK\r\n")),
         ("set a x 0 2 noreply", "OK\r\n".into()),
@@ -262,7 +262,7 @@ async fn a_server_takes_no_value_for_requests() {
         // What the value is would be answered, too.
         let input = format!("{line}\r\nmn\r\nmn\r\n");
         for bytes in [1, 3, 7, input.len()] {
-            assert_eq!(told(input.as_bytes(), bytes).await, answers, "{line}");
+            assert_eq!(told(input.as_bytes(), bytes).await, flags, "{line}");
         }
     }
 }

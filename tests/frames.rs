@@ -150,8 +150,8 @@ async fn what_the_rfc_forbids_closes_with_its_code() {
             .count() as u64
     };
     assert_eq!(server.ends("protocol").await, count(1002));
-    assert_eq!(server.ends("text").await, count(1007));
-    assert_eq!(server.ends("binary").await, count(1003));
+    assert_eq!(server.ends("invalid_utf8").await, count(1007));
+    assert_eq!(server.ends("unsupported_data").await, count(1003));
     let mut after = Client::connect(server.edge, "me").await;
     assert!(after.pull(&["me"]).await["online"]["me"].is_object());
 }
@@ -209,7 +209,7 @@ async fn messages_in_parts_are_put_together() {
     raw.send(frame(TEXT, PULL)).await;
     assert!(is_answer(&raw.json().await));
 
-    // Parts without end are a flood, however empty.
+    // WorkerConfig without end are a flood, however empty.
     let mut endless = frame(TEXT_BEGINS, b"");
     for _ in 0..FRAGMENTS_MAX {
         endless.extend(frame(MORE, b""));
@@ -350,7 +350,7 @@ async fn a_flood_of_frames_is_1008() {
         assert_eq!(last.first, CLOSE, "{what}: {last:?}");
         assert_eq!(last.payload, reason(1008, b""), "{what}");
     }
-    assert_eq!(server.ends("flood").await, 3);
+    assert_eq!(server.ends("rate_limited").await, 3);
     assert!(other.pull(&["other"]).await["online"]["other"].is_object());
 }
 
@@ -381,7 +381,7 @@ async fn a_pong_without_a_ping_is_a_heartbeat_but_no_answer() {
     assert_eq!(raw.close_code().await, 4408);
     assert!(pinged.elapsed() < PING_INTERVAL + PING_TIMEOUT + Duration::from_secs(3));
     assert_eq!(server.metric("pongs_total").await, 0);
-    assert_eq!(server.ends("deaf").await, 1);
+    assert_eq!(server.ends("pong_timeout").await, 1);
 
     // The right one keeps the session.
     let mut raw = Raw::session(server.edge, "me").await;
@@ -432,7 +432,7 @@ async fn who_never_reads_is_dropped_and_holds_up_no_one() {
     };
     let ((), slowest) = tokio::join!(asking, served);
     assert!(slowest < Duration::from_secs(3), "{slowest:?}");
-    let ends = server.ends("not_reading").await + server.ends("deaf").await;
+    let ends = server.ends("slow_consumer").await + server.ends("pong_timeout").await;
     assert_eq!(ends, 1);
     assert!(other.is_open());
 }

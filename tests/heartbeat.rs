@@ -8,8 +8,8 @@ use std::time::Duration;
 use presenced_presence::{Pending, SessionId, Slot};
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
-use presenced_session::table::Token;
-use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_session::slab::SessionKey;
+use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
 
 const PINGS: u32 = 10_000;
 
@@ -36,7 +36,7 @@ impl Service for Heartbeats {
         self.pending.record(slot);
     }
 
-    fn message(&mut self, _: Token, _: Slot, _: Message<'_>, _: &mut Replies) {}
+    fn message(&mut self, _: SessionKey, _: Slot, _: Message<'_>, _: &mut Replies) {}
 
     fn closed(&mut self, _: Slot, _: SessionId) {}
 }
@@ -50,12 +50,12 @@ fn a_ping_and_its_pong_allocate_nothing() {
         pending: pending.clone(),
         slot,
     };
-    let parts = Parts {
+    let parts = WorkerConfig {
         limits: SessionLimits {
             frames_per_second_max: 1_000_000,
             ..SessionLimits::default()
         },
-        ..Parts::alone()
+        ..WorkerConfig::alone()
     };
     let (interval, metrics) = (parts.ping_interval, parts.metrics.clone());
     let mut worker = Worker::new(service, parts).unwrap();

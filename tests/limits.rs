@@ -47,7 +47,7 @@ async fn more_messages_than_allowed_are_1008() {
     // Half a second makes room for one: not for as many as come now.
     raw.send(frame(PONG, b"").repeat(4)).await;
     assert_eq!(raw.close_code().await, 1008);
-    assert_eq!(server.ends("flood").await, 1);
+    assert_eq!(server.ends("rate_limited").await, 1);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn who_does_not_read_has_an_outbox_of_the_size_that_is_set() {
     let pull = frame(TEXT, pull.as_bytes());
     // Some megabytes fit the sockets' own buffers.
     until("it is let go of", PATIENCE, async || {
-        !raw.try_send(&pull).await || server.ends("not_reading").await == 1
+        !raw.try_send(&pull).await || server.ends("slow_consumer").await == 1
     })
     .await;
     assert_eq!(server.metric("sessions").await, 0);

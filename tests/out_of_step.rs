@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use presenced_memcached::cluster::{Cluster, Options};
 use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
-use presenced_memcached::node::Access;
+use presenced_memcached::node::ConnectOptions;
 use presenced_memcached::probe::{self, Sentinel};
 use presenced_memcached::tls::Tls;
-use presenced_memcached::{Connection, Lookup, MemcachedError, Node, NodeSpec};
+use presenced_memcached::{MemcachedError, Node, NodeSpec, Reader, Writer};
 use presenced_protocol::Key;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::join;
@@ -83,10 +83,10 @@ impl Peer {
                 (Listener::Tcp(listener, acceptor), node)
             }
         };
-        let access = Access {
+        let access = ConnectOptions {
             timeout: PATIENCE,
             tls,
-            ..Access::default()
+            ..ConnectOptions::default()
         };
         let options = Options {
             access,
@@ -134,9 +134,9 @@ impl Peer {
         wire
     }
 
-    async fn lookup(&self) -> (Lookup, Wire) {
+    async fn lookup(&self) -> (Reader, Wire) {
         let node = self.node();
-        let (lookup, wire) = join!(Lookup::dial(&node), self.accept());
+        let (lookup, wire) = join!(Reader::dial(&node), self.accept());
         (lookup.unwrap(), wire)
     }
 }
@@ -181,7 +181,7 @@ fn acceptor() -> TlsAcceptor {
 }
 
 /// The values found of the keys, by their places; nothing of one that is too long.
-async fn get(lookup: &mut Lookup, keys: &[&str]) -> Result<Vec<(usize, String)>, MemcachedError> {
+async fn get(lookup: &mut Reader, keys: &[&str]) -> Result<Vec<(usize, String)>, MemcachedError> {
     let keys: Vec<_> = keys
         .iter()
         .map(|key| Key::new(key.as_bytes()).unwrap())
@@ -325,7 +325,7 @@ async fn a_connection_that_writes_has_nothing_to_be_told_unasked() {
     for kind in KINDS {
         let peer = Peer::listen(kind).await;
         let node = peer.node();
-        let (connection, mut wire) = join!(Connection::<u32>::dial(&node), peer.accept());
+        let (connection, mut wire) = join!(Writer::<u32>::dial(&node), peer.accept());
         let mut connection = connection.unwrap();
         wire.say("STORED\r\n").await;
         let progress = connection.progress(|_, _| unreachable!("nothing was written"));

@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use answers::Answer;
+use answers::ReplyFlag;
 use commands::{Bytes, Cas, Command, KEYS, Key, Piece, Text, command, sequence, shown, text};
 use proptest::{
     prelude::*,
@@ -131,7 +131,7 @@ impl Client {
         });
         let mut lines = Vec::new();
         let mut rest = &self.input[..];
-        while let Some((answer, bytes)) = Answer::first(rest) {
+        while let Some((answer, bytes)) = ReplyFlag::first(rest) {
             lines.push(answer.masked());
             rest = &rest[bytes..];
         }
@@ -143,7 +143,7 @@ impl Client {
         let (mut lines, mut seen, mut probed) = (Vec::new(), 0, 0);
         while seen < noops {
             let mut at = 0;
-            while let Some((answer, bytes)) = Answer::first(&self.input[at..]) {
+            while let Some((answer, bytes)) = ReplyFlag::first(&self.input[at..]) {
                 if answer.is_noop() {
                     seen += 1;
                 } else if seen == noops - 1 {

@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use presenced_presence::SessionId;
 use presenced_session::Seat;
-use presenced_session::end::End;
+use presenced_session::close_reason::CloseReason;
 use presenced_session::limits::{
     CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
 };
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
-use presenced_session::table::Token;
+use presenced_session::slab::SessionKey;
 use presenced_session::wheel::GROUP;
-use presenced_session::worker::{NewSession, Order, Parts, SessionLimits, Worker};
+use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerCommand, WorkerConfig};
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;
 use tokio::task::spawn_blocking;
@@ -53,7 +53,7 @@ impl Service for Echo {
         self.heard += 1;
     }
 
-    fn message(&mut self, _: Token, (): (), message: Message<'_>, replies: &mut Replies) {
+    fn message(&mut self, _: SessionKey, (): (), message: Message<'_>, replies: &mut Replies) {
         match message {
             Message::Text(b"fault") => panic!("a fault in the service"),
             Message::Text(text) => replies.text(text),
@@ -73,11 +73,11 @@ struct Tried {
 
 impl Tried {
     fn new(limits: SessionLimits) -> Tried {
-        let parts = Parts {
+        let parts = WorkerConfig {
             ping_interval: INTERVAL,
             ping_timeout: TIMEOUT,
             limits,
-            ..Parts::alone()
+            ..WorkerConfig::alone()
         };
         Tried {
             now: parts.clock.now(),
@@ -92,11 +92,11 @@ impl Tried {
         })
     }
 
-    fn open(&mut self) -> (Token, Memory) {
+    fn open(&mut self) -> (SessionKey, Memory) {
         self.open_until(Duration::from_secs(1 << 30))
     }
 
-    fn open_until(&mut self, expires_at: Duration) -> (Token, Memory) {
+    fn open_until(&mut self, expires_at: Duration) -> (SessionKey, Memory) {
         let socket = Memory::default();
         let new = NewSession {
             socket: socket.clone(),
@@ -107,7 +107,7 @@ impl Tried {
         (self.worker.open(new, self.now), socket)
     }
 
-    fn read(&mut self, token: Token) {
+    fn read(&mut self, token: SessionKey) {
         while self.worker.readable(token, self.now) {}
     }
 
@@ -366,7 +366,7 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
     );
     // Those that have ended hold nothing.
     for (token, _) in &sockets {
-        tried.worker.end(*token, End::Gone);
+        tried.worker.end(*token, CloseReason::Disconnected);
     }
     let (token, socket) = tried.open();
     socket.send(&frame(0x02, &most_of_one));
@@ -552,7 +552,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
-    let parts = Parts::alone();
+    let parts = WorkerConfig::alone();
     let (seats, expires_at) = (parts.seats.clone(), parts.clock.now() + INTERVAL);
     let worker = Worker::new(Echo::default(), parts).unwrap();
     let (ordering, orders) = channel(1);
@@ -564,7 +564,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     let late = async {
         let over = Duration::ZERO;
         ordering
-            .send(Order::Drain {
+            .send(WorkerCommand::Drain {
                 over,
                 grace: Duration::ZERO,
             })

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use presenced::pull::Puller;
-use presenced::pull::counters::PullMetrics;
+use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::cluster::Options;
 use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
-use presenced_presence::counters::FlushMetrics;
 use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
-use presenced_session::table::Token;
+use presenced_session::slab::SessionKey;
 use presenced_session::transport::Transport;
-use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -65,7 +65,7 @@ impl Transport for Null {
 pub struct Sessions {
     pub worker: Worker<PresenceService, Null>,
     pub presence: Arc<Presence>,
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<SessionKey>,
     pub now: Duration,
     interval: Duration,
     _tasks: JoinSet<()>,
@@ -94,7 +94,7 @@ impl Sessions {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
-        let parts = Parts {
+        let parts = WorkerConfig {
             clock,
             ping_interval: interval,
             ping_timeout: interval * 4 / 5,
@@ -102,7 +102,7 @@ impl Sessions {
                 frames_per_second_max: 1_000_000,
                 ..SessionLimits::default()
             },
-            ..Parts::alone()
+            ..WorkerConfig::alone()
         };
         let service = PresenceService::new(presence.clone(), flusher, puller);
         Sessions {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::address::{NodeAddr, NodeSpec};
-use super::node::{Access, Node};
+use super::node::{ConnectOptions, Node};
 use super::ring::{Member, Ring, RingKind};
 use crate::limits::{EJECT_AFTER, NODES_MAX, RINGS_REMEMBERED};
 
@@ -36,7 +36,7 @@ pub struct Options {
     /// Failures in a row after which it is ejected.
     pub eject_after: u32,
     /// How connections are made.
-    pub access: Access,
+    pub access: ConnectOptions,
     /// How long it may take until every live user has been written again where they belong now: a
     /// TTL.
     pub settle: Duration,
@@ -48,7 +48,7 @@ impl Default for Options {
             ring: RingKind::default(),
             on_failure: OnFailure::default(),
             eject_after: EJECT_AFTER,
-            access: Access::default(),
+            access: ConnectOptions::default(),
             settle: Duration::from_secs(60),
         }
     }
@@ -56,7 +56,7 @@ impl Default for Options {
 
 /// A node that should be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Endpoint {
     /// What it is called.
     pub addr: NodeAddr,
     /// What a certificate of its is for.
@@ -67,13 +67,13 @@ pub struct Wanted {
     pub addresses: Vec<SocketAddr>,
 }
 
-impl From<NodeSpec> for Wanted {
-    fn from(spec: NodeSpec) -> Wanted {
+impl From<NodeSpec> for Endpoint {
+    fn from(spec: NodeSpec) -> Endpoint {
         let host = match &spec.addr {
             NodeAddr::Tcp(host, _) => host.clone(),
             NodeAddr::Unix(_) => String::new(),
         };
-        Wanted {
+        Endpoint {
             addr: spec.addr,
             host,
             weight: spec.weight,
@@ -145,14 +145,14 @@ fn member(node: &Node) -> Member {
 #[derive(Debug)]
 pub struct Cluster {
     options: Options,
-    access: Arc<Access>,
+    access: Arc<ConnectOptions>,
     topology: RwLock<Arc<Topology>>,
     changes: watch::Sender<()>,
 }
 
 impl Cluster {
     /// A cluster of `nodes`, at most 255.
-    pub fn new(nodes: impl IntoIterator<Item = Wanted>, options: Options) -> Cluster {
+    pub fn new(nodes: impl IntoIterator<Item = Endpoint>, options: Options) -> Cluster {
         let access = Arc::new(options.access.clone());
         let nodes = nodes.into_iter().zip(0..);
         let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
@@ -197,7 +197,7 @@ impl Cluster {
     /// Adds nodes that are wanted and not there, and removes those that are there and not wanted. A
     /// node whose name resolves to none of its old addresses is another one. Without a single node
     /// wanted nothing is changed.
-    pub(super) fn want(&self, wanted: Vec<Wanted>) {
+    pub(super) fn reconcile(&self, wanted: Vec<Endpoint>) {
         if wanted.is_empty() {
             return;
         }
@@ -274,7 +274,7 @@ impl Cluster {
     }
 
     /// A connection to a node was out of step: what it confirmed may not be there.
-    pub fn doubt(&self, node: &Node) {
+    pub fn mark_suspect(&self, node: &Node) {
         node.lost();
         self.changes.send_replace(());
     }
@@ -306,7 +306,7 @@ impl Cluster {
     }
 }
 
-fn is_same(node: &Node, wanted: &Wanted) -> bool {
+fn is_same(node: &Node, wanted: &Endpoint) -> bool {
     let known = node.addresses();
     *node.addr() == wanted.addr
         && node.weight() == wanted.weight
@@ -319,7 +319,7 @@ fn is_same(node: &Node, wanted: &Wanted) -> bool {
 mod tests {
     use super::*;
 
-    fn wanted(text: &str) -> Wanted {
+    fn wanted(text: &str) -> Endpoint {
         text.parse::<NodeSpec>().unwrap().into()
     }
 
@@ -363,34 +363,34 @@ mod tests {
         let nodes = cluster(&["a:1", "b:1"]);
         let mut changes = nodes.changes();
         let a = nodes.topology().nodes()[0].clone();
-        nodes.want(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        nodes.reconcile(["b:1", "c:1*2", "a:1"].map(wanted).into());
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
         assert_eq!(placed(&nodes), placed(&cluster(&["a:1", "b:1", "c:1*2"])));
         let topology = nodes.topology();
         assert!(Arc::ptr_eq(&topology.nodes()[2], &a), "it has stayed");
-        nodes.want(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        nodes.reconcile(["b:1", "c:1*2", "a:1"].map(wanted).into());
         assert!(!changes.has_changed().unwrap(), "nothing new");
-        nodes.want(Vec::new());
+        nodes.reconcile(Vec::new());
         assert!(!changes.has_changed().unwrap(), "none at all is a mistake");
-        nodes.want(vec![wanted("c:1")]);
+        nodes.reconcile(vec![wanted("c:1")]);
         assert!(placed(&nodes).iter().all(|name| name == "c:1"));
     }
 
     #[test]
     fn a_name_that_moves_altogether_is_another_node() {
         let at = |last: u8| SocketAddr::from(([10, 0, 0, last], 1));
-        let with = |addresses: &[SocketAddr]| Wanted {
+        let with = |addresses: &[SocketAddr]| Endpoint {
             addresses: addresses.to_vec(),
             ..wanted("a:1")
         };
         let nodes = cluster(&["a:1"]);
         let first = nodes.topology().nodes()[0].clone();
-        nodes.want(vec![with(&[at(1), at(2)])]);
-        nodes.want(vec![with(&[at(2), at(3)])]);
+        nodes.reconcile(vec![with(&[at(1), at(2)])]);
+        nodes.reconcile(vec![with(&[at(2), at(3)])]);
         assert!(Arc::ptr_eq(&nodes.topology().nodes()[0], &first));
         assert_eq!(first.addresses(), [at(2), at(3)]);
-        nodes.want(vec![with(&[at(4)])]);
+        nodes.reconcile(vec![with(&[at(4)])]);
         let second = nodes.topology().nodes()[0].clone();
         assert!(!Arc::ptr_eq(&second, &first));
         assert_ne!(second.id(), first.id(), "so everyone is written there");

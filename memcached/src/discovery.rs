@@ -11,26 +11,26 @@ use std::{fmt, io};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, Wanted};
+use super::cluster::{Cluster, Endpoint};
 use super::{NodeAddr, NodeSpec};
 use crate::limits::{MEMCACHED_FILE_INTERVAL, NODES_MAX, RESOLVE_TIMEOUT};
 
 /// The nodes as an operator lists them.
 #[derive(Clone, Debug, Default)]
-pub struct Listing {
+pub struct NodeList {
     /// The nodes, from the file if there is one.
     pub nodes: Vec<NodeSpec>,
     /// Where the list is; it may change.
     pub file: Option<PathBuf>,
 }
 
-impl From<Vec<NodeSpec>> for Listing {
-    fn from(nodes: Vec<NodeSpec>) -> Listing {
-        Listing { nodes, file: None }
+impl From<Vec<NodeSpec>> for NodeList {
+    fn from(nodes: Vec<NodeSpec>) -> NodeList {
+        NodeList { nodes, file: None }
     }
 }
 
-impl Listing {
+impl NodeList {
     /// An address that is there twice.
     pub fn twice(&self) -> Option<&NodeAddr> {
         let mut seen = HashSet::new();
@@ -58,7 +58,7 @@ pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
             nodes.len()
         ));
     }
-    let listing = Listing::from(nodes);
+    let listing = NodeList::from(nodes);
     match listing.twice() {
         Some(twice) => Err(format!("{twice} is there twice")),
         None => Ok(listing.nodes),
@@ -98,7 +98,7 @@ impl fmt::Debug for Resolver {
 /// Keeps a cluster as the list and the names say.
 #[derive(Debug)]
 pub struct Discovery {
-    listing: Listing,
+    listing: NodeList,
     resolver: Resolver,
     /// What each name resolved to last, in order.
     known: HashMap<NodeAddr, Vec<SocketAddr>>,
@@ -108,7 +108,7 @@ pub struct Discovery {
 
 impl Discovery {
     /// Of `listing`, with the names that `resolver` finds.
-    pub fn new(listing: Listing, resolver: Resolver) -> Discovery {
+    pub fn new(listing: NodeList, resolver: Resolver) -> Discovery {
         Discovery {
             listing,
             resolver,
@@ -119,7 +119,7 @@ impl Discovery {
 
     /// The nodes to start with. Only names with `dns+` are resolved, in bounded time: the others are
     /// when they are dialled.
-    pub async fn first(&mut self) -> Vec<Wanted> {
+    pub async fn first(&mut self) -> Vec<Endpoint> {
         self.resolve(|node| node.each_address).await;
         self.wanted()
     }
@@ -137,7 +137,7 @@ impl Discovery {
                 self.resolve(|node| node.each_address).await;
             }
             if due || file_changed {
-                cluster.want(self.wanted());
+                cluster.reconcile(self.wanted());
             }
             let until_due = resolve_at - Instant::now();
             let pause = match self.listing.file {
@@ -201,16 +201,16 @@ impl Discovery {
         }
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
+    fn wanted(&self) -> Vec<Endpoint> {
         let mut wanted = Vec::new();
         for spec in &self.listing.nodes {
             let addresses = self.known.get(&spec.addr).cloned().unwrap_or_default();
-            let node = Wanted::from(spec.clone());
+            let node = Endpoint::from(spec.clone());
             if !spec.each_address || node.host.parse::<IpAddr>().is_ok() {
-                wanted.push(Wanted { addresses, ..node });
+                wanted.push(Endpoint { addresses, ..node });
                 continue;
             }
-            wanted.extend(addresses.into_iter().map(|address| Wanted {
+            wanted.extend(addresses.into_iter().map(|address| Endpoint {
                 addr: NodeAddr::Tcp(address.ip().to_string(), address.port()),
                 addresses: vec![address],
                 ..node.clone()

@@ -1,8 +1,8 @@
 //! Our memcached client: text protocol, pipelined, over TCP or a Unix socket.
 //!
 //! - [`pipeline`] (pure): which replies are expected, in order.
-//! - [`connection`]: one connection that carries a pipeline of `set`s.
-//! - [`lookup`]: one connection that asks for many keys at once.
+//! - [`writer`]: one connection that carries a pipeline of `set`s.
+//! - [`reader`]: one connection that asks for many keys at once.
 //! - [`values`] (pure): what it is answered.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
@@ -16,18 +16,18 @@ pub mod address;
 pub mod backoff;
 pub mod cluster;
 pub mod codec;
-pub mod connection;
 pub mod credentials;
 pub mod discovery;
 pub mod limits;
-pub mod lookup;
 pub mod node;
 pub mod pipeline;
 pub mod probe;
+pub mod reader;
 pub mod ring;
 pub mod stream;
 pub mod tls;
 pub mod values;
+pub mod writer;
 
 use std::io;
 
@@ -36,9 +36,9 @@ use thiserror::Error;
 pub use self::address::{NodeAddr, NodeAddrError, NodeSpec};
 pub use self::backoff::Backoff;
 pub use self::cluster::Cluster;
-pub use self::connection::Connection;
-pub use self::lookup::Lookup;
 pub use self::node::Node;
+pub use self::reader::Reader;
+pub use self::writer::Writer;
 
 /// Why a connection to memcached ended. Whatever it was, what was not answered is unknown.
 #[derive(Debug, Error)]

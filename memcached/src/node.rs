@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::MemcachedError;
 use super::address::NodeAddr;
-use super::cluster::Wanted;
+use super::cluster::Endpoint;
 use super::credentials::Credentials;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
@@ -24,7 +24,7 @@ use crate::limits::{
 
 /// How nodes are spoken to.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct ConnectOptions {
     /// Time for a connection to be made, its greeting not included.
     pub connect_timeout: Duration,
     /// Most time without a reply while commands are in flight.
@@ -37,9 +37,9 @@ pub struct Access {
     pub write_command: WriteCommand,
 }
 
-impl Default for Access {
-    fn default() -> Access {
-        Access {
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions {
             connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
             timeout: MEMCACHED_TIMEOUT,
             tls: None,
@@ -57,7 +57,7 @@ pub struct Node {
     /// What its certificate is for.
     host: String,
     weight: u32,
-    access: Arc<Access>,
+    access: Arc<ConnectOptions>,
     /// What the name resolved to last; empty before the first time, and of a Unix socket.
     addresses: Mutex<Vec<SocketAddr>>,
     /// Whether it was told that this node asks for no credentials.
@@ -78,7 +78,7 @@ pub struct Node {
 pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
 
 impl Node {
-    pub(super) fn new(id: u8, wanted: Wanted, access: Arc<Access>) -> Node {
+    pub(super) fn new(id: u8, wanted: Endpoint, access: Arc<ConnectOptions>) -> Node {
         Node {
             id,
             addr: wanted.addr,

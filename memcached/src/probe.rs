@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Cluster, OnFailure};
-use super::connection::greet;
 use super::stream::Stream;
+use super::writer::greet;
 use super::{Backoff, MemcachedError, Node};
 use crate::limits::{MEMCACHED_STABLE, PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, WARNING_PAUSE};
 

@@ -124,7 +124,7 @@ impl Flusher {
 
     /// Writes what is pending in a shard, as far as the lanes take it now.
     pub(super) async fn flush_shard(&self, shard: usize) {
-        self.presence.renode(shard).await;
+        self.presence.remap(shard).await;
         let (_, batches) = self.drain(shard);
         for (lane, batch) in batches {
             // A lane that can't keep up must not hold up the others.
@@ -144,7 +144,7 @@ impl Flusher {
     async fn try_flush_all(&self) -> bool {
         let mut rounds = Vec::new();
         for shard in self.shards() {
-            self.presence.renode(shard).await;
+            self.presence.remap(shard).await;
             let (round, batches) = self.drain(shard);
             rounds.push(round);
             for (lane, batch) in batches {

@@ -15,7 +15,7 @@ use super::ledger::{Ledger, Purpose, Sent};
 use super::state::{Presence, Round};
 use super::users::Flight;
 use presenced_memcached::limits::MEMCACHED_STABLE;
-use presenced_memcached::{Backoff, Connection, MemcachedError, Node};
+use presenced_memcached::{Backoff, MemcachedError, Node, Writer};
 
 /// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
 /// memcached needs longer for half a window.
@@ -132,7 +132,7 @@ impl Lane {
             self.node.failed(&error);
             if let MemcachedError::OutOfStep(_) = error {
                 // Replies before it were taken for what they seemed.
-                self.ledger.presence.cluster().doubt(&self.node);
+                self.ledger.presence.cluster().mark_suspect(&self.node);
             }
             if self.refuse_for(backoff.pause()).await.is_none() {
                 return;
@@ -141,8 +141,8 @@ impl Lane {
     }
 
     /// Dials. Meanwhile work goes back to pending at once. Nothing when the flusher is gone.
-    async fn dial(&mut self) -> Option<Result<Connection<Sent>, MemcachedError>> {
-        let dial = Connection::dial(&self.node);
+    async fn dial(&mut self) -> Option<Result<Writer<Sent>, MemcachedError>> {
+        let dial = Writer::dial(&self.node);
         tokio::pin!(dial);
         loop {
             tokio::select! {
@@ -170,7 +170,7 @@ impl Lane {
     }
 
     /// Works until the connection fails, or the flusher is gone and all is settled.
-    async fn carry(&mut self, connection: &mut Connection<Sent>) -> Result<(), MemcachedError> {
+    async fn carry(&mut self, connection: &mut Writer<Sent>) -> Result<(), MemcachedError> {
         let mut flusher_gone = false;
         // Filled to the whole and emptied to the half in turn: in small bites both sides would
         // do little else than wake each other.
@@ -214,7 +214,7 @@ impl Lane {
     }
 
     /// Renders what there is while there is room.
-    fn fill(&mut self, connection: &mut Connection<Sent>) {
+    fn fill(&mut self, connection: &mut Writer<Sent>) {
         while connection.room() > 0 {
             if let Some(batch) = self.current.take() {
                 self.render_run(batch, connection);
@@ -226,7 +226,7 @@ impl Lane {
         }
     }
 
-    fn begin(&mut self, work: Work, connection: &mut Connection<Sent>) {
+    fn begin(&mut self, work: Work, connection: &mut Writer<Sent>) {
         match work {
             Work::Connect(slot, flight) => {
                 self.ledger.open(Purpose::Connect { _flight: flight });
@@ -245,7 +245,7 @@ impl Lane {
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
-    fn render_run(&mut self, mut batch: Batch, connection: &mut Connection<Sent>) {
+    fn render_run(&mut self, mut batch: Batch, connection: &mut Writer<Sent>) {
         let rest = &batch.places[batch.done..];
         let run = &rest[..rest.len().min(RENDER_RUN).min(connection.room())];
         self.render(batch.shard, run, connection);
@@ -257,7 +257,7 @@ impl Lane {
         }
     }
 
-    fn render(&mut self, shard: usize, places: &[u32], connection: &mut Connection<Sent>) {
+    fn render(&mut self, shard: usize, places: &[u32], connection: &mut Writer<Sent>) {
         let presence = &self.ledger.presence;
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
         let pushed = presence.users().render(shard, places, now_s, |place, due| {
@@ -273,7 +273,7 @@ impl Lane {
         self.ledger.pushed(pushed);
     }
 
-    fn give_back_all(&mut self, connection: Connection<Sent>) {
+    fn give_back_all(&mut self, connection: Writer<Sent>) {
         let presence = self.ledger.presence.clone();
         self.ledger.note_written();
         let unanswered = connection.into_unanswered();

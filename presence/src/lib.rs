@@ -6,12 +6,12 @@
 //! - [`flush`]: pending users written to memcached, paced over the flush interval (`pace`), by lanes
 //!   (`lanes`, `lane`) that own a connection each; `refill` writes everyone anew.
 
-pub mod counters;
 pub mod flush;
 mod lane;
 mod lanes;
 mod ledger;
 pub mod limits;
+pub mod metrics;
 mod pace;
 pub mod pending;
 pub mod record;

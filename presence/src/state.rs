@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::flush::RENDER_RUN;
 use super::users::{Connected, Flight, Live};
 use super::{Pending, Record, Slot, UserId, Users};
-use crate::counters::FlushMetrics;
 use crate::limits::SHARDS;
+use crate::metrics::FlushMetrics;
 use presenced_memcached::Cluster;
 use presenced_session::clock::Clock;
 
@@ -211,7 +211,7 @@ impl Presence {
     /// Gives a shard's users their nodes anew if the topology has changed; who has moved is pending.
     /// A `connect` at the same time sees the new topology or is seen by the walk: both are under the
     /// shard's lock.
-    pub(super) async fn renode(&self, shard: usize) {
+    pub(super) async fn remap(&self, shard: usize) {
         let topology = self.cluster.topology();
         let version = &self.shards[shard].version;
         if version.load(Ordering::Relaxed) == topology.version() {

@@ -1,12 +1,12 @@
 //! The line of a request: which command, and its words.
 
 use crate::{
-    bad::BadRequestKind,
     key::{KEY_BYTES_MAX, ReceivedKey},
     limits::Limits,
     meta::Direction,
     meta_command, number,
     request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
+    request_error::BadRequestKind,
     scan::{self, Words},
     storage::{self, DataLine},
 };

@@ -1,8 +1,8 @@
 //! The flags of meta commands (`protocol.txt`, *Meta Commands*).
 //!
-//! [`Flag`] is what a client asks with and a server reads, [`Answer`] what comes back. A request's
-//! [`Flags`] are all known and were checked by the parser; a reply's [`Answers`] are read leniently,
-//! since a later memcached may say more: what is not known here is [`Answer::Other`].
+//! [`Flag`] is what a client asks with and a server reads, [`ReplyFlag`] what comes back. A request's
+//! [`Flags`] are all known and were checked by the parser; a reply's [`ReplyFlags`] are read leniently,
+//! since a later memcached may say more: what is not known here is [`ReplyFlag::Other`].
 
 use crate::{
     key::{Opaque, Token},
@@ -12,7 +12,7 @@ use crate::{
     scan::Words,
 };
 
-pub use crate::answer::{Answer, Answers};
+pub use crate::reply_flag::{ReplyFlag, ReplyFlags};
 
 /// A hint for proxies, in the flags `P` and `L` (`protocol.txt`, *Meta Commands*).
 pub type Hint<'a> = Token<'a, LINE_BYTES_MAX>;

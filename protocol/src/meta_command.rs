@@ -1,12 +1,12 @@
 //! The line of a meta command.
 
 use crate::{
-    bad::BadRequestKind,
     base64,
     command::{Command, Refused, Rest},
     key::{KEY_BYTES_MAX, ReceivedKey},
     meta::{BadFlags, Flags, ModeOf},
     request::{Received, Request},
+    request_error::BadRequestKind,
     scan::Words,
     storage::{self, DataLine, DataOf},
 };

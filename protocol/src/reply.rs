@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use crate::meta::Answers;
+use crate::meta::ReplyFlags;
 
 pub use crate::{
-    error::{ReplyError, ReplyErrorKind},
+    reply_error::{ReplyError, ReplyErrorKind},
     reply_parser::{Parser, parse, stored_run},
     skimmer::{Skimmed, Skimmer},
 };
@@ -70,14 +70,14 @@ pub enum Reply<B> {
         /// Which it is.
         status: MetaStatus,
         /// What was asked to be told.
-        answers: Answers<B>,
+        flags: ReplyFlags<B>,
     },
     /// `VA <bytes> <flags>*` and the value (*Meta Get*, *Meta Arithmetic*).
     MetaValue {
         /// The value.
         value: B,
         /// What was asked to be told.
-        answers: Answers<B>,
+        flags: ReplyFlags<B>,
     },
     /// `ME <key> <name>=<value>*` (*Meta Debug*).
     MetaDebug {
@@ -140,13 +140,13 @@ impl<B> Reply<B> {
             Reply::Error(text) => Reply::Error(part(text)),
             Reply::ClientError(text) => Reply::ClientError(part(text)),
             Reply::ServerError(text) => Reply::ServerError(part(text)),
-            Reply::Meta { status, answers } => Reply::Meta {
+            Reply::Meta { status, flags } => Reply::Meta {
                 status,
-                answers: Answers(part(answers.0)),
+                flags: ReplyFlags(part(flags.0)),
             },
-            Reply::MetaValue { value, answers } => Reply::MetaValue {
+            Reply::MetaValue { value, flags } => Reply::MetaValue {
                 value: part(value),
-                answers: Answers(part(answers.0)),
+                flags: ReplyFlags(part(flags.0)),
             },
             Reply::MetaDebug { key, fields } => Reply::MetaDebug {
                 key: part(key),
@@ -199,9 +199,9 @@ impl<B: AsRef<[u8]>> fmt::Debug for Reply<B> {
             Reply::Error(message) => write!(f, "Error({})", text(message)),
             Reply::ClientError(message) => write!(f, "ClientError({})", text(message)),
             Reply::ServerError(message) => write!(f, "ServerError({})", text(message)),
-            Reply::Meta { status, answers } => write!(f, "Meta({status:?}, {answers:?})"),
-            Reply::MetaValue { value, answers } => {
-                write!(f, "MetaValue({}, {answers:?})", text(value))
+            Reply::Meta { status, flags } => write!(f, "Meta({status:?}, {flags:?})"),
+            Reply::MetaValue { value, flags } => {
+                write!(f, "MetaValue({}, {flags:?})", text(value))
             }
             Reply::MetaDebug { key, fields } => {
                 write!(f, "MetaDebug({}, {})", text(key), text(fields))

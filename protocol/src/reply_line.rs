@@ -1,12 +1,12 @@
 //! The line of a reply.
 
 use crate::{
-    error::{ReplyError, ReplyErrorKind},
     key::{KEY_BYTES_MAX, Key},
     limits::Limits,
-    meta::Answers,
+    meta::ReplyFlags,
     number,
     reply::{MetaStatus, Reply},
+    reply_error::{ReplyError, ReplyErrorKind},
     scan,
 };
 
@@ -25,7 +25,7 @@ pub(crate) enum ValueHead<'a> {
         flags: u32,
         cas: Option<u64>,
     },
-    Meta(Answers<&'a [u8]>),
+    Meta(ReplyFlags<&'a [u8]>),
 }
 
 impl<'a> ValueHead<'a> {
@@ -38,7 +38,7 @@ impl<'a> ValueHead<'a> {
                 value,
                 cas,
             },
-            ValueHead::Meta(answers) => Reply::MetaValue { value, answers },
+            ValueHead::Meta(flags) => Reply::MetaValue { value, flags },
         }
     }
 }
@@ -102,8 +102,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Head<'_>, ReplyError> {
         Some(space) => (&text[..space], Some(&text[space + 1..])),
         None => (text, None),
     };
-    let answers = Answers(rest.unwrap_or_default());
-    let meta = |status| Reply::Meta { status, answers };
+    let flags = ReplyFlags(rest.unwrap_or_default());
+    let meta = |status| Reply::Meta { status, flags };
     Ok(Head::Whole(match (word, rest) {
         (b"STORED", None) => Reply::Stored,
         (b"NOT_STORED", None) => Reply::NotStored,
@@ -132,8 +132,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Head<'_>, ReplyError> {
                 rest: Some(fields),
             };
             let bytes = fields.number()?;
-            let answers = Answers(fields.rest.unwrap_or_default());
-            return Ok(Head::Value(ValueHead::Meta(answers), bytes));
+            let flags = ReplyFlags(fields.rest.unwrap_or_default());
+            return Ok(Head::Value(ValueHead::Meta(flags), bytes));
         }
         (b"ME", Some(fields)) => {
             let mut fields = Fields {

@@ -3,9 +3,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{
-    error::{ReplyError, ReplyErrorKind},
     limits::Limits,
     reply::Reply,
+    reply_error::{ReplyError, ReplyErrorKind},
     reply_line::{self, Head},
     scan::{self, Line},
 };

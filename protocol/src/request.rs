@@ -21,9 +21,9 @@ use crate::{
 };
 
 pub use crate::{
-    bad::{BadRequest, BadRequestKind},
     keys::Keys,
     received::{Received, ReceivedKeys},
+    request_error::{BadRequest, BadRequestKind},
     request_parser::{Next, Parsed, Parser},
 };
 

@@ -1,10 +1,10 @@
 //! What finds requests in input; part of [`request`](crate::request).
 
 use crate::{
-    bad::{BadRequest, BadRequestKind},
     command::{self, Command, Refused, Rest},
     limits::Limits,
     request::{Received, Request, StoreVerb},
+    request_error::{BadRequest, BadRequestKind},
     scan::{self, Line},
     storage::{self, DataLine, DataOf},
 };

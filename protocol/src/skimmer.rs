@@ -1,9 +1,9 @@
 //! Replies without their large values; part of [`reply`](crate::reply).
 
 use crate::{
-    error::{ReplyError, ReplyErrorKind},
     limits::{ITEM_BYTES_MAX, Limits},
     reply::Reply,
+    reply_error::{ReplyError, ReplyErrorKind},
     reply_line::{self, Head},
     reply_parser::Parser,
 };

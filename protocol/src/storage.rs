@@ -1,7 +1,6 @@
 //! The line of a storage command.
 
 use crate::{
-    bad::BadRequestKind,
     command::{Arguments, Refused, Rest},
     key::{KEY_BYTES_MAX, ReceivedKey},
     keys::Checked,
@@ -9,6 +8,7 @@ use crate::{
     meta::Flags,
     number,
     request::StoreVerb,
+    request_error::BadRequestKind,
     scan::{self, Words},
 };
 

@@ -9,7 +9,7 @@ use common::{MOVED, TABLES, memcached::Memcached};
 use presenced_protocol::{
     Key, Limits, Next, Parsed, Reply, Request, base64, encode,
     key::{KEY_BYTES_MAX, Opaque},
-    meta::{Answer, Direction, Flag, Hint, StoreMode},
+    meta::{Direction, Flag, Hint, ReplyFlag, StoreMode},
     reply::{self, MetaStatus},
     request::{self, Keys, StoreVerb},
 };
@@ -186,11 +186,12 @@ fn cas_of(memcached: &Memcached, name: &str) -> u64 {
     let mut out = Vec::new();
     encode::meta_get(&mut out, key(name), [Flag::ReturnCas]);
     let answer = memcached.answers(&out);
-    let Ok(Some((Reply::Meta { answers, .. }, _))) = reply::parse(&answer, &Limits::default())
+    let Ok(Some((Reply::Meta { flags: answers, .. }, _))) =
+        reply::parse(&answer, &Limits::default())
     else {
         panic!("not HD: {}", answer.escape_ascii());
     };
-    let Some(Answer::Cas(number)) = answers.iter().next() else {
+    let Some(ReplyFlag::Cas(number)) = answers.iter().next() else {
         panic!("no CAS number: {answers:?}");
     };
     number
@@ -578,7 +579,7 @@ fn binary_keys_are_the_same_bytes_to_memcached() {
     let Ok(Some((
         Reply::Meta {
             status: MetaStatus::Done,
-            answers: told,
+            flags: told,
         },
         second,
     ))) = parser.parse(&answers[first..])
@@ -587,7 +588,7 @@ fn binary_keys_are_the_same_bytes_to_memcached() {
     };
     assert_eq!(
         told.iter().collect::<Vec<_>>(),
-        [Answer::Key(binary.as_bytes()), Answer::Base64Key]
+        [ReplyFlag::Key(binary.as_bytes()), ReplyFlag::Base64Key]
     );
     let debug = parser.parse(&answers[first + second..]);
     assert!(

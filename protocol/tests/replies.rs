@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use presenced_protocol::{
     Limits, Reply, ReplyError, ReplyErrorKind, encode,
-    meta::Answers,
+    meta::ReplyFlags,
     reply::{self, MetaStatus},
 };
 use proptest::prelude::*;
@@ -75,13 +75,19 @@ fn value<'a>(key: &'a [u8], flags: u32, value: &'a [u8], cas: Option<u64>) -> Re
 }
 
 fn meta(status: MetaStatus, answers: &[u8]) -> Reply<&[u8]> {
-    let answers = Answers::from(answers);
-    Reply::Meta { status, answers }
+    let answers = ReplyFlags::from(answers);
+    Reply::Meta {
+        status,
+        flags: answers,
+    }
 }
 
 fn meta_value<'a>(value: &'a [u8], answers: &'a [u8]) -> Reply<&'a [u8]> {
-    let answers = Answers::from(answers);
-    Reply::MetaValue { value, answers }
+    let answers = ReplyFlags::from(answers);
+    Reply::MetaValue {
+        value,
+        flags: answers,
+    }
 }
 
 #[test]

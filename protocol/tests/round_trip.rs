@@ -5,7 +5,7 @@
 use presenced_protocol::{
     Key, Limits, Parsed, Reply, Request, WordError, encode,
     key::Opaque,
-    meta::{Answer, Answers, Direction, Flag, Hint, StoreMode},
+    meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode},
     reply::{self, MetaStatus},
     request::{self, Keys, StoreVerb},
 };
@@ -216,7 +216,7 @@ proptest! {
         text in text(),
         status in prop::sample::select(vec![MetaStatus::Done, MetaStatus::Miss, MetaStatus::NotFound, MetaStatus::NotStored, MetaStatus::Exists]),
     ) {
-        let answers = Answers::from(&text[..]);
+        let answers = ReplyFlags::from(&text[..]);
         check_reply(&Reply::Value { key: &key, flags, value: &value, cas });
         check_reply(&Reply::Stat { name: name.as_bytes(), value: &text });
         check_reply(&Reply::Version(&text));
@@ -224,8 +224,8 @@ proptest! {
         check_reply(&Reply::ClientError(&text));
         check_reply(&Reply::ServerError(&text));
         check_reply(&Reply::Number(number));
-        check_reply(&Reply::Meta { status, answers });
-        check_reply(&Reply::MetaValue { value: &value, answers });
+        check_reply(&Reply::Meta { status, flags: answers });
+        check_reply(&Reply::MetaValue { value: &value, flags: answers });
         check_reply(&Reply::MetaDebug { key: &key, fields: &text });
     }
 
@@ -239,16 +239,16 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..=14),
     ) {
         let mut all = vec![
-            Answer::Base64Key, Answer::Cas(number), Answer::ClientFlags(seconds), Answer::Hit(hit),
-            Answer::Key(&key), Answer::LastAccess(seconds), Answer::Opaque(&token), Answer::Size(number),
-            Answer::Ttl(None), Answer::Ttl(Some(seconds)), Answer::Won, Answer::Stale, Answer::AlreadyWon,
-            Answer::Other { letter, token: &token },
+            ReplyFlag::Base64Key, ReplyFlag::Cas(number), ReplyFlag::ClientFlags(seconds), ReplyFlag::Hit(hit),
+            ReplyFlag::Key(&key), ReplyFlag::LastAccess(seconds), ReplyFlag::Opaque(&token), ReplyFlag::Size(number),
+            ReplyFlag::Ttl(None), ReplyFlag::Ttl(Some(seconds)), ReplyFlag::Won, ReplyFlag::Stale, ReplyFlag::AlreadyWon,
+            ReplyFlag::Other { letter, token: &token },
         ];
         let told: Vec<_> = order.iter().map(|place| all.remove(place.index(all.len()))).collect();
         let mut out = Vec::new();
         encode::meta_value(&mut out, &value, told.iter().copied());
         let parsed = reply::parse(&out, &Limits::default());
-        let Ok(Some((Reply::MetaValue { value: read, answers }, consumed))) = parsed else {
+        let Ok(Some((Reply::MetaValue { value: read, flags: answers }, consumed))) = parsed else {
             panic!("not a value: {parsed:?}");
         };
         prop_assert_eq!((read, consumed), (&value[..], out.len()));
@@ -256,7 +256,7 @@ proptest! {
         out.clear();
         encode::meta_reply(&mut out, MetaStatus::Miss, told.iter().copied());
         let parsed = reply::parse(&out, &Limits::default());
-        let Ok(Some((Reply::Meta { status: MetaStatus::Miss, answers }, _))) = parsed else {
+        let Ok(Some((Reply::Meta { status: MetaStatus::Miss, flags: answers }, _))) = parsed else {
             panic!("not a miss: {parsed:?}");
         };
         prop_assert_eq!(answers.iter().collect::<Vec<_>>(), told);
@@ -270,7 +270,7 @@ proptest! {
         let parsed = reply::parse(&out, &Limits::default());
         prop_assert!(matches!(parsed, Ok(Some((Reply::ServerError(_), consumed))) if consumed == out.len()));
         out.clear();
-        encode::meta_reply(&mut out, MetaStatus::Done, [Answer::Other { letter: b'?', token: &text }, Answer::Opaque(&text)]);
+        encode::meta_reply(&mut out, MetaStatus::Done, [ReplyFlag::Other { letter: b'?', token: &text }, ReplyFlag::Opaque(&text)]);
         let parsed = reply::parse(&out, &Limits::default());
         let whole = matches!(parsed, Ok(Some((Reply::Meta { .. }, consumed))) if consumed == out.len());
         prop_assert!(whole);
@@ -281,7 +281,7 @@ proptest! {
     #[test]
     fn a_key_is_on_one_line(key in prop::collection::vec(prop::sample::select(b"ab\r\n STORED".to_vec()), 0..40)) {
         let mut out = Vec::new();
-        encode::meta_reply(&mut out, MetaStatus::Done, [Answer::Key(&key)]);
+        encode::meta_reply(&mut out, MetaStatus::Done, [ReplyFlag::Key(&key)]);
         encode::reply(&mut out, &Reply::MetaDebug { key: &key, fields: b"exp=-1" });
         let shown: Vec<u8> = key.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
         let expected = [b"HD k", &shown[..], b"\r\nME ", &shown, b" exp=-1\r\n"].concat();

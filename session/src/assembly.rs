@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::gate::Opcode;
 use super::service::Message;
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX};
 
 /// A message that has begun.
@@ -28,7 +28,7 @@ pub fn take<R>(
     now: Duration,
     bytes_max: usize,
     with: impl FnOnce(Message<'_>) -> R,
-) -> Result<Option<R>, End> {
+) -> Result<Option<R>, CloseReason> {
     match (opcode, &mut *assembly) {
         (Opcode::Text, None) if fin => return Ok(Some(with(Message::Text(payload)))),
         (Opcode::Binary, None) if fin => return Ok(Some(with(Message::Binary(payload)))),
@@ -43,10 +43,10 @@ pub fn take<R>(
         }
         (Opcode::Continuation, Some(_)) => {}
         // A message inside a message, or more of none.
-        _ => return Err(End::Protocol),
+        _ => return Err(CloseReason::Protocol),
     }
     let Some(begun) = assembly else {
-        return Err(End::Internal);
+        return Err(CloseReason::Internal);
     };
     begun.append(payload, bytes_max)?;
     if !fin {
@@ -54,7 +54,7 @@ pub fn take<R>(
     }
     let message = match (begun.is_text, begun.valid == begun.bytes.len()) {
         (true, true) => Message::Text(&begun.bytes),
-        (true, false) => return Err(End::Text),
+        (true, false) => return Err(CloseReason::InvalidUtf8),
         (false, _) => Message::Binary(&begun.bytes),
     };
     let done = with(message);
@@ -73,13 +73,13 @@ impl Assembly {
         self.bytes.capacity()
     }
 
-    fn append(&mut self, payload: &[u8], bytes_max: usize) -> Result<(), End> {
+    fn append(&mut self, payload: &[u8], bytes_max: usize) -> Result<(), CloseReason> {
         self.fragments += 1;
         if self.fragments as usize > FRAGMENTS_MAX.max(bytes_max / FRAGMENT_BYTES_MIN) {
-            return Err(End::Flood);
+            return Err(CloseReason::RateLimited);
         }
         if self.bytes.len() + payload.len() > bytes_max {
-            return Err(End::TooBig);
+            return Err(CloseReason::TooBig);
         }
         self.bytes.extend_from_slice(payload);
         if !self.is_text {
@@ -89,7 +89,7 @@ impl Assembly {
         match std::str::from_utf8(&self.bytes[self.valid..]) {
             Ok(_) => self.valid = self.bytes.len(),
             Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
-            Err(_) => return Err(End::Text),
+            Err(_) => return Err(CloseReason::InvalidUtf8),
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ mod tests {
 
     const MAX: usize = 64 * 1024;
 
-    fn feed(frames: &[(Opcode, bool, &[u8])]) -> Result<Vec<Vec<u8>>, End> {
+    fn feed(frames: &[(Opcode, bool, &[u8])]) -> Result<Vec<Vec<u8>>, CloseReason> {
         let mut assembly = None;
         let mut messages = Vec::new();
         for &(opcode, fin, payload) in frames {
@@ -131,10 +131,13 @@ mod tests {
                 .len(),
             2
         );
-        assert_eq!(feed(&[(Continuation, true, b"")]), Err(End::Protocol));
+        assert_eq!(
+            feed(&[(Continuation, true, b"")]),
+            Err(CloseReason::Protocol)
+        );
         assert_eq!(
             feed(&[(Text, false, b"a"), (Text, true, b"b")]),
-            Err(End::Protocol)
+            Err(CloseReason::Protocol)
         );
         let parts: &[(Opcode, bool, &[u8])] =
             &[(Binary, false, b"\xff"), (Continuation, true, b"\xfe")];
@@ -151,22 +154,25 @@ mod tests {
             (Continuation, false, &half),
             (Continuation, true, b"x"),
         ];
-        assert_eq!(feed(over), Err(End::TooBig));
+        assert_eq!(feed(over), Err(CloseReason::TooBig));
         let mut endless = vec![(Text, false, &b""[..])];
         endless.resize(FRAGMENTS_MAX + 1, (Continuation, false, b""));
-        assert_eq!(feed(&endless), Err(End::Flood));
+        assert_eq!(feed(&endless), Err(CloseReason::RateLimited));
     }
 
     #[test]
     fn text_fails_with_the_byte_that_is_wrong() {
-        assert_eq!(feed(&[(Text, false, b"\xff")]), Err(End::Text));
+        assert_eq!(
+            feed(&[(Text, false, b"\xff")]),
+            Err(CloseReason::InvalidUtf8)
+        );
         assert_eq!(
             feed(&[(Text, false, b"\xc3"), (Continuation, false, b"x")]),
-            Err(End::Text)
+            Err(CloseReason::InvalidUtf8)
         );
         assert_eq!(
             feed(&[(Text, false, b"\xc3"), (Continuation, true, b"")]),
-            Err(End::Text)
+            Err(CloseReason::InvalidUtf8)
         );
     }
 

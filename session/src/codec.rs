@@ -9,25 +9,25 @@
 use fastwebsockets::{Frame, OpCode, Payload};
 
 use super::gate::{Header, Opcode};
-use crate::end::End;
+use crate::close_reason::CloseReason;
 
 /// Unmasks `frame`, exactly the whole frame of `header`, and returns its payload. A text frame
 /// that is a message of its own is checked to be UTF-8 (RFC 6455 §8.1).
 #[inline]
-pub fn decode(header: Header, frame: &mut [u8]) -> Result<&[u8], End> {
+pub fn decode(header: Header, frame: &mut [u8]) -> Result<&[u8], CloseReason> {
     let Some((head, payload)) = frame.split_at_mut_checked(header.header_bytes) else {
-        return Err(End::Internal);
+        return Err(CloseReason::Internal);
     };
     let mask = head.last_chunk().copied();
     let payload = Payload::BorrowedMut(payload);
     let mut frame = Frame::new(header.fin, opcode(header.opcode), mask, payload);
     frame.unmask();
     if header.opcode == Opcode::Text && header.fin && !frame.is_utf8() {
-        return Err(End::Text);
+        return Err(CloseReason::InvalidUtf8);
     }
     match frame.payload {
         Payload::BorrowedMut(payload) => Ok(payload),
-        _ => Err(End::Internal),
+        _ => Err(CloseReason::Internal),
     }
 }
 
@@ -70,19 +70,19 @@ pub fn encode_close_echo(out: &mut Vec<u8>, code: Option<u16>) {
 }
 
 /// The code of a client's close payload, nothing if it has none (RFC 6455 §5.5.1, §7.4).
-pub fn close_code(payload: &[u8]) -> Result<Option<u16>, End> {
+pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     match payload {
         [] => Ok(None),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
             // Those of the RFC and of IANA's registry that may be sent, and all that anyone may use.
             if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-                return Err(End::Protocol);
+                return Err(CloseReason::Protocol);
             }
-            std::str::from_utf8(reason).map_err(|_| End::Text)?;
+            std::str::from_utf8(reason).map_err(|_| CloseReason::InvalidUtf8)?;
             Ok(Some(code))
         }
-        [_] => Err(End::Protocol),
+        [_] => Err(CloseReason::Protocol),
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
         frame
     }
 
-    fn decoded(mut input: Vec<u8>) -> Result<Vec<u8>, End> {
+    fn decoded(mut input: Vec<u8>) -> Result<Vec<u8>, CloseReason> {
         let Gate::Frame(header) = gate::admit(&input, 1000) else {
             panic!("refused");
         };
@@ -124,8 +124,14 @@ mod tests {
     #[test]
     fn a_whole_text_must_be_utf8_and_a_part_need_not() {
         assert_eq!(decoded(masked(0x81, b"\xc3\xa4")), Ok(vec![0xc3, 0xa4]));
-        assert_eq!(decoded(masked(0x81, b"\xff\xfe")), Err(End::Text));
-        assert_eq!(decoded(masked(0x81, b"\xc3")), Err(End::Text));
+        assert_eq!(
+            decoded(masked(0x81, b"\xff\xfe")),
+            Err(CloseReason::InvalidUtf8)
+        );
+        assert_eq!(
+            decoded(masked(0x81, b"\xc3")),
+            Err(CloseReason::InvalidUtf8)
+        );
         assert_eq!(decoded(masked(0x01, b"\xc3")), Ok(vec![0xc3]));
         assert_eq!(decoded(masked(0x82, b"\xff")), Ok(vec![0xff]));
     }
@@ -134,7 +140,7 @@ mod tests {
     fn close_payloads() {
         let close = |code: u16, reason: &[u8]| close_code(&[&code.to_be_bytes(), reason].concat());
         assert_eq!(close_code(b""), Ok(None));
-        assert_eq!(close_code(b"x"), Err(End::Protocol));
+        assert_eq!(close_code(b"x"), Err(CloseReason::Protocol));
         for code in [
             1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999,
             4000, 4999,
@@ -144,9 +150,9 @@ mod tests {
         for code in [
             0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
         ] {
-            assert_eq!(close(code, b""), Err(End::Protocol), "{code}");
+            assert_eq!(close(code, b""), Err(CloseReason::Protocol), "{code}");
         }
-        assert_eq!(close(1000, b"\xff"), Err(End::Text));
+        assert_eq!(close(1000, b"\xff"), Err(CloseReason::InvalidUtf8));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! lengths that are not minimal, and it reserves a claimed length on the strength of a header. So
 //! the gate reads each header first; only whole, legal frames within the limit pass.
 
-use crate::end::End;
+use crate::close_reason::CloseReason;
 
 /// Opcodes of RFC 6455 §5.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Gate {
     /// The begin of a frame that may pass; more is needed.
     Partial,
     /// A frame that must end the session.
-    Refused(End),
+    Refused(CloseReason),
 }
 
 /// The header of a frame that passed.
@@ -55,21 +55,21 @@ pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
     };
     // §5.2: reserved bits are for extensions, and none is negotiated.
     if first & 0x70 != 0 {
-        return Gate::Refused(End::Protocol);
+        return Gate::Refused(CloseReason::Protocol);
     }
     let Some(opcode) = opcode(first & 0x0f) else {
-        return Gate::Refused(End::Protocol);
+        return Gate::Refused(CloseReason::Protocol);
     };
     // §5.1: a server must close on a frame that is not masked.
     if second & 0x80 == 0 {
-        return Gate::Refused(End::Protocol);
+        return Gate::Refused(CloseReason::Protocol);
     }
     let fin = first & 0x80 != 0;
     let short = second & 0x7f;
     let control = matches!(opcode, Opcode::Close | Opcode::Ping | Opcode::Pong);
     // §5.5: control frames are whole and have at most 125 bytes.
     if control && (!fin || short > 125) {
-        return Gate::Refused(End::Protocol);
+        return Gate::Refused(CloseReason::Protocol);
     }
     let (payload, header_bytes) = match short {
         126 => {
@@ -88,11 +88,11 @@ pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
     };
     // §5.2: the minimal number of bytes must be used, and the highest bit must be 0.
     if (short == 126 && payload < 126) || (short == 127 && !(65536..1 << 63).contains(&payload)) {
-        return Gate::Refused(End::Protocol);
+        return Gate::Refused(CloseReason::Protocol);
     }
     // §10.4: before any memory is reserved for it.
     if payload > payload_bytes_max as u64 {
-        return Gate::Refused(End::TooBig);
+        return Gate::Refused(CloseReason::TooBig);
     }
     let frame_bytes = header_bytes + payload as usize;
     if input.len() < frame_bytes {
@@ -191,12 +191,16 @@ mod tests {
             ("§5.2 highest bit", &[0x81, 0xff, 0x80, 0, 0, 0, 0, 1, 0, 0]),
         ];
         for (what, input) in protocol {
-            assert_eq!(admit(input, MAX), Gate::Refused(End::Protocol), "{what}");
+            assert_eq!(
+                admit(input, MAX),
+                Gate::Refused(CloseReason::Protocol),
+                "{what}"
+            );
         }
         let too_big = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0x11, 0x71];
         assert_eq!(
             admit(&too_big, MAX),
-            Gate::Refused(End::TooBig),
+            Gate::Refused(CloseReason::TooBig),
             "{MAX} and one"
         );
     }

@@ -4,7 +4,7 @@
 //! - [`service`]: what sessions are for.
 //! - [`transport`]: what carries them; [`memory`]: a connection for tests and simulations.
 //! - `ready`: when the worker looks at its sessions.
-//! - [`table`] (pure): where sessions live; `rest`: what most of them have nothing of.
+//! - [`slab`] (pure): where sessions live; `rest`: what most of them have nothing of.
 //! - [`wheel`] (pure): whose turn it is to be pinged or judged.
 //! - [`gate`] (pure): what of RFC 6455 must hold before a frame reaches the codec.
 //! - [`codec`] (pure): fastwebsockets' frames in place.
@@ -14,18 +14,18 @@
 pub mod assembly;
 pub mod bucket;
 pub mod clock;
+pub mod close_reason;
 pub mod codec;
-pub mod counters;
-pub mod end;
 pub mod gate;
 pub mod limits;
 pub mod memory;
+pub mod metrics;
 mod owing;
 pub mod readiness;
 mod ready;
 mod rest;
 pub mod service;
-pub mod table;
+pub mod slab;
 pub mod transport;
 pub mod wheel;
 pub mod worker;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use fastwebsockets::OpCode;
 
 use super::codec;
-use super::table::Token;
+use super::slab::SessionKey;
 use crate::SessionId;
 
 /// What sessions are for. Each worker has its own; all calls come from the worker's thread.
@@ -28,7 +28,7 @@ pub trait Service {
     /// A whole message. What is put into `replies` is sent when all frames of this read are done.
     fn message(
         &mut self,
-        token: Token,
+        token: SessionKey,
         handle: Self::Handle,
         message: Message<'_>,
         replies: &mut Replies,
@@ -46,7 +46,7 @@ pub trait Service {
 
     /// An answer that could not be given at once: the session that asked, if it is there still, and
     /// the text message for it.
-    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(Token, Vec<u8>)> {
+    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
         Poll::Pending
     }
 }
@@ -56,7 +56,7 @@ pub trait Service {
 pub struct Opened<H> {
     /// What the service knows the session by.
     pub handle: H,
-    /// Another session that must end for it, with [`crate::end::End::Replaced`].
+    /// Another session that must end for it, with [`crate::close_reason::CloseReason::Replaced`].
     pub replaced: Option<SessionId>,
 }
 

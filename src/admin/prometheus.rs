@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_session::Seats;
-use presenced_session::counters::{BOUNDS_SHARE, BOUNDS_US, Counter, Histogram, WorkerMetrics};
-use presenced_session::end::End;
+use presenced_session::close_reason::CloseReason;
+use presenced_session::metrics::{BOUNDS_SHARE, BOUNDS_US, Counter, Histogram, WorkerMetrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
@@ -16,13 +16,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::gateway::counters::EdgeMetrics;
+use crate::gateway::metrics::EdgeMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::log;
-use crate::pull::counters::PullMetrics;
+use crate::pull::metrics::PullMetrics;
 use presenced_memcached::Node;
-use presenced_presence::counters::FlushMetrics;
 use presenced_presence::flush::Presence;
+use presenced_presence::metrics::FlushMetrics;
 use presenced_store::Store;
 
 /// Everything that `/metrics` shows.
@@ -102,7 +102,7 @@ impl Metrics {
             "HTTP requests answered",
             self.edge.requests.value(),
         )?;
-        let ends = End::ALL.iter().enumerate();
+        let ends = CloseReason::ALL.iter().enumerate();
         let ends =
             ends.map(|(place, end)| (end.facts().label, self.sum(|worker| &worker.ends[place])));
         by_label(

@@ -13,9 +13,9 @@ use super::{STORAGE, SettingsError};
 use presenced_memcached::NodeSpec;
 use presenced_memcached::cluster::{OnFailure, Options};
 use presenced_memcached::credentials::Credentials;
-use presenced_memcached::discovery::{Listing, parse_list};
+use presenced_memcached::discovery::{NodeList, parse_list};
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
-use presenced_memcached::node::Access;
+use presenced_memcached::node::ConnectOptions;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
@@ -78,7 +78,7 @@ pub struct MemcachedFlags {
 #[derive(Clone, Debug)]
 pub struct MemcachedSettings {
     /// The nodes; none for the embedded store.
-    pub listing: Listing,
+    pub listing: NodeList,
     /// Time between two resolutions of the nodes' names.
     pub resolve_interval: Duration,
     /// How the cluster behaves.
@@ -135,7 +135,7 @@ impl MemcachedFlags {
                 ring: self.ring,
                 on_failure: self.on_node_failure,
                 eject_after: self.eject_after,
-                access: Access {
+                access: ConnectOptions {
                     connect_timeout: self.memcached_connect_timeout,
                     timeout: self.memcached_timeout,
                     tls: self.tls()?,
@@ -171,9 +171,9 @@ impl MemcachedFlags {
         }
     }
 
-    fn listing(&self) -> Result<Listing, SettingsError> {
+    fn listing(&self) -> Result<NodeList, SettingsError> {
         let Some(file) = &self.memcached_file else {
-            let listing = Listing::from(self.memcached.clone());
+            let listing = NodeList::from(self.memcached.clone());
             if let Some(twice) = listing.twice() {
                 refuse!("--memcached: {twice} is there twice");
             }
@@ -184,7 +184,7 @@ impl MemcachedFlags {
         }
         let text = fs::read_to_string(file).map_err(|error| error.to_string());
         match text.and_then(|text| parse_list(&text)) {
-            Ok(nodes) => Ok(Listing {
+            Ok(nodes) => Ok(NodeList {
                 nodes,
                 file: Some(file.clone()),
             }),

@@ -10,10 +10,10 @@
 //! - [`demo`]: the page and the tokens of the keyless mode.
 
 pub mod auth;
-pub mod counters;
 pub mod demo;
 pub mod handshake;
 pub mod listener;
+pub mod metrics;
 pub mod origin;
 pub mod refusal;
 pub mod response;
@@ -23,8 +23,8 @@ mod socket;
 use std::sync::Arc;
 
 use self::auth::Auth;
-use self::counters::EdgeMetrics;
 use self::demo::Demo;
+use self::metrics::EdgeMetrics;
 use self::origin::Origins;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;

@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
 use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
-use crate::pull::counters::PullMetrics;
+use crate::pull::metrics::PullMetrics;
 use presenced_memcached::cluster::Topology;
 use presenced_memcached::limits::MEMCACHED_STABLE;
-use presenced_memcached::{Backoff, Lookup, MemcachedError, Node};
+use presenced_memcached::{Backoff, MemcachedError, Node, Reader};
 use presenced_presence::UserId;
 use presenced_presence::flush::Presence;
 use presenced_presence::record::connected_at;
@@ -213,10 +213,10 @@ fn answer(users: Vec<UserId>, states: &HashMap<UserId, State>) -> Answer {
 struct NodeLookup {
     node: Arc<Node>,
     backoff: Backoff,
-    lookup: Option<Lookup>,
+    lookup: Option<Reader>,
     dialled_at: Instant,
     /// Delivers the next connection.
-    dialled: oneshot::Receiver<Lookup>,
+    dialled: oneshot::Receiver<Reader>,
 }
 
 impl NodeLookup {
@@ -305,7 +305,7 @@ impl NodeLookup {
 
     /// The connection, if there is one. While it is being made and the node is known to answer,
     /// waiting for it is better than an "unknown".
-    async fn connection(&mut self) -> Option<&mut Lookup> {
+    async fn connection(&mut self) -> Option<&mut Reader> {
         if self.lookup.is_none() {
             self.lookup = if self.node.is_up() {
                 let dialled = timeout(self.node.timeout(), &mut self.dialled).await;
@@ -319,7 +319,7 @@ impl NodeLookup {
 }
 
 /// Dials in the background after a pause, for as long as it takes and someone waits.
-fn dial(node: &Arc<Node>, pause: Duration) -> oneshot::Receiver<Lookup> {
+fn dial(node: &Arc<Node>, pause: Duration) -> oneshot::Receiver<Reader> {
     let (mut dialled, receiver) = oneshot::channel();
     let node = node.clone();
     tokio::spawn(async move {
@@ -327,7 +327,7 @@ fn dial(node: &Arc<Node>, pause: Duration) -> oneshot::Receiver<Lookup> {
         sleep(pause).await;
         loop {
             let lookup = tokio::select! {
-                lookup = Lookup::dial(&node) => lookup,
+                lookup = Reader::dial(&node) => lookup,
                 () = dialled.closed() => return,
             };
             match lookup {

@@ -7,8 +7,8 @@
 //! asked is `unknown`, and only who was looked for and not found is left out.
 
 pub mod batch;
-pub mod counters;
 pub mod http;
+pub mod metrics;
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Server;
 use crate::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
-use presenced_session::worker::Order;
+use presenced_session::worker::WorkerCommand;
 
 impl Server {
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
@@ -45,7 +45,10 @@ impl Server {
         }
         for worker in &self.workers {
             // A worker that is gone has no sessions to drain.
-            let _ = worker.orders.send(Order::Drain { over, grace }).await;
+            let _ = worker
+                .orders
+                .send(WorkerCommand::Drain { over, grace })
+                .await;
         }
         // Of sessions that are there still, when memcached is back.
         let write_the_rest = async {

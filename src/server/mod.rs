@@ -13,7 +13,7 @@ use std::thread;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_session::Seats;
-use presenced_session::worker::{Order, Parts, Worker};
+use presenced_session::worker::{Worker, WorkerCommand, WorkerConfig};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -86,7 +86,7 @@ type Ended = Vec<oneshot::Receiver<io::Result<()>>>;
 
 #[derive(Debug)]
 struct WorkerHandle {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<WorkerCommand>,
     flusher: Flusher,
 }
 
@@ -194,8 +194,8 @@ impl Server {
 
 #[derive(Default)]
 struct Counters {
-    flush: Arc<presenced_presence::counters::FlushMetrics>,
-    pull: Arc<crate::pull::counters::PullMetrics>,
+    flush: Arc<presenced_presence::metrics::FlushMetrics>,
+    pull: Arc<crate::pull::metrics::PullMetrics>,
 }
 
 fn in_listen(flag: &'static str, addr: SocketAddr) -> impl FnOnce(io::Error) -> ServerError {
@@ -298,7 +298,7 @@ async fn start_workers(
 struct WorkerThread {
     number: usize,
     settings: Settings,
-    peers: Vec<mpsc::Sender<Order>>,
+    peers: Vec<mpsc::Sender<WorkerCommand>>,
     edge: Arc<Edge>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -309,7 +309,7 @@ impl WorkerThread {
     async fn run(
         self,
         listener: std::net::TcpListener,
-        orders: mpsc::Receiver<Order>,
+        orders: mpsc::Receiver<WorkerCommand>,
         started: oneshot::Sender<Flusher>,
         ended: oneshot::Sender<io::Result<()>>,
     ) {
@@ -320,7 +320,7 @@ impl WorkerThread {
         let flusher = Flusher::start(presence, self.number, settings.workers, &mut tasks);
         let puller = Puller::start(presence, &self.metrics.pull, &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
-        let parts = Parts {
+        let parts = WorkerConfig {
             // At most 64 workers.
             number: self.number as u16,
             peers: self.peers,

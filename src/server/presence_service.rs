@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
 use presenced_session::clock::unix_ms;
 use presenced_session::service::{Message, Opened, Replies, Service};
-use presenced_session::table::Token;
+use presenced_session::slab::SessionKey;
 
 use super::message::{self, Fault, Pull};
 use crate::limits::PULLS_PER_SESSION_MAX;
@@ -19,7 +19,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Pending, SessionId, Slot, UserId};
 
-type Answered = Pin<Box<dyn Future<Output = (Token, u64, Option<Answer>)>>>;
+type Answered = Pin<Box<dyn Future<Output = (SessionKey, u64, Option<Answer>)>>>;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct PresenceService {
     puller: Puller,
     pulls: FuturesUnordered<Answered>,
     /// How many of `pulls` each session waits for.
-    waiting: HashMap<Token, u8>,
+    waiting: HashMap<SessionKey, u8>,
 }
 
 impl PresenceService {
@@ -46,7 +46,7 @@ impl PresenceService {
         }
     }
 
-    fn pull(&mut self, token: Token, pull: Pull) -> Result<(), Fault> {
+    fn pull(&mut self, token: SessionKey, pull: Pull) -> Result<(), Fault> {
         let waiting = self.waiting.entry(token).or_default();
         if *waiting == PULLS_PER_SESSION_MAX {
             return Err(Fault {
@@ -62,7 +62,7 @@ impl PresenceService {
         Ok(())
     }
 
-    fn answered(&mut self, token: Token) {
+    fn answered(&mut self, token: SessionKey) {
         if let Some(waiting) = self.waiting.get_mut(&token) {
             *waiting -= 1;
             if *waiting == 0 {
@@ -96,7 +96,7 @@ impl Service for PresenceService {
         self.pending.record(slot);
     }
 
-    fn message(&mut self, token: Token, _: Slot, message: Message<'_>, replies: &mut Replies) {
+    fn message(&mut self, token: SessionKey, _: Slot, message: Message<'_>, replies: &mut Replies) {
         let (Message::Text(text) | Message::Binary(text)) = message;
         let pulled = message::parse(text).and_then(|pull| self.pull(token, pull));
         if let Err(fault) = pulled {
@@ -114,7 +114,7 @@ impl Service for PresenceService {
         self.presence.users().try_disconnect(slot, session)
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(Token, Vec<u8>)> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
         loop {
             match self.pulls.poll_next_unpin(context) {
                 Poll::Ready(Some((token, number, answer))) => {

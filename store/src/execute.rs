@@ -125,7 +125,7 @@ impl<'a> ManyKeys<'a> {
     }
 }
 
-/// Answers a request for many keys from the `done`-th on, until `out` holds `out_bytes_max`: so it
+/// ReplyFlags a request for many keys from the `done`-th on, until `out` holds `out_bytes_max`: so it
 /// holds at most one value more than that. Returns how many keys are done then, or nothing when
 /// the answer is whole.
 pub(super) fn get(
@@ -265,7 +265,7 @@ fn delete(store: &Store, key: ReceivedKey<'_>, now: Now) -> Reply<&'static [u8]>
     Reply::Deleted
 }
 
-/// Answers what could not be read as a request.
+/// ReplyFlags what could not be read as a request.
 pub(super) fn refuse(
     store: &Store,
     bad: &BadRequest<'_>,

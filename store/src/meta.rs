@@ -4,7 +4,7 @@
 use presenced_protocol::{
     ReceivedKey, Reply, base64, encode,
     key::KEY_BYTES_MAX,
-    meta::{Answer, Direction, Flag, Flags, StoreMode},
+    meta::{Direction, Flag, Flags, ReplyFlag, StoreMode},
     reply::MetaStatus,
 };
 
@@ -17,7 +17,7 @@ use super::{
     item::{Item, Marks, NEVER, deadline_s, seconds_left},
     items::{Items, New},
     tally::Count,
-    told::{Answers, Asked, Buffers, shown},
+    told::{Asked, Buffers, ReplyFlags, shown},
 };
 
 /// `mg` (*Meta Get*).
@@ -65,9 +65,9 @@ pub(super) fn get(
 }
 
 /// Does to an item what the flags of an `mg` ask, and gathers what they ask to be told.
-fn tell<'a>(item: &mut Item, asked: &Asked<'a>, made: bool, now: Now) -> Answers<'a> {
+fn tell<'a>(item: &mut Item, asked: &Asked<'a>, made: bool, now: Now) -> ReplyFlags<'a> {
     let base64 = item.marks.has(Marks::BASE64);
-    let mut answers = Answers::new();
+    let mut answers = ReplyFlags::new();
     let mut won = false;
     for flag in asked.flags {
         match flag {
@@ -80,28 +80,28 @@ fn tell<'a>(item: &mut Item, asked: &Asked<'a>, made: bool, now: Now) -> Answers
                 let soon = seconds != 0 && item.deadline_s < deadline_s(seconds, now);
                 won |= soon && !made && item.deadline_s != NEVER && !item.marks.has(Marks::WON);
             }
-            Flag::ReturnSize => answers.push(Answer::Size(item.value().len() as u64)),
-            Flag::ReturnTtl => answers.push(Answer::Ttl(item.seconds_left(now))),
-            Flag::ReturnCas => answers.push(Answer::Cas(item.cas)),
-            Flag::ReturnClientFlags => answers.push(Answer::ClientFlags(item.flags)),
+            Flag::ReturnSize => answers.push(ReplyFlag::Size(item.value().len() as u64)),
+            Flag::ReturnTtl => answers.push(ReplyFlag::Ttl(item.seconds_left(now))),
+            Flag::ReturnCas => answers.push(ReplyFlag::Cas(item.cas)),
+            Flag::ReturnClientFlags => answers.push(ReplyFlag::ClientFlags(item.flags)),
             Flag::ReturnLastAccess => {
                 let seconds = now.uptime_s.saturating_sub(item.used_s);
-                answers.push(Answer::LastAccess(seconds));
+                answers.push(ReplyFlag::LastAccess(seconds));
             }
-            Flag::ReturnHit => answers.push(Answer::Hit(item.marks.has(Marks::FETCHED))),
+            Flag::ReturnHit => answers.push(ReplyFlag::Hit(item.marks.has(Marks::FETCHED))),
             flag => answers.echo(flag, asked, base64),
         }
     }
     let told_before = item.marks.has(Marks::WON);
     if told_before {
-        answers.push(Answer::AlreadyWon);
+        answers.push(ReplyFlag::AlreadyWon);
     }
     if item.marks.has(Marks::STALE) {
-        answers.push(Answer::Stale);
+        answers.push(ReplyFlag::Stale);
         won |= !told_before;
     }
     if won {
-        answers.push(Answer::Won);
+        answers.push(ReplyFlag::Won);
         item.marks.add(Marks::WON);
     }
     answers
@@ -154,10 +154,10 @@ pub(super) fn set(
         Stored::NotFound => (MetaStatus::NotFound, 0),
         Stored::TooLarge => return encode::reply(out, &TOO_LARGE),
     };
-    let mut answers = Answers::new();
+    let mut answers = ReplyFlags::new();
     for flag in flags {
         match flag {
-            Flag::ReturnCas => answers.push(Answer::Cas(cas)),
+            Flag::ReturnCas => answers.push(ReplyFlag::Cas(cas)),
             flag => answers.echo(flag, &asked, asked.base64),
         }
     }
@@ -275,13 +275,13 @@ fn tell_counted<'a>(
     same: bool,
     made: bool,
     now: Now,
-) -> Answers<'a> {
+) -> ReplyFlags<'a> {
     let mut deadline = item.deadline_s;
-    let mut answers = Answers::new();
+    let mut answers = ReplyFlags::new();
     for flag in asked.flags {
         match flag {
-            Flag::ReturnCas => answers.push(Answer::Cas(item.cas)),
-            Flag::ReturnTtl => answers.push(Answer::Ttl(seconds_left(deadline, now))),
+            Flag::ReturnCas => answers.push(ReplyFlag::Cas(item.cas)),
+            Flag::ReturnTtl => answers.push(ReplyFlag::Ttl(seconds_left(deadline, now))),
             Flag::Exptime(exptime) => deadline = deadline_s(exptime, now),
             Flag::Vivify(exptime) if made => deadline = deadline_s(exptime, now),
             flag => answers.echo(flag, asked, asked.base64),

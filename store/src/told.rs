@@ -3,7 +3,7 @@
 use presenced_protocol::{
     ReceivedKey, base64,
     key::KEY_BYTES_MAX,
-    meta::{Answer, Flag, Flags},
+    meta::{Flag, Flags, ReplyFlag},
 };
 
 /// A key as it is shown: as it is, or in base64.
@@ -61,8 +61,8 @@ impl<'a> Asked<'a> {
     }
 
     /// What comes back whatever was found.
-    pub(super) fn echo(&self, base64: bool) -> Answers<'a> {
-        let mut answers = Answers::new();
+    pub(super) fn echo(&self, base64: bool) -> ReplyFlags<'a> {
+        let mut answers = ReplyFlags::new();
         self.flags.for_each(|flag| answers.echo(flag, self, base64));
         answers
     }
@@ -72,20 +72,20 @@ impl<'a> Asked<'a> {
 const ANSWERS_MAX: usize = 24;
 
 /// What a meta reply tells.
-pub(super) struct Answers<'a> {
-    answers: [Answer<'a>; ANSWERS_MAX],
+pub(super) struct ReplyFlags<'a> {
+    answers: [ReplyFlag<'a>; ANSWERS_MAX],
     count: usize,
 }
 
-impl<'a> Answers<'a> {
-    pub(super) fn new() -> Answers<'a> {
-        Answers {
-            answers: [Answer::Won; ANSWERS_MAX],
+impl<'a> ReplyFlags<'a> {
+    pub(super) fn new() -> ReplyFlags<'a> {
+        ReplyFlags {
+            answers: [ReplyFlag::Won; ANSWERS_MAX],
             count: 0,
         }
     }
 
-    pub(super) fn push(&mut self, answer: Answer<'a>) {
+    pub(super) fn push(&mut self, answer: ReplyFlag<'a>) {
         if let Some(place) = self.answers.get_mut(self.count) {
             *place = answer;
             self.count += 1;
@@ -95,17 +95,17 @@ impl<'a> Answers<'a> {
     /// Tells what came with the request itself, if `flag` is for that.
     pub(super) fn echo(&mut self, flag: Flag<'a>, asked: &Asked<'a>, base64: bool) {
         match flag {
-            Flag::Opaque(token) => self.push(Answer::Opaque(token.as_bytes())),
+            Flag::Opaque(token) => self.push(ReplyFlag::Opaque(token.as_bytes())),
             Flag::ReturnKey if base64 => {
-                self.push(Answer::Key(asked.encoded));
-                self.push(Answer::Base64Key);
+                self.push(ReplyFlag::Key(asked.encoded));
+                self.push(ReplyFlag::Base64Key);
             }
-            Flag::ReturnKey => self.push(Answer::Key(asked.key)),
+            Flag::ReturnKey => self.push(ReplyFlag::Key(asked.key)),
             _ => {}
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Answer<'a>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = ReplyFlag<'a>> {
         self.answers[..self.count].iter().copied()
     }
 }

@@ -9,17 +9,17 @@ use std::thread;
 use std::time::Duration;
 
 use presenced::pull::Puller;
-use presenced::pull::counters::PullMetrics;
+use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::cluster::{Cluster, Options};
-use presenced_memcached::discovery::{Discovery, Listing, Resolver};
+use presenced_memcached::discovery::{Discovery, NodeList, Resolver};
 use presenced_memcached::probe::{self, Sentinel};
-use presenced_presence::counters::FlushMetrics;
 use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
 use presenced_session::transport::Transport;
-use presenced_session::worker::{NewSession, Parts, SessionLimits, Worker};
+use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -77,7 +77,7 @@ impl Crowd {
             .iter()
             .map(|node| node.parse().unwrap())
             .collect();
-        let mut discovery = Discovery::new(Listing::from(specs), plan.resolver.clone());
+        let mut discovery = Discovery::new(NodeList::from(specs), plan.resolver.clone());
         let nodes = discovery.first().await;
         let mut options = plan.options.clone();
         options.settle = plan.ttl;
@@ -176,7 +176,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     tasks.spawn(flusher.clone().refill(plan.refill_rate));
     let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
     let clock = Clock::start();
-    let parts = Parts {
+    let parts = WorkerConfig {
         clock,
         ping_interval: plan.ping_interval,
         ping_timeout: plan.ping_interval * 4 / 5,
@@ -184,7 +184,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
             frames_per_second_max: 1_000_000,
             ..SessionLimits::default()
         },
-        ..Parts::alone()
+        ..WorkerConfig::alone()
     };
     let service = PresenceService::new(presence, flusher, puller);
     let mut worker = Worker::new(service, parts).unwrap();

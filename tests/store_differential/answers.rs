@@ -1,18 +1,18 @@
-//! Answers as they stand on the wire. Keys have bytes here that no client of ours asks for, so our
+//! ReplyFlags as they stand on the wire. Keys have bytes here that no client of ours asks for, so our
 //! parser of replies would not read them.
 
 use super::commands::FAR_SECONDS;
 
 /// One answer: its line without the end, and the value behind it, if it has one.
 #[derive(Clone, Copy)]
-pub(super) struct Answer<'a> {
+pub(super) struct ReplyFlag<'a> {
     line: &'a [u8],
     value: Option<&'a [u8]>,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ReplyFlag<'a> {
     /// The first answer in `input`, if it is whole, and how many bytes it takes.
-    pub(super) fn first(input: &'a [u8]) -> Option<(Answer<'a>, usize)> {
+    pub(super) fn first(input: &'a [u8]) -> Option<(ReplyFlag<'a>, usize)> {
         let line_bytes = input.iter().position(|&byte| byte == b'\n')? + 1;
         let (line, rest) = input.split_at(line_bytes);
         let line = line.strip_suffix(b"\r\n").expect("a line ends in CR LF");
@@ -20,13 +20,13 @@ impl<'a> Answer<'a> {
         let length = match words.next() {
             Some(b"VALUE") => words.nth(2),
             Some(b"VA") => words.next(),
-            _ => return Some((Answer { line, value: None }, line_bytes)),
+            _ => return Some((ReplyFlag { line, value: None }, line_bytes)),
         };
         let length = str::from_utf8(length.expect("a length")).unwrap();
         let data = rest.get(..length.parse::<usize>().unwrap() + 2)?;
         let value = data.strip_suffix(b"\r\n");
         assert!(value.is_some(), "a value ends in CR LF");
-        Some((Answer { line, value }, line_bytes + data.len()))
+        Some((ReplyFlag { line, value }, line_bytes + data.len()))
     }
 
     /// What an `mn` is answered.

@@ -179,14 +179,14 @@ mod tests {
 # HELP presenced_pings Pings sent.
 # TYPE presenced_pings counter
 presenced_pings_total 10
-presenced_session_ends_total{reason=\"deaf\"} 1
+presenced_session_ends_total{reason=\"pong_timeout\"} 1
 presenced_sessions 3
 ";
     const AFTER: &str = "\
 presenced_pings_total 25
 presenced_frames_total 4
-presenced_session_ends_total{reason=\"deaf\"} 3
-presenced_session_ends_total{reason=\"gone\"} 0
+presenced_session_ends_total{reason=\"pong_timeout\"} 3
+presenced_session_ends_total{reason=\"disconnected\"} 0
 presenced_sessions 2
 presenced_memcached_errors_total{node=\"127.0.0.1:1\",error=\"refused\"} 1
 presenced_memcached_up{node=\"127.0.0.1:1\"} 1
@@ -206,7 +206,7 @@ presenced_pull_seconds_bucket{le=\"+Inf\"} 0
         let expected = json!({
             "pings": 15,
             "frames": 4,
-            "session_ends": {"deaf": 2},
+            "session_ends": {"pong_timeout": 2},
             "sessions": 2,
             "memcached_up": {"127.0.0.1:1": 1},
             "memcached_errors": {"127.0.0.1:1 refused": 1},

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use presenced_protocol::{
     Key, Limits, Parsed, ReceivedKey, Reply, Request, base64, encode,
     key::{KEY_BYTES_MAX, Opaque},
-    meta::{Answer, Answers, Direction, Flag, Hint, StoreMode},
+    meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode},
     reply::{self, MetaStatus},
     request::{Keys, Parser, StoreVerb},
 };
@@ -209,12 +209,12 @@ fn replies(input: &mut Unstructured<'_>) -> Result<()> {
         let start = out.len();
         let key = word(input, 1, KEY_BYTES_MAX)?;
         let (text, value) = (word(input, 0, 40)?, input.arbitrary::<&[u8]>()?);
-        let told = answers(input, &key, &text)?;
+        let told = reply_flags(input, &key, &text)?;
         let mut line = Vec::new();
         encode::meta_reply(&mut line, MetaStatus::Done, told.iter().copied());
         // After the status and the space there, if any.
         let line = &line[line.len().min(if told.is_empty() { 2 } else { 3 })..line.len() - 2];
-        let answers = Answers::from(line);
+        let answers = ReplyFlags::from(line);
         assert!(answers.iter().eq(told));
         let reply = reply(input, &key, &text, value, answers)?;
         encode::reply(&mut out, &reply);
@@ -234,7 +234,7 @@ fn reply<'a>(
     key: &'a [u8],
     text: &'a [u8],
     value: &'a [u8],
-    answers: Answers<&'a [u8]>,
+    flags: ReplyFlags<&'a [u8]>,
 ) -> Result<Reply<&'a [u8]>> {
     let statuses = [
         MetaStatus::Done,
@@ -274,34 +274,34 @@ fn reply<'a>(
         10 => Reply::MetaDebug { key, fields: text },
         11 => Reply::Meta {
             status: *input.choose(&statuses)?,
-            answers,
+            flags,
         },
-        _ => Reply::MetaValue { value, answers },
+        _ => Reply::MetaValue { value, flags },
     })
 }
 
-fn answers<'a>(
+fn reply_flags<'a>(
     input: &mut Unstructured<'_>,
     key: &'a [u8],
     token: &'a [u8],
-) -> Result<Vec<Answer<'a>>> {
+) -> Result<Vec<ReplyFlag<'a>>> {
     let mut told = Vec::new();
     for _ in 0..input.int_in_range(0..=8)? {
         told.push(match input.int_in_range(0..=13)? {
-            0 => Answer::Base64Key,
-            1 => Answer::Cas(input.arbitrary()?),
-            2 => Answer::ClientFlags(input.arbitrary()?),
-            3 => Answer::Hit(input.arbitrary()?),
-            4 => Answer::Key(key),
-            5 => Answer::LastAccess(input.arbitrary()?),
-            6 => Answer::Opaque(token),
-            7 => Answer::Size(input.arbitrary()?),
-            8 => Answer::Ttl(None),
-            9 => Answer::Ttl(Some(input.arbitrary()?)),
-            10 => Answer::Won,
-            11 => Answer::Stale,
-            12 => Answer::AlreadyWon,
-            _ => Answer::Other {
+            0 => ReplyFlag::Base64Key,
+            1 => ReplyFlag::Cas(input.arbitrary()?),
+            2 => ReplyFlag::ClientFlags(input.arbitrary()?),
+            3 => ReplyFlag::Hit(input.arbitrary()?),
+            4 => ReplyFlag::Key(key),
+            5 => ReplyFlag::LastAccess(input.arbitrary()?),
+            6 => ReplyFlag::Opaque(token),
+            7 => ReplyFlag::Size(input.arbitrary()?),
+            8 => ReplyFlag::Ttl(None),
+            9 => ReplyFlag::Ttl(Some(input.arbitrary()?)),
+            10 => ReplyFlag::Won,
+            11 => ReplyFlag::Stale,
+            12 => ReplyFlag::AlreadyWon,
+            _ => ReplyFlag::Other {
                 letter: b'?',
                 token,
             },

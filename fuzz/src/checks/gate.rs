@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use presenced_presence::SessionId;
-use presenced_session::end::End;
+use presenced_session::close_reason::CloseReason;
 use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
-use presenced_session::table::Token;
-use presenced_session::worker::{NewSession, Parts, Worker};
+use presenced_session::slab::SessionKey;
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 
 use super::frames::{put_frame, sent_by, xored};
 use super::pieces;
@@ -34,7 +34,7 @@ pub fn gate(data: &[u8]) {
 
 fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
     let expected = read_plainly(input, bytes_max, BINARY);
-    let mut parts = Parts::alone();
+    let mut parts = WorkerConfig::alone();
     parts.limits.message_bytes_max = bytes_max;
     parts.limits.frames_per_second_max = u32::MAX;
     let mut worker = Worker::new(Listener::<BINARY>::default(), parts).unwrap();
@@ -47,7 +47,7 @@ fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
 }
 
 /// Messages, text or not; the bytes sent back; how it ended.
-type Seen = (Vec<(bool, Vec<u8>)>, Vec<u8>, Result<(), End>);
+type Seen = (Vec<(bool, Vec<u8>)>, Vec<u8>, Result<(), CloseReason>);
 
 /// Keeps the messages of the session that spoke last.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
 
     fn heard(&mut self, _: ()) {}
 
-    fn message(&mut self, _: Token, _: (), message: Message<'_>, _: &mut Replies) {
+    fn message(&mut self, _: SessionKey, _: (), message: Message<'_>, _: &mut Replies) {
         self.messages.push(match message {
             Message::Text(text) => (true, text.to_vec()),
             Message::Binary(data) => (false, data.to_vec()),
@@ -82,7 +82,7 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
 
 type Tried<const BINARY: bool> = Worker<Listener<BINARY>, Memory>;
 
-fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> Token {
+fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> SessionKey {
     let new = NewSession {
         socket: socket.clone(),
         read_ahead: Default::default(),
@@ -94,7 +94,7 @@ fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> Toke
 
 fn session<'a, const BINARY: bool>(
     worker: &mut Tried<BINARY>,
-    other: Token,
+    other: SessionKey,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Seen {
     let socket = Memory::default();
@@ -110,12 +110,12 @@ fn session<'a, const BINARY: bool>(
         let heard = std::mem::take(&mut worker.service().messages);
         assert_eq!(heard, [(true, OTHERS_TEXT.to_vec())]);
         if let Err(end) = result {
-            assert_ne!(end, End::Internal);
+            assert_ne!(end, CloseReason::Internal);
             break;
         }
     }
     let answers = socket.take();
-    worker.end(token, End::Gone);
+    worker.end(token, CloseReason::Disconnected);
     (messages, answers, result)
 }
 
@@ -147,7 +147,7 @@ fn read_plainly(input: &[u8], bytes_max: usize, takes_binary: bool) -> Seen {
 /// The first byte, the unmasked payload, and what comes after the frame; nothing if it isn't whole.
 type PlainFrame<'a> = Option<(u8, Vec<u8>, &'a [u8])>;
 
-fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>, End> {
+fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>, CloseReason> {
     let [first, second, after @ ..] = input else {
         return Ok(None);
     };
@@ -156,7 +156,7 @@ fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>,
     let masked = second & 0x80 != 0; // §5.1
     let bad_control = opcode >= 8 && (first & 0x80 == 0 || short > 125); // §5.5
     if reserved || !masked || bad_control {
-        return Err(End::Protocol);
+        return Err(CloseReason::Protocol);
     }
     let (wide, least) = match short {
         126 => (2, 126),
@@ -174,10 +174,10 @@ fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>,
     };
     // §5.2: minimal, and without the highest bit.
     if length < least || length.leading_zeros() == 0 {
-        return Err(End::Protocol);
+        return Err(CloseReason::Protocol);
     }
     if length > payload_bytes_max as u64 {
-        return Err(End::TooBig);
+        return Err(CloseReason::TooBig);
     }
     let Some((mask, after)) = after.split_at_checked(4) else {
         return Ok(None);
@@ -199,13 +199,13 @@ struct Plain {
 }
 
 impl Plain {
-    fn react(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Result<(), End> {
+    fn react(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Result<(), CloseReason> {
         match opcode {
             8 => {
                 let code = plain_close_code(&payload)?;
                 self.answers.extend([0x88, code.len() as u8]);
                 self.answers.extend(code);
-                Err(End::Closed)
+                Err(CloseReason::Closed)
             }
             9 => {
                 self.answers.extend([0x8a, payload.len() as u8]);
@@ -214,14 +214,14 @@ impl Plain {
             }
             10 => Ok(()),
             // Text is looked at before anyone asks whether it stands where it may.
-            1 if fin && str::from_utf8(&payload).is_err() => Err(End::Text),
-            2 if !self.takes_binary && self.message.is_none() => Err(End::Binary),
+            1 if fin && str::from_utf8(&payload).is_err() => Err(CloseReason::InvalidUtf8),
+            2 if !self.takes_binary && self.message.is_none() => Err(CloseReason::UnsupportedData),
             _ => self.data(opcode, fin, &payload),
         }
     }
 
     /// §5.4, §8.1.
-    fn data(&mut self, opcode: u8, fin: bool, payload: &[u8]) -> Result<(), End> {
+    fn data(&mut self, opcode: u8, fin: bool, payload: &[u8]) -> Result<(), CloseReason> {
         let (is_text, fragments, mut message) = match (opcode, self.message.take()) {
             (1 | 2, None) if fin => {
                 self.messages.push((opcode == 1, payload.to_vec()));
@@ -229,20 +229,20 @@ impl Plain {
             }
             (1 | 2, None) => (opcode == 1, 1, Vec::new()),
             (0, Some((is_text, fragments, message))) => (is_text, fragments + 1, message),
-            _ => return Err(End::Protocol),
+            _ => return Err(CloseReason::Protocol),
         };
         message.extend_from_slice(payload);
         if fragments > FRAGMENTS_MAX.max(self.bytes_max / FRAGMENT_BYTES_MIN) {
-            return Err(End::Flood);
+            return Err(CloseReason::RateLimited);
         }
         if message.len() > self.bytes_max {
-            return Err(End::TooBig);
+            return Err(CloseReason::TooBig);
         }
         if is_text
             && let Err(error) = str::from_utf8(&message)
             && (fin || error.error_len().is_some())
         {
-            return Err(End::Text);
+            return Err(CloseReason::InvalidUtf8);
         }
         match fin {
             true => self.messages.push((is_text, message)),
@@ -253,19 +253,19 @@ impl Plain {
 }
 
 /// The bytes of the code, if there is one (§5.5.1, §7.4, IANA's registry).
-fn plain_close_code(payload: &[u8]) -> Result<&[u8], End> {
+fn plain_close_code(payload: &[u8]) -> Result<&[u8], CloseReason> {
     if payload.is_empty() {
         return Ok(payload);
     }
     let Some((code, reason)) = payload.split_at_checked(2) else {
-        return Err(End::Protocol);
+        return Err(CloseReason::Protocol);
     };
     match u16::from(code[0]) * 256 + u16::from(code[1]) {
         1000..=1003 | 1007..=1014 | 3000..=4999 => {}
-        _ => return Err(End::Protocol),
+        _ => return Err(CloseReason::Protocol),
     }
     match str::from_utf8(reason) {
         Ok(_) => Ok(code),
-        Err(_) => Err(End::Text),
+        Err(_) => Err(CloseReason::InvalidUtf8),
     }
 }

@@ -126,8 +126,8 @@ fn written_back(reply: &Reply<&[u8]>, input: &[u8], consumed: usize, limits: &Li
         assert!(Key::new(key).is_ok());
         assert!(value.len() <= limits.value_bytes_max);
     }
-    if let Reply::Meta { answers, .. } | Reply::MetaValue { answers, .. } = reply {
-        answers.iter().for_each(drop);
+    if let Reply::Meta { flags, .. } | Reply::MetaValue { flags, .. } = reply {
+        flags.iter().for_each(drop);
     }
     let mut out = Vec::new();
     encode::reply(&mut out, reply);

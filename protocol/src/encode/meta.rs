@@ -5,7 +5,7 @@ use bytes::BufMut;
 use super::{data, keyed, reply, reply::text, spaced};
 use crate::{
     key::Key,
-    meta::{Answer, Flag},
+    meta::{Flag, ReplyFlag},
     number,
     reply::MetaStatus,
 };
@@ -62,21 +62,21 @@ pub fn meta_arithmetic<'f>(
 pub fn meta_reply<'a>(
     out: &mut impl BufMut,
     status: MetaStatus,
-    answers: impl IntoIterator<Item = Answer<'a>>,
+    flags: impl IntoIterator<Item = ReplyFlag<'a>>,
 ) {
     out.put_slice(status.as_bytes());
-    answers_line(out, answers);
+    answers_line(out, flags);
 }
 
 /// `VA <bytes> <flags>*\r\n<value>\r\n` (`protocol.txt`, *Meta Get*, *Meta Arithmetic*).
 pub fn meta_value<'a>(
     out: &mut impl BufMut,
     value: &[u8],
-    answers: impl IntoIterator<Item = Answer<'a>>,
+    flags: impl IntoIterator<Item = ReplyFlag<'a>>,
 ) {
     out.put_slice(b"VA");
     spaced(out, value.len());
-    answers_line(out, answers);
+    answers_line(out, flags);
     data(out, value);
 }
 
@@ -101,30 +101,30 @@ fn flags_line<'f>(out: &mut impl BufMut, flags: impl IntoIterator<Item = Flag<'f
     out.put_slice(b"\r\n");
 }
 
-fn answers_line<'a>(out: &mut impl BufMut, answers: impl IntoIterator<Item = Answer<'a>>) {
-    for answer in answers {
+fn answers_line<'a>(out: &mut impl BufMut, flags: impl IntoIterator<Item = ReplyFlag<'a>>) {
+    for answer in flags {
         out.put_u8(b' ');
         match answer {
-            Answer::Base64Key => out.put_u8(b'b'),
-            Answer::Cas(number) => lettered(out, b'c', number),
-            Answer::ClientFlags(flags) => lettered(out, b'f', flags),
-            Answer::Hit(hit) => lettered(out, b'h', u8::from(hit)),
-            Answer::LastAccess(seconds) => lettered(out, b'l', seconds),
-            Answer::Size(bytes) => lettered(out, b's', bytes),
-            Answer::Ttl(None) => out.put_slice(b"t-1"),
-            Answer::Ttl(Some(seconds)) => lettered(out, b't', seconds),
-            Answer::Won => out.put_u8(b'W'),
-            Answer::Stale => out.put_u8(b'X'),
-            Answer::AlreadyWon => out.put_u8(b'Z'),
-            Answer::Key(key) => {
+            ReplyFlag::Base64Key => out.put_u8(b'b'),
+            ReplyFlag::Cas(number) => lettered(out, b'c', number),
+            ReplyFlag::ClientFlags(flags) => lettered(out, b'f', flags),
+            ReplyFlag::Hit(hit) => lettered(out, b'h', u8::from(hit)),
+            ReplyFlag::LastAccess(seconds) => lettered(out, b'l', seconds),
+            ReplyFlag::Size(bytes) => lettered(out, b's', bytes),
+            ReplyFlag::Ttl(None) => out.put_slice(b"t-1"),
+            ReplyFlag::Ttl(Some(seconds)) => lettered(out, b't', seconds),
+            ReplyFlag::Won => out.put_u8(b'W'),
+            ReplyFlag::Stale => out.put_u8(b'X'),
+            ReplyFlag::AlreadyWon => out.put_u8(b'Z'),
+            ReplyFlag::Key(key) => {
                 out.put_u8(b'k');
                 reply::key(out, key);
             }
-            Answer::Opaque(token) => {
+            ReplyFlag::Opaque(token) => {
                 out.put_u8(b'O');
                 text(out, token);
             }
-            Answer::Other { letter, token } => {
+            ReplyFlag::Other { letter, token } => {
                 text(out, &[letter]);
                 text(out, token);
             }

@@ -58,15 +58,15 @@ fn any_reply<B: AsRef<[u8]>>(out: &mut impl BufMut, reply: &Reply<B>) {
         }
         Reply::ClientError(message) => text_line(out, b"CLIENT_ERROR ", message.as_ref()),
         Reply::ServerError(message) => text_line(out, b"SERVER_ERROR ", message.as_ref()),
-        Reply::Meta { status, answers } => {
+        Reply::Meta { status, flags } => {
             out.put_slice(status.as_bytes());
-            answers_line(out, answers.as_bytes());
+            answers_line(out, flags.as_bytes());
         }
-        Reply::MetaValue { value, answers } => {
+        Reply::MetaValue { value, flags } => {
             let value = value.as_ref();
             out.put_slice(b"VA");
             spaced(out, value.len());
-            answers_line(out, answers.as_bytes());
+            answers_line(out, flags.as_bytes());
             data(out, value);
         }
         Reply::MetaDebug { key, fields } => {
@@ -93,11 +93,11 @@ pub fn value(out: &mut impl BufMut, key: &[u8], flags: u32, value: &[u8], cas: O
     data(out, value);
 }
 
-fn answers_line(out: &mut impl BufMut, answers: &[u8]) {
-    if !answers.is_empty() {
+fn answers_line(out: &mut impl BufMut, flags: &[u8]) {
+    if !flags.is_empty() {
         out.put_u8(b' ');
     }
-    text_line(out, b"", answers);
+    text_line(out, b"", flags);
 }
 
 fn text_line(out: &mut impl BufMut, before: &[u8], message: &[u8]) {

@@ -9,14 +9,14 @@ use foldhash::fast::FixedState;
 use super::life::ping_payload;
 use super::{Session, Worker, is_transient};
 use crate::bucket::{Rate, us};
-use crate::counters::WorkerMetrics;
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::gate::{self, Gate, Header, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
+use crate::metrics::WorkerMetrics;
 use crate::owing::Owing;
 use crate::rest::Rest;
 use crate::service::{Message, Replies, Service};
-use crate::table::Token;
+use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::{assembly, codec};
 
@@ -48,7 +48,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let mut count = 0;
             for event in &*events {
                 count += 1;
-                let token = Token::from_usize(event.token().0);
+                let token = SessionKey::from_usize(event.token().0);
                 // The end may stand behind data that a short read leaves no trace of.
                 if event.is_read_closed() {
                     self.again.push_back(token);
@@ -64,14 +64,14 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Serves a session whose socket may have something, or may take something, at the time `now`;
     /// what is more than one wake may have waits for the next look. True if there is more.
-    pub fn readable(&mut self, token: Token, now: Duration) -> bool {
+    pub fn readable(&mut self, token: SessionKey, now: Duration) -> bool {
         self.now = now;
         let waiting = self.again.len();
         // A fault met by one session's bytes must not take the others with it.
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(token, now)));
         let served = served.unwrap_or_else(|_| {
             self.renew();
-            Err(End::Internal)
+            Err(CloseReason::Internal)
         });
         if let Err(end) = served {
             self.end(token, end);
@@ -86,7 +86,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes what waits, then reads once.
-    fn serve(&mut self, token: Token, now: Duration) -> Result<(), End> {
+    fn serve(&mut self, token: SessionKey, now: Duration) -> Result<(), CloseReason> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
@@ -97,10 +97,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
             return Ok(());
         };
         let count = match session.socket.read(&mut self.scratch) {
-            Ok(0) => return Err(End::Gone),
+            Ok(0) => return Err(CloseReason::Disconnected),
             Ok(count) => count,
             Err(error) if is_transient(&error) => return Ok(()),
-            Err(_) => return Err(End::Gone),
+            Err(_) => return Err(CloseReason::Disconnected),
         };
         if count == self.scratch.len() {
             self.again.push_back(token);
@@ -113,7 +113,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Handles what was read from a session at the time `now`: its frames, then what they ask for.
     /// `bytes` are unmasked where they stand. The caller ends the session on an error.
-    pub fn receive(&mut self, token: Token, bytes: &mut [u8], now: Duration) -> Result<(), End> {
+    pub fn receive(
+        &mut self,
+        token: SessionKey,
+        bytes: &mut [u8],
+        now: Duration,
+    ) -> Result<(), CloseReason> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
@@ -143,7 +148,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.reply(token)?;
         result?;
         if kept_too_much {
-            return Err(End::Busy);
+            return Err(CloseReason::Overloaded);
         }
         Ok(())
     }
@@ -159,13 +164,13 @@ struct Reading<'a, S: Service, T> {
     session: &'a mut Session<S::Handle, T>,
     service: &'a mut S,
     replies: &'a mut Replies,
-    token: Token,
+    token: SessionKey,
     now: Duration,
 }
 
 impl<S: Service, T> Reading<'_, S, T> {
     /// Handles the frames in `bytes` and what came before them; keeps the begin of one more.
-    fn bytes(&mut self, rest: &mut Option<Box<Rest>>, bytes: &mut [u8]) -> Result<(), End> {
+    fn bytes(&mut self, rest: &mut Option<Box<Rest>>, bytes: &mut [u8]) -> Result<(), CloseReason> {
         let before = rest.as_mut().map(|rest| std::mem::take(&mut rest.partial));
         let Some(mut joined) = before.filter(|before| !before.is_empty()) else {
             let taken = self.frames(rest, bytes)?;
@@ -192,7 +197,11 @@ impl<S: Service, T> Reading<'_, S, T> {
     }
 
     /// Handles the whole frames at the start of `input`; returns the bytes they took.
-    fn frames(&mut self, rest: &mut Option<Box<Rest>>, input: &mut [u8]) -> Result<usize, End> {
+    fn frames(
+        &mut self,
+        rest: &mut Option<Box<Rest>>,
+        input: &mut [u8],
+    ) -> Result<usize, CloseReason> {
         let mut taken = 0;
         loop {
             match gate::admit(&input[taken..], self.bytes_max) {
@@ -218,10 +227,10 @@ impl<S: Service, T> Reading<'_, S, T> {
         rest: &mut Option<Box<Rest>>,
         header: Header,
         frame: &mut [u8],
-    ) -> Result<(), End> {
+    ) -> Result<(), CloseReason> {
         self.metrics.frames.add_alone(1);
         if !self.session.bucket.take(self.rate, us(self.now)) {
-            return Err(End::Flood);
+            return Err(CloseReason::RateLimited);
         }
         let payload = codec::decode(header, frame)?;
         match header.opcode {
@@ -237,7 +246,7 @@ impl<S: Service, T> Reading<'_, S, T> {
                 // Bears the code that it answers; nothing may follow it (§5.5.1).
                 let code = codec::close_code(payload)?;
                 codec::encode_close_echo(&mut self.replies.bytes, code);
-                Err(End::Closed)
+                Err(CloseReason::Closed)
             }
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 self.data(rest, header, payload)
@@ -264,10 +273,10 @@ impl<S: Service, T> Reading<'_, S, T> {
         rest: &mut Option<Box<Rest>>,
         header: Header,
         payload: &[u8],
-    ) -> Result<(), End> {
+    ) -> Result<(), CloseReason> {
         let mut begun = rest.as_mut().and_then(|rest| rest.assembly.take());
         if header.opcode == Opcode::Binary && begun.is_none() && !S::TAKES_BINARY {
-            return Err(End::Binary);
+            return Err(CloseReason::UnsupportedData);
         }
         let (token, handle) = (self.token, self.session.handle);
         let speak = |message: Message<'_>| {

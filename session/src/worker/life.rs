@@ -10,13 +10,13 @@ use tracing::Level;
 
 use super::{Session, Worker, session_id};
 use crate::bucket::us;
+use crate::close_reason::CloseReason;
 use crate::codec;
-use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, WHEEL_CATCH_UP};
 use crate::owing;
 use crate::rest::{Rest, Rests};
 use crate::service::Service;
-use crate::table::Token;
+use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::wheel::{CHUNK, GROUP, scattered};
 
@@ -105,7 +105,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 && !session.closing
                 && moment.us.wrapping_sub(session.pinged_us) >= moment.patience_us
             {
-                self.end(token, End::Deaf);
+                self.end(token, CloseReason::PongTimeout);
             }
         }
     }
@@ -122,7 +122,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Ends a session: the close frame, if its reason has one, and a moment for the answer.
-    pub fn end(&mut self, token: Token, end: End) {
+    pub fn end(&mut self, token: SessionKey, end: CloseReason) {
         let Some(session) = self.table.get_mut(token) else {
             return;
         };
@@ -137,14 +137,14 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// What is left to do when the service has closed the session.
-    fn ended(&mut self, token: Token, end: End) {
+    fn ended(&mut self, token: SessionKey, end: CloseReason) {
         let Some(session) = self.table.get_mut(token) else {
             return;
         };
         session.closing = true;
         let facts = end.facts();
         self.parts.metrics.ends[end as usize].add_alone(1);
-        if end == End::Deaf {
+        if end == CloseReason::PongTimeout {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
         let id = session_id(self.parts.number, token);
@@ -152,7 +152,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
             _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
         }
-        if matches!(end, End::Gone | End::NotReading) {
+        if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
             return self.remove(token);
         }
         if let Some(code) = facts.close_code {
@@ -171,7 +171,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.closing.push_back((self.now + CLOSE_TIMEOUT, token));
     }
 
-    fn remove(&mut self, token: Token) {
+    fn remove(&mut self, token: SessionKey) {
         if self.table.remove(token).is_some() {
             self.rests.take(token.index);
             self.parts.seats.free();
@@ -209,7 +209,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let id = session_id(self.parts.number, token);
             let is_closed = self.service.try_close(handle, id);
             if is_closed {
-                self.ended(token, End::Restart);
+                self.ended(token, CloseReason::Restart);
             }
             !is_closed
         });
@@ -241,7 +241,7 @@ struct Moment {
 
 impl<H, T> Session<H, T> {
     /// What it has beside the table; most have nothing, and are not looked up.
-    fn rest<'a>(&self, rests: &'a Rests, token: Token) -> Option<&'a Rest> {
+    fn rest<'a>(&self, rests: &'a Rests, token: SessionKey) -> Option<&'a Rest> {
         match self.has_rest {
             true => rests.get(token.index),
             false => None,
@@ -249,17 +249,17 @@ impl<H, T> Session<H, T> {
     }
 
     /// Why it must end now, if it must.
-    fn overdue(&self, rest: Option<&Rest>, moment: Moment) -> Option<End> {
+    fn overdue(&self, rest: Option<&Rest>, moment: Moment) -> Option<CloseReason> {
         if self.expires_s <= moment.s {
-            return Some(End::TokenExpired);
+            return Some(CloseReason::TokenExpired);
         }
         let is_slow = rest.is_some_and(|rest| rest.is_overdue(moment.now));
-        is_slow.then_some(End::TooSlow)
+        is_slow.then_some(CloseReason::MessageTimeout)
     }
 }
 
 /// A ready-made ping (RFC 6455 §5.5.2).
-fn ping_frame(tag: &FixedState, token: Token, pinged_us: u32) -> [u8; PING_BYTES] {
+fn ping_frame(tag: &FixedState, token: SessionKey, pinged_us: u32) -> [u8; PING_BYTES] {
     let mut ping = [0; PING_BYTES];
     ping[0] = 0x80 | OpCode::Ping as u8;
     ping[1] = (PING_BYTES - 2) as u8;
@@ -269,7 +269,7 @@ fn ping_frame(tag: &FixedState, token: Token, pinged_us: u32) -> [u8; PING_BYTES
 
 /// What a ping bears: when it was sent, and a tag that only this worker can make, so that a pong
 /// with it answers this ping of this session.
-pub(super) fn ping_payload(tag: &FixedState, token: Token, pinged_us: u32) -> [u8; 8] {
+pub(super) fn ping_payload(tag: &FixedState, token: SessionKey, pinged_us: u32) -> [u8; 8] {
     let tag = tag.hash_one((token.to_usize() as u128) << 32 | u128::from(pinged_us)) as u32;
     (u64::from(pinged_us) << 32 | u64::from(tag)).to_be_bytes()
 }

@@ -41,17 +41,17 @@ use super::owing::Owing;
 use super::ready::Ready;
 use super::rest::Rests;
 use super::service::{Replies, Service};
-use super::table::{Table, Token};
+use super::slab::{SessionKey, Slab};
 use super::transport::Transport;
 use super::wheel::{CHUNK, Wheel};
 use crate::SessionId;
 use crate::clock::Clock;
-use crate::counters::WorkerMetrics;
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::limits::{
     EVENTS_PER_POLL, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OPENED_PER_TURN, OUTBOX_BYTES_MAX,
     SCRATCH_BYTES, WHEEL_TICK,
 };
+use crate::metrics::WorkerMetrics;
 
 /// A handshake that succeeded; the session has its seat.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ pub struct NewSession<P, T = TcpStream> {
 
 /// What others tell a worker.
 #[derive(Clone, Copy, Debug)]
-pub enum Order {
-    /// End this session, if it is there still.
-    End(Token, End),
+pub enum WorkerCommand {
+    /// CloseReason this session, if it is there still.
+    End(SessionKey, CloseReason),
     /// Close everyone, spread evenly over a time, then end.
     Drain {
         /// The time.
@@ -104,11 +104,11 @@ impl Default for SessionLimits {
 
 /// What a worker is made of that others share.
 #[derive(Debug)]
-pub struct Parts {
+pub struct WorkerConfig {
     /// This worker's number, the index of `peers`.
     pub number: u16,
     /// Orders to each worker.
-    pub peers: Vec<Sender<Order>>,
+    pub peers: Vec<Sender<WorkerCommand>>,
     /// Time.
     pub clock: Clock,
     /// What this worker counts.
@@ -125,10 +125,10 @@ pub struct Parts {
     pub limits: SessionLimits,
 }
 
-impl Parts {
+impl WorkerConfig {
     /// For a worker on its own, with the server's usual times and limits and no bound on sessions.
-    pub fn alone() -> Parts {
-        Parts {
+    pub fn alone() -> WorkerConfig {
+        WorkerConfig {
             number: 0,
             peers: Vec::new(),
             clock: Clock::start(),
@@ -159,20 +159,20 @@ struct Session<H, T> {
 }
 
 // What "hundreds of bytes each" is made of.
-const _: () = assert!(Table::<Session<u32, TcpStream>>::PLACE_BYTES <= 28);
+const _: () = assert!(Slab::<Session<u32, TcpStream>>::PLACE_BYTES <= 28);
 
 /// See the module's page.
 #[derive(Debug)]
 pub struct Worker<S: Service, T = TcpStream> {
     service: S,
-    parts: Parts,
+    parts: WorkerConfig,
     rate: Rate,
     /// The time of this wake.
     now: Duration,
     poll: Poll,
     /// Taken while it is in use.
     events: Option<Events>,
-    table: Table<Session<S::Handle, T>>,
+    table: Slab<Session<S::Handle, T>>,
     rests: Rests,
     wheel: Wheel,
     owing: Owing,
@@ -180,14 +180,14 @@ pub struct Worker<S: Service, T = TcpStream> {
     due: Vec<u32>,
     /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
     /// end; kept to be used again.
-    odd: Vec<(Token, Result<usize, End>)>,
+    odd: Vec<(SessionKey, Result<usize, CloseReason>)>,
     scratch: Box<[u8]>,
     /// What one wake of one session has to say; kept to be used again.
     replies: Replies,
     /// Sessions with more to read than one wake takes, and those that the peer has ended.
-    again: VecDeque<Token>,
+    again: VecDeque<SessionKey>,
     /// Sessions that wait for the peer's close frame, by the time that this ends.
-    closing: VecDeque<(Duration, Token)>,
+    closing: VecDeque<(Duration, SessionKey)>,
     /// Sessions that were replaced and whose worker could not be told yet.
     undelivered: VecDeque<SessionId>,
     /// Keys the tags of pings.
@@ -203,19 +203,19 @@ struct Drain {
     /// Steps of each chunk that were due so far.
     step: u32,
     /// Sessions that were due and may not be closed yet.
-    due: Vec<Token>,
+    due: Vec<SessionKey>,
 }
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// A worker without sessions.
-    pub fn new(service: S, parts: Parts) -> io::Result<Worker<S, T>> {
+    pub fn new(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T>> {
         Ok(Worker {
             service,
             rate: Rate::per_second(parts.limits.frames_per_second_max),
             now: parts.clock.now(),
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS_PER_POLL)),
-            table: Table::default(),
+            table: Slab::default(),
             rests: Rests::default(),
             wheel: Wheel::new(parts.ping_interval, parts.ping_timeout, parts.clock.now()),
             owing: Owing::default(),
@@ -236,7 +236,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     pub async fn run(
         mut self,
         mut incoming: Receiver<NewSession<S::Peer, T>>,
-        mut orders: Receiver<Order>,
+        mut orders: Receiver<WorkerCommand>,
     ) -> io::Result<()> {
         let mut ready = Ready::new(self.poll.registry().as_fd(), self.parts.coalesce)?;
         let mut ticks = interval(WHEEL_TICK);
@@ -273,11 +273,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: WorkerCommand) {
         self.now = self.parts.clock.now();
         match order {
-            Order::End(token, end) => self.end(token, end),
-            Order::Drain { over, grace } => {
+            WorkerCommand::End(token, end) => self.end(token, end),
+            WorkerCommand::Drain { over, grace } => {
                 self.drain = Some(Drain {
                     since: self.now,
                     over,
@@ -290,7 +290,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Begins a session at the time `now`; it may have ended when this returns.
-    pub fn open(&mut self, new: NewSession<S::Peer, T>, now: Duration) -> Token {
+    pub fn open(&mut self, new: NewSession<S::Peer, T>, now: Duration) -> SessionKey {
         self.now = now;
         let number = self.parts.number;
         let mut replaced = None;
@@ -319,7 +319,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             Ok(()) => self.receive(token, &mut Vec::from(new.read_ahead), now),
             Err(error) => {
                 tracing::error!(%error, "a session can't be polled");
-                Err(End::Internal)
+                Err(CloseReason::Internal)
             }
         };
         if let Err(end) = begun {
@@ -328,7 +328,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         token
     }
 
-    fn register(&mut self, token: Token) -> io::Result<()> {
+    fn register(&mut self, token: SessionKey) -> io::Result<()> {
         let session = self.table.get_mut(token);
         let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
             return Ok(());
@@ -355,15 +355,16 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Ends a session that another one of its user has replaced.
     fn replace(&mut self, oldest: SessionId) {
-        let token = Token {
+        let token = SessionKey {
             index: oldest.index,
             generation: oldest.generation,
         };
         if oldest.worker == self.parts.number {
-            return self.end(token, End::Replaced);
+            return self.end(token, CloseReason::Replaced);
         }
         if let Some(peer) = self.parts.peers.get(usize::from(oldest.worker))
-            && let Err(TrySendError::Full(_)) = peer.try_send(Order::End(token, End::Replaced))
+            && let Err(TrySendError::Full(_)) =
+                peer.try_send(WorkerCommand::End(token, CloseReason::Replaced))
         {
             self.undelivered.push_back(oldest);
         }
@@ -379,7 +380,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 }
 
-fn session_id(worker: u16, token: Token) -> SessionId {
+fn session_id(worker: u16, token: SessionKey) -> SessionId {
     SessionId {
         worker,
         index: token.index,

@@ -4,15 +4,15 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::{Session, Worker, is_transient};
-use crate::end::End;
+use crate::close_reason::CloseReason;
 use crate::limits::{REST_BYTES_MAX, SCRATCH_BYTES};
 use crate::service::Service;
-use crate::table::Token;
+use crate::slab::SessionKey;
 use crate::transport::Transport;
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Sends an answer that the service had to wait for.
-    pub(super) fn answer(&mut self, token: Token, text: &[u8]) {
+    pub(super) fn answer(&mut self, token: SessionKey, text: &[u8]) {
         if self
             .table
             .get_mut(token)
@@ -27,7 +27,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Sends what this wake has to say.
-    pub(super) fn reply(&mut self, token: Token) -> Result<(), End> {
+    pub(super) fn reply(&mut self, token: SessionKey) -> Result<(), CloseReason> {
         if self.replies.bytes.is_empty() {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes `bytes`, and keeps what the socket does not take.
-    pub(super) fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), End> {
+    pub(super) fn send(&mut self, token: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
@@ -54,7 +54,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Keeps `bytes`, which the socket does not take now.
-    pub(super) fn keep(&mut self, token: Token, bytes: &[u8]) -> Result<(), End> {
+    pub(super) fn keep(&mut self, token: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let too_much = rest.outbox.len() - rest.sent > self.parts.limits.outbox_bytes_max;
         session.has_rest = self.rests.put(token.index, Some(rest));
         if too_much || self.rests.bytes() > REST_BYTES_MAX {
-            return Err(End::NotReading);
+            return Err(CloseReason::SlowConsumer);
         }
         if is_first {
             self.set_interest(token, Interest::READABLE | Interest::WRITABLE)?;
@@ -73,7 +73,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes what waits for a session; true when nothing waits any more.
-    pub(super) fn write_outbox(&mut self, token: Token) -> Result<bool, End> {
+    pub(super) fn write_outbox(&mut self, token: SessionKey) -> Result<bool, CloseReason> {
         let Some(session) = self.table.get_mut(token) else {
             return Ok(false);
         };
@@ -110,7 +110,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(done)
     }
 
-    fn set_interest(&mut self, token: Token, interest: Interest) -> Result<(), End> {
+    fn set_interest(&mut self, token: SessionKey, interest: Interest) -> Result<(), CloseReason> {
         let session = self.table.get_mut(token);
         let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
             return Ok(());
@@ -119,18 +119,18 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let registry = self.poll.registry();
         registry
             .reregister(&mut SourceFd(&fd), name, interest)
-            .map_err(|_| End::Internal)
+            .map_err(|_| CloseReason::Internal)
     }
 }
 
 impl<H, T: Transport> Session<H, T> {
     /// Bytes that the socket took, 0 if it takes none now.
     #[inline]
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, End> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, CloseReason> {
         match self.socket.write(bytes) {
             Ok(written) => Ok(written),
             Err(error) if is_transient(&error) => Ok(0),
-            Err(_) => Err(End::Gone),
+            Err(_) => Err(CloseReason::Disconnected),
         }
     }
 }

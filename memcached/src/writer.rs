@@ -1,7 +1,7 @@
 //! One connection that carries a pipeline of commands that write.
 //!
 //! One task owns it; there is no future for a command. The owner renders commands into
-//! [`Connection::push`] while there is [`Connection::room`], and awaits [`Connection::progress`],
+//! [`Writer::push`] while there is [`Writer::room`], and awaits [`Writer::progress`],
 //! which writes what the socket takes and reads replies in between: a client that only writes
 //! deadlocks when both socket buffers are full.
 
@@ -30,7 +30,7 @@ const META_NOOP: &[u8] = b"mn\r\n";
 
 /// See the module's page. `T` names a command to its owner.
 #[derive(Debug)]
-pub struct Connection<T> {
+pub struct Writer<T> {
     stream: Stream,
     pipeline: Pipeline<T>,
     window: usize,
@@ -49,15 +49,15 @@ pub struct Connection<T> {
     up: Up,
 }
 
-impl<T> Connection<T> {
+impl<T> Writer<T> {
     /// Connects and greets: a stopped memcached still accepts connections, so only one that
     /// answers `version` is up.
-    pub async fn dial(node: &Arc<Node>) -> Result<Connection<T>, MemcachedError> {
+    pub async fn dial(node: &Arc<Node>) -> Result<Writer<T>, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
         // A `set` that the kernel delivers after we gave it up could replace a newer entry.
         stream.set_reset_on_close(true)?;
-        Ok(Connection {
+        Ok(Writer {
             stream,
             pipeline: Pipeline::new(node.write_command()),
             window: node.window(),
@@ -128,8 +128,8 @@ impl<T> Connection<T> {
         }
     }
 
-    /// Whether someone is to be woken when there is something to do ([`Connection::progress`]), or the
-    /// owner looks by the clock ([`Connection::step`]), which is cheaper where much is in flight.
+    /// Whether someone is to be woken when there is something to do ([`Writer::progress`]), or the
+    /// owner looks by the clock ([`Writer::step`]), which is cheaper where much is in flight.
     pub fn set_watched(&mut self, watched: bool) -> Result<(), MemcachedError> {
         if watched {
             self.stream.watch()?;
@@ -247,7 +247,7 @@ impl<T> Connection<T> {
     }
 }
 
-impl<T> Drop for Connection<T> {
+impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         if self.pipeline.is_empty() {
             // All is answered, so a reset would only look like a fault to whoever watches.

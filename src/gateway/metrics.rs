@@ -1,6 +1,6 @@
 //! What the edge counts.
 
-use presenced_session::counters::Counter;
+use presenced_session::metrics::Counter;
 
 use super::refusal::Refusal;
 

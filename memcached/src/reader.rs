@@ -19,26 +19,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::MemcachedError;
-use super::connection::greet;
 use super::node::Node;
 use super::stream::Stream;
 use super::values::{Progress, Values};
+use super::writer::greet;
 use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Lookup {
+pub struct Reader {
     stream: Stream,
     timeout: Duration,
 }
 
-impl Lookup {
+impl Reader {
     /// Connects and greets. The node does not count it as up: between two questions no one reads
     /// from it, so that its end would not be noticed.
-    pub async fn dial(node: &Arc<Node>) -> Result<Lookup, MemcachedError> {
+    pub async fn dial(node: &Arc<Node>) -> Result<Reader, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
-        Ok(Lookup {
+        Ok(Reader {
             stream,
             timeout: node.timeout(),
         })

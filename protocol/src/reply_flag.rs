@@ -7,7 +7,7 @@ use crate::{number, scan::Words};
 /// What a meta reply tells, beside its status and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Answer<'a> {
+pub enum ReplyFlag<'a> {
     /// `b`: the key is base64 (*Meta Get*).
     Base64Key,
     /// `c`: the item's CAS number.
@@ -43,45 +43,45 @@ pub enum Answer<'a> {
 
 /// What a meta reply tells, in order, as it stands on the line.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Answers<B>(pub(crate) B);
+pub struct ReplyFlags<B>(pub(crate) B);
 
-impl<'a> Answer<'a> {
-    fn read(word: &'a [u8]) -> Option<Answer<'a>> {
+impl<'a> ReplyFlag<'a> {
+    fn read(word: &'a [u8]) -> Option<ReplyFlag<'a>> {
         let (&letter, token) = word.split_first()?;
         let number = || number::written(token);
         let number32 = || number()?.try_into().ok();
         let known = match letter {
-            b'b' if token.is_empty() => Some(Answer::Base64Key),
-            b'W' if token.is_empty() => Some(Answer::Won),
-            b'X' if token.is_empty() => Some(Answer::Stale),
-            b'Z' if token.is_empty() => Some(Answer::AlreadyWon),
-            b'c' => number().map(Answer::Cas),
-            b'f' => number32().map(Answer::ClientFlags),
-            b'h' if token == b"0" => Some(Answer::Hit(false)),
-            b'h' if token == b"1" => Some(Answer::Hit(true)),
-            b'k' => Some(Answer::Key(token)),
-            b'l' => number32().map(Answer::LastAccess),
-            b'O' => Some(Answer::Opaque(token)),
-            b's' => number().map(Answer::Size),
-            b't' if token == b"-1" => Some(Answer::Ttl(None)),
-            b't' => number32().map(|seconds| Answer::Ttl(Some(seconds))),
+            b'b' if token.is_empty() => Some(ReplyFlag::Base64Key),
+            b'W' if token.is_empty() => Some(ReplyFlag::Won),
+            b'X' if token.is_empty() => Some(ReplyFlag::Stale),
+            b'Z' if token.is_empty() => Some(ReplyFlag::AlreadyWon),
+            b'c' => number().map(ReplyFlag::Cas),
+            b'f' => number32().map(ReplyFlag::ClientFlags),
+            b'h' if token == b"0" => Some(ReplyFlag::Hit(false)),
+            b'h' if token == b"1" => Some(ReplyFlag::Hit(true)),
+            b'k' => Some(ReplyFlag::Key(token)),
+            b'l' => number32().map(ReplyFlag::LastAccess),
+            b'O' => Some(ReplyFlag::Opaque(token)),
+            b's' => number().map(ReplyFlag::Size),
+            b't' if token == b"-1" => Some(ReplyFlag::Ttl(None)),
+            b't' => number32().map(|seconds| ReplyFlag::Ttl(Some(seconds))),
             _ => None,
         };
-        Some(known.unwrap_or(Answer::Other { letter, token }))
+        Some(known.unwrap_or(ReplyFlag::Other { letter, token }))
     }
 }
 
-impl<B> From<B> for Answers<B> {
+impl<B> From<B> for ReplyFlags<B> {
     /// The words that stand on a line.
-    fn from(line: B) -> Answers<B> {
-        Answers(line)
+    fn from(line: B) -> ReplyFlags<B> {
+        ReplyFlags(line)
     }
 }
 
-impl<B: AsRef<[u8]>> Answers<B> {
+impl<B: AsRef<[u8]>> ReplyFlags<B> {
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = Answer<'_>> {
-        Words::new(self.0.as_ref()).filter_map(Answer::read)
+    pub fn iter(&self) -> impl Iterator<Item = ReplyFlag<'_>> {
+        Words::new(self.0.as_ref()).filter_map(ReplyFlag::read)
     }
 
     /// The line's text: words parted by spaces.
@@ -90,7 +90,7 @@ impl<B: AsRef<[u8]>> Answers<B> {
     }
 }
 
-impl<B: AsRef<[u8]>> fmt::Debug for Answers<B> {
+impl<B: AsRef<[u8]>> fmt::Debug for ReplyFlags<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.as_ref().escape_ascii())
     }
@@ -104,26 +104,27 @@ mod tests {
 
     #[test]
     fn reads_what_it_knows_and_keeps_the_rest() {
-        let other = |letter, token| Answer::Other { letter, token };
-        let answers = Answers(&b"b c18446744073709551615 f7 h0 h1 kkey l3 O s80 t-1 t60 W X Z"[..]);
+        let other = |letter, token| ReplyFlag::Other { letter, token };
+        let answers =
+            ReplyFlags(&b"b c18446744073709551615 f7 h0 h1 kkey l3 O s80 t-1 t60 W X Z"[..]);
         let expected = [
-            Answer::Base64Key,
-            Answer::Cas(u64::MAX),
-            Answer::ClientFlags(7),
-            Answer::Hit(false),
-            Answer::Hit(true),
-            Answer::Key(b"key"),
-            Answer::LastAccess(3),
-            Answer::Opaque(b""),
-            Answer::Size(80),
-            Answer::Ttl(None),
-            Answer::Ttl(Some(60)),
-            Answer::Won,
-            Answer::Stale,
-            Answer::AlreadyWon,
+            ReplyFlag::Base64Key,
+            ReplyFlag::Cas(u64::MAX),
+            ReplyFlag::ClientFlags(7),
+            ReplyFlag::Hit(false),
+            ReplyFlag::Hit(true),
+            ReplyFlag::Key(b"key"),
+            ReplyFlag::LastAccess(3),
+            ReplyFlag::Opaque(b""),
+            ReplyFlag::Size(80),
+            ReplyFlag::Ttl(None),
+            ReplyFlag::Ttl(Some(60)),
+            ReplyFlag::Won,
+            ReplyFlag::Stale,
+            ReplyFlag::AlreadyWon,
         ];
         assert_eq!(answers.iter().collect::<Vec<_>>(), expected);
-        let strange = Answers(&b"t-2 c h2 Wx ?"[..]);
+        let strange = ReplyFlags(&b"t-2 c h2 Wx ?"[..]);
         let expected = [
             other(b't', b"-2"),
             other(b'c', b""),
@@ -132,6 +133,6 @@ mod tests {
             other(b'?', b""),
         ];
         assert_eq!(strange.iter().collect::<Vec<_>>(), expected);
-        assert_eq!(Answers::<&[u8]>::default().iter().count(), 0);
+        assert_eq!(ReplyFlags::<&[u8]>::default().iter().count(), 0);
     }
 }

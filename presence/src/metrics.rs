@@ -1,6 +1,6 @@
 //! What the flush counts.
 
-use presenced_session::counters::{Counter, Histogram, Shares};
+use presenced_session::metrics::{Counter, Histogram, Shares};
 
 /// What the flush counts.
 #[derive(Debug, Default)]

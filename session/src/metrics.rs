@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::end::End;
+use crate::close_reason::CloseReason;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -122,6 +122,6 @@ pub struct WorkerMetrics {
     pub wakes: Counter,
     /// From a ping to its pong.
     pub rtt: Histogram,
-    /// Sessions ended, by [`End`].
-    pub ends: [Counter; End::ALL.len()],
+    /// Sessions ended, by [`CloseReason`].
+    pub ends: [Counter; CloseReason::ALL.len()],
 }

@@ -8,22 +8,22 @@ use super::wheel::CHUNK;
 
 /// A place and its generation: names one value for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Token {
+pub struct SessionKey {
     /// The place.
     pub index: u32,
     /// How many values the place had before.
     pub generation: u32,
 }
 
-impl Token {
+impl SessionKey {
     /// As one number, for the poll.
     pub fn to_usize(self) -> usize {
         (self.generation as usize) << 32 | self.index as usize
     }
 
     /// The other way.
-    pub fn from_usize(token: usize) -> Token {
-        Token {
+    pub fn from_usize(token: usize) -> SessionKey {
+        SessionKey {
             index: token as u32,
             generation: (token >> 32) as u32,
         }
@@ -37,7 +37,7 @@ const CACHE_LINE_BYTES: usize = 64;
 
 /// See the module's page.
 #[derive(Debug)]
-pub struct Table<T> {
+pub struct Slab<T> {
     chunks: Vec<Vec<Entry<T>>>,
     /// First free place; the others follow from there.
     free: Option<u32>,
@@ -56,9 +56,9 @@ enum Place<T> {
     Taken(T),
 }
 
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table {
+impl<T> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab {
             chunks: Vec::new(),
             free: None,
             len: 0,
@@ -66,7 +66,7 @@ impl<T> Default for Table<T> {
     }
 }
 
-impl<T> Table<T> {
+impl<T> Slab<T> {
     /// Memory that one place takes.
     pub const PLACE_BYTES: usize = size_of::<Entry<T>>();
 
@@ -86,7 +86,7 @@ impl<T> Table<T> {
     }
 
     /// Puts in the value that `make` makes for its token.
-    pub fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Token {
+    pub fn insert(&mut self, make: impl FnOnce(SessionKey) -> T) -> SessionKey {
         self.len += 1;
         if let Some(index) = self.free
             && let Some(entry) = entry_mut(&mut self.chunks, index)
@@ -94,7 +94,7 @@ impl<T> Table<T> {
             if let Place::Free { next } = entry.place {
                 self.free = next;
             }
-            let token = Token {
+            let token = SessionKey {
                 index,
                 generation: entry.generation,
             };
@@ -110,7 +110,7 @@ impl<T> Table<T> {
         }
         let last = self.chunks.len() - 1;
         let chunk = &mut self.chunks[last];
-        let token = Token {
+        let token = SessionKey {
             index: last as u32 * CHUNK + chunk.len() as u32,
             generation: 0,
         };
@@ -122,7 +122,7 @@ impl<T> Table<T> {
     }
 
     /// The value of `token`, if it is there still.
-    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+    pub fn get_mut(&mut self, token: SessionKey) -> Option<&mut T> {
         let entry = entry_mut(&mut self.chunks, token.index)?;
         match &mut entry.place {
             Place::Taken(value) if entry.generation == token.generation => Some(value),
@@ -131,7 +131,7 @@ impl<T> Table<T> {
     }
 
     /// Whoever is at the `count` places from `first` on now, which are in one chunk.
-    pub fn run(&mut self, first: u32, count: u32) -> impl Iterator<Item = (Token, &mut T)> {
+    pub fn run(&mut self, first: u32, count: u32) -> impl Iterator<Item = (SessionKey, &mut T)> {
         let chunk = self.chunks.get_mut((first / CHUNK) as usize);
         let places = chunk.map_or(&mut [][..], |chunk| {
             let range = run_in(chunk.len(), first, count);
@@ -140,7 +140,7 @@ impl<T> Table<T> {
         (first..).zip(places).filter_map(|(index, entry)| {
             let generation = entry.generation;
             match &mut entry.place {
-                Place::Taken(value) => Some((Token { index, generation }, value)),
+                Place::Taken(value) => Some((SessionKey { index, generation }, value)),
                 Place::Free { .. } => None,
             }
         })
@@ -167,17 +167,17 @@ impl<T> Table<T> {
     }
 
     /// Whoever is at `index` now.
-    pub fn at(&mut self, index: u32) -> Option<(Token, &mut T)> {
+    pub fn at(&mut self, index: u32) -> Option<(SessionKey, &mut T)> {
         let entry = entry_mut(&mut self.chunks, index)?;
         let generation = entry.generation;
         match &mut entry.place {
-            Place::Taken(value) => Some((Token { index, generation }, value)),
+            Place::Taken(value) => Some((SessionKey { index, generation }, value)),
             Place::Free { .. } => None,
         }
     }
 
     /// Takes out the value of `token`.
-    pub fn remove(&mut self, token: Token) -> Option<T> {
+    pub fn remove(&mut self, token: SessionKey) -> Option<T> {
         self.get_mut(token)?;
         let entry = entry_mut(&mut self.chunks, token.index)?;
         entry.generation = entry.generation.wrapping_add(1);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_token_outlives_its_value_but_never_means_another() {
-        let mut table = Table::default();
+        let mut table = Slab::default();
         let first = table.insert(|_| "first");
         assert_eq!(table.remove(first), Some("first"));
         let second = table.insert(|_| "second");
@@ -218,12 +218,12 @@ mod tests {
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get_mut(second), Some(&mut "second"));
         assert_eq!(table.at(second.index), Some((second, &mut "second")));
-        assert_eq!(Token::from_usize(second.to_usize()), second);
+        assert_eq!(SessionKey::from_usize(second.to_usize()), second);
     }
 
     #[test]
     fn places_are_dense_and_used_again() {
-        let mut table = Table::default();
+        let mut table = Slab::default();
         let tokens: Vec<_> = (0..3000).map(|n| table.insert(|_| n)).collect();
         assert_eq!((table.len(), table.chunks()), (3000, 3));
         for token in &tokens[..2000] {

@@ -1,6 +1,6 @@
 //! What pulls count.
 
-use presenced_session::counters::{Counter, Histogram};
+use presenced_session::metrics::{Counter, Histogram};
 
 /// What pulls count.
 #[derive(Debug, Default)]
