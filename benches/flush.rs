@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use presenced_memcached::cluster::Options;
+use presenced_memcached as memcached;
 use presenced_memcached::limits::WINDOW_TCP;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
@@ -90,12 +90,21 @@ fn user(number: u32) -> (UserId, Live) {
 /// A flusher with everyone connected, on a runtime of this thread.
 fn flusher(port: u16, command: WriteCommand) -> (Runtime, Arc<Presence>, Flusher) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let mut options = Options::default();
-    options.access.write_command = command;
+    let mut options = memcached::Config::default();
+    options.connect.write_command = command;
     let node = NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port));
     let cluster = Arc::new(Cluster::new([node.into()], options));
     let clock = Clock::start();
-    let presence = Presence::new(record(command), cluster, clock, TTL_S, 1, Arc::default());
+    let presence = Presence::new(
+        &presenced_presence::Config {
+            ttl_s: TTL_S,
+            sessions_per_user_max: 1,
+            ..presenced_presence::Config::new(record(command))
+        },
+        cluster,
+        clock,
+        Arc::default(),
+    );
     let presence = Arc::new(presence);
     for number in 0..USERS {
         let (user, live) = user(number);

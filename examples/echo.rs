@@ -25,11 +25,12 @@ use presenced::gateway::handshake;
 use presenced::gateway::response::refused;
 use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX};
 use presenced_presence::SessionId;
+use presenced_session::Config;
 use presenced_session::Seat;
 use presenced_session::limits::{MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE};
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
-use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -88,11 +89,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // At most 16 MiB.
     let message_bytes_max = flags.max_message.as_u64() as usize;
     let parts = WorkerConfig {
-        // A suite that counts frames is not to meet our pings.
-        ping_interval: PING_INTERVAL_MAX,
-        ping_timeout: PING_INTERVAL_MAX / 2,
-        coalesce: Duration::ZERO,
-        limits: SessionLimits {
+        config: Config {
+            // A suite that counts frames is not to meet our pings.
+            ping_interval: PING_INTERVAL_MAX,
+            ping_timeout: PING_INTERVAL_MAX / 2,
+            coalesce: Duration::ZERO,
             message_bytes_max,
             frames_per_second_max: u32::MAX,
             // What one wake may echo: a message that it completes, and a buffer full of small ones.

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use presenced::cli::store::{StoreError, StoreFlags};
-use presenced::cli::{Command, Flags, Settings};
+use presenced::cli::{Command, Flags, promises};
 use presenced::log;
-use presenced::server::{Server, ServerError};
+use presenced::server::{Config, Server, ServerError};
 use presenced::signals::Signals;
 use tokio::runtime::Builder;
 
@@ -63,9 +63,9 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
         match flags.command.take() {
             Some(Command::Store(store)) => run_store(&store, signals).await,
             None => {
-                let settings = flags.check();
-                let settings = settings.map_err(|error| refusal(None, &error.to_string()))?;
-                Ok(run_edge(settings, signals).await?)
+                let config = flags.check();
+                let config = config.map_err(|error| refusal(None, &error.to_string()))?;
+                Ok(run_edge(config, signals).await?)
             }
         }
     });
@@ -74,10 +74,10 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
     ran
 }
 
-async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), ServerError> {
-    let promises = settings.promises();
-    let (keyless, drain) = (settings.secret.is_none(), settings.drain);
-    let mut server = Server::start(settings).await?;
+async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerError> {
+    let promises = promises(&config);
+    let (keyless, drain) = (config.gateway.secret.is_none(), config.drain);
+    let mut server = Server::start(config).await?;
     log::greet(&greeting(&server, keyless, &promises));
     tokio::select! {
         () = signals.told_to_stop() => {}
@@ -106,7 +106,7 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
 
 /// Says where everything is and what to try.
 fn greeting(server: &Server, keyless: bool, promises: &str) -> String {
-    let edge = server.edge_addr();
+    let edge = server.gateway_addr();
     let mut text = format!(
         "edge     http://{edge}/\nadmin    http://{}/metrics\n",
         server.admin_addr()

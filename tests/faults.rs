@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_memcached::AsciiProtocol;
 use presenced_memcached::NodeSpec;
-use presenced_memcached::cluster::OnFailure;
+use presenced_memcached::OnFailure;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::{Member, Ring, RingKind};
 use presenced_presence::limits::REFILL_RUN;
@@ -72,7 +72,7 @@ fn without_pings(plan: Plan) -> Plan {
 }
 
 fn by(command: WriteCommand, mut plan: Plan) -> Plan {
-    plan.options.access.write_command = command;
+    plan.options.connect.write_command = command;
     plan
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use presenced_memcached::cluster::{Cluster, Options};
+use presenced_memcached::{self as memcached, Cluster};
 use presenced_memcached::{NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
@@ -69,13 +69,17 @@ fn watch_for_stalls(until: Instant) -> Vec<Instant> {
 
 fn presence(node: std::net::SocketAddr) -> Arc<Presence> {
     let node = NodeSpec::from(NodeAddr::Tcp(node.ip().to_string(), node.port()));
-    let cluster = Cluster::new([node.into()], Options::default());
+    let cluster = Cluster::new([node.into()], memcached::Config::default());
     let presence = Presence::new(
-        Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+        &presenced_presence::Config {
+            ttl_s: 60,
+            sessions_per_user_max: 32,
+            ..presenced_presence::Config::new(
+                Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+            )
+        },
         Arc::new(cluster),
         Clock::start(),
-        60,
-        32,
         Arc::default(),
     );
     for number in 0..USERS {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_presence::{Pending, SessionId, Slot};
+use presenced_session::Config;
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
-use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 
 const PINGS: u32 = 10_000;
 
@@ -51,13 +52,13 @@ fn a_ping_and_its_pong_allocate_nothing() {
         slot,
     };
     let parts = WorkerConfig {
-        limits: SessionLimits {
+        config: Config {
             frames_per_second_max: 1_000_000,
-            ..SessionLimits::default()
+            ..Config::default()
         },
         ..WorkerConfig::alone()
     };
-    let (interval, metrics) = (parts.ping_interval, parts.metrics.clone());
+    let (interval, metrics) = (parts.config.ping_interval, parts.metrics.clone());
     let mut worker = Worker::new(service, parts).unwrap();
     let socket = Memory::default();
     let new = NewSession {

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::cluster::{Cluster, Options};
+use presenced_memcached::ConnectOptions;
 use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
-use presenced_memcached::node::ConnectOptions;
 use presenced_memcached::probe::{self, Sentinel};
 use presenced_memcached::tls::Tls;
+use presenced_memcached::{self as memcached, Cluster};
 use presenced_memcached::{MemcachedError, Node, NodeSpec, Reader, Writer};
 use presenced_protocol::Key;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -88,9 +88,9 @@ impl Peer {
             tls,
             ..ConnectOptions::default()
         };
-        let options = Options {
-            access,
-            ..Options::default()
+        let options = memcached::Config {
+            connect: access,
+            ..memcached::Config::default()
         };
         let spec: NodeSpec = node.parse().unwrap();
         Peer {

@@ -12,6 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use presenced_presence::SessionId;
+use presenced_session::Config;
 use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::limits::{
@@ -21,7 +22,7 @@ use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::wheel::GROUP;
-use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerCommand, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;
 use tokio::task::spawn_blocking;
@@ -72,11 +73,13 @@ struct Tried {
 }
 
 impl Tried {
-    fn new(limits: SessionLimits) -> Tried {
+    fn new(limits: Config) -> Tried {
         let parts = WorkerConfig {
-            ping_interval: INTERVAL,
-            ping_timeout: TIMEOUT,
-            limits,
+            config: Config {
+                ping_interval: INTERVAL,
+                ping_timeout: TIMEOUT,
+                ..limits
+            },
             ..WorkerConfig::alone()
         };
         Tried {
@@ -86,9 +89,9 @@ impl Tried {
     }
 
     fn unlimited() -> Tried {
-        Tried::new(SessionLimits {
+        Tried::new(Config {
             frames_per_second_max: u32::MAX,
-            ..SessionLimits::default()
+            ..Config::default()
         })
     }
 
@@ -249,10 +252,11 @@ proptest! {
 #[test]
 fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
     let bytes_max = 16 << 20;
-    let mut tried = Tried::new(SessionLimits {
+    let mut tried = Tried::new(Config {
         message_bytes_max: bytes_max,
         frames_per_second_max: u32::MAX,
         outbox_bytes_max: 2 * bytes_max,
+        ..Config::default()
     });
     let (token, socket) = tried.open();
     let message: Vec<u8> = (0..bytes_max).map(|at| (at % 251) as u8).collect();
@@ -273,10 +277,10 @@ fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
-    let mut tried = Tried::new(SessionLimits {
+    let mut tried = Tried::new(Config {
         outbox_bytes_max: 100_000,
         frames_per_second_max: u32::MAX,
-        ..SessionLimits::default()
+        ..Config::default()
     });
     let (token, socket) = tried.open();
     socket.set_room(0);
@@ -310,10 +314,10 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
     socket.send(&frame(0x81, &[b'x'; 5]).repeat(5000));
     tried.read(token);
     assert!(!socket.is_dropped(), "so does what one wake echoes");
-    let mut tried = Tried::new(SessionLimits {
+    let mut tried = Tried::new(Config {
         outbox_bytes_max: 16 * 1024,
         frames_per_second_max: u32::MAX,
-        ..SessionLimits::default()
+        ..Config::default()
     });
     let (token, socket) = tried.open();
     socket.set_room(1024);
@@ -342,10 +346,10 @@ fn one_wake_takes_a_bounded_amount() {
 
 #[test]
 fn begun_messages_of_all_sessions_are_bounded_together() {
-    let mut tried = Tried::new(SessionLimits {
+    let mut tried = Tried::new(Config {
         message_bytes_max: 16 << 20,
         frames_per_second_max: u32::MAX,
-        ..SessionLimits::default()
+        ..Config::default()
     });
     let mut sockets = Vec::new();
     let most_of_one = vec![0; 12 << 20];
@@ -376,9 +380,9 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
 
 #[test]
 fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
-    let mut tried = Tried::new(SessionLimits {
+    let mut tried = Tried::new(Config {
         frames_per_second_max: 5,
-        ..SessionLimits::default()
+        ..Config::default()
     });
     let (token, socket) = tried.open();
     for _ in 0..50 {

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use presenced::pull::Puller;
 use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
-use presenced_memcached::cluster::Options;
+use presenced_memcached as memcached;
 use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
+use presenced_session::Config;
 use presenced_session::clock::Clock;
 use presenced_session::slab::SessionKey;
 use presenced_session::transport::Transport;
-use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -81,14 +82,18 @@ impl Sessions {
         let node = NodeAddr::Tcp("127.0.0.1".into(), 1);
         let clock = Clock::start();
         let presence = Arc::new(Presence::new(
-            Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+            &presenced_presence::Config {
+                ttl_s: 60,
+                sessions_per_user_max: 32,
+                ..presenced_presence::Config::new(
+                    Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+                )
+            },
             Arc::new(Cluster::new(
                 [NodeSpec::from(node).into()],
-                Options::default(),
+                memcached::Config::default(),
             )),
             clock,
-            60,
-            32,
             Arc::<FlushMetrics>::default(),
         ));
         let mut tasks = JoinSet::new();
@@ -96,11 +101,11 @@ impl Sessions {
         let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
         let parts = WorkerConfig {
             clock,
-            ping_interval: interval,
-            ping_timeout: interval * 4 / 5,
-            limits: SessionLimits {
+            config: Config {
+                ping_interval: interval,
+                ping_timeout: interval * 4 / 5,
                 frames_per_second_max: 1_000_000,
-                ..SessionLimits::default()
+                ..Config::default()
             },
             ..WorkerConfig::alone()
         };

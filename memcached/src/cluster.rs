@@ -3,84 +3,17 @@
 //! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
 //! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::address::{NodeAddr, NodeSpec};
-use super::node::{ConnectOptions, Node};
+use super::config::{Config, ConnectOptions};
+use super::endpoint::Endpoint;
+use super::node::Node;
 use super::ring::{Member, Ring, RingKind};
-use crate::limits::{EJECT_AFTER, NODES_MAX, RINGS_REMEMBERED};
-
-/// What becomes of the keys of a node that does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
-pub enum OnFailure {
-    /// They wait for it: right where those who read do not eject either
-    #[default]
-    Wait,
-    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads them
-    Eject,
-}
-
-/// How the cluster behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How keys are spread over the nodes.
-    pub ring: RingKind,
-    /// What becomes of the keys of a node that does not answer.
-    pub on_failure: OnFailure,
-    /// Failures in a row after which it is ejected.
-    pub eject_after: u32,
-    /// How connections are made.
-    pub access: ConnectOptions,
-    /// How long it may take until every live user has been written again where they belong now: a
-    /// TTL.
-    pub settle: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            ring: RingKind::default(),
-            on_failure: OnFailure::default(),
-            eject_after: EJECT_AFTER,
-            access: ConnectOptions::default(),
-            settle: Duration::from_secs(60),
-        }
-    }
-}
-
-/// A node that should be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// What it is called.
-    pub addr: NodeAddr,
-    /// What a certificate of its is for.
-    pub host: String,
-    /// Its share of the keys.
-    pub weight: u32,
-    /// What its name resolves to; empty if that is not known, or it has none.
-    pub addresses: Vec<SocketAddr>,
-}
-
-impl From<NodeSpec> for Endpoint {
-    fn from(spec: NodeSpec) -> Endpoint {
-        let host = match &spec.addr {
-            NodeAddr::Tcp(host, _) => host.clone(),
-            NodeAddr::Unix(_) => String::new(),
-        };
-        Endpoint {
-            addr: spec.addr,
-            host,
-            weight: spec.weight,
-            addresses: Vec::new(),
-        }
-    }
-}
+use crate::limits::{NODES_MAX, RINGS_REMEMBERED};
 
 /// The nodes and the ring, as they are for a while.
 #[derive(Debug)]
@@ -144,7 +77,7 @@ fn member(node: &Node) -> Member {
 /// See the module's page.
 #[derive(Debug)]
 pub struct Cluster {
-    options: Options,
+    config: Config,
     access: Arc<ConnectOptions>,
     topology: RwLock<Arc<Topology>>,
     changes: watch::Sender<()>,
@@ -152,13 +85,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster of `nodes`, at most 255.
-    pub fn new(nodes: impl IntoIterator<Item = Endpoint>, options: Options) -> Cluster {
-        let access = Arc::new(options.access.clone());
+    pub fn new(nodes: impl IntoIterator<Item = Endpoint>, config: Config) -> Cluster {
+        let access = Arc::new(config.connect.clone());
         let nodes = nodes.into_iter().zip(0..);
         let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
-        let topology = Topology::new(nodes.collect(), options.ring, 0);
+        let topology = Topology::new(nodes.collect(), config.ring, 0);
         Cluster {
-            options,
+            config,
             topology: RwLock::new(Arc::new(topology)),
             access,
             changes: watch::Sender::new(()),
@@ -166,8 +99,8 @@ impl Cluster {
     }
 
     /// How it behaves.
-    pub fn options(&self) -> &Options {
-        &self.options
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The nodes and the ring as they are now.
@@ -286,10 +219,10 @@ impl Cluster {
         if !change(&mut nodes) {
             return;
         }
-        let mut next = Topology::new(nodes, self.options.ring, topology.version + 1);
+        let mut next = Topology::new(nodes, self.config.ring, topology.version + 1);
         let now = Instant::now();
         next.past.push((now, topology.ring.clone()));
-        let recent = |at: &Instant| now.duration_since(*at) < self.options.settle;
+        let recent = |at: &Instant| now.duration_since(*at) < self.config.settle;
         let past = topology.past.iter().filter(|(at, _)| recent(at)).cloned();
         next.past.extend(past.take(RINGS_REMEMBERED - 1));
         next.lost = topology.lost.clone();
@@ -317,14 +250,17 @@ fn is_same(node: &Node, wanted: &Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::NodeSpec;
 
     fn wanted(text: &str) -> Endpoint {
         text.parse::<NodeSpec>().unwrap().into()
     }
 
     fn cluster(nodes: &[&str]) -> Cluster {
-        Cluster::new(nodes.iter().map(|node| wanted(node)), Options::default())
+        Cluster::new(nodes.iter().map(|node| wanted(node)), Config::default())
     }
 
     fn keys() -> impl Iterator<Item = Vec<u8>> {

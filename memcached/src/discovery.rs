@@ -11,7 +11,8 @@ use std::{fmt, io};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, Endpoint};
+use super::cluster::Cluster;
+use super::endpoint::Endpoint;
 use super::{NodeAddr, NodeSpec};
 use crate::limits::{MEMCACHED_FILE_INTERVAL, NODES_MAX, RESOLVE_TIMEOUT};
 

@@ -37,6 +37,13 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// ends it can make us read.
 pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Time between two resolutions of names, unless set otherwise.
+pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long it may take until every live user has been written again after a change, unless set otherwise: a
+/// TTL.
+pub const SETTLE_TIME: Duration = Duration::from_secs(60);
+
 /// Time for one name to be resolved.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 

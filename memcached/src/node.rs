@@ -12,42 +12,15 @@ use tokio::time::timeout;
 
 use super::MemcachedError;
 use super::address::NodeAddr;
-use super::cluster::Endpoint;
+use super::config::ConnectOptions;
 use super::credentials::Credentials;
+use super::endpoint::Endpoint;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
-use super::tls::Tls;
 use crate::limits::{
-    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, MEMCACHED_CONNECT_TIMEOUT,
-    MEMCACHED_TIMEOUT, PEER_WORDS_BYTES_MAX, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX,
+    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, PEER_WORDS_BYTES_MAX, WARNING_PAUSE,
+    WINDOW_TCP, WINDOW_UNIX,
 };
-
-/// How nodes are spoken to.
-#[derive(Clone, Debug)]
-pub struct ConnectOptions {
-    /// Time for a connection to be made, its greeting not included.
-    pub connect_timeout: Duration,
-    /// Most time without a reply while commands are in flight.
-    pub timeout: Duration,
-    /// For nodes over TCP.
-    pub tls: Option<Tls>,
-    /// Who we say that we are, where memcached asks (its `-Y`).
-    pub credentials: Option<Arc<Credentials>>,
-    /// How entries are written.
-    pub write_command: WriteCommand,
-}
-
-impl Default for ConnectOptions {
-    fn default() -> ConnectOptions {
-        ConnectOptions {
-            connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
-            timeout: MEMCACHED_TIMEOUT,
-            tls: None,
-            credentials: None,
-            write_command: WriteCommand::default(),
-        }
-    }
-}
 
 /// Shared by all connections to it.
 #[derive(Debug)]

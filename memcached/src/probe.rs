@@ -16,7 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Cluster, OnFailure};
+use super::cluster::Cluster;
+use super::config::OnFailure;
 use super::stream::Stream;
 use super::writer::greet;
 use super::{Backoff, MemcachedError, Node};
@@ -82,8 +83,8 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
             state.logged_down.push(kind);
         }
         state.failures = state.failures.saturating_add(1);
-        let options = cluster.options();
-        if options.on_failure == OnFailure::Eject && state.failures >= options.eject_after {
+        let config = cluster.config();
+        if config.on_failure == OnFailure::Eject && state.failures >= config.eject_after {
             cluster.eject(&node);
         }
         sleep(backoff.pause()).await;

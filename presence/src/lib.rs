@@ -6,6 +6,7 @@
 //! - [`flush`]: pending users written to memcached, paced over the flush interval (`pace`), by lanes
 //!   (`lanes`, `lane`) that own a connection each; `refill` writes everyone anew.
 
+pub mod config;
 pub mod flush;
 mod lane;
 mod lanes;
@@ -24,6 +25,7 @@ mod sync;
 mod tests;
 pub mod users;
 
+pub use self::config::Config;
 pub use self::pending::Pending;
 pub use self::record::{Record, UserId, UserIdError};
 pub use self::slot::Slot;

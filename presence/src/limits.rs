@@ -2,6 +2,19 @@
 
 use std::time::Duration;
 
+/// Lifetime of an entry in seconds, unless set otherwise.
+pub const TTL_S: u32 = 60;
+
+/// Time in which everyone heard from is written once, unless set otherwise.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Sessions of one user, unless set otherwise: tabs and devices of a person, and no more.
+pub const SESSIONS_PER_USER_MAX: u16 = 32;
+
+/// Users a second that are written again when a node has lost its data, unless set otherwise: a quarter of
+/// what memcached takes on one core.
+pub const REFILL_RATE: u32 = 100_000;
+
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
 /// lock or a cache line and that a flush is spread evenly over its interval (1.6 % each), few
 /// enough that an idle server is small. From 16 to 256 neither heartbeats nor drains nor look-ups

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::flush::RENDER_RUN;
 use super::users::{Connected, Flight, Live};
-use super::{Pending, Record, Slot, UserId, Users};
+use super::{Config, Pending, Record, Slot, UserId, Users};
 use crate::limits::SHARDS;
 use crate::metrics::FlushMetrics;
 use presenced_memcached::Cluster;
@@ -80,24 +80,22 @@ impl Drop for Round {
 }
 
 impl Presence {
-    /// No one yet. Entries are written to `cluster` as `record` renders them, with a TTL of
-    /// `ttl_s` seconds.
+    /// No one yet. Entries are written to `cluster`.
     pub fn new(
-        record: Record,
+        config: &Config,
         cluster: Arc<Cluster>,
         clock: Clock,
-        ttl_s: u32,
-        sessions_per_user_max: usize,
         metrics: Arc<FlushMetrics>,
     ) -> Presence {
         let pending = Arc::new(Pending::new());
+        let command = cluster.config().connect.write_command;
         Presence {
-            users: Users::new(pending.clone(), sessions_per_user_max),
+            users: Users::new(pending.clone(), config.sessions_per_user_max),
             pending,
-            record: record.written_by(cluster.options().access.write_command),
+            record: config.record.clone().written_by(command),
             cluster,
             clock,
-            ttl_s: AtomicU32::new(ttl_s),
+            ttl_s: AtomicU32::new(config.ttl_s),
             shards: (0..SHARDS).map(|_| ShardFlush::default()).collect(),
             metrics,
             last_flush: CancellationToken::new(),

@@ -16,6 +16,7 @@ pub mod bucket;
 pub mod clock;
 pub mod close_reason;
 pub mod codec;
+pub mod config;
 pub mod gate;
 pub mod limits;
 pub mod memory;
@@ -29,6 +30,8 @@ pub mod slab;
 pub mod transport;
 pub mod wheel;
 pub mod worker;
+
+pub use self::config::Config;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+/// Time between two pings of a session, unless set otherwise: most proxies cut what is idle for 60 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+
+/// Time for the answer to a ping, unless set otherwise: a phone that changes networks has it.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a worker lets ready sessions gather, unless set otherwise: less CPU for as much more latency,
+/// which nobody sees.
+pub const COALESCE: Duration = Duration::from_millis(5);
+
 /// Longest message (all its fragments) and longest frame from a client, in bytes, unless set
 /// otherwise: a pull of 500 users with ids of 120 bytes fits.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;

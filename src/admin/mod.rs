@@ -2,3 +2,12 @@
 
 pub mod prometheus;
 pub mod routes;
+
+use std::net::SocketAddr;
+
+/// Where operators look.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The listener's address.
+    pub listen: SocketAddr,
+}

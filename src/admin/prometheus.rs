@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::gateway::metrics::EdgeMetrics;
+use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::log;
 use crate::pull::metrics::PullMetrics;
@@ -31,7 +31,7 @@ pub struct Metrics {
     /// By worker.
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// HTTP requests and handshakes.
-    pub edge: Arc<EdgeMetrics>,
+    pub gateway: Arc<GatewayMetrics>,
     /// The flush.
     pub flush: Arc<FlushMetrics>,
     /// Pulls.
@@ -87,7 +87,7 @@ impl Metrics {
         let users = self.presence.users().len();
         gauge(out, "users", "Users with a session here", users as u64)?;
         let handshakes = [("ok", self.sum(|worker| &worker.sessions))].into_iter();
-        let refusals = Refusal::ALL.iter().zip(&self.edge.refusals);
+        let refusals = Refusal::ALL.iter().zip(&self.gateway.refusals);
         let refusals = refusals.map(|(refusal, count)| (refusal.facts().code, count.value()));
         by_label(
             out,
@@ -100,7 +100,7 @@ impl Metrics {
             out,
             "http_requests",
             "HTTP requests answered",
-            self.edge.requests.value(),
+            self.gateway.requests.value(),
         )?;
         let ends = CloseReason::ALL.iter().enumerate();
         let ends =

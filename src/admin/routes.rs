@@ -12,6 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use presenced_memcached::Cluster;
+use presenced_session::Seats;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -25,8 +27,10 @@ use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD
 pub struct Admin {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Cancelled when the server begins to drain.
-    pub draining: CancellationToken,
+    /// Closed when the server drains.
+    pub seats: Arc<Seats>,
+    /// Which nodes answer.
+    pub cluster: Arc<Cluster>,
 }
 
 /// Serves `listener` until `stop`.
@@ -90,10 +94,10 @@ impl Admin {
     }
 
     fn unready(&self) -> Option<&'static str> {
-        if self.draining.is_cancelled() {
+        if self.seats.is_closed() {
             return Some("draining\n");
         }
-        if !self.metrics.presence.cluster().is_up() {
+        if !self.cluster.is_up() {
             return Some("no memcached node answers\n");
         }
         None

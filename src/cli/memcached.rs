@@ -10,15 +10,13 @@ use clap::Args;
 use super::secret::warn_if_open;
 use super::times::{check_range, duration};
 use super::{STORAGE, SettingsError};
-use presenced_memcached::NodeSpec;
-use presenced_memcached::cluster::{OnFailure, Options};
 use presenced_memcached::credentials::Credentials;
 use presenced_memcached::discovery::{NodeList, parse_list};
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
-use presenced_memcached::node::ConnectOptions;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
+use presenced_memcached::{Config, ConnectOptions, NodeSpec, OnFailure};
 
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]
@@ -74,33 +72,13 @@ pub struct MemcachedFlags {
     pub memcached_timeout: Duration,
 }
 
-/// What the memcached client runs with: checked.
-#[derive(Clone, Debug)]
-pub struct MemcachedSettings {
-    /// The nodes; none for the embedded store.
-    pub listing: NodeList,
-    /// Time between two resolutions of the nodes' names.
-    pub resolve_interval: Duration,
-    /// How the cluster behaves.
-    pub options: Options,
-    /// Users a second that are written again when a node has lost its data.
-    pub refill_rate: u32,
-}
-
-impl MemcachedSettings {
-    /// Whether there is none, so that the embedded store is used.
-    pub fn is_empty(&self) -> bool {
-        self.listing.nodes.is_empty()
-    }
-}
-
 impl MemcachedFlags {
     /// Whether no node is given at all.
     pub(super) fn is_empty(&self) -> bool {
         self.memcached.is_empty() && self.memcached_file.is_none()
     }
 
-    pub(super) fn check(self, ttl: Duration) -> Result<MemcachedSettings, SettingsError> {
+    pub(super) fn check(self, ttl: Duration) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
         let (flag, nodes) = match &listing.file {
@@ -127,23 +105,20 @@ impl MemcachedFlags {
                 );
             }
         }
-        Ok(MemcachedSettings {
-            listing,
+        Ok(Config {
+            nodes: listing,
             resolve_interval: self.resolve_interval,
-            refill_rate: self.refill_rate,
-            options: Options {
-                ring: self.ring,
-                on_failure: self.on_node_failure,
-                eject_after: self.eject_after,
-                access: ConnectOptions {
-                    connect_timeout: self.memcached_connect_timeout,
-                    timeout: self.memcached_timeout,
-                    tls: self.tls()?,
-                    credentials: self.credentials()?,
-                    write_command: self.memcached_command,
-                },
-                settle: ttl,
+            ring: self.ring,
+            on_failure: self.on_node_failure,
+            eject_after: self.eject_after,
+            connect: ConnectOptions {
+                connect_timeout: self.memcached_connect_timeout,
+                timeout: self.memcached_timeout,
+                tls: self.tls()?,
+                credentials: self.credentials()?,
+                write_command: self.memcached_command,
             },
+            settle: ttl,
         })
     }
 

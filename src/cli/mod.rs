@@ -26,18 +26,18 @@ use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
 use crate::limits::SERVER_ID_BYTES_MAX;
 use crate::log::LogFormat;
+use crate::server::{Config, embedded};
+use crate::{admin, gateway};
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
 use presenced_session::limits::{
     FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
 };
-use presenced_session::worker::SessionLimits;
 
 use self::levels::levels;
 use self::memcached::MemcachedFlags;
-pub use self::memcached::MemcachedSettings;
-pub use self::secret::Secret;
 pub(crate) use self::times::duration;
+pub use self::times::promises;
 pub use self::units::Size;
 
 const NETWORK: &str = "Network";
@@ -207,53 +207,6 @@ pub enum Command {
 #[error("{0}")]
 pub struct SettingsError(String);
 
-/// What the server runs with: checked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The edge's address.
-    pub listen: SocketAddr,
-    /// The admin listener's address.
-    pub admin: SocketAddr,
-    /// Threads that serve sessions.
-    pub workers: usize,
-    /// The memcached nodes, and how they are spoken to.
-    pub memcached: MemcachedSettings,
-    /// The embedded store's address.
-    pub store_listen: SocketAddr,
-    /// The embedded store's memory in bytes.
-    pub store_memory_bytes: usize,
-    /// Keys and values.
-    pub record: Record,
-    /// Lifetime of an entry, seconds.
-    pub ttl_s: u32,
-    /// Time in which everyone heard from is written once.
-    pub flush_interval: Duration,
-    /// Time between two pings of a session.
-    pub ping_interval: Duration,
-    /// Time for the answer to a ping.
-    pub ping_timeout: Duration,
-    /// How long ready sessions gather.
-    pub coalesce: Duration,
-    /// The tokens' HMAC secret; none for a random one, and the demo page.
-    pub secret: Option<Secret>,
-    /// What tokens must be.
-    pub rules: Rules,
-    /// Whether `?token=` is looked at.
-    pub allow_query_token: bool,
-    /// Web pages that may connect.
-    pub origins: Origins,
-    /// Sessions on this server.
-    pub max_sessions: usize,
-    /// Sessions of one user on this server.
-    pub max_sessions_per_user: usize,
-    /// What each session may take.
-    pub session_limits: SessionLimits,
-    /// HTTP connections, handshakes among them, that each worker has at once.
-    pub max_http_of_worker: usize,
-    /// Time over which sessions are closed at the end.
-    pub drain: Duration,
-}
-
 impl Flags {
     /// Flags of this process and its environment.
     ///
@@ -267,7 +220,7 @@ impl Flags {
     }
 
     /// Checks the flags against each other and the machine.
-    pub fn check(self) -> Result<Settings, SettingsError> {
+    pub fn check(self) -> Result<Config, SettingsError> {
         self.check_times()?;
         let secret = self.secret()?;
         if secret.is_none() && !self.listen.ip().is_loopback() {
@@ -303,33 +256,40 @@ impl Flags {
             refuse!("--user-claim can't be empty");
         }
         let workers = self.workers.map_or_else(cores, usize::from);
-        Ok(Settings {
-            listen: self.listen,
-            admin: self.admin,
+        let session = self.session()?;
+        let sessions_max = self.max_sessions(workers, memcached.nodes.nodes.len())?;
+        let connections_max = self.max_http_of_worker(workers);
+        Ok(Config {
             workers,
-            store_listen: self.store_listen,
-            store_memory_bytes: self.store_memory as usize * 1024 * 1024,
-            record,
-            ttl_s: self.ttl.as_secs() as u32,
-            flush_interval: self.flush_interval,
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            coalesce: self.coalesce,
-            allow_query_token: self.allow_query_token || secret.is_none(),
-            secret,
-            origins,
-            max_sessions: self.max_sessions(workers, memcached.listing.nodes.len())?,
-            max_sessions_per_user: self.max_sessions_per_user.into(),
-            session_limits: self.session_limits()?,
-            max_http_of_worker: self.max_http_of_worker(workers),
+            sessions_max,
             drain: self.drain,
-            memcached,
-            rules: Rules {
-                audience: self.jwt_audience,
-                issuer: self.jwt_issuer,
-                user_claim: self.user_claim,
-                lifetime_max: self.jwt_max_lifetime,
+            session,
+            presence: presenced_presence::Config {
+                record,
+                ttl_s: self.ttl.as_secs() as u32,
+                flush_interval: self.flush_interval,
+                sessions_per_user_max: self.max_sessions_per_user.into(),
+                refill_rate: self.memcached.refill_rate,
             },
+            memcached,
+            store: embedded::Config {
+                listen: self.store_listen,
+                memory_bytes: self.store_memory as usize * 1024 * 1024,
+            },
+            gateway: gateway::Config {
+                listen: self.listen,
+                allow_query_token: self.allow_query_token || secret.is_none(),
+                secret,
+                rules: Rules {
+                    audience: self.jwt_audience,
+                    issuer: self.jwt_issuer,
+                    user_claim: self.user_claim,
+                    lifetime_max: self.jwt_max_lifetime,
+                },
+                origins,
+                connections_max,
+            },
+            admin: admin::Config { listen: self.admin },
         })
     }
 
@@ -345,7 +305,7 @@ impl Flags {
         Ok(id)
     }
 
-    fn session_limits(&self) -> Result<SessionLimits, SettingsError> {
+    fn session(&self) -> Result<presenced_session::Config, SettingsError> {
         let ceiling = Size(MESSAGE_BYTES_CEILING as u64);
         for (flag, value, least) in [
             ("--max-message", self.max_message, Size(1024)),
@@ -355,11 +315,14 @@ impl Flags {
                 refuse!("{flag} {value}: must be from {least} to {ceiling}");
             }
         }
-        // Both are at most the ceiling.
-        Ok(SessionLimits {
+        Ok(presenced_session::Config {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            coalesce: self.coalesce,
+            // Both are at most the ceiling.
             message_bytes_max: self.max_message.0 as usize,
-            frames_per_second_max: self.max_messages_per_second,
             outbox_bytes_max: self.max_outbox.0 as usize,
+            frames_per_second_max: self.max_messages_per_second,
         })
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-fn check(args: &[&str]) -> Result<Settings, String> {
+fn check(args: &[&str]) -> Result<Config, String> {
     let args = [&["presenced"], args].concat();
     let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
     flags.check().map_err(|error| error.to_string())
@@ -19,9 +19,9 @@ fn refused(args: &[&str], parts: &[&str]) {
 #[test]
 fn the_defaults_work_and_promise_what_they_keep() {
     let settings = check(&[]).unwrap();
-    assert_eq!(settings.ttl_s, 60);
-    assert!(settings.allow_query_token && settings.secret.is_none());
-    let promises = settings.promises();
+    assert_eq!(settings.presence.ttl_s, 60);
+    assert!(settings.gateway.allow_query_token && settings.gateway.secret.is_none());
+    let promises = promises(&settings);
     for part in ["between 9s and 1m", "headroom 10s of the TTL of 1m"] {
         assert!(promises.contains(part), "{promises}");
     }
@@ -93,10 +93,10 @@ fn secrets() {
     let good = "0123456789abcdef0123456789abcdef";
     let settings = with(Some(good)).unwrap();
     assert_eq!(
-        settings.secret.as_ref().unwrap().as_bytes(),
+        settings.gateway.secret.as_ref().unwrap().as_bytes(),
         good.as_bytes()
     );
-    assert!(!settings.allow_query_token);
+    assert!(!settings.gateway.allow_query_token);
     assert!(
         !format!("{settings:?}").contains(good),
         "secrets are never shown"
@@ -120,7 +120,7 @@ fn a_secret_is_bytes_and_need_not_be_text() {
     };
     let secret: Vec<u8> = (0x80..=0xff).collect();
     let settings = with(&secret).unwrap();
-    assert_eq!(settings.secret.unwrap().as_bytes(), secret);
+    assert_eq!(settings.gateway.secret.unwrap().as_bytes(), secret);
     // Nor is one that is no good the same as none.
     assert!(with(b"\xff").unwrap_err().contains("32 bytes"));
     assert!(with(b"").unwrap_err().contains("32 bytes"));
@@ -151,7 +151,7 @@ fn everything_else_that_can_not_work() {
     refused(&["--workers", "65"], &["--workers", "'65'", "64"]);
     refused(&["--no-such-flag"], &["--no-such-flag"]);
     let two = check(&["--memcached", "a:1*2,unix:/run/m.sock"]).unwrap();
-    assert_eq!(two.memcached.listing.nodes.len(), 2);
+    assert_eq!(two.memcached.nodes.nodes.len(), 2);
     refused(
         &["--memcached", "a:1*2,b:1", "--ring", "modulo"],
         &["a:1*2", "modulo"],

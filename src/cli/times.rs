@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Flags, Settings, SettingsError};
+use super::{Flags, SettingsError};
+use crate::server::Config;
 use presenced_memcached::limits::MEMCACHED_BACKOFF_MAX;
 use presenced_session::limits::PING_INTERVAL_MAX;
 
@@ -93,30 +94,29 @@ impl Flags {
     }
 }
 
-impl Settings {
-    /// What the settings promise, for people: when users are seen online and offline, and how
-    /// much the TTL has to spare.
-    pub fn promises(&self) -> String {
-        let ttl = Duration::from_secs(self.ttl_s.into());
-        let show = humantime::format_duration;
-        // The last heartbeat that was written may be as old as one round of pings and the flush
-        // before which the user left: what is pending of a user who has left is not written.
-        let round = self.ping_interval + self.ping_timeout;
-        let soonest = ttl - round - self.flush_interval - Duration::from_secs(1);
-        let spare = ttl - round - self.flush_interval;
-        format!(
-            "online   at once on connect; if memcached fails just then, within {} of its return\n\
-             offline  between {} and {} after leaving; if a client just vanishes, {} after its last pong\n\
-             headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
-            show(self.flush_interval + MEMCACHED_BACKOFF_MAX),
-            show(soonest),
-            show(ttl),
-            show(ttl + self.flush_interval),
-            show(spare),
-            show(ttl),
-            show(spare + self.ping_timeout),
-        )
-    }
+/// What settings promise, for people: when users are seen online and offline, and how much the TTL has to
+/// spare.
+pub fn promises(config: &Config) -> String {
+    let (session, presence) = (&config.session, &config.presence);
+    let ttl = Duration::from_secs(presence.ttl_s.into());
+    let show = humantime::format_duration;
+    // The last heartbeat that was written may be as old as one round of pings and the flush
+    // before which the user left: what is pending of a user who has left is not written.
+    let round = session.ping_interval + session.ping_timeout;
+    let soonest = ttl - round - presence.flush_interval - Duration::from_secs(1);
+    let spare = ttl - round - presence.flush_interval;
+    format!(
+        "online   at once on connect; if memcached fails just then, within {} of its return\n\
+         offline  between {} and {} after leaving; if a client just vanishes, {} after its last pong\n\
+         headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
+        show(presence.flush_interval + MEMCACHED_BACKOFF_MAX),
+        show(soonest),
+        show(ttl),
+        show(ttl + presence.flush_interval),
+        show(spare),
+        show(ttl),
+        show(spare + session.ping_timeout),
+    )
 }
 
 /// The parser of flags that are durations.

@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Version};
 use sha1::{Digest, Sha1};
 
-use super::Edge;
+use super::Gateway;
 use super::auth::Identity;
 use super::response::Answer;
 use crate::gateway::refusal::Refusal;
@@ -37,18 +37,18 @@ pub struct Accepted {
 }
 
 /// Checks a request for `/ws`. The cheap things come first, the token's signature last.
-pub fn check<B>(request: &Request<B>, edge: &Edge) -> Result<Accepted, Refusal> {
+pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let accept = check_upgrade(request)?;
-    if !edge.origins.allow(headers) {
+    if !gateway.origins.allow(headers) {
         return Err(Refusal::Origin);
     }
-    if edge.is_draining() {
+    if gateway.is_draining() {
         return Err(Refusal::Draining);
     }
-    let token = token(request, edge.allow_query_token).ok_or(Refusal::TokenMissing)?;
-    let identity = edge.auth.verify(&token)?;
-    let seat = Seat::take(&edge.seats).ok_or_else(|| match edge.is_draining() {
+    let token = token(request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    let identity = gateway.auth.verify(&token)?;
+    let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,
         false => Refusal::Full,
     })?;

@@ -25,7 +25,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Edge;
+use super::Gateway;
 use super::auth::Identity;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
@@ -47,13 +47,17 @@ const DEADLINE_LOOK: Duration = Duration::from_secs(1);
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
 pub async fn serve(
     listener: std::net::TcpListener,
-    edge: Arc<Edge>,
+    gateway: Arc<Gateway>,
     puller: Puller,
     sessions: Sender<NewSession<UserId>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let listener = watch(listener.into())?;
-    let mut peers = Peers::new(edge.connections_max.div_ceil(HTTP_CONNECTIONS_PEER_SHARE));
+    let mut peers = Peers::new(
+        gateway
+            .connections_max
+            .div_ceil(HTTP_CONNECTIONS_PEER_SHARE),
+    );
     let mut connections = JoinSet::new();
     let mut trouble = false;
     let mut scratch = vec![0; HEAD_BYTES_MAX];
@@ -69,12 +73,12 @@ pub async fn serve(
                 };
                 peers.left(id);
             }
-            accepted = accept(&listener), if connections.len() < edge.connections_max => {
+            accepted = accept(&listener), if connections.len() < gateway.connections_max => {
                 match accepted {
                     Ok((stream, peer)) if peers.may_enter(peer) => {
                         trouble = false;
                         let connection = Connection {
-                            edge: edge.clone(),
+                            gateway: gateway.clone(),
                             puller: puller.clone(),
                             sessions: sessions.clone(),
                         };
@@ -87,7 +91,7 @@ pub async fn serve(
                             peers.entered(id, peer);
                         }
                     }
-                    Ok(_) => edge.metrics.refused(Refusal::PeerFull),
+                    Ok(_) => gateway.metrics.refused(Refusal::PeerFull),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         // Most likely no descriptor is left: rest, and say so once.
@@ -185,7 +189,7 @@ fn network(peer: IpAddr) -> IpAddr {
 
 /// What a connection is served with.
 struct Connection {
-    edge: Arc<Edge>,
+    gateway: Arc<Gateway>,
     puller: Puller,
     sessions: Sender<NewSession<UserId>>,
 }
@@ -193,21 +197,21 @@ struct Connection {
 impl Connection {
     /// Serves it until it ends or is a session.
     async fn run(self, mut socket: Socket) {
-        let deadline = self.edge.clock.now() + HANDSHAKE_TIMEOUT;
+        let deadline = self.gateway.clock.now() + HANDSHAKE_TIMEOUT;
         // hyper has a buffer of 8 KiB, which who waits for a request does not need.
         if !socket.has_read() && timeout(HANDSHAKE_TIMEOUT, socket.readable()).await.is_err() {
-            return self.edge.metrics.refused(Refusal::Head);
+            return self.gateway.metrics.refused(Refusal::Head);
         }
         Box::pin(self.serve(socket, deadline)).await;
     }
 
     /// The first request must have come by `deadline`.
     async fn serve(self, socket: Socket, deadline: Duration) {
-        let edge = self.edge;
+        let gateway = self.gateway;
         let exchange = Arc::new(Exchange::begin(deadline));
         let patience = socket.patience();
         let service = Http {
-            edge: edge.clone(),
+            gateway: gateway.clone(),
             puller: self.puller,
             exchange: exchange.clone(),
         };
@@ -235,9 +239,9 @@ impl Connection {
         let served = tokio::select! {
             biased;
             served = serving => served,
-            () = exchange.overdue(&edge) => {
+            () = exchange.overdue(&gateway) => {
                 if !exchange.has_served() {
-                    edge.metrics.refused(Refusal::Head);
+                    gateway.metrics.refused(Refusal::Head);
                 }
                 return;
             }
@@ -245,7 +249,7 @@ impl Connection {
         if let Err(error) = served {
             // Otherwise the peer went away.
             if error.is_parse() || error.is_parse_too_large() {
-                edge.metrics.refused(Refusal::Head);
+                gateway.metrics.refused(Refusal::Head);
             }
             return;
         }
@@ -267,7 +271,7 @@ impl Connection {
                 false => [&parts.read_buf, &ahead[..]].concat().into(),
             },
             peer: identity.user,
-            expires_at: edge.clock.now() + identity.valid_for,
+            expires_at: gateway.clock.now() + identity.valid_for,
         };
         if self.sessions.send(new).await.is_ok() {
             seat.hand_over();
@@ -294,15 +298,15 @@ impl Exchange {
         }
     }
 
-    fn allow(&self, edge: &Edge, time: Duration) {
-        let deadline = edge.clock.now() + time;
+    fn allow(&self, gateway: &Gateway, time: Duration) {
+        let deadline = gateway.clock.now() + time;
         self.deadline_ms
             .store(deadline.as_millis() as u64, Ordering::Relaxed);
     }
 
-    fn served(&self, edge: &Edge) {
+    fn served(&self, gateway: &Gateway) {
         self.served.fetch_add(1, Ordering::Relaxed);
-        self.allow(edge, KEEP_ALIVE_TIMEOUT);
+        self.allow(gateway, KEEP_ALIVE_TIMEOUT);
     }
 
     fn is_upgraded(&self) -> bool {
@@ -314,10 +318,10 @@ impl Exchange {
     }
 
     /// Returns when the deadline has passed without having been moved.
-    async fn overdue(&self, edge: &Edge) {
+    async fn overdue(&self, gateway: &Gateway) {
         loop {
             let deadline = Duration::from_millis(self.deadline_ms.load(Ordering::Relaxed));
-            let left = deadline.saturating_sub(edge.clock.now());
+            let left = deadline.saturating_sub(gateway.clock.now());
             if left.is_zero() {
                 return;
             }
@@ -329,7 +333,7 @@ impl Exchange {
 
 /// hyper's way to [`routes::respond`].
 struct Http {
-    edge: Arc<Edge>,
+    gateway: Arc<Gateway>,
     puller: Puller,
     exchange: Arc<Exchange>,
 }
@@ -340,12 +344,12 @@ impl Service<Request<Incoming>> for Http {
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (edge, puller) = (self.edge.clone(), self.puller.clone());
+        let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
         let exchange = self.exchange.clone();
-        exchange.allow(&edge, HANDSHAKE_TIMEOUT);
+        exchange.allow(&gateway, HANDSHAKE_TIMEOUT);
         Box::pin(async move {
-            let outcome = routes::respond(request, &edge, &puller).await;
-            exchange.served(&edge);
+            let outcome = routes::respond(request, &gateway, &puller).await;
+            exchange.served(&gateway);
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {
                     // Who was refused has no claim to one of the places.
@@ -356,7 +360,7 @@ impl Service<Request<Incoming>> for Http {
                 }
                 Outcome::Upgrade(accepted) => {
                     // The time for writing the answer; a second upgrade can't follow.
-                    exchange.allow(&edge, HANDSHAKE_TIMEOUT);
+                    exchange.allow(&gateway, HANDSHAKE_TIMEOUT);
                     let _ = exchange.upgrade.set((accepted.identity, accepted.seat));
                     accepted.answer
                 }

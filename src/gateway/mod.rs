@@ -18,20 +18,42 @@ pub mod origin;
 pub mod refusal;
 pub mod response;
 pub mod routes;
+mod secret;
 mod socket;
 
+pub use self::secret::Secret;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use self::auth::Auth;
-use self::demo::Demo;
-use self::metrics::EdgeMetrics;
-use self::origin::Origins;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
 
+use self::auth::{Auth, Rules};
+use self::demo::Demo;
+use self::metrics::GatewayMetrics;
+use self::origin::Origins;
+
+/// What an operator may set of the gateway.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The tokens' HMAC secret; none for a random one, and the demo page.
+    pub secret: Option<Secret>,
+    /// What tokens must be.
+    pub rules: Rules,
+    /// Whether `?token=` is looked at.
+    pub allow_query_token: bool,
+    /// Web pages that may connect.
+    pub origins: Origins,
+    /// HTTP connections, handshakes among them, that each worker has at once.
+    pub connections_max: usize,
+}
+
 /// What all listeners share.
 #[derive(Debug)]
-pub struct Edge {
+pub struct Gateway {
     /// Checks tokens.
     pub auth: Auth,
     /// Checks where pages come from.
@@ -47,10 +69,36 @@ pub struct Edge {
     /// Time.
     pub clock: Clock,
     /// What is counted here.
-    pub metrics: Arc<EdgeMetrics>,
+    pub metrics: Arc<GatewayMetrics>,
 }
 
-impl Edge {
+impl Gateway {
+    /// As `config` says. Without a secret tokens are signed with a random one, which the demo page has.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn new(
+        config: &Config,
+        seats: &Arc<Seats>,
+        clock: Clock,
+    ) -> Result<Gateway, getrandom::Error> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)?;
+        let secret = config.secret.as_ref().map(Secret::as_bytes);
+        let demo = secret.is_none().then(|| Demo::new(&random, &config.rules));
+        Ok(Gateway {
+            auth: Auth::new(secret.unwrap_or(&random), config.rules.clone()),
+            origins: config.origins.clone(),
+            allow_query_token: config.allow_query_token,
+            demo,
+            seats: seats.clone(),
+            connections_max: config.connections_max,
+            clock,
+            metrics: Arc::default(),
+        })
+    }
+
     /// Whether the server stops: no new sessions.
     pub fn is_draining(&self) -> bool {
         self.seats.is_closed()

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Edge;
+use super::Gateway;
 use super::handshake::{self, Accepted};
 use super::response::{Answer, json, refused, set};
 use crate::gateway::refusal::Refusal;
@@ -45,21 +45,21 @@ impl From<PullError> for Fault {
 }
 
 /// Answers one request, and counts it.
-pub async fn respond(request: Request<Incoming>, edge: &Edge, puller: &Puller) -> Outcome {
+pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
     if request.uri().path() == "/ws" {
-        return match handshake::check(&request, edge) {
+        return match handshake::check(&request, gateway) {
             Ok(accepted) => Outcome::Upgrade(accepted),
-            Err(Refusal::Method) => Outcome::Answer(fault(edge, Fault::Method("GET"))),
-            Err(refusal) => Outcome::Answer(fault(edge, refusal.into())),
+            Err(Refusal::Method) => Outcome::Answer(fault(gateway, Fault::Method("GET"))),
+            Err(refusal) => Outcome::Answer(fault(gateway, refusal.into())),
         };
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut answer = match route(request, edge, puller).await {
+    let mut answer = match route(request, gateway, puller).await {
         Ok(answer) => {
-            edge.metrics.requests.add(1);
+            gateway.metrics.requests.add(1);
             answer
         }
-        Err(error) => fault(edge, error),
+        Err(error) => fault(gateway, error),
     };
     // A page of an allowed origin may read the answer.
     set(&mut answer, header::VARY, "Origin");
@@ -71,18 +71,18 @@ pub async fn respond(request: Request<Incoming>, edge: &Edge, puller: &Puller) -
     Outcome::Answer(answer)
 }
 
-fn fault(edge: &Edge, fault: Fault) -> Answer {
+fn fault(gateway: &Gateway, fault: Fault) -> Answer {
     match fault {
         Fault::Refused(refusal) => {
-            edge.metrics.refused(refusal);
+            gateway.metrics.refused(refusal);
             refused(refusal)
         }
         Fault::Pull(error) => {
-            edge.metrics.refused(Refusal::BadPull);
+            gateway.metrics.refused(Refusal::BadPull);
             json(Refusal::BadPull.facts().status, error.json(None))
         }
         Fault::Method(allowed) => {
-            edge.metrics.refused(Refusal::Method);
+            gateway.metrics.refused(Refusal::Method);
             let mut answer = refused(Refusal::Method);
             set(&mut answer, header::ALLOW, allowed);
             answer
@@ -90,14 +90,18 @@ fn fault(edge: &Edge, fault: Fault) -> Answer {
     }
 }
 
-async fn route(request: Request<Incoming>, edge: &Edge, puller: &Puller) -> Result<Answer, Fault> {
-    if !edge.origins.allow(request.headers()) {
+async fn route(
+    request: Request<Incoming>,
+    gateway: &Gateway,
+    puller: &Puller,
+) -> Result<Answer, Fault> {
+    if !gateway.origins.allow(request.headers()) {
         return Err(Refusal::Origin.into());
     }
     if request.uri().path() == "/v1/presence" {
-        return presence(request, edge, puller).await;
+        return presence(request, gateway, puller).await;
     }
-    let demo = edge.demo.as_ref().ok_or(Refusal::NotFound)?;
+    let demo = gateway.demo.as_ref().ok_or(Refusal::NotFound)?;
     let path = request.uri().path();
     if path != "/dev/token" {
         let file = demo.file(path).ok_or(Refusal::NotFound)?;
@@ -121,7 +125,7 @@ fn only_get(method: &Method) -> Result<(), Fault> {
 /// `/v1/presence`: a pull over HTTP, with the same token as a session.
 async fn presence(
     request: Request<Incoming>,
-    edge: &Edge,
+    gateway: &Gateway,
     puller: &Puller,
 ) -> Result<Answer, Fault> {
     match *request.method() {
@@ -129,8 +133,9 @@ async fn presence(
         Method::GET | Method::POST => {}
         _ => return Err(Fault::Method("GET, POST, OPTIONS")),
     }
-    let token = handshake::token(&request, edge.allow_query_token).ok_or(Refusal::TokenMissing)?;
-    edge.auth.verify(&token)?;
+    let token =
+        handshake::token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    gateway.auth.verify(&token)?;
     let users = if request.method() == Method::GET {
         users_of_query(request.uri().query().unwrap_or_default())?
     } else {

@@ -184,7 +184,7 @@ impl Batcher {
                 wanted[place].push((key, state));
             }
         }
-        let settle = self.presence.cluster().options().settle;
+        let settle = self.presence.cluster().config().settle;
         let is_settled = |key: &[u8], node: u8| topology.is_settled(key, node, settle);
         let latest_ms = unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
         let metrics = &self.metrics;

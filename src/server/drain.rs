@@ -16,24 +16,23 @@ impl Server {
     /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way. Ends
     /// when no session is left.
     pub async fn drain(mut self) {
-        self.draining.cancel();
-        self.edge.seats.close();
+        self.seats.close();
         let ended = join_all(take(&mut self.ended));
         tokio::select! {
             () = self.write_and_close() => {}
             // All workers have waited for their last session for as long as they may.
             _ = ended => {}
             // A session whose handshake was accepted before has its seat by now: no other can come.
-            () = self.edge.seats.emptied() => {}
+            () = self.seats.emptied() => {}
         }
         self.stop.cancel();
     }
 
     /// The steps of a drain; never returns.
     async fn write_and_close(&self) {
-        let over = self.settings.drain;
+        let over = self.config.drain;
         // A reply that takes longer does not come: the connection is given up.
-        let grace = self.settings.memcached.options.access.timeout + DRAIN_SLACK;
+        let grace = self.config.memcached.connect.timeout + DRAIN_SLACK;
         self.presence
             .begin_last_flush(over.as_secs_f64().ceil() as u32);
         // Before the first session is closed: a `set` that came later could replace the entry of the
@@ -46,14 +45,14 @@ impl Server {
         for worker in &self.workers {
             // A worker that is gone has no sessions to drain.
             let _ = worker
-                .orders
+                .commands
                 .send(WorkerCommand::Drain { over, grace })
                 .await;
         }
         // Of sessions that are there still, when memcached is back.
         let write_the_rest = async {
             while !is_written {
-                sleep(self.settings.flush_interval).await;
+                sleep(self.config.presence.flush_interval).await;
                 is_written = self.flush_all().await;
             }
             pending::<()>().await;

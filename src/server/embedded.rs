@@ -11,6 +11,15 @@ use presenced_memcached::NodeAddr;
 use presenced_store::listen;
 use presenced_store::{Listener, Options, Store, serve};
 
+/// What an operator may set of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Memory for items, in bytes.
+    pub memory_bytes: usize,
+}
+
 /// A store that listens already.
 #[derive(Debug)]
 pub struct EmbeddedStore {
@@ -29,16 +38,16 @@ pub struct Part {
 }
 
 impl EmbeddedStore {
-    /// A store with so much memory for so many workers.
+    /// A store as `config` says, for so many workers.
     ///
     /// # Errors
     ///
     /// The address is taken, or not this machine's.
-    pub fn bind(addr: SocketAddr, memory_bytes: usize, workers: usize) -> io::Result<Self> {
-        let listeners = listen::tcp(addr, workers)?;
+    pub fn bind(config: &Config, workers: usize) -> io::Result<Self> {
+        let listeners = listen::tcp(config.listen, workers)?;
         let options = Options {
             threads: workers,
-            ..Options::new(memory_bytes)
+            ..Options::new(config.memory_bytes)
         };
         Ok(EmbeddedStore {
             addr: listeners[0].local_addr()?,

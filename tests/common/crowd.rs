@@ -11,15 +11,16 @@ use std::time::Duration;
 use presenced::pull::Puller;
 use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
-use presenced_memcached::cluster::{Cluster, Options};
 use presenced_memcached::discovery::{Discovery, NodeList, Resolver};
 use presenced_memcached::probe::{self, Sentinel};
+use presenced_memcached::{self as memcached, Cluster};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
+use presenced_session::Config;
 use presenced_session::clock::Clock;
 use presenced_session::transport::Transport;
-use presenced_session::worker::{NewSession, SessionLimits, Worker, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -39,7 +40,7 @@ pub struct Plan {
     pub refill_rate: u32,
     pub resolve_interval: Duration,
     pub resolver: Resolver,
-    pub options: Options,
+    pub options: memcached::Config,
 }
 
 impl Plan {
@@ -54,7 +55,7 @@ impl Plan {
             refill_rate: 100_000,
             resolve_interval: Duration::from_millis(200),
             resolver: Resolver::default(),
-            options: Options::default(),
+            options: memcached::Config::default(),
         }
     }
 }
@@ -84,11 +85,15 @@ impl Crowd {
         let cluster = Arc::new(Cluster::new(nodes, options));
         let metrics = Arc::new(FlushMetrics::default());
         let presence = Arc::new(Presence::new(
-            Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+            &presenced_presence::Config {
+                ttl_s: plan.ttl.as_secs() as u32,
+                sessions_per_user_max: 32,
+                ..presenced_presence::Config::new(
+                    Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
+                )
+            },
             cluster.clone(),
             Clock::start(),
-            plan.ttl.as_secs() as u32,
-            32,
             metrics.clone(),
         ));
         let users: Vec<_> = (0..plan.users).map(|number| format!("u{number}")).collect();
@@ -178,11 +183,11 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     let clock = Clock::start();
     let parts = WorkerConfig {
         clock,
-        ping_interval: plan.ping_interval,
-        ping_timeout: plan.ping_interval * 4 / 5,
-        limits: SessionLimits {
+        config: Config {
+            ping_interval: plan.ping_interval,
+            ping_timeout: plan.ping_interval * 4 / 5,
             frames_per_second_max: 1_000_000,
-            ..SessionLimits::default()
+            ..Config::default()
         },
         ..WorkerConfig::alone()
     };

@@ -56,7 +56,7 @@ impl TestServer {
         flags.jwt_secret = Some(SECRET.into());
         let server = Server::start(flags.check().unwrap()).await.unwrap();
         TestServer {
-            edge: server.edge_addr(),
+            edge: server.gateway_addr(),
             admin: server.admin_addr(),
             server,
         }

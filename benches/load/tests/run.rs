@@ -110,7 +110,7 @@ async fn a_whole_run_in_two_processes() {
         "--client-ping=200ms",
         "--client-ping-sessions=5",
     ];
-    let report = report(&load(server.edge_addr(), &flags).await);
+    let report = report(&load(server.gateway_addr(), &flags).await);
 
     assert_eq!(report["sessions"], 101);
     assert_eq!(report["connected"], 101, "{report:#}");
@@ -168,7 +168,7 @@ async fn for_people_and_without_a_load() {
         "--duration=200ms",
         "--client-ping=0s",
     ];
-    let output = load(server.edge_addr(), &flags).await;
+    let output = load(server.gateway_addr(), &flags).await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("20 of 20 connected"), "{text}");
@@ -186,7 +186,7 @@ async fn who_is_not_let_in_is_told_why() {
         for token in [Some(wrong.flag()), None] {
             let mut flags = vec!["--sessions=10", "--json", processes];
             flags.extend(token.as_deref());
-            let output = load(server.edge_addr(), &flags).await;
+            let output = load(server.gateway_addr(), &flags).await;
             let text = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(1), "{text}");
             assert!(text.contains("refused with 401: 10"), "{text}");
@@ -207,7 +207,7 @@ async fn a_process_that_dies_ends_the_run() {
     let server = presenced().await;
     let secret = SecretFile::new("dies", SECRET);
     let parent = tokio::process::Command::new(env!("CARGO_BIN_EXE_presenced-load"))
-        .arg(format!("--connect={}", server.edge_addr()))
+        .arg(format!("--connect={}", server.gateway_addr()))
         .args([&secret.flag(), "--processes=3", "--duration=10m"])
         .stderr(Stdio::piped())
         .kill_on_drop(true)

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use async_memcached::AsciiProtocol;
 use memcached::proto::{MultiOperation, Operation, ProtoType};
-use presenced_session::clock::Clock;
-use presenced_memcached::cluster::{Cluster, Options};
 use presenced_memcached::pipeline::WriteCommand;
+use presenced_memcached::{Cluster, Config};
 use presenced_memcached::{NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
+use presenced_session::clock::Clock;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -116,14 +116,21 @@ fn bare(port: u16, entries: &[(String, String)]) -> Done {
 
 fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
     let node = NodeSpec::from(NodeAddr::Tcp("127.0.0.1".into(), port));
-    let mut options = Options::default();
-    options.access.write_command = command;
+    let mut options = Config::default();
+    options.connect.write_command = command;
     let presence = Arc::new(Presence::new(
-        Record::new("user:{userId}:online", "server-1", 0, 1)?,
+        &presenced_presence::Config {
+            ttl_s: TTL_S,
+            sessions_per_user_max: 1,
+            ..presenced_presence::Config::new(Record::new(
+                "user:{userId}:online",
+                "server-1",
+                0,
+                1,
+            )?)
+        },
         Arc::new(Cluster::new([node.into()], options)),
         Clock::start(),
-        TTL_S,
-        1,
         Arc::default(),
     ));
     run(users, async {

@@ -35,8 +35,8 @@ pub fn gate(data: &[u8]) {
 fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
     let expected = read_plainly(input, bytes_max, BINARY);
     let mut parts = WorkerConfig::alone();
-    parts.limits.message_bytes_max = bytes_max;
-    parts.limits.frames_per_second_max = u32::MAX;
+    parts.config.message_bytes_max = bytes_max;
+    parts.config.frames_per_second_max = u32::MAX;
     let mut worker = Worker::new(Listener::<BINARY>::default(), parts).unwrap();
     let other = open(&mut worker, &Memory::default());
     assert_eq!(session(&mut worker, other, [input].into_iter()), expected);

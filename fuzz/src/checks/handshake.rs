@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version};
 use jsonwebtoken::{EncodingKey, Header, encode};
-use presenced::gateway::Edge;
+use presenced::gateway::Gateway;
 use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::check;
 use presenced::gateway::origin::Origins;
@@ -34,24 +34,26 @@ pub fn handshake(data: &[u8]) {
 }
 
 /// One edge for its own pages, one for a named origin, which takes tokens in the query.
-static EDGES: LazyLock<[Edge; 2]> = LazyLock::new(|| {
-    [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| Edge {
-        auth: Auth::new(
-            SECRET,
-            Rules {
-                audience: None,
-                issuer: None,
-                user_claim: "sub".into(),
-                lifetime_max: Duration::from_secs(86_400),
-            },
-        ),
-        origins: Origins::new(named).unwrap(),
-        allow_query_token,
-        demo: None,
-        seats: Arc::new(Seats::new(1)),
-        connections_max: 1,
-        clock: Clock::start(),
-        metrics: Arc::default(),
+static EDGES: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
+    [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| {
+        Gateway {
+            auth: Auth::new(
+                SECRET,
+                Rules {
+                    audience: None,
+                    issuer: None,
+                    user_claim: "sub".into(),
+                    lifetime_max: Duration::from_secs(86_400),
+                },
+            ),
+            origins: Origins::new(named).unwrap(),
+            allow_query_token,
+            demo: None,
+            seats: Arc::new(Seats::new(1)),
+            connections_max: 1,
+            clock: Clock::start(),
+            metrics: Arc::default(),
+        }
     })
 });
 

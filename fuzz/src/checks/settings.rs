@@ -6,8 +6,10 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use clap::Parser;
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
-use presenced::cli::{Flags, Secret, Settings};
+use presenced::cli::{Flags, promises};
+use presenced::gateway::Secret;
 use presenced::gateway::origin::Origins;
+use presenced::server::Config;
 use presenced_memcached::limits::NODES_MAX;
 use presenced_memcached::{NodeAddr, NodeSpec};
 use presenced_presence::limits::USER_ID_BYTES_MAX;
@@ -83,17 +85,19 @@ fn as_flags(mut flags: Vec<String>) {
     }
 }
 
-fn is_sound(settings: &Settings) {
+fn is_sound(settings: &Config) {
     let s = Duration::from_secs;
-    let ttl = s(settings.ttl_s.into());
-    let round = settings.ping_interval + settings.ping_timeout;
+    let ttl = s(settings.presence.ttl_s.into());
+    let round = settings.session.ping_interval + settings.session.ping_timeout;
     assert!(ttl + settings.drain <= s(30 * 86_400));
-    assert!(ttl > round + 2 * settings.flush_interval);
-    assert!(settings.ping_timeout < settings.ping_interval);
-    assert!(settings.max_sessions > 0 && settings.max_http_of_worker > 0 && settings.workers > 0);
-    assert!(settings.promises().lines().count() == 3);
-    assert!(settings.secret.is_some() || settings.listen.ip().is_loopback());
-    assert!(settings.memcached.listing.nodes.len() <= NODES_MAX);
+    assert!(ttl > round + 2 * settings.presence.flush_interval);
+    assert!(settings.session.ping_timeout < settings.session.ping_interval);
+    assert!(
+        settings.sessions_max > 0 && settings.gateway.connections_max > 0 && settings.workers > 0
+    );
+    assert!(promises(settings).lines().count() == 3);
+    assert!(settings.gateway.secret.is_some() || settings.gateway.listen.ip().is_loopback());
+    assert!(settings.memcached.nodes.nodes.len() <= NODES_MAX);
 }
 
 fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {

@@ -135,7 +135,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             tag: &self.tag,
             owing: &mut self.owing,
             rate: self.rate,
-            bytes_max: self.parts.limits.message_bytes_max,
+            bytes_max: self.parts.config.message_bytes_max,
             session,
             service: &mut self.service,
             replies: &mut self.replies,

@@ -37,7 +37,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.table.warm(&due, GROUP);
         for (number, &group) in due.iter().enumerate() {
             // Who speaks meanwhile need not wait for all the pings, unless waiting is wanted.
-            if number > 0 && self.parts.coalesce.is_zero() {
+            if number > 0 && self.parts.config.coalesce.is_zero() {
                 self.look()?;
             }
             self.ping(group);
@@ -112,7 +112,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     fn moment(&self) -> Moment {
         // A ping may be sent late in its turn of the wheel, by at most one turn.
-        let timeout = self.parts.ping_timeout;
+        let timeout = self.parts.config.ping_timeout;
         Moment {
             now: self.now,
             us: us(self.now),

@@ -44,14 +44,11 @@ use super::service::{Replies, Service};
 use super::slab::{SessionKey, Slab};
 use super::transport::Transport;
 use super::wheel::{CHUNK, Wheel};
-use crate::SessionId;
 use crate::clock::Clock;
 use crate::close_reason::CloseReason;
-use crate::limits::{
-    EVENTS_PER_POLL, FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OPENED_PER_TURN, OUTBOX_BYTES_MAX,
-    SCRATCH_BYTES, WHEEL_TICK,
-};
+use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
+use crate::{Config, SessionId};
 
 /// A handshake that succeeded; the session has its seat.
 #[derive(Debug)]
@@ -81,27 +78,6 @@ pub enum WorkerCommand {
     },
 }
 
-/// What a session may take of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLimits {
-    /// Longest message, and longest frame, in bytes.
-    pub message_bytes_max: usize,
-    /// Frames of any kind that a session may send in a second, on average.
-    pub frames_per_second_max: u32,
-    /// Most bytes kept for a client that does not read.
-    pub outbox_bytes_max: usize,
-}
-
-impl Default for SessionLimits {
-    fn default() -> SessionLimits {
-        SessionLimits {
-            message_bytes_max: MESSAGE_BYTES_MAX,
-            frames_per_second_max: FRAMES_PER_SECOND_MAX,
-            outbox_bytes_max: OUTBOX_BYTES_MAX,
-        }
-    }
-}
-
 /// What a worker is made of that others share.
 #[derive(Debug)]
 pub struct WorkerConfig {
@@ -115,14 +91,8 @@ pub struct WorkerConfig {
     pub metrics: Arc<WorkerMetrics>,
     /// Sessions that there may be.
     pub seats: Arc<Seats>,
-    /// Time between two pings of a session.
-    pub ping_interval: Duration,
-    /// Time for the answer to a ping, after which the session ends.
-    pub ping_timeout: Duration,
-    /// How long ready sessions are let gather; zero for not at all.
-    pub coalesce: Duration,
-    /// What each session may take.
-    pub limits: SessionLimits,
+    /// What an operator may set.
+    pub config: Config,
 }
 
 impl WorkerConfig {
@@ -134,10 +104,7 @@ impl WorkerConfig {
             clock: Clock::start(),
             metrics: Arc::default(),
             seats: Arc::new(Seats::new(usize::MAX)),
-            ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(20),
-            coalesce: Duration::from_millis(5),
-            limits: SessionLimits::default(),
+            config: Config::default(),
         }
     }
 }
@@ -209,15 +176,16 @@ struct Drain {
 impl<S: Service, T: Transport> Worker<S, T> {
     /// A worker without sessions.
     pub fn new(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T>> {
+        let config = &parts.config;
         Ok(Worker {
             service,
-            rate: Rate::per_second(parts.limits.frames_per_second_max),
+            rate: Rate::per_second(config.frames_per_second_max),
             now: parts.clock.now(),
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS_PER_POLL)),
             table: Slab::default(),
             rests: Rests::default(),
-            wheel: Wheel::new(parts.ping_interval, parts.ping_timeout, parts.clock.now()),
+            wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
             owing: Owing::default(),
             due: Vec::new(),
             odd: Vec::new(),
@@ -238,7 +206,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         mut incoming: Receiver<NewSession<S::Peer, T>>,
         mut orders: Receiver<WorkerCommand>,
     ) -> io::Result<()> {
-        let mut ready = Ready::new(self.poll.registry().as_fd(), self.parts.coalesce)?;
+        let mut ready = Ready::new(self.poll.registry().as_fd(), self.parts.config.coalesce)?;
         let mut ticks = interval(WHEEL_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {

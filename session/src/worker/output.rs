@@ -61,7 +61,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let mut rest = self.rests.take(token.index).unwrap_or_default();
         let is_first = rest.outbox.is_empty();
         rest.outbox.extend_from_slice(bytes);
-        let too_much = rest.outbox.len() - rest.sent > self.parts.limits.outbox_bytes_max;
+        let too_much = rest.outbox.len() - rest.sent > self.parts.config.outbox_bytes_max;
         session.has_rest = self.rests.put(token.index, Some(rest));
         if too_much || self.rests.bytes() > REST_BYTES_MAX {
             return Err(CloseReason::SlowConsumer);

@@ -1,0 +1,85 @@
+//! What an operator may set of the client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::credentials::Credentials;
+use super::discovery::NodeList;
+use super::pipeline::WriteCommand;
+use super::ring::RingKind;
+use super::tls::Tls;
+use crate::limits::{
+    EJECT_AFTER, MEMCACHED_CONNECT_TIMEOUT, MEMCACHED_TIMEOUT, RESOLVE_INTERVAL, SETTLE_TIME,
+};
+
+/// What becomes of the keys of a node that does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+pub enum OnFailure {
+    /// They wait for it: right where those who read do not eject either
+    #[default]
+    Wait,
+    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads them
+    Eject,
+}
+
+/// What an operator may set of the client.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The nodes; none for whoever has a store of its own.
+    pub nodes: NodeList,
+    /// Time between two resolutions of the nodes' names.
+    pub resolve_interval: Duration,
+    /// How keys are spread over the nodes.
+    pub ring: RingKind,
+    /// What becomes of the keys of a node that does not answer.
+    pub on_failure: OnFailure,
+    /// Failures in a row after which it is ejected.
+    pub eject_after: u32,
+    /// How connections are made.
+    pub connect: ConnectOptions,
+    /// How long it may take until every live user has been written again where they belong now: a
+    /// TTL.
+    pub settle: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            nodes: NodeList::default(),
+            resolve_interval: RESOLVE_INTERVAL,
+            ring: RingKind::default(),
+            on_failure: OnFailure::default(),
+            eject_after: EJECT_AFTER,
+            connect: ConnectOptions::default(),
+            settle: SETTLE_TIME,
+        }
+    }
+}
+
+/// How nodes are spoken to.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Time for a connection to be made, its greeting not included.
+    pub connect_timeout: Duration,
+    /// Most time without a reply while commands are in flight.
+    pub timeout: Duration,
+    /// For nodes over TCP.
+    pub tls: Option<Tls>,
+    /// Who we say that we are, where memcached asks (its `-Y`).
+    pub credentials: Option<Arc<Credentials>>,
+    /// How entries are written.
+    pub write_command: WriteCommand,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions {
+            connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
+            timeout: MEMCACHED_TIMEOUT,
+            tls: None,
+            credentials: None,
+            write_command: WriteCommand::default(),
+        }
+    }
+}

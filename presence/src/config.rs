@@ -1,0 +1,34 @@
+//! What an operator may set of presence.
+
+use std::time::Duration;
+
+use super::Record;
+use crate::limits::{FLUSH_INTERVAL, REFILL_RATE, SESSIONS_PER_USER_MAX, TTL_S};
+
+/// How users are kept and written.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Keys and values.
+    pub record: Record,
+    /// Lifetime of an entry, seconds.
+    pub ttl_s: u32,
+    /// Time in which everyone heard from is written once.
+    pub flush_interval: Duration,
+    /// Sessions of one user here; one more replaces the oldest.
+    pub sessions_per_user_max: usize,
+    /// Users a second that are written again when a node has lost its data.
+    pub refill_rate: u32,
+}
+
+impl Config {
+    /// The usual settings, with keys and values as `record` has them.
+    pub fn new(record: Record) -> Config {
+        Config {
+            record,
+            ttl_s: TTL_S,
+            flush_interval: FLUSH_INTERVAL,
+            sessions_per_user_max: SESSIONS_PER_USER_MAX.into(),
+            refill_rate: REFILL_RATE,
+        }
+    }
+}
