@@ -8,20 +8,16 @@
 //!
 //! Downward only; a lower part never names a higher one.
 //!
-//! - [`settings`]: flags and environment, and what they promise.
+//! - [`cli`]: flags and environment, and what they promise.
 //! - [`server`]: the one place that knows all parts: start, drain, stop.
-//! - [`edge`]: listeners, the handshake, tokens.
-//! - [`session`]: connected clients.
+//! - [`gateway`]: listeners, the handshake, tokens.
 //! - [`pull`]: who is online?
-//! - [`presence`]: users, pending heartbeats, the flush.
-//! - [`memcached`]: the client.
-//! - [`store`]: a server of the same protocol, [`embedded`] or ([`store_command`]) alone.
 //! - [`admin`]: metrics and health.
-//! - [`codec`]: the protocol as codecs of tokio-util.
-//! - [`clock`], [`end`], [`limits`], [`listen`], [`log`]: used by all.
-//! - [`signals`]: what they do to the process.
+//! - [`log`], [`signals`], [`limits`]: used by all.
 //!
-//! The protocol itself is the crate `presenced-protocol`.
+//! Below it are crates of their own: `presenced-presence` (users, pending heartbeats, the flush),
+//! `presenced-session` (connected clients), `presenced-memcached` (the client), `presenced-store` (a
+//! server of the same protocol), `presenced-protocol`.
 
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 

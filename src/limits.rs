@@ -85,7 +85,7 @@ pub const NODES_TO_COME: usize = 8;
 
 /// How long a stopping server waits for its last flush before it begins to close sessions: several
 /// million users are written in that time. A node that does not answer is given up after
-/// [`MEMCACHED_TIMEOUT`], so only one that is too slow takes all of it.
+/// memcached's time-out, so only one that is too slow takes all of it.
 pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long past the drain's time and memcached's time-out a session is kept while a `set` of its user
