@@ -17,8 +17,8 @@ use crate::client::Client;
 use crate::counts::Counts;
 use crate::flags::Flags;
 use crate::part::Part;
+use crate::phase::Phase;
 use crate::progress::Status;
-use crate::run::Phase;
 
 /// What a process of the fleet says.
 #[derive(Debug, Deserialize, Serialize)]

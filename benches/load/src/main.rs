@@ -4,7 +4,8 @@
 //!
 //! # Layout
 //!
-//! - [`flags`], [`mod@run`], [`report`], [`progress`]: from the flags through the phases to the result.
+//! - [`flags`], [`mod@run`], [`phase`], [`report`], [`progress`]: from the flags through the phases to
+//!   the result.
 //! - [`client`]: all sessions of a process, one thread and one poll, so that the client takes as
 //!   little of the machine as it can. [`socket`] is a connection, [`session`] what is said on it,
 //!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`end`].
@@ -24,6 +25,7 @@ mod latency;
 mod metrics;
 mod pace;
 mod part;
+mod phase;
 mod process;
 mod progress;
 mod pull;
