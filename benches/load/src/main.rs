@@ -8,7 +8,7 @@
 //!   the result.
 //! - [`client`]: all sessions of a process, one thread and one poll, so that the client takes as
 //!   little of the machine as it can. [`socket`] is a connection, [`session`] what is said on it,
-//!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`end`].
+//!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`end`].
 //! - [`pace`], [`part`]: how much is done when, and by whom. [`tokens`]: who sessions are.
 //! - [`fleet`]: several processes in step.
 //! - [`counts`], [`latency`]: what is counted. [`process`], [`metrics`]: what is read.
@@ -26,6 +26,7 @@ mod metrics;
 mod pace;
 mod part;
 mod phase;
+mod probes;
 mod process;
 mod progress;
 mod pull;

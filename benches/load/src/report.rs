@@ -159,15 +159,7 @@ impl Report {
             let back = measure.handshake.count();
             writeln!(out, "churned       {}, {back} came back", measure.churned)?;
         }
-        let flood = &measure.flood;
-        if flood.frames > 0 {
-            let (frames, back) = (flood.frames, flood.reconnects);
-            write!(out, "flood         {frames} frames, {back} came back")?;
-            match flood.closed.is_empty() {
-                true => writeln!(out)?,
-                false => writeln!(out, "; closed {}", listed(&flood.closed))?,
-            }
-        }
+        self.flood_line(out)?;
         self.latency_lines(out)?;
         self.outside_lines(out)?;
         if let Some(server) = &self.server {
@@ -176,6 +168,19 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    fn flood_line(&self, out: &mut String) -> fmt::Result {
+        let flood = &self.measure.flood;
+        if flood.frames == 0 {
+            return Ok(());
+        }
+        let (frames, back) = (flood.frames, flood.reconnects);
+        write!(out, "flood         {frames} frames, {back} came back")?;
+        match flood.closed.is_empty() {
+            true => writeln!(out),
+            false => writeln!(out, "; closed {}", listed(&flood.closed)),
+        }
     }
 
     fn latency_lines(&self, out: &mut String) -> fmt::Result {

@@ -1,6 +1,5 @@
 //! One session: what it makes of the bytes that arrive, and what it has to say. No IO.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -10,11 +9,9 @@ use crate::engine_io::{self, Packet};
 use crate::flags::Protocol;
 use crate::frame::{self, Frame};
 use crate::handshake;
+use crate::probes::Probes;
 use crate::pull::Answer;
 use crate::tokens::Tokens;
-
-/// Pings of ours that wait for their answer in a session; an older one is given up.
-const PROBES_MAX: usize = 64;
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,13 +69,6 @@ pub(crate) struct Session {
     pub(crate) probes: Option<Box<Probes>>,
 }
 
-/// Pings of ours in one session.
-#[derive(Debug, Default)]
-pub(crate) struct Probes {
-    sent: VecDeque<(u32, Instant)>,
-    next: u32,
-}
-
 impl Session {
     pub(crate) fn new(place: usize, role: Role) -> Session {
         Session {
@@ -98,7 +88,7 @@ impl Session {
     pub(crate) fn end(&mut self) -> Stage {
         self.inbox = Vec::new();
         if let Some(probes) = &mut self.probes {
-            probes.sent.clear();
+            probes.clear();
         }
         mem::take(&mut self.stage)
     }
@@ -245,25 +235,6 @@ fn pull_answered(text: &[u8], shared: &mut Shared) {
         shared.counts.pull.record(now - asked);
         shared.counts.pulled_online += answer.online.0;
         shared.counts.pulled_unknown += answer.unknown.0;
-    }
-}
-
-impl Probes {
-    fn send(&mut self, now: Instant) -> u32 {
-        let id = self.next;
-        self.next = id.wrapping_add(1);
-        if self.sent.len() == PROBES_MAX {
-            self.sent.pop_front();
-        }
-        self.sent.push_back((id, now));
-        id
-    }
-
-    /// When that one was sent, the first time it is answered. Earlier ones may be left out by the
-    /// server (RFC 6455 §5.5.3), and are given up.
-    fn answered(&mut self, id: u32) -> Option<Instant> {
-        let place = self.sent.iter().position(|(sent, _)| *sent == id)?;
-        self.sent.drain(..=place).next_back().map(|(_, at)| at)
     }
 }
 
@@ -453,19 +424,5 @@ mod tests {
             .unwrap();
         assert_eq!(shared.counts.client_ping.count(), 0);
         assert_eq!(shared.counts.pull.count(), 0);
-    }
-
-    #[test]
-    fn a_server_may_leave_out_answers_to_earlier_pings() {
-        let mut probes = Probes::default();
-        let now = Instant::now();
-        assert_eq!([0, 1, 2].map(|_| probes.send(now)), [0, 1, 2]);
-        assert_eq!(probes.answered(1), Some(now));
-        assert_eq!(probes.answered(0), None);
-        assert_eq!(probes.answered(2), Some(now));
-        for _ in 0..1000 {
-            probes.send(now);
-        }
-        assert_eq!(probes.sent.len(), PROBES_MAX);
     }
 }

@@ -111,48 +111,57 @@ async fn a_whole_run_in_two_processes() {
         "--client-ping-sessions=5",
     ];
     let report = report(&load(server.gateway_addr(), &flags).await);
+    assert_handshakes_and_ends(&report);
+    assert_load(&report);
+    assert_server(&report);
+}
 
+fn assert_handshakes_and_ends(report: &Value) {
     assert_eq!(report["sessions"], 101);
     assert_eq!(report["connected"], 101, "{report:#}");
     assert_eq!(report["refused"], json!({}));
     assert_eq!(report["connect_errors"], json!({}));
     // Ten are deaf, or nine and the flood.
-    let deaf = number(&report, "/lost/4408");
+    let deaf = number(report, "/lost/4408");
     assert!((9..=20).contains(&deaf), "{report:#}");
-    assert!(number(&report, "/open") >= 80, "{report:#}");
+    assert!(number(report, "/open") >= 80, "{report:#}");
+}
 
+fn assert_load(report: &Value) {
     // Some ninety sessions, every 1.5 s, for 2 s.
-    let pongs = number(&report, "/pongs");
+    let pongs = number(report, "/pongs");
     assert!(
-        pongs >= 60 && number(&report, "/pings") >= pongs,
+        pongs >= 60 && number(report, "/pings") >= pongs,
         "{report:#}"
     );
-    let pulls = number(&report, "/pulls");
+    let pulls = number(report, "/pulls");
     assert!((200..=420).contains(&pulls), "{report:#}");
-    let answers = number(&report, "/latency_us/pull/count");
+    let answers = number(report, "/latency_us/pull/count");
     assert!(answers * 2 > pulls && answers <= pulls, "{report:#}");
     assert_eq!(report["pull_errors"], 0, "{report:#}");
-    let online = number(&report, "/pulled_online");
+    let online = number(report, "/pulled_online");
     assert!(
         online > answers * 10 && online <= answers * 20,
         "{report:#}"
     );
     assert!(
-        (20..=42).contains(&number(&report, "/churned")),
+        (20..=42).contains(&number(report, "/churned")),
         "{report:#}"
     );
-    assert!(number(&report, "/latency_us/churn_handshake/count") > 10);
-    assert!(number(&report, "/latency_us/client_ping/count") > 10);
-    assert!(number(&report, "/latency_us/handshake/p50") > 0);
-    assert!(number(&report, "/flood/frames") > 200, "{report:#}");
-    assert!(number(&report, "/flood/reconnects") >= 1, "{report:#}");
+    assert!(number(report, "/latency_us/churn_handshake/count") > 10);
+    assert!(number(report, "/latency_us/client_ping/count") > 10);
+    assert!(number(report, "/latency_us/handshake/p50") > 0);
+    assert!(number(report, "/flood/frames") > 200, "{report:#}");
+    assert!(number(report, "/flood/reconnects") >= 1, "{report:#}");
+}
 
-    assert!(number(&report, "/rss_bytes") > 0);
+fn assert_server(report: &Value) {
+    assert!(number(report, "/rss_bytes") > 0);
     assert!(report["cpu_seconds"].as_f64().unwrap() > 0.0);
     assert!(report["cpu_us_per_ping_and_pong"].as_f64().unwrap() > 0.0);
-    assert!(number(&report, "/server/pongs") >= 60, "{report:#}");
+    assert!(number(report, "/server/pongs") >= 60, "{report:#}");
     assert!(
-        number(&report, "/server/session_ends/closed") > 10,
+        number(report, "/server/session_ends/closed") > 10,
         "{report:#}"
     );
 }

@@ -18,8 +18,9 @@ use crate::end::End;
 use crate::flags::{Flags, Protocol};
 use crate::handshake::Requests;
 use crate::part::{is_of_share, spread};
+use crate::probes::Probes;
 use crate::progress::Status;
-use crate::session::{Probes, Role, Session, Shared, Stage};
+use crate::session::{Role, Session, Shared, Stage};
 use crate::socket::{Connector, Socket};
 use crate::tokens::Tokens;
 
