@@ -6,8 +6,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,10 +16,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use common::client::Client;
-use common::process::{FREE_PORTS, Process, TempFile, command, run};
-use common::raw::{Raw, Response, get, handshake, request, send, upgrade, upgrade_with};
-use common::tokens::{SECRET, base64url, claims, in_s, sign, token};
+use presenced_testkit::client::Client;
+use presenced_testkit::process::{FREE_PORTS, Process, command, run};
+use presenced_testkit::raw::{Raw, Response, get, handshake, request, send, upgrade, upgrade_with};
+use presenced_testkit::temp::TempFile;
+use presenced_testkit::tokens::{SECRET, base64url, claims, in_s, sign, token};
 
 /// `GET` with a Host header of the caller's.
 async fn get_from_host(addr: SocketAddr, path: &str, host: &str) -> Response {
@@ -336,9 +335,11 @@ async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
 
     let store = format!("tcp://{}", process.store());
     let mut client = async_memcached::Client::new(store).await.unwrap();
-    common::until("alice is in the store", common::PATIENCE, async || {
-        client.get("user:alice:online").await.unwrap().is_some()
-    })
+    presenced_testkit::until(
+        "alice is in the store",
+        presenced_testkit::PATIENCE,
+        async || client.get("user:alice:online").await.unwrap().is_some(),
+    )
     .await;
     let value = client.get("user:alice:online").await.unwrap().unwrap();
     let value: Value = serde_json::from_slice(&value.data.unwrap()).unwrap();
@@ -346,7 +347,11 @@ async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
     assert_eq!(value["connectedAt"], connected_at);
     assert!(second.is_open());
     // A key is a random one: those of another server are none of this.
-    let response = handshake(process.edge(), &upgrade_with(&common::tokens::token("x"))).await;
+    let response = handshake(
+        process.edge(),
+        &upgrade_with(&presenced_testkit::tokens::token("x")),
+    )
+    .await;
     assert_eq!(response.status, 401);
 }
 

@@ -7,17 +7,15 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use async_memcached::AsciiProtocol;
 use bytes::{Bytes, BytesMut};
-use common::memcached::Memcached;
 use futures_util::{SinkExt, StreamExt};
 use presenced_memcached::codec::{Asked, ClientCodec, CodecError, ServerCodec};
 use presenced_protocol::meta::{Flag, ReplyFlag};
 use presenced_protocol::reply::ReplyErrorKind;
 use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Limits, Reply, Request, encode};
+use presenced_testkit::memcached::Memcached;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::join;
 use tokio::net::{TcpListener, TcpStream};

@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,14 +14,14 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use common::client::Client;
-use common::memcached::{Memcached, key};
-use common::process::Process;
-use common::proxy::{Mischief, Proxy};
-use common::raw::{Raw, get, get_with, handshake, request, upgrade_with};
-use common::server::metric;
-use common::tokens::token;
-use common::{PATIENCE, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::process::Process;
+use presenced_testkit::proxy::{Mischief, Proxy};
+use presenced_testkit::raw::{Raw, get, get_with, handshake, request, upgrade_with};
+use presenced_testkit::server::metric;
+use presenced_testkit::tokens::token;
+use presenced_testkit::{PATIENCE, until};
 
 async fn sessions(process: &Process, count: usize) -> Vec<(String, Client)> {
     let mut sessions = Vec::new();

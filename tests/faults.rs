@@ -10,7 +10,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
 #[path = "../benches/common/rss.rs"]
 #[allow(unreachable_pub, reason = "the benches share it")]
 mod rss;
@@ -29,11 +28,11 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
-use common::crowd::{Crowd, Plan};
-use common::memcached::{Memcached, key};
-use common::network::Network;
-use common::proxy::{Mischief, Proxy};
-use common::until;
+use presenced_testkit::crowd::{Crowd, Plan};
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::network::Network;
+use presenced_testkit::proxy::{Mischief, Proxy};
+use presenced_testkit::until;
 
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(60);

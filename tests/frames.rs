@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use presenced::limits::PULL_USERS_MAX;
@@ -17,13 +15,13 @@ use presenced_session::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_BYTES_MAX}
 use serde_json::json;
 use tokio::time::{Instant, interval};
 
-use common::client::Client;
-use common::memcached::Memcached;
-use common::raw::{
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::Memcached;
+use presenced_testkit::raw::{
     BINARY, CLOSE, Frame, LAST, MORE, PING, PONG, Raw, TEXT, TEXT_BEGINS, frame, head,
 };
-use common::server::{PING_INTERVAL, PING_TIMEOUT, TestServer};
-use common::{PATIENCE, until};
+use presenced_testkit::server::{PING_INTERVAL, PING_TIMEOUT, TestServer};
+use presenced_testkit::{PATIENCE, until};
 
 const PULL: &[u8] = br#"{"pull":1,"users":["me","you"]}"#;
 

@@ -6,8 +6,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Header};
@@ -18,15 +16,15 @@ use presenced::limits::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use common::client::Client;
-use common::memcached::Memcached;
-use common::raw::{
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::Memcached;
+use presenced_testkit::raw::{
     ACCEPT, KEY, PING, PONG, Raw, Response, TEXT, frame, get, handshake, request, send, upgrade,
     upgrade_with,
 };
-use common::server::TestServer;
-use common::tokens::{base64url, claims, in_s, sign, sign_bytes, sign_with, token};
-use common::{PATIENCE, until};
+use presenced_testkit::server::TestServer;
+use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_bytes, sign_with, token};
+use presenced_testkit::{PATIENCE, until};
 
 const STRICT: &[&str] = &[
     "--jwt-issuer=https://id.example",

@@ -11,6 +11,7 @@ use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_testkit::frame::pong_of;
 
 const PINGS: u32 = 10_000;
 
@@ -78,10 +79,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
                 worker.tick(now).unwrap();
             }
         });
-        // A mask of zeros: the payload as it is.
-        let ping = socket.take();
-        assert_eq!(ping[..2], [0x89, 8]);
-        let mut pong = [&[0x8a, 0x88, 0, 0, 0, 0], &ping[2..]].concat();
+        let mut pong = pong_of(&socket.take());
         count.count_total += allocation_counter::measure(|| {
             worker.receive(token, &mut pong, now).unwrap();
         })

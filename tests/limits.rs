@@ -6,18 +6,16 @@
     reason = "helpers of tests may panic"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::time::{Instant, sleep};
 
-use common::client::Client;
-use common::process::Process;
-use common::raw::{PING, PONG, Raw, TEXT, frame, get, head};
-use common::server::{TestServer, metric};
-use common::{PATIENCE, throughout, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::process::Process;
+use presenced_testkit::raw::{PING, PONG, Raw, TEXT, frame, get, head};
+use presenced_testkit::server::{TestServer, metric};
+use presenced_testkit::{PATIENCE, throughout, until};
 
 #[tokio::test]
 async fn messages_and_frames_have_the_length_that_is_set() {

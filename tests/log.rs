@@ -6,8 +6,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -22,13 +20,13 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tracing_subscriber::filter::Targets;
 
-use common::client::Client;
-use common::memcached::Memcached;
-use common::process::{FREE_PORTS, Process, Sink, Stream, run};
-use common::raw::{CLOSE, Raw, frame, get};
-use common::server::metric;
-use common::tokens::SECRET;
-use common::{PATIENCE, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::Memcached;
+use presenced_testkit::process::{FREE_PORTS, Process, Sink, Stream, run};
+use presenced_testkit::raw::{CLOSE, Raw, frame, get};
+use presenced_testkit::server::metric;
+use presenced_testkit::tokens::SECRET;
+use presenced_testkit::{PATIENCE, until};
 
 const FORMATS: [&str; 2] = ["--log-format=text", "--log-format=json"];
 

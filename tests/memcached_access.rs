@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,13 +19,14 @@ use presenced_memcached::ring::{Member, Ring, RingKind};
 use rustix::process::Signal;
 use serde_json::json;
 
-use common::client::Client;
-use common::crowd::{Crowd, Plan};
-use common::memcached::{Memcached, key};
-use common::process::{Process, TempFile};
-use common::raw::get;
-use common::server::{TestServer, metric};
-use common::{PATIENCE, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::crowd::{Crowd, Plan};
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::process::Process;
+use presenced_testkit::raw::get;
+use presenced_testkit::server::{TestServer, metric};
+use presenced_testkit::temp::TempFile;
+use presenced_testkit::{PATIENCE, until};
 
 const LONG: Duration = Duration::from_secs(60);
 

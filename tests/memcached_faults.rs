@@ -6,8 +6,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,12 +13,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
-use common::client::Client;
-use common::memcached::Memcached;
-use common::raw::{get, get_with};
-use common::server::{FLUSH_INTERVAL, PING_INTERVAL, TestServer};
-use common::tokens::token;
-use common::{PATIENCE, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::Memcached;
+use presenced_testkit::raw::{get, get_with};
+use presenced_testkit::server::{FLUSH_INTERVAL, PING_INTERVAL, TestServer};
+use presenced_testkit::tokens::token;
+use presenced_testkit::{PATIENCE, until};
 
 /// Within which everyone must be back after a restart: a ping interval and a flush, the longest
 /// pause between two tries to connect, and what a busy machine takes.

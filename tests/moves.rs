@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use async_memcached::{AsciiProtocol, Value};
@@ -18,12 +16,12 @@ use tokio::time::interval;
 
 use presenced_memcached::limits::MEMCACHED_TIMEOUT;
 
-use common::client::Client;
-use common::memcached::{Memcached, key};
-use common::network::Network;
-use common::proxy::{Mischief, Proxy};
-use common::server::{TTL, TestServer};
-use common::{PATIENCE, throughout, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::network::Network;
+use presenced_testkit::proxy::{Mischief, Proxy};
+use presenced_testkit::server::{TTL, TestServer};
+use presenced_testkit::{PATIENCE, throughout, until};
 
 const USERS: usize = 40;
 

@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +28,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use common::PATIENCE;
-use common::process::TempFile;
+use presenced_testkit::PATIENCE;
+use presenced_testkit::temp::TempFile;
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug)]

@@ -6,20 +6,18 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use std::time::Duration;
 
 use async_memcached::AsciiProtocol;
 use serde_json::json;
 use tokio::time::{Instant, interval};
 
-use common::client::Client;
-use common::memcached::{Memcached, key};
-use common::raw::{PING, PONG, Raw, frame};
-use common::server::{FLUSH_INTERVAL, PING_INTERVAL, PING_TIMEOUT, TTL, TestServer};
-use common::tokens::{in_s, sign};
-use common::{PATIENCE, throughout, unix_ms, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::raw::{PING, PONG, Raw, frame};
+use presenced_testkit::server::{FLUSH_INTERVAL, PING_INTERVAL, PING_TIMEOUT, TTL, TestServer};
+use presenced_testkit::tokens::{in_s, sign};
+use presenced_testkit::{PATIENCE, throughout, unix_ms, until};
 
 /// A late look on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);

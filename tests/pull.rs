@@ -6,21 +6,19 @@
     reason = "helpers of tests may"
 )]
 
-mod common;
-
 use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
 use presenced_memcached::limits::MEMCACHED_TIMEOUT;
 use serde_json::{Value, json};
 use tokio::time::interval;
 
-use common::client::Client;
-use common::memcached::{Memcached, key};
-use common::node::{Answered, ScriptedNode};
-use common::process::Process;
-use common::raw::{Raw, Response, TEXT, frame, get, get_with, send};
-use common::server::TestServer;
-use common::tokens::token;
-use common::{PATIENCE, unix_ms, until};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::node::{Answered, ScriptedNode};
+use presenced_testkit::process::Process;
+use presenced_testkit::raw::{Raw, Response, TEXT, frame, get, get_with, send};
+use presenced_testkit::server::TestServer;
+use presenced_testkit::tokens::token;
+use presenced_testkit::{PATIENCE, unix_ms, until};
 
 const PRESENCE: &str = "/v1/presence";
 

@@ -7,8 +7,6 @@
     reason = "helpers of tests may"
 )]
 
-mod store_support;
-
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -17,7 +15,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use store_support::{Embedded, Memcached, answers, connect};
+use presenced_testkit::blocking::{answers, connect, memcached};
+use presenced_testkit::embedded::Embedded;
+use presenced_testkit::memcached::Memcached;
 
 /// The answers as lines, without what may differ: the version, and of a key's CAS numbers all but
 /// which are the same and which are greater.
@@ -126,12 +126,12 @@ fn long_transcripts() -> Vec<Vec<u8>> {
 }
 
 fn check(memcached: &Memcached, embedded: &Embedded, transcript: &[u8], piece: usize) {
-    for address in [memcached.address, embedded.address] {
+    for address in [memcached.address(), embedded.address] {
         // On a connection of its own: a `get` with a bad key costs memcached's earlier answers.
         assert_eq!(answers(address, b"flush_all\r\n", usize::MAX), b"OK\r\n");
     }
     let input = [transcript, b"version\r\n"].concat();
-    let expected = comparable(&answers(memcached.address, &input, piece));
+    let expected = comparable(&answers(memcached.address(), &input, piece));
     let found = comparable(&answers(embedded.address, &input, piece));
     let shown = transcript[..transcript.len().min(200)].escape_ascii();
     assert!(
@@ -146,7 +146,7 @@ fn check(memcached: &Memcached, embedded: &Embedded, transcript: &[u8], piece: u
 
 #[test]
 fn answers_as_memcached_does() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let embedded = Embedded::start(64 << 20);
     for transcript in TRANSCRIPTS {
         for piece in [usize::MAX, 1, 7] {
@@ -217,7 +217,7 @@ const CLOSED: &[&str] = &[
 /// words; what was there is there still.
 #[test]
 fn a_refused_value_is_not_run() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let embedded = Embedded::start(64 << 20);
     let stored = b"set a 0 0 1\r\nx\r\n";
     let after = "mn\r\nget a\r\n";
@@ -227,12 +227,12 @@ fn a_refused_value_is_not_run() {
         .chain(CLOSED.iter().map(|line| (line, true)))
     {
         let line = line.replace('K', &"k".repeat(251));
-        for address in [memcached.address, embedded.address] {
+        for address in [memcached.address(), embedded.address] {
             assert_eq!(answers(address, stored, usize::MAX), b"STORED\r\n");
         }
         let alone = format!("{line}\r\n{after}");
         let with_value = format!("{line}\r\nflush_all\r\n{after}");
-        let mut expected = answers(memcached.address, alone.as_bytes(), usize::MAX);
+        let mut expected = answers(memcached.address(), alone.as_bytes(), usize::MAX);
         if closes {
             let end = expected.windows(4).position(|bytes| bytes == b"MN\r\n");
             expected.truncate(end.unwrap());
@@ -325,10 +325,10 @@ impl Both {
 /// The margins are for seconds that begin at different moments in the two.
 #[test]
 fn forgets_when_memcached_does() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let embedded = Embedded::start(64 << 20);
     let mut both = Both {
-        memcached: connect(memcached.address),
+        memcached: connect(memcached.address()),
         embedded: connect(embedded.address),
     };
     let unix = SystemTime::now()
@@ -375,7 +375,7 @@ fn forgets_when_memcached_does() {
 
 #[test]
 fn statistics_have_memcached_s_names_in_its_order() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let embedded = Embedded::start(64 << 20);
     let names = |address| {
         let answer = String::from_utf8(answers(address, b"stats\r\n", 100)).unwrap();
@@ -385,7 +385,7 @@ fn statistics_have_memcached_s_names_in_its_order() {
             .filter_map(|line| line.split(' ').nth(1).map(String::from));
         names.collect::<Vec<_>>()
     };
-    let theirs = names(memcached.address);
+    let theirs = names(memcached.address());
     let mut rest = theirs.iter();
     for name in names(embedded.address) {
         assert!(

@@ -7,13 +7,12 @@
     reason = "helpers of tests may panic"
 )]
 
-mod store_support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use store_support::Embedded;
+use presenced_testkit::blocking::answers;
+use presenced_testkit::embedded::Embedded;
 
 const MEMORY_BYTES: usize = 64 << 20;
 
@@ -108,7 +107,7 @@ fn memccapable_finds_the_text_protocol_whole() {
 #[test]
 fn memcached_s_tool_reads_the_statistics() {
     let store = Embedded::start(MEMORY_BYTES);
-    store_support::answers(store.address, b"set a 0 0 1\r\nx\r\nget a\r\n", 100);
+    answers(store.address, b"set a 0 0 1\r\nx\r\nget a\r\n", 100);
     let tool = |mode: &str| {
         let mut command = Command::new(MEMCACHED_TOOL);
         command.args([&store.address.to_string(), mode]);

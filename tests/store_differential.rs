@@ -17,8 +17,6 @@ mod answers;
 mod commands;
 #[path = "store_differential/storage.rs"]
 mod storage;
-mod store_support;
-
 use std::{
     collections::HashMap,
     io::{Read, Write},
@@ -29,12 +27,14 @@ use std::{
 
 use answers::ReplyFlag;
 use commands::{Bytes, Cas, Command, KEYS, Key, Piece, Text, command, sequence, shown, text};
+use presenced_testkit::blocking::{connect, memcached, until_closed};
+use presenced_testkit::embedded::Embedded;
+use presenced_testkit::memcached::Memcached;
 use proptest::{
     prelude::*,
     strategy::ValueTree,
     test_runner::{Config, TestError, TestRunner},
 };
-use store_support::{Embedded, Memcached, connect, until_closed};
 
 const MEMORY_BYTES: usize = 64 << 20;
 
@@ -199,13 +199,13 @@ impl Pair {
         Pair {
             // Its thread that keeps the order of use holds an item that was asked for twice, for as
             // long as it likes; see `Command`.
-            memcached: Memcached::with(&["-o", "no_lru_maintainer"]),
+            memcached: memcached(&["-o", "no_lru_maintainer"]),
             store: Embedded::start(MEMORY_BYTES),
         }
     }
 
     fn clients(&self) -> [Client; 2] {
-        let memcached = Client::new(self.memcached.address, false);
+        let memcached = Client::new(self.memcached.address(), false);
         [memcached, Client::new(self.store.address, true)]
     }
 

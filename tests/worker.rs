@@ -23,6 +23,7 @@ use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::wheel::GROUP;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_testkit::frame::frame;
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;
 use tokio::task::spawn_blocking;
@@ -122,31 +123,6 @@ impl Tried {
             self.worker.tick(self.now).unwrap();
         }
     }
-}
-
-/// A frame from a client, masked.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [0x11, 0x22, 0x33, 0x44];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length @ 126..65536 => {
-            frame.push(0xfe);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0xff);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend(
-        payload
-            .iter()
-            .zip(mask.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
-    frame
 }
 
 /// A frame from the server.

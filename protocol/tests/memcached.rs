@@ -5,13 +5,17 @@
 
 mod common;
 
-use common::{MOVED, TABLES, memcached::Memcached};
+use common::{MOVED, TABLES};
 use presenced_protocol::{
     Key, Limits, Next, Parsed, Reply, Request, base64, encode,
     key::{KEY_BYTES_MAX, Opaque},
     meta::{Direction, Flag, Hint, ReplyFlag, StoreMode},
     reply::{self, MetaStatus},
     request::{self, Keys, StoreVerb},
+};
+use presenced_testkit::{
+    blocking::{answers, memcached},
+    memcached::Memcached,
 };
 
 /// What this crate would answer as a server, if it takes no store to know: what is wrong, and the
@@ -66,7 +70,7 @@ fn differs(line: &str) -> bool {
 
 #[test]
 fn what_is_wrong_is_answered_as_memcached_answers_it() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let long_key = "k".repeat(251);
     let keyed = [
         "mg K v",
@@ -102,7 +106,7 @@ fn what_is_wrong_is_answered_as_memcached_answers_it() {
             continue;
         };
         compared += 1;
-        let mut theirs = memcached.answers(input.as_bytes());
+        let mut theirs = answers(memcached.address(), input.as_bytes(), usize::MAX);
         if theirs != expected {
             theirs.truncate(before);
             expected.truncate(before);
@@ -122,7 +126,7 @@ fn what_is_wrong_is_answered_as_memcached_answers_it() {
 
 /// Sends what was written, and reads what comes, whole and byte by byte, and as `Bytes`.
 fn replies(memcached: &Memcached, requests: &[u8]) -> Vec<String> {
-    let input = memcached.answers(requests);
+    let input = answers(memcached.address(), requests, usize::MAX);
     let mut whole = reply::Parser::default();
     let (mut at, mut seen, mut written) = (0, Vec::new(), Vec::new());
     while let Some((reply, consumed)) = whole.parse(&input[at..]).unwrap() {
@@ -185,7 +189,7 @@ fn written(request: &Request<'_>) -> Vec<u8> {
 fn cas_of(memcached: &Memcached, name: &str) -> u64 {
     let mut out = Vec::new();
     encode::meta_get(&mut out, key(name), [Flag::ReturnCas]);
-    let answer = memcached.answers(&out);
+    let answer = answers(memcached.address(), &out, usize::MAX);
     let Ok(Some((Reply::Meta { flags: answers, .. }, _))) =
         reply::parse(&answer, &Limits::default())
     else {
@@ -199,7 +203,7 @@ fn cas_of(memcached: &Memcached, name: &str) -> u64 {
 
 #[test]
 fn storage_and_retrieval_are_understood_both_ways() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let mut out = Vec::new();
     encode::set(&mut out, key("a"), 7, 0, b"1\r\n2");
     out.extend(store(StoreVerb::Add, "a", "x"));
@@ -247,7 +251,7 @@ fn storage_and_retrieval_are_understood_both_ways() {
 
 #[test]
 fn single_line_commands_are_understood_both_ways() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let (n, a) = (key("n"), key("a"));
     let arithmetic = |direction, name, delta| Request::Arithmetic {
         direction,
@@ -409,7 +413,7 @@ fn single_line_commands_are_understood_both_ways() {
 
 #[test]
 fn meta_commands_are_understood_both_ways() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let opaque = Flag::Opaque(Opaque::new(&[b'7'; 31]).unwrap());
     let ours = [
         Flag::ReturnKey,
@@ -498,7 +502,7 @@ fn meta_commands_are_understood_both_ways() {
 
 #[test]
 fn meta_deletes_and_numbers_are_understood_both_ways() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let mut out = Vec::new();
     encode::meta_delete(&mut out, key("a"), [Flag::ReturnKey]);
     encode::meta_set(&mut out, key("a"), b"12", []);
@@ -562,7 +566,7 @@ fn meta_deletes_and_numbers_are_understood_both_ways() {
 
 #[test]
 fn binary_keys_are_the_same_bytes_to_memcached() {
-    let memcached = Memcached::start();
+    let memcached = memcached(&[]);
     let name = b"\0 \r\n\xff any bytes";
     let mut buffer = [0; KEY_BYTES_MAX];
     let binary = base64::encode(name, &mut buffer).unwrap();
@@ -573,7 +577,7 @@ fn binary_keys_are_the_same_bytes_to_memcached() {
         key: binary,
         base64: true,
     }));
-    let answers = memcached.answers(&out);
+    let answers = answers(memcached.address(), &out, usize::MAX);
     let mut parser = reply::Parser::default();
     let (_, first) = parser.parse(&answers).unwrap().unwrap();
     let Ok(Some((

@@ -8,8 +8,6 @@
     reason = "helpers of tests may"
 )]
 
-pub mod memcached;
-
 use presenced_protocol::{
     BadRequest, Limits, Next, Parsed, Received, ReceivedKey, Request, encode,
     request::{self, ReceivedKeys, StoreVerb},

@@ -1,8 +1,8 @@
 //! A memcached at the other end of a network that can be cut.
 
-use super::cable::Cable;
-use super::memcached::Memcached;
-use super::proxy::{Mischief, Proxy};
+use crate::cable::Cable;
+use crate::memcached::Memcached;
+use crate::proxy::{Mischief, Proxy};
 
 /// The way to a memcached, which can be cut without a word to either side.
 pub struct Network {

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
+use crate::port::random;
+
 /// Gone when dropped, with its interfaces.
 pub struct Cable {
     namespace: String,
@@ -15,10 +17,10 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Nothing where this process may not make one (it takes root and `ip`).
+    /// Returns `None` where this process may not make one (it takes root and `ip`).
     pub fn lay() -> Option<Cable> {
         // Networks for tests of networks (RFC 2544); any four addresses of them, as others may run this.
-        let net = 0xc612_0000 | fastrand::u32(0..1 << 15) << 2;
+        let net = 0xc612_0000 | (random() as u32 % (1 << 15)) << 2;
         let [here, there] = [1, 2].map(|host| Ipv4Addr::from_bits(net | host));
         let id = format!("{:x}", net >> 2 & 0x7fff);
         let (ours, theirs) = (format!("edge{id}"), format!("node{id}"));

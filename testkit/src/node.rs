@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::PATIENCE;
-use super::process::TempFile;
+use crate::PATIENCE;
+use crate::temp::TempFile;
 
 /// Answers `version`, `set` and the probe as memcached does, and each `get` when the test does.
 ///

@@ -7,10 +7,10 @@ use clap::{CommandFactory, FromArgMatches};
 use presenced::cli::Flags;
 use presenced::server::Server;
 
-use super::memcached::Memcached;
-use super::raw::{Response, get};
-use super::tokens::SECRET;
-use super::{PATIENCE, until};
+use crate::memcached::Memcached;
+use crate::raw::{Response, get};
+use crate::tokens::SECRET;
+use crate::{PATIENCE, until};
 
 /// Short, yet a client may be a second late on a busy machine: 2s + 1.5s + 2 × 250ms + 1s.
 const FLAGS: &[&str] = &[

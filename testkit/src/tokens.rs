@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::unix_ms;
+use crate::unix_ms;
 
 /// What the servers of the tests are given.
 pub const SECRET: &str = "an HS256 secret for tests, long enough";

@@ -1,9 +1,7 @@
 //! Thousands of users through the session layer, without sockets: a worker whose sessions are in memory
 //! and answer each ping, with everything between them and real memcached processes.
 
-use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,15 +17,16 @@ use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::Config;
 use presenced_session::clock::Clock;
-use presenced_session::transport::Transport;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::memcached::Memcached;
-use super::{PATIENCE, until};
+use crate::frame::pong_of;
+use crate::memcached::Memcached;
+use crate::null::{Null, keep_pings, take_pings};
+use crate::{PATIENCE, until};
 
 /// What a crowd is like.
 #[derive(Clone)]
@@ -197,7 +196,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
         .zip(&users)
         .map(|(number, user)| {
             let new = NewSession {
-                socket: Null(number),
+                socket: Null::new(number),
                 read_ahead: Default::default(),
                 peer: UserId::new(user).unwrap(),
                 expires_at: Duration::from_secs(1 << 30),
@@ -211,14 +210,11 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
             _ = ticks.tick() => {}
             ended = tasks.join_next() => panic!("a task ended: {ended:?}"),
         }
-        WRITTEN.set(Vec::new());
+        keep_pings();
         worker.tick(clock.now()).unwrap();
-        for (number, ping) in WRITTEN.take() {
-            let mut pong = [0; 14];
-            pong[..2].copy_from_slice(&[0x8a, 0x88]);
-            // A mask of zeros: the payload as it is.
-            pong[6..].copy_from_slice(&ping[2..]);
+        for (number, ping) in take_pings() {
             let token = tokens[number as usize];
+            let mut pong = pong_of(&ping);
             worker.receive(token, &mut pong, clock.now()).unwrap();
         }
     }
@@ -237,38 +233,4 @@ impl Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// A socket that keeps the pings written to it.
-struct Null(u32);
-
-thread_local! {
-    static WRITTEN: RefCell<Vec<(u32, [u8; 10])>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Read for Null {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Write for Null {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(ping) = bytes.first_chunk() {
-            WRITTEN.with_borrow_mut(|written| written.push((self.0, *ping)));
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Transport for Null {
-    fn descriptor(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn finish(&self) {}
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{PipeReader, Write, pipe};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -15,8 +15,10 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::tokens::SECRET;
-use super::{PATIENCE, free_port, until};
+use crate::port::Port;
+use crate::temp::TempFile;
+use crate::tokens::SECRET;
+use crate::{PATIENCE, until};
 
 /// On free ports, whatever else is set.
 pub const FREE_PORTS: &[&str] = &[
@@ -34,6 +36,8 @@ pub struct Process {
     log: Arc<Mutex<String>>,
     /// The other end of [`Sink::Unread`].
     pub unread: Option<PipeReader>,
+    /// Those that it was told to listen on.
+    ports: Vec<Port>,
     /// What it printed when it was ready.
     pub greeting: String,
 }
@@ -98,6 +102,7 @@ impl Process {
             stderr: stderr.map(|stderr| tokio::spawn(read(stderr, log.clone()))),
             log,
             unread: None,
+            ports: Vec::new(),
             greeting: String::new(),
         }
     }
@@ -151,8 +156,12 @@ impl Process {
     /// Tries again where a port was taken meanwhile.
     async fn told_where(start: impl AsyncFn([SocketAddr; 3]) -> Option<Process>) -> Process {
         for _ in 0..3 {
-            let at = [(); 3].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
-            if let Some(process) = start(at).await {
+            let ports = [(); 3].map(|()| Port::free());
+            let at = ports
+                .each_ref()
+                .map(|port| SocketAddr::from(([127, 0, 0, 1], port.number())));
+            if let Some(mut process) = start(at).await {
+                process.ports.extend(ports);
                 return process;
             }
         }
@@ -304,7 +313,7 @@ pub async fn run(flags: &[&str], secret: Option<&str>) -> Output {
 
 /// The binary with `flags` and nothing of the environment's settings.
 pub fn command(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_presenced"));
+    let mut command = Command::new(binary());
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.to_string_lossy().starts_with("PRESENCED_")) {
         command.env_remove(name);
@@ -313,32 +322,23 @@ pub fn command(flags: &[&str]) -> Command {
     command
 }
 
+/// Where cargo says that it has built the binary for the tests of its package; older cargos say it
+/// to the compiler alone, and put it above the folder of the test programs.
+pub fn binary() -> PathBuf {
+    let told = std::env::var_os("CARGO_BIN_EXE_presenced").map(PathBuf::from);
+    told.unwrap_or_else(|| {
+        let program = std::env::current_exe().unwrap();
+        let folder = program.parent().and_then(|deps| deps.parent());
+        let binary = folder.unwrap().join("presenced");
+        assert!(binary.exists(), "cargo has not built {}", binary.display());
+        binary
+    })
+}
+
 fn piped(command: &mut Command) {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-}
-
-/// A file with a content, removed when dropped.
-pub struct TempFile(PathBuf);
-
-impl TempFile {
-    pub fn new(content: &str) -> TempFile {
-        let name = format!("presenced-{}-{:x}", std::process::id(), fastrand::u32(..));
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, content).unwrap();
-        TempFile(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

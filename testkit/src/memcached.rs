@@ -1,42 +1,31 @@
-//! A real memcached, read by a client that is not ours and, where that can't ask, by hand.
+//! A real memcached, and what can be asked of it by hand.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use async_memcached::{AsciiProtocol, Client};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::cable::Cable;
-use super::{PATIENCE, free_port, until};
+use crate::cable::Cable;
+use crate::port::Port;
+use crate::temp::unique_path;
+use crate::{PATIENCE, until};
 
 /// A process, killed when dropped.
 pub struct Memcached {
-    process: Child,
-    at: At,
+    pub(crate) process: Child,
+    pub(crate) at: At,
     flags: Vec<String>,
 }
 
-enum At {
-    Tcp(SocketAddrV4),
+pub(crate) enum At {
+    /// A port that stays its own while it is away.
+    Tcp(Port),
     Socket(PathBuf),
     /// At the end of a cable, on memcached's own port.
     Beyond(Cable),
-}
-
-/// What memcached has for a key.
-#[derive(Debug)]
-pub struct Entry {
-    /// As it is stored.
-    pub text: String,
-    /// As JSON.
-    pub json: Value,
-    /// memcached's flags.
-    pub flags: u32,
 }
 
 impl Memcached {
@@ -48,8 +37,7 @@ impl Memcached {
     /// The same with flags of its own.
     pub async fn start_with(flags: &[&str]) -> Memcached {
         for _ in 0..20 {
-            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
-            if let Some(memcached) = Memcached::at(At::Tcp(address), flags).await {
+            if let Some(memcached) = Memcached::at(At::Tcp(Port::free()), flags).await {
                 return memcached;
             }
         }
@@ -58,9 +46,7 @@ impl Memcached {
 
     /// On a Unix socket.
     pub async fn start_unix() -> Memcached {
-        let name = format!("presenced-{}-{:x}", std::process::id(), fastrand::u32(..));
-        let at = At::Socket(std::env::temp_dir().join(name));
-        Memcached::at(at, &[])
+        Memcached::at(At::Socket(unique_path()), &[])
             .await
             .expect("memcached does not start")
     }
@@ -80,7 +66,7 @@ impl Memcached {
         }
     }
 
-    /// Nothing if it ends at once: the port was taken meanwhile.
+    /// Returns `None` if it ends at once: the port was taken meanwhile.
     async fn at(at: At, flags: &[&str]) -> Option<Memcached> {
         let flags: Vec<_> = flags.iter().map(ToString::to_string).collect();
         let process = spawn(&at, &flags);
@@ -93,10 +79,18 @@ impl Memcached {
         let mut ended = false;
         until("memcached answers", PATIENCE, async || {
             ended = self.process.try_wait().unwrap().is_some();
-            ended || self.try_ask("version").await.is_some()
+            let answer = self.try_ask("stats").await;
+            ended || answer.is_some_and(|line| self.is_own(&line))
         })
         .await;
         !ended
+    }
+
+    /// Whether the first line of an answer to `stats` is of this process, not of one that had the
+    /// port first. One that asks for a password first names no process.
+    fn is_own(&self, line: &str) -> bool {
+        let id = line.strip_prefix("STAT pid ");
+        id.is_none_or(|id| id == self.process.id().to_string())
     }
 
     /// Kills it; everything it had is lost.
@@ -117,21 +111,9 @@ impl Memcached {
         panic!("memcached does not start again on the same port");
     }
 
-    /// Stops it without ending it: connections stay open and no one answers.
-    pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-        // Its threads stop one after another.
-        let stopped = waitpid(Some(Pid::from_child(&self.process)), WaitOptions::UNTRACED);
-        assert!(stopped.unwrap().unwrap().1.stopped());
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    /// Where it listens, unless that is a Unix socket.
+    pub fn address(&self) -> SocketAddr {
+        self.at.address().into()
     }
 
     /// For `--memcached`.
@@ -142,80 +124,11 @@ impl Memcached {
         }
     }
 
-    /// A client that is not ours.
-    pub async fn client(&self) -> Client {
-        let address = match &self.at {
-            At::Socket(path) => format!("unix://{}", path.display()),
-            At::Tcp(_) | At::Beyond(_) => format!("tcp://{}", self.at.address()),
-        };
-        Client::new(address).await.unwrap()
-    }
-
-    /// The entry under `key`, by the client that is not ours.
-    pub async fn entry(&self, key: &str) -> Option<Entry> {
-        let value = self.client().await.get(key).await.unwrap()?;
-        let text = String::from_utf8(value.data.unwrap()).unwrap();
-        Some(Entry {
-            json: serde_json::from_str(&text).unwrap_or_default(),
-            flags: value.flags.unwrap(),
-            text,
-        })
-    }
-
-    /// Whether `user` has an entry.
-    pub async fn is_online(&self, user: &str) -> bool {
-        self.entry(&key(user)).await.is_some()
-    }
-
-    /// How many of `users` have one.
-    pub async fn count_online(&self, users: &[String]) -> usize {
-        let keys = users.iter().map(|user| key(user));
-        let found = self.client().await.get_multi(keys).await;
-        // Nothing at all is an error to this client.
-        found.map_or(0, |found| found.len())
-    }
-
-    /// The same of so many that one command can't ask for all. A node that is away has none.
-    pub async fn count_online_of_many(&self, users: &[String]) -> usize {
-        let mut count = 0;
-        for users in users.chunks(1000) {
-            count += self.count_online(users).await;
-        }
-        count
-    }
-
-    /// Puts any value under a key.
-    pub async fn put(&self, key: &str, value: &str) {
-        let mut client = self.client().await;
-        client.set(key, value, None, None).await.unwrap();
-    }
-
-    /// Gives each of `users` the same entry.
-    pub async fn put_all(&self, users: &[String], value: &str) {
-        let mut client = self.client().await;
-        for user in users {
-            client.set(key(user), value, None, None).await.unwrap();
-        }
-    }
-
     /// Seconds that the entry under `key` has left.
     pub async fn ttl_s(&self, key: &str) -> Option<u64> {
         let answer = self.ask(&format!("mg {key} t")).await;
         let ttl = answer.strip_prefix("HD t")?;
         Some(ttl.parse().unwrap())
-    }
-
-    /// A number of `stats`.
-    pub async fn stat(&self, name: &str) -> u64 {
-        let stats = self.client().await.stats().await.unwrap();
-        stats[name].parse().unwrap()
-    }
-
-    /// `set` commands so far, but for those of the probe, which it sends when its `touch` misses.
-    pub async fn sets(&self) -> u64 {
-        let stats = self.client().await.stats().await.unwrap();
-        let [sets, misses] = ["cmd_set", "touch_misses"].map(|name| stats[name].parse().unwrap());
-        u64::saturating_sub(sets, misses)
     }
 
     /// The first line of the answer to a command.
@@ -236,11 +149,10 @@ impl Memcached {
 }
 
 impl At {
-    /// Where it listens; of a Unix socket nowhere.
-    fn address(&self) -> SocketAddrV4 {
+    pub(crate) fn address(&self) -> SocketAddrV4 {
         match self {
-            At::Tcp(address) => *address,
-            At::Socket(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            At::Tcp(port) => SocketAddrV4::new(Ipv4Addr::LOCALHOST, port.number()),
+            At::Socket(path) => panic!("{} has no port", path.display()),
             At::Beyond(cable) => SocketAddrV4::new(cable.there, 11211),
         }
     }
@@ -270,8 +182,8 @@ fn spawn(at: &At, flags: &[String]) -> Child {
     command.args(["-u", "root", "-U", "0", "-t", "2"]);
     match at {
         // The other port that the flags name has it.
-        At::Tcp(address) if flags.contains(&"-Z".into()) => {
-            command.args(["-l", &format!("notls:{address}")])
+        At::Tcp(_) if flags.contains(&"-Z".into()) => {
+            command.args(["-l", &format!("notls:{}", at.address())])
         }
         At::Tcp(_) | At::Beyond(_) => {
             let (ip, port) = (at.address().ip().to_string(), at.address().port());

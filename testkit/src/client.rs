@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::PATIENCE;
-use super::tokens::token;
+use crate::PATIENCE;
+use crate::tokens::token;
 
 /// A session whose socket is read all the time, so that pings are answered. Dropping it ends the
 /// connection without a close frame.

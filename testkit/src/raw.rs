@@ -8,30 +8,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::PATIENCE;
-use super::tokens::token;
+use crate::PATIENCE;
+use crate::tokens::token;
+
+pub use crate::frame::*;
 
 /// The key of RFC 6455's example, and what must be answered to it.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// See [`KEY`].
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-/// FIN and the opcode, the first byte of a frame.
-pub const TEXT: u8 = 0x81;
-/// See [`TEXT`].
-pub const BINARY: u8 = 0x82;
-/// See [`TEXT`].
-pub const CLOSE: u8 = 0x88;
-/// See [`TEXT`].
-pub const PING: u8 = 0x89;
-/// See [`TEXT`].
-pub const PONG: u8 = 0x8a;
-/// The first part of a text.
-pub const TEXT_BEGINS: u8 = 0x01;
-/// A part in the middle.
-pub const MORE: u8 = 0x00;
-/// The last part.
-pub const LAST: u8 = 0x80;
 
 /// An HTTP response.
 #[derive(Clone, Debug)]
@@ -142,36 +127,6 @@ pub async fn get_with(addr: SocketAddr, path: &str, token: &str) -> Response {
 /// The answer to a handshake with `headers`.
 pub async fn handshake(addr: SocketAddr, headers: &[(&str, String)]) -> Response {
     send(addr, "GET", "/ws", headers, "").await
-}
-
-/// A client's frame: masked, in the minimal form of length.
-pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = head(first, payload.len());
-    let mask = [0x37, 0xfa, 0x21, 0x3d];
-    frame.extend_from_slice(&mask);
-    let masked = payload
-        .iter()
-        .zip(mask.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask);
-    frame.extend(masked);
-    frame
-}
-
-/// A client's frame up to its mask, for a payload that need not follow.
-pub fn head(first: u8, payload_bytes: usize) -> Vec<u8> {
-    let mut head = vec![first];
-    match payload_bytes {
-        0..126 => head.push(0x80 | payload_bytes as u8),
-        126..65_536 => {
-            head.push(0x80 | 126);
-            head.extend_from_slice(&(payload_bytes as u16).to_be_bytes());
-        }
-        _ => {
-            head.push(0x80 | 127);
-            head.extend_from_slice(&(payload_bytes as u64).to_be_bytes());
-        }
-    }
-    head
 }
 
 impl Raw {
