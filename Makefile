@@ -65,7 +65,7 @@ shuttle:
 STORE_CASES ?= 20000
 soak: setup loom shuttle faults
 	$(call heading,the store beside memcached: $(STORE_CASES) sequences)
-	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test store_differential
+	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 
 ## bench-build: do the benches compile?
 .PHONY: bench-build
@@ -139,7 +139,7 @@ compare-memcached: setup
 RESTARTS ?= 1000
 faults: setup
 	$(call heading,faults of memcached, with $(RESTARTS) restarts)
-	@FAULT_USERS=50000 FAULT_RESTARTS=$(RESTARTS) cargo test --locked --release --test faults -- --test-threads 1 --nocapture
+	@FAULT_USERS=50000 FAULT_RESTARTS=$(RESTARTS) cargo test --locked --release --test it faults:: -- --test-threads 1 --nocapture
 
 ## fuzz: one target for some time: make fuzz TARGET=replies SECONDS=600 (nightly Rust, cargo-fuzz)
 .PHONY: fuzz

@@ -1,0 +1,34 @@
+//! The integration tests, in one program and at the same time: nothing here measures what another test
+//! may use up (see `tests/alone`).
+//!
+//! One program instead of one for each file: the dependencies are linked once, and the tests wait for
+//! time to pass side by side.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic"
+)]
+
+mod cli;
+mod codec;
+mod conformance;
+mod drain;
+mod faults;
+mod frames;
+mod fuzz_corpus;
+mod handshake;
+mod log;
+mod memcached_access;
+mod memcached_faults;
+mod moves;
+mod out_of_step;
+mod presence;
+mod pull;
+mod ring;
+mod store;
+mod store_clients;
+mod store_command;
+mod store_differential;
+mod worker;

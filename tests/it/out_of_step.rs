@@ -1,0 +1,407 @@
+//! Replies that no one asked for, from a memcached by hand: what came before a question is never taken for
+//! its answer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use presenced_memcached::ConnectOptions;
+use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
+use presenced_memcached::probe::{self, Sentinel};
+use presenced_memcached::tls::Tls;
+use presenced_memcached::{self as memcached, Cluster};
+use presenced_memcached::{MemcachedError, Node, NodeSpec, Reader, Writer};
+use presenced_protocol::Key;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::join;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use presenced_testkit::PATIENCE;
+use presenced_testkit::temp::TempFile;
+
+/// What carries a connection.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Tcp,
+    Unix,
+    Tls,
+}
+
+const KINDS: [Kind; 3] = [Kind::Tcp, Kind::Unix, Kind::Tls];
+
+/// Listens, and says nothing by itself.
+struct Peer {
+    listener: Listener,
+    cluster: Arc<Cluster>,
+    _socket: TempFile,
+}
+
+enum Listener {
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    Unix(UnixListener),
+}
+
+/// A connection from the peer's side.
+struct Wire(BufReader<Box<dyn Bytes>>);
+
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+impl Peer {
+    async fn listen(kind: Kind) -> Peer {
+        let mut tls = None;
+        let socket = TempFile::new("");
+        let (listener, node) = match kind {
+            Kind::Unix => {
+                std::fs::remove_file(socket.path()).unwrap();
+                let node = format!("unix:{}", socket.path().display());
+                let listener = UnixListener::bind(socket.path()).unwrap();
+                (Listener::Unix(listener), node)
+            }
+            Kind::Tcp | Kind::Tls => {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let node = listener.local_addr().unwrap().to_string();
+                let acceptor = matches!(kind, Kind::Tls).then(|| {
+                    tls = Some(Tls::new(&std::fs::read(file("ca.pem")).unwrap()).unwrap());
+                    acceptor()
+                });
+                (Listener::Tcp(listener, acceptor), node)
+            }
+        };
+        let access = ConnectOptions {
+            timeout: PATIENCE,
+            tls,
+            ..ConnectOptions::default()
+        };
+        let options = memcached::Config {
+            connect: access,
+            ..memcached::Config::default()
+        };
+        let spec: NodeSpec = node.parse().unwrap();
+        Peer {
+            listener,
+            cluster: Arc::new(Cluster::new([spec.into()], options)),
+            _socket: socket,
+        }
+    }
+
+    fn node(&self) -> Arc<Node> {
+        self.cluster.topology().nodes()[0].clone()
+    }
+
+    fn errors(&self, label: &str) -> u64 {
+        let node = self.node();
+        let mut errors = node.errors().filter(|(known, _)| *known == label);
+        errors.next().unwrap().1
+    }
+
+    /// The next connection, greeted.
+    async fn accept(&self) -> Wire {
+        let accepting = async {
+            let stream: Box<dyn Bytes> = match &self.listener {
+                Listener::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
+                Listener::Tcp(listener, tls) => {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    // What is said is on its way at once.
+                    stream.set_nodelay(true).unwrap();
+                    match tls {
+                        None => Box::new(stream),
+                        Some(tls) => Box::new(tls.accept(stream).await.unwrap()),
+                    }
+                }
+            };
+            stream
+        };
+        let stream = timeout(PATIENCE, accepting).await.expect("a connection");
+        let mut wire = Wire(BufReader::new(stream));
+        wire.hear("version\r\n").await;
+        wire.say("VERSION 1.6.18\r\n").await;
+        wire
+    }
+
+    async fn lookup(&self) -> (Reader, Wire) {
+        let node = self.node();
+        let (lookup, wire) = join!(Reader::dial(&node), self.accept());
+        (lookup.unwrap(), wire)
+    }
+}
+
+impl Wire {
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        // An error is an end, too.
+        let read = timeout(PATIENCE, self.0.read_line(&mut line)).await;
+        let _ = read.expect("a line or the end");
+        line
+    }
+
+    async fn hear(&mut self, expected: &str) {
+        assert_eq!(self.line().await, expected);
+    }
+
+    async fn say(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/tls")
+        .join(name)
+}
+
+fn acceptor() -> TlsAcceptor {
+    let provider = Arc::new(rustls_graviola::default_provider());
+    let certificates = CertificateDer::pem_file_iter(file("server.pem")).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            certificates.map(Result::unwrap).collect(),
+            PrivateKeyDer::from_pem_file(file("server.key")).unwrap(),
+        );
+    TlsAcceptor::from(Arc::new(config.unwrap()))
+}
+
+/// The values found of the keys, by their places; nothing of one that is too long.
+async fn get(lookup: &mut Reader, keys: &[&str]) -> Result<Vec<(usize, String)>, MemcachedError> {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| Key::new(key.as_bytes()).unwrap())
+        .collect();
+    let mut found = Vec::new();
+    let got = lookup.get(&keys, |place, value| {
+        let value = value.unwrap_or_default().to_vec();
+        found.push((place, String::from_utf8(value).unwrap()));
+    });
+    timeout(PATIENCE, got).await.expect("an answer")?;
+    Ok(found)
+}
+
+fn assert_out_of_step<T: std::fmt::Debug>(got: &Result<T, MemcachedError>, what: &str) {
+    assert!(
+        matches!(got, Err(MemcachedError::OutOfStep(_))),
+        "{what}: {got:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_answer_is_that_of_its_question() {
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let (mut lookup, mut wire) = peer.lookup().await;
+        for round in 0..3 {
+            let value = format!("VALUE b 0 1\r\n{round}\r\nEND\r\n");
+            let answer = async {
+                wire.hear("get a b\r\n").await;
+                wire.say(&value).await;
+            };
+            let (got, ()) = join!(get(&mut lookup, &["a", "b"]), answer);
+            assert_eq!(got.unwrap(), [(1, round.to_string())], "{kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_the_greeting_answers_no_question() {
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let (mut lookup, mut wire) = peer.lookup().await;
+        wire.say("END\r\n").await;
+        let got = get(&mut lookup, &["a"]).await;
+        assert_out_of_step(&got, &format!("{kind:?}"));
+        // Nor was it asked.
+        drop(lookup);
+        wire.hear("").await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_an_answer_answers_no_question() {
+    for kind in KINDS {
+        for stray in ["END\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n", "\r\n", "E"] {
+            let peer = Peer::listen(kind).await;
+            let (mut lookup, mut wire) = peer.lookup().await;
+            let answer = async {
+                wire.hear("get a\r\n").await;
+                wire.say("END\r\n").await;
+            };
+            let (got, ()) = join!(get(&mut lookup, &["a"]), answer);
+            assert_eq!(got.unwrap(), []);
+            wire.say(stray).await;
+            let got = get(&mut lookup, &["a"]).await;
+            assert_out_of_step(&got, &format!("{kind:?}, {stray:?}"));
+            drop(lookup);
+            wire.hear("").await;
+        }
+    }
+}
+
+/// In one piece the answer itself can't be believed; where the answer fills the buffer, the rest is noticed
+/// before the next question, also in what TLS has decrypted already.
+#[tokio::test]
+async fn what_comes_with_an_answer_answers_no_question() {
+    let value = "x".repeat(LOOKUP_BUFFER_BYTES - "VALUE a 0 65512\r\n\r\nEND\r\n".len());
+    let full = format!("VALUE a 0 {}\r\n{value}\r\nEND\r\n", value.len());
+    assert_eq!(full.len(), LOOKUP_BUFFER_BYTES);
+    let (most, rest) = full.split_at(60_000);
+    let rest = format!("{rest}END\r\n");
+    let cases = [
+        &["END\r\nEND\r\n"][..],
+        &["END\r\n", "END\r\n"],
+        &[most, &rest],
+    ];
+    for kind in KINDS {
+        for (case, pieces) in cases.iter().enumerate() {
+            let peer = Peer::listen(kind).await;
+            let (mut lookup, mut wire) = peer.lookup().await;
+            let answer = async {
+                wire.hear("get a\r\n").await;
+                for piece in *pieces {
+                    wire.say(piece).await;
+                }
+            };
+            let (mut got, ()) = join!(get(&mut lookup, &["a"]), answer);
+            if case > 0 && got.is_ok() {
+                got = get(&mut lookup, &["b"]).await;
+            }
+            assert_out_of_step(&got, &format!("{kind:?}, case {case}"));
+            drop(lookup);
+            wire.hear("").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_between_two_commands_of_one_question_answers_neither() {
+    let names: Vec<_> = (0..=KEYS_PER_GET_MAX).map(|n| n.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let (mut lookup, mut wire) = peer.lookup().await;
+        let answer = async {
+            assert_eq!(wire.line().await.split(' ').count(), KEYS_PER_GET_MAX + 1);
+            wire.say("END\r\n").await;
+            wire.say("END\r\n").await;
+        };
+        let (got, ()) = join!(get(&mut lookup, &names), answer);
+        assert_out_of_step(&got, &format!("{kind:?}"));
+        drop(lookup);
+        wire.hear("").await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_between_two_questions_is_no_reply_out_of_step() {
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let (mut lookup, wire) = peer.lookup().await;
+        drop(wire);
+        let got = get(&mut lookup, &["a"]).await;
+        let ended = matches!(got, Err(MemcachedError::Closed | MemcachedError::Io(_)));
+        assert!(ended, "{kind:?}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_writes_has_nothing_to_be_told_unasked() {
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let node = peer.node();
+        let (connection, mut wire) = join!(Writer::<u32>::dial(&node), peer.accept());
+        let mut connection = connection.unwrap();
+        wire.say("STORED\r\n").await;
+        let progress = connection.progress(|_, _| unreachable!("nothing was written"));
+        let progress = timeout(PATIENCE, progress).await.expect("an error");
+        assert_out_of_step(&progress, &format!("{kind:?}"));
+    }
+}
+
+/// A probe of the peer's node, often.
+fn watch(peer: &Peer) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    let sentinel = Sentinel {
+        key: "sentinel".into(),
+        ttl_s: 60,
+        interval: Duration::from_millis(50),
+    };
+    task.spawn(probe::watch(peer.cluster.clone(), sentinel));
+    task
+}
+
+async fn is_asked(wire: &mut Wire) {
+    wire.hear("touch sentinel 60\r\n").await;
+    wire.hear("stats\r\n").await;
+}
+
+#[tokio::test]
+async fn a_probe_takes_no_answer_for_two() {
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let _watching = watch(&peer);
+        let mut wire = peer.accept().await;
+        is_asked(&mut wire).await;
+        // The second would say that all is lost.
+        wire.say("TOUCHED\r\nEND\r\nNOT_FOUND\r\nEND\r\n").await;
+        wire.hear("").await;
+        assert_eq!(peer.errors("protocol"), 1, "{kind:?}");
+        let mut wire = peer.accept().await;
+        for _ in 0..3 {
+            is_asked(&mut wire).await;
+            wire.say("TOUCHED\r\nEND\r\n").await;
+        }
+        is_asked(&mut wire).await;
+        assert_eq!(peer.node().losses(), 0, "{kind:?}");
+        assert_eq!(peer.errors("protocol"), 1, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_puts_no_sentinel_on_what_came_unasked() {
+    let peer = Peer::listen(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let mut wire = peer.accept().await;
+    is_asked(&mut wire).await;
+    wire.say("NOT_FOUND\r\nEND\r\nSTORED\r\n").await;
+    wire.hear("").await;
+    assert_eq!(peer.errors("protocol"), 1);
+}
+
+#[tokio::test]
+async fn a_probe_reads_no_answer_without_end() {
+    let line = "STAT a 1\r\n".to_owned();
+    let value = "VALUE a 0 1000000\r\n".to_owned();
+    for endless in [line.clone(), "STAT a".into(), value] {
+        let peer = Peer::listen(Kind::Tcp).await;
+        let _watching = watch(&peer);
+        let mut wire = peer.accept().await;
+        is_asked(&mut wire).await;
+        wire.say("TOUCHED\r\n").await;
+        // Until it hangs up.
+        let mut sent = 0;
+        while wire.0.write_all(endless.as_bytes()).await.is_ok() {
+            sent += endless.len();
+            wire.0.flush().await.unwrap_or_default();
+        }
+        assert_eq!(peer.errors("protocol"), 1, "after {sent} bytes");
+    }
+    // One that ends in time is read, long as it is.
+    let peer = Peer::listen(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let mut wire = peer.accept().await;
+    for _ in 0..3 {
+        is_asked(&mut wire).await;
+        let stats = line.repeat((PROBE_ANSWER_BYTES_MAX - 100) / line.len());
+        wire.say(&format!("TOUCHED\r\n{stats}END\r\n")).await;
+    }
+    is_asked(&mut wire).await;
+}

@@ -1,0 +1,567 @@
+//! A worker with its sessions in memory and a time of our own: what no socket can be made to do.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use presenced_presence::SessionId;
+use presenced_session::Config;
+use presenced_session::Seat;
+use presenced_session::close_reason::CloseReason;
+use presenced_session::limits::{
+    CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
+};
+use presenced_session::memory::Memory;
+use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::slab::SessionKey;
+use presenced_session::wheel::GROUP;
+use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_testkit::frame::frame;
+use proptest::prelude::*;
+use tokio::sync::mpsc::channel;
+use tokio::task::spawn_blocking;
+
+const INTERVAL: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Says what it hears, and counts who has been heard and closed.
+#[derive(Default)]
+struct Echo {
+    heard: u32,
+    closed: u32,
+}
+
+impl Service for Echo {
+    type Peer = ();
+    type Handle = ();
+
+    const TAKES_BINARY: bool = true;
+
+    fn opened(&mut self, (): (), _: SessionId) -> Opened<()> {
+        Opened {
+            handle: (),
+            replaced: None,
+        }
+    }
+
+    fn heard(&mut self, (): ()) {
+        self.heard += 1;
+    }
+
+    fn message(&mut self, _: SessionKey, (): (), message: Message<'_>, replies: &mut Replies) {
+        match message {
+            Message::Text(b"fault") => panic!("a fault in the service"),
+            Message::Text(text) => replies.text(text),
+            Message::Binary(data) => replies.binary(data),
+        }
+    }
+
+    fn closed(&mut self, (): (), _: SessionId) {
+        self.closed += 1;
+    }
+}
+
+struct Tried {
+    worker: Worker<Echo, Memory>,
+    now: Duration,
+}
+
+impl Tried {
+    fn new(limits: Config) -> Tried {
+        let parts = WorkerConfig {
+            config: Config {
+                ping_interval: INTERVAL,
+                ping_timeout: TIMEOUT,
+                ..limits
+            },
+            ..WorkerConfig::alone()
+        };
+        Tried {
+            now: parts.clock.now(),
+            worker: Worker::new(Echo::default(), parts).unwrap(),
+        }
+    }
+
+    fn unlimited() -> Tried {
+        Tried::new(Config {
+            frames_per_second_max: u32::MAX,
+            ..Config::default()
+        })
+    }
+
+    fn open(&mut self) -> (SessionKey, Memory) {
+        self.open_until(Duration::from_secs(1 << 30))
+    }
+
+    fn open_until(&mut self, expires_at: Duration) -> (SessionKey, Memory) {
+        let socket = Memory::default();
+        let new = NewSession {
+            socket: socket.clone(),
+            read_ahead: Default::default(),
+            peer: (),
+            expires_at,
+        };
+        (self.worker.open(new, self.now), socket)
+    }
+
+    fn read(&mut self, token: SessionKey) {
+        while self.worker.readable(token, self.now) {}
+    }
+
+    /// Lets time pass, the wheel turning as it does in the server.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += WHEEL_TICK;
+            self.worker.tick(self.now).unwrap();
+        }
+    }
+}
+
+/// A frame from the server.
+fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame(first, payload);
+    let header = frame.len() - payload.len() - 4;
+    frame[1] &= 0x7f;
+    frame.truncate(header);
+    frame.extend(payload);
+    frame
+}
+
+/// Answers each ping in `sent`; returns how many there were.
+fn answer(socket: &Memory, mut sent: &[u8]) -> usize {
+    let mut pings = 0;
+    while let [0x89, 8, rest @ ..] = sent {
+        let (payload, after) = rest.split_at(8);
+        socket.send(&frame(0x8a, payload));
+        (sent, pings) = (after, pings + 1);
+    }
+    assert_eq!(sent, b"", "nothing but pings");
+    pings
+}
+
+fn close_code(sent: &[u8]) -> Option<u16> {
+    match *sent {
+        [.., 0x88, 2, high, low] => Some(u16::from_be_bytes([high, low])),
+        _ => None,
+    }
+}
+
+/// What a client may do and what comes back, with the close at the end if there is one.
+fn dialogue() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let text = "\\PC{0,300}";
+    let data = prop::collection::vec(any::<u8>(), 0..300);
+    let whole = prop_oneof![
+        text.prop_map(|text| (frame(0x81, text.as_bytes()), plain(0x81, text.as_bytes()))),
+        data.clone()
+            .prop_map(|data| (frame(0x82, &data), plain(0x82, &data))),
+        prop::collection::vec(any::<u8>(), 0..=125)
+            .prop_map(|data| (frame(0x89, &data), plain(0x8a, &data))),
+        prop::collection::vec(any::<u8>(), 0..=125).prop_map(|data| (frame(0x8a, &data), vec![])),
+        // In parts, a ping between them.
+        (data, 1..100usize).prop_map(|(data, part)| {
+            let mut sent = frame(0x02, b"");
+            for part in data.chunks(part) {
+                sent.extend(frame(0x00, part));
+            }
+            sent.extend(frame(0x89, b"between"));
+            sent.extend(frame(0x80, b"."));
+            let back = [
+                plain(0x8a, b"between"),
+                plain(0x82, &[&data[..], b"."].concat()),
+            ];
+            (sent, back.concat())
+        }),
+    ];
+    let end = prop_oneof![
+        Just((vec![], vec![])),
+        Just((frame(0x88, b""), plain(0x88, b""))),
+        Just((frame(0x88, b"\x03\xe8bye"), plain(0x88, b"\x03\xe8"))),
+        Just((frame(0x88, b"\x03\xed"), plain(0x88, b"\x03\xea"))),
+        Just((frame(0x81, b"\xff"), plain(0x88, b"\x03\xef"))),
+        Just((frame(0x80, b""), plain(0x88, b"\x03\xea"))),
+        Just((plain(0x81, b"not masked"), plain(0x88, b"\x03\xea"))),
+    ];
+    (prop::collection::vec(whole, 0..12), end).prop_map(|(mut parts, end)| {
+        parts.push(end);
+        let (sent, back): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        (sent.concat(), back.concat())
+    })
+}
+
+proptest! {
+    /// However the input is cut and however little the socket takes at a time.
+    #[test]
+    fn cuts_change_nothing(
+        (sent, back) in dialogue(),
+        cuts in prop::collection::vec(1..200usize, 1..20),
+        room in 1..500usize,
+    ) {
+        let mut tried = Tried::unlimited();
+        let (token, socket) = tried.open();
+        let (mut left, mut cuts) = (&sent[..], cuts.iter().cycle());
+        let mut received = Vec::new();
+        socket.set_room(room);
+        loop {
+            let (piece, after) = left.split_at((*cuts.next().unwrap()).min(left.len()));
+            socket.send(piece);
+            tried.read(token);
+            let taken = socket.take();
+            if piece.is_empty() && taken.is_empty() {
+                break;
+            }
+            received.extend(taken);
+            socket.set_room(room);
+            left = after;
+        }
+        prop_assert_eq!(received, back);
+    }
+}
+
+#[test]
+fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
+    let bytes_max = 16 << 20;
+    let mut tried = Tried::new(Config {
+        message_bytes_max: bytes_max,
+        frames_per_second_max: u32::MAX,
+        outbox_bytes_max: 2 * bytes_max,
+        ..Config::default()
+    });
+    let (token, socket) = tried.open();
+    let message: Vec<u8> = (0..bytes_max).map(|at| (at % 251) as u8).collect();
+    socket.send(&frame(0x82, &message));
+    tried.read(token);
+    assert!(socket.take() == plain(0x82, &message));
+    socket.send(&frame(0x02, b""));
+    for part in message.chunks(100) {
+        socket.send(&frame(0x00, part));
+    }
+    socket.send(&frame(0x80, b""));
+    tried.read(token);
+    assert!(socket.take() == plain(0x82, &message));
+    socket.send(&frame(0x82, &[&message[..], b"x"].concat()));
+    tried.read(token);
+    assert_eq!(close_code(&socket.take()), Some(1009));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
+    let mut tried = Tried::new(Config {
+        outbox_bytes_max: 100_000,
+        frames_per_second_max: u32::MAX,
+        ..Config::default()
+    });
+    let (token, socket) = tried.open();
+    socket.set_room(0);
+    let text = frame(0x81, &[b'x'; 50_000]);
+    socket.send(&text);
+    tried.read(token);
+    assert!(!socket.is_dropped());
+    // Half of it is in the outbox: what comes now waits for the client to read.
+    socket.send(&text);
+    socket.send(&text);
+    tried.read(token);
+    assert_eq!(tried.worker.service().heard, 1);
+    socket.set_room(usize::MAX);
+    tried.read(token);
+    let reply = plain(0x81, &[b'x'; 50_000]);
+    let mut received = socket.take();
+    for _ in 0..3 {
+        tried.read(token);
+        received.extend(socket.take());
+    }
+    assert_eq!(received.len(), 3 * reply.len());
+    // More than the outbox holds.
+    socket.set_room(10);
+    socket.send(&text.repeat(3));
+    for _ in 0..3 {
+        tried.read(token);
+    }
+    assert!(!socket.is_dropped(), "one message at a time fits");
+    let (token, socket) = tried.open();
+    socket.set_room(0);
+    socket.send(&frame(0x81, &[b'x'; 5]).repeat(5000));
+    tried.read(token);
+    assert!(!socket.is_dropped(), "so does what one wake echoes");
+    let mut tried = Tried::new(Config {
+        outbox_bytes_max: 16 * 1024,
+        frames_per_second_max: u32::MAX,
+        ..Config::default()
+    });
+    let (token, socket) = tried.open();
+    socket.set_room(1024);
+    socket.send(&text);
+    tried.read(token);
+    assert!(socket.is_dropped());
+    assert_eq!(tried.worker.service().closed, 1);
+}
+
+#[test]
+fn one_wake_takes_a_bounded_amount() {
+    let mut tried = Tried::unlimited();
+    let (token, socket) = tried.open();
+    socket.send(&frame(0x8a, b"").repeat(100_000));
+    let now = tried.now;
+    let mut wakes = 1;
+    while tried.worker.readable(token, now) {
+        wakes += 1;
+    }
+    assert!(wakes >= 600_000 / SCRATCH_BYTES, "{wakes}");
+    assert_eq!(
+        tried.worker.service().heard as usize,
+        600_000usize.div_ceil(SCRATCH_BYTES)
+    );
+}
+
+#[test]
+fn begun_messages_of_all_sessions_are_bounded_together() {
+    let mut tried = Tried::new(Config {
+        message_bytes_max: 16 << 20,
+        frames_per_second_max: u32::MAX,
+        ..Config::default()
+    });
+    let mut sockets = Vec::new();
+    let most_of_one = vec![0; 12 << 20];
+    for _ in 0..2 * REST_BYTES_MAX / most_of_one.len() {
+        let (token, socket) = tried.open();
+        socket.send(&frame(0x02, &most_of_one));
+        tried.read(token);
+        sockets.push((token, socket));
+    }
+    let refused = sockets
+        .iter()
+        .filter(|(_, socket)| close_code(&socket.take()) == Some(1013));
+    let kept = sockets.len() - refused.count();
+    let bytes = kept * most_of_one.len();
+    assert!(
+        bytes <= REST_BYTES_MAX && bytes > REST_BYTES_MAX / 3,
+        "{bytes}"
+    );
+    // Those that have ended hold nothing.
+    for (token, _) in &sockets {
+        tried.worker.end(*token, CloseReason::Disconnected);
+    }
+    let (token, socket) = tried.open();
+    socket.send(&frame(0x02, &most_of_one));
+    tried.read(token);
+    assert_eq!(socket.take(), b"");
+}
+
+#[test]
+fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
+    let mut tried = Tried::new(Config {
+        frames_per_second_max: 5,
+        ..Config::default()
+    });
+    let (token, socket) = tried.open();
+    for _ in 0..50 {
+        socket.send(&frame(0x8a, b""));
+        tried.read(token);
+    }
+    tried.pass(Duration::from_secs(1));
+    for _ in 0..5 {
+        socket.send(&frame(0x8a, b""));
+        tried.read(token);
+    }
+    assert_eq!(close_code(&socket.take()), None);
+    socket.send(&frame(0x8a, b""));
+    tried.read(token);
+    assert_eq!(close_code(&socket.take()), Some(1008));
+    assert_eq!(tried.worker.service().closed, 1);
+    tried.pass(CLOSE_TIMEOUT + WHEEL_TICK);
+    assert!(socket.is_dropped());
+}
+
+#[test]
+fn a_quiet_client_is_never_a_flood_however_long_it_is_quiet() {
+    let mut tried = Tried::unlimited();
+    let (token, socket) = tried.open();
+    // 32 bits of µs come round after 71 minutes.
+    for _ in 0..350 {
+        let sent = socket.take();
+        answer(&socket, &sent);
+        tried.read(token);
+        tried.pass(INTERVAL / 2);
+    }
+    let sent = socket.take();
+    answer(&socket, &sent);
+    for _ in 0..150 {
+        socket.send(&frame(0x8a, b""));
+    }
+    tried.read(token);
+    assert_eq!(tried.worker.service().closed, 0);
+}
+
+#[test]
+fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
+    let mut tried = Tried::unlimited();
+    let (awake, at_work) = tried.open();
+    let (_, asleep) = tried.open();
+    let mut codes = Vec::new();
+    for _ in 0..8 {
+        tried.pass(INTERVAL / 2);
+        let sent = at_work.take();
+        answer(&at_work, &sent);
+        tried.read(awake);
+        codes.extend(close_code(&asleep.take()));
+    }
+    assert_eq!(codes, [4408]);
+    assert!(asleep.is_dropped() && !at_work.is_dropped());
+    assert_eq!(tried.worker.service().closed, 1);
+}
+
+#[test]
+fn a_message_that_never_ends_is_given_up_though_its_pings_are_answered() {
+    let mut tried = Tried::unlimited();
+    let (token, socket) = tried.open();
+    socket.send(&frame(0x01, b"begun"));
+    tried.read(token);
+    let begun = tried.now;
+    let mut sent = Vec::new();
+    while close_code(&sent).is_none() {
+        answer(&socket, &sent);
+        tried.read(token);
+        tried.pass(Duration::from_secs(1));
+        sent = socket.take();
+        assert!(tried.now - begun <= MESSAGE_TIME_MAX + INTERVAL + Duration::from_secs(1));
+    }
+    assert!(tried.now - begun >= MESSAGE_TIME_MAX);
+    assert_eq!(close_code(&sent), Some(1008));
+}
+
+#[test]
+fn a_session_ends_within_an_interval_of_its_token() {
+    let mut tried = Tried::unlimited();
+    let expires_at = tried.now + 3 * INTERVAL;
+    let (token, socket) = tried.open_until(expires_at);
+    let mut sent = Vec::new();
+    while close_code(&sent).is_none() {
+        answer(&socket, &sent);
+        tried.read(token);
+        tried.pass(Duration::from_secs(1));
+        sent = socket.take();
+        assert!(tried.now <= expires_at + INTERVAL + Duration::from_secs(1));
+    }
+    // Seconds are what a session keeps of it.
+    assert!(tried.now + Duration::from_secs(1) >= expires_at);
+    assert_eq!(close_code(&sent), Some(4401));
+}
+
+#[test]
+fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
+    let mut tried = Tried::unlimited();
+    let (first, other) = tried.open();
+    let (second, faulty) = tried.open();
+    // Something of the first is under way meanwhile.
+    let message = frame(0x81, b"whole");
+    other.send(&message[..4]);
+    tried.read(first);
+    faulty.send(
+        &[
+            frame(0x81, b"said"),
+            frame(0x81, b"fault"),
+            frame(0x81, b"unheard"),
+        ]
+        .concat(),
+    );
+    tried.read(second);
+    assert_eq!(faulty.take(), plain(0x88, &1011u16.to_be_bytes()));
+    other.send(&message[4..]);
+    tried.read(first);
+    assert_eq!(other.take(), plain(0x81, b"whole"));
+    assert_eq!(tried.worker.service().closed, 1);
+    tried.pass(CLOSE_TIMEOUT + WHEEL_TICK);
+    assert!(faulty.is_dropped() && !other.is_dropped());
+}
+
+/// The server's machine slept, or its process was stopped: no time of the wheel has passed, though
+/// the clock has gone on.
+#[test]
+fn a_stall_of_the_server_ends_no_session_and_makes_no_burst_of_pings() {
+    let mut tried = Tried::unlimited();
+    let mut sessions: Vec<_> = (0..2500).map(|_| tried.open()).collect();
+    let mut answer_all = |tried: &mut Tried| {
+        let mut pings = 0;
+        for (token, socket) in &mut sessions {
+            let sent = socket.take();
+            pings += answer(socket, &sent);
+            tried.read(*token);
+        }
+        pings
+    };
+    for _ in 0..100 {
+        tried.pass(INTERVAL / 50);
+        answer_all(&mut tried);
+    }
+    for stall in [
+        TIMEOUT,
+        INTERVAL,
+        5 * INTERVAL,
+        Duration::from_secs(3 * 3600),
+    ] {
+        tried.now += stall;
+        // The wheel may turn before anyone is read.
+        tried.worker.tick(tried.now).unwrap();
+        let burst = answer_all(&mut tried);
+        let even = 2500.0 * WHEEL_CATCH_UP.as_secs_f64() / INTERVAL.as_secs_f64();
+        // They come in groups.
+        assert!(
+            burst as f64 <= even + f64::from(3 * GROUP),
+            "{burst} pings after {stall:?}, {even} are due"
+        );
+        for _ in 0..100 {
+            tried.pass(INTERVAL / 50);
+            let pings = answer_all(&mut tried);
+            let even = 50 + 3 * GROUP as usize;
+            assert!(pings <= even, "{pings} where 50 are due");
+        }
+        assert_eq!(tried.worker.service().closed, 0, "after {stall:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let parts = WorkerConfig::alone();
+    let (seats, expires_at) = (parts.seats.clone(), parts.clock.now() + INTERVAL);
+    let worker = Worker::new(Echo::default(), parts).unwrap();
+    let (ordering, orders) = channel(1);
+    let (opening, incoming) = channel(1);
+
+    // Its handshake was accepted before.
+    Seat::take(&seats).unwrap().hand_over();
+    seats.close();
+    let late = async {
+        let over = Duration::ZERO;
+        ordering
+            .send(WorkerCommand::Drain {
+                over,
+                grace: Duration::ZERO,
+            })
+            .await
+            .unwrap();
+        // There is room for another when the worker has taken this one.
+        let _room = ordering.reserve().await.unwrap();
+        let new = NewSession {
+            socket,
+            read_ahead: Default::default(),
+            peer: (),
+            expires_at,
+        };
+        opening.send(new).await.expect("the worker waits for it");
+        let close = spawn_blocking(move || {
+            let mut close = Vec::new();
+            io::copy(&mut client, &mut close).unwrap();
+            close
+        });
+        close.await.unwrap()
+    };
+    let (ran, close) = tokio::join!(worker.run(incoming, orders), late);
+    ran.unwrap();
+    // Behind a ping, perhaps.
+    assert!(close.ends_with(&plain(0x88, &1012u16.to_be_bytes())));
+    assert_eq!(seats.taken(), 0);
+}
