@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets: each takes any bytes and panics if what should always hold does
 //! not.
 //!
-//! Apart from libFuzzer, so that the corpus is replayed on stable too (`tests/fuzz_corpus.rs`). A new
+//! Apart from libFuzzer, so that the corpus is replayed on stable too (`tests/it/fuzz_corpus.rs`). A new
 //! target is a function here, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` and a
 //! folder in `corpus/`.
 
