@@ -11,7 +11,8 @@ pure=(
     protocol/src
     session/src/{table,rest,gate,codec,assembly,bucket,wheel,memory,end}.rs
     src/server/message.rs
-    presence/src/{users,pending,record,slot,sync,pace}.rs
+    presence/src/{pending,record,slot,sync,user_id}.rs
+    presence/src/flush/pace.rs
     presence/src/users
     memcached/src/{address,pipeline,ring,values}.rs
     store/src/{item,slab,hash,flush,items,change,tally,execute,meta,told,talk}.rs

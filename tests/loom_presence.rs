@@ -1,6 +1,6 @@
 //! All interleavings of heartbeats, flushes and users who come and go, under the C11 memory model.
 //!
-//! loom runs `presence/src/{slot,pending,users,users/shard}.rs`, the files themselves, with its own
+//! loom runs `presence/src/{slot,pending,users/mod,users/shard}.rs`, the files themselves, with its own
 //! atomics and locks for std's and with bounds as small as can be: one shard, one word a block.
 //!
 //! What happens to one user, Ann, and her slot: every pair and triple of

@@ -1,7 +1,7 @@
 //! Random interleavings of more than loom can explore: several workers with users who come, beat
 //! and go, on two shards that a flusher each drains, writes, restores and reaps.
 //!
-//! shuttle runs `presence/src/{slot,pending,users,users/shard}.rs`, the files themselves, with its own
+//! shuttle runs `presence/src/{slot,pending,users/mod,users/shard}.rs`, the files themselves, with its own
 //! atomics and locks for std's, sequentially consistent; orderings are loom's to check. A failure prints
 //! the schedule that `shuttle::replay` repeats. `SHUTTLE_ITERATIONS` sets how many are run.
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Record;
 use crate::limits::{FLUSH_INTERVAL, REFILL_RATE, SESSIONS_PER_USER_MAX, TTL_S};
+use crate::record::Record;
 
 /// How users are kept and written.
 #[derive(Clone, Debug)]

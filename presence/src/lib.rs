@@ -8,25 +8,21 @@
 
 pub mod config;
 pub mod flush;
-mod lane;
-mod lanes;
-mod ledger;
 pub mod limits;
 pub mod metrics;
-mod pace;
 pub mod pending;
 pub mod record;
-mod refill;
 mod render;
 mod slot;
-mod state;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod user_id;
 pub mod users;
 
 pub use self::config::Config;
 pub use self::pending::Pending;
-pub use self::record::{Record, UserId, UserIdError};
+pub use self::record::Record;
 pub use self::slot::Slot;
+pub use self::user_id::{UserId, UserIdError};
 pub use self::users::{SessionId, Users};

@@ -32,6 +32,9 @@ pub const PENDING_BLOCK_SLOTS: usize = 1 << 16;
 /// Longest user id in bytes: with the key template it must fit memcached's 250-byte key.
 pub const USER_ID_BYTES_MAX: usize = 200;
 
+/// Users handled under one lock of their shard: some microseconds.
+pub const RENDER_RUN: usize = 128;
+
 /// Users that a refill marks and waits for at once: some milliseconds of memcached, and a smooth
 /// stream at the default rate.
 pub const REFILL_RUN: u32 = 1024;

@@ -4,69 +4,20 @@
 //! This is the contract with every reader in every language; [`Record`] is the one place that
 //! renders it and [`connected_at`] the one that reads it back.
 
-use std::fmt;
-
-use compact_str::CompactString;
+use presenced_memcached::limits::RECORD_BYTES_MAX;
+use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;
 use presenced_protocol::{Key, encode};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::render::{Fixed, Number, Out};
-use super::users::{Live, SessionId};
 use crate::limits::USER_ID_BYTES_MAX;
-use presenced_memcached::limits::RECORD_BYTES_MAX;
-use presenced_memcached::pipeline::WriteCommand;
+use crate::render::{Fixed, Number, Out};
+use crate::user_id::UserId;
+use crate::users::{Live, SessionId};
 
 /// What stands for the user's id in a key template.
 pub const PLACEHOLDER: &str = "{userId}";
-
-/// A user id that can be part of a memcached key: UTF-8, 1 to 200 bytes, no space, no control
-/// character. So a key can't be escaped from, whoever issued the token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(CompactString);
-
-/// Why a text is not a user id.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum UserIdError {
-    /// No bytes at all.
-    #[error("a user id can't be empty")]
-    Empty,
-    /// Over the limit.
-    #[error("a user id has at most {USER_ID_BYTES_MAX} bytes")]
-    TooLong,
-    /// A byte that memcached would read as the end of the key, or that no key may have.
-    #[error("a user id has no space and no control character")]
-    Character,
-}
-
-impl UserId {
-    /// Checks `id`.
-    pub fn new(id: &str) -> Result<UserId, UserIdError> {
-        if id.is_empty() {
-            return Err(UserIdError::Empty);
-        }
-        if id.len() > USER_ID_BYTES_MAX {
-            return Err(UserIdError::TooLong);
-        }
-        // Unicode's spaces and controls too: legal for memcached, but a trap for its readers.
-        if id.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(UserIdError::Character);
-        }
-        Ok(UserId(id.into()))
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Why a key template can't be used.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -360,26 +311,6 @@ mod tests {
             connected_at(json.to_string().as_bytes(), u64::MAX),
             Some(1_234_567_890_123)
         );
-    }
-
-    #[test]
-    fn user_ids_that_memcached_would_misread_are_refused() {
-        assert_eq!(UserId::new(""), Err(UserIdError::Empty));
-        assert_eq!(UserId::new(&"x".repeat(201)), Err(UserIdError::TooLong));
-        for id in [
-            "a b",
-            "u1\r\nflush_all",
-            "a\0b",
-            "a\u{7f}",
-            "\u{a0}",
-            "\u{85}",
-            "tab\t",
-        ] {
-            assert_eq!(UserId::new(id), Err(UserIdError::Character), "{id:?}");
-        }
-        for id in ["1", "Jürgen", "a:b@c.d/e", &"x".repeat(200)] {
-            assert_eq!(UserId::new(id).unwrap().as_str(), id);
-        }
     }
 
     #[test]

@@ -9,6 +9,14 @@
 //! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
 //! anew before its turn, and who has moved is pending.
 
+mod lane;
+mod lanes;
+mod ledger;
+mod pace;
+mod refill;
+mod state;
+mod work;
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +25,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::Slot;
-use super::lane::{Batch, Ticket, Work};
-use super::lanes::{LaneHandle, Lanes};
-use super::pace::Pace;
-pub use super::state::Presence;
-use super::state::Round;
-use crate::limits::{BEHIND_WARNING_PAUSE, SHARDS};
-
-/// Users handled under one lock of their shard: some microseconds.
-pub(super) const RENDER_RUN: usize = 128;
+use self::lanes::{LaneHandle, Lanes};
+use self::pace::Pace;
+pub use self::state::Presence;
+use self::state::Round;
+use self::work::{Batch, Ticket, Work};
+use crate::limits::{BEHIND_WARNING_PAUSE, RENDER_RUN, SHARDS};
+use crate::slot::Slot;
 
 /// One worker's way to memcached.
 #[derive(Clone, Debug)]
@@ -65,7 +70,7 @@ impl Flusher {
         &self.presence
     }
 
-    pub(super) fn lanes(&self) -> &Lanes {
+    fn lanes(&self) -> &Lanes {
         &self.lanes
     }
 

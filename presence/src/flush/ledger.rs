@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use super::Slot;
-use super::lane::{Ticket, Work};
-use super::state::Presence;
-use super::users::Flight;
 use presenced_memcached::Node;
 use presenced_memcached::pipeline::Outcome;
+
+use super::state::Presence;
+use super::work::{Purpose, Work};
+use crate::slot::Slot;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -50,16 +48,6 @@ struct Mark {
     /// More commands may come.
     open: bool,
     purpose: Purpose,
-}
-
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// The flight is kept until it is settled.
-    Connect {
-        _flight: Flight,
-    },
-    Flush(Arc<Ticket>),
-    Barrier(oneshot::Sender<()>),
 }
 
 impl Ledger {

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use presenced_memcached::Cluster;
+use presenced_session::clock::Clock;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use super::flush::RENDER_RUN;
-use super::users::{Connected, Flight, Live};
-use super::{Config, Pending, Record, Slot, UserId, Users};
-use crate::limits::SHARDS;
+use crate::config::Config;
+use crate::limits::{RENDER_RUN, SHARDS};
 use crate::metrics::FlushMetrics;
-use presenced_memcached::Cluster;
-use presenced_session::clock::Clock;
+use crate::pending::Pending;
+use crate::record::Record;
+use crate::slot::Slot;
+use crate::user_id::UserId;
+use crate::users::{Connected, Flight, Live, Users};
 
 /// Who is here and what is to be written of them; shared by all workers.
 #[derive(Debug)]

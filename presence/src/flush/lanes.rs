@@ -1,15 +1,16 @@
 //! A worker's lanes, by node, as nodes come and go.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use presenced_memcached::Node;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
-use super::lane::{Lane, Work};
+use super::lane::Lane;
 use super::state::Presence;
-use crate::limits::{LANE_QUEUE, SHARDS};
-use presenced_memcached::Node;
+use super::work::{Carrying, Work};
+use crate::limits::LANE_QUEUE;
 
 /// See the module's page.
 #[derive(Debug)]
@@ -25,15 +26,6 @@ pub(super) struct LaneHandle {
     queue: Sender<Work>,
     carried: Arc<AtomicU64>,
 }
-
-/// A lane has a batch of a shard, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Carrying {
-    carried: Arc<AtomicU64>,
-    bit: u64,
-}
-
-const _: () = assert!(SHARDS <= u64::BITS as usize);
 
 impl Lanes {
     /// The lanes of the nodes that there are now, and the task that keeps up with the cluster. It
@@ -120,17 +112,6 @@ impl LaneHandle {
 
     /// Notes that the lane has a batch of `shard`; nothing if it has one already.
     pub(super) fn carry(&self, shard: usize) -> Option<Carrying> {
-        let bit = 1 << shard;
-        let before = self.carried.fetch_or(bit, Ordering::Relaxed);
-        (before & bit == 0).then(|| Carrying {
-            carried: self.carried.clone(),
-            bit,
-        })
-    }
-}
-
-impl Drop for Carrying {
-    fn drop(&mut self) {
-        self.carried.fetch_and(!self.bit, Ordering::Relaxed);
+        Carrying::take(&self.carried, shard)
     }
 }

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_memcached::limits::MEMCACHED_STABLE;
+use presenced_memcached::{Backoff, MemcachedError, Node, Writer};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::Slot;
-use super::flush::RENDER_RUN;
-use super::lanes::Carrying;
-use super::ledger::{Ledger, Purpose, Sent};
-use super::state::{Presence, Round};
-use super::users::Flight;
-use presenced_memcached::limits::MEMCACHED_STABLE;
-use presenced_memcached::{Backoff, MemcachedError, Node, Writer};
+use super::ledger::{Ledger, Sent};
+use super::state::Presence;
+use super::work::{Batch, Purpose, Work};
+use crate::limits::RENDER_RUN;
+use crate::slot::Slot;
 
 /// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
 /// memcached needs longer for half a window.
@@ -24,69 +22,6 @@ const REPLY_PAUSE: Duration = Duration::from_millis(1);
 /// With fewer commands in flight replies are read as they come: those of users who have just connected,
 /// and the last of a flush.
 const GATHERED_MIN: usize = 256;
-
-/// What a lane is given.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// A user who has just connected.
-    Connect(Slot, Flight),
-    /// What was pending in a shard. Boxed: many connects may wait at once, and a place of the queue
-    /// has room for the larger of both.
-    Shard(Box<Batch>),
-    /// Answered when all work before it is settled.
-    Barrier(oneshot::Sender<()>),
-}
-
-/// Users of one shard that one node has.
-#[derive(Debug)]
-pub(super) struct Batch {
-    shard: usize,
-    places: Vec<u32>,
-    /// Places that are rendered.
-    done: usize,
-    ticket: Arc<Ticket>,
-}
-
-/// What ends when the last answer to a batch has come.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    round: Arc<Round>,
-    _carrying: Carrying,
-}
-
-impl Ticket {
-    pub(super) fn new(round: Arc<Round>, carrying: Carrying) -> Ticket {
-        Ticket {
-            round,
-            _carrying: carrying,
-        }
-    }
-
-    /// Not all of the batch was written.
-    pub(super) fn fail(&self) {
-        self.round.fail();
-    }
-}
-
-impl Batch {
-    pub(super) fn new(shard: usize, places: Vec<u32>, ticket: Arc<Ticket>) -> Batch {
-        Batch {
-            shard,
-            places,
-            done: 0,
-            ticket,
-        }
-    }
-
-    /// Those who are not rendered are pending again.
-    pub(super) fn give_back(&self, presence: &Presence) {
-        let rest = &self.places[self.done..];
-        if !rest.is_empty() {
-            self.ticket.fail();
-        }
-        presence.give_back(rest.iter().map(|&place| Slot::new(self.shard, place)));
-    }
-}
 
 /// The task that owns one connection to one node.
 #[derive(Debug)]

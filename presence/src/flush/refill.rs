@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_memcached::Node;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Slot;
-use super::flush::Flusher;
+use super::Flusher;
 use crate::limits::REFILL_RUN;
-use presenced_memcached::Node;
+use crate::slot::Slot;
 
 /// How often it is looked whether a lane is connected.
 const LANE_PAUSE: Duration = Duration::from_millis(20);
