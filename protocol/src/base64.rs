@@ -3,10 +3,7 @@
 //! memcached's own reading of base64 is lenient, and a server must be as lenient to find the same
 //! item: what is not in the alphabet is skipped, padding may stand early and ends the key.
 
-use crate::{
-    key::{KEY_BYTES_MAX, Key, ReceivedKey},
-    keys::Checked,
-};
+use crate::key::{Checked, KEY_BYTES_MAX, Key, ReceivedKey};
 
 /// Greatest length of a key in bytes before it is encoded, so that it fits [`KEY_BYTES_MAX`] after.
 pub const BINARY_KEY_BYTES_MAX: usize = KEY_BYTES_MAX / 4 * 3;

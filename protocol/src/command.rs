@@ -3,41 +3,14 @@
 use crate::{
     key::{KEY_BYTES_MAX, ReceivedKey},
     limits::Limits,
+    line::{Arguments, Command, Refused, Rest},
     meta::Direction,
     meta_command, number,
     request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
     request_error::BadRequestKind,
     scan::{self, Words},
-    storage::{self, DataLine},
+    storage,
 };
-
-/// A request line that was understood.
-pub(crate) enum Command<'a> {
-    /// All there is to it.
-    Whole(Received<'a>),
-    /// A value follows.
-    Data(DataLine<'a>),
-}
-
-/// A request line that was not understood.
-pub(crate) struct Refused<'a> {
-    pub(crate) kind: BadRequestKind<'a>,
-    /// What was wrong, a piece of the line.
-    pub(crate) word: &'a [u8],
-    pub(crate) noreply: bool,
-    pub(crate) followed_by: Rest,
-}
-
-/// What follows a line that was refused.
-#[derive(Clone, Copy)]
-pub(crate) enum Rest {
-    /// The next request.
-    Request,
-    /// A value of so many bytes, and its line end.
-    Value(usize),
-    /// Something that is not to be taken for requests, nobody knows how long.
-    Unknown,
-}
 
 /// The command on a line, which comes without its end.
 pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
@@ -241,67 +214,3 @@ fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
 
 /// How many words of a line memcached looks at, but for those of a `get`.
 const WORDS_MAX: usize = 23;
-
-/// The words after a command that takes few.
-pub(crate) struct Arguments<'a> {
-    words: [&'a [u8]; Arguments::KEPT],
-    count: usize,
-}
-
-impl<'a> Arguments<'a> {
-    /// One more than any command takes, so that too many are seen as such; more are not looked at.
-    const KEPT: usize = 7;
-
-    pub(crate) fn new(words: Words<'a>) -> Arguments<'a> {
-        let mut kept: [&[u8]; Arguments::KEPT] = [b""; Arguments::KEPT];
-        let mut count = 0;
-        for (slot, word) in kept.iter_mut().zip(words) {
-            *slot = word;
-            count += 1;
-        }
-        Arguments { words: kept, count }
-    }
-
-    fn as_slice(&self) -> &[&'a [u8]] {
-        &self.words[..self.count]
-    }
-
-    /// Whether the last word is `noreply`.
-    pub(crate) fn noreply(&self) -> bool {
-        self.as_slice().last() == Some(&&b"noreply"[..])
-    }
-
-    /// All but a `noreply` at the end.
-    pub(crate) fn before_noreply(&self) -> &[&'a [u8]] {
-        let words = self.as_slice();
-        words.strip_suffix(&[&b"noreply"[..]]).unwrap_or(words)
-    }
-}
-
-impl<'a> BadRequestKind<'a> {
-    /// For this reason, and answered whatever the line ends in: memcached counts words before it
-    /// looks for `noreply`, and never heeds it in a meta command.
-    pub(crate) fn at(self, word: &'a [u8]) -> Refused<'a> {
-        Refused {
-            kind: self,
-            word,
-            noreply: false,
-            followed_by: Rest::Request,
-        }
-    }
-}
-
-impl Refused<'_> {
-    /// Not answered if the line ends in `noreply`.
-    pub(crate) fn unless(self, noreply: bool) -> Self {
-        Refused { noreply, ..self }
-    }
-
-    /// Of a command that a value belongs to, or of none.
-    pub(crate) fn followed_by(self, rest: Rest) -> Self {
-        Refused {
-            followed_by: rest,
-            ..self
-        }
-    }
-}

@@ -3,14 +3,9 @@
 
 use core::{error::Error, fmt};
 
-use crate::{keys::Checked, scan};
+use crate::scan;
 
-/// Greatest length of a key in bytes (`protocol.txt`, *Keys*).
-pub const KEY_BYTES_MAX: usize = 250;
-
-/// Greatest length of an opaque token in bytes, the `O` before it not counted (`protocol.txt`, *Meta
-/// Get*: "up to 32 bytes", of which memcached counts the `O` as one).
-pub const OPAQUE_BYTES_MAX: usize = 31;
+pub use crate::limits::{KEY_BYTES_MAX, OPAQUE_BYTES_MAX};
 
 /// A key that can't be misread: 1 to 250 bytes, none of them a space, a control byte or DEL.
 ///
@@ -53,6 +48,13 @@ pub struct Token<'a, const BYTES_MAX: usize>(&'a [u8]);
 
 /// The token of the flag `O`, which comes back with the reply (`protocol.txt`, *Meta Get*).
 pub type Opaque<'a> = Token<'a, OPAQUE_BYTES_MAX>;
+
+/// A key whose bytes are known to be one. It can't be named outside the crate, so the only other way to
+/// a key is to check its bytes.
+pub trait Checked<'a> {
+    /// For bytes that have been looked at already.
+    fn checked_before(bytes: &'a [u8]) -> Self;
+}
 
 /// Why bytes are not a [`Key`], a [`ReceivedKey`] or a [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

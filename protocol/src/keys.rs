@@ -3,8 +3,7 @@
 use core::{fmt, marker::PhantomData};
 
 use crate::{
-    key::{Key, WordError},
-    received::ReceivedKeys,
+    key::{Checked, Key, ReceivedKey, WordError},
     scan,
 };
 
@@ -21,12 +20,8 @@ pub struct Keys<'a, K = Key<'a>> {
     kind: PhantomData<K>,
 }
 
-/// A key whose bytes are known to be one. Nobody can name this outside: so there is no other way to a
-/// key than to try its bytes.
-pub trait Checked<'a> {
-    /// For bytes that have been looked at already.
-    fn checked_before(bytes: &'a [u8]) -> Self;
-}
+/// The keys that a received request asks for.
+pub type ReceivedKeys<'a> = Keys<'a, ReceivedKey<'a>>;
 
 impl<'a, K> Keys<'a, K> {
     /// Whether there is no more key.

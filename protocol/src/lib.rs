@@ -67,6 +67,7 @@ pub mod request;
 
 mod command;
 mod keys;
+mod line;
 mod meta_command;
 mod number;
 mod received;

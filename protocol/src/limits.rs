@@ -1,6 +1,11 @@
 //! How much the other side may make a parser hold. Every bound has its reason here.
 
-use crate::key::KEY_BYTES_MAX;
+/// Greatest length of a key in bytes (`protocol.txt`, *Keys*).
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// Greatest length of an opaque token in bytes, the `O` before it not counted (`protocol.txt`, *Meta
+/// Get*: "up to 32 bytes", of which memcached counts the `O` as one).
+pub const OPAQUE_BYTES_MAX: usize = 31;
 
 /// Greatest length of a line, its end included, for all lines but those of `get` and `gets`.
 ///
@@ -23,6 +28,10 @@ pub const KEYS_MAX: usize = 16 * 1024;
 
 /// Greatest length of a value: memcached's default item size, 1 MiB (`-I`).
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The greatest length that memcached takes for a number of bytes at all: it adds two for the line
+/// end in an `int`. Beyond this the line is bad; up to this the value is merely too large.
+pub(crate) const STORE_BYTES_MAX: usize = i32::MAX as usize - 2;
 
 /// Greatest length of a value that a [`Skimmer`](crate::reply::Skimmer) passes over: the most that
 /// memcached's `-I` can be, 1 GiB. What claims to be longer is not memcached's.

@@ -2,13 +2,12 @@
 
 use crate::{
     base64,
-    command::{Command, Refused, Rest},
     key::{KEY_BYTES_MAX, ReceivedKey},
+    line::{Command, DataLine, DataOf, Refused, Rest, value_bytes},
     meta::{BadFlags, Flags, ModeOf},
     request::{Received, Request},
     request_error::BadRequestKind,
     scan::Words,
-    storage::{self, DataLine, DataOf},
 };
 
 /// Most words of a line, the command counted: what memcached keeps for flags, less the end.
@@ -57,7 +56,7 @@ fn set_line(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
     if line.count() >= WORDS_MAX {
         return Err(BadRequestKind::TooManyFlags.at(words.rest()));
     }
-    let bytes = storage::value_bytes(word).ok_or(BadRequestKind::LineFormat.at(word))?;
+    let bytes = value_bytes(word).ok_or(BadRequestKind::LineFormat.at(word))?;
     let flags = flags(key, words, ModeOf::Store).map_err(Refused::from)?;
     Ok(DataLine {
         key,
@@ -72,7 +71,7 @@ fn set_line(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
 /// no flag begins with a digit: a word that does is the length, and a key with a space in it has moved
 /// it there.
 fn after_set(mut words: Words<'_>) -> Rest {
-    let bytes = words.nth(1).and_then(storage::value_bytes);
+    let bytes = words.nth(1).and_then(value_bytes);
     let moved = words.any(|flag| flag[0].is_ascii_digit());
     bytes.filter(|_| !moved).map_or(Rest::Unknown, Rest::Value)
 }

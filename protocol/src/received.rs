@@ -2,7 +2,6 @@
 
 use crate::{
     key::{ReceivedKey, WordError},
-    keys::Keys,
     request::Request,
 };
 
@@ -28,9 +27,6 @@ use crate::{
 /// encode::request(&mut Vec::new(), &request);
 /// ```
 pub type Received<'a> = Request<'a, ReceivedKey<'a>>;
-
-/// The keys that a received request asks for.
-pub type ReceivedKeys<'a> = Keys<'a, ReceivedKey<'a>>;
 
 impl<'a> TryFrom<Received<'a>> for Request<'a> {
     type Error = WordError;

@@ -22,7 +22,8 @@ use crate::{
 
 pub use crate::{
     keys::Keys,
-    received::{Received, ReceivedKeys},
+    keys::ReceivedKeys,
+    received::Received,
     request_error::{BadRequest, BadRequestKind},
     request_parser::{Next, Parsed, Parser},
 };

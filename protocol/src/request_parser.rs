@@ -1,12 +1,13 @@
 //! What finds requests in input; part of [`request`](crate::request).
 
 use crate::{
-    command::{self, Command, Refused, Rest},
+    command,
     limits::Limits,
+    line::{Command, DataLine, DataOf, Refused, Rest},
     request::{Received, Request, StoreVerb},
     request_error::{BadRequest, BadRequestKind},
     scan::{self, Line},
-    storage::{self, DataLine, DataOf},
+    storage,
 };
 
 /// What stands at the start of the input.

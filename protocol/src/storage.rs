@@ -1,34 +1,14 @@
 //! The line of a storage command.
 
 use crate::{
-    command::{Arguments, Refused, Rest},
-    key::{KEY_BYTES_MAX, ReceivedKey},
-    keys::Checked,
-    limits::Limits,
-    meta::Flags,
+    key::{Checked, KEY_BYTES_MAX, ReceivedKey},
+    limits::{Limits, STORE_BYTES_MAX},
+    line::{Arguments, DataLine, DataOf, Refused, Rest, value_bytes},
     number,
     request::StoreVerb,
     request_error::BadRequestKind,
     scan::{self, Words},
 };
-
-/// The line before a value.
-pub(crate) struct DataLine<'a> {
-    pub(crate) key: ReceivedKey<'a>,
-    pub(crate) bytes: usize,
-    pub(crate) noreply: bool,
-    pub(crate) of: DataOf<'a>,
-}
-
-/// Which command the value is for.
-pub(crate) enum DataOf<'a> {
-    Store {
-        verb: StoreVerb,
-        flags: u32,
-        exptime: i64,
-    },
-    Meta(Flags<'a>),
-}
 
 /// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
 ///
@@ -106,13 +86,4 @@ pub(crate) fn usual_set<'a>(input: &'a [u8], limits: &Limits) -> Option<(DataLin
         of,
     };
     Some((data, line_bytes))
-}
-
-/// The greatest length that memcached takes for a number of bytes at all: it adds two for the line
-/// end in an `int`. Beyond this the line is bad; up to this the value is merely too large.
-const STORE_BYTES_MAX: usize = i32::MAX as usize - 2;
-
-pub(crate) fn value_bytes(word: &[u8]) -> Option<usize> {
-    let bytes = usize::try_from(number::read(word)?).ok()?;
-    (bytes <= STORE_BYTES_MAX).then_some(bytes)
 }
