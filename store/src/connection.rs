@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
-    Store,
-    serve::Open,
+    open::Open,
+    store::Store,
     talk::{Talk, Todo},
 };
 
@@ -60,7 +60,7 @@ pub(super) struct Connection<S> {
     talk: Talk,
     /// Requests that are not whole, or not answered yet.
     input: Vec<u8>,
-    /// ReplyFlags that the socket did not take.
+    /// Replies that the socket did not take.
     unsent: Vec<u8>,
     /// How many of them have been sent by now.
     sent: usize,
@@ -168,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(read))
     }
 
-    /// ReplyFlags the requests in `input`, sends the answers, and keeps what could not be done now.
+    /// Answers the requests in `input`, sends the replies, and keeps what could not be done now.
     fn poll_answer(
         &mut self,
         context: &mut Context<'_>,

@@ -8,25 +8,16 @@ use presenced_protocol::{
 };
 
 use super::{
-    Store,
     change::{self, Counted, How, Stored},
     clock::Now,
     item::{Marks, deadline_s},
     items::{New, WARMED_MAX},
-    meta, stats,
+    meta,
+    replies::{NOT_NUMERIC, TOO_LARGE, VERSION},
+    stats,
+    store::Store,
     tally::Count,
 };
-
-/// What `version` says: the memcached that it behaves as, and no more, since clients (npm's
-/// `memcached`) look for three numbers at the line's end.
-pub(super) const VERSION: &str = "1.6.18";
-
-/// What memcached says to a value over its item size, and to arithmetic with what is no number.
-pub(super) const TOO_LARGE: Reply<&'static [u8]> =
-    Reply::ServerError(b"object too large for cache");
-/// See [`TOO_LARGE`].
-pub(super) const NOT_NUMERIC: Reply<&'static [u8]> =
-    Reply::ClientError(b"cannot increment or decrement non-numeric value");
 
 /// Up to so many keys are looked up without a look ahead.
 const FEW_KEYS: usize = 3;
@@ -125,7 +116,7 @@ impl<'a> ManyKeys<'a> {
     }
 }
 
-/// ReplyFlags a request for many keys from the `done`-th on, until `out` holds `out_bytes_max`: so it
+/// Answers a request for many keys from the `done`-th on, until `out` holds `out_bytes_max`: so it
 /// holds at most one value more than that. Returns how many keys are done then, or nothing when
 /// the answer is whole.
 pub(super) fn get(
@@ -265,7 +256,7 @@ fn delete(store: &Store, key: ReceivedKey<'_>, now: Now) -> Reply<&'static [u8]>
     Reply::Deleted
 }
 
-/// ReplyFlags what could not be read as a request.
+/// Answers what could not be read as a request.
 pub(super) fn refuse(
     store: &Store,
     bad: &BadRequest<'_>,

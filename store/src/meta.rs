@@ -9,13 +9,13 @@ use presenced_protocol::{
 };
 
 use super::{
-    Store,
     change::{self, Counted, How, Stored},
     clock::Now,
-    execute::{NOT_NUMERIC, TOO_LARGE},
     hash::Hashed,
     item::{Item, Marks, NEVER, deadline_s, seconds_left},
     items::{Items, New},
+    replies::{NOT_NUMERIC, TOO_LARGE},
+    store::Store,
     tally::Count,
     told::{Asked, Buffers, ReplyFlags, shown},
 };

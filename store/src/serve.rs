@@ -6,7 +6,6 @@ use std::{
     net,
     os::unix,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use tokio::{
@@ -17,19 +16,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Store, connection::Connection};
+use super::{connection::Connection, open::Open, store::Store};
+use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, STEP_INTERVAL};
 
 /// What memcached says to one connection too many.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
-
-/// How often each listener's thread looks for what has expired; see [`Store::step`].
-pub(super) const STEP_INTERVAL: Duration = Duration::from_millis(100);
-
-/// First and longest pause in accepting after an error such as "too many open files"; it doubles in
-/// between. Trying again at once would spin: the connection stays in the queue.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-/// See [`ACCEPT_PAUSE_MIN`].
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Where clients connect: bound, listening, not blocking.
 #[derive(Debug)]
@@ -159,37 +150,5 @@ where
 fn log_panic(ended: &Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection to the store was ended by a fault in the server");
-    }
-}
-
-/// One open connection, counted while this lives.
-#[derive(Debug)]
-pub(super) struct Open {
-    store: Arc<Store>,
-}
-
-impl Open {
-    /// None if there are as many as there may be.
-    pub(super) fn new(store: &Arc<Store>) -> Option<Open> {
-        let connections = &store.connections;
-        let max = u64::from(store.options().connections_max);
-        if connections.open.fetch_add(1, Ordering::Relaxed) >= max {
-            connections.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        connections.total.fetch_add(1, Ordering::Relaxed);
-        Some(Open {
-            store: Arc::clone(store),
-        })
-    }
-
-    pub(super) fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.store.connections.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::ReceivedKeys};
 
-use super::{Store, clock::Now, execute::VERSION, tally::Count};
+use super::{clock::Now, replies::VERSION, store::Store, tally::Count};
 
 /// Bytes of a page in `stats slabs`, memcached's.
 const PAGE_BYTES: u64 = 1024 * 1024;

@@ -7,12 +7,12 @@ use presenced_protocol::{
 };
 
 use super::{
-    Store,
     clock::Now,
     execute::{self, After, ManyKeys},
+    store::Store,
 };
 
-/// ReplyFlags are to be written once there are so many bytes of them. With one value more this is all
+/// Replies are to be written once there are so many bytes of them. With one value more this is all
 /// that a connection holds for a slow reader.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
 
@@ -122,7 +122,7 @@ impl Talk {
     }
 }
 
-/// ReplyFlags in the binary protocol that it is not spoken here ("Not supported", 0x83): its clients
+/// Answers in the binary protocol that it is not spoken here ("Not supported", 0x83): its clients
 /// would wait for ever otherwise, some even when the connection closes.
 fn refuse_binary(request: &[u8; BINARY_HEADER_BYTES], out: &mut Vec<u8>) {
     let mut header = [0; BINARY_HEADER_BYTES];

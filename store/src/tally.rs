@@ -1,6 +1,8 @@
 //! What a shard counts: the names and meanings of memcached's `stats` (`protocol.txt`,
 //! *General-purpose statistics*).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
@@ -81,5 +83,26 @@ impl Tally {
         for (sum, count) in self.0.iter_mut().zip(other.0) {
             *sum += count;
         }
+    }
+}
+
+/// Connections are counted apart from the items: they come and go without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    pub(super) open: AtomicU64,
+    pub(super) total: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) bytes_read: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+}
+
+impl Connections {
+    pub(super) fn read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn written(&self, bytes: usize) {
+        self.bytes_written
+            .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

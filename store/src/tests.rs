@@ -16,7 +16,8 @@ use super::{
     clock::Now,
     connection::Connection,
     item,
-    serve::{Listener, Open, serve},
+    open::Open,
+    serve::{Listener, serve},
     talk::{Talk, Todo},
     tally::Count,
 };

@@ -66,7 +66,7 @@ pub struct NewSession<P, T = TcpStream> {
 /// What others tell a worker.
 #[derive(Clone, Copy, Debug)]
 pub enum WorkerCommand {
-    /// CloseReason this session, if it is there still.
+    /// End this session, if it is still there.
     End(SessionKey, CloseReason),
     /// Close everyone, spread evenly over a time, then end.
     Drain {

@@ -1,4 +1,4 @@
-//! ReplyFlags as they stand on the wire. Keys have bytes here that no client of ours asks for, so our
+//! Replies as they stand on the wire. Keys have bytes here that no client of ours asks for, so our
 //! parser of replies would not read them.
 
 use super::commands::FAR_SECONDS;

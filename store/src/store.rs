@@ -1,0 +1,295 @@
+//! [`Store`]: the shards, and what is counted of all of them.
+
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hashbrown::DefaultHashBuilder;
+
+use super::{
+    clock::{Clock, Now},
+    hash::{Hash, Hashed},
+    items::{Items, WARMED_MAX, Which},
+    tally::{Connections, Count, Tally},
+};
+use crate::limits::{
+    CONNECTIONS_MAX, CRAWL_INTERVAL, CRAWL_PLACES, SHARD_BYTES_MIN, SHARDS_PER_THREAD,
+    STEP_INTERVAL,
+};
+
+/// What is stored, for all connections of one server.
+///
+/// Behind an [`Arc`](std::sync::Arc): [`serve`](crate::serve) takes one, and whoever exports metrics another.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) shards: Box<[Shard]>,
+    hasher: DefaultHashBuilder,
+    pub(super) clock: Clock,
+    options: Options,
+    pub(super) connections: Connections,
+    /// The shard that is looked through now.
+    crawled: AtomicUsize,
+    pub(super) flushes: AtomicU64,
+}
+
+/// On cache lines of its own: workers use different shards at the same time.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Shard(Mutex<Items>);
+
+/// What a [`Store`] may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of items, counted as [`Counters::bytes`] says. Buffers of connections come on top.
+    pub memory_bytes_max: usize,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// How long a connection may do nothing, if there is a limit.
+    pub idle_timeout: Option<Duration>,
+    /// Threads that serve it, each with a listener.
+    pub threads: usize,
+}
+
+/// What a [`Store`] has done since it began, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Items held, those included that have expired but were not yet come upon.
+    pub items: u64,
+    /// Bytes these take: key and value, what the allocator rounds these up to, and
+    /// [`ITEM_OVERHEAD_BYTES`] each.
+    pub bytes: u64,
+    /// The limit on [`Counters::bytes`].
+    pub bytes_max: u64,
+    /// Items that went because the limit was reached.
+    pub evictions: u64,
+    /// Items that went because their time, or a `flush_all`, had come.
+    pub expired: u64,
+    /// Keys asked for that were there.
+    pub hits: u64,
+    /// Keys asked for that were not.
+    pub misses: u64,
+    /// Storage commands.
+    pub sets: u64,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections that ever were.
+    pub connections_total: u64,
+    /// Connections closed at once because there were too many.
+    pub connections_rejected: u64,
+}
+
+impl Options {
+    /// So much memory, and the defaults for everything else.
+    #[must_use]
+    pub fn new(memory_bytes_max: usize) -> Options {
+        Options {
+            memory_bytes_max,
+            connections_max: CONNECTIONS_MAX,
+            idle_timeout: None,
+            threads: 1,
+        }
+    }
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(options: Options) -> Store {
+        let hasher = DefaultHashBuilder::default();
+        let of = shards(&options);
+        let bytes_max = options.memory_bytes_max / of as usize;
+        let shard = |number| {
+            let which = Which { number, of };
+            Shard(Mutex::new(Items::new(bytes_max, which, hasher.clone())))
+        };
+        Store {
+            shards: (0..of).map(shard).collect(),
+            hasher,
+            clock: Clock::start(),
+            options,
+            connections: Connections::default(),
+            crawled: AtomicUsize::new(0),
+            flushes: AtomicU64::new(0),
+        }
+    }
+
+    /// What has happened so far, for metrics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let sum = self.sum();
+        let count = |count| sum.tally.of(count);
+        Counters {
+            items: sum.items,
+            bytes: sum.bytes,
+            bytes_max: self.options.memory_bytes_max as u64,
+            evictions: count(Count::Evicted),
+            expired: count(Count::Expired),
+            hits: count(Count::GetHit) + count(Count::TouchHit),
+            misses: count(Count::GetMiss) + count(Count::TouchMiss),
+            sets: count(Count::Set),
+            connections: self.connections.open.load(Ordering::Relaxed),
+            connections_total: self.connections.total.load(Ordering::Relaxed),
+            connections_rejected: self.connections.rejected.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The longest value that may fit.
+    pub(super) fn value_bytes_max(&self) -> usize {
+        self.options.memory_bytes_max / self.shards.len()
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    pub(super) fn traffic(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// The shard of a key, locked, and the key with its hash.
+    #[inline]
+    pub(super) fn shard<'k>(&self, key: &'k [u8]) -> (MutexGuard<'_, Items>, Hashed<'k>) {
+        let (number, hashed) = self.hashed(key);
+        (self.shards[number].lock(), hashed)
+    }
+
+    /// The number of a key's shard, and the key with its hash.
+    #[inline]
+    fn hashed<'k>(&self, key: &'k [u8]) -> (usize, Hashed<'k>) {
+        let hash = self.hasher.hash_one(key);
+        // There is a power of two of shards.
+        let number = hash as usize & (self.shards.len() - 1);
+        let hash = Hash::new(hash);
+        (number, Hashed { key, hash })
+    }
+
+    /// See [`Items::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
+    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut all = [(0, Hashed::default()); WARMED_MAX];
+        let mut count = 0;
+        for (place, key) in all.iter_mut().zip(keys) {
+            *place = self.hashed(key);
+            count += 1;
+        }
+        let all = &mut all[..count];
+        all.sort_unstable_by_key(|(number, _)| *number);
+        for of_shard in all.chunk_by(|(one, _), (other, _)| one == other) {
+            let mut keys = [Hashed::default(); WARMED_MAX];
+            for (to, (_, key)) in keys.iter_mut().zip(of_shard) {
+                *to = *key;
+            }
+            self.shards[of_shard[0].0]
+                .lock()
+                .warm(&keys[..of_shard.len()]);
+        }
+    }
+
+    pub(super) fn flush_all(&self, delay: Option<u32>, now: Now) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            shard.lock().flush_all(delay, now);
+        }
+    }
+
+    /// Looks at some places for what has expired: so many that all are looked at in
+    /// [`CRAWL_INTERVAL`], if each thread calls it each [`STEP_INTERVAL`].
+    pub(super) fn step(&self) {
+        let now = self.now();
+        let steps = CRAWL_INTERVAL.as_millis() / STEP_INTERVAL.as_millis();
+        let steps = steps as usize * self.options.threads;
+        let mut places = 0;
+        loop {
+            let number = self.crawled.load(Ordering::Relaxed);
+            let mut items = self.shards[number % self.shards.len()].lock();
+            let ended = items.crawl(CRAWL_PLACES, now);
+            // Shards are equal, nearly.
+            let due = items.places() as usize * self.shards.len() / steps;
+            drop(items);
+            if ended {
+                // Another thread may have gone on already.
+                let next = number.wrapping_add(1);
+                let _ = self.crawled.compare_exchange(
+                    number,
+                    next,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+            }
+            places += CRAWL_PLACES as usize;
+            if places >= due {
+                return;
+            }
+        }
+    }
+
+    /// All shards together.
+    pub(super) fn sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        for shard in &self.shards {
+            let items = shard.lock();
+            sum.tally.merge(&items.tally);
+            sum.items += items.len() as u64;
+            sum.bytes += items.bytes() as u64;
+            sum.evicted_idle_s = sum.evicted_idle_s.max(items.evicted_idle_s());
+            sum.oldest_used_s = sum
+                .oldest_used_s
+                .into_iter()
+                .chain(items.oldest_used_s())
+                .min();
+        }
+        sum
+    }
+
+    /// Counts from 0 again, but for what is there.
+    pub(super) fn reset(&self) {
+        for shard in &self.shards {
+            shard.lock().tally = Tally::default();
+        }
+        self.flushes.store(0, Ordering::Relaxed);
+        let Connections {
+            open: _,
+            total,
+            rejected,
+            bytes_read,
+            bytes_written,
+        } = &self.connections;
+        for count in [total, rejected, bytes_read, bytes_written] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all shards have and did.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    pub(super) tally: Tally,
+    pub(super) items: u64,
+    pub(super) bytes: u64,
+    pub(super) oldest_used_s: Option<u32>,
+    pub(super) evicted_idle_s: u32,
+}
+
+impl Shard {
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Items> {
+        // No code under the lock panics; if it did, losing the whole shard would be worse than
+        // one wrong item.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many shards there are: a power of two.
+fn shards(options: &Options) -> u32 {
+    let wanted = (options.threads * SHARDS_PER_THREAD).next_power_of_two();
+    let most = (options.memory_bytes_max / SHARD_BYTES_MIN).max(1);
+    1 << wanted.min(most).ilog2()
+}
