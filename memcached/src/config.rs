@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::Credentials;
-use super::discovery::NodeList;
+use super::node_list::NodeList;
 use super::pipeline::WriteCommand;
 use super::ring::RingKind;
 use super::tls::Tls;

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,58 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
+use super::node_list::{NodeList, parse_list};
 use super::{NodeAddr, NodeSpec};
-use crate::limits::{MEMCACHED_FILE_INTERVAL, NODES_MAX, RESOLVE_TIMEOUT};
-
-/// The nodes as an operator lists them.
-#[derive(Clone, Debug, Default)]
-pub struct NodeList {
-    /// The nodes, from the file if there is one.
-    pub nodes: Vec<NodeSpec>,
-    /// Where the list is; it may change.
-    pub file: Option<PathBuf>,
-}
-
-impl From<Vec<NodeSpec>> for NodeList {
-    fn from(nodes: Vec<NodeSpec>) -> NodeList {
-        NodeList { nodes, file: None }
-    }
-}
-
-impl NodeList {
-    /// An address that is there twice.
-    pub fn twice(&self) -> Option<&NodeAddr> {
-        let mut seen = HashSet::new();
-        let mut addrs = self.nodes.iter().map(|node| &node.addr);
-        addrs.find(|addr| !seen.insert(*addr))
-    }
-}
-
-/// Reads a list: a node a line, `#` before a comment.
-pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
-    let mut nodes = Vec::new();
-    for (line, number) in text.lines().zip(1..) {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if !line.is_empty() {
-            let node = line.parse::<NodeSpec>();
-            nodes.push(node.map_err(|error| format!("line {number}: {line:?}: {error}"))?);
-        }
-    }
-    if nodes.is_empty() {
-        return Err("no node in it".into());
-    }
-    if nodes.len() > NODES_MAX {
-        return Err(format!(
-            "{} nodes, at most {NODES_MAX} are allowed",
-            nodes.len()
-        ));
-    }
-    let listing = NodeList::from(nodes);
-    match listing.twice() {
-        Some(twice) => Err(format!("{twice} is there twice")),
-        None => Ok(listing.nodes),
-    }
-}
+use crate::limits::{MEMCACHED_FILE_INTERVAL, RESOLVE_TIMEOUT};
 
 type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
@@ -221,26 +171,5 @@ impl Discovery {
         let mut seen = HashSet::new();
         wanted.retain(|node| seen.insert(node.addr.clone()));
         wanted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_has_a_node_a_line() {
-        let text = "# cache\na:1\n\n  b:2*3  # heavy\nunix:/m\n";
-        let nodes = parse_list(text).unwrap();
-        assert_eq!(nodes.len(), 3);
-        assert_eq!(nodes[1], "b:2*3".parse().unwrap());
-        for (text, why) in [
-            ("# none\n", "no node"),
-            ("a:1\nb\n", "line 2: \"b\""),
-            ("a:1\na:1*2\n", "a:1 is there twice"),
-        ] {
-            let error = parse_list(text).unwrap_err();
-            assert!(error.contains(why), "{error}");
-        }
     }
 }

@@ -9,6 +9,7 @@
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
 //! - [`credentials`]: what a node may ask for before it lets us in.
 //! - [`cluster`]: the nodes, and which of them are on the ring.
+//! - [`node_list`]: which nodes an operator lists.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`probe`]: asks each node how it is.
 
@@ -22,6 +23,7 @@ pub mod discovery;
 pub mod endpoint;
 pub mod limits;
 pub mod node;
+pub mod node_list;
 pub mod pipeline;
 pub mod probe;
 pub mod reader;
@@ -41,6 +43,7 @@ pub use self::cluster::Cluster;
 pub use self::config::{Config, ConnectOptions, OnFailure};
 pub use self::endpoint::Endpoint;
 pub use self::node::Node;
+pub use self::node_list::NodeList;
 pub use self::reader::Reader;
 pub use self::writer::Writer;
 

@@ -1,0 +1,78 @@
+//! The nodes as an operator lists them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::{NodeAddr, NodeSpec};
+use crate::limits::NODES_MAX;
+
+/// The nodes as an operator lists them.
+#[derive(Clone, Debug, Default)]
+pub struct NodeList {
+    /// The nodes, from the file if there is one.
+    pub nodes: Vec<NodeSpec>,
+    /// Where the list is; it may change.
+    pub file: Option<PathBuf>,
+}
+
+impl From<Vec<NodeSpec>> for NodeList {
+    fn from(nodes: Vec<NodeSpec>) -> NodeList {
+        NodeList { nodes, file: None }
+    }
+}
+
+impl NodeList {
+    /// An address that is there twice.
+    pub fn twice(&self) -> Option<&NodeAddr> {
+        let mut seen = HashSet::new();
+        let mut addrs = self.nodes.iter().map(|node| &node.addr);
+        addrs.find(|addr| !seen.insert(*addr))
+    }
+}
+
+/// Reads a list: a node a line, `#` before a comment.
+pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
+    let mut nodes = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            let node = line.parse::<NodeSpec>();
+            nodes.push(node.map_err(|error| format!("line {number}: {line:?}: {error}"))?);
+        }
+    }
+    if nodes.is_empty() {
+        return Err("no node in it".into());
+    }
+    if nodes.len() > NODES_MAX {
+        return Err(format!(
+            "{} nodes, at most {NODES_MAX} are allowed",
+            nodes.len()
+        ));
+    }
+    let list = NodeList::from(nodes);
+    match list.twice() {
+        Some(twice) => Err(format!("{twice} is there twice")),
+        None => Ok(list.nodes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_a_node_a_line() {
+        let text = "# cache\na:1\n\n  b:2*3  # heavy\nunix:/m\n";
+        let nodes = parse_list(text).unwrap();
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(nodes[1], "b:2*3".parse().unwrap());
+        for (text, why) in [
+            ("# none\n", "no node"),
+            ("a:1\nb\n", "line 2: \"b\""),
+            ("a:1\na:1*2\n", "a:1 is there twice"),
+        ] {
+            let error = parse_list(text).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
