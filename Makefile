@@ -12,7 +12,7 @@ heading = @printf '\n== %s\n' '$(1)'
 
 ## test: all that must pass: formatting, lints, tests, client, docs, licences
 .PHONY: test
-test: setup fmt arrows clippy rust-test bench-build client-check client-test browser-test doc deny
+test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
 ## setup: install what is missing (memcached, chromium, Node.js, a Python with memcached's clients)
@@ -27,11 +27,12 @@ fmt:
 	$(call heading,cargo fmt)
 	@cargo fmt --all --check
 
-## arrows: do the parts use only what is below them?
-.PHONY: arrows
-arrows:
-	$(call heading,arrows between the parts)
-	@scripts/check-arrows.sh
+## layers: does each part use only what is below it, without circles?
+.PHONY: layers
+layers:
+	$(call heading,layers and circles)
+	@scripts/check_layers.py --self-test
+	@scripts/check_layers.py
 
 ## clippy: lints, warnings are errors
 .PHONY: clippy

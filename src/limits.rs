@@ -3,6 +3,8 @@
 //! What an operator may want to change is a setting ([`crate::cli`]); what is here holds for
 //! every deployment. Relations between the bounds are asserted when the crate is compiled.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use presenced_presence::limits::USER_ID_BYTES_MAX;

@@ -1,5 +1,7 @@
 //! What an operator says of a node: `HOST:PORT`, `unix:/path`, with `*WEIGHT` behind or `dns+` before.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -1,5 +1,7 @@
 //! Pauses between tries.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use crate::limits::{MEMCACHED_BACKOFF_MAX, MEMCACHED_BACKOFF_MIN};

@@ -1,5 +1,7 @@
 //! What an operator may set of the client.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

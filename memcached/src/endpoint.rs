@@ -1,5 +1,7 @@
 //! A node as discovery finds it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::net::SocketAddr;
 
 use super::address::{NodeAddr, NodeSpec};

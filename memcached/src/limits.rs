@@ -1,5 +1,7 @@
 //! Every bound of the client that is not a setting, each with its unit in its name and its reason beside it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use presenced_protocol::key::KEY_BYTES_MAX;

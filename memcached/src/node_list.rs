@@ -1,5 +1,7 @@
 //! The nodes as an operator lists them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 

@@ -4,6 +4,8 @@
 //! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection: the
 //! caller returns what is unanswered and never guesses.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::VecDeque;
 
 use presenced_protocol::reply::{self, MetaStatus, Reply};

@@ -4,6 +4,8 @@
 //! first point not below its own hash. Adding or losing one of n nodes moves about 1/n of the keys.
 //! The third is a remainder, with which nearly all move.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use md5::{Digest, Md5};
 
 /// How keys are spread over nodes.

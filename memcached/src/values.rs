@@ -4,6 +4,8 @@
 //! Each value is shown where it was read, and one too long to be ours not at all. So what memcached has
 //! takes no memory here.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::reply::{Skimmed, Skimmer};
 use presenced_protocol::{Key, Limits, Reply};
 

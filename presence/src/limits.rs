@@ -1,5 +1,7 @@
 //! Every bound of presence that is not a setting, each with its unit in its name and its reason beside it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 /// Lifetime of an entry in seconds, unless set otherwise.

@@ -36,6 +36,8 @@
 //! is as long as it can get. Only [`Pending::reserve`] allocates; the directory calls it, under its
 //! lock, when it makes a new slot.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::array;
 
 use super::Slot;

@@ -4,6 +4,8 @@
 //! This is the contract with every reader in every language; [`Record`] is the one place that
 //! renders it and [`connected_at`] the one that reads it back.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_memcached::limits::RECORD_BYTES_MAX;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;

@@ -5,6 +5,8 @@
 //! a fixed size, which compile to a load and a store, and what was copied too much is written over by the
 //! next piece: half the time of `extend_from_slice` and itoa (`benches/README.md`).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 /// Bytes copied at once of a [`Fixed`].
 const BLOCK: usize = 32;
 

@@ -1,5 +1,7 @@
 //! A user's number.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::limits::{SHARDS, SLOTS_MAX};
 
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();

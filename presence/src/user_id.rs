@@ -1,5 +1,7 @@
 //! A user's id, checked.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 
 use compact_str::CompactString;

@@ -54,6 +54,7 @@
 //!
 #![doc = include_str!("../README.md")]
 #![no_std]
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 extern crate alloc;
 

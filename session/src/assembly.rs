@@ -1,5 +1,7 @@
 //! Messages out of fragments (RFC 6455 §5.4), bounded in bytes, count and time.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use super::gate::Opcode;

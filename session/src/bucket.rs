@@ -1,6 +1,8 @@
 //! How much a session may send: a token bucket in four bytes (the generic cell rate algorithm:
 //! what is kept is the time at which the bucket will be full again).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use crate::limits::{FRAMES_BURST_TIME, PING_INTERVAL_MAX};

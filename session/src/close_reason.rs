@@ -1,6 +1,8 @@
 //! Why a session ends: one table from the reason to everything that follows from it (close code, metric
 //! label, log level).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use tracing::Level;
 
 /// Why a session ended.

@@ -6,6 +6,8 @@
 //! unmasking, and keep nothing, so that no session's bytes can reach the next. Ping, pong and close
 //! are answered by the session.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use fastwebsockets::{Frame, OpCode, Payload};
 
 use super::gate::{Header, Opcode};

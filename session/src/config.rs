@@ -1,5 +1,7 @@
 //! What an operator may set of sessions.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use crate::limits::{

@@ -4,6 +4,8 @@
 //! lengths that are not minimal, and it reserves a claimed length on the strength of a header. So
 //! the gate reads each header first; only whole, legal frames within the limit pass.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use crate::close_reason::CloseReason;
 
 /// Opcodes of RFC 6455 §5.2.

@@ -1,5 +1,7 @@
 //! Every bound of sessions that is not a setting, each with its unit in its name and its reason beside it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 /// Time between two pings of a session, unless set otherwise: most proxies cut what is idle for 60 s.

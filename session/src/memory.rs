@@ -1,6 +1,8 @@
 //! A session's connection in memory, for whoever drives a worker without sockets: tests, fuzzers,
 //! simulations.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

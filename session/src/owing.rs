@@ -1,6 +1,8 @@
 //! Who owes the answer to a ping: a bit for each place of the table, so that the wheel's second
 //! hand need not touch those who have answered.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::wheel::GROUP;
 
 /// See the module's page.

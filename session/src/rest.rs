@@ -2,6 +2,8 @@
 //! take. Kept beside the table, so that a session that sleeps does not pay for it, and counted, so
 //! that all together are bounded.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use hashbrown::HashMap;

@@ -2,6 +2,8 @@
 //! entries nor doubles, with a generation for each place, so that an event for a session that has
 //! ended never reaches the next one in its place.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::ops::Range;
 
 use super::wheel::CHUNK;

@@ -12,6 +12,8 @@
 //! at most [`WHEEL_CATCH_UP`] in one turn, so that a machine that slept sends no burst of pings and
 //! judges no one before their time.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use crate::limits::WHEEL_CATCH_UP;

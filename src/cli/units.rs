@@ -1,5 +1,7 @@
 //! Sizes, as flags have them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 use std::str::FromStr;
 

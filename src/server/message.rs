@@ -1,5 +1,7 @@
 //! What a client may say: `{"pull":7,"users":["123","456"]}`.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use serde::Deserialize;
 
 use crate::pull::{Names, PullError, object};

@@ -1,6 +1,8 @@
 //! What storage commands and arithmetic do to the items, in both forms of the protocol: the classic
 //! commands and the meta commands differ in how they ask and answer only.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::meta::{Direction, StoreMode};
 
 use super::{

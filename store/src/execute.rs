@@ -1,5 +1,7 @@
 //! A request on the store: does what it asks and appends memcached's reply.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::{
     BadRequest, BadRequestKind, Received, ReceivedKey, Reply, Request, base64, encode,
     key::KEY_BYTES_MAX,

@@ -1,5 +1,7 @@
 //! `flush_all`: what was stored before it is dead. It costs nothing at the time.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::{clock::Now, item::deadline_s};
 
 /// What has been flushed, and what will be.

@@ -1,5 +1,7 @@
 //! Keys with their hashes, and what the hash table holds of them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 /// A key with its hash.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hashed<'a> {

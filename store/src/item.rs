@@ -1,5 +1,7 @@
 //! One item: its key and value, its expiry, what it costs.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use super::clock::Now;
 
 /// What an item takes beside the allocation of its key and value, in bytes: its entry with the links

@@ -10,6 +10,8 @@
 //! memory of four others: it is marked, and when it comes to the end it is put to the front once
 //! more instead of being evicted.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::{fmt, hash::BuildHasher, hint::black_box};
 
 use hashbrown::{DefaultHashBuilder, HashTable};

@@ -1,5 +1,7 @@
 //! Every bound of the store that is not a setting, each with its unit in its name and its reason beside it.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 /// Length of the kernel's queue of connections not yet accepted, for each listener.

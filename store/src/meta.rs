@@ -1,6 +1,8 @@
 //! The meta commands (`protocol.txt`, *Meta Get* to *Meta Debug*), in the order in which memcached
 //! goes through their flags, which shows in their answers.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::{
     ReceivedKey, Reply, base64, encode,
     key::KEY_BYTES_MAX,

@@ -1,5 +1,7 @@
 //! Replies that several commands give.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::Reply;
 
 /// What `version` says: the memcached that it behaves as, and no more, since clients (npm's

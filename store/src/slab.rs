@@ -1,6 +1,8 @@
 //! Items by number and in order of use, in chunks: growing moves none of them and takes no second
 //! copy.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::mem;
 
 use super::item::Item;

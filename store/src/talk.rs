@@ -1,5 +1,7 @@
 //! A client's requests answered in order: bytes in, bytes out, no IO.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::{
     Limits, Next, Parsed,
     limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX},

@@ -1,6 +1,8 @@
 //! What a shard counts: the names and meanings of memcached's `stats` (`protocol.txt`,
 //! *General-purpose statistics*).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is counted.

@@ -1,5 +1,7 @@
 //! What a meta request asks to be told, and what it is told.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use presenced_protocol::{
     ReceivedKey, base64,
     key::KEY_BYTES_MAX,

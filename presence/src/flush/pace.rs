@@ -1,5 +1,7 @@
 //! When which shard is flushed: evenly, whatever happens. Pure: time is an argument.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::time::Duration;
 
 use crate::limits::SHARDS;

@@ -26,6 +26,8 @@
 //!   `Relaxed`.)
 //! - A slot's next user gets it under the lock that its bit was cleared under.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod shard;
 
 use std::hash::BuildHasher;

@@ -1,5 +1,7 @@
 //! A shard of the directory: its users, who of them has left, and their sessions. No lock is taken here.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::hash_map::Entry::Occupied;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
