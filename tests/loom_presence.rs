@@ -83,7 +83,7 @@ mod presence {
 use loom::model::Builder;
 use loom::thread;
 use presence::sync::Arc;
-use presence::users::{Flight, Live, SessionId};
+use presence::users::{Live, SessionId, SlotGuard};
 use presence::{Pending, Slot, UserId, users::Users};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -124,15 +124,15 @@ impl World {
         self.users.connect(&id, live(session), |_| 0).slot
     }
 
-    fn take(&self) -> (Flight, Vec<Slot>) {
-        let flight = self.users.flight(SHARD);
+    fn take(&self) -> (SlotGuard, Vec<Slot>) {
+        let guard = self.users.slot_guard(SHARD);
         let mut slots = Vec::new();
         self.pending.drain(SHARD, |slot| slots.push(slot));
-        (flight, slots)
+        (guard, slots)
     }
 
     fn flush(&self) -> Written {
-        let (_flight, slots) = self.take();
+        let (_guard, slots) = self.take();
         let places: Vec<_> = slots.into_iter().map(Slot::place).collect();
         let mut written = Written::new();
         self.users.render(SHARD, &places, 0, |_, due| {
@@ -224,10 +224,10 @@ fn run(roles: &[Role], newcomers_record: bool) -> bool {
         .zip(roles.to_vec())
         .map(|(session, role)| {
             let world = world.clone();
-            let flight = taken.clone().filter(|_| role == Restore);
+            let guard = taken.clone().filter(|_| role == Restore);
             thread::spawn(move || {
                 let done = play(&world, role, ann, session, newcomers_record);
-                drop(flight);
+                drop(guard);
                 done
             })
         })

@@ -59,7 +59,7 @@ struct World {
     pending: Arc<Pending>,
     users: Users,
     working: AtomicU64,
-    ledger: StdMutex<HashMap<String, Beats>>,
+    in_flight: StdMutex<HashMap<String, Beats>>,
     /// Sessions that were replaced: they may record until they end, but keep no user here.
     replaced: StdMutex<HashSet<SessionId>>,
 }
@@ -92,8 +92,8 @@ impl World {
     }
 
     fn note<T>(&self, user: u32, note: impl FnOnce(&mut Beats) -> T) -> T {
-        let mut ledger = self.ledger.lock().unwrap();
-        note(ledger.entry(World::name(user)).or_default())
+        let mut in_flight = self.in_flight.lock().unwrap();
+        note(in_flight.entry(World::name(user)).or_default())
     }
 
     fn beat(&self, session: &mut Session) {
@@ -158,7 +158,7 @@ impl World {
 
     /// A flush of a shard: some runs are written, some come back.
     fn flush(&self, shard: usize, all: bool) {
-        let flight = self.users.flight(shard);
+        let guard = self.users.slot_guard(shard);
         let mut places = Vec::new();
         self.pending.drain(shard, |slot| places.push(slot.place()));
         for place in places {
@@ -167,8 +167,8 @@ impl World {
                 continue;
             }
             self.users.render(shard, &[place], 0, |_, due| {
-                let mut ledger = self.ledger.lock().unwrap();
-                let beats = ledger.entry(due.user.to_string()).or_default();
+                let mut in_flight = self.in_flight.lock().unwrap();
+                let beats = in_flight.entry(due.user.to_string()).or_default();
                 assert!(beats.sent > 0, "{}'s is someone else's heartbeat", due.user);
                 assert!(beats.sessions > 0, "{} has left", due.user);
                 beats.written = beats.sent;
@@ -176,7 +176,7 @@ impl World {
             let slot = Slot::new(shard, place);
             assert!(self.users.node(slot).is_some(), "a slot was no one's");
         }
-        drop(flight);
+        drop(guard);
     }
 
     fn flush_while_they_work(&self, shard: usize) {
@@ -197,7 +197,7 @@ fn run() {
         users: Users::new(pending.clone(), 3),
         pending,
         working: AtomicU64::new(u64::from(WORKERS)),
-        ledger: StdMutex::default(),
+        in_flight: StdMutex::default(),
         replaced: StdMutex::default(),
     });
     let spawn = |part: Part| {
@@ -227,7 +227,7 @@ fn run() {
         });
     }
     flush_all(&world);
-    for (name, beats) in world.ledger.lock().unwrap().iter() {
+    for (name, beats) in world.in_flight.lock().unwrap().iter() {
         assert!(beats.written >= beats.staying, "{name}'s heartbeat is lost");
     }
     staying.iter().for_each(|session| world.disconnect(session));

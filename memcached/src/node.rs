@@ -38,7 +38,7 @@ pub struct Node {
     /// Whether the probe's last question was answered.
     answers: watch::Sender<bool>,
     /// Connections for the flush that are up.
-    lanes_up: AtomicUsize,
+    writers_up: AtomicUsize,
     pub(super) ejected: AtomicBool,
     losses: AtomicU64,
     evictions: AtomicU64,
@@ -61,7 +61,7 @@ impl Node {
             addresses: Mutex::new(wanted.addresses),
             asks_for_none: AtomicBool::new(false),
             answers: watch::Sender::new(false),
-            lanes_up: AtomicUsize::new(0),
+            writers_up: AtomicUsize::new(0),
             ejected: AtomicBool::new(false),
             losses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -111,7 +111,7 @@ impl Node {
 
     /// Whether it answers, and a connection for the flush is up.
     pub fn is_up(&self) -> bool {
-        *self.answers.borrow() && self.lanes_up.load(Ordering::Relaxed) > 0
+        *self.answers.borrow() && self.writers_up.load(Ordering::Relaxed) > 0
     }
 
     /// Whether it is off the ring because it did not answer.
@@ -211,7 +211,7 @@ impl Node {
 
     /// Counts a connection for the flush that is up, until the result is dropped.
     pub(super) fn connected(self: &Arc<Node>) -> Up {
-        self.lanes_up.fetch_add(1, Ordering::Relaxed);
+        self.writers_up.fetch_add(1, Ordering::Relaxed);
         Up(self.clone())
     }
 
@@ -278,6 +278,6 @@ impl Up {
 
 impl Drop for Up {
     fn drop(&mut self) {
-        self.0.lanes_up.fetch_sub(1, Ordering::Relaxed);
+        self.0.writers_up.fetch_sub(1, Ordering::Relaxed);
     }
 }

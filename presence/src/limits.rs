@@ -42,7 +42,7 @@ pub const RENDER_RUN: usize = 128;
 pub const REFILL_RUN: u32 = 1024;
 
 /// Work that waits for one connection to memcached; what does not fit stays pending.
-pub const LANE_QUEUE: usize = 8192;
+pub const NODE_WRITER_QUEUE: usize = 8192;
 
 /// Time between two warnings that the flush is behind.
 pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);

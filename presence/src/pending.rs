@@ -23,7 +23,7 @@
 //!   heartbeat.
 //!
 //! What is true *before* a heartbeat is recorded (its user has this slot), and what is done *after*
-//! a drain (the slot is given to someone else), is ordered by the directory's lock and its flights:
+//! a drain (the slot is given to someone else), is ordered by the directory's lock and its guards:
 //! see [`users`](super::users).
 //!
 //! One ordering is not `Relaxed`: a block is published with `Release` and found with `Acquire`

@@ -1,19 +1,19 @@
 //! Pending users written to memcached.
 //!
 //! Each worker flushes its share of the shards, one after another through the flush interval, so
-//! that memcached sees a steady stream. A drained shard goes to the *lane* of each node: a task
+//! that memcached sees a steady stream. A drained shard goes to the *node writer* of each node: a task
 //! that owns one connection, renders as the window allows, and settles with each answer: stored,
 //! or pending again. What was not answered when a connection ends is pending again too.
 //!
-//! A lane has at most one batch of a shard at once: what comes on top stays pending, so a memcached
+//! A node writer has at most one batch of a shard at once: what comes on top stays pending, so a memcached
 //! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
 //! anew before its turn, and who has moved is pending.
 
-mod lane;
-mod lanes;
-mod ledger;
-mod pace;
+mod in_flight;
+mod node_writer;
+mod node_writers;
 mod refill;
+mod schedule;
 mod state;
 mod work;
 
@@ -25,11 +25,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use self::lanes::{LaneHandle, Lanes};
-use self::pace::Pace;
+use self::node_writers::{NodeWriterHandle, NodeWriters};
+use self::schedule::FlushSchedule;
 pub use self::state::Presence;
 use self::state::Round;
-use self::work::{Batch, Ticket, Work};
+use self::work::{Batch, BatchGuard, Work};
 use crate::limits::{BEHIND_WARNING_PAUSE, RENDER_RUN, SHARDS};
 use crate::slot::Slot;
 
@@ -37,13 +37,13 @@ use crate::slot::Slot;
 #[derive(Clone, Debug)]
 pub struct Flusher {
     presence: Arc<Presence>,
-    lanes: Arc<Lanes>,
+    writers: Arc<NodeWriters>,
     worker: usize,
     workers: usize,
 }
 
 impl Flusher {
-    /// Starts the lanes of worker number `worker` of `workers`; one of `tasks` keeps them, as nodes come
+    /// Starts the node writers of worker number `worker` of `workers`; one of `tasks` keeps them, as nodes come
     /// and go.
     pub fn start(
         presence: &Arc<Presence>,
@@ -51,11 +51,11 @@ impl Flusher {
         workers: usize,
         tasks: &mut JoinSet<()>,
     ) -> Flusher {
-        let (lanes, keeper) = Lanes::start(presence);
+        let (writers, keeper) = NodeWriters::start(presence);
         tasks.spawn(keeper);
         Flusher {
             presence: presence.clone(),
-            lanes,
+            writers,
             worker,
             workers: workers.max(1),
         }
@@ -70,18 +70,18 @@ impl Flusher {
         &self.presence
     }
 
-    fn lanes(&self) -> &Lanes {
-        &self.lanes
+    fn writers(&self) -> &NodeWriters {
+        &self.writers
     }
 
     /// Writes the `set` of a user who has just connected. If it can't be written now, the next
     /// flush does it.
     pub fn write_now(&self, slot: Slot) {
         let node = self.presence.users().node(slot).unwrap_or_default();
-        let flight = self.presence.users().flight(slot.shard());
-        let lanes = self.lanes.all();
-        let lane = lanes.get(usize::from(node)).and_then(Option::as_ref);
-        let sent = lane.is_some_and(|lane| lane.try_send(Work::Connect(slot, flight)).is_ok());
+        let guard = self.presence.users().slot_guard(slot.shard());
+        let writers = self.writers.all();
+        let writer = writers.get(usize::from(node)).and_then(Option::as_ref);
+        let sent = writer.is_some_and(|writer| writer.try_send(Work::Connect(slot, guard)).is_ok());
         if !sent {
             self.presence.give_back([slot]);
         }
@@ -99,12 +99,12 @@ impl Flusher {
 
     async fn flush_regularly(&self, period: Duration) {
         let clock = self.presence.clock();
-        let mut pace = Pace::new(period, self.worker, self.workers, clock.now());
+        let mut schedule = FlushSchedule::new(period, self.worker, self.workers, clock.now());
         let mut warned_at = None;
         loop {
             for shard in self.shards() {
-                sleep(pace.due().saturating_sub(clock.now())).await;
-                pace.had(clock.now());
+                sleep(schedule.due().saturating_sub(clock.now())).await;
+                schedule.had(clock.now());
                 self.flush_shard(shard).await;
             }
             if self.worker == 0 {
@@ -127,13 +127,13 @@ impl Flusher {
         }
     }
 
-    /// Writes what is pending in a shard, as far as the lanes take it now.
+    /// Writes what is pending in a shard, as far as the node writers take it now.
     pub(super) async fn flush_shard(&self, shard: usize) {
         self.presence.remap(shard).await;
         let (_, batches) = self.drain(shard);
-        for (lane, batch) in batches {
-            // A lane that can't keep up must not hold up the others.
-            if let Err(Work::Shard(batch)) = lane.try_send(Work::Shard(Box::new(batch))) {
+        for (writer, batch) in batches {
+            // A node writer that can't keep up must not hold up the others.
+            if let Err(Work::Shard(batch)) = writer.try_send(Work::Shard(Box::new(batch))) {
                 batch.give_back(&self.presence);
             }
         }
@@ -142,7 +142,7 @@ impl Flusher {
     /// Flushes this worker's shards now and waits for the answers. False if a node did not take
     /// all of it; that is pending still.
     pub async fn flush_all(&self) -> bool {
-        // What a lane was just carrying is left out by the first, and written by the second.
+        // What a node writer has just claimed is left out by the first, and written by the second.
         self.try_flush_all().await || self.try_flush_all().await
     }
 
@@ -152,8 +152,8 @@ impl Flusher {
             self.presence.remap(shard).await;
             let (round, batches) = self.drain(shard);
             rounds.push(round);
-            for (lane, batch) in batches {
-                if let Err(Work::Shard(batch)) = lane.send(Work::Shard(Box::new(batch))).await {
+            for (writer, batch) in batches {
+                if let Err(Work::Shard(batch)) = writer.send(Work::Shard(Box::new(batch))).await {
                     batch.give_back(&self.presence);
                 }
             }
@@ -161,15 +161,15 @@ impl Flusher {
         self.barrier(None).await && !rounds.iter().any(|round| round.has_failed())
     }
 
-    /// Waits until all work that the lanes, or that of one node, have now is settled. False if a
+    /// Waits until all work that the node writers, or that of one node, have now is settled. False if a
     /// connection failed.
     pub(super) async fn barrier(&self, node: Option<u8>) -> bool {
         let mut barriers = Vec::new();
-        for lane in self.lanes.all().iter().flatten() {
-            if node.is_none_or(|node| lane.node().id() == node) {
+        for writer in self.writers.all().iter().flatten() {
+            if node.is_none_or(|node| writer.node().id() == node) {
                 let (settled, barrier) = oneshot::channel();
-                // A lane that is gone drops the barrier, which then says so.
-                let _ = lane.send(Work::Barrier(settled)).await;
+                // A node writer that is gone drops the barrier, which then says so.
+                let _ = writer.send(Work::Barrier(settled)).await;
                 barriers.push(barrier);
             }
         }
@@ -181,34 +181,34 @@ impl Flusher {
     }
 
     /// Takes what is pending in a shard, split by node.
-    fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(LaneHandle, Batch)>) {
+    fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(NodeWriterHandle, Batch)>) {
         let (round, places) = self.presence.begin(shard);
         let batches = self.split(shard, places).into_iter();
-        let batches = batches.filter_map(|(lane, places)| {
-            let ticket = lane.and_then(|lane| Some((lane.carry(shard)?, lane)));
-            let Some((carrying, lane)) = ticket else {
+        let batches = batches.filter_map(|(writer, places)| {
+            let claimed = writer.and_then(|writer| Some((writer.claim(shard)?, writer)));
+            let Some((claim, writer)) = claimed else {
                 // Its last batch is under way still, or there is no such node any more.
                 round.fail();
                 let slots = places.iter().map(|&place| Slot::new(shard, place));
                 self.presence.give_back(slots);
                 return None;
             };
-            let ticket = Arc::new(Ticket::new(round.clone(), carrying));
-            Some((lane, Batch::new(shard, places, ticket)))
+            let guard = Arc::new(BatchGuard::new(round.clone(), claim));
+            Some((writer, Batch::new(shard, places, guard)))
         });
         let batches = batches.collect();
         (round, batches)
     }
 
-    fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<LaneHandle>, Vec<u32>)> {
-        let lanes = self.lanes.all();
-        let mut by_node = vec![Vec::new(); lanes.len()];
-        if let ([only], true) = (&mut by_node[..], lanes.len() == 1) {
+    fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
+        let writers = self.writers.all();
+        let mut by_node = vec![Vec::new(); writers.len()];
+        if let ([only], true) = (&mut by_node[..], writers.len() == 1) {
             *only = places;
         } else {
             for run in places.chunks(RENDER_RUN) {
                 self.presence.users().by_node(shard, run, |node, place| {
-                    // No lane yet for a node that has just come.
+                    // No node writer yet for a node that has just come.
                     if usize::from(node) >= by_node.len() {
                         by_node.resize(usize::from(node) + 1, Vec::new());
                     }
@@ -218,7 +218,7 @@ impl Flusher {
         }
         let some = by_node.into_iter().enumerate();
         some.filter(|(_, places)| !places.is_empty())
-            .map(|(node, places)| (lanes.get(node).cloned().flatten(), places))
+            .map(|(node, places)| (writers.get(node).cloned().flatten(), places))
             .collect()
     }
 }

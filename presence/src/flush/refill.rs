@@ -10,8 +10,8 @@ use super::Flusher;
 use crate::limits::REFILL_RUN;
 use crate::slot::Slot;
 
-/// How often it is looked whether a lane is connected.
-const LANE_PAUSE: Duration = Duration::from_millis(20);
+/// How often a refill checks whether a node writer is connected.
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Flusher {
     /// Refills nodes whose data are found lost, `users_per_second` at most, for ever.
@@ -57,7 +57,7 @@ impl Flusher {
                 }
                 refilled += u64::from(marked);
                 while !node.is_up() && self.has_lane(node) {
-                    sleep(LANE_PAUSE).await;
+                    sleep(CONNECT_PAUSE).await;
                 }
                 self.flush_shard(shard).await;
                 self.barrier(Some(node.id())).await;
@@ -83,10 +83,10 @@ impl Flusher {
     }
 
     fn has_lane(&self, node: &Arc<Node>) -> bool {
-        let lanes = self.lanes().all();
-        lanes
+        let writers = self.writers().all();
+        writers
             .iter()
             .flatten()
-            .any(|lane| Arc::ptr_eq(lane.node(), node))
+            .any(|writer| Arc::ptr_eq(writer.node(), node))
     }
 }

@@ -16,7 +16,7 @@ use crate::pending::Pending;
 use crate::record::Record;
 use crate::slot::Slot;
 use crate::user_id::UserId;
-use crate::users::{Connected, Flight, Live, Users};
+use crate::users::{Connected, Live, SlotGuard, Users};
 
 /// Who is here and what is to be written of them; shared by all workers.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(super) struct Round {
     began: Duration,
     is_empty: bool,
     failed: AtomicBool,
-    _flight: Flight,
+    _guard: SlotGuard,
 }
 
 impl Round {
@@ -167,7 +167,7 @@ impl Presence {
     pub(super) fn begin(self: &Arc<Presence>, shard: usize) -> (Arc<Round>, Vec<u32>) {
         self.users.reap(shard);
         // Taken before the bits, so that no slot is freed in between.
-        let flight = self.users.flight(shard);
+        let guard = self.users.slot_guard(shard);
         let mut places = Vec::new();
         self.pending.drain(shard, |slot| places.push(slot.place()));
         let round = Arc::new(Round {
@@ -176,7 +176,7 @@ impl Presence {
             began: self.clock.now(),
             is_empty: places.is_empty(),
             failed: AtomicBool::new(false),
-            _flight: flight,
+            _guard: guard,
         });
         (round, places)
     }

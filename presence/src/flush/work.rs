@@ -1,4 +1,4 @@
-//! What lanes are given to do, and what is held while it is done.
+//! What node writers are given to do, and what is held while it is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 use super::state::{Presence, Round};
 use crate::limits::SHARDS;
 use crate::slot::Slot;
-use crate::users::Flight;
+use crate::users::SlotGuard;
 
-/// What a lane is given.
+/// What a node writer is given.
 #[derive(Debug)]
 pub(super) enum Work {
     /// A user who has just connected.
-    Connect(Slot, Flight),
+    Connect(Slot, SlotGuard),
     /// What was pending in a shard. Boxed: many connects may wait at once, and a place of the queue
     /// has room for the larger of both.
     Shard(Box<Batch>),
@@ -29,21 +29,21 @@ pub(super) struct Batch {
     pub(super) places: Vec<u32>,
     /// Places that are rendered.
     pub(super) done: usize,
-    pub(super) ticket: Arc<Ticket>,
+    pub(super) guard: Arc<BatchGuard>,
 }
 
-/// What ends when the last answer to a batch has come.
+/// Held until the last reply to a batch has come.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct BatchGuard {
     round: Arc<Round>,
-    _carrying: Carrying,
+    _claim: ShardClaim,
 }
 
-impl Ticket {
-    pub(super) fn new(round: Arc<Round>, carrying: Carrying) -> Ticket {
-        Ticket {
+impl BatchGuard {
+    pub(super) fn new(round: Arc<Round>, claim: ShardClaim) -> BatchGuard {
+        BatchGuard {
             round,
-            _carrying: carrying,
+            _claim: claim,
         }
     }
 
@@ -54,12 +54,12 @@ impl Ticket {
 }
 
 impl Batch {
-    pub(super) fn new(shard: usize, places: Vec<u32>, ticket: Arc<Ticket>) -> Batch {
+    pub(super) fn new(shard: usize, places: Vec<u32>, guard: Arc<BatchGuard>) -> Batch {
         Batch {
             shard,
             places,
             done: 0,
-            ticket,
+            guard,
         }
     }
 
@@ -67,45 +67,46 @@ impl Batch {
     pub(super) fn give_back(&self, presence: &Presence) {
         let rest = &self.places[self.done..];
         if !rest.is_empty() {
-            self.ticket.fail();
+            self.guard.fail();
         }
         presence.give_back(rest.iter().map(|&place| Slot::new(self.shard, place)));
     }
 }
 
+/// What a command in flight is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// The flight is kept until it is settled.
+    /// The guard is kept until it is settled.
     Connect {
-        _flight: Flight,
+        _guard: SlotGuard,
     },
-    Flush(Arc<Ticket>),
+    Flush(Arc<BatchGuard>),
     Barrier(oneshot::Sender<()>),
 }
 
-/// A lane has a batch of a shard, until it is dropped.
+/// Says that a node writer has a batch of a shard, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Carrying {
-    carried: Arc<AtomicU64>,
+pub(super) struct ShardClaim {
+    claimed: Arc<AtomicU64>,
     bit: u64,
 }
 
 const _: () = assert!(SHARDS <= u64::BITS as usize);
 
-impl Carrying {
-    /// Notes in `carried` that the lane has a batch of `shard`; nothing if it has one already.
-    pub(super) fn take(carried: &Arc<AtomicU64>, shard: usize) -> Option<Carrying> {
+impl ShardClaim {
+    /// Notes in `claimed` that the node writer has a batch of `shard`; `None` if it has one already.
+    pub(super) fn take(claimed: &Arc<AtomicU64>, shard: usize) -> Option<ShardClaim> {
         let bit = 1 << shard;
-        let before = carried.fetch_or(bit, Ordering::Relaxed);
-        (before & bit == 0).then(|| Carrying {
-            carried: carried.clone(),
+        let before = claimed.fetch_or(bit, Ordering::Relaxed);
+        (before & bit == 0).then(|| ShardClaim {
+            claimed: claimed.clone(),
             bit,
         })
     }
 }
 
-impl Drop for Carrying {
+impl Drop for ShardClaim {
     fn drop(&mut self) {
-        self.carried.fetch_and(!self.bit, Ordering::Relaxed);
+        self.claimed.fetch_and(!self.bit, Ordering::Relaxed);
     }
 }

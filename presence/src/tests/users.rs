@@ -155,10 +155,10 @@ fn a_slot_is_kept_until_a_replaced_session_has_ended() {
 fn no_slot_changes_hands_while_a_flight_is_under_way() {
     let (_, users) = users(1);
     let slot = users.connect(&id("a"), live(1), |_| 0).slot;
-    let flight = users.flight(slot.shard());
-    let second = flight.clone();
+    let guard = users.slot_guard(slot.shard());
+    let second = guard.clone();
     users.disconnect(slot, live(1).session);
-    drop(flight);
+    drop(guard);
     users.reap(slot.shard());
     assert_eq!(users.node(slot), Some(0), "kept by the second");
     drop(second);
@@ -170,10 +170,10 @@ fn no_slot_changes_hands_while_a_flight_is_under_way() {
 fn a_session_that_a_drain_wants_to_close_stays_while_a_flight_is_under_way() {
     let (_, users) = users(1);
     let slot = users.connect(&id("a"), live(1), |_| 0).slot;
-    let flight = users.flight(slot.shard());
+    let guard = users.slot_guard(slot.shard());
     assert!(!users.try_disconnect(slot, live(1).session));
     assert_eq!(users.online_since(&id("a")), Some(1));
-    drop(flight);
+    drop(guard);
     assert!(users.try_disconnect(slot, live(1).session));
     assert_eq!(users.online_since(&id("a")), None);
 }

@@ -7,7 +7,7 @@
 //!
 //! An entry outlives its last session until no flush holds its bit any more, so that a slot is never
 //! given to someone else while a heartbeat of the first is under way. A flush that takes bits out of
-//! [`Pending`] takes a [`Flight`] of the shard before, and keeps it until the slots are answered or
+//! [`Pending`] takes a [`SlotGuard`] of the shard before, and keeps it until the slots are answered or
 //! restored; [`Users::reap`] frees nothing while there is one.
 //!
 //! A user without a session is never rendered: by now another server may have written them, and the
@@ -18,11 +18,11 @@
 //! - A session records before it disconnects, and disconnects under the lock. So `reap`, under the
 //!   same lock, sees the bit of a user who has left and clears it, or a drain has taken it. That goes
 //!   for a session that was replaced, too: as long as it has not ended, its slot is kept.
-//! - A flight is taken under the lock, before the bits. So a `reap` that comes later sees it, and
+//! - A guard is taken under the lock, before the bits. So a `reap` that comes later sees it, and
 //!   one that came before can't have missed a bit that was drained only afterwards.
-//! - A slot is restored before its flight is dropped. The drop is a `Release`, and
-//!   [`Arc::get_mut`], by which it is seen whether there is a flight, an `Acquire` of it: with no
-//!   flight left, `reap` sees all bits that came back. (`Arc::strong_count` would not do: it is
+//! - A slot is restored before its guard is dropped. The drop is a `Release`, and
+//!   [`Arc::get_mut`], by which it is seen whether there is a guard, an `Acquire` of it: with no
+//!   guard left, `reap` sees all bits that came back. (`Arc::strong_count` would not do: it is
 //!   `Relaxed`.)
 //! - A slot's next user gets it under the lock that its bit was cleared under.
 
@@ -70,9 +70,9 @@ pub struct Due<'a> {
     pub written_at_s: u32,
 }
 
-/// While one of a shard lives, none of the shard's slots changes hands. See [`Users::flight`].
+/// While one of a shard lives, none of the shard's slots changes hands. See [`Users::slot_guard`].
 #[derive(Clone, Debug, Default)]
-pub struct Flight(Arc<()>);
+pub struct SlotGuard(Arc<()>);
 
 /// See the module's page. Times (`now_s`) are seconds of a monotonic clock.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Users {
         self.lock(slot.shard()).leave(slot.place(), session);
     }
 
-    /// The same unless a flight of the user's shard is under way: what it has rendered may not be answered
+    /// The same unless a guard of the user's shard is held: what it has rendered may not be answered
     /// yet. Says whether it was done.
     pub fn try_disconnect(&self, slot: Slot, session: SessionId) -> bool {
         let mut shard = self.lock(slot.shard());
@@ -257,11 +257,11 @@ impl Users {
 
     /// To be taken before slots of the shard are drained or handed on, and kept until they are
     /// answered or restored.
-    pub fn flight(&self, shard: usize) -> Flight {
-        self.lock(shard).flight.clone()
+    pub fn slot_guard(&self, shard: usize) -> SlotGuard {
+        self.lock(shard).guard.clone()
     }
 
-    /// Frees the slots of users who left, with their bits, unless a flight of the shard is under way.
+    /// Frees the slots of users who left, with their bits, unless a guard of the shard is held.
     /// The slot of a user with a replaced session that has not ended stays.
     pub fn reap(&self, number: usize) {
         let mut shard = self.lock(number);

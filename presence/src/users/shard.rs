@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Arc, Flight, Live, SessionId, UserId};
+use super::{Arc, Live, SessionId, SlotGuard, UserId};
 
 /// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Shard {
     further: HashMap<u32, Vec<Live>>,
     /// How many sessions of a place were replaced and have not ended yet: they may still record.
     pub(super) replaced: HashMap<u32, u32>,
-    pub(super) flight: Flight,
+    pub(super) guard: SlotGuard,
 }
 
 /// Hash tables of a shard.
@@ -77,9 +77,9 @@ pub(super) enum State {
 }
 
 impl Shard {
-    /// Whether a flight of the shard is under way.
+    /// Whether a guard of the shard is held.
     pub(super) fn has_flight(&mut self) -> bool {
-        Arc::get_mut(&mut self.flight.0).is_none()
+        Arc::get_mut(&mut self.guard.0).is_none()
     }
 
     pub(super) fn find(&self, hash: u64, id: &UserId) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! A lane: the task that owns one connection to one node, and what is in flight on it.
+//! A node writer: the task that owns one connection to one node, and what is in flight on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::ledger::{Ledger, Sent};
+use super::in_flight::{InFlight, Sent};
 use super::state::Presence;
 use super::work::{Batch, Purpose, Work};
 use crate::limits::RENDER_RUN;
@@ -25,21 +25,25 @@ const GATHERED_MIN: usize = 256;
 
 /// The task that owns one connection to one node.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct NodeWriter {
     queue: Receiver<Work>,
     node: Arc<Node>,
-    ledger: Ledger,
+    in_flight: InFlight,
     /// The batch that is being rendered.
     current: Option<Batch>,
 }
 
-impl Lane {
-    /// A lane to `node` that works off `queue`.
-    pub(super) fn new(presence: &Arc<Presence>, node: &Arc<Node>, queue: Receiver<Work>) -> Lane {
-        Lane {
+impl NodeWriter {
+    /// A node writer to `node` that works off `queue`.
+    pub(super) fn new(
+        presence: &Arc<Presence>,
+        node: &Arc<Node>,
+        queue: Receiver<Work>,
+    ) -> NodeWriter {
+        NodeWriter {
             queue,
             node: node.clone(),
-            ledger: Ledger::new(presence, node),
+            in_flight: InFlight::new(presence, node),
             current: None,
         }
     }
@@ -67,7 +71,7 @@ impl Lane {
             self.node.failed(&error);
             if let MemcachedError::OutOfStep(_) = error {
                 // Replies before it were taken for what they seemed.
-                self.ledger.presence.cluster().mark_suspect(&self.node);
+                self.in_flight.presence.cluster().mark_suspect(&self.node);
             }
             if self.refuse_for(backoff.pause()).await.is_none() {
                 return;
@@ -82,7 +86,7 @@ impl Lane {
         loop {
             tokio::select! {
                 dialled = &mut dial => return Some(dialled),
-                work = self.queue.recv() => self.ledger.refuse(work?),
+                work = self.queue.recv() => self.in_flight.refuse(work?),
             }
         }
     }
@@ -99,7 +103,7 @@ impl Lane {
                 Ok(()) = answering.changed() => if *answering.borrow_and_update() {
                     return Some(());
                 },
-                work = self.queue.recv() => self.ledger.refuse(work?),
+                work = self.queue.recv() => self.in_flight.refuse(work?),
             }
         }
     }
@@ -119,12 +123,12 @@ impl Lane {
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
             }
-            let ledger = &mut self.ledger;
+            let in_flight = &mut self.in_flight;
             if connection.in_flight() > GATHERED_MIN {
                 connection.set_watched(false)?;
-                let step = connection.step(|sent, outcome| ledger.settle(sent, outcome));
+                let step = connection.step(|sent, outcome| in_flight.settle(sent, outcome));
                 let moved = step.await;
-                ledger.note_written();
+                in_flight.note_written();
                 if moved? && filling && self.current.is_some() {
                     // There is more to render: others of this worker first.
                     yield_now().await;
@@ -136,8 +140,8 @@ impl Lane {
             connection.set_watched(true)?;
             let idle = filling && self.current.is_none() && !flusher_gone;
             tokio::select! {
-                step = connection.progress(|sent, outcome| ledger.settle(sent, outcome)) => {
-                    ledger.note_written();
+                step = connection.progress(|sent, outcome| in_flight.settle(sent, outcome)) => {
+                    in_flight.note_written();
                     step?;
                 }
                 work = self.queue.recv(), if idle => match work {
@@ -163,18 +167,18 @@ impl Lane {
 
     fn begin(&mut self, work: Work, connection: &mut Writer<Sent>) {
         match work {
-            Work::Connect(slot, flight) => {
-                self.ledger.open(Purpose::Connect { _flight: flight });
+            Work::Connect(slot, guard) => {
+                self.in_flight.open(Purpose::Connect { _guard: guard });
                 self.render(slot.shard(), &[slot.place()], connection);
-                self.ledger.close();
+                self.in_flight.close();
             }
             Work::Shard(batch) => {
-                self.ledger.open(Purpose::Flush(batch.ticket.clone()));
+                self.in_flight.open(Purpose::Flush(batch.guard.clone()));
                 self.current = Some(*batch);
             }
             Work::Barrier(settled) => {
-                self.ledger.open(Purpose::Barrier(settled));
-                self.ledger.close();
+                self.in_flight.open(Purpose::Barrier(settled));
+                self.in_flight.close();
             }
         }
     }
@@ -188,12 +192,12 @@ impl Lane {
         if batch.done < batch.places.len() {
             self.current = Some(batch);
         } else {
-            self.ledger.close();
+            self.in_flight.close();
         }
     }
 
     fn render(&mut self, shard: usize, places: &[u32], connection: &mut Writer<Sent>) {
-        let presence = &self.ledger.presence;
+        let presence = &self.in_flight.presence;
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
         let pushed = presence.users().render(shard, places, now_s, |place, due| {
             let sent = Sent {
@@ -205,18 +209,18 @@ impl Lane {
                 record.set_into(out, due.user, due.live, ttl_s)
             });
         });
-        self.ledger.pushed(pushed);
+        self.in_flight.pushed(pushed);
     }
 
     fn give_back_all(&mut self, connection: Writer<Sent>) {
-        let presence = self.ledger.presence.clone();
-        self.ledger.note_written();
+        let presence = self.in_flight.presence.clone();
+        self.in_flight.note_written();
         let unanswered = connection.into_unanswered();
         presence.give_back(unanswered.map(|sent| sent.take_back(&presence)));
         if let Some(batch) = self.current.take() {
             batch.give_back(&presence);
         }
-        // Only now: the marks hold the flights that keep the slots.
-        self.ledger.abandon();
+        // Only now: the replies hold the guards that keep the slots.
+        self.in_flight.abandon();
     }
 }

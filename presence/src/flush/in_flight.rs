@@ -1,4 +1,4 @@
-//! What is in flight on a lane, and what an answer means.
+//! What a node writer has in flight, and what a reply means.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::state::Presence;
 use super::work::{Purpose, Work};
 use crate::slot::Slot;
 
-/// See the module's page.
+/// The `set`s of a node writer that memcached has not answered yet, and what they are for.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct InFlight {
     pub(super) presence: Arc<Presence>,
     node: Arc<Node>,
     /// In the order of the commands; the sum of `left` is what is in flight.
-    marks: VecDeque<Mark>,
+    replies: VecDeque<PendingReply>,
     /// Stored and not counted yet, all of them with entries of the same age.
     stored: u64,
     /// Of those, how many had an entry before, and when it was written.
@@ -40,9 +40,9 @@ impl Sent {
     }
 }
 
-/// A piece of work that is in flight.
+/// The replies that a piece of work still waits for.
 #[derive(Debug)]
-struct Mark {
+struct PendingReply {
     /// Commands without an answer.
     left: usize,
     /// More commands may come.
@@ -50,12 +50,12 @@ struct Mark {
     purpose: Purpose,
 }
 
-impl Ledger {
-    pub(super) fn new(presence: &Arc<Presence>, node: &Arc<Node>) -> Ledger {
-        Ledger {
+impl InFlight {
+    pub(super) fn new(presence: &Arc<Presence>, node: &Arc<Node>) -> InFlight {
+        InFlight {
             presence: presence.clone(),
             node: node.clone(),
-            marks: VecDeque::new(),
+            replies: VecDeque::new(),
             stored: 0,
             renewed: 0,
             written_at_s: 0,
@@ -64,17 +64,17 @@ impl Ledger {
 
     /// There is no connection any more: nothing that is in flight will be answered.
     pub(super) fn abandon(&mut self) {
-        for mark in self.marks.drain(..) {
-            if let Purpose::Flush(ticket) = &mark.purpose
-                && mark.left > 0
+        for reply in self.replies.drain(..) {
+            if let Purpose::Flush(guard) = &reply.purpose
+                && reply.left > 0
             {
-                ticket.fail();
+                guard.fail();
             }
         }
     }
 
     pub(super) fn open(&mut self, purpose: Purpose) {
-        self.marks.push_back(Mark {
+        self.replies.push_back(PendingReply {
             left: 0,
             open: true,
             purpose,
@@ -82,24 +82,24 @@ impl Ledger {
     }
 
     pub(super) fn pushed(&mut self, commands: usize) {
-        if let Some(mark) = self.marks.back_mut() {
-            mark.left += commands;
+        if let Some(reply) = self.replies.back_mut() {
+            reply.left += commands;
         }
     }
 
     pub(super) fn close(&mut self) {
-        if let Some(mark) = self.marks.back_mut() {
-            mark.open = false;
+        if let Some(reply) = self.replies.back_mut() {
+            reply.open = false;
         }
         self.finish();
     }
 
     pub(super) fn settle(&mut self, sent: Sent, outcome: Outcome) {
-        // Commands of a closed mark are all answered before those of the next.
-        let Some(mark) = self.marks.iter_mut().find(|mark| mark.left > 0) else {
+        // The commands of one piece of work are all answered before those of the next.
+        let Some(reply) = self.replies.iter_mut().find(|reply| reply.left > 0) else {
             return;
         };
-        mark.left -= 1;
+        reply.left -= 1;
         match outcome {
             Outcome::Stored => {
                 // Most of a run were written at once, so are counted at once.
@@ -111,14 +111,14 @@ impl Ledger {
                 self.renewed += u64::from(sent.written_at_s != 0);
             }
             Outcome::Refused => {
-                if let Purpose::Flush(ticket) = &mark.purpose {
-                    ticket.fail();
+                if let Purpose::Flush(guard) = &reply.purpose {
+                    guard.fail();
                 }
                 self.node.refused(1);
                 self.presence.give_back([sent.take_back(&self.presence)]);
             }
         }
-        let is_done = self.marks.front().is_some_and(|mark| mark.left == 0);
+        let is_done = self.replies.front().is_some_and(|reply| reply.left == 0);
         if is_done {
             self.finish();
         }
@@ -142,8 +142,11 @@ impl Ledger {
 
     /// Takes leave of what is settled.
     fn finish(&mut self) {
-        while let Some(mark) = self.marks.pop_front_if(|mark| !mark.open && mark.left == 0) {
-            match mark.purpose {
+        while let Some(reply) = self
+            .replies
+            .pop_front_if(|reply| !reply.open && reply.left == 0)
+        {
+            match reply.purpose {
                 Purpose::Connect { .. } | Purpose::Flush(_) => {}
                 // No one may be waiting any more.
                 Purpose::Barrier(settled) => drop(settled.send(())),
@@ -154,7 +157,7 @@ impl Ledger {
     /// There is no connection: everything goes back.
     pub(super) fn refuse(&self, work: Work) {
         match work {
-            Work::Connect(slot, _flight) => self.presence.give_back([slot]),
+            Work::Connect(slot, _guard) => self.presence.give_back([slot]),
             Work::Shard(batch) => batch.give_back(&self.presence),
             Work::Barrier(_) => {}
         }

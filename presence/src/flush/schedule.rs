@@ -9,7 +9,7 @@ use crate::limits::SHARDS;
 /// The turns of one worker's shards. All workers' turns lie on one grid of [`SHARDS`] a period, so that
 /// no two workers flush at once.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct FlushSchedule {
     period: Duration,
     /// Between two turns.
     spacing: Duration,
@@ -19,15 +19,20 @@ pub(super) struct Pace {
     due: Duration,
 }
 
-impl Pace {
+impl FlushSchedule {
     /// For the worker that has each of `workers`-th shards from number `worker` on; `now` is time since
     /// an origin that all workers share.
-    pub(super) fn new(period: Duration, worker: usize, workers: usize, now: Duration) -> Pace {
+    pub(super) fn new(
+        period: Duration,
+        worker: usize,
+        workers: usize,
+        now: Duration,
+    ) -> FlushSchedule {
         let spacing = period * workers as u32 / SHARDS as u32;
         let offset = period * worker as u32 / SHARDS as u32;
         let turns = now.saturating_sub(offset).as_nanos() / spacing.as_nanos().max(1) + 1;
         let first = offset + Duration::from_nanos((spacing.as_nanos() * turns) as u64);
-        Pace {
+        FlushSchedule {
             period,
             spacing,
             on_grid: first,
@@ -64,12 +69,12 @@ mod tests {
     ) -> Vec<Duration> {
         let mut turns = Vec::new();
         for worker in 0..workers {
-            let mut pace = Pace::new(PERIOD, worker, workers, Duration::ZERO);
+            let mut schedule = FlushSchedule::new(PERIOD, worker, workers, Duration::ZERO);
             let mut now = Duration::ZERO;
             while now < time {
-                now = now.max(pace.due()) + lateness();
+                now = now.max(schedule.due()) + lateness();
                 turns.push(now);
-                pace.had(now);
+                schedule.had(now);
             }
         }
         turns.sort_unstable();
