@@ -12,8 +12,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use presenced_session::codec;
-use presenced_session::gate::{self, Gate};
+use presenced_session::frame;
+use presenced_session::frame_header::{self, HeaderCheck};
 use presenced_session::limits::MESSAGE_BYTES_MAX;
 
 /// A pong with the payload of a ping.
@@ -35,7 +35,7 @@ fn frames(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let input = pong(*b"12345678");
     group.bench_function("gate", |bencher| {
-        bencher.iter(|| gate::admit(black_box(&input), MESSAGE_BYTES_MAX));
+        bencher.iter(|| frame_header::check(black_box(&input), MESSAGE_BYTES_MAX));
     });
     let mut text = pong(*b"12345678");
     text[0] = 0x81;
@@ -44,10 +44,11 @@ fn frames(criterion: &mut Criterion) {
             let mut frame = [0; 14];
             bencher.iter(|| {
                 frame.copy_from_slice(black_box(&input));
-                let Gate::Frame(header) = gate::admit(&frame, MESSAGE_BYTES_MAX) else {
+                let HeaderCheck::Frame(header) = frame_header::check(&frame, MESSAGE_BYTES_MAX)
+                else {
                     panic!("it passes");
                 };
-                codec::decode(header, &mut frame).map(|payload| payload == b"12345678")
+                frame::decode(header, &mut frame).map(|payload| payload == b"12345678")
             });
         });
     }

@@ -74,7 +74,7 @@ fn member(node: &Node) -> Member {
     }
 }
 
-/// See the module's page.
+/// The nodes of memcached, and which of them has a key.
 #[derive(Debug)]
 pub struct Cluster {
     config: Config,

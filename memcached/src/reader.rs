@@ -25,7 +25,7 @@ use super::values::{Progress, Values};
 use super::writer::greet;
 use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
-/// See the module's page.
+/// One connection to one node, for look-ups.
 #[derive(Debug)]
 pub struct Reader {
     stream: Stream,

@@ -32,7 +32,7 @@ pub struct Member {
     pub node: u8,
 }
 
-/// See the module's page.
+/// Maps keys to nodes.
 #[derive(Clone, Debug)]
 pub enum Ring {
     /// Sorted by point.

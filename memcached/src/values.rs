@@ -11,7 +11,7 @@ use presenced_protocol::{Key, Limits, Reply};
 
 use crate::limits::RECORD_BYTES_MAX;
 
-/// See the module's page.
+/// An iterator over the values of one `get`'s reply.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     keys: &'a [Key<'a>],

@@ -28,7 +28,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// `protocol.txt`, *Meta No-Op*.
 const META_NOOP: &[u8] = b"mn\r\n";
 
-/// See the module's page. `T` names a command to its owner.
+/// One connection to one node, for `set`s. `T` names a command to its owner.
 #[derive(Debug)]
 pub struct Writer<T> {
     stream: Stream,

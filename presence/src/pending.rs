@@ -53,7 +53,7 @@ const SECTION_PLACES: usize = SECTION_WORDS * 64;
 /// Enough for every slot there can be.
 const BLOCKS: usize = Slot::PLACES_MAX as usize / SECTION_PLACES;
 
-/// See the module's page.
+/// The users heard from since their last flush, as a lock-free set of bits.
 #[derive(Debug)]
 pub struct Pending {
     blocks: Box<[OnceLock<Box<Block>>; BLOCKS]>,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::gate::Opcode;
+use super::frame_header::Opcode;
 use super::service::Message;
 use crate::close_reason::CloseReason;
 use crate::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX};

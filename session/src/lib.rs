@@ -12,19 +12,19 @@
 //! - [`bucket`] (pure): how much a session may send.
 
 pub mod assembly;
-pub mod bucket;
+mod awaiting_pong;
+mod buffers;
 pub mod clock;
 pub mod close_reason;
-pub mod codec;
+mod coalesce;
 pub mod config;
-pub mod gate;
+pub mod frame;
+pub mod frame_header;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
-mod owing;
+pub mod rate_limit;
 pub mod readiness;
-mod ready;
-mod rest;
 pub mod service;
 pub mod slab;
 pub mod transport;

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use fastwebsockets::OpCode;
 
-use super::codec;
+use super::frame;
 use super::slab::SessionKey;
 use crate::SessionId;
 
@@ -28,7 +28,7 @@ pub trait Service {
     /// A whole message. What is put into `replies` is sent when all frames of this read are done.
     fn message(
         &mut self,
-        token: SessionKey,
+        key: SessionKey,
         handle: Self::Handle,
         message: Message<'_>,
         replies: &mut Replies,
@@ -78,11 +78,11 @@ pub struct Replies {
 impl Replies {
     /// Adds a text message; `text` must be UTF-8 (RFC 6455 §5.6).
     pub fn text(&mut self, text: &[u8]) {
-        codec::encode(&mut self.bytes, OpCode::Text, text);
+        frame::encode(&mut self.bytes, OpCode::Text, text);
     }
 
     /// Adds a binary message.
     pub fn binary(&mut self, data: &[u8]) {
-        codec::encode(&mut self.bytes, OpCode::Binary, data);
+        frame::encode(&mut self.bytes, OpCode::Binary, data);
     }
 }

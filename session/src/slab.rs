@@ -24,10 +24,10 @@ impl SessionKey {
     }
 
     /// The other way.
-    pub fn from_usize(token: usize) -> SessionKey {
+    pub fn from_usize(key: usize) -> SessionKey {
         SessionKey {
-            index: token as u32,
-            generation: (token >> 32) as u32,
+            index: key as u32,
+            generation: (key >> 32) as u32,
         }
     }
 }
@@ -37,7 +37,7 @@ const _: () = assert!(usize::BITS == 64);
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// See the module's page.
+/// A slab in chunks, with a generation for each place.
 #[derive(Debug)]
 pub struct Slab<T> {
     chunks: Vec<Vec<Entry<T>>>,
@@ -87,7 +87,7 @@ impl<T> Slab<T> {
         self.chunks.len() as u32
     }
 
-    /// Puts in the value that `make` makes for its token.
+    /// Puts in the value that `make` makes for its key.
     pub fn insert(&mut self, make: impl FnOnce(SessionKey) -> T) -> SessionKey {
         self.len += 1;
         if let Some(index) = self.free
@@ -96,12 +96,12 @@ impl<T> Slab<T> {
             if let Place::Free { next } = entry.place {
                 self.free = next;
             }
-            let token = SessionKey {
+            let key = SessionKey {
                 index,
                 generation: entry.generation,
             };
-            entry.place = Place::Taken(make(token));
-            return token;
+            entry.place = Place::Taken(make(key));
+            return key;
         }
         if self
             .chunks
@@ -112,22 +112,22 @@ impl<T> Slab<T> {
         }
         let last = self.chunks.len() - 1;
         let chunk = &mut self.chunks[last];
-        let token = SessionKey {
+        let key = SessionKey {
             index: last as u32 * CHUNK + chunk.len() as u32,
             generation: 0,
         };
         chunk.push(Entry {
             generation: 0,
-            place: Place::Taken(make(token)),
+            place: Place::Taken(make(key)),
         });
-        token
+        key
     }
 
-    /// The value of `token`, if it is there still.
-    pub fn get_mut(&mut self, token: SessionKey) -> Option<&mut T> {
-        let entry = entry_mut(&mut self.chunks, token.index)?;
+    /// The value of `key`, if it is there still.
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut T> {
+        let entry = entry_mut(&mut self.chunks, key.index)?;
         match &mut entry.place {
-            Place::Taken(value) if entry.generation == token.generation => Some(value),
+            Place::Taken(value) if entry.generation == key.generation => Some(value),
             Place::Taken(_) | Place::Free { .. } => None,
         }
     }
@@ -151,7 +151,7 @@ impl<T> Slab<T> {
     /// Brings runs of `count` places each, which are in one chunk, into the cache, given the first
     /// of each. The processor waits for all runs at once, where work on one after the other would
     /// wait for each.
-    pub fn warm(&self, runs: &[u32], count: u32) {
+    pub fn prefetch(&self, runs: &[u32], count: u32) {
         let step = (CACHE_LINE_BYTES / size_of::<Entry<T>>()).max(1);
         let mut sum = 0;
         // A line of each first: the longest wait is for where a page is.
@@ -178,14 +178,14 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Takes out the value of `token`.
-    pub fn remove(&mut self, token: SessionKey) -> Option<T> {
-        self.get_mut(token)?;
-        let entry = entry_mut(&mut self.chunks, token.index)?;
+    /// Takes out the value of `key`.
+    pub fn remove(&mut self, key: SessionKey) -> Option<T> {
+        self.get_mut(key)?;
+        let entry = entry_mut(&mut self.chunks, key.index)?;
         entry.generation = entry.generation.wrapping_add(1);
         let free = Place::Free { next: self.free };
         let place = std::mem::replace(&mut entry.place, free);
-        self.free = Some(token.index);
+        self.free = Some(key.index);
         self.len -= 1;
         match place {
             Place::Taken(value) => Some(value),
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_outlives_its_value_but_never_means_another() {
+    fn a_key_outlives_its_value_but_never_means_another() {
         let mut table = Slab::default();
         let first = table.insert(|_| "first");
         assert_eq!(table.remove(first), Some("first"));
@@ -226,17 +226,17 @@ mod tests {
     #[test]
     fn places_are_dense_and_used_again() {
         let mut table = Slab::default();
-        let tokens: Vec<_> = (0..3000).map(|n| table.insert(|_| n)).collect();
+        let keys: Vec<_> = (0..3000).map(|n| table.insert(|_| n)).collect();
         assert_eq!((table.len(), table.chunks()), (3000, 3));
-        for token in &tokens[..2000] {
-            table.remove(*token);
+        for key in &keys[..2000] {
+            table.remove(*key);
         }
         let again: Vec<_> = (0..2000).map(|n| table.insert(|_| n)).collect();
         assert_eq!((table.len(), table.chunks()), (3000, 3));
         assert!(
             again
                 .iter()
-                .all(|token| token.index < 2000 && token.generation == 1)
+                .all(|key| key.index < 2000 && key.generation == 1)
         );
         assert_eq!(table.at(9999), None);
     }

@@ -27,7 +27,7 @@ pub const GROUP: u32 = 32;
 /// Steps of a round.
 const STEPS: u32 = CHUNK / GROUP;
 
-/// See the module's page.
+/// A timing wheel over the places of a slab.
 #[derive(Debug)]
 pub struct Wheel {
     interval_us: u64,
@@ -90,7 +90,7 @@ impl Wheel {
 
     /// Adds the first places of the groups that were pinged the timeout ago, and are to be judged,
     /// to `groups`.
-    pub fn to_judge(&self, turn: Turn, groups: &mut Vec<u32>) {
+    pub fn to_check(&self, turn: Turn, groups: &mut Vec<u32>) {
         self.due(turn, self.timeout_us, groups);
     }
 
@@ -158,7 +158,7 @@ mod tests {
             let turn = self.0.turn(ms(now_ms));
             let (mut ping, mut judge) = (Vec::new(), Vec::new());
             self.0.to_ping(turn, &mut ping);
-            self.0.to_judge(turn, &mut judge);
+            self.0.to_check(turn, &mut judge);
             let places =
                 |groups: Vec<u32>| groups.into_iter().flat_map(|group| group..group + GROUP);
             (places(ping).collect(), places(judge).collect())

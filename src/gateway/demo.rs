@@ -16,7 +16,7 @@ use crate::pull::http::values;
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 
-/// See the module's page.
+/// The demo page and the tokens that it asks for.
 pub struct Demo {
     key: EncodingKey,
     user_claim: String,

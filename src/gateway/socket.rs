@@ -16,7 +16,7 @@ use hyper::rt::ReadBufCursor;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// See the module's page.
+/// A connection for hyper that the runtime watches only when it must wait.
 #[derive(Debug)]
 pub(super) struct Socket {
     /// What was read before hyper asked for it.

@@ -21,7 +21,7 @@ use presenced_presence::{Pending, SessionId, Slot, UserId};
 
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, u64, Option<Answer>)>>>;
 
-/// See the module's page.
+/// Presence, as the service that a worker's sessions are for.
 #[derive(Debug)]
 pub struct PresenceService {
     presence: Arc<Presence>,

@@ -9,7 +9,7 @@ use crate::latency::Latency;
 /// How often, by name.
 pub(crate) type ByName = BTreeMap<String, u64>;
 
-/// See the module's page.
+/// What the sessions of one process count in one phase.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Counts {
     /// How long the phase took.

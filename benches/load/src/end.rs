@@ -4,7 +4,7 @@ use std::io;
 
 use crate::frame::Malformed;
 
-/// See the module's page.
+/// Why a session did not begin, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The server said no: its HTTP status, or `connect_error`.

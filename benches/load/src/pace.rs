@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Most that is made up for at once after a stall: beyond it the load would be a burst.
 const BEHIND_MAX: u32 = 1_000;
 
-/// See the module's page.
+/// Spreads a number of events evenly over each second.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     period: Duration,

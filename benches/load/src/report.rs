@@ -21,7 +21,7 @@ use crate::counts::{ByName, Counts, add, listed};
 use crate::latency::Latency;
 use crate::process::Usage;
 
-/// See the module's page.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) sessions: u64,

@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) phase: Instant,
 }
 
-/// See the module's page.
+/// One session: what it makes of the bytes that arrive, and what it has to say.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     /// Its place among all sessions of the process.

@@ -77,7 +77,7 @@ impl Connector {
     }
 }
 
-/// See the module's page.
+/// A session's socket, and the bytes that it has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,

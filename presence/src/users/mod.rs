@@ -74,7 +74,7 @@ pub struct Due<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct SlotGuard(Arc<()>);
 
-/// See the module's page. Times (`now_s`) are seconds of a monotonic clock.
+/// The directory of users and their slots. Times (`now_s`) are seconds of a monotonic clock.
 #[derive(Debug)]
 pub struct Users {
     shards: Box<[Mutex<Shard>]>,

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::life::ping_payload;
+use super::heartbeat::ping_payload;
 use super::{Session, Worker, is_transient};
-use crate::bucket::{Rate, us};
+use crate::awaiting_pong::AwaitingPong;
+use crate::buffers::Buffers;
 use crate::close_reason::CloseReason;
-use crate::gate::{self, Gate, Header, Opcode};
+use crate::frame_header::{Header, HeaderCheck, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
 use crate::metrics::WorkerMetrics;
-use crate::owing::Owing;
-use crate::rest::Rest;
+use crate::rate_limit::{Rate, us};
 use crate::service::{Message, Replies, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
-use crate::{assembly, codec};
+use crate::{assembly, frame, frame_header};
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Handles the sessions that became ready. True if there is more to do than one look may take.
@@ -36,8 +36,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let now = self.parts.clock.now();
         self.now = now;
         for _ in 0..self.again.len() {
-            if let Some(token) = self.again.pop_front() {
-                self.readable(token, now);
+            if let Some(key) = self.again.pop_front() {
+                self.readable(key, now);
             }
         }
         for _ in 0..POLLS_PER_LOOK {
@@ -48,12 +48,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let mut count = 0;
             for event in &*events {
                 count += 1;
-                let token = SessionKey::from_usize(event.token().0);
+                let key = SessionKey::from_usize(event.token().0);
                 // The end may stand behind data that a short read leaves no trace of.
                 if event.is_read_closed() {
-                    self.again.push_back(token);
+                    self.again.push_back(key);
                 }
-                self.readable(token, now);
+                self.readable(key, now);
             }
             if count < EVENTS_PER_POLL {
                 return Ok(!self.again.is_empty());
@@ -64,17 +64,17 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Serves a session whose socket may have something, or may take something, at the time `now`;
     /// what is more than one wake may have waits for the next look. True if there is more.
-    pub fn readable(&mut self, token: SessionKey, now: Duration) -> bool {
+    pub fn readable(&mut self, key: SessionKey, now: Duration) -> bool {
         self.now = now;
         let waiting = self.again.len();
         // A fault met by one session's bytes must not take the others with it.
-        let served = catch_unwind(AssertUnwindSafe(|| self.serve(token, now)));
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve(key, now)));
         let served = served.unwrap_or_else(|_| {
             self.renew();
             Err(CloseReason::Internal)
         });
         if let Err(end) = served {
-            self.end(token, end);
+            self.end(key, end);
         }
         self.again.len() > waiting
     }
@@ -86,14 +86,14 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes what waits, then reads once.
-    fn serve(&mut self, token: SessionKey, now: Duration) -> Result<(), CloseReason> {
-        let Some(session) = self.table.get_mut(token) else {
+    fn serve(&mut self, key: SessionKey, now: Duration) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
-        if session.has_rest && !self.write_outbox(token)? {
+        if session.has_buffers && !self.write_outbox(key)? {
             return Ok(());
         }
-        let Some(session) = self.table.get_mut(token) else {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
         let count = match session.socket.read(&mut self.scratch) {
@@ -103,10 +103,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
             Err(_) => return Err(CloseReason::Disconnected),
         };
         if count == self.scratch.len() {
-            self.again.push_back(token);
+            self.again.push_back(key);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let received = self.receive(token, &mut scratch[..count], now);
+        let received = self.receive(key, &mut scratch[..count], now);
         self.scratch = scratch;
         received
     }
@@ -115,37 +115,37 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// `bytes` are unmasked where they stand. The caller ends the session on an error.
     pub fn receive(
         &mut self,
-        token: SessionKey,
+        key: SessionKey,
         bytes: &mut [u8],
         now: Duration,
     ) -> Result<(), CloseReason> {
-        let Some(session) = self.table.get_mut(token) else {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
         if session.closing {
             return Ok(());
         }
         self.now = now;
-        let mut rest = match session.has_rest {
-            true => self.rests.take(token.index),
+        let mut buffers = match session.has_buffers {
+            true => self.buffers.take(key.index),
             false => None,
         };
         let mut reading = Reading {
             metrics: &self.parts.metrics,
             tag: &self.tag,
-            owing: &mut self.owing,
+            awaiting_pong: &mut self.awaiting_pong,
             rate: self.rate,
             bytes_max: self.parts.config.message_bytes_max,
             session,
             service: &mut self.service,
             replies: &mut self.replies,
-            token,
+            key,
             now,
         };
-        let result = reading.bytes(&mut rest, bytes);
-        session.has_rest = self.rests.put(token.index, rest);
-        let kept_too_much = session.has_rest && self.rests.bytes() > REST_BYTES_MAX;
-        self.reply(token)?;
+        let result = reading.bytes(&mut buffers, bytes);
+        session.has_buffers = self.buffers.put(key.index, buffers);
+        let kept_too_much = session.has_buffers && self.buffers.bytes() > REST_BYTES_MAX;
+        self.reply(key)?;
         result?;
         if kept_too_much {
             return Err(CloseReason::Overloaded);
@@ -158,59 +158,65 @@ impl<S: Service, T: Transport> Worker<S, T> {
 struct Reading<'a, S: Service, T> {
     metrics: &'a WorkerMetrics,
     tag: &'a FixedState,
-    owing: &'a mut Owing,
+    awaiting_pong: &'a mut AwaitingPong,
     rate: Rate,
     bytes_max: usize,
     session: &'a mut Session<S::Handle, T>,
     service: &'a mut S,
     replies: &'a mut Replies,
-    token: SessionKey,
+    key: SessionKey,
     now: Duration,
 }
 
 impl<S: Service, T> Reading<'_, S, T> {
     /// Handles the frames in `bytes` and what came before them; keeps the begin of one more.
-    fn bytes(&mut self, rest: &mut Option<Box<Rest>>, bytes: &mut [u8]) -> Result<(), CloseReason> {
-        let before = rest.as_mut().map(|rest| std::mem::take(&mut rest.partial));
+    fn bytes(
+        &mut self,
+        buffers: &mut Option<Box<Buffers>>,
+        bytes: &mut [u8],
+    ) -> Result<(), CloseReason> {
+        let before = buffers
+            .as_mut()
+            .map(|buffers| std::mem::take(&mut buffers.partial));
         let Some(mut joined) = before.filter(|before| !before.is_empty()) else {
-            let taken = self.frames(rest, bytes)?;
+            let taken = self.frames(buffers, bytes)?;
             if taken < bytes.len() {
-                self.keep(rest, bytes[taken..].to_vec(), true);
+                self.keep(buffers, bytes[taken..].to_vec(), true);
             }
             return Ok(());
         };
         joined.extend_from_slice(bytes);
-        let taken = self.frames(rest, &mut joined)?;
+        let taken = self.frames(buffers, &mut joined)?;
         joined.drain(..taken);
         if !joined.is_empty() {
-            self.keep(rest, joined, taken > 0);
+            self.keep(buffers, joined, taken > 0);
         }
         Ok(())
     }
 
-    fn keep(&self, rest: &mut Option<Box<Rest>>, partial: Vec<u8>, is_new: bool) {
-        let rest = rest.get_or_insert_default();
-        rest.partial = partial;
+    fn keep(&self, buffers: &mut Option<Box<Buffers>>, partial: Vec<u8>, is_new: bool) {
+        let buffers = buffers.get_or_insert_default();
+        buffers.partial = partial;
         if is_new {
-            rest.partial_since = self.now;
+            buffers.partial_since = self.now;
         }
     }
 
     /// Handles the whole frames at the start of `input`; returns the bytes they took.
     fn frames(
         &mut self,
-        rest: &mut Option<Box<Rest>>,
+        buffers: &mut Option<Box<Buffers>>,
         input: &mut [u8],
     ) -> Result<usize, CloseReason> {
         let mut taken = 0;
         loop {
-            match gate::admit(&input[taken..], self.bytes_max) {
-                Gate::Refused(end) => return Err(end),
-                Gate::Partial => break,
-                Gate::Frame(header) => {
+            match frame_header::check(&input[taken..], self.bytes_max) {
+                HeaderCheck::Refused(end) => return Err(end),
+                HeaderCheck::Partial => break,
+                HeaderCheck::Frame(header) => {
                     let frame = &mut input[taken..taken + header.frame_bytes];
                     taken += header.frame_bytes;
-                    self.frame(rest, header, frame)?;
+                    self.frame(buffers, header, frame)?;
                 }
             }
         }
@@ -224,7 +230,7 @@ impl<S: Service, T> Reading<'_, S, T> {
 
     fn frame(
         &mut self,
-        rest: &mut Option<Box<Rest>>,
+        buffers: &mut Option<Box<Buffers>>,
         header: Header,
         frame: &mut [u8],
     ) -> Result<(), CloseReason> {
@@ -232,34 +238,34 @@ impl<S: Service, T> Reading<'_, S, T> {
         if !self.session.bucket.take(self.rate, us(self.now)) {
             return Err(CloseReason::RateLimited);
         }
-        let payload = codec::decode(header, frame)?;
+        let payload = frame::decode(header, frame)?;
         match header.opcode {
             Opcode::Pong => {
                 self.pong(payload);
                 Ok(())
             }
             Opcode::Ping => {
-                codec::encode_pong(&mut self.replies.bytes, payload);
+                frame::encode_pong(&mut self.replies.bytes, payload);
                 Ok(())
             }
             Opcode::Close => {
                 // Bears the code that it answers; nothing may follow it (§5.5.1).
-                let code = codec::close_code(payload)?;
-                codec::encode_close_echo(&mut self.replies.bytes, code);
+                let code = frame::close_code(payload)?;
+                frame::encode_close_echo(&mut self.replies.bytes, code);
                 Err(CloseReason::Closed)
             }
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                self.data(rest, header, payload)
+                self.data(buffers, header, payload)
             }
         }
     }
 
     fn pong(&mut self, payload: &[u8]) {
         let pinged_us = self.session.pinged_us;
-        if self.owing.has(self.token.index)
-            && payload == ping_payload(self.tag, self.token, pinged_us)
+        if self.awaiting_pong.has(self.key.index)
+            && payload == ping_payload(self.tag, self.key, pinged_us)
         {
-            self.owing.clear(self.token.index);
+            self.awaiting_pong.clear(self.key.index);
             self.metrics.pongs.add_alone(1);
             let rtt_us = us(self.now).wrapping_sub(pinged_us);
             self.metrics
@@ -270,22 +276,22 @@ impl<S: Service, T> Reading<'_, S, T> {
 
     fn data(
         &mut self,
-        rest: &mut Option<Box<Rest>>,
+        buffers: &mut Option<Box<Buffers>>,
         header: Header,
         payload: &[u8],
     ) -> Result<(), CloseReason> {
-        let mut begun = rest.as_mut().and_then(|rest| rest.assembly.take());
+        let mut begun = buffers.as_mut().and_then(|buffers| buffers.assembly.take());
         if header.opcode == Opcode::Binary && begun.is_none() && !S::TAKES_BINARY {
             return Err(CloseReason::UnsupportedData);
         }
-        let (token, handle) = (self.token, self.session.handle);
+        let (key, handle) = (self.key, self.session.handle);
         let speak = |message: Message<'_>| {
-            self.service.message(token, handle, message, self.replies);
+            self.service.message(key, handle, message, self.replies);
         };
         let kind = (header.opcode, header.fin);
         assembly::take(&mut begun, kind, payload, self.now, self.bytes_max, speak)?;
         if begun.is_some() {
-            rest.get_or_insert_default().assembly = begun;
+            buffers.get_or_insert_default().assembly = begun;
         }
         Ok(())
     }

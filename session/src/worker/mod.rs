@@ -12,11 +12,13 @@
 //! which drive a worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time
 //! of their own.
 //!
-//! This file has the loop and the begin of sessions; `input` reads, `output` writes, `life` has
-//! pings, ends and the drain.
+//! This file has the loop and how sessions start; `input` reads, `output` writes, `heartbeat` pings,
+//! `close` ends sessions and `drain` all of them.
 
+mod close;
+mod drain;
+mod heartbeat;
 mod input;
-mod life;
 mod output;
 
 use std::collections::VecDeque;
@@ -36,10 +38,10 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Seats;
-use super::bucket::{Bucket, Rate, us};
-use super::owing::Owing;
-use super::ready::Ready;
-use super::rest::Rests;
+use super::awaiting_pong::AwaitingPong;
+use super::buffers::SessionBuffers;
+use super::coalesce::Coalescer;
+use super::rate_limit::{Rate, TokenBucket, us};
 use super::service::{Replies, Service};
 use super::slab::{SessionKey, Slab};
 use super::transport::Transport;
@@ -118,17 +120,17 @@ struct Session<H, T> {
     pinged_us: u32,
     /// When it may stay no longer, seconds of the clock.
     expires_s: u32,
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// A close frame was sent; the rest of the input is ignored (RFC 6455 §1.4).
     closing: bool,
-    /// There is more of it in [`Rests`].
-    has_rest: bool,
+    /// There is more of it in [`SessionBuffers`].
+    has_buffers: bool,
 }
 
 // What "hundreds of bytes each" is made of.
 const _: () = assert!(Slab::<Session<u32, TcpStream>>::PLACE_BYTES <= 28);
 
-/// See the module's page.
+/// Owns the sessions of one thread, and serves them.
 #[derive(Debug)]
 pub struct Worker<S: Service, T = TcpStream> {
     service: S,
@@ -139,10 +141,10 @@ pub struct Worker<S: Service, T = TcpStream> {
     poll: Poll,
     /// Taken while it is in use.
     events: Option<Events>,
-    table: Slab<Session<S::Handle, T>>,
-    rests: Rests,
+    slab: Slab<Session<S::Handle, T>>,
+    buffers: SessionBuffers,
     wheel: Wheel,
-    owing: Owing,
+    awaiting_pong: AwaitingPong,
     /// Groups that this turn of the wheel has found due; kept to be used again.
     due: Vec<u32>,
     /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
@@ -183,10 +185,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
             now: parts.clock.now(),
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS_PER_POLL)),
-            table: Slab::default(),
-            rests: Rests::default(),
+            slab: Slab::default(),
+            buffers: SessionBuffers::default(),
             wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
-            owing: Owing::default(),
+            awaiting_pong: AwaitingPong::default(),
             due: Vec::new(),
             odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -206,11 +208,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
         mut incoming: Receiver<NewSession<S::Peer, T>>,
         mut orders: Receiver<WorkerCommand>,
     ) -> io::Result<()> {
-        let mut ready = Ready::new(self.poll.registry().as_fd(), self.parts.config.coalesce)?;
+        let mut ready = Coalescer::new(self.poll.registry().as_fd(), self.parts.config.coalesce)?;
         let mut ticks = interval(WHEEL_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let busy = !self.table.is_empty() || self.drain.is_some();
+            let busy = !self.slab.is_empty() || self.drain.is_some();
             // Not biased: a session that floods must not starve the wheel or newcomers.
             tokio::select! {
                 order = orders.recv() => match order {
@@ -223,9 +225,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
                     ready.looked(more);
                 }
                 _ = ticks.tick(), if busy => self.tick(self.parts.clock.now())?,
-                (token, text) = poll_fn(|context| self.service.poll_answer(context)) => {
+                (key, text) = poll_fn(|context| self.service.poll_answer(context)) => {
                     self.now = self.parts.clock.now();
-                    self.answer(token, &text);
+                    self.answer(key, &text);
                 }
                 Some(new) = incoming.recv() => {
                     self.open(new, self.parts.clock.now());
@@ -244,7 +246,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     fn order(&mut self, order: WorkerCommand) {
         self.now = self.parts.clock.now();
         match order {
-            WorkerCommand::End(token, end) => self.end(token, end),
+            WorkerCommand::End(key, end) => self.end(key, end),
             WorkerCommand::Drain { over, grace } => {
                 self.drain = Some(Drain {
                     since: self.now,
@@ -262,58 +264,58 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.now = now;
         let number = self.parts.number;
         let mut replaced = None;
-        let token = self.table.insert(|token| {
-            let opened = self.service.opened(new.peer, session_id(number, token));
+        let key = self.slab.insert(|key| {
+            let opened = self.service.opened(new.peer, session_id(number, key));
             replaced = opened.replaced;
             Session {
                 socket: new.socket,
                 handle: opened.handle,
                 pinged_us: 0,
                 expires_s: new.expires_at.as_secs() as u32,
-                bucket: Bucket::full(us(now)),
+                bucket: TokenBucket::full(us(now)),
                 closing: false,
-                has_rest: false,
+                has_buffers: false,
             }
         });
-        self.wheel.grow(self.table.chunks());
-        self.owing.grow(self.table.chunks() * CHUNK);
-        self.owing.clear(token.index);
+        self.wheel.grow(self.slab.chunks());
+        self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
+        self.awaiting_pong.clear(key.index);
         self.parts.metrics.sessions.add_alone(1);
         if let Some(oldest) = replaced {
             self.replace(oldest);
         }
-        let begun = match self.register(token) {
+        let begun = match self.register(key) {
             Ok(()) if new.read_ahead.is_empty() => Ok(()),
-            Ok(()) => self.receive(token, &mut Vec::from(new.read_ahead), now),
+            Ok(()) => self.receive(key, &mut Vec::from(new.read_ahead), now),
             Err(error) => {
                 tracing::error!(%error, "a session can't be polled");
                 Err(CloseReason::Internal)
             }
         };
         if let Err(end) = begun {
-            self.end(token, end);
+            self.end(key, end);
         }
-        token
+        key
     }
 
-    fn register(&mut self, token: SessionKey) -> io::Result<()> {
-        let session = self.table.get_mut(token);
+    fn register(&mut self, key: SessionKey) -> io::Result<()> {
+        let session = self.slab.get_mut(key);
         let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
             return Ok(());
         };
-        let (mut source, name) = (SourceFd(&fd), mio::Token(token.to_usize()));
+        let (mut source, name) = (SourceFd(&fd), mio::Token(key.to_usize()));
         let registry = self.poll.registry();
         registry.register(&mut source, name, Interest::READABLE)
     }
 
     /// Sessions that there are, those that are closing included.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.slab.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.slab.is_empty()
     }
 
     /// What the sessions are for.
@@ -323,16 +325,16 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Ends a session that another one of its user has replaced.
     fn replace(&mut self, oldest: SessionId) {
-        let token = SessionKey {
+        let key = SessionKey {
             index: oldest.index,
             generation: oldest.generation,
         };
         if oldest.worker == self.parts.number {
-            return self.end(token, CloseReason::Replaced);
+            return self.end(key, CloseReason::Replaced);
         }
         if let Some(peer) = self.parts.peers.get(usize::from(oldest.worker))
             && let Err(TrySendError::Full(_)) =
-                peer.try_send(WorkerCommand::End(token, CloseReason::Replaced))
+                peer.try_send(WorkerCommand::End(key, CloseReason::Replaced))
         {
             self.undelivered.push_back(oldest);
         }
@@ -348,11 +350,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 }
 
-fn session_id(worker: u16, token: SessionKey) -> SessionId {
+fn session_id(worker: u16, key: SessionKey) -> SessionId {
     SessionId {
         worker,
-        index: token.index,
-        generation: token.generation,
+        index: key.index,
+        generation: key.generation,
     }
 }
 

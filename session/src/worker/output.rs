@@ -12,27 +12,23 @@ use crate::transport::Transport;
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Sends an answer that the service had to wait for.
-    pub(super) fn answer(&mut self, token: SessionKey, text: &[u8]) {
-        if self
-            .table
-            .get_mut(token)
-            .is_none_or(|session| session.closing)
-        {
+    pub(super) fn answer(&mut self, key: SessionKey, text: &[u8]) {
+        if self.slab.get_mut(key).is_none_or(|session| session.closing) {
             return;
         }
         self.replies.text(text);
-        if let Err(end) = self.reply(token) {
-            self.end(token, end);
+        if let Err(end) = self.reply(key) {
+            self.end(key, end);
         }
     }
 
     /// Sends what this wake has to say.
-    pub(super) fn reply(&mut self, token: SessionKey) -> Result<(), CloseReason> {
+    pub(super) fn reply(&mut self, key: SessionKey) -> Result<(), CloseReason> {
         if self.replies.bytes.is_empty() {
             return Ok(());
         }
         let mut replies = std::mem::take(&mut self.replies.bytes);
-        let sent = self.send(token, &replies);
+        let sent = self.send(key, &replies);
         replies.clear();
         // A large answer is rare; its buffer need not stay.
         replies.shrink_to(SCRATCH_BYTES);
@@ -41,81 +37,81 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes `bytes`, and keeps what the socket does not take.
-    pub(super) fn send(&mut self, token: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
-        let Some(session) = self.table.get_mut(token) else {
+    pub(super) fn send(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
-        let waits = session.has_rest && self.rests.has_outbox(token.index);
+        let waits = session.has_buffers && self.buffers.has_outbox(key.index);
         let written = if waits { 0 } else { session.write(bytes)? };
         if written == bytes.len() {
             return Ok(());
         }
-        self.keep(token, &bytes[written..])
+        self.keep(key, &bytes[written..])
     }
 
     /// Keeps `bytes`, which the socket does not take now.
-    pub(super) fn keep(&mut self, token: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
-        let Some(session) = self.table.get_mut(token) else {
+    pub(super) fn keep(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
-        let mut rest = self.rests.take(token.index).unwrap_or_default();
-        let is_first = rest.outbox.is_empty();
-        rest.outbox.extend_from_slice(bytes);
-        let too_much = rest.outbox.len() - rest.sent > self.parts.config.outbox_bytes_max;
-        session.has_rest = self.rests.put(token.index, Some(rest));
-        if too_much || self.rests.bytes() > REST_BYTES_MAX {
+        let mut buffers = self.buffers.take(key.index).unwrap_or_default();
+        let is_first = buffers.outbox.is_empty();
+        buffers.outbox.extend_from_slice(bytes);
+        let too_much = buffers.outbox.len() - buffers.sent > self.parts.config.outbox_bytes_max;
+        session.has_buffers = self.buffers.put(key.index, Some(buffers));
+        if too_much || self.buffers.bytes() > REST_BYTES_MAX {
             return Err(CloseReason::SlowConsumer);
         }
         if is_first {
-            self.set_interest(token, Interest::READABLE | Interest::WRITABLE)?;
+            self.set_interest(key, Interest::READABLE | Interest::WRITABLE)?;
         }
         Ok(())
     }
 
     /// Writes what waits for a session; true when nothing waits any more.
-    pub(super) fn write_outbox(&mut self, token: SessionKey) -> Result<bool, CloseReason> {
-        let Some(session) = self.table.get_mut(token) else {
+    pub(super) fn write_outbox(&mut self, key: SessionKey) -> Result<bool, CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
             return Ok(false);
         };
-        if !self.rests.has_outbox(token.index) {
+        if !self.buffers.has_outbox(key.index) {
             return Ok(true);
         }
-        let Some(mut rest) = self.rests.take(token.index) else {
+        let Some(mut buffers) = self.buffers.take(key.index) else {
             return Ok(true);
         };
         let mut result = Ok(());
-        while rest.sent < rest.outbox.len() {
-            match session.write(&rest.outbox[rest.sent..]) {
+        while buffers.sent < buffers.outbox.len() {
+            match session.write(&buffers.outbox[buffers.sent..]) {
                 Ok(0) => break,
-                Ok(written) => rest.sent += written,
+                Ok(written) => buffers.sent += written,
                 Err(end) => {
                     result = Err(end);
                     break;
                 }
             }
         }
-        let done = rest.sent == rest.outbox.len();
+        let done = buffers.sent == buffers.outbox.len();
         if done {
-            rest.outbox = Vec::new();
-            rest.sent = 0;
+            buffers.outbox = Vec::new();
+            buffers.sent = 0;
         }
-        session.has_rest = self.rests.put(token.index, Some(rest));
+        session.has_buffers = self.buffers.put(key.index, Some(buffers));
         result?;
         if done {
             if session.closing {
                 session.socket.finish();
             }
-            self.set_interest(token, Interest::READABLE)?;
+            self.set_interest(key, Interest::READABLE)?;
         }
         Ok(done)
     }
 
-    fn set_interest(&mut self, token: SessionKey, interest: Interest) -> Result<(), CloseReason> {
-        let session = self.table.get_mut(token);
+    fn set_interest(&mut self, key: SessionKey, interest: Interest) -> Result<(), CloseReason> {
+        let session = self.slab.get_mut(key);
         let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
             return Ok(());
         };
-        let name = mio::Token(token.to_usize());
+        let name = mio::Token(key.to_usize());
         let registry = self.poll.registry();
         registry
             .reregister(&mut SourceFd(&fd), name, interest)

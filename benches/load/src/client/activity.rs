@@ -20,7 +20,7 @@ const FLOOD_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of frames that a session that floods writes in one go, about.
 const FLOOD_BYTES: usize = 32 * 1024;
 
-/// See the module's page.
+/// What sessions do beyond answering pings.
 #[derive(Debug)]
 pub(super) struct Activity {
     pull_every: Duration,

@@ -47,7 +47,7 @@ const CONTROL: Token = Token(usize::MAX);
 /// Is told how it goes, every 200 ms.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(&Status) -> io::Result<()>;
 
-/// See the module's page.
+/// All sessions of a process, on one thread with one poll.
 #[derive(Debug)]
 pub(crate) struct Client {
     poll: Poll,

@@ -10,7 +10,7 @@
 
 use fastwebsockets::{Frame, OpCode, Payload};
 
-use super::gate::{Header, Opcode};
+use super::frame_header::{Header, Opcode};
 use crate::close_reason::CloseReason;
 
 /// Unmasks `frame`, exactly the whole frame of `header`, and returns its payload. A text frame
@@ -91,7 +91,7 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::{self, Gate};
+    use crate::frame_header::{self, HeaderCheck};
 
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [7, 77, 177, 7];
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn decoded(mut input: Vec<u8>) -> Result<Vec<u8>, CloseReason> {
-        let Gate::Frame(header) = gate::admit(&input, 1000) else {
+        let HeaderCheck::Frame(header) = frame_header::check(&input, 1000) else {
             panic!("refused");
         };
         decode(header, &mut input).map(<[u8]>::to_vec)

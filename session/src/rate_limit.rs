@@ -30,14 +30,14 @@ impl Rate {
 
 /// One session's bucket; full at first, if it is made with the time of its making.
 #[derive(Clone, Copy, Debug)]
-pub struct Bucket {
+pub struct TokenBucket {
     full_at_us: u32,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket. `now_us` is the low 32 bits of a monotonic time in µs, here and below.
-    pub fn full(now_us: u32) -> Bucket {
-        Bucket { full_at_us: now_us }
+    pub fn full(now_us: u32) -> TokenBucket {
+        TokenBucket { full_at_us: now_us }
     }
 
     /// Takes one frame's worth, if it is there.
@@ -82,7 +82,7 @@ mod tests {
     fn a_burst_then_the_rate() {
         let rate = Rate::per_second(20);
         let start = u32::MAX - 5_000_000; // comes round in between
-        let mut bucket = Bucket::full(start);
+        let mut bucket = TokenBucket::full(start);
         let burst = (0..).take_while(|_| bucket.take(rate, start)).count();
         assert_eq!(burst, 200);
         let mut passed = 0;
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_long_silence_fills_it_and_no_more() {
         let rate = Rate::per_second(1);
-        let mut bucket = Bucket::full(0);
+        let mut bucket = TokenBucket::full(0);
         while bucket.take(rate, 0) {}
         let mut now = 0u32;
         for _ in 0..5 {
@@ -109,7 +109,7 @@ mod tests {
         /// Against the plain form of a token bucket, in real numbers.
         #[test]
         fn as_a_token_bucket(rate in 1..1000u32, waits in prop::collection::vec(0..3_000_000u32, 1..200)) {
-            let mut bucket = Bucket::full(0);
+            let mut bucket = TokenBucket::full(0);
             let cost_us = f64::from(1_000_000 / rate);
             let (mut now, mut level_us) = (0u32, f64::from(BURST_US));
             for wait in waits {

@@ -13,7 +13,7 @@ use crate::limits::MESSAGE_TIME_MAX;
 
 /// One session's.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(super) struct Buffers {
     /// The begin of a frame.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Duration,
@@ -25,7 +25,7 @@ pub(super) struct Rest {
     pub(super) sent: usize,
 }
 
-impl Rest {
+impl Buffers {
     fn is_empty(&self) -> bool {
         self.partial.is_empty() && self.assembly.is_none() && self.outbox.is_empty()
     }
@@ -33,7 +33,7 @@ impl Rest {
     /// Memory that it holds, itself included.
     fn bytes(&self) -> usize {
         let assembly = self.assembly.as_ref().map_or(0, Assembly::capacity);
-        size_of::<Rest>() + self.partial.capacity() + assembly + self.outbox.capacity()
+        size_of::<Buffers>() + self.partial.capacity() + assembly + self.outbox.capacity()
     }
 
     /// Whether a frame or a message should have been whole by `now`.
@@ -47,47 +47,48 @@ impl Rest {
 
 /// Those of all sessions of a worker, by their places in the table.
 #[derive(Debug, Default)]
-pub(super) struct Rests {
-    by_place: HashMap<u32, Box<Rest>>,
+pub(super) struct SessionBuffers {
+    by_place: HashMap<u32, Box<Buffers>>,
     bytes: usize,
 }
 
-impl Rests {
+impl SessionBuffers {
     /// Takes a session's out; put it back when done.
-    pub(super) fn take(&mut self, place: u32) -> Option<Box<Rest>> {
-        let rest = self.by_place.remove(&place)?;
-        self.bytes -= rest.bytes();
-        Some(rest)
+    pub(super) fn take(&mut self, place: u32) -> Option<Box<Buffers>> {
+        let buffers = self.by_place.remove(&place)?;
+        self.bytes -= buffers.bytes();
+        Some(buffers)
     }
 
     /// Puts a session's back. False, and it is freed, if there is nothing in it.
-    pub(super) fn put(&mut self, place: u32, rest: Option<Box<Rest>>) -> bool {
-        let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
+    pub(super) fn put(&mut self, place: u32, buffers: Option<Box<Buffers>>) -> bool {
+        let Some(buffers) = buffers.filter(|buffers| !buffers.is_empty()) else {
             return false;
         };
-        self.bytes += rest.bytes();
-        self.by_place.insert(place, rest);
+        self.bytes += buffers.bytes();
+        self.by_place.insert(place, buffers);
         true
     }
 
-    pub(super) fn get(&self, place: u32) -> Option<&Rest> {
-        self.by_place.get(&place).map(|rest| &**rest)
+    pub(super) fn get(&self, place: u32) -> Option<&Buffers> {
+        self.by_place.get(&place).map(|buffers| &**buffers)
     }
 
     /// Whether something waits for a session's socket.
     pub(super) fn has_outbox(&self, place: u32) -> bool {
-        self.get(place).is_some_and(|rest| !rest.outbox.is_empty())
+        self.get(place)
+            .is_some_and(|buffers| !buffers.outbox.is_empty())
     }
 
     /// Frees all of a session's that has ended but what waits for its socket; false if nothing
     /// waits.
     pub(super) fn keep_outbox(&mut self, place: u32) -> bool {
-        let Some(mut rest) = self.take(place) else {
+        let Some(mut buffers) = self.take(place) else {
             return false;
         };
-        rest.partial = Vec::new();
-        rest.assembly = None;
-        self.put(place, Some(rest))
+        buffers.partial = Vec::new();
+        buffers.assembly = None;
+        self.put(place, Some(buffers))
     }
 
     /// Memory that all hold.

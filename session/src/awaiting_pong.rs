@@ -5,16 +5,16 @@
 
 use super::wheel::GROUP;
 
-/// See the module's page.
+/// A bit for each place: whether its session has not answered a ping yet.
 #[derive(Debug, Default)]
-pub(super) struct Owing {
+pub(super) struct AwaitingPong {
     /// One for each group of places.
     groups: Vec<u32>,
 }
 
 const _: () = assert!(GROUP == u32::BITS);
 
-impl Owing {
+impl AwaitingPong {
     /// The table has so many places now; it never has fewer.
     pub(super) fn grow(&mut self, places: u32) {
         let groups = places.div_ceil(GROUP) as usize;

@@ -27,7 +27,7 @@ pub enum Opcode {
 
 /// What stands at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum HeaderCheck {
     /// A whole frame.
     Frame(Header),
     /// The begin of a frame that may pass; more is needed.
@@ -51,38 +51,38 @@ pub struct Header {
 
 /// Looks at the first frame in `input`; payloads may have `payload_bytes_max`.
 #[inline]
-pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
+pub fn check(input: &[u8], payload_bytes_max: usize) -> HeaderCheck {
     let [first, second, ..] = *input else {
-        return Gate::Partial;
+        return HeaderCheck::Partial;
     };
     // §5.2: reserved bits are for extensions, and none is negotiated.
     if first & 0x70 != 0 {
-        return Gate::Refused(CloseReason::Protocol);
+        return HeaderCheck::Refused(CloseReason::Protocol);
     }
     let Some(opcode) = opcode(first & 0x0f) else {
-        return Gate::Refused(CloseReason::Protocol);
+        return HeaderCheck::Refused(CloseReason::Protocol);
     };
     // §5.1: a server must close on a frame that is not masked.
     if second & 0x80 == 0 {
-        return Gate::Refused(CloseReason::Protocol);
+        return HeaderCheck::Refused(CloseReason::Protocol);
     }
     let fin = first & 0x80 != 0;
     let short = second & 0x7f;
     let control = matches!(opcode, Opcode::Close | Opcode::Ping | Opcode::Pong);
     // §5.5: control frames are whole and have at most 125 bytes.
     if control && (!fin || short > 125) {
-        return Gate::Refused(CloseReason::Protocol);
+        return HeaderCheck::Refused(CloseReason::Protocol);
     }
     let (payload, header_bytes) = match short {
         126 => {
             let Some(bytes) = input.get(2..4) else {
-                return Gate::Partial;
+                return HeaderCheck::Partial;
             };
             (be(bytes), 8)
         }
         127 => {
             let Some(bytes) = input.get(2..10) else {
-                return Gate::Partial;
+                return HeaderCheck::Partial;
             };
             (be(bytes), 14)
         }
@@ -90,17 +90,17 @@ pub fn admit(input: &[u8], payload_bytes_max: usize) -> Gate {
     };
     // §5.2: the minimal number of bytes must be used, and the highest bit must be 0.
     if (short == 126 && payload < 126) || (short == 127 && !(65536..1 << 63).contains(&payload)) {
-        return Gate::Refused(CloseReason::Protocol);
+        return HeaderCheck::Refused(CloseReason::Protocol);
     }
     // §10.4: before any memory is reserved for it.
     if payload > payload_bytes_max as u64 {
-        return Gate::Refused(CloseReason::TooBig);
+        return HeaderCheck::Refused(CloseReason::TooBig);
     }
     let frame_bytes = header_bytes + payload as usize;
     if input.len() < frame_bytes {
-        return Gate::Partial;
+        return HeaderCheck::Partial;
     }
-    Gate::Frame(Header {
+    HeaderCheck::Frame(Header {
         opcode,
         fin,
         header_bytes,
@@ -154,21 +154,21 @@ mod tests {
             let mut input = frame(0x81, &length_bytes, payload);
             let length = input.len();
             input.extend_from_slice(b"next frame");
-            let expected = Gate::Frame(Header {
+            let expected = HeaderCheck::Frame(Header {
                 opcode: Opcode::Text,
                 fin: true,
                 header_bytes: length - payload,
                 frame_bytes: length,
             });
-            assert_eq!(admit(&input, MAX), expected);
+            assert_eq!(check(&input, MAX), expected);
             for cut in 0..length.min(40) {
                 assert_eq!(
-                    admit(&input[..cut], MAX),
-                    Gate::Partial,
+                    check(&input[..cut], MAX),
+                    HeaderCheck::Partial,
                     "{payload} cut at {cut}"
                 );
             }
-            assert_eq!(admit(&input[..length - 1], MAX), Gate::Partial);
+            assert_eq!(check(&input[..length - 1], MAX), HeaderCheck::Partial);
         }
     }
 
@@ -194,15 +194,15 @@ mod tests {
         ];
         for (what, input) in protocol {
             assert_eq!(
-                admit(input, MAX),
-                Gate::Refused(CloseReason::Protocol),
+                check(input, MAX),
+                HeaderCheck::Refused(CloseReason::Protocol),
                 "{what}"
             );
         }
         let too_big = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0x11, 0x71];
         assert_eq!(
-            admit(&too_big, MAX),
-            Gate::Refused(CloseReason::TooBig),
+            check(&too_big, MAX),
+            HeaderCheck::Refused(CloseReason::TooBig),
             "{MAX} and one"
         );
     }
@@ -211,9 +211,9 @@ mod tests {
         #[test]
         fn more_input_changes_nothing_but_partial(input in prop::collection::vec(any::<u8>(), 0..64), cut in 0..64usize) {
             let cut = cut.min(input.len());
-            let (part, whole) = (admit(&input[..cut], 40), admit(&input, 40));
-            prop_assert!(part == Gate::Partial || part == whole, "{part:?} {whole:?}");
-            if let Gate::Frame(header) = whole {
+            let (part, whole) = (check(&input[..cut], 40), check(&input, 40));
+            prop_assert!(part == HeaderCheck::Partial || part == whole, "{part:?} {whole:?}");
+            if let HeaderCheck::Frame(header) = whole {
                 prop_assert!(header.frame_bytes <= input.len() && header.header_bytes >= 6);
             }
         }

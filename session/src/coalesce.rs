@@ -17,9 +17,9 @@ use tokio::task::yield_now;
 
 use crate::readiness::watch;
 
-/// See the module's page.
+/// Waits until the worker should look at its sessions' poll.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct Coalescer {
     poll: AsyncFd<OwnedFd>,
     coalesce: Duration,
     /// When the last look was.
@@ -28,10 +28,10 @@ pub(super) struct Ready {
     more: bool,
 }
 
-impl Ready {
+impl Coalescer {
     /// For the poll behind `poll`; a descriptor of its own keeps it open while it is registered.
-    pub(super) fn new(poll: BorrowedFd<'_>, coalesce: Duration) -> io::Result<Ready> {
-        Ok(Ready {
+    pub(super) fn new(poll: BorrowedFd<'_>, coalesce: Duration) -> io::Result<Coalescer> {
+        Ok(Coalescer {
             poll: watch(poll.try_clone_to_owned()?)?,
             coalesce,
             looked_at: None,

@@ -1,0 +1,70 @@
+//! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for its answer.
+
+use tracing::Level;
+
+use super::{Worker, session_id};
+use crate::close_reason::CloseReason;
+use crate::frame;
+use crate::limits::CLOSE_TIMEOUT;
+use crate::service::Service;
+use crate::slab::SessionKey;
+use crate::transport::Transport;
+
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Ends a session: the close frame, if its reason has one, and a moment for the answer.
+    pub fn end(&mut self, key: SessionKey, end: CloseReason) {
+        let Some(session) = self.slab.get_mut(key) else {
+            return;
+        };
+        if session.closing {
+            // It only waited for the peer's end of it.
+            return self.remove(key);
+        }
+        let handle = session.handle;
+        let id = session_id(self.parts.number, key);
+        self.service.closed(handle, id);
+        self.ended(key, end);
+    }
+
+    /// What is left to do when the service has closed the session.
+    pub(super) fn ended(&mut self, key: SessionKey, end: CloseReason) {
+        let Some(session) = self.slab.get_mut(key) else {
+            return;
+        };
+        session.closing = true;
+        let facts = end.facts();
+        self.parts.metrics.ends[end as usize].add_alone(1);
+        if end == CloseReason::PongTimeout {
+            self.parts.metrics.missed_pongs.add_alone(1);
+        }
+        let id = session_id(self.parts.number, key);
+        match facts.level {
+            Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
+            _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
+        }
+        if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
+            return self.remove(key);
+        }
+        if let Some(code) = facts.close_code {
+            frame::encode_close(&mut self.replies.bytes, code);
+            if self.reply(key).is_err() {
+                return self.remove(key);
+            }
+        }
+        if let Some(session) = self.slab.get_mut(key)
+            && !self.buffers.keep_outbox(key.index)
+        {
+            session.has_buffers = false;
+            // §7.1.1: the server's end of TCP is closed first; the peer's end follows or times out.
+            session.socket.finish();
+        }
+        self.closing.push_back((self.now + CLOSE_TIMEOUT, key));
+    }
+
+    pub(super) fn remove(&mut self, key: SessionKey) {
+        if self.slab.remove(key).is_some() {
+            self.buffers.take(key.index);
+            self.parts.seats.free();
+        }
+    }
+}

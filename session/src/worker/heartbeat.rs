@@ -1,0 +1,166 @@
+//! The heartbeat: pings when they are due, and an end for sessions that owe the answer for too long.
+
+use std::hash::BuildHasher;
+use std::io;
+use std::time::Duration;
+
+use fastwebsockets::OpCode;
+use foldhash::fast::FixedState;
+
+use super::{Session, Worker};
+use crate::awaiting_pong;
+use crate::buffers::{Buffers, SessionBuffers};
+use crate::close_reason::CloseReason;
+use crate::limits::WHEEL_CATCH_UP;
+use crate::rate_limit::us;
+use crate::service::Service;
+use crate::slab::SessionKey;
+use crate::transport::Transport;
+use crate::wheel::GROUP;
+
+const PING_BYTES: usize = 10;
+
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Moves the wheel on to `now`: pings, judges, and lets go of those who do not answer a close.
+    /// Fails where the poll does.
+    pub fn tick(&mut self, now: Duration) -> io::Result<()> {
+        self.now = now;
+        let turn = self.wheel.turn(now);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.to_check(turn, &mut due);
+        for group in due.drain(..) {
+            self.check_pongs(group);
+        }
+        self.wheel.to_ping(turn, &mut due);
+        self.slab.prefetch(&due, GROUP);
+        for (number, &group) in due.iter().enumerate() {
+            // Who speaks meanwhile need not wait for all the pings, unless waiting is wanted.
+            if number > 0 && self.parts.config.coalesce.is_zero() {
+                self.look()?;
+            }
+            self.ping(group);
+        }
+        due.clear();
+        self.due = due;
+        while let Some((_, key)) = self.closing.pop_front_if(|(until, _)| *until <= self.now) {
+            self.remove(key);
+        }
+        self.deliver();
+        self.drain_some();
+        Ok(())
+    }
+
+    /// Pings a group, and ends those of it who are overdue.
+    fn ping(&mut self, group: u32) {
+        let moment = self.moment();
+        let mut odd = std::mem::take(&mut self.odd);
+        let mut pings = 0;
+        let awaiting = self.awaiting_pong.group(group);
+        for (key, session) in self.slab.run(group, GROUP) {
+            if session.closing {
+                continue;
+            }
+            session.bucket.renew(moment.us);
+            let buffers = session.buffers(&self.buffers, key);
+            if let Some(end) = session.overdue(buffers, moment) {
+                odd.push((key, Err(end)));
+                continue;
+            }
+            let bit = awaiting_pong::bit(key.index);
+            if *awaiting & bit != 0 {
+                continue;
+            }
+            *awaiting |= bit;
+            session.pinged_us = moment.us;
+            if buffers.is_some_and(|buffers| !buffers.outbox.is_empty()) {
+                // A socket that can't take a ping counts as one that does not answer.
+                continue;
+            }
+            pings += 1;
+            match session.write(&ping_frame(&self.tag, key, moment.us)) {
+                Ok(PING_BYTES) => {}
+                part_or_end => odd.push((key, part_or_end)),
+            }
+        }
+        self.parts.metrics.pings.add_alone(pings);
+        for (key, what) in odd.drain(..) {
+            let ping = ping_frame(&self.tag, key, moment.us);
+            if let Err(end) = what.and_then(|written| self.keep(key, &ping[written..])) {
+                self.end(key, end);
+            }
+        }
+        self.odd = odd;
+    }
+
+    /// Ends those of a group who owe the answer to a ping for too long.
+    fn check_pongs(&mut self, group: u32) {
+        let moment = self.moment();
+        let mut awaiting = *self.awaiting_pong.group(group);
+        while awaiting != 0 {
+            let place = group + awaiting.trailing_zeros();
+            awaiting &= awaiting - 1;
+            if let Some((key, session)) = self.slab.at(place)
+                && !session.closing
+                && moment.us.wrapping_sub(session.pinged_us) >= moment.patience_us
+            {
+                self.end(key, CloseReason::PongTimeout);
+            }
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        // A ping may be sent late in its turn of the wheel, by at most one turn.
+        let timeout = self.parts.config.ping_timeout;
+        Moment {
+            now: self.now,
+            us: us(self.now),
+            s: self.now.as_secs() as u32,
+            patience_us: us(timeout - WHEEL_CATCH_UP.min(timeout / 2)),
+        }
+    }
+}
+
+/// This moment, as sessions keep their times.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Duration,
+    us: u32,
+    s: u32,
+    /// How long a session may owe an answer.
+    patience_us: u32,
+}
+
+impl<H, T> Session<H, T> {
+    /// What it has beside the table; most have nothing, and are not looked up.
+    fn buffers<'a>(&self, all: &'a SessionBuffers, key: SessionKey) -> Option<&'a Buffers> {
+        match self.has_buffers {
+            true => all.get(key.index),
+            false => None,
+        }
+    }
+
+    /// Why it must end now, if it must.
+    fn overdue(&self, buffers: Option<&Buffers>, moment: Moment) -> Option<CloseReason> {
+        if self.expires_s <= moment.s {
+            return Some(CloseReason::TokenExpired);
+        }
+        let is_slow = buffers.is_some_and(|buffers| buffers.is_overdue(moment.now));
+        is_slow.then_some(CloseReason::MessageTimeout)
+    }
+}
+
+/// A ready-made ping (RFC 6455 §5.5.2).
+fn ping_frame(tag: &FixedState, key: SessionKey, pinged_us: u32) -> [u8; PING_BYTES] {
+    let mut ping = [0; PING_BYTES];
+    ping[0] = 0x80 | OpCode::Ping as u8;
+    ping[1] = (PING_BYTES - 2) as u8;
+    ping[2..].copy_from_slice(&ping_payload(tag, key, pinged_us));
+    ping
+}
+
+/// What a ping bears: when it was sent, and a tag that only this worker can make, so that a pong
+/// with it answers this ping of this session.
+pub(super) fn ping_payload(tag: &FixedState, key: SessionKey, pinged_us: u32) -> [u8; 8] {
+    let tag = tag.hash_one((key.to_usize() as u128) << 32 | u128::from(pinged_us)) as u32;
+    (u64::from(pinged_us) << 32 | u64::from(tag)).to_be_bytes()
+}
