@@ -22,9 +22,9 @@ use tokio::{
 };
 
 use super::{
+    conversation::{Conversation, NextStep},
     open::Open,
     store::Store,
-    talk::{Talk, Todo},
 };
 
 /// Bytes asked for in one read: some hundred `set`s for one system call.
@@ -57,14 +57,14 @@ struct Shared {
 pub(super) struct Connection<S> {
     stream: S,
     store: Arc<Store>,
-    talk: Talk,
+    conversation: Conversation,
     /// Requests that are not whole, or not answered yet.
     input: Vec<u8>,
     /// Replies that the socket did not take.
     unsent: Vec<u8>,
     /// How many of them have been sent by now.
     sent: usize,
-    todo: Todo,
+    next_step: NextStep,
     /// Counts it for as long as it lives.
     _open: Open,
 }
@@ -84,12 +84,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let store = Arc::clone(open.store());
         Connection {
             stream,
-            talk: Talk::new(store.value_bytes_max()),
+            conversation: Conversation::new(store.value_bytes_max()),
             store,
             input: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
-            todo: Todo::Read,
+            next_step: NextStep::Read,
             _open: open,
         }
     }
@@ -118,11 +118,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends what is left to send; then answers what is left to answer, or else reads and answers.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Turn>> {
         ready!(self.poll_unsent(context))?;
-        if self.todo == Todo::Close {
+        if self.next_step == NextStep::Close {
             return Poll::Ready(Ok(Turn::End));
         }
         SHARED.with_borrow_mut(|Shared { input, out }| {
-            if self.todo == Todo::Write {
+            if self.next_step == NextStep::Write {
                 let left = mem::take(&mut self.input);
                 return self.poll_answer(context, &left, out);
             }
@@ -179,23 +179,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut start = 0;
         let mut sent = Poll::Ready(Ok(()));
         for _ in 0..WRITES_PER_TURN {
-            let (done, todo) = self.talk.answer(&self.store, &input[start..], now, out);
+            let (done, next_step) =
+                self.conversation
+                    .answer(&self.store, &input[start..], now, out);
             start += done;
-            self.todo = todo;
+            self.next_step = next_step;
             sent = self.poll_send(context, out);
             out.clear();
-            if todo != Todo::Write || !matches!(sent, Poll::Ready(Ok(()))) {
+            if next_step != NextStep::Write || !matches!(sent, Poll::Ready(Ok(()))) {
                 break;
             }
         }
         out.shrink_to(KEPT_BYTES);
         self.input = input[start..].to_vec();
         ready!(sent)?;
-        Poll::Ready(Ok(match self.todo {
-            Todo::Close => Turn::End,
-            Todo::Write => Turn::More,
-            Todo::Read if input.len() >= READ_BYTES => Turn::More,
-            Todo::Read => Turn::Done,
+        Poll::Ready(Ok(match self.next_step {
+            NextStep::Close => Turn::End,
+            NextStep::Write => Turn::More,
+            NextStep::Read if input.len() >= READ_BYTES => Turn::More,
+            NextStep::Read => Turn::Done,
         }))
     }
 

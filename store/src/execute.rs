@@ -10,15 +10,15 @@ use presenced_protocol::{
 };
 
 use super::{
-    change::{self, Counted, How, Stored},
     clock::Now,
     item::{Marks, deadline_s},
-    items::{New, WARMED_MAX},
     meta,
+    mutations::{self, ArithmeticResult, StoreOptions, Stored},
     replies::{NOT_NUMERIC, TOO_LARGE, VERSION},
+    shard::{NewItem, WARMED_MAX},
+    stat_counters::Count,
     stats,
     store::Store,
-    tally::Count,
 };
 
 /// Up to so many keys are looked up without a look ahead.
@@ -161,10 +161,10 @@ fn value(store: &Store, key: ReceivedKey<'_>, asked: &ManyKeys<'_>, now: Now, ou
     };
     let (mut items, hashed) = store.shard(key.as_bytes());
     let Some(number) = items.find(hashed, now) else {
-        items.tally.add(miss);
+        items.counters.add(miss);
         return;
     };
-    items.tally.add(hit);
+    items.counters.add(hit);
     let item = items.at_mut(number);
     item.hit(now);
     if let Some(exptime) = asked.exptime {
@@ -194,20 +194,20 @@ fn stored(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u8
         StoreVerb::Prepend => (StoreMode::Prepend, None),
         StoreVerb::Cas { unique } => (StoreMode::Set, Some(unique)),
     };
-    let how = How {
+    let how = StoreOptions {
         mode,
         compare,
         invalidate: false,
         too_large_removes: verb == StoreVerb::Set,
     };
-    let new = New {
+    let new = NewItem {
         value: [value, b""],
         flags,
         deadline_s: deadline_s(exptime, now),
         marks: Marks::default(),
     };
     let (mut items, key) = store.shard(key.as_bytes());
-    match change::store(&mut items, key, &how, new, now) {
+    match mutations::store(&mut items, key, &how, new, now) {
         Stored::Yes(_) => Reply::Stored,
         Stored::No => Reply::NotStored,
         Stored::Exists => Reply::Exists,
@@ -227,20 +227,20 @@ fn counted(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u
         return Reply::Error(b"");
     };
     let (mut items, key) = store.shard(key.as_bytes());
-    match change::count(&mut items, key, direction, delta, 0, now) {
-        Counted::Done { result, .. } => Reply::Number(result),
-        Counted::NotFound | Counted::Exists => Reply::NotFound,
-        Counted::NotNumeric => NOT_NUMERIC,
+    match mutations::count(&mut items, key, direction, delta, 0, now) {
+        ArithmeticResult::Done { result, .. } => Reply::Number(result),
+        ArithmeticResult::NotFound | ArithmeticResult::Exists => Reply::NotFound,
+        ArithmeticResult::NotNumeric => NOT_NUMERIC,
     }
 }
 
 fn touch(store: &Store, key: ReceivedKey<'_>, exptime: i64, now: Now) -> Reply<&'static [u8]> {
     let (mut items, key) = store.shard(key.as_bytes());
     let Some(number) = items.find(key, now) else {
-        items.tally.add(Count::TouchMiss);
+        items.counters.add(Count::TouchMiss);
         return Reply::NotFound;
     };
-    items.tally.add(Count::TouchHit);
+    items.counters.add(Count::TouchHit);
     let item = items.at_mut(number);
     item.hit(now);
     item.deadline_s = deadline_s(exptime, now);
@@ -250,10 +250,10 @@ fn touch(store: &Store, key: ReceivedKey<'_>, exptime: i64, now: Now) -> Reply<&
 fn delete(store: &Store, key: ReceivedKey<'_>, now: Now) -> Reply<&'static [u8]> {
     let (mut items, key) = store.shard(key.as_bytes());
     let Some(number) = items.find(key, now) else {
-        items.tally.add(Count::DeleteMiss);
+        items.counters.add(Count::DeleteMiss);
         return Reply::NotFound;
     };
-    items.tally.add(Count::DeleteHit);
+    items.counters.add(Count::DeleteHit);
     items.remove(number);
     Reply::Deleted
 }
@@ -275,7 +275,7 @@ pub(super) fn refuse(
         let mut buffer = [0; KEY_BYTES_MAX];
         let decoded = base64.then(|| base64::decode(key, &mut buffer)).flatten();
         let (mut items, key) = store.shard(decoded.unwrap_or(key.as_bytes()));
-        items.tally.add(Count::TooLarge);
+        items.counters.add(Count::TooLarge);
         if let Some(number) = items.find(key, now).filter(|_| removes) {
             items.remove(number);
         }

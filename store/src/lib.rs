@@ -11,15 +11,15 @@
 //!
 //! * `clock`: what time it is.
 //! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `hash`, `slab`, `flush`, `items`: all that a shard holds, in order of use, within its memory limit. Pure.
-//! * `change`: what storage commands and arithmetic do to items. Pure.
+//! * `hash`, `slab`, `flush_all`, `shard`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `mutations`: what storage commands and arithmetic do to items. Pure.
 //! * `store`: the shards, and what is counted of all of them.
-//! * `execute`, `meta`, `told`: a request on the store, its reply into a buffer.
-//! * `tally`, `stats`: what is counted, and the answer to `stats`.
-//! * `talk`: a client's requests in order: bytes in, bytes out.
+//! * `execute`, `meta`, `meta_reply`: a request on the store, its reply into a buffer.
+//! * `stat_counters`, `stats`: what is counted, and the answer to `stats`.
+//! * `conversation`: a client's requests in order: bytes in, bytes out.
 //! * `open`: connections are counted and limited.
 //! * `connection`: one client, over any stream.
-//! * `serve`: a worker's listener, the connection limit, the small periodic step.
+//! * `listener`: a worker's listener, the connection limit, the small periodic step.
 //!
 //! # Shards
 //!
@@ -28,31 +28,31 @@
 //! memory limit and evicts its own least recently used item, as memcached's slab classes do; keys
 //! spread evenly, so that is nearly the same.
 
-mod change;
 mod clock;
 mod connection;
+mod conversation;
 mod execute;
-mod flush;
+mod flush_all;
 mod hash;
 mod item;
-mod items;
 pub mod limits;
 pub mod listen;
+mod listener;
 mod meta;
+mod meta_reply;
+mod mutations;
 mod open;
 mod replies;
-mod serve;
+mod shard;
 mod slab;
+mod stat_counters;
 mod stats;
 mod store;
-mod talk;
-mod tally;
 #[cfg(test)]
 mod tests;
-mod told;
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,
-    serve::{Listener, serve},
+    listener::{Listener, serve},
     store::{Counters, Options, Store},
 };

@@ -11,15 +11,15 @@ use presenced_protocol::{
 };
 
 use super::{
-    change::{self, Counted, How, Stored},
     clock::Now,
     hash::Hashed,
     item::{Item, Marks, NEVER, deadline_s, seconds_left},
-    items::{Items, New},
+    meta_reply::{Buffers, MetaRequest, ReplyFlags, shown},
+    mutations::{self, ArithmeticResult, StoreOptions, Stored},
     replies::{NOT_NUMERIC, TOO_LARGE},
+    shard::{NewItem, Shard},
+    stat_counters::Count,
     store::Store,
-    tally::Count,
-    told::{Asked, Buffers, ReplyFlags, shown},
 };
 
 /// `mg` (*Meta Get*).
@@ -31,15 +31,15 @@ pub(super) fn get(
     out: &mut Vec<u8>,
 ) {
     let mut buffers = Buffers::default();
-    let asked = Asked::new(key, flags, &mut buffers);
+    let asked = MetaRequest::new(key, flags, &mut buffers);
     let (mut items, hashed) = store.shard(asked.key);
-    items.tally.add(Count::Meta);
+    items.counters.add(Count::Meta);
     let found = items.find(hashed, now);
     let made = found.is_none() && flags.has(b'N');
     let number = found.or_else(|| made.then(|| vivify(&mut items, hashed, b"", now)).flatten());
     let touches = flags.has(b'T');
     let Some(number) = number else {
-        items.tally.add(if touches {
+        items.counters.add(if touches {
             Count::TouchMiss
         } else {
             Count::GetMiss
@@ -49,7 +49,7 @@ pub(super) fn get(
         }
         return;
     };
-    items.tally.add(if touches {
+    items.counters.add(if touches {
         Count::TouchHit
     } else {
         Count::GetHit
@@ -67,7 +67,7 @@ pub(super) fn get(
 }
 
 /// Does to an item what the flags of an `mg` ask, and gathers what they ask to be told.
-fn tell<'a>(item: &mut Item, asked: &Asked<'a>, made: bool, now: Now) -> ReplyFlags<'a> {
+fn tell<'a>(item: &mut Item, asked: &MetaRequest<'a>, made: bool, now: Now) -> ReplyFlags<'a> {
     let base64 = item.marks.has(Marks::BASE64);
     let mut answers = ReplyFlags::new();
     let mut won = false;
@@ -119,14 +119,14 @@ pub(super) fn set(
     out: &mut Vec<u8>,
 ) {
     let mut buffers = Buffers::default();
-    let asked = Asked::new(key, flags, &mut buffers);
-    let mut how = How {
+    let asked = MetaRequest::new(key, flags, &mut buffers);
+    let mut how = StoreOptions {
         mode: StoreMode::Set,
         compare: None,
         invalidate: flags.has(b'I'),
         too_large_removes: true,
     };
-    let mut new = New {
+    let mut new = NewItem {
         value: [value, b""],
         flags: 0,
         deadline_s: NEVER,
@@ -145,8 +145,8 @@ pub(super) fn set(
         }
     }
     let (mut items, hashed) = store.shard(asked.key);
-    items.tally.add(Count::Meta);
-    let stored = change::store(&mut items, hashed, &how, new, now);
+    items.counters.add(Count::Meta);
+    let stored = mutations::store(&mut items, hashed, &how, new, now);
     drop(items);
     let (status, cas) = match stored {
         Stored::Yes(_) if flags.has(b'q') => return,
@@ -175,7 +175,7 @@ pub(super) fn delete(
     out: &mut Vec<u8>,
 ) {
     let mut buffers = Buffers::default();
-    let asked = Asked::new(key, flags, &mut buffers);
+    let asked = MetaRequest::new(key, flags, &mut buffers);
     let (mut compare, mut deadline) = (None, None);
     for flag in flags {
         match flag {
@@ -185,14 +185,14 @@ pub(super) fn delete(
         }
     }
     let (mut items, hashed) = store.shard(asked.key);
-    items.tally.add(Count::Meta);
+    items.counters.add(Count::Meta);
     let status = match items.find(hashed, now) {
         None => {
-            items.tally.add(Count::DeleteMiss);
+            items.counters.add(Count::DeleteMiss);
             MetaStatus::NotFound
         }
         Some(number) if compare.is_some_and(|unique| unique != items.at(number).cas) => {
-            items.tally.add(Count::DeleteMiss);
+            items.counters.add(Count::DeleteMiss);
             MetaStatus::Exists
         }
         Some(number) if flags.has(b'I') => {
@@ -205,7 +205,7 @@ pub(super) fn delete(
             MetaStatus::Done
         }
         Some(number) => {
-            items.tally.add(Count::DeleteHit);
+            items.counters.add(Count::DeleteHit);
             items.remove(number);
             MetaStatus::Done
         }
@@ -224,7 +224,7 @@ pub(super) fn arithmetic(
     out: &mut Vec<u8>,
 ) {
     let mut buffers = Buffers::default();
-    let asked = Asked::new(key, flags, &mut buffers);
+    let asked = MetaRequest::new(key, flags, &mut buffers);
     let (mut direction, mut delta, mut initial, mut compare) = (Direction::Up, 1, 0, 0);
     for flag in flags {
         match flag {
@@ -236,22 +236,22 @@ pub(super) fn arithmetic(
         }
     }
     let (mut items, hashed) = store.shard(asked.key);
-    items.tally.add(Count::Meta);
-    let counted = change::count(&mut items, hashed, direction, delta, compare, now);
+    items.counters.add(Count::Meta);
+    let counted = mutations::count(&mut items, hashed, direction, delta, compare, now);
     let (status, number, result, same, made) = match counted {
-        Counted::Done {
+        ArithmeticResult::Done {
             result,
             number,
             same,
         } => (MetaStatus::Done, Some(number), result, same, false),
-        Counted::NotFound if flags.has(b'N') => {
+        ArithmeticResult::NotFound if flags.has(b'N') => {
             let digits = itoa::Buffer::new().format(initial).to_owned();
             let made = vivify(&mut items, hashed, digits.as_bytes(), now);
             (MetaStatus::NotStored, made, initial, true, true)
         }
-        Counted::NotFound => (MetaStatus::NotFound, None, 0, true, false),
-        Counted::Exists => (MetaStatus::Exists, None, 0, true, false),
-        Counted::NotNumeric => return encode::reply(out, &NOT_NUMERIC),
+        ArithmeticResult::NotFound => (MetaStatus::NotFound, None, 0, true, false),
+        ArithmeticResult::Exists => (MetaStatus::Exists, None, 0, true, false),
+        ArithmeticResult::NotNumeric => return encode::reply(out, &NOT_NUMERIC),
     };
     let Some(number) = number else {
         encode::meta_reply(out, status, asked.echo(asked.base64).iter());
@@ -273,7 +273,7 @@ pub(super) fn arithmetic(
 /// number took a new item, memcached goes on with the old one: what `T` sets is told, but lost.
 fn tell_counted<'a>(
     item: &mut Item,
-    asked: &Asked<'a>,
+    asked: &MetaRequest<'a>,
     same: bool,
     made: bool,
     now: Now,
@@ -306,7 +306,7 @@ pub(super) fn debug(
     let mut buffer = [0; KEY_BYTES_MAX];
     let decoded = base64.then(|| base64::decode(key, &mut buffer)).flatten();
     let (mut items, hashed) = store.shard(decoded.unwrap_or(key.as_bytes()));
-    items.tally.add(Count::Meta);
+    items.counters.add(Count::Meta);
     let Some(number) = items.find(hashed, now) else {
         encode::meta_reply(out, MetaStatus::Miss, []);
         return;
@@ -333,8 +333,8 @@ pub(super) fn debug(
 }
 
 /// Makes an item that was not there. None if there is no memory for even that.
-fn vivify(items: &mut Items, key: Hashed<'_>, value: &[u8], now: Now) -> Option<u32> {
-    let new = New {
+fn vivify(items: &mut Shard, key: Hashed<'_>, value: &[u8], now: Now) -> Option<u32> {
+    let new = NewItem {
         value: [value, b""],
         flags: 0,
         deadline_s: NEVER,

@@ -28,7 +28,7 @@ struct Ends {
     oldest: u32,
 }
 
-/// Which list.
+/// A list of places.
 #[derive(Clone, Copy)]
 enum List {
     Items,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::ReceivedKeys};
 
-use super::{clock::Now, replies::VERSION, store::Store, tally::Count};
+use super::{clock::Now, replies::VERSION, stat_counters::Count, store::Store};
 
 /// Bytes of a page in `stats slabs`, memcached's.
 const PAGE_BYTES: u64 = 1024 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: ReceivedKey
 
 fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     let sum = store.sum();
-    let count = |count| sum.tally.of(count);
+    let count = |count| sum.counters.of(count);
     let options = store.options();
     let connections = &store.connections;
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -117,7 +117,7 @@ fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
     if sum.items == 0 {
         return;
     }
-    let count = |count| sum.tally.of(count);
+    let count = |count| sum.counters.of(count);
     let used_s = sum.oldest_used_s.unwrap_or(now.uptime_s);
     let age_s = now.uptime_s.saturating_sub(used_s);
     number(out, "items:1:number", sum.items);
@@ -153,7 +153,7 @@ fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
 
 fn slabs(out: &mut Vec<u8>, store: &Store) {
     let sum = store.sum();
-    let count = |count| sum.tally.of(count);
+    let count = |count| sum.counters.of(count);
     let bytes_max = store.options().memory_bytes_max as u64;
     number(out, "1:chunk_size", 1);
     number(out, "1:chunks_per_page", PAGE_BYTES);

@@ -14,8 +14,8 @@ use hashbrown::DefaultHashBuilder;
 use super::{
     clock::{Clock, Now},
     hash::{Hash, Hashed},
-    items::{Items, WARMED_MAX, Which},
-    tally::{Connections, Count, Tally},
+    shard::{Shard, ShardIndex, WARMED_MAX},
+    stat_counters::{Connections, Count, StatCounters},
 };
 use crate::limits::{
     CONNECTIONS_MAX, CRAWL_INTERVAL, CRAWL_PLACES, SHARD_BYTES_MIN, SHARDS_PER_THREAD,
@@ -27,7 +27,7 @@ use crate::limits::{
 /// Behind an [`Arc`](std::sync::Arc): [`serve`](crate::serve) takes one, and whoever exports metrics another.
 #[derive(Debug)]
 pub struct Store {
-    pub(super) shards: Box<[Shard]>,
+    pub(super) shards: Box<[LockedShard]>,
     hasher: DefaultHashBuilder,
     pub(super) clock: Clock,
     options: Options,
@@ -40,7 +40,7 @@ pub struct Store {
 /// On cache lines of its own: workers use different shards at the same time.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(super) struct Shard(Mutex<Items>);
+pub(super) struct LockedShard(Mutex<Shard>);
 
 /// What a [`Store`] may take.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +104,8 @@ impl Store {
         let of = shards(&options);
         let bytes_max = options.memory_bytes_max / of as usize;
         let shard = |number| {
-            let which = Which { number, of };
-            Shard(Mutex::new(Items::new(bytes_max, which, hasher.clone())))
+            let which = ShardIndex { number, of };
+            LockedShard(Mutex::new(Shard::new(bytes_max, which, hasher.clone())))
         };
         Store {
             shards: (0..of).map(shard).collect(),
@@ -122,7 +122,7 @@ impl Store {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let sum = self.sum();
-        let count = |count| sum.tally.of(count);
+        let count = |count| sum.counters.of(count);
         Counters {
             items: sum.items,
             bytes: sum.bytes,
@@ -157,7 +157,7 @@ impl Store {
 
     /// The shard of a key, locked, and the key with its hash.
     #[inline]
-    pub(super) fn shard<'k>(&self, key: &'k [u8]) -> (MutexGuard<'_, Items>, Hashed<'k>) {
+    pub(super) fn shard<'k>(&self, key: &'k [u8]) -> (MutexGuard<'_, Shard>, Hashed<'k>) {
         let (number, hashed) = self.hashed(key);
         (self.shards[number].lock(), hashed)
     }
@@ -172,7 +172,7 @@ impl Store {
         (number, Hashed { key, hash })
     }
 
-    /// See [`Items::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
+    /// See [`Shard::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
     pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         let mut all = [(0, Hashed::default()); WARMED_MAX];
         let mut count = 0;
@@ -236,7 +236,7 @@ impl Store {
         let mut sum = Sum::default();
         for shard in &self.shards {
             let items = shard.lock();
-            sum.tally.merge(&items.tally);
+            sum.counters.merge(&items.counters);
             sum.items += items.len() as u64;
             sum.bytes += items.bytes() as u64;
             sum.evicted_idle_s = sum.evicted_idle_s.max(items.evicted_idle_s());
@@ -252,7 +252,7 @@ impl Store {
     /// Counts from 0 again, but for what is there.
     pub(super) fn reset(&self) {
         for shard in &self.shards {
-            shard.lock().tally = Tally::default();
+            shard.lock().counters = StatCounters::default();
         }
         self.flushes.store(0, Ordering::Relaxed);
         let Connections {
@@ -271,16 +271,16 @@ impl Store {
 /// What all shards have and did.
 #[derive(Debug, Default)]
 pub(super) struct Sum {
-    pub(super) tally: Tally,
+    pub(super) counters: StatCounters,
     pub(super) items: u64,
     pub(super) bytes: u64,
     pub(super) oldest_used_s: Option<u32>,
     pub(super) evicted_idle_s: u32,
 }
 
-impl Shard {
+impl LockedShard {
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Items> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shard> {
         // No code under the lock panics; if it did, losing the whole shard would be worse than
         // one wrong item.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

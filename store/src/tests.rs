@@ -15,11 +15,11 @@ use super::{
     Options, Store,
     clock::Now,
     connection::Connection,
+    conversation::{Conversation, NextStep},
     item,
+    listener::{Listener, serve},
     open::Open,
-    serve::{Listener, serve},
-    talk::{Talk, Todo},
-    tally::Count,
+    stat_counters::Count,
 };
 use crate::listen;
 
@@ -37,12 +37,12 @@ fn at(uptime_s: u32) -> Now {
 
 /// What is answered to `input`, all of which must be whole requests.
 fn answers(store: &Store, uptime_s: u32, mut input: &[u8]) -> String {
-    let mut talk = Talk::new(MANY);
+    let mut conversation = Conversation::new(MANY);
     let (mut out, mut all) = (Vec::new(), Vec::new());
     while !input.is_empty() {
-        let (done, todo) = talk.answer(store, input, at(uptime_s), &mut out);
+        let (done, next_step) = conversation.answer(store, input, at(uptime_s), &mut out);
         assert!(
-            done > 0 || todo == Todo::Write,
+            done > 0 || next_step == NextStep::Write,
             "not whole: {}",
             input.escape_ascii()
         );
@@ -67,7 +67,7 @@ fn len(store: &Store) -> (u64, u64) {
 }
 
 fn count(store: &Store, count: Count) -> u64 {
-    store.sum().tally.of(count)
+    store.sum().counters.of(count)
 }
 
 fn check(store: &Store, uptime_s: u32, input: &str, expected: &str) {
@@ -201,7 +201,7 @@ fn reads_expiry_times_as_memcached_does() {
     }
 }
 
-/// Found by trial with memcached 1.6.18, and just so: see [`Items::flush_all`].
+/// Found by trial with memcached 1.6.18, and just so: see [`Shard::flush_all`].
 #[test]
 fn flushes_late() {
     let store = &store();
@@ -281,16 +281,16 @@ fn a_value_too_large_removes_the_last() {
 #[test]
 fn a_refused_value_is_not_kept() {
     let store = &store();
-    let (mut talk, mut out) = (Talk::new(MANY), Vec::new());
+    let (mut conversation, mut out) = (Conversation::new(MANY), Vec::new());
     let line = b"set a x 0 2000000000\r\n";
-    let told = talk.answer(store, line, at(0), &mut out);
-    assert_eq!(told, (line.len(), Todo::Read));
+    let told = conversation.answer(store, line, at(0), &mut out);
+    assert_eq!(told, (line.len(), NextStep::Read));
     assert_eq!(out, b"CLIENT_ERROR bad command line format\r\n");
     out.clear();
     let commands = b"flush_all\r\n".repeat(100_000);
     for _ in 0..10 {
-        let told = talk.answer(store, &commands, at(0), &mut out);
-        assert_eq!((told, out.len()), ((commands.len(), Todo::Read), 0));
+        let told = conversation.answer(store, &commands, at(0), &mut out);
+        assert_eq!((told, out.len()), ((commands.len(), NextStep::Read), 0));
     }
 }
 
@@ -531,15 +531,15 @@ fn an_answer_is_made_in_parts() {
     let store = &store();
     answers(store, 0, &set("a", 0, 0, 10_000));
     let line = format!("get{}\r\nmn\r\n", " a".repeat(200));
-    let mut talk = Talk::new(MANY);
+    let mut conversation = Conversation::new(MANY);
     let (mut input, mut sent) = (line.as_bytes(), Vec::new());
     loop {
         let mut out = Vec::new();
-        let (done, todo) = talk.answer(store, input, at(0), &mut out);
+        let (done, next_step) = conversation.answer(store, input, at(0), &mut out);
         assert!(out.len() < 64 * 1024 + 10_020);
         input = &input[done..];
         sent.append(&mut out);
-        if todo == Todo::Read {
+        if next_step == NextStep::Read {
             break;
         }
     }
@@ -555,11 +555,11 @@ fn an_answer_is_made_in_parts() {
 fn a_binary_request_is_refused_at_once() {
     let mut request = [7; 30];
     request[0] = 0x80;
-    let (mut talk, mut out) = (Talk::new(MANY), Vec::new());
-    let part = talk.answer(&store(), &request[..23], at(0), &mut out);
-    assert_eq!((part, out.len()), ((0, Todo::Read), 0));
-    let whole = talk.answer(&store(), &request, at(0), &mut out);
-    assert_eq!(whole, (30, Todo::Close));
+    let (mut conversation, mut out) = (Conversation::new(MANY), Vec::new());
+    let part = conversation.answer(&store(), &request[..23], at(0), &mut out);
+    assert_eq!((part, out.len()), ((0, NextStep::Read), 0));
+    let whole = conversation.answer(&store(), &request, at(0), &mut out);
+    assert_eq!(whole, (30, NextStep::Close));
     assert_eq!(out[..8], [0x81, 7, 0, 0, 0, 0, 0, 0x83]);
     assert_eq!(
         (usize::from(out[11]), &out[12..16]),

@@ -36,7 +36,7 @@ impl Default for Buffers {
 }
 
 /// A meta request's key and flags.
-pub(super) struct Asked<'a> {
+pub(super) struct MetaRequest<'a> {
     pub(super) key: &'a [u8],
     /// The same in base64, if it may have to be told.
     encoded: &'a [u8],
@@ -45,16 +45,16 @@ pub(super) struct Asked<'a> {
     pub(super) base64: bool,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> MetaRequest<'a> {
     pub(super) fn new(
         key: ReceivedKey<'a>,
         flags: Flags<'a>,
         buffers: &'a mut Buffers,
-    ) -> Asked<'a> {
+    ) -> MetaRequest<'a> {
         let base64 = flags.has(b'b');
         let decoded = base64.then(|| base64::decode(key, &mut buffers.decoded));
         let key = decoded.flatten().unwrap_or(key.as_bytes());
-        Asked {
+        MetaRequest {
             key,
             encoded: shown(key, flags.has(b'k'), &mut buffers.encoded),
             flags,
@@ -95,7 +95,7 @@ impl<'a> ReplyFlags<'a> {
     }
 
     /// Tells what came with the request itself, if `flag` is for that.
-    pub(super) fn echo(&mut self, flag: Flag<'a>, asked: &Asked<'a>, base64: bool) {
+    pub(super) fn echo(&mut self, flag: Flag<'a>, asked: &MetaRequest<'a>, base64: bool) {
         match flag {
             Flag::Opaque(token) => self.push(ReplyFlag::Opaque(token.as_bytes())),
             Flag::ReturnKey if base64 => {

@@ -32,7 +32,7 @@ const _: () = assert!(GET_LINE_BYTES_MAX < VALUE_BYTES_MAX);
 
 /// Where a client is in what it says.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(super) struct Conversation {
     parser: request::Parser,
     /// Keys answered of the request for many that stands at the start of the input.
     keys_done: usize,
@@ -42,7 +42,7 @@ pub(super) struct Talk {
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Todo {
+pub(super) enum NextStep {
     /// Send what is there of the answers, and read more.
     Read,
     /// Send what is there of the answers, and go on with what is left of the input.
@@ -51,10 +51,10 @@ pub(super) enum Todo {
     Close,
 }
 
-impl Talk {
+impl Conversation {
     /// At the start of a connection.
-    pub(super) fn new(value_bytes_max: usize) -> Talk {
-        Talk {
+    pub(super) fn new(value_bytes_max: usize) -> Conversation {
+        Conversation {
             parser: request::Parser::new(Limits {
                 value_bytes_max: VALUE_BYTES_MAX.min(value_bytes_max),
                 ..Limits::default()
@@ -72,37 +72,37 @@ impl Talk {
         input: &[u8],
         now: Now,
         out: &mut Vec<u8>,
-    ) -> (usize, Todo) {
+    ) -> (usize, NextStep) {
         if !self.begun {
             if input.first() == Some(&BINARY) {
                 let Some(header) = input.first_chunk() else {
-                    return (0, Todo::Read);
+                    return (0, NextStep::Read);
                 };
                 refuse_binary(header, out);
-                return (input.len(), Todo::Close);
+                return (input.len(), NextStep::Close);
             }
             self.begun = !input.is_empty();
         }
         let mut start = 0;
         loop {
             if start == input.len() {
-                return (start, Todo::Read);
+                return (start, NextStep::Read);
             }
             if out.len() >= WRITE_BYTES {
-                return (start, Todo::Write);
+                return (start, NextStep::Write);
             }
             match self.parser.parse(&input[start..]) {
-                Parsed::Incomplete => return (start, Todo::Read),
+                Parsed::Incomplete => return (start, NextStep::Read),
                 Parsed::Request { request, consumed } => {
                     if let Some(asked) = ManyKeys::by(&request) {
                         let done = self.keys_done;
                         let done = execute::get(store, &asked, done, now, out, WRITE_BYTES);
                         self.keys_done = done.unwrap_or(0);
                         if done.is_some() {
-                            return (start, Todo::Write);
+                            return (start, NextStep::Write);
                         }
                     } else if execute::execute(store, &request, now, out) == After::Close {
-                        return (start + consumed, Todo::Close);
+                        return (start + consumed, NextStep::Close);
                     }
                     start += consumed;
                 }
@@ -116,7 +116,7 @@ impl Talk {
                     execute::refuse(store, &answer, noreply, now, out);
                     start += consumed;
                     if next == Next::Close {
-                        return (start, Todo::Close);
+                        return (start, NextStep::Close);
                     }
                 }
             }

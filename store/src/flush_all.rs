@@ -6,14 +6,14 @@ use super::{clock::Now, item::deadline_s};
 
 /// What has been flushed, and what will be.
 #[derive(Debug, Default)]
-pub(super) struct Flush {
+pub(super) struct FlushAll {
     /// What has a CAS number up to here is dead.
     cas: u64,
     /// With a delay: what is stored up to and in this second dies in it.
     through_s: Option<u32>,
 }
 
-impl Flush {
+impl FlushAll {
     /// What has a CAS number up to this is dead.
     #[inline]
     pub(super) fn cas(&self) -> u64 {

@@ -2,7 +2,7 @@
 //! an expiry.
 //!
 //! Nothing here looks at a clock or takes long. An item that has expired is dropped when it is asked
-//! for, when it has come to the end of the order of use, and when [`Items::crawl`] comes by; no call
+//! for, when it has come to the end of the order of use, and when [`Shard::crawl`] comes by; no call
 //! looks at more items than it was told to, but for as many as a new value needs evicted.
 //! `flush_all` costs nothing at the time: it marks everything stored so far as dead.
 //!
@@ -18,18 +18,18 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
     clock::Now,
-    flush::Flush,
+    flush_all::FlushAll,
     hash::{Hash, Hashed, Place},
     item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER},
     slab::{NONE, Slab},
-    tally::{Count, Tally},
+    stat_counters::{Count, StatCounters},
 };
 
 /// Dead items looked for at the end of the order of use by each new item. Two, so that what
 /// expires there is dropped faster than new items come.
 const DEAD_PER_INSERT: usize = 2;
 
-/// Keys that [`Items::warm`] takes at once.
+/// Keys that [`Shard::warm`] takes at once.
 pub(super) const WARMED_MAX: usize = 64;
 
 /// How many used items at the end of the order of use one new item puts to the front before it
@@ -38,7 +38,7 @@ const SECOND_CHANCES: usize = 16;
 
 /// What is to be stored.
 #[derive(Clone, Copy)]
-pub(super) struct New<'a> {
+pub(super) struct NewItem<'a> {
     /// The value, in two parts.
     pub(super) value: [&'a [u8]; 2],
     pub(super) flags: u32,
@@ -50,15 +50,15 @@ pub(super) struct New<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-/// Which shard this is of how many.
+/// The index of a shard, and how many there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Which {
+pub(super) struct ShardIndex {
     pub(super) number: u32,
     pub(super) of: u32,
 }
 
 /// The items of a shard.
-pub(super) struct Items {
+pub(super) struct Shard {
     table: HashTable<Place>,
     slab: Slab,
     hasher: DefaultHashBuilder,
@@ -67,18 +67,18 @@ pub(super) struct Items {
     /// The CAS number that was given out last. Shards take turns, so that none is there twice.
     last_cas: u64,
     cas_step: u64,
-    flush: Flush,
+    flush: FlushAll,
     /// Where the crawl goes on.
     crawl_at: u32,
     /// How long the item that was evicted last had not been used.
     evicted_idle_s: u32,
-    pub(super) tally: Tally,
+    pub(super) counters: StatCounters,
 }
 
-impl Items {
+impl Shard {
     /// None yet. Keys come with their hash by `hasher`.
-    pub(super) fn new(bytes_max: usize, which: Which, hasher: DefaultHashBuilder) -> Items {
-        Items {
+    pub(super) fn new(bytes_max: usize, which: ShardIndex, hasher: DefaultHashBuilder) -> Shard {
+        Shard {
             table: HashTable::new(),
             slab: Slab::new(),
             hasher,
@@ -86,10 +86,10 @@ impl Items {
             bytes_max,
             last_cas: which.number.into(),
             cas_step: which.of.into(),
-            flush: Flush::default(),
+            flush: FlushAll::default(),
             crawl_at: 0,
             evicted_idle_s: 0,
-            tally: Tally::default(),
+            counters: StatCounters::default(),
         }
     }
 
@@ -103,7 +103,7 @@ impl Items {
         if item.is_live(self.flush.cas(), now) {
             return Some(number);
         }
-        self.tally.add(if item.cas <= self.flush.cas() {
+        self.counters.add(if item.cas <= self.flush.cas() {
             Count::GetFlushed
         } else {
             Count::GetExpired
@@ -149,7 +149,7 @@ impl Items {
         self.slab.at_mut(number)
     }
 
-    /// Stores under a key, in place of `old`, which [`Items::find`] has found for it, and gives the
+    /// Stores under a key, in place of `old`, which [`Shard::find`] has found for it, and gives the
     /// item's number.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Items {
         &mut self,
         key: Hashed<'_>,
         old: Option<u32>,
-        new: New<'_>,
+        new: NewItem<'_>,
         now: Now,
     ) -> Result<u32, TooLarge> {
         let bytes = key.key.len() + new.value[0].len() + new.value[1].len();
@@ -186,7 +186,7 @@ impl Items {
             self.slab.link(number);
             self.enter(key.hash, number);
         }
-        self.tally.add(Count::Stored);
+        self.counters.add(Count::Stored);
         Ok(number)
     }
 
@@ -207,7 +207,7 @@ impl Items {
             self.renew_cas(number);
             return Ok(true);
         }
-        let new = New {
+        let new = NewItem {
             value: [digits, b""],
             flags: item.flags,
             deadline_s: item.deadline_s,
@@ -238,7 +238,7 @@ impl Items {
         self.bytes -= cost;
     }
 
-    /// See [`Flush::order`].
+    /// See [`FlushAll::order`].
     pub(super) fn flush_all(&mut self, delay: Option<u32>, now: Now) {
         self.flush.order(delay, self.last_cas, now);
     }
@@ -260,9 +260,9 @@ impl Items {
             if item.is_vacant() {
                 continue;
             }
-            self.tally.add(Count::CrawlerChecked);
+            self.counters.add(Count::CrawlerChecked);
             if !item.is_live(self.flush.cas(), now) {
-                self.tally.add(Count::CrawlerReclaimed);
+                self.counters.add(Count::CrawlerReclaimed);
                 self.drop_dead(number);
             }
         }
@@ -273,7 +273,7 @@ impl Items {
         self.slab.len()
     }
 
-    /// Places that [`Items::crawl`] has to look at.
+    /// Places that [`Shard::crawl`] has to look at.
     pub(super) fn places(&self) -> u32 {
         self.slab.places()
     }
@@ -316,9 +316,9 @@ impl Items {
     }
 
     fn drop_dead(&mut self, number: u32) {
-        self.tally.add(Count::Expired);
+        self.counters.add(Count::Expired);
         if !self.slab.at(number).marks.has(Marks::FETCHED) {
-            self.tally.add(Count::ExpiredUnfetched);
+            self.counters.add(Count::ExpiredUnfetched);
         }
         self.remove(number);
     }
@@ -337,7 +337,7 @@ impl Items {
                     return;
                 }
                 dead = dead.saturating_sub(1);
-                self.tally.add(Count::Reclaimed);
+                self.counters.add(Count::Reclaimed);
                 self.drop_dead(number);
             } else if !full {
                 return;
@@ -355,12 +355,12 @@ impl Items {
     fn evict(&mut self, number: u32, now: Now) {
         let item = self.slab.at(number);
         self.evicted_idle_s = now.uptime_s.saturating_sub(item.used_s);
-        self.tally.add(Count::Evicted);
+        self.counters.add(Count::Evicted);
         if !item.marks.has(Marks::FETCHED) {
-            self.tally.add(Count::EvictedUnfetched);
+            self.counters.add(Count::EvictedUnfetched);
         }
         if item.deadline_s != NEVER {
-            self.tally.add(Count::EvictedNonzero);
+            self.counters.add(Count::EvictedNonzero);
         }
         self.remove(number);
     }
@@ -378,9 +378,9 @@ impl Items {
     }
 }
 
-impl fmt::Debug for Items {
+impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Items")
+        f.debug_struct("Shard")
             .field("items", &self.len())
             .field("bytes", &self.bytes)
             .field("bytes_max", &self.bytes_max)

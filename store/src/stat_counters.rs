@@ -68,9 +68,9 @@ const COUNTS: usize = Count::CrawlerChecked as usize + 1;
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally([u64; COUNTS]);
+pub(super) struct StatCounters([u64; COUNTS]);
 
-impl Tally {
+impl StatCounters {
     #[inline]
     pub(super) fn add(&mut self, count: Count) {
         self.0[count as usize] += 1;
@@ -81,7 +81,7 @@ impl Tally {
     }
 
     /// Adds what another shard has counted.
-    pub(super) fn merge(&mut self, other: &Tally) {
+    pub(super) fn merge(&mut self, other: &StatCounters) {
         for (sum, count) in self.0.iter_mut().zip(other.0) {
             *sum += count;
         }

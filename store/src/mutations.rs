@@ -9,13 +9,13 @@ use super::{
     clock::Now,
     hash::Hashed,
     item::Marks,
-    items::{Items, New, TooLarge},
-    tally::Count,
+    shard::{NewItem, Shard, TooLarge},
+    stat_counters::Count,
 };
 
-/// How to store.
+/// How a value is stored: over what, and with which flags.
 #[derive(Clone, Copy)]
-pub(super) struct How {
+pub(super) struct StoreOptions {
     pub(super) mode: StoreMode,
     /// The CAS number that the item must have.
     pub(super) compare: Option<u64>,
@@ -41,10 +41,10 @@ pub(super) enum Stored {
 
 /// Stores, or not (`protocol.txt`, *Storage commands*, *Meta Set*).
 pub(super) fn store(
-    items: &mut Items,
+    items: &mut Shard,
     key: Hashed<'_>,
-    how: &How,
-    mut new: New<'_>,
+    how: &StoreOptions,
+    mut new: NewItem<'_>,
     now: Now,
 ) -> Stored {
     let old = items.find(key, now);
@@ -52,11 +52,11 @@ pub(super) fn store(
     if super::item::is_too_large(bytes, new.flags) {
         return too_large(items, old, how);
     }
-    items.tally.add(Count::Set);
+    items.counters.add(Count::Set);
     let replaces = matches!(how.mode, StoreMode::Set | StoreMode::Replace);
     match (old, how.compare) {
         (None, Some(_)) if replaces => {
-            items.tally.add(Count::CasMiss);
+            items.counters.add(Count::CasMiss);
             return Stored::NotFound;
         }
         (None, _) if !matches!(how.mode, StoreMode::Set | StoreMode::Add) => return Stored::No,
@@ -71,10 +71,10 @@ pub(super) fn store(
                 new.marks.add(Marks::STALE);
                 new.marks.add(item.marks.only(Marks::WON));
             } else if unique != item.cas {
-                items.tally.add(Count::CasBad);
+                items.counters.add(Count::CasBad);
                 return Stored::Exists;
             }
-            items.tally.add(Count::CasHit);
+            items.counters.add(Count::CasHit);
         }
         // To memcached 0 is no number to compare with here.
         (Some(old), Some(unique)) if unique != 0 && unique != items.at(old).cas => {
@@ -99,8 +99,8 @@ pub(super) fn store(
     }
 }
 
-fn too_large(items: &mut Items, old: Option<u32>, how: &How) -> Stored {
-    items.tally.add(Count::TooLarge);
+fn too_large(items: &mut Shard, old: Option<u32>, how: &StoreOptions) -> Stored {
+    items.counters.add(Count::TooLarge);
     if let Some(old) = old.filter(|_| how.too_large_removes) {
         items.remove(old);
     }
@@ -110,7 +110,7 @@ fn too_large(items: &mut Items, old: Option<u32>, how: &How) -> Stored {
 /// Puts more at one end of a value. Flags and expiry stay; to memcached it is a new item, so what
 /// it was marked with does not.
 fn extend(
-    items: &mut Items,
+    items: &mut Shard,
     key: Hashed<'_>,
     old: u32,
     mode: StoreMode,
@@ -124,7 +124,7 @@ fn extend(
         StoreMode::Prepend => [more, &value],
         _ => [&value, more],
     };
-    let new = New {
+    let new = NewItem {
         value,
         flags,
         deadline_s,
@@ -135,14 +135,14 @@ fn extend(
 
 /// What came of arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counted {
+pub(super) enum ArithmeticResult {
     /// It comes to this.
     Done {
         /// The result.
         result: u64,
         /// The item's number.
         number: u32,
-        /// It is the item that it was: see [`Items::write_number`].
+        /// It is the item that it was: see [`Shard::write_number`].
         same: bool,
     },
     NotFound,
@@ -153,45 +153,45 @@ pub(super) enum Counted {
 
 /// Adds to a number or subtracts from it (`protocol.txt`, *Increment/Decrement*).
 pub(super) fn count(
-    items: &mut Items,
+    items: &mut Shard,
     key: Hashed<'_>,
     direction: Direction,
     delta: u64,
     compare: u64,
     now: Now,
-) -> Counted {
+) -> ArithmeticResult {
     let Some(number) = items.find(key, now) else {
-        items.tally.add(match direction {
+        items.counters.add(match direction {
             Direction::Up => Count::IncrMiss,
             Direction::Down => Count::DecrMiss,
         });
-        return Counted::NotFound;
+        return ArithmeticResult::NotFound;
     };
     let item = items.at(number);
     // Before the CAS number, as memcached does.
     if item.value().is_empty() {
-        return Counted::NotNumeric;
+        return ArithmeticResult::NotNumeric;
     }
     if compare != 0 && compare != item.cas {
-        return Counted::Exists;
+        return ArithmeticResult::Exists;
     }
     let Some(value) = number_in(item.value()) else {
-        return Counted::NotNumeric;
+        return ArithmeticResult::NotNumeric;
     };
     let (result, count) = match direction {
         Direction::Up => (value.wrapping_add(delta), Count::IncrHit),
         Direction::Down => (value.saturating_sub(delta), Count::DecrHit),
     };
-    items.tally.add(count);
+    items.counters.add(count);
     let digits = itoa::Buffer::new().format(result).to_owned();
     match items.write_number(key, number, digits.as_bytes(), now) {
-        Ok(same) => Counted::Done {
+        Ok(same) => ArithmeticResult::Done {
             result,
             number,
             same,
         },
         // A number has 20 digits at most: there is no memory for any item then.
-        Err(TooLarge) => Counted::NotFound,
+        Err(TooLarge) => ArithmeticResult::NotFound,
     }
 }
 
