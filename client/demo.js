@@ -54,7 +54,6 @@ function signIn() {
 
 function start() {
   text('me').textContent = user;
-  text('command').textContent = `printf 'get user:${quoted(user)}:online\\r\\nquit\\r\\n' | nc 127.0.0.1 11311`;
   for (const id of ['who', 'pill', 'toggle', 'main']) text(id).hidden = false;
 
   const log = new Log();
@@ -93,7 +92,10 @@ async function fetchToken() {
     throw new Error('The edge does not answer. Is presenced running?');
   }
   const body = await answer.json().catch(() => undefined);
-  if (answer.ok && typeof body?.token === 'string') return body.token;
+  if (answer.ok && typeof body?.token === 'string') {
+    showLookUp(body.lookUp);
+    return body.token;
+  }
   if (answer.status === 404) {
     throw new Error(
       'This edge gives no tokens away (no /dev/token): it has a signing key. Sign your users in by your own means, ' +
@@ -102,6 +104,16 @@ async function fetchToken() {
   }
   const why = body?.error?.message ?? `status ${answer.status}`;
   throw new Error(`No token for “${user}”: ${why}`);
+}
+
+/**
+ * The edge knows the user's key and where its embedded store listens. Without an embedded store there is no command.
+ *
+ * @param {unknown} command
+ */
+function showLookUp(command) {
+  text('store').hidden = typeof command !== 'string';
+  if (typeof command === 'string') text('command').textContent = command;
 }
 
 // ---- The connection
@@ -455,15 +467,6 @@ function avatar(name) {
   span.setAttribute('aria-hidden', 'true');
   span.textContent = [...name][0]?.toUpperCase() ?? '';
   return span;
-}
-
-/**
- * A user id within single quotes in a shell, as printf's format: whoever copies the line runs what it says.
- *
- * @param {string} name
- */
-function quoted(name) {
-  return name.replaceAll('\\', '\\\\').replaceAll('%', '%%').replaceAll("'", "'\\''");
 }
 
 /** @param {number} unixMs */

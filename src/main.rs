@@ -13,6 +13,7 @@ use presenced::cli::{Command, Flags, promises};
 use presenced::log;
 use presenced::server::{Config, Server, ServerError};
 use presenced::signals::Signals;
+use presenced_presence::UserId;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
@@ -121,12 +122,11 @@ fn greeting(server: &Server, keyless: bool, promises: &str) -> String {
             "\nNo key was given: tokens for everyone on this machine, and on no other.\n\
              Open http://{edge}/ in two tabs.\n"
         );
-        if let Some(store) = server.store_addr() {
-            let (host, port) = (store.ip(), store.port());
+        if let (Some(look_up), Ok(alice)) = (server.look_up(), UserId::new("alice")) {
+            let command = look_up.command(&alice);
             let _ = write!(
                 text,
-                "Then look into the store, as any memcached client can:\n  \
-                 printf 'get user:alice:online\\r\\nquit\\r\\n' | nc {host} {port}\n"
+                "Then look into the store, as any memcached client can:\n  {command}\n"
             );
         }
     }

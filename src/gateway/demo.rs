@@ -9,6 +9,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::Serialize;
 use serde_json::json;
 
+use super::look_up::LookUp;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::Refusal;
 use crate::limits::DEV_TOKEN_LIFETIME;
@@ -16,13 +17,14 @@ use crate::pull::http::values;
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 
-/// The demo page and the tokens that it asks for.
+/// Serves the page, and signs the tokens that it asks for.
 pub struct Demo {
     key: EncodingKey,
     user_claim: String,
     audience: Option<String>,
     issuer: Option<String>,
     lifetime: Duration,
+    look_up: Option<LookUp>,
 }
 
 impl std::fmt::Debug for Demo {
@@ -33,14 +35,16 @@ impl std::fmt::Debug for Demo {
 }
 
 impl Demo {
-    /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`.
-    pub fn new(secret: &[u8], rules: &super::auth::Rules) -> Demo {
+    /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`. The page shows
+    /// `look_up`, if there is an embedded store.
+    pub fn new(secret: &[u8], rules: &super::auth::Rules, look_up: Option<LookUp>) -> Demo {
         Demo {
             key: EncodingKey::from_secret(secret),
             user_claim: rules.user_claim.clone(),
             audience: rules.audience.clone(),
             issuer: rules.issuer.clone(),
             lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
+            look_up,
         }
     }
 
@@ -83,12 +87,15 @@ impl Demo {
             token: &'a str,
             user: &'a str,
             expires_in: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            look_up: Option<String>,
         }
         let token = self.sign(&user)?;
         let reply = Reply {
             token: &token,
             user: user.as_str(),
             expires_in: self.lifetime.as_secs(),
+            look_up: self.look_up.as_ref().map(|look_up| look_up.command(&user)),
         };
         let reply = serde_json::to_vec(&reply).map_err(|_| Refusal::BadRequest)?;
         Ok(json(200, reply))

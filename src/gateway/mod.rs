@@ -8,11 +8,13 @@
 //! - [`auth`]: who a token says.
 //! - [`response`]: HTTP answers.
 //! - [`demo`]: the page and the tokens of the keyless mode.
+//! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
 pub mod auth;
 pub mod demo;
 pub mod handshake;
 pub mod listener;
+pub mod look_up;
 pub mod metrics;
 pub mod origin;
 pub mod refusal;
@@ -31,6 +33,7 @@ use presenced_session::clock::Clock;
 
 use self::auth::{Auth, Rules};
 use self::demo::Demo;
+use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
 
@@ -73,7 +76,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// As `config` says. Without a secret tokens are signed with a random one, which the demo page has.
+    /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page has;
+    /// `look_up` is what the page shows if there is an embedded store.
     ///
     /// # Errors
     ///
@@ -82,11 +86,14 @@ impl Gateway {
         config: &Config,
         seats: &Arc<Seats>,
         clock: Clock,
+        look_up: Option<LookUp>,
     ) -> Result<Gateway, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = config.secret.as_ref().map(Secret::as_bytes);
-        let demo = secret.is_none().then(|| Demo::new(&random, &config.rules));
+        let demo = secret
+            .is_none()
+            .then(|| Demo::new(&random, &config.rules, look_up));
         Ok(Gateway {
             auth: Auth::new(secret.unwrap_or(&random), config.rules.clone()),
             origins: config.origins.clone(),

@@ -38,6 +38,7 @@ use self::worker_thread::{Ended, Shared, WorkerHandle, start_workers};
 use crate::admin::prometheus::Metrics;
 use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
+use crate::gateway::look_up::LookUp;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -100,7 +101,7 @@ impl Server {
         let mut discovery = Discovery::new(bound.nodes(&config), Resolver::default());
         let nodes = discovery.first().await;
         let cluster = Arc::new(Cluster::new(nodes, config.memcached.clone()));
-        let shared = Shared::new(&config, &cluster, &stop)?;
+        let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;
         let admin = Arc::new(Admin {
             metrics: Arc::new(Metrics {
                 workers: shared.workers.clone(),
@@ -147,6 +148,11 @@ impl Server {
     /// Where the embedded store listens, if there is one.
     pub fn store_addr(&self) -> Option<SocketAddr> {
         self.addrs.store
+    }
+
+    /// How anyone looks into the embedded store, if there is one.
+    pub fn look_up(&self) -> Option<LookUp> {
+        look_up(&self.config, self.addrs.store)
     }
 
     /// Returns when a worker ends, which none should before [`Server::drain`].
@@ -204,6 +210,11 @@ impl Bound {
     }
 }
 
+fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
+    let record = config.presence.record.clone();
+    store.map(|store| LookUp { record, store })
+}
+
 /// A key of this run's own.
 fn sentinel(config: &Config) -> Result<Sentinel, ServerError> {
     let run = getrandom::u64().map_err(ServerError::Random)?;
@@ -218,11 +229,14 @@ impl Shared {
     fn new(
         config: &Config,
         cluster: &Arc<Cluster>,
+        store: Option<SocketAddr>,
         stop: &CancellationToken,
     ) -> Result<Shared, ServerError> {
         let (clock, flush) = (Clock::start(), Arc::default());
         let seats = Arc::new(Seats::new(config.sessions_max));
-        let gateway = Gateway::new(&config.gateway, &seats, clock).map_err(ServerError::Random)?;
+        let look_up = look_up(config, store);
+        let gateway =
+            Gateway::new(&config.gateway, &seats, clock, look_up).map_err(ServerError::Random)?;
         let presence = Presence::new(&config.presence, cluster.clone(), clock, Arc::clone(&flush));
         Ok(Shared {
             presence: Arc::new(presence),

@@ -305,6 +305,37 @@ async fn it_prints_its_addresses_and_its_promises() {
 }
 
 #[tokio::test]
+async fn the_look_up_command_is_that_of_what_runs() {
+    let process = Process::start_keyless(&["--key-template=p:{userId}", "--drain=0s"]).await;
+    let command = |user: &str| {
+        let port = process.store().port();
+        format!(r"printf 'get p:{user}\r\nquit\r\n' | nc 127.0.0.1 {port}")
+    };
+    let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
+    assert_eq!(response.json()["lookUp"], command("bob"));
+    // The page has no other source.
+    for file in ["/", "/demo.js"] {
+        let page = get_from_host(process.edge(), file, "localhost").await;
+        assert_eq!(page.status, 200, "{file}");
+        assert!(!page.body.contains("11311"), "{file}: {}", page.body);
+        assert!(!page.body.contains(":online"), "{file}: {}", page.body);
+    }
+    let printed = command("alice");
+    process.signal(Signal::INT);
+    let (_, text) = process.ended().await;
+    assert!(text.contains(&printed), "{printed} in {text}");
+
+    // Without an embedded store there is nothing to look into.
+    let process = Process::start_keyless(&["--memcached=127.0.0.1:1", "--drain=0s"]).await;
+    let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.json().get("lookUp"), None);
+    process.signal(Signal::INT);
+    let (_, text) = process.ended().await;
+    assert!(!text.contains("look into the store"), "{text}");
+}
+
+#[tokio::test]
 async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
     let process = Process::start_keyless(&["--server-id=demo"]).await;
     let response = get_from_host(process.edge(), "/dev/token?user=alice", "localhost:8080").await;
