@@ -5,10 +5,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use presenced_presence::limits::USER_ID_BYTES_MAX;
-use presenced_session::limits::{MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
+use presenced_session::limits::{MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
 
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
@@ -89,6 +90,19 @@ pub const NODES_TO_COME: usize = 8;
 /// million users are written in that time. A node that does not answer is given up after
 /// memcached's time-out, so only one that is too slow takes all of it.
 pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Memory of a store in bytes: from a few of the largest values to more than any machine has, which is
+/// a slip of the unit.
+pub const STORE_MEMORY_BYTES: RangeInclusive<u64> = 4 << 20..=64 << 40;
+
+/// Memory of a store in bytes, unless set otherwise: memcached's own default.
+pub const STORE_MEMORY_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// What `--max-message` may be, in bytes: a pull of some users must fit.
+pub const MAX_MESSAGE_BYTES: RangeInclusive<u64> = 1024..=MESSAGE_BYTES_CEILING as u64;
+
+/// What `--max-outbox` may be, in bytes: the answer to a pull of a screen must fit.
+pub const MAX_OUTBOX_BYTES: RangeInclusive<u64> = 16 * 1024..=MESSAGE_BYTES_CEILING as u64;
 
 /// How long past the drain's time and memcached's time-out a session is kept while a `set` of its user
 /// may be under way: a connection that is given up is seen to be with some delay.

@@ -24,21 +24,23 @@ use tracing_subscriber::filter::Targets;
 use crate::cli::store::StoreFlags;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
-use crate::limits::SERVER_ID_BYTES_MAX;
+use crate::limits::{
+    MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, SERVER_ID_BYTES_MAX, STORE_MEMORY_BYTES,
+    STORE_MEMORY_BYTES_DEFAULT,
+};
 use crate::log::LogFormat;
 use crate::server::{Config, embedded};
 use crate::{admin, gateway};
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
-use presenced_session::limits::{
-    FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX,
-};
+use presenced_session::limits::{FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
 
 use self::levels::levels;
 use self::memcached::MemcachedFlags;
 pub(crate) use self::times::duration;
 pub use self::times::promises;
 pub use self::units::Size;
+use self::units::size;
 
 const NETWORK: &str = "Network";
 const STORAGE: &str = "memcached";
@@ -51,7 +53,8 @@ const LOGS: &str = "Logs";
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB.
+/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB (bytes,
+/// if there is no unit).
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "presenced",
@@ -84,9 +87,9 @@ pub struct Flags {
     #[arg(long, env = "PRESENCED_STORE_LISTEN", default_value = "127.0.0.1:11311", value_name = "ADDR:PORT", help_heading = STORAGE)]
     pub store_listen: SocketAddr,
 
-    /// Memory of the embedded store in MiB; beyond it what was used least recently goes
-    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1_048_576), help_heading = STORAGE)]
-    pub store_memory: u32,
+    /// Memory of the embedded store; beyond it what was used least recently goes
+    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"), help_heading = STORAGE)]
+    pub store_memory: Size,
 
     /// Name of this server in every value [default: host name]
     #[arg(long, env = "PRESENCED_SERVER_ID", value_name = "NAME", help_heading = STORAGE)]
@@ -161,7 +164,7 @@ pub struct Flags {
     pub max_sessions_per_user: u16,
 
     /// Longest message, and longest frame, from a client; longer ones end the session with 1009
-    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_MESSAGE_BYTES, "KiB"), help_heading = LIMITS)]
     pub max_message: Size,
 
     /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
@@ -170,7 +173,7 @@ pub struct Flags {
     pub max_messages_per_second: u32,
 
     /// Most that is kept for a client that does not read; more ends the session
-    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", help_heading = LIMITS)]
+    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_OUTBOX_BYTES, "KiB"), help_heading = LIMITS)]
     pub max_outbox: Size,
 
     /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
@@ -256,14 +259,13 @@ impl Flags {
             refuse!("--user-claim can't be empty");
         }
         let workers = self.workers.map_or_else(cores, usize::from);
-        let session = self.session()?;
         let sessions_max = self.max_sessions(workers, memcached.nodes.nodes.len())?;
         let connections_max = self.max_http_of_worker(workers);
         Ok(Config {
             workers,
             sessions_max,
             drain: self.drain,
-            session,
+            session: self.session(),
             presence: presenced_presence::Config {
                 record,
                 ttl_s: self.ttl.as_secs() as u32,
@@ -274,7 +276,7 @@ impl Flags {
             memcached,
             store: embedded::Config {
                 listen: self.store_listen,
-                memory_bytes: self.store_memory as usize * 1024 * 1024,
+                memory_bytes: self.store_memory.in_memory(),
             },
             gateway: gateway::Config {
                 listen: self.listen,
@@ -305,25 +307,15 @@ impl Flags {
         Ok(id)
     }
 
-    fn session(&self) -> Result<presenced_session::Config, SettingsError> {
-        let ceiling = Size(MESSAGE_BYTES_CEILING as u64);
-        for (flag, value, least) in [
-            ("--max-message", self.max_message, Size(1024)),
-            ("--max-outbox", self.max_outbox, Size(16 * 1024)),
-        ] {
-            if value < least || value > ceiling {
-                refuse!("{flag} {value}: must be from {least} to {ceiling}");
-            }
-        }
-        Ok(presenced_session::Config {
+    fn session(&self) -> presenced_session::Config {
+        presenced_session::Config {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             coalesce: self.coalesce,
-            // Both are at most the ceiling.
-            message_bytes_max: self.max_message.0 as usize,
-            outbox_bytes_max: self.max_outbox.0 as usize,
+            message_bytes_max: self.max_message.in_memory(),
+            outbox_bytes_max: self.max_outbox.in_memory(),
             frames_per_second_max: self.max_messages_per_second,
-        })
+        }
     }
 }
 

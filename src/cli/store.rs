@@ -15,15 +15,13 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::units::size;
 use crate::cli::{Size, cores, duration};
-use crate::limits::DESCRIPTORS_PER_THREAD;
+use crate::limits::{DESCRIPTORS_PER_THREAD, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT};
 use presenced_presence::limits::SHARDS;
 use presenced_store::limits::CONNECTIONS_MAX;
 use presenced_store::listen;
 use presenced_store::{Listener, Options, Store, serve};
-
-/// Memory that no store does without: a few of the largest values.
-const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
 /// Flags of `presenced store`.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +40,7 @@ pub struct StoreFlags {
     pub unix: Option<PathBuf>,
 
     /// Memory for items; beyond it what was used least recently goes
-    #[arg(long, env = "PRESENCED_STORE_MEMORY_BYTES", default_value_t = Size(64 * 1024 * 1024), value_name = "SIZE")]
+    #[arg(long, env = "PRESENCED_STORE_MEMORY_BYTES", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
     pub memory: Size,
 
     /// Threads, at most 64 [default: number of cores]
@@ -131,13 +129,6 @@ impl StoreFlags {
     }
 
     fn options(&self, threads: usize) -> Result<Options, StoreError> {
-        if self.memory.0 < MEMORY_BYTES_MIN {
-            let least = Size(MEMORY_BYTES_MIN);
-            return Err(StoreError::Flag(format!(
-                "--memory {}: must be at least {least}",
-                self.memory
-            )));
-        }
         let needed =
             u64::from(self.max_connections) + ((threads + 1) * DESCRIPTORS_PER_THREAD) as u64;
         let files = getrlimit(Resource::Nofile).current;
@@ -148,7 +139,7 @@ impl StoreFlags {
             )));
         }
         Ok(Options {
-            memory_bytes_max: usize::try_from(self.memory.0).unwrap_or(usize::MAX),
+            memory_bytes_max: self.memory.in_memory(),
             connections_max: self.max_connections,
             idle_timeout: self.idle_timeout,
             threads,

@@ -84,12 +84,12 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
         (
             &["--max-message=1000B"],
             None,
-            &["--max-message 1000B", "from 1KiB to 16MiB"],
+            &["--max-message", "'1000B'", "from 1KiB to 16MiB"],
         ),
         (
             &["--max-outbox=16777217"],
             None,
-            &["--max-outbox 16777217B", "from 16KiB to 16MiB"],
+            &["--max-outbox", "'16777217'", "from 16KiB to 16MiB"],
         ),
         (
             &["--max-outbox=5Q"],
@@ -104,7 +104,27 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             &["--jwt-max-lifetime 0s", "1s"],
         ),
         (&["--value-flags=-1"], None, &["--value-flags", "-1"]),
-        (&["--store-memory=0"], None, &["--store-memory", "0", "1"]),
+        // A number without a unit is bytes, whichever flag it is given to.
+        (
+            &["--store-memory=64"],
+            None,
+            &["--store-memory", "'64'", "4MiB", "did you mean 64MiB?"],
+        ),
+        (
+            &["store", "--memory=64"],
+            None,
+            &["--memory", "'64'", "4MiB", "did you mean 64MiB?"],
+        ),
+        (
+            &["--max-message=64"],
+            None,
+            &["--max-message", "'64'", "did you mean 64KiB?"],
+        ),
+        (
+            &["--store-memory=0"],
+            None,
+            &["--store-memory", "'0'", "from 4MiB to 64TiB"],
+        ),
         (
             &["--max-sessions-per-user=0"],
             None,

@@ -194,7 +194,7 @@ fn refuses_what_can_not_work() {
     for (flags, words) in [
         (
             &["--memory=1MiB"][..],
-            "--memory 1MiB: must be at least 4MiB",
+            "'1MiB' for '--memory <SIZE>': must be from 4MiB",
         ),
         (&["--memory=64Q"], "'64Q' for '--memory"),
         (&["--listen=nowhere"], "'nowhere' for '--listen"),

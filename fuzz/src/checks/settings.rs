@@ -112,10 +112,9 @@ fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {
             "jwt-max-lifetime",
             "drain",
         ];
-        let sizes = ["max-message", "max-outbox"];
+        let sizes = ["store-memory", "max-message", "max-outbox"];
         let numbers = [
             "workers",
-            "store-memory",
             "value-flags",
             "max-sessions",
             "max-sessions-per-user",
