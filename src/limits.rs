@@ -9,7 +9,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use presenced_presence::limits::USER_ID_BYTES_MAX;
-use presenced_session::limits::{MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
+use presenced_session::limits::{
+    MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX, PING_INTERVAL_MAX,
+};
 
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
@@ -90,6 +92,49 @@ pub const NODES_TO_COME: usize = 8;
 /// million users are written in that time. A node that does not answer is given up after
 /// memcached's time-out, so only one that is too slow takes all of it.
 pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What `--ttl` may be: memcached takes a longer one for a date (protocol.txt, "Expiration times").
+pub const TTL: RangeInclusive<Duration> = seconds(1, 30 * 86_400);
+
+/// What `--flush-interval` may be: a shorter one costs more than it brings, and a TTL outlasts two.
+pub const FLUSH_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
+
+/// What `--ping-interval` may be: a timer wheel of sessions has ticks that are not much shorter.
+pub const PING_INTERVAL: RangeInclusive<Duration> =
+    RangeInclusive::new(Duration::from_millis(200), PING_INTERVAL_MAX);
+
+/// What `--ping-timeout` may be: half of the shortest interval at least.
+pub const PING_TIMEOUT: RangeInclusive<Duration> =
+    RangeInclusive::new(Duration::from_millis(100), PING_INTERVAL_MAX);
+
+/// What `--coalesce` may be: a pull that waits longer is felt by people.
+pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
+
+/// What `--jwt-max-lifetime` may be: a token that holds longer is one without an expiry.
+pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
+
+/// What `--drain` may be: whoever stops a server for longer does not want to stop it.
+pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
+
+/// What `--resolve-interval` may be: name servers are asked no more often than ten times a second.
+pub const RESOLVE_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
+
+/// What memcached's time-outs may be: longer than a round trip, and short enough to notice a fault.
+pub const MEMCACHED_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);
+
+/// What `--idle-timeout` of the store may be: it is looked at by the second, and a longer one is none.
+pub const IDLE_TIMEOUT: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
+
+/// Seconds of a year, as the flags' durations have it: 365.25 days.
+const YEAR_S: u64 = 31_557_600;
+
+const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    RangeInclusive::new(Duration::from_secs(least), Duration::from_secs(most))
+}
+
+const fn milliseconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    RangeInclusive::new(Duration::from_millis(least), Duration::from_millis(most))
+}
 
 /// Memory of a store in bytes: from a few of the largest values to more than any machine has, which is
 /// a slip of the unit.

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
 use super::secret::warn_if_open;
-use super::times::{check_range, duration};
+use super::times::{Time, time};
 use super::{STORAGE, SettingsError};
+use crate::limits::{MEMCACHED_TIMEOUT, RESOLVE_INTERVAL};
 use presenced_memcached::credentials::Credentials;
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
 use presenced_memcached::node_list::{NodeList, parse_list};
@@ -32,8 +32,8 @@ pub struct MemcachedFlags {
     pub memcached_file: Option<PathBuf>,
 
     /// Time between two resolutions of the nodes' names
-    #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
-    pub resolve_interval: Duration,
+    #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = time(RESOLVE_INTERVAL), help_heading = STORAGE)]
+    pub resolve_interval: Time,
 
     /// How keys are spread over nodes: as the clients of those who read spread them
     #[arg(long, env = "PRESENCED_RING", default_value = "ketama", value_name = "RING", help_heading = STORAGE)]
@@ -64,12 +64,12 @@ pub struct MemcachedFlags {
     pub memcached_auth_file: Option<PathBuf>,
 
     /// Time for a connection to memcached to be made
-    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
-    pub memcached_connect_timeout: Duration,
+    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT), help_heading = STORAGE)]
+    pub memcached_connect_timeout: Time,
 
     /// Most time without a reply while commands are in flight, after which the connection is given up
-    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = duration, help_heading = STORAGE)]
-    pub memcached_timeout: Duration,
+    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT), help_heading = STORAGE)]
+    pub memcached_timeout: Time,
 }
 
 impl MemcachedFlags {
@@ -78,7 +78,7 @@ impl MemcachedFlags {
         self.memcached.is_empty() && self.memcached_file.is_none()
     }
 
-    pub(super) fn check(self, ttl: Duration) -> Result<Config, SettingsError> {
+    pub(super) fn check(self, ttl: &Time) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
         let (flag, nodes) = match &listing.file {
@@ -107,18 +107,18 @@ impl MemcachedFlags {
         }
         Ok(Config {
             nodes: listing,
-            resolve_interval: self.resolve_interval,
+            resolve_interval: self.resolve_interval.duration,
             ring: self.ring,
             on_failure: self.on_node_failure,
             eject_after: self.eject_after,
             connect: ConnectOptions {
-                connect_timeout: self.memcached_connect_timeout,
-                timeout: self.memcached_timeout,
+                connect_timeout: self.memcached_connect_timeout.duration,
+                timeout: self.memcached_timeout.duration,
                 tls: self.tls()?,
                 credentials: self.credentials()?,
                 write_command: self.memcached_command,
             },
-            settle: ttl,
+            settle: ttl.duration,
         })
     }
 
@@ -167,34 +167,13 @@ impl MemcachedFlags {
         }
     }
 
-    fn check_times(&self, ttl: Duration) -> Result<(), SettingsError> {
-        let (ms, s) = (Duration::from_millis, Duration::from_secs);
-        for (flag, value, least, most) in [
-            (
-                "--resolve-interval",
-                self.resolve_interval,
-                ms(100),
-                s(3600),
-            ),
-            (
-                "--memcached-connect-timeout",
-                self.memcached_connect_timeout,
-                ms(10),
-                s(60),
-            ),
-            ("--memcached-timeout", self.memcached_timeout, ms(10), s(60)),
-        ] {
-            check_range(flag, value, least, most)?;
-        }
-        let wait = self.memcached_connect_timeout + self.memcached_timeout;
-        if wait >= ttl {
-            let show = humantime::format_duration;
+    /// Checks times that must go together; each alone is in its range.
+    fn check_times(&self, ttl: &Time) -> Result<(), SettingsError> {
+        let (connect, reply) = (&self.memcached_connect_timeout, &self.memcached_timeout);
+        if connect.duration + reply.duration >= ttl.duration {
             refuse!(
-                "--memcached-connect-timeout {} and --memcached-timeout {} must be less than --ttl {} \
-                 together: entries would expire before a node is known to be away",
-                show(self.memcached_connect_timeout),
-                show(self.memcached_timeout),
-                show(ttl)
+                "--memcached-connect-timeout {connect} and --memcached-timeout {reply} must be less than \
+                 --ttl {ttl} together: entries would expire before a node is known to be away"
             );
         }
         Ok(())

@@ -15,7 +15,6 @@ mod units;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
@@ -25,7 +24,7 @@ use crate::cli::store::StoreFlags;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
 use crate::limits::{
-    MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, SERVER_ID_BYTES_MAX, STORE_MEMORY_BYTES,
+    self, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, SERVER_ID_BYTES_MAX, STORE_MEMORY_BYTES,
     STORE_MEMORY_BYTES_DEFAULT,
 };
 use crate::log::LogFormat;
@@ -37,8 +36,8 @@ use presenced_session::limits::{FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OUTBOX
 
 use self::levels::levels;
 use self::memcached::MemcachedFlags;
-pub(crate) use self::times::duration;
-pub use self::times::promises;
+use self::times::time;
+pub use self::times::{Time, promises};
 pub use self::units::Size;
 use self::units::size;
 
@@ -104,24 +103,24 @@ pub struct Flags {
     pub value_flags: u32,
 
     /// Lifetime of a user's entry in whole seconds
-    #[arg(long, env = "PRESENCED_TTL", default_value = "60s", value_name = "DURATION", value_parser = duration, help_heading = HEARTBEATS)]
-    pub ttl: Duration,
+    #[arg(long, env = "PRESENCED_TTL", default_value = "60s", value_name = "DURATION", value_parser = time(limits::TTL), help_heading = HEARTBEATS)]
+    pub ttl: Time,
 
     /// Time in which everyone heard from is written once
-    #[arg(long, env = "PRESENCED_FLUSH_INTERVAL", default_value = "5s", value_name = "DURATION", value_parser = duration, help_heading = HEARTBEATS)]
-    pub flush_interval: Duration,
+    #[arg(long, env = "PRESENCED_FLUSH_INTERVAL", default_value = "5s", value_name = "DURATION", value_parser = time(limits::FLUSH_INTERVAL), help_heading = HEARTBEATS)]
+    pub flush_interval: Time,
 
     /// Time between two pings of a session
-    #[arg(long, env = "PRESENCED_PING_INTERVAL", default_value = "25s", value_name = "DURATION", value_parser = duration, help_heading = HEARTBEATS)]
-    pub ping_interval: Duration,
+    #[arg(long, env = "PRESENCED_PING_INTERVAL", default_value = "25s", value_name = "DURATION", value_parser = time(limits::PING_INTERVAL), help_heading = HEARTBEATS)]
+    pub ping_interval: Time,
 
     /// Time for the answer to a ping, after which the session ends
-    #[arg(long, env = "PRESENCED_PING_TIMEOUT", default_value = "20s", value_name = "DURATION", value_parser = duration, help_heading = HEARTBEATS)]
-    pub ping_timeout: Duration,
+    #[arg(long, env = "PRESENCED_PING_TIMEOUT", default_value = "20s", value_name = "DURATION", value_parser = time(limits::PING_TIMEOUT), help_heading = HEARTBEATS)]
+    pub ping_timeout: Time,
 
     /// How long a worker lets ready sessions gather: less CPU for as much more latency; 0s to turn off
-    #[arg(long, env = "PRESENCED_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = duration, help_heading = HEARTBEATS)]
-    pub coalesce: Duration,
+    #[arg(long, env = "PRESENCED_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = time(limits::COALESCE), help_heading = HEARTBEATS)]
+    pub coalesce: Time,
 
     /// File with the HS256 secret of the tokens, at least 32 bytes
     #[arg(long, env = "PRESENCED_JWT_SECRET_FILE", value_name = "FILE", help_heading = TOKENS)]
@@ -140,8 +139,8 @@ pub struct Flags {
     pub jwt_issuer: Option<String>,
 
     /// How far ahead a token's expiry (exp) may be
-    #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = duration, help_heading = TOKENS)]
-    pub jwt_max_lifetime: Duration,
+    #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME), help_heading = TOKENS)]
+    pub jwt_max_lifetime: Time,
 
     /// Claim with the user's id, a string or an integer
     #[arg(long, env = "PRESENCED_USER_CLAIM", default_value = "sub", value_name = "NAME", help_heading = TOKENS)]
@@ -181,8 +180,8 @@ pub struct Flags {
     pub max_handshakes: Option<u32>,
 
     /// Time over which sessions are closed when the server stops
-    #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = duration, help_heading = LIMITS)]
-    pub drain: Duration,
+    #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = time(limits::DRAIN), help_heading = LIMITS)]
+    pub drain: Time,
 
     /// Form of the log
     #[arg(long, global = true, env = "PRESENCED_LOG_FORMAT", default_value = "text", value_name = "FORMAT", help_heading = LOGS)]
@@ -243,7 +242,7 @@ impl Flags {
         if !self.admin.ip().is_loopback() {
             tracing::warn!(admin = %self.admin, "the admin address has no authentication: keep it private");
         }
-        let memcached = self.memcached.clone().check(self.ttl)?;
+        let memcached = self.memcached.clone().check(&self.ttl)?;
         let server_id = self.server_id()?;
         let record = Record::new(&self.key_template, &server_id, self.value_flags, boot()?);
         let record = record.map_err(|error| {
@@ -264,12 +263,12 @@ impl Flags {
         Ok(Config {
             workers,
             sessions_max,
-            drain: self.drain,
+            drain: self.drain.duration,
             session: self.session(),
             presence: presenced_presence::Config {
                 record,
-                ttl_s: self.ttl.as_secs() as u32,
-                flush_interval: self.flush_interval,
+                ttl_s: self.ttl.duration.as_secs() as u32,
+                flush_interval: self.flush_interval.duration,
                 sessions_per_user_max: self.max_sessions_per_user.into(),
                 refill_rate: self.memcached.refill_rate,
             },
@@ -286,7 +285,7 @@ impl Flags {
                     audience: self.jwt_audience,
                     issuer: self.jwt_issuer,
                     user_claim: self.user_claim,
-                    lifetime_max: self.jwt_max_lifetime,
+                    lifetime_max: self.jwt_max_lifetime.duration,
                 },
                 origins,
                 connections_max,
@@ -309,9 +308,9 @@ impl Flags {
 
     fn session(&self) -> presenced_session::Config {
         presenced_session::Config {
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            coalesce: self.coalesce,
+            ping_interval: self.ping_interval.duration,
+            ping_timeout: self.ping_timeout.duration,
+            coalesce: self.coalesce.duration,
             message_bytes_max: self.max_message.in_memory(),
             outbox_bytes_max: self.max_outbox.in_memory(),
             frames_per_second_max: self.max_messages_per_second,

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
@@ -15,9 +14,12 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::times::{Time, time};
 use crate::cli::units::size;
-use crate::cli::{Size, cores, duration};
-use crate::limits::{DESCRIPTORS_PER_THREAD, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT};
+use crate::cli::{Size, cores};
+use crate::limits::{
+    DESCRIPTORS_PER_THREAD, IDLE_TIMEOUT, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
+};
 use presenced_presence::limits::SHARDS;
 use presenced_store::limits::CONNECTIONS_MAX;
 use presenced_store::listen;
@@ -52,8 +54,8 @@ pub struct StoreFlags {
     pub max_connections: u32,
 
     /// How long a connection may do nothing [default: for ever]
-    #[arg(long, env = "PRESENCED_STORE_IDLE_TIMEOUT", value_name = "DURATION", value_parser = idle_timeout)]
-    pub idle_timeout: Option<Duration>,
+    #[arg(long, env = "PRESENCED_STORE_IDLE_TIMEOUT", value_name = "DURATION", value_parser = time(IDLE_TIMEOUT))]
+    pub idle_timeout: Option<Time>,
 }
 
 /// Why a store could not start, or ended.
@@ -77,14 +79,6 @@ pub enum StoreError {
     /// A fault of the server's own.
     #[error("a thread of the store ended unexpectedly")]
     Thread,
-}
-
-fn idle_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = duration(text)?;
-    if timeout < Duration::from_secs(1) {
-        return Err("must be at least 1s".into());
-    }
-    Ok(timeout)
 }
 
 /// A store that runs on threads of its own. Dropping it stops it.
@@ -141,7 +135,7 @@ impl StoreFlags {
         Ok(Options {
             memory_bytes_max: self.memory.in_memory(),
             connections_max: self.max_connections,
-            idle_timeout: self.idle_timeout,
+            idle_timeout: self.idle_timeout.as_ref().map(|time| time.duration),
             threads,
         })
     }

@@ -38,17 +38,17 @@ fn times_that_can_not_work_name_the_values_and_the_rule() {
         &["--ping-timeout", "25s"],
         &["--ping-timeout 25s", "--ping-interval 25s"],
     );
-    refused(&["--ttl", "60500ms"], &["--ttl 1m 500ms", "whole seconds"]);
-    refused(&["--ttl", "31days"], &["--ttl 1month", "30days"]);
+    refused(&["--ttl", "60500ms"], &["--ttl 60500ms", "whole seconds"]);
+    refused(&["--ttl", "31days"], &["--ttl", "'31days'", "to 30days"]);
     refused(
         &["--flush-interval", "0s"],
-        &["--flush-interval 0s", "100ms"],
+        &["--flush-interval", "'0s'", "100ms"],
     );
     refused(
         &["--ping-interval", "25"],
         &["--ping-interval", "'25'", "25s or 500ms"],
     );
-    refused(&["--coalesce", "1s"], &["--coalesce 1s"]);
+    refused(&["--coalesce", "1s"], &["--coalesce", "'1s'", "100ms"]);
     refused(
         &["--coalesce", "100ms", "--ping-timeout", "150ms"],
         &["--coalesce 100ms", "half", "--ping-timeout 150ms"],
@@ -64,7 +64,7 @@ fn no_ttl_is_a_date_to_memcached_even_while_it_drains() {
     );
     refused(
         &["--ttl", "2591999s", "--drain", "2s"],
-        &["--ttl 29days", "--drain 2s"],
+        &["--ttl 2591999s", "--drain 2s", "2592000s together"],
     );
     assert!(check(&["--ttl", "30days", "--drain", "0s"]).is_ok());
     assert!(check(&["--ttl", "2591999s", "--drain", "1s"]).is_ok());
@@ -163,9 +163,12 @@ fn everything_else_that_can_not_work() {
     refused(&both[2..], &["--memcached-file /no/file"]);
     refused(
         &["--memcached-timeout", "60s"],
-        &["--memcached-timeout 1m", "--ttl"],
+        &["--memcached-timeout 60s", "--ttl 60s"],
     );
-    refused(&["--resolve-interval", "1ms"], &["--resolve-interval 1ms"]);
+    refused(
+        &["--resolve-interval", "1ms"],
+        &["--resolve-interval", "'1ms'", "from 100ms to 3600000ms"],
+    );
     for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
         refused(&[flag, "/no/file"], &[flag, "/no/file"]);
         // Not what it should have in it.

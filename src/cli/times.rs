@@ -1,93 +1,107 @@
 //! Times: how they are written, which go together, and what follows from them.
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{Flags, SettingsError};
+use crate::limits::TTL;
 use crate::server::Config;
 use presenced_memcached::limits::MEMCACHED_BACKOFF_MAX;
-use presenced_session::limits::PING_INTERVAL_MAX;
+
+/// A duration, shown as it was written.
+#[derive(Clone, Debug)]
+pub struct Time {
+    /// How long.
+    pub duration: Duration,
+    written: String,
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl Time {
+    /// Another duration in the unit of this one, if that takes no fraction.
+    pub(super) fn like(&self, other: Duration) -> String {
+        let unit = self
+            .written
+            .trim_end()
+            .rsplit(|char: char| !char.is_alphabetic());
+        let unit = unit.into_iter().next().unwrap_or_default();
+        let one = humantime::parse_duration(&format!("1{unit}")).unwrap_or_default();
+        match other.as_nanos().checked_rem(one.as_nanos()) {
+            Some(0) => format!("{}{unit}", other.as_nanos() / one.as_nanos()),
+            _ => humantime::format_duration(other).to_string(),
+        }
+    }
+}
+
+/// The parser of a flag that is a duration in `range`.
+pub(super) fn time(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Time, String> + Clone {
+    move |text| {
+        let duration = humantime::parse_duration(text)
+            .map_err(|_| "expected a number and a unit, such as 25s or 500ms")?;
+        let written = text.to_owned();
+        let time = Time { duration, written };
+        if range.contains(&duration) {
+            return Ok(time);
+        }
+        let (least, most) = (time.like(*range.start()), time.like(*range.end()));
+        Err(format!("must be from {least} to {most}"))
+    }
+}
 
 impl Flags {
+    /// Checks times that must go together; each alone is in its range.
     pub(super) fn check_times(&self) -> Result<(), SettingsError> {
-        let show = humantime::format_duration;
-        let s = Duration::from_secs;
-        let bounds = [
-            // memcached takes a longer TTL for a date (protocol.txt, "Expiration times").
-            ("--ttl", self.ttl, s(1), s(30 * 86_400)),
-            (
-                "--flush-interval",
-                self.flush_interval,
-                Duration::from_millis(100),
-                s(3600),
-            ),
-            (
-                "--ping-interval",
-                self.ping_interval,
-                Duration::from_millis(200),
-                PING_INTERVAL_MAX,
-            ),
-            (
-                "--ping-timeout",
-                self.ping_timeout,
-                Duration::from_millis(100),
-                PING_INTERVAL_MAX,
-            ),
-            (
-                "--coalesce",
-                self.coalesce,
-                Duration::ZERO,
-                Duration::from_millis(100),
-            ),
-            (
-                "--jwt-max-lifetime",
-                self.jwt_max_lifetime,
-                s(1),
-                s(10 * 365 * 86_400),
-            ),
-            ("--drain", self.drain, Duration::ZERO, s(3600)),
-        ];
-        for (flag, value, least, most) in bounds {
-            check_range(flag, value, least, most)?;
-        }
-        if self.ttl.subsec_nanos() != 0 {
-            refuse!("--ttl {}: memcached counts whole seconds", show(self.ttl));
-        }
-        // While it drains everything is written with a TTL that is longer by the drain time.
-        if self.ttl + self.drain > s(30 * 86_400) {
+        self.check_ttl()?;
+        let (coalesce, timeout) = (&self.coalesce, &self.ping_timeout);
+        if 2 * coalesce.duration > timeout.duration {
             refuse!(
-                "--ttl {} and --drain {}: must be at most 30days together, \
-                 as memcached takes a longer TTL for a date",
-                show(self.ttl),
-                show(self.drain)
+                "--coalesce {coalesce} must be at most half of --ping-timeout {timeout}: \
+                 pongs wait that long before they are read"
             );
         }
-        if 2 * self.coalesce > self.ping_timeout {
+        if timeout.duration >= self.ping_interval.duration {
             refuse!(
-                "--coalesce {} must be at most half of --ping-timeout {}: \
-                 pongs wait that long before they are read",
-                show(self.coalesce),
-                show(self.ping_timeout)
-            );
-        }
-        if self.ping_timeout >= self.ping_interval {
-            refuse!(
-                "--ping-timeout {} must be less than --ping-interval {}: \
+                "--ping-timeout {timeout} must be less than --ping-interval {}: \
                  a ping is answered or missed before the next",
-                show(self.ping_timeout),
-                show(self.ping_interval)
+                self.ping_interval
             );
         }
-        let needed = self.ping_interval + self.ping_timeout + 2 * self.flush_interval + s(1);
-        if self.ttl < needed {
+        let round = self.ping_interval.duration + timeout.duration;
+        let needed = round + 2 * self.flush_interval.duration + Duration::from_secs(1);
+        if self.ttl.duration < needed {
             refuse!(
-                "--ttl {} must be at least --ping-interval {} + --ping-timeout {} + \
+                "--ttl {} must be at least --ping-interval {} + --ping-timeout {timeout} + \
                  2 × --flush-interval {} + 1s = {}: a user who answers each ping must stay online \
                  through one failed flush, and memcached is exact to a second",
-                show(self.ttl),
-                show(self.ping_interval),
-                show(self.ping_timeout),
-                show(self.flush_interval),
-                show(needed)
+                self.ttl,
+                self.ping_interval,
+                self.flush_interval,
+                self.ttl.like(needed)
+            );
+        }
+        Ok(())
+    }
+
+    /// What memcached takes for a TTL.
+    fn check_ttl(&self) -> Result<(), SettingsError> {
+        let (ttl, drain) = (&self.ttl, &self.drain);
+        if ttl.duration.subsec_nanos() != 0 {
+            refuse!("--ttl {ttl}: memcached counts whole seconds");
+        }
+        // While the server drains, everything is written with a TTL that is longer by the drain time.
+        if ttl.duration + drain.duration > *TTL.end() {
+            refuse!(
+                "--ttl {ttl} and --drain {drain}: must be at most {} together, \
+                 as memcached takes a longer TTL for a date",
+                ttl.like(*TTL.end())
             );
         }
         Ok(())
@@ -119,27 +133,36 @@ pub fn promises(config: &Config) -> String {
     )
 }
 
-/// The parser of flags that are durations.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "expected a number and a unit, such as 25s or 500ms".into())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Refuses a `value` that is not from `least` to `most`.
-pub(super) fn check_range(
-    flag: &str,
-    value: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<(), SettingsError> {
-    let show = humantime::format_duration;
-    if value < least || value > most {
-        refuse!(
-            "{flag} {}: must be from {} to {}",
-            show(value),
-            show(least),
-            show(most)
+    #[test]
+    fn a_limit_is_in_the_unit_that_was_written() {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let parse = time(ms(100)..=s(30 * 86_400));
+        for (text, limits) in [
+            ("0s", "100ms to 2592000s"),
+            ("99ms", "100ms to 2592000000ms"),
+            ("2592001s", "100ms to 2592000s"),
+            ("721h", "100ms to 720h"),
+            ("720h 1m", "100ms to 43200m"),
+            ("31days", "100ms to 30days"),
+            ("31 d", "100ms to 30d"),
+            // 30 days are no whole number of these.
+            ("100years", "100ms to 30days"),
+            ("5weeks", "100ms to 30days"),
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert_eq!(refused, format!("must be from {limits}"), "{text}");
+        }
+        for text in ["100ms", "1m 30s", "30days", "720h"] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+        assert!(parse("25").unwrap_err().contains("25s or 500ms"));
+        assert_eq!(
+            time(s(0)..=s(3600))("2h").unwrap_err(),
+            "must be from 0h to 1h"
         );
     }
-    Ok(())
 }

@@ -47,9 +47,28 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
         (
             &["--ttl=90500ms"],
             None,
-            &["--ttl 1m 30s 500ms", "whole seconds"],
+            &["--ttl 90500ms", "whole seconds"],
         ),
-        (&["--ttl=31days"], None, &["--ttl", "30days"]),
+        (
+            &["--ttl=31days"],
+            None,
+            &["--ttl", "'31days'", "from 1s to 30days"],
+        ),
+        (
+            &["--jwt-max-lifetime=100years"],
+            None,
+            &["'100years'", "from 1s to 10years"],
+        ),
+        (
+            &["store", "--idle-timeout=100years"],
+            None,
+            &["'100years'", "from 1s to 10years"],
+        ),
+        (
+            &["--ttl=3000000s"],
+            None,
+            &["--ttl", "'3000000s'", "from 1s to 2592000s"],
+        ),
         (
             &["--ping-timeout=25s"],
             None,
@@ -58,7 +77,7 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
         (
             &["--flush-interval=0s"],
             None,
-            &["--flush-interval 0s", "100ms"],
+            &["--flush-interval", "'0s'", "100ms"],
         ),
         (
             &["--memcached=nowhere"],
@@ -96,12 +115,12 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             None,
             &["--max-outbox", "'5Q'", "64KiB"],
         ),
-        (&["--coalesce=1s"], None, &["--coalesce 1s", "100ms"]),
-        (&["--drain=2h"], None, &["--drain 2h", "1h"]),
+        (&["--coalesce=1s"], None, &["--coalesce", "'1s'", "100ms"]),
+        (&["--drain=2h"], None, &["--drain", "'2h'", "from 0h to 1h"]),
         (
             &["--jwt-max-lifetime=0s"],
             None,
-            &["--jwt-max-lifetime 0s", "1s"],
+            &["--jwt-max-lifetime", "'0s'", "from 1s"],
         ),
         (&["--value-flags=-1"], None, &["--value-flags", "-1"]),
         // A number without a unit is bytes, whichever flag it is given to.
@@ -147,7 +166,7 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
         (
             &["--memcached-timeout=1ms"],
             None,
-            &["--memcached-timeout 1ms", "10ms"],
+            &["--memcached-timeout", "'1ms'", "10ms"],
         ),
         (
             &["--max-sessions=99999999999"],

@@ -198,7 +198,10 @@ fn refuses_what_can_not_work() {
         ),
         (&["--memory=64Q"], "'64Q' for '--memory"),
         (&["--listen=nowhere"], "'nowhere' for '--listen"),
-        (&["--idle-timeout=10ms"], "must be at least 1s"),
+        (
+            &["--idle-timeout=10ms"],
+            "'10ms' for '--idle-timeout <DURATION>': must be from 1000ms",
+        ),
         (&["--threads=0"], "--threads"),
         (&["--max-connections=4000000000"], "open files"),
     ] {
