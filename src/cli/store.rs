@@ -31,7 +31,7 @@ pub struct StoreFlags {
     /// Address for memcached clients
     #[arg(
         long,
-        env = "PRESENCED_STORE_LISTEN",
+        env = "PRESENCED_STORE_TCP",
         default_value = "127.0.0.1:11211",
         value_name = "ADDR:PORT"
     )]
@@ -42,7 +42,7 @@ pub struct StoreFlags {
     pub unix: Option<PathBuf>,
 
     /// Memory for items; beyond it what was used least recently goes
-    #[arg(long, env = "PRESENCED_STORE_MEMORY_BYTES", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
+    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
     pub memory: Size,
 
     /// Threads, at most 64 [default: number of cores]

@@ -176,20 +176,46 @@ fn everything_else_that_can_not_work() {
     }
 }
 
+/// Each flag of `command` with its variable and its defaults.
+fn variables(command: &clap::Command) -> Vec<(String, String, Vec<OsString>)> {
+    let flags = command.get_arguments().filter_map(|arg| {
+        let long = arg
+            .get_long()
+            .filter(|long| !["help", "version"].contains(long))?;
+        let variable = arg.get_env().expect(long).to_str().unwrap().to_owned();
+        let defaults = arg.get_default_values().iter().map(Into::into).collect();
+        Some((long.to_owned(), variable, defaults))
+    });
+    flags.collect()
+}
+
 #[test]
 fn every_flag_has_its_variable() {
     use clap::CommandFactory;
-    for arg in Flags::command().get_arguments() {
-        let Some(long) = arg
-            .get_long()
-            .filter(|long| !["help", "version"].contains(long))
-        else {
-            continue;
-        };
-        let expected = format!("PRESENCED_{}", long.to_uppercase().replace('-', "_"));
-        assert_eq!(
-            arg.get_env().and_then(|name| name.to_str()),
-            Some(expected.as_str())
-        );
+    let command = Flags::command();
+    let store = command.find_subcommand("store").unwrap();
+    let (edge, store) = (variables(&command), variables(store));
+    let named = |prefix: &str, flag: &str| {
+        let flag = flag.to_uppercase().replace('-', "_");
+        format!("{prefix}_{flag}")
+    };
+    for (flag, variable, _) in &edge {
+        assert_eq!(*variable, named("PRESENCED", flag));
     }
+    for (flag, variable, _) in &store {
+        match flag.as_str() {
+            // PRESENCED_STORE_LISTEN is the embedded store's, which has another default.
+            "listen" => assert_eq!(variable, "PRESENCED_STORE_TCP"),
+            _ => assert_eq!(*variable, named("PRESENCED_STORE", flag)),
+        }
+    }
+    // Whoever sets a variable for both gets what both say.
+    let mut shared = Vec::new();
+    for (_, variable, defaults) in &edge {
+        for (_, _, others) in store.iter().filter(|(_, other, _)| other == variable) {
+            assert_eq!(defaults, others, "{variable}");
+            shared.push(variable.as_str());
+        }
+    }
+    assert_eq!(shared, ["PRESENCED_STORE_MEMORY"]);
 }

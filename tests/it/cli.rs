@@ -558,6 +558,33 @@ async fn settings_may_come_from_the_environment_and_a_file() {
 }
 
 #[tokio::test]
+async fn a_variable_means_the_same_to_both_commands() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    // The store alone has an address of its own, with a default of its own.
+    let mut store = command(&["store"]);
+    store
+        .env("PRESENCED_STORE_LISTEN", "127.0.0.1:0")
+        .env("PRESENCED_STORE_TCP", &taken);
+    let output = store.output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&format!("cannot listen on {taken}")),
+        "{text}"
+    );
+    // The memory of a store has one variable, read in one way.
+    for flags in [&["store"][..], &[]] {
+        let mut command = command(flags);
+        command.env("PRESENCED_STORE_MEMORY", "64");
+        let output = command.output().await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {text}");
+        assert!(text.contains("did you mean 64MiB?"), "{flags:?}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_of_no_text_is_a_secret() {
     let secret: Vec<u8> = (0x80..=0xff).collect();
     let mut command = command(FREE_PORTS);
