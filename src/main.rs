@@ -57,7 +57,7 @@ fn refusal(subcommand: Option<&str>, message: &str) -> clap::Error {
 }
 
 fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
-    log::start(flags.log_level.clone(), flags.log_format);
+    log::start(flags.logs.log_level.clone(), flags.logs.log_format);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ran = runtime.block_on(async {
         let signals = Signals::catch()?;

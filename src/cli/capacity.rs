@@ -10,7 +10,8 @@ use crate::limits::{
 impl Flags {
     /// Each worker's share, at least one.
     pub(super) fn max_http_of_worker(&self, workers: usize) -> usize {
-        self.max_handshakes
+        self.limits
+            .max_handshakes
             .map_or(HTTP_CONNECTIONS_MAX, |all| (all as usize).div_ceil(workers))
     }
 
@@ -33,7 +34,7 @@ impl Flags {
         // With a low limit not all of it: sessions come first, and accepting rests when none is left.
         let reserved = self.other_descriptors(workers, nodes).min(allowed / 2);
         let room = (allowed - reserved).max(1);
-        let wanted = self.max_sessions.unwrap_or(room);
+        let wanted = self.limits.max_sessions.unwrap_or(room);
         if wanted > room {
             refuse!(
                 "--max-sessions {wanted}: the limit of open files (ulimit -n) is {allowed}, and \

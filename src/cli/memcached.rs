@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::SettingsError;
 use super::secret::warn_if_open;
 use super::times::{Time, time};
-use super::{STORAGE, SettingsError};
 use crate::limits::{MEMCACHED_TIMEOUT, RESOLVE_INTERVAL};
 use presenced_memcached::credentials::Credentials;
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
@@ -23,52 +23,72 @@ use presenced_memcached::{Config, ConnectOptions, NodeSpec, OnFailure};
 pub struct MemcachedFlags {
     /// memcached nodes [default: the embedded store]; dns+ before one makes each address of its name a
     /// node, *WEIGHT after it gives that many shares of the keys (1)
-    #[arg(long, env = "PRESENCED_MEMCACHED", value_name = "[dns+]HOST:PORT|unix:/PATH,…", value_delimiter = ',', help_heading = STORAGE)]
+    #[arg(
+        long,
+        env = "PRESENCED_MEMCACHED",
+        value_name = "[dns+]HOST:PORT|unix:/PATH,…",
+        value_delimiter = ','
+    )]
     pub memcached: Vec<NodeSpec>,
 
     /// File with the nodes instead, one a line, # before a comment; it is watched, and nodes are added
     /// and removed as it changes
-    #[arg(long, env = "PRESENCED_MEMCACHED_FILE", value_name = "FILE", help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_MEMCACHED_FILE", value_name = "FILE")]
     pub memcached_file: Option<PathBuf>,
 
     /// Time between two resolutions of the nodes' names
-    #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = time(RESOLVE_INTERVAL), help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = time(RESOLVE_INTERVAL))]
     pub resolve_interval: Time,
 
     /// How keys are spread over nodes: as the clients of those who read spread them
-    #[arg(long, env = "PRESENCED_RING", default_value = "ketama", value_name = "RING", help_heading = STORAGE)]
+    #[arg(
+        long,
+        env = "PRESENCED_RING",
+        default_value = "ketama",
+        value_name = "RING"
+    )]
     pub ring: RingKind,
 
     /// How entries are written; readers see no difference
-    #[arg(long, env = "PRESENCED_MEMCACHED_COMMAND", default_value = "set", value_name = "COMMAND", help_heading = STORAGE)]
+    #[arg(
+        long,
+        env = "PRESENCED_MEMCACHED_COMMAND",
+        default_value = "set",
+        value_name = "COMMAND"
+    )]
     pub memcached_command: WriteCommand,
 
     /// What becomes of the keys of a node that does not answer
-    #[arg(long, env = "PRESENCED_ON_NODE_FAILURE", default_value = "wait", value_name = "WHAT", help_heading = STORAGE)]
+    #[arg(
+        long,
+        env = "PRESENCED_ON_NODE_FAILURE",
+        default_value = "wait",
+        value_name = "WHAT"
+    )]
     pub on_node_failure: OnFailure,
 
     /// Failures in a row after which a node is ejected
-    #[arg(long, env = "PRESENCED_EJECT_AFTER", default_value_t = EJECT_AFTER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_EJECT_AFTER", default_value_t = EJECT_AFTER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub eject_after: u32,
 
     /// Users a second that are written again when a node has lost its data
-    #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000), help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
     pub refill_rate: u32,
 
     /// File with the certificates (PEM) of those who may sign memcached's own: turns on TLS to nodes over TCP
-    #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE", help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE")]
     pub memcached_tls_ca: Option<PathBuf>,
 
     /// File with USER:PASSWORD for a memcached that asks (its -Y); read again each time it asks
-    #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE", help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE")]
     pub memcached_auth_file: Option<PathBuf>,
 
     /// Time for a connection to memcached to be made
-    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT), help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT))]
     pub memcached_connect_timeout: Time,
 
     /// Most time without a reply while commands are in flight, after which the connection is given up
-    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT), help_heading = STORAGE)]
+    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT))]
     pub memcached_timeout: Time,
 }
 

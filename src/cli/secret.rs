@@ -10,7 +10,7 @@ use crate::gateway::Secret;
 
 impl Flags {
     pub(super) fn secret(&self) -> Result<Option<Secret>, SettingsError> {
-        match (&self.jwt_secret_file, &self.jwt_secret) {
+        match (&self.tokens.jwt_secret_file, &self.tokens.jwt_secret) {
             (None, None) => Ok(None),
             (Some(file), None) => {
                 let bytes = fs::read(file).map_err(|error| {

@@ -1,3 +1,5 @@
+use std::ffi::OsString;
+
 use super::*;
 
 fn check(args: &[&str]) -> Result<Config, String> {
@@ -87,7 +89,7 @@ fn without_a_key_only_this_machine_is_served() {
 fn secrets() {
     let with = |secret: Option<&str>| {
         let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-        flags.jwt_secret = secret.map(Into::into);
+        flags.tokens.jwt_secret = secret.map(Into::into);
         flags.check().map_err(|error| error.to_string())
     };
     let good = "0123456789abcdef0123456789abcdef";
@@ -115,7 +117,7 @@ fn a_secret_is_bytes_and_need_not_be_text() {
     use std::os::unix::ffi::OsStringExt;
     let with = |secret: &[u8]| {
         let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-        flags.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
+        flags.tokens.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
         flags.check().map_err(|error| error.to_string())
     };
     let secret: Vec<u8> = (0x80..=0xff).collect();

@@ -60,31 +60,31 @@ impl Flags {
     /// Checks times that must go together; each alone is in its range.
     pub(super) fn check_times(&self) -> Result<(), SettingsError> {
         self.check_ttl()?;
-        let (coalesce, timeout) = (&self.coalesce, &self.ping_timeout);
+        let (coalesce, timeout) = (&self.heartbeats.coalesce, &self.heartbeats.ping_timeout);
         if 2 * coalesce.duration > timeout.duration {
             refuse!(
                 "--coalesce {coalesce} must be at most half of --ping-timeout {timeout}: \
                  pongs wait that long before they are read"
             );
         }
-        if timeout.duration >= self.ping_interval.duration {
+        if timeout.duration >= self.heartbeats.ping_interval.duration {
             refuse!(
                 "--ping-timeout {timeout} must be less than --ping-interval {}: \
                  a ping is answered or missed before the next",
-                self.ping_interval
+                self.heartbeats.ping_interval
             );
         }
-        let round = self.ping_interval.duration + timeout.duration;
-        let needed = round + 2 * self.flush_interval.duration + Duration::from_secs(1);
-        if self.ttl.duration < needed {
+        let round = self.heartbeats.ping_interval.duration + timeout.duration;
+        let needed = round + 2 * self.heartbeats.flush_interval.duration + Duration::from_secs(1);
+        if self.heartbeats.ttl.duration < needed {
             refuse!(
                 "--ttl {} must be at least --ping-interval {} + --ping-timeout {timeout} + \
                  2 × --flush-interval {} + 1s = {}: a user who answers each ping must stay online \
                  through one failed flush, and memcached is exact to a second",
-                self.ttl,
-                self.ping_interval,
-                self.flush_interval,
-                self.ttl.like(needed)
+                self.heartbeats.ttl,
+                self.heartbeats.ping_interval,
+                self.heartbeats.flush_interval,
+                self.heartbeats.ttl.like(needed)
             );
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Flags {
 
     /// What memcached takes for a TTL.
     fn check_ttl(&self) -> Result<(), SettingsError> {
-        let (ttl, drain) = (&self.ttl, &self.drain);
+        let (ttl, drain) = (&self.heartbeats.ttl, &self.limits.drain);
         if ttl.duration.subsec_nanos() != 0 {
             refuse!("--ttl {ttl}: memcached counts whole seconds");
         }

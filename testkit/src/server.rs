@@ -53,7 +53,7 @@ impl TestServer {
             .try_get_matches_from(FLAGS.iter().chain(flags))
             .unwrap();
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
-        flags.jwt_secret = Some(SECRET.into());
+        flags.tokens.jwt_secret = Some(SECRET.into());
         let server = Server::start(flags.check().unwrap()).await.unwrap();
         TestServer {
             edge: server.gateway_addr(),

@@ -291,6 +291,23 @@ async fn help_and_version_are_printed() {
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
+    // Each flag is in a group, and each group is there once.
+    let headings = text
+        .lines()
+        .filter(|line| line.ends_with(':') && !line.starts_with(' '));
+    assert_eq!(
+        headings.collect::<Vec<_>>(),
+        [
+            "Commands:",
+            "Options:",
+            "Network:",
+            "memcached:",
+            "Heartbeats:",
+            "Tokens and origins:",
+            "Limits and shutdown:",
+            "Logs:",
+        ]
+    );
     let version = run(&["--version"], None).await;
     assert_eq!(version.status.code(), Some(0));
     let text = String::from_utf8(version.stdout).unwrap();

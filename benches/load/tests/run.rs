@@ -62,7 +62,7 @@ async fn presenced() -> Server {
         "--drain=0s",
     ];
     let mut flags = Flags::parse_from(flags);
-    flags.jwt_secret = Some(SECRET.into());
+    flags.tokens.jwt_secret = Some(SECRET.into());
     Server::start(flags.check().unwrap()).await.unwrap()
 }
 

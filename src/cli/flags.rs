@@ -1,0 +1,217 @@
+//! The flags, one struct for each group of the help.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use presenced_presence::limits::SHARDS;
+use presenced_session::limits::{FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
+use tracing_subscriber::filter::Targets;
+
+use super::levels::levels;
+use super::memcached::MemcachedFlags;
+use super::times::{Time, time};
+use super::units::{Size, size};
+use crate::limits::{
+    self, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
+};
+use crate::log::LogFormat;
+
+/// Addresses and threads.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkFlags {
+    /// Address for clients: WebSocket at /ws, pulls at /v1/presence
+    #[arg(
+        long,
+        env = "PRESENCED_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR:PORT"
+    )]
+    pub listen: SocketAddr,
+
+    /// Address for operators: /healthz, /readyz, /metrics (no authentication: keep it private)
+    #[arg(
+        long,
+        env = "PRESENCED_ADMIN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDR:PORT"
+    )]
+    pub admin: SocketAddr,
+
+    /// Threads that serve sessions, at most 64 [default: number of cores]
+    #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64))]
+    pub workers: Option<u16>,
+}
+
+/// Where entries are, and what is in them.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "memcached")]
+pub struct StorageFlags {
+    /// Where memcached is.
+    #[command(flatten)]
+    pub memcached: MemcachedFlags,
+
+    /// Address of the embedded store, which speaks memcached's text protocol without authentication
+    #[arg(
+        long,
+        env = "PRESENCED_STORE_LISTEN",
+        default_value = "127.0.0.1:11311",
+        value_name = "ADDR:PORT"
+    )]
+    pub store_listen: SocketAddr,
+
+    /// Memory of the embedded store; beyond it what was used least recently goes
+    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
+    pub store_memory: Size,
+
+    /// Name of this server in every value [default: host name]
+    #[arg(long, env = "PRESENCED_SERVER_ID", value_name = "NAME")]
+    pub server_id: Option<String>,
+
+    /// Key of a user's entry
+    #[arg(
+        long,
+        env = "PRESENCED_KEY_TEMPLATE",
+        default_value = "user:{userId}:online",
+        value_name = "TEMPLATE"
+    )]
+    pub key_template: String,
+
+    /// memcached flags of a user's entry; the npm client `memcached` reads JSON at 2
+    #[arg(
+        long,
+        env = "PRESENCED_VALUE_FLAGS",
+        default_value_t = 0,
+        value_name = "NUMBER"
+    )]
+    pub value_flags: u32,
+}
+
+/// How sessions are pinged and users written.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Heartbeats")]
+pub struct HeartbeatFlags {
+    /// Lifetime of a user's entry in whole seconds
+    #[arg(long, env = "PRESENCED_TTL", default_value = "60s", value_name = "DURATION", value_parser = time(limits::TTL))]
+    pub ttl: Time,
+
+    /// Time in which everyone heard from is written once
+    #[arg(long, env = "PRESENCED_FLUSH_INTERVAL", default_value = "5s", value_name = "DURATION", value_parser = time(limits::FLUSH_INTERVAL))]
+    pub flush_interval: Time,
+
+    /// Time between two pings of a session
+    #[arg(long, env = "PRESENCED_PING_INTERVAL", default_value = "25s", value_name = "DURATION", value_parser = time(limits::PING_INTERVAL))]
+    pub ping_interval: Time,
+
+    /// Time for the answer to a ping, after which the session ends
+    #[arg(long, env = "PRESENCED_PING_TIMEOUT", default_value = "20s", value_name = "DURATION", value_parser = time(limits::PING_TIMEOUT))]
+    pub ping_timeout: Time,
+
+    /// How long a worker lets ready sessions gather: less CPU for as much more latency; 0s to turn off
+    #[arg(long, env = "PRESENCED_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = time(limits::COALESCE))]
+    pub coalesce: Time,
+}
+
+/// Which clients may connect.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tokens and origins")]
+pub struct TokenFlags {
+    /// File with the HS256 secret of the tokens, at least 32 bytes
+    #[arg(long, env = "PRESENCED_JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+
+    /// The secret itself, from the environment only: a flag would show in the list of processes
+    #[arg(skip)]
+    pub jwt_secret: Option<OsString>,
+
+    /// Audience (aud) that tokens must have
+    #[arg(long, env = "PRESENCED_JWT_AUDIENCE", value_name = "TEXT")]
+    pub jwt_audience: Option<String>,
+
+    /// Issuer (iss) that tokens must have
+    #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
+    pub jwt_issuer: Option<String>,
+
+    /// How far ahead a token's expiry (exp) may be
+    #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME))]
+    pub jwt_max_lifetime: Time,
+
+    /// Claim with the user's id, a string or an integer
+    #[arg(
+        long,
+        env = "PRESENCED_USER_CLAIM",
+        default_value = "sub",
+        value_name = "NAME"
+    )]
+    pub user_claim: String,
+
+    /// Accept tokens as ?token=, where logs of proxies may keep them (always on without a key)
+    #[arg(long, env = "PRESENCED_ALLOW_QUERY_TOKEN")]
+    pub allow_query_token: bool,
+
+    /// Origin of web pages that may connect, exactly; may be repeated [default: the same origin]
+    #[arg(
+        long,
+        env = "PRESENCED_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<String>,
+}
+
+/// What clients may take, and how the server stops.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits and shutdown")]
+pub struct LimitFlags {
+    /// Sessions on this server [default: what the file limit allows]
+    #[arg(long, env = "PRESENCED_MAX_SESSIONS", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_sessions: Option<u64>,
+
+    /// Sessions of one user on this server; one more ends the oldest
+    #[arg(long, env = "PRESENCED_MAX_SESSIONS_PER_USER", default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_sessions_per_user: u16,
+
+    /// Longest message, and longest frame, from a client; longer ones end the session with 1009
+    #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_MESSAGE_BYTES, "KiB"))]
+    pub max_message: Size,
+
+    /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
+    /// worth at once; more end it with 1008
+    #[arg(long, env = "PRESENCED_MAX_MESSAGES_PER_SECOND", default_value_t = FRAMES_PER_SECOND_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_messages_per_second: u32,
+
+    /// Most that is kept for a client that does not read; more ends the session
+    #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_OUTBOX_BYTES, "KiB"))]
+    pub max_outbox: Size,
+
+    /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
+    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_handshakes: Option<u32>,
+
+    /// Time over which sessions are closed when the server stops
+    #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = time(limits::DRAIN))]
+    pub drain: Time,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogFlags {
+    /// Form of the log
+    #[arg(
+        long,
+        global = true,
+        env = "PRESENCED_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
+    /// one part, such as presenced::edge=debug; or several, separated by commas. The error that ends
+    /// the process is always logged
+    #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = levels)]
+    pub log_level: Targets,
+}
