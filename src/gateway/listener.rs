@@ -253,30 +253,36 @@ impl Connection {
             }
             return;
         }
-        let parts = http.into_parts();
-        drop(parts.service);
-        let Some((identity, seat)) =
-            Arc::into_inner(exchange).and_then(|done| done.upgrade.into_inner())
-        else {
+        let Some((session, seat)) = upgraded(http.into_parts(), exchange, &gateway) else {
             return;
         };
-        let Ok((socket, ahead)) = parts.io.into_std() else {
-            return;
-        };
-        let new = NewSession {
-            socket,
-            // Not hyper's buffer, which an empty part of it would keep.
-            read_ahead: match parts.read_buf.is_empty() && ahead.is_empty() {
-                true => Bytes::new(),
-                false => [&parts.read_buf, &ahead[..]].concat().into(),
-            },
-            peer: identity.user,
-            expires_at: gateway.clock.now() + identity.valid_for,
-        };
-        if self.sessions.send(new).await.is_ok() {
+        if self.sessions.send(session).await.is_ok() {
             seat.hand_over();
         }
     }
+}
+
+/// The session that a connection has become, if it has.
+fn upgraded(
+    parts: http1::Parts<Socket, Http>,
+    exchange: Arc<Exchange>,
+    gateway: &Gateway,
+) -> Option<(NewSession<UserId>, Seat)> {
+    // It has the exchange as well.
+    drop(parts.service);
+    let (identity, seat) = Arc::into_inner(exchange)?.upgrade.into_inner()?;
+    let (socket, ahead) = parts.io.into_std().ok()?;
+    let session = NewSession {
+        socket,
+        // Not hyper's buffer, which an empty part of it would keep.
+        read_ahead: match parts.read_buf.is_empty() && ahead.is_empty() {
+            true => Bytes::new(),
+            false => [&parts.read_buf, &ahead[..]].concat().into(),
+        },
+        peer: identity.user,
+        expires_at: gateway.clock.now() + identity.valid_for,
+    };
+    Some((session, seat))
 }
 
 /// How far a connection has come.
