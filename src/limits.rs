@@ -96,24 +96,25 @@ pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 /// What `--ttl` may be: memcached takes a longer one for a date (protocol.txt, "Expiration times").
 pub const TTL: RangeInclusive<Duration> = seconds(1, 30 * 86_400);
 
-/// What `--flush-interval` may be: a shorter one costs more than it brings, and a TTL outlasts two.
+/// What `--flush-interval` may be: a shorter one costs more than it brings, and the TTL must outlast
+/// two of them.
 pub const FLUSH_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
 
-/// What `--ping-interval` may be: a timer wheel of sessions has ticks that are not much shorter.
+/// What `--ping-interval` may be: twice the shortest time for an answer at least.
 pub const PING_INTERVAL: RangeInclusive<Duration> =
     RangeInclusive::new(Duration::from_millis(200), PING_INTERVAL_MAX);
 
-/// What `--ping-timeout` may be: half of the shortest interval at least.
+/// What `--ping-timeout` may be: a round trip between continents takes longer than anything less.
 pub const PING_TIMEOUT: RangeInclusive<Duration> =
     RangeInclusive::new(Duration::from_millis(100), PING_INTERVAL_MAX);
 
 /// What `--coalesce` may be: a pull that waits longer is felt by people.
 pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
 
-/// What `--jwt-max-lifetime` may be: a token that holds longer is one without an expiry.
+/// What `--jwt-max-lifetime` may be: a token that is valid for longer might as well not expire.
 pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
-/// What `--drain` may be: whoever stops a server for longer does not want to stop it.
+/// What `--drain` may be: an operator who wants a server to stop does not wait longer.
 pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
 
 /// What `--resolve-interval` may be: name servers are asked no more often than ten times a second.
@@ -122,7 +123,8 @@ pub const RESOLVE_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_0
 /// What memcached's time-outs may be: longer than a round trip, and short enough to notice a fault.
 pub const MEMCACHED_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);
 
-/// What `--idle-timeout` of the store may be: it is looked at by the second, and a longer one is none.
+/// What `--idle-timeout` of the store may be: `stats settings` shows it in whole seconds, and a longer
+/// one might as well not be set.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
 /// Seconds of a year, as the flags' durations have it: 365.25 days.
@@ -136,8 +138,8 @@ const fn milliseconds(least: u64, most: u64) -> RangeInclusive<Duration> {
     RangeInclusive::new(Duration::from_millis(least), Duration::from_millis(most))
 }
 
-/// Memory of a store in bytes: from a few of the largest values to more than any machine has, which is
-/// a slip of the unit.
+/// Memory of a store in bytes: from a few of the largest values to more than any machine has, which
+/// is a slip of the unit.
 pub const STORE_MEMORY_BYTES: RangeInclusive<u64> = 4 << 20..=64 << 40;
 
 /// Memory of a store in bytes, unless set otherwise: memcached's own default.

@@ -33,8 +33,8 @@ use crate::server::{Config, embedded};
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB (bytes,
-/// if there is no unit).
+/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB
+/// (bytes, if there is no unit).
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "presenced",

@@ -96,7 +96,7 @@ impl Flags {
         if ttl.duration.subsec_nanos() != 0 {
             refuse!("--ttl {ttl}: memcached counts whole seconds");
         }
-        // While the server drains, everything is written with a TTL that is longer by the drain time.
+        // While the server drains, entries are written with a TTL longer by the drain time.
         if ttl.duration + drain.duration > *TTL.end() {
             refuse!(
                 "--ttl {ttl} and --drain {drain}: must be at most {} together, \

@@ -30,8 +30,8 @@ impl FromStr for Size {
     }
 }
 
-/// The parser of a flag that is a size from `least` to `most`. A number without a unit counts bytes;
-/// where that is too few, `unit` is probably what was meant.
+/// The parser of a flag that is a size in `bytes`. A number without a unit counts bytes; where that
+/// is too few, `unit` is probably what was meant.
 pub(super) fn size(
     bytes: RangeInclusive<u64>,
     unit: &'static str,

@@ -76,8 +76,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page has;
-    /// `look_up` is what the page shows if there is an embedded store.
+    /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page
+    /// has; `look_up` is what the page shows if there is an embedded store.
     ///
     /// # Errors
     ///
