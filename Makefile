@@ -95,6 +95,13 @@ browser-test: client/node_modules/.package-lock.json
 	$(call heading,client: browser tests)
 	@cd client && npm run --silent test:browser
 
+## screenshot: take README's picture of the demo page anew (docs/images/demo.png)
+.PHONY: screenshot
+screenshot: client/node_modules/.package-lock.json
+	$(call heading,client: screenshot)
+	@cargo build --locked
+	@PRESENCED_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced node client/screenshot.js
+
 # npm writes this file when it is done, so it is newer than the lock file exactly when there is nothing to do.
 client/node_modules/.package-lock.json: client/package.json client/package-lock.json
 	$(call heading,npm ci)
