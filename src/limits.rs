@@ -67,7 +67,7 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Longest HMAC secret file in bytes: more is not a secret but a mistake.
 pub const SECRET_BYTES_MAX: usize = 4096;
 
-/// Lifetime of a token that the keyless mode hands to its demo page.
+/// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Most time that a batch of look-ups may take at one node, asking again on a new connection included:

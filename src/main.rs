@@ -77,9 +77,9 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
 
 async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerError> {
     let promises = promises(&config);
-    let (keyless, drain) = (config.gateway.secret.is_none(), config.drain);
+    let (is_dev, drain) = (config.gateway.secret.is_none(), config.drain);
     let mut server = Server::start(config).await?;
-    log::greet(&greeting(&server, keyless, &promises));
+    log::greet(&greeting(&server, is_dev, &promises));
     tokio::select! {
         () = signals.told_to_stop() => {}
         error = server.failed() => return Err(error),
@@ -106,7 +106,7 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
 }
 
 /// Says where everything is and what to try.
-fn greeting(server: &Server, keyless: bool, promises: &str) -> String {
+fn greeting(server: &Server, is_dev: bool, promises: &str) -> String {
     let edge = server.gateway_addr();
     let mut text = format!(
         "edge     http://{edge}/\nadmin    http://{}/metrics\n",
@@ -116,7 +116,7 @@ fn greeting(server: &Server, keyless: bool, promises: &str) -> String {
         let _ = writeln!(text, "store    {store}");
     }
     let _ = writeln!(text, "{promises}");
-    if keyless {
+    if is_dev {
         let _ = write!(
             text,
             "\nNo key was given: tokens for everyone on this machine, and on no other.\n\

@@ -7,11 +7,11 @@
 //! - [`origin`]: which web pages may connect.
 //! - [`auth`]: who a token says.
 //! - [`response`]: HTTP answers.
-//! - [`demo`]: the page and the tokens of the keyless mode.
+//! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
 pub mod auth;
-pub mod demo;
+pub mod dev;
 pub mod handshake;
 pub mod listener;
 pub mod look_up;
@@ -32,7 +32,7 @@ use presenced_session::Seats;
 use presenced_session::clock::Clock;
 
 use self::auth::{Auth, Rules};
-use self::demo::Demo;
+use self::dev::DevMode;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
@@ -63,8 +63,8 @@ pub struct Gateway {
     pub origins: Origins,
     /// Whether `?token=` is looked at.
     pub allow_query_token: bool,
-    /// The keyless mode's page, when there is no key.
-    pub demo: Option<Demo>,
+    /// The dev mode's page, when there is no key.
+    pub dev: Option<DevMode>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
     /// HTTP connections, handshakes among them, that each listener serves at once.
@@ -91,14 +91,14 @@ impl Gateway {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = config.secret.as_ref().map(Secret::as_bytes);
-        let demo = secret
+        let dev = secret
             .is_none()
-            .then(|| Demo::new(&random, &config.rules, look_up));
+            .then(|| DevMode::new(&random, &config.rules, look_up));
         Ok(Gateway {
             auth: Auth::new(secret.unwrap_or(&random), config.rules.clone()),
             origins: config.origins.clone(),
             allow_query_token: config.allow_query_token,
-            demo,
+            dev,
             seats: seats.clone(),
             connections_max: config.connections_max,
             clock,

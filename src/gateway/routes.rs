@@ -101,10 +101,10 @@ async fn route(
     if request.uri().path() == "/v1/presence" {
         return presence(request, gateway, puller).await;
     }
-    let demo = gateway.demo.as_ref().ok_or(Refusal::NotFound)?;
+    let dev = gateway.dev.as_ref().ok_or(Refusal::NotFound)?;
     let path = request.uri().path();
     if path != "/dev/token" {
-        let file = demo.file(path).ok_or(Refusal::NotFound)?;
+        let file = dev.file(path).ok_or(Refusal::NotFound)?;
         return only_get(request.method()).map(|()| file);
     }
     only_get(request.method())?;
@@ -112,7 +112,7 @@ async fn route(
         .headers()
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    Ok(demo.token(host, request.uri().query().unwrap_or_default())?)
+    Ok(dev.token(host, request.uri().query().unwrap_or_default())?)
 }
 
 fn only_get(method: &Method) -> Result<(), Fault> {

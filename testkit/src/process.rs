@@ -73,7 +73,7 @@ impl Process {
     }
 
     /// The same without a key.
-    pub async fn start_keyless(flags: &[&str]) -> Process {
+    pub async fn start_dev(flags: &[&str]) -> Process {
         Process::up(command(&[FREE_PORTS, flags].concat())).await
     }
 

@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: flags, what it prints, its log, its keyless mode.
+//! The binary as an operator meets it: flags, what it prints, its log, its dev mode.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -319,7 +319,7 @@ async fn help_and_version_are_printed() {
 
 #[tokio::test]
 async fn it_prints_its_addresses_and_its_promises() {
-    let process = Process::start_keyless(&["--drain=0s"]).await;
+    let process = Process::start_dev(&["--drain=0s"]).await;
     let text = &process.greeting;
     assert!(text.contains("between 9s and 1m after leaving"), "{text}");
     assert!(text.contains("at once on connect"), "{text}");
@@ -362,7 +362,7 @@ async fn it_prints_its_addresses_and_its_promises() {
 
 #[tokio::test]
 async fn the_look_up_command_is_that_of_what_runs() {
-    let process = Process::start_keyless(&["--key-template=p:{userId}", "--drain=0s"]).await;
+    let process = Process::start_dev(&["--key-template=p:{userId}", "--drain=0s"]).await;
     let command = |user: &str| {
         let port = process.store().port();
         format!(r"printf 'get p:{user}\r\nquit\r\n' | nc 127.0.0.1 {port}")
@@ -382,7 +382,7 @@ async fn the_look_up_command_is_that_of_what_runs() {
     assert!(text.contains(&printed), "{printed} in {text}");
 
     // Without an embedded store there is nothing to look into.
-    let process = Process::start_keyless(&["--memcached=127.0.0.1:1", "--drain=0s"]).await;
+    let process = Process::start_dev(&["--memcached=127.0.0.1:1", "--drain=0s"]).await;
     let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.json().get("lookUp"), None);
@@ -393,7 +393,7 @@ async fn the_look_up_command_is_that_of_what_runs() {
 
 #[tokio::test]
 async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
-    let process = Process::start_keyless(&["--server-id=demo"]).await;
+    let process = Process::start_dev(&["--server-id=demo"]).await;
     let response = get_from_host(process.edge(), "/dev/token?user=alice", "localhost:8080").await;
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.header("access-control-allow-origin"), None);
@@ -438,7 +438,7 @@ async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
 
 #[tokio::test]
 async fn tokens_are_handed_out_to_this_machine_only() {
-    let process = Process::start_keyless(&[]).await;
+    let process = Process::start_dev(&[]).await;
     for host in [
         "localhost",
         "LOCALHOST:1",

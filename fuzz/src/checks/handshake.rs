@@ -48,7 +48,7 @@ static EDGES: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             ),
             origins: Origins::new(named).unwrap(),
             allow_query_token,
-            demo: None,
+            dev: None,
             seats: Arc::new(Seats::new(1)),
             connections_max: 1,
             clock: Clock::start(),

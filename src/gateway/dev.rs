@@ -1,4 +1,4 @@
-//! The keyless mode: a demo page, and tokens for whoever asks from this machine.
+//! Dev mode: a demo page, and tokens for anyone on this machine who asks.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 
 /// Serves the page, and signs the tokens that it asks for.
-pub struct Demo {
+pub struct DevMode {
     key: EncodingKey,
     user_claim: String,
     audience: Option<String>,
@@ -27,18 +27,18 @@ pub struct Demo {
     look_up: Option<LookUp>,
 }
 
-impl std::fmt::Debug for Demo {
+impl std::fmt::Debug for DevMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The key is a secret.
-        f.debug_struct("Demo").finish_non_exhaustive()
+        f.debug_struct("DevMode").finish_non_exhaustive()
     }
 }
 
-impl Demo {
+impl DevMode {
     /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`. The page shows
     /// `look_up`, if there is an embedded store.
-    pub fn new(secret: &[u8], rules: &super::auth::Rules, look_up: Option<LookUp>) -> Demo {
-        Demo {
+    pub fn new(secret: &[u8], rules: &super::auth::Rules, look_up: Option<LookUp>) -> DevMode {
+        DevMode {
             key: EncodingKey::from_secret(secret),
             user_claim: rules.user_claim.clone(),
             audience: rules.audience.clone(),
