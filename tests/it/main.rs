@@ -14,6 +14,7 @@
 mod cli;
 mod codec;
 mod conformance;
+mod docs;
 mod drain;
 mod faults;
 mod frames;

@@ -1,0 +1,114 @@
+//! What the documents say and a program can check: the close codes, and that links lead somewhere.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use presenced_session::close_reason::CloseReason;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_table_of_close_codes_is_that_of_the_server() {
+    let text = read(&root().join("docs/protocol.md"));
+    let (_, section) = text.split_once("\n## Close codes\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let written: BTreeSet<(u16, String)> = section
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            let code = cells.next()?.parse().ok()?;
+            let reason = cells.next()?.trim_matches('`').to_owned();
+            let filled = cells.take(2).filter(|cell| !cell.is_empty()).count();
+            assert_eq!(filled, 2, "{line}");
+            Some((code, reason))
+        })
+        .collect();
+    let sent: BTreeSet<(u16, String)> = CloseReason::ALL
+        .iter()
+        .filter_map(|reason| {
+            let facts = reason.facts();
+            Some((facts.close_code?, facts.label.to_owned()))
+        })
+        .collect();
+    assert_eq!(written, sent);
+    let without = CloseReason::ALL
+        .iter()
+        .filter(|reason| reason.facts().close_code.is_none());
+    for reason in without {
+        let label = format!("`{}`", reason.facts().label);
+        assert!(section.contains(&label), "{label} is not told of");
+    }
+}
+
+/// The documents that link to each other.
+fn documents() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in ["", "docs", "benches", "fuzz", "client"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// As the usual viewers make it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+/// What stands in `](…)`, outside of blocks of code.
+fn links(text: &str) -> Vec<String> {
+    let mut in_code = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        in_code ^= line.starts_with("```");
+        if in_code {
+            continue;
+        }
+        for (at, _) in line.match_indices("](") {
+            let target = &line[at + 2..];
+            found.extend(target.split_once(')').map(|(target, _)| target.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let mut count = 0;
+    for document in documents() {
+        for link in links(&read(&document)) {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (file, fragment) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => document.clone(),
+                _ => document.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link}", document.display());
+            if !fragment.is_empty() {
+                let text = read(&target);
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
+                let is_there = anchors.any(|anchor| anchor == fragment);
+                assert!(is_there, "{}: {link}", document.display());
+            }
+        }
+    }
+    assert!(count > 10, "{count} links");
+}
