@@ -53,11 +53,11 @@ const NEW_WATCH_GAP_MS = 250;
 /** The edge says that the token has expired or was never good. */
 const TOKEN_REFUSED = 4401;
 
-/** To come back by oneself would be wrong: the user may not be here (4403), or has a newer session instead (4409). */
-const STAY_AWAY = new Set([4403, 4409]);
+/** To come back by oneself would be wrong: the user has newer sessions instead. */
+const STAY_AWAY = new Set([4409]);
 
 /** The edge found fault with what this end does. Coming right back would only repeat it, so the whole cap is used. */
-const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009, 4429]);
+const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009]);
 
 /** What a client has of a WebSocket that says goodbye: 1000, normal. */
 const NORMAL_CLOSURE = 1000;
