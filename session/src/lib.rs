@@ -3,13 +3,13 @@
 //! - [`worker`]: the owner of everything session-like on one core, and its loop.
 //! - [`service`]: what sessions are for.
 //! - [`transport`]: what carries them; [`memory`]: a connection for tests and simulations.
-//! - `ready`: when the worker looks at its sessions.
-//! - [`slab`] (pure): where sessions live; `rest`: what most of them have nothing of.
-//! - [`wheel`] (pure): whose turn it is to be pinged or judged.
-//! - [`gate`] (pure): what of RFC 6455 must hold before a frame reaches the codec.
-//! - [`codec`] (pure): fastwebsockets' frames in place.
+//! - `coalesce`: when the worker looks at its sessions.
+//! - [`slab`] (pure): where sessions live; `buffers`: what most of them have none of.
+//! - [`wheel`] (pure): which sessions are to be pinged, and checked for their pongs.
+//! - [`frame_header`] (pure): what RFC 6455 requires of a frame before it is decoded.
+//! - [`frame`] (pure): frames are decoded in place, with fastwebsockets.
 //! - [`assembly`] (pure): messages out of fragments.
-//! - [`bucket`] (pure): how much a session may send.
+//! - [`rate_limit`] (pure): how much a session may send.
 
 pub mod assembly;
 mod awaiting_pong;

@@ -61,7 +61,7 @@ pub struct Counters {
     /// Items held, those included that have expired but were not yet come upon.
     pub items: u64,
     /// Bytes these take: key and value, what the allocator rounds these up to, and
-    /// [`ITEM_OVERHEAD_BYTES`] each.
+    /// [`ITEM_OVERHEAD_BYTES`](crate::ITEM_OVERHEAD_BYTES) each.
     pub bytes: u64,
     /// The limit on [`Counters::bytes`].
     pub bytes_max: u64,

@@ -126,7 +126,7 @@ impl Presence {
         &self.cluster
     }
 
-    /// Enters a session; [`super::flush::Flusher::write_now`] makes it known to others.
+    /// Enters a session; [`super::Flusher::write_now`] makes it known to others.
     pub fn connect(&self, user: &UserId, live: Live) -> Connected {
         self.users.connect(user, live, |user| {
             let mut key = Vec::new();
@@ -137,7 +137,7 @@ impl Presence {
 
     /// The server is about to stop: everyone who is here is pending, everything written from now on has a
     /// TTL that is longer by `longer_s`, and there is no regular flush any more, as it would keep `set`s
-    /// under way. [`super::flush::Flusher::flush_all`] is what is left to do.
+    /// under way. [`super::Flusher::flush_all`] is what is left to do.
     pub fn begin_last_flush(&self, longer_s: u32) {
         self.last_flush.cancel();
         self.ttl_s.fetch_add(longer_s, Ordering::Relaxed);
