@@ -107,7 +107,7 @@ fn parse_all(mut input: &[u8]) -> usize {
     count
 }
 
-/// The same, as it comes from a socket: copied to a buffer, so many bytes at a time.
+/// The same, as it comes from a socket: copied to a buffer, a number of bytes at a time.
 fn parse_pieces(buffer: &mut Vec<u8>, input: &[u8], bytes: usize) -> usize {
     let mut parser = reply::Parser::default();
     let mut count = 0;

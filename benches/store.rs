@@ -162,7 +162,7 @@ fn multi_get(numbers: impl Iterator<Item = usize>) -> Batch {
     }
 }
 
-/// Numbers below `items` in an order as random.
+/// Numbers below `items` in a random order.
 fn scattered(items: usize) -> impl Iterator<Item = usize> {
     let mut random = fastrand::Rng::with_seed(7);
     std::iter::repeat_with(move || random.usize(..items))

@@ -86,11 +86,11 @@ export type PresenceOptions = {
      */
     pullInterval?: number;
     /**
-     * After so many milliseconds a pull counts as lost. Default 5,000.
+     * Milliseconds after which a pull counts as lost. Default 5,000.
      */
     pullTimeout?: number;
     /**
-     * Pulls go out and nothing at all comes back for so many milliseconds: the
+     * Milliseconds for which pulls go out and nothing at all comes back: the
      * connection is taken for dead and made anew. Default 25,000.
      */
     silenceTimeout?: number;
@@ -105,11 +105,11 @@ export type PresenceOptions = {
      */
     backoffBase?: number;
     /**
-     * And never more than so many milliseconds. Default 30,000.
+     * And never more than this, in milliseconds. Default 30,000.
      */
     backoffCap?: number;
     /**
-     * A connection that lived so many milliseconds sets n back to 0. Default 10,000.
+     * Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
      */
     stableAfter?: number;
     /**
@@ -180,15 +180,15 @@ export type PresenceOptions = {
  *   called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
  *   string, a refused token (4401) ends in `closed`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
- * @property {number} [pullTimeout] After so many milliseconds a pull counts as lost. Default 5,000.
- * @property {number} [silenceTimeout] Pulls go out and nothing at all comes back for so many milliseconds: the
+ * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
+ * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
  *   connection is taken for dead and made anew. Default 25,000.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token to the open socket.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.
- * @property {number} [backoffCap] And never more than so many milliseconds. Default 30,000.
- * @property {number} [stableAfter] A connection that lived so many milliseconds sets n back to 0. Default 10,000.
+ * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
+ * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
  * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
  * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.

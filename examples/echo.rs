@@ -142,7 +142,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The connection after the 101, and what came behind the handshake; nothing if it was refused.
+/// The connection after the 101, and what came behind the handshake; `None` if it was refused.
 async fn upgrade(stream: TcpStream) -> Option<(std::net::TcpStream, bytes::Bytes)> {
     let respond = service_fn(|request| async move {
         let answer = match handshake::check_upgrade(&request) {

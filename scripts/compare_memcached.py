@@ -4,7 +4,7 @@
     scripts/compare_memcached.py [--users 1000000] [--rounds 3] [--clients presenced,pymemcache,…]
 
 Each client in turn is a process on the last core and memcached, with one thread, on the first. A client that can't be built or
-installed is left out, with the reason. What each does is in benches/writers/README.md. Each writes in an order of its own, as random: in
+installed is left out, with the reason. What each does is in benches/writers/README.md. Each writes in an equally random order of its own: in
 that of the one before, memcached would find neighbours side by side.
 """
 

@@ -242,7 +242,7 @@ fn flush_all(world: &World) {
     }
 }
 
-/// Runs so many schedules of each kind.
+/// Runs this number of schedules of each kind.
 fn iterations() -> usize {
     std::env::var("SHUTTLE_ITERATIONS").map_or(10_000, |count| count.parse().unwrap())
 }

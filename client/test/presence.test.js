@@ -596,7 +596,7 @@ describe('a hidden page', () => {
 });
 
 describe('coming back', () => {
-  /** Fails to connect so many times, and gives the waits. */
+  /** Fails to connect a number of times, and gives the waits. */
   const waits = async (times, options) => {
     const { sockets, states } = start(options);
     for (let n = 0; n < times; n += 1) {

@@ -189,7 +189,7 @@ impl Cluster {
     /// A node was found without our sentinel. `knew_it`: it had one before.
     pub(super) fn lost(&self, node: &Node, knew_it: bool) {
         if knew_it {
-            tracing::warn!(node = %node.addr(), "memcached has lost its data; writing everyone again");
+            tracing::warn!(node = %node.addr(), "memcached has lost its data; all its users are written again");
             let mut topology = self.write();
             let mut next = Topology {
                 lost: topology.lost.clone(),

@@ -18,7 +18,7 @@ use crate::limits::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum OnFailure {
-    /// They wait for it: right where those who read do not eject either
+    /// They wait for it: use this when your readers do not eject
     #[default]
     Wait,
     /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads them

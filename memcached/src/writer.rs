@@ -42,7 +42,7 @@ pub struct Writer<T> {
     /// Of those, bytes that the socket has taken.
     sent: usize,
     inbox: Vec<u8>,
-    /// Bytes of `inbox` that hold the begin of a reply.
+    /// Bytes of `inbox` that hold the start of a reply.
     kept: usize,
     /// When the last reply came, or the first command of those in flight was sent.
     progress_at: Instant,

@@ -238,7 +238,7 @@ impl Record {
 /// The end of every value, and of its `set`.
 const END: &[u8; 4] = b"\"}\r\n";
 
-/// `connectedAt` (Unix ms) of a value that some edge wrote, or nothing if it isn't one of ours:
+/// `connectedAt` (Unix ms) of a value that some edge wrote, or `None` if it isn't one of ours:
 /// not JSON, without a time, or from further in the future than `latest_ms`.
 pub fn connected_at(value: &[u8], latest_ms: u64) -> Option<u64> {
     #[derive(Deserialize)]

@@ -32,7 +32,7 @@ pub(crate) struct Refused<'a> {
 pub(crate) enum Rest {
     /// The next request.
     Request,
-    /// A value of so many bytes, and its line end.
+    /// A value of this number of bytes, and its line end.
     Value(usize),
     /// Something that is not to be taken for requests, nobody knows how long.
     Unknown,

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) enum Head<'a> {
     /// All there is to it.
     Whole(Reply<&'a [u8]>),
-    /// A value of so many bytes follows.
+    /// A value of this number of bytes follows.
     Value(ValueHead<'a>, u64),
 }
 

@@ -20,7 +20,7 @@ pub struct Parser {
     limits: Limits,
     /// The first bytes of the input that hold no newline.
     seen: usize,
-    /// The next reply has at least so many bytes.
+    /// The least number of bytes that the next reply has.
     need: usize,
 }
 

@@ -63,7 +63,7 @@ pub struct Parser {
     limits: Limits,
     /// The first bytes of the input that hold no newline.
     seen: usize,
-    /// The next request has at least so many bytes.
+    /// The least number of bytes that the next request has.
     need: usize,
     /// Bytes still to come of the value of a request that was refused, before the value's line end; no
     /// end of them where that is not known.

@@ -15,7 +15,7 @@ pub(super) struct AwaitingPong {
 const _: () = assert!(GROUP == u32::BITS);
 
 impl AwaitingPong {
-    /// The table has so many places now; it never has fewer.
+    /// The slab has this number of places now; it never has fewer.
     pub(super) fn grow(&mut self, places: u32) {
         let groups = places.div_ceil(GROUP) as usize;
         if groups > self.groups.len() {

@@ -71,7 +71,7 @@ pub fn encode_close_echo(out: &mut Vec<u8>, code: Option<u16>) {
     }
 }
 
-/// The code of a client's close payload, nothing if it has none (RFC 6455 §5.5.1, §7.4).
+/// The code of a client's close payload, `None` if it has none (RFC 6455 §5.5.1, §7.4).
 pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     match payload {
         [] => Ok(None),

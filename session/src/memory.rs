@@ -53,7 +53,7 @@ impl Memory {
         std::mem::take(&mut self.0.borrow_mut().to_client)
     }
 
-    /// The server may write so many bytes more; without it, any number.
+    /// Bounds how many bytes more the server may write; without it, any number.
     pub fn set_room(&self, bytes: usize) {
         self.0.borrow_mut().room = bytes;
     }

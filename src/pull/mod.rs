@@ -3,7 +3,7 @@
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
 //! - [`http`]: the questions as HTTP requests carry them.
 //!
-//! The answer never says a lying "offline": who has a session here is online, whose node can't be
+//! The answer never has a false "offline": users with a session here are online, those whose node can't be
 //! asked is `unknown`, and only who was looked for and not found is left out.
 
 pub mod batch;
@@ -120,7 +120,7 @@ pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
     serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
 }
 
-/// Reads a JSON object, nothing if it isn't one. serde would take an array for it too, its items for
+/// Reads a JSON object; `None` if it isn't one. serde would take an array for it too, its items for
 /// the members in their order.
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {

@@ -38,7 +38,7 @@ pub struct Part {
 }
 
 impl EmbeddedStore {
-    /// A store as `config` says, for so many workers.
+    /// A store as `config` says, for this number of workers.
     ///
     /// # Errors
     ///

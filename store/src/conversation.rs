@@ -14,7 +14,7 @@ use super::{
     store::Store,
 };
 
-/// Replies are to be written once there are so many bytes of them. With one value more this is all
+/// Replies are written once there are this many bytes of them. With one value more this is all
 /// that a connection holds for a slow reader.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
 

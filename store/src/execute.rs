@@ -21,7 +21,7 @@ use super::{
     store::Store,
 };
 
-/// Up to so many keys are looked up without a look ahead.
+/// Up to this number of keys, there is no look ahead.
 const FEW_KEYS: usize = 3;
 
 /// How a connection goes on after a request.

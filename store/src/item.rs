@@ -199,7 +199,7 @@ pub(super) fn deadline_s(exptime: i64, now: Now) -> u32 {
     now.uptime_s.saturating_add(seconds)
 }
 
-/// What an item whose key and value have so many bytes counts against the memory limit: what glibc
+/// What an item whose key and value have this number of bytes counts against the memory limit: what glibc
 /// takes for the allocation, and [`ITEM_OVERHEAD_BYTES`].
 pub(super) fn cost(data_bytes: usize) -> usize {
     (data_bytes + 8).next_multiple_of(16).max(32) + ITEM_OVERHEAD_BYTES

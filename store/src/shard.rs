@@ -323,7 +323,7 @@ impl Shard {
         self.remove(number);
     }
 
-    /// Makes room for so many bytes, and leaves `kept` alone.
+    /// Makes room for a number of bytes, and leaves `kept` alone.
     fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) {
         let mut dead = DEAD_PER_INSERT;
         let mut chances = SECOND_CHANCES;

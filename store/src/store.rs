@@ -200,7 +200,7 @@ impl Store {
         }
     }
 
-    /// Looks at some places for what has expired: so many that all are looked at in
+    /// Looks at some places for what has expired: enough for all to be looked at in
     /// [`CRAWL_INTERVAL`], if each thread calls it each [`STEP_INTERVAL`].
     pub(super) fn step(&self) {
         let now = self.now();

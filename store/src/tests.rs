@@ -294,7 +294,7 @@ fn a_refused_value_is_not_kept() {
     }
 }
 
-/// `set` of a key with a value of so many bytes.
+/// `set` of a key with a value of this number of bytes.
 fn set(key: &str, flags: u32, exptime: i64, value_bytes: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let key = Key::new(key.as_bytes()).unwrap();

@@ -68,7 +68,7 @@ impl Memcached {
         found.map_or(0, |found| found.len())
     }
 
-    /// The same of so many that one command can't ask for all. A node that is away has none.
+    /// The same of more users than one command can ask for. A node that is away has none.
     pub async fn count_online_of_many(&self, users: &[String]) -> usize {
         let mut count = 0;
         for users in users.chunks(1000) {

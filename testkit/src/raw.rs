@@ -170,7 +170,7 @@ impl Raw {
         self.try_response().await.expect("a response")
     }
 
-    /// The next response; nothing if the connection ends before its head does.
+    /// The next response; `None` if the connection ends before its head does.
     pub async fn try_response(&mut self) -> Option<Response> {
         let end = loop {
             if let Some(end) = self.inbox.windows(4).position(|end| end == b"\r\n\r\n") {

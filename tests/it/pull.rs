@@ -1,4 +1,4 @@
-//! Pulls, over sessions and over HTTP: who is online, and never a lying "offline".
+//! Pulls, over sessions and over HTTP: who is online, and never a false "offline".
 
 use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
 use presenced_memcached::limits::MEMCACHED_TIMEOUT;

@@ -69,7 +69,7 @@ pub fn sent_by(mut script: &[u8]) -> Vec<u8> {
     sent
 }
 
-/// Takes so many bytes off the script, or what there is.
+/// Takes a number of bytes off the script, or what there is.
 fn following<'a>(script: &mut &'a [u8], bytes: u8) -> &'a [u8] {
     let (taken, rest) = script.split_at(script.len().min(usize::from(bytes)));
     *script = rest;

@@ -144,7 +144,7 @@ fn read_plainly(input: &[u8], bytes_max: usize, takes_binary: bool) -> Seen {
     (plain.messages, plain.answers, result)
 }
 
-/// The first byte, the unmasked payload, and what comes after the frame; nothing if it isn't whole.
+/// The first byte, the unmasked payload, and what comes after the frame; `None` if it isn't whole.
 type PlainFrame<'a> = Option<(u8, Vec<u8>, &'a [u8])>;
 
 fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>, CloseReason> {

@@ -43,7 +43,7 @@ pub fn replies(data: &[u8]) {
     }
 }
 
-/// What a pipeline with so many groups of commands in flight makes of replies: of each command answered whether
+/// What a pipeline with this number of groups of commands in flight makes of replies: of each command answered whether
 /// it was refused, and why it ended. Every command is answered once, in order, or is left.
 fn matched<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,

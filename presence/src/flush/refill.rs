@@ -1,4 +1,4 @@
-//! A node that has lost its data gets everyone again who is here, without waiting for their pongs.
+//! All users of a node that has lost its data are written again, without waiting for their pongs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -169,7 +169,7 @@ struct Reading<'a, S: Service, T> {
 }
 
 impl<S: Service, T> Reading<'_, S, T> {
-    /// Handles the frames in `bytes` and what came before them; keeps the begin of one more.
+    /// Handles the frames in `bytes` and what came before them; keeps the start of one more.
     fn bytes(
         &mut self,
         buffers: &mut Option<Box<Buffers>>,
