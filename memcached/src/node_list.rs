@@ -33,6 +33,11 @@ impl NodeList {
 }
 
 /// Reads a list: a node a line, `#` before a comment.
+///
+/// # Errors
+///
+/// For people: what is wrong, and in which line. A list without nodes, with too many, or with one
+/// that is there twice is refused.
 pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
     let mut nodes = Vec::new();
     for (line, number) in text.lines().zip(1..) {

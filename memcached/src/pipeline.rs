@@ -100,6 +100,10 @@ impl<T> Pipeline<T> {
     ///
     /// Of quiet commands it is known that one was refused, but not which. So all of its group are
     /// [`Outcome::Refused`]: what is written again is not lost.
+    ///
+    /// # Errors
+    ///
+    /// If the input is no reply that fits the commands in flight.
     pub fn read(
         &mut self,
         input: &[u8],

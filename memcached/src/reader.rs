@@ -35,6 +35,11 @@ pub struct Reader {
 impl Reader {
     /// Connects and greets. The node does not count it as up: between two questions no one reads
     /// from it, so that its end would not be noticed.
+    ///
+    /// # Errors
+    ///
+    /// If the node does not accept the connection, does not answer in time, or refuses our
+    /// credentials.
     pub async fn dial(node: &Arc<Node>) -> Result<Reader, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
@@ -47,6 +52,11 @@ impl Reader {
     /// Asks for `keys` in commands of up to 100, each sent when the one before is answered. `found` is
     /// told which of them have a value, and the value if it is not too long to be ours. After an error the
     /// connection is out of step and must be dropped, and nothing that was found is to be believed.
+    ///
+    /// # Errors
+    ///
+    /// If there was something to read before the question or behind its answer, if the answer does
+    /// not fit, or if it did not come in time.
     pub async fn get(
         &mut self,
         keys: &[Key<'_>],

@@ -40,6 +40,10 @@ impl Stream {
     ///
     /// While it is watched, each of memcached's small writes wakes this thread, which costs both sides
     /// more than the replies themselves. Whoever has one that is not watched looks by the clock.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; the stream is lost then.
     pub fn unwatch(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Stream::Lost) {
             Stream::Tcp(stream) => Stream::BareTcp(stream.into_std()?),
@@ -50,6 +54,10 @@ impl Stream {
     }
 
     /// Puts it back.
+    ///
+    /// # Errors
+    ///
+    /// What the system says; the stream is lost then.
     pub fn watch(&mut self) -> io::Result<()> {
         *self = match std::mem::replace(self, Stream::Lost) {
             Stream::BareTcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
@@ -61,6 +69,10 @@ impl Stream {
 
     /// Fails if there is anything to read, or the other side has ended the connection. A question may only
     /// be sent after it: what has come before a question would be taken for its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`MemcachedError`] if there is something to read, or the connection has ended.
     pub async fn expect_silence(&mut self) -> Result<(), MemcachedError> {
         loop {
             // The socket no longer has what TLS has decrypted.
@@ -94,6 +106,10 @@ impl Stream {
     /// What becomes of bytes that the peer has not acknowledged when the socket is closed, by us or by
     /// the end of the process: they are dropped and the peer gets a reset, or the kernel goes on sending
     /// them, for minutes if it must. Over a Unix socket bytes are with the peer at once.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to the option.
     pub fn set_reset_on_close(&self, reset: bool) -> io::Result<()> {
         let socket = match self {
             Stream::Tcp(stream) => SockRef::from(stream),

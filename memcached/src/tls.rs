@@ -36,6 +36,10 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Trusts servers whose certificates the authorities in `ca_pem` have signed, and no others.
+    ///
+    /// # Errors
+    ///
+    /// If `ca_pem` is not PEM, or has no certificate that can be trusted.
     pub fn new(ca_pem: &[u8]) -> Result<Tls, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca_pem) {

@@ -45,6 +45,10 @@ impl<'a> Values<'a> {
 
     /// Reads the start of `input`. `found` is told which of the keys has a value, and the value if it has
     /// at most [`RECORD_BYTES_MAX`]. An error means: close the connection, and believe none of the values.
+    ///
+    /// # Errors
+    ///
+    /// If the input is no answer to this question.
     pub fn read(
         &mut self,
         input: &[u8],

@@ -52,6 +52,11 @@ pub struct Writer<T> {
 impl<T> Writer<T> {
     /// Connects and greets: a stopped memcached still accepts connections, so only one that
     /// answers `version` is up.
+    ///
+    /// # Errors
+    ///
+    /// If the node does not accept the connection, does not answer in time, or refuses our
+    /// credentials.
     pub async fn dial(node: &Arc<Node>) -> Result<Writer<T>, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
@@ -111,6 +116,11 @@ impl<T> Writer<T> {
 
     /// Waits until commands were written or replies read, and handles them. With nothing in
     /// flight it waits for the connection to end. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ended, or memcached said what does not fit; the writer is of no more use
+    /// then.
     pub async fn progress(
         &mut self,
         mut answered: impl FnMut(T, Outcome),
@@ -130,6 +140,10 @@ impl<T> Writer<T> {
 
     /// Whether someone is to be woken when there is something to do ([`Writer::progress`]), or the
     /// owner looks by the clock ([`Writer::step`]), which is cheaper where much is in flight.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime refuses the socket; the writer is of no more use then.
     pub fn set_watched(&mut self, watched: bool) -> Result<(), MemcachedError> {
         if watched {
             self.stream.watch()?;
@@ -141,6 +155,11 @@ impl<T> Writer<T> {
 
     /// Writes what the socket takes and reads what has come, without waiting. Says whether there was
     /// anything to do.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ended, or memcached said what does not fit or nothing for too long; the
+    /// writer is of no more use then.
     pub async fn step(
         &mut self,
         mut answered: impl FnMut(T, Outcome),

@@ -65,6 +65,10 @@ pub struct Record {
 impl Record {
     /// For keys made after `template`, values that name `server_id`, stored with memcached
     /// `flags`. `boot` should differ from one run of the process to the next.
+    ///
+    /// # Errors
+    ///
+    /// If the template can't make keys that are both distinct and short enough.
     pub fn new(
         template: &str,
         server_id: &str,

@@ -30,6 +30,10 @@ pub enum UserIdError {
 
 impl UserId {
     /// Checks `id`.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that `id` breaks.
     pub fn new(id: &str) -> Result<UserId, UserIdError> {
         if id.is_empty() {
             return Err(UserIdError::Empty);

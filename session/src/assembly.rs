@@ -23,6 +23,11 @@ pub struct Assembly {
 /// Takes one data frame of a session whose message under way is in `assembly`, and hands a message
 /// that it completes, of at most `bytes_max`, to `with`. A text frame that is a message of its own
 /// was found to be UTF-8 by the codec.
+///
+/// # Errors
+///
+/// Why the session must end: fragments out of order, too many of them, a message over the limit, or
+/// text that is not UTF-8.
 pub fn take<R>(
     assembly: &mut Option<Assembly>,
     (opcode, fin): (Opcode, bool),

@@ -15,6 +15,11 @@ use crate::close_reason::CloseReason;
 
 /// Unmasks `frame`, exactly the whole frame of `header`, and returns its payload. A text frame
 /// that is a message of its own is checked to be UTF-8 (RFC 6455 §8.1).
+///
+/// # Errors
+///
+/// [`CloseReason::InvalidUtf8`] for text that is not UTF-8, and [`CloseReason::Protocol`] for what
+/// fastwebsockets refuses.
 #[inline]
 pub fn decode(header: Header, frame: &mut [u8]) -> Result<&[u8], CloseReason> {
     let Some((head, payload)) = frame.split_at_mut_checked(header.header_bytes) else {
@@ -72,6 +77,11 @@ pub fn encode_close_echo(out: &mut Vec<u8>, code: Option<u16>) {
 }
 
 /// The code of a client's close payload, `None` if it has none (RFC 6455 §5.5.1, §7.4).
+///
+/// # Errors
+///
+/// [`CloseReason::Protocol`] for a payload of one byte or a code that may not be sent,
+/// [`CloseReason::InvalidUtf8`] for a reason that is not UTF-8.
 pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
     match payload {
         [] => Ok(None),

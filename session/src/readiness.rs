@@ -7,6 +7,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Tells when `descriptor`, which must not block, can be read.
+///
+/// # Errors
+///
+/// What the runtime says to a descriptor that it can't watch.
 // Deprecated because a type might close its descriptor while it is registered; `OwnedFd` can't,
 // and the replacement is unsafe.
 #[allow(deprecated)]

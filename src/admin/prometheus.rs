@@ -46,6 +46,10 @@ pub struct Metrics {
 
 impl Metrics {
     /// All of it in the Prometheus (OpenMetrics) text format.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: a `String` takes everything.
     pub fn text(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("presenced");
         registry.register_collector(Box::new(self.clone()));

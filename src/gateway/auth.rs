@@ -70,6 +70,10 @@ impl Auth {
     }
 
     /// Checks `token`: the cheap things first, then the signature, then the claims.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is refused.
     pub fn verify(&self, token: &str) -> Result<Identity, Refusal> {
         if token.len() > TOKEN_BYTES_MAX || token.bytes().filter(|&byte| byte == b'.').count() != 2
         {

@@ -71,6 +71,11 @@ impl DevMode {
     }
 
     /// `GET /dev/token?user=ID`, for a request whose Host header is `host`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotFound`] if the Host is not this machine, and otherwise why no token can be
+    /// signed for the user.
     pub fn token(&self, host: Option<&str>, query: &str) -> Result<Answer, Refusal> {
         // Whatever name an attacker's page lets point to 127.0.0.1 is in the Host header.
         if !host.is_some_and(is_loopback) {

@@ -37,6 +37,10 @@ pub struct Accepted {
 }
 
 /// Checks a request for `/ws`. The cheap things come first, the token's signature last.
+///
+/// # Errors
+///
+/// Why the handshake is refused.
 pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let accept = check_upgrade(request)?;
@@ -61,6 +65,10 @@ pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Ref
 }
 
 /// RFC 6455 §4.2.1; returns the value of `Sec-WebSocket-Accept`.
+///
+/// # Errors
+///
+/// The first step that the request fails.
 pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, Refusal> {
     let headers = request.headers();
     // 1: GET, HTTP/1.1.

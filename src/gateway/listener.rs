@@ -45,6 +45,10 @@ use presenced_session::worker::NewSession;
 const DEADLINE_LOOK: Duration = Duration::from_secs(1);
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
+///
+/// # Errors
+///
+/// What the runtime says to a listener that it can't watch.
 pub async fn serve(
     listener: std::net::TcpListener,
     gateway: Arc<Gateway>,

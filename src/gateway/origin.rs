@@ -16,6 +16,10 @@ pub struct OriginError;
 
 impl Origins {
     /// Only `named`, or the same origin if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no origin.
     pub fn new(named: &[String]) -> Result<Origins, OriginError> {
         let named = named.iter().map(|origin| {
             let origin = origin.to_ascii_lowercase();

@@ -10,6 +10,10 @@ pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Checks that `bytes` can be a secret.
+    ///
+    /// # Errors
+    ///
+    /// For people: why not.
     pub fn new(bytes: &[u8]) -> Result<Secret, &'static str> {
         if bytes.len() < SECRET_BYTES_MIN {
             return Err("has less than 32 bytes (RFC 7518 §3.2)");

@@ -10,6 +10,10 @@ use super::{Names, PullError, object, users};
 use presenced_presence::UserId;
 
 /// The users that a query string asks for; other parameters are ignored.
+///
+/// # Errors
+///
+/// If a parameter is not UTF-8, if there are too many users, or if a name can't be a user's.
 pub fn users_of_query(query: &str) -> Result<Vec<UserId>, PullError> {
     let mut names = Vec::new();
     for value in values(query, "user") {
@@ -19,6 +23,10 @@ pub fn users_of_query(query: &str) -> Result<Vec<UserId>, PullError> {
 }
 
 /// The users that a body asks for.
+///
+/// # Errors
+///
+/// If it is no such JSON object, if there are too many users, or if a name can't be a user's.
 pub fn users_of_body(body: &[u8]) -> Result<Vec<UserId>, PullError> {
     #[derive(Deserialize)]
     struct Question<'a> {

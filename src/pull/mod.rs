@@ -130,6 +130,10 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
 }
 
 /// Checks the users of a question; who is asked for twice is answered once.
+///
+/// # Errors
+///
+/// If there are too many, or a name can't be a user's.
 pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
     let (mut users, mut seen) = (Vec::new(), HashSet::new());
     for (count, name) in names.into_iter().enumerate() {
@@ -154,6 +158,10 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Names<'_> {
     /// Checks them.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many, or a name can't be a user's.
     pub fn users(self) -> Result<Vec<UserId>, PullError> {
         users(self.0.into_iter().map(|name| name.0))
     }

@@ -33,6 +33,10 @@ impl Fault {
 }
 
 /// Reads a text message.
+///
+/// # Errors
+///
+/// What is wrong with it, with the number of the question if that could be read.
 pub fn parse(text: &[u8]) -> Result<Pull, Fault> {
     #[derive(Deserialize)]
     struct Message<'a> {

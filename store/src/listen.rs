@@ -11,6 +11,10 @@ use crate::limits::BACKLOG;
 
 /// Binds `count` listeners that share `addr` (`SO_REUSEPORT`). Without that at first, so that
 /// another process on the same port is an error and not a silent partner.
+///
+/// # Errors
+///
+/// What the system says to an address that can't be bound.
 pub fn tcp(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let addr = {
         let probe = socket(addr)?;
@@ -41,6 +45,10 @@ fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {
 
 /// Binds a Unix socket that only this user may connect to, in place of one that nobody listens on
 /// any more, and gives `count` handles of it: threads take connections from one queue.
+///
+/// # Errors
+///
+/// What the system says to a path that can't be bound, such as one that somebody listens on.
 pub fn unix(path: &Path, count: usize) -> io::Result<Vec<UnixListener>> {
     let bound = match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path) => {

@@ -46,6 +46,10 @@ impl Client {
     }
 
     /// A handshake with headers of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// What the WebSocket library says to a handshake that was refused.
     pub async fn try_connect(
         edge: SocketAddr,
         path: &str,

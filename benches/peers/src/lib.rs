@@ -44,6 +44,10 @@ pub struct PeerFlags {
 
 impl PeerFlags {
     /// The listener, not blocking. Connections inherit that small writes are not held back.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to an address that can't be bound.
     pub fn listener(&self) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -98,6 +102,10 @@ struct Claims {
 
 impl Presence {
     /// Connects to memcached and starts the flush.
+    ///
+    /// # Errors
+    ///
+    /// If the secret's file can't be read, or memcached does not accept the connection.
     pub async fn start(flags: &PresenceFlags) -> io::Result<Arc<Presence>> {
         let secret = fs::read(&flags.jwt_secret_file)?;
         let socket = TcpStream::connect(flags.memcached).await?;

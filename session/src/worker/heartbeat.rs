@@ -23,6 +23,10 @@ const PING_BYTES: usize = 10;
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Moves the wheel on to `now`: pings, judges, and lets go of those who do not answer a close.
     /// Fails where the poll does.
+    ///
+    /// # Errors
+    ///
+    /// If the poll fails.
     pub fn tick(&mut self, now: Duration) -> io::Result<()> {
         self.now = now;
         let turn = self.wheel.turn(now);

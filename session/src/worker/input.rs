@@ -113,6 +113,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Handles what was read from a session at the time `now`: its frames, then what they ask for.
     /// `bytes` are unmasked where they stand. The caller ends the session on an error.
+    ///
+    /// # Errors
+    ///
+    /// Why the session must end.
     pub fn receive(
         &mut self,
         key: SessionKey,

@@ -177,6 +177,10 @@ struct Drain {
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// A worker without sessions.
+    ///
+    /// # Errors
+    ///
+    /// If the poll can't be made, or watched by the runtime: there are too many open files.
     pub fn new(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T>> {
         let config = &parts.config;
         Ok(Worker {
@@ -203,6 +207,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Runs until it has drained.
+    ///
+    /// # Errors
+    ///
+    /// If the poll fails.
     pub async fn run(
         mut self,
         mut incoming: Receiver<NewSession<S::Peer, T>>,
