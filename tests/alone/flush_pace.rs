@@ -95,6 +95,20 @@ fn presence(node: std::net::SocketAddr) -> Arc<Presence> {
 #[test]
 fn in_no_tenth_of_a_second_comes_more_than_4_percent_of_a_period() {
     let _alone = alone();
+    // Where the machine stalls, nothing is looked at, so it is tried again.
+    for _ in 0..3 {
+        let (looked, all) = looked_at();
+        println!("{looked} of {all} times");
+        if looked * 4 >= all {
+            return;
+        }
+    }
+    panic!("the machine stalled so often that too little was looked at");
+}
+
+/// Flushes for a period and a half, and looks at what comes in the tenth of a second after each read, but for
+/// those near a stall. Returns how many were looked at, and of how many.
+fn looked_at() -> (usize, usize) {
     const WORKERS: usize = 2;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let presence = presence(listener.local_addr().unwrap());
@@ -148,9 +162,5 @@ fn in_no_tenth_of_a_second_comes_more_than_4_percent_of_a_period() {
         );
         looked += 1;
     }
-    println!(
-        "{looked} of {} times, {} stalls",
-        recorded.len(),
-        stalls.len()
-    );
+    (looked, recorded.len())
 }
