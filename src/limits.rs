@@ -121,7 +121,7 @@ pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
 pub const RESOLVE_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
 
 /// What memcached's time-outs may be: longer than a round trip, and short enough to notice a fault.
-pub const MEMCACHED_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);
+pub const REPLY_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);
 
 /// What `--idle-timeout` of the store may be: `stats settings` shows it in whole seconds, and a longer
 /// one might as well not be set.
@@ -173,6 +173,12 @@ pub const LOG_FLUSH_LOOK: Duration = Duration::from_millis(1);
 
 /// Time between two tries to write to a stream that is full and does not block.
 pub const LOG_RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Time between two looks at a connection's deadline.
+pub(crate) const DEADLINE_LOOK: Duration = Duration::from_secs(1);
+
+/// What is read at once.
+pub(crate) const HEAD_READ_BYTES: usize = 4096;
 
 const _: () = {
     // A pull of the longest ids, quoted and separated, fits a body, and one of long ids a message.

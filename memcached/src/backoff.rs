@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{MEMCACHED_BACKOFF_MAX, MEMCACHED_BACKOFF_MIN};
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
 
 /// Exponential with full jitter, so that a fleet does not dial in step.
 #[derive(Debug)]
@@ -14,9 +14,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Backoff {
-        Backoff {
-            bound: MEMCACHED_BACKOFF_MIN,
-        }
+        Backoff { bound: BACKOFF_MIN }
     }
 }
 
@@ -24,7 +22,7 @@ impl Backoff {
     /// The pause before the next try.
     pub fn pause(&mut self) -> Duration {
         let pause = self.bound.mul_f64(fastrand::f64());
-        self.bound = (self.bound * 2).min(MEMCACHED_BACKOFF_MAX);
+        self.bound = (self.bound * 2).min(BACKOFF_MAX);
         pause
     }
 
@@ -41,9 +39,9 @@ mod tests {
     #[test]
     fn pauses_grow_to_their_bound_and_start_anew() {
         let mut backoff = Backoff::default();
-        assert!((0..20).all(|_| backoff.pause() <= MEMCACHED_BACKOFF_MAX));
-        assert_eq!(backoff.bound, MEMCACHED_BACKOFF_MAX);
+        assert!((0..20).all(|_| backoff.pause() <= BACKOFF_MAX));
+        assert_eq!(backoff.bound, BACKOFF_MAX);
         backoff.reset();
-        assert!(backoff.pause() <= MEMCACHED_BACKOFF_MIN);
+        assert!(backoff.pause() <= BACKOFF_MIN);
     }
 }

@@ -10,9 +10,7 @@ use super::node_list::NodeList;
 use super::pipeline::WriteCommand;
 use super::ring::RingKind;
 use super::tls::Tls;
-use crate::limits::{
-    EJECT_AFTER, MEMCACHED_CONNECT_TIMEOUT, MEMCACHED_TIMEOUT, RESOLVE_INTERVAL, SETTLE_TIME,
-};
+use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TIMEOUT, RESOLVE_INTERVAL, SETTLE_TIME};
 
 /// What becomes of the keys of a node that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +75,8 @@ pub struct ConnectOptions {
 impl Default for ConnectOptions {
     fn default() -> ConnectOptions {
         ConnectOptions {
-            connect_timeout: MEMCACHED_CONNECT_TIMEOUT,
-            timeout: MEMCACHED_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: REPLY_TIMEOUT,
             tls: None,
             credentials: None,
             write_command: WriteCommand::default(),

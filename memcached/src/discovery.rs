@@ -14,7 +14,7 @@ use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::node_list::{NodeList, parse_list};
 use super::{NodeAddr, NodeSpec};
-use crate::limits::{MEMCACHED_FILE_INTERVAL, RESOLVE_TIMEOUT};
+use crate::limits::{NODE_FILE_INTERVAL, RESOLVE_TIMEOUT};
 
 type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
@@ -92,7 +92,7 @@ impl Discovery {
             }
             let until_due = resolve_at - Instant::now();
             let pause = match self.listing.file {
-                Some(_) => until_due.min(MEMCACHED_FILE_INTERVAL),
+                Some(_) => until_due.min(NODE_FILE_INTERVAL),
                 None => until_due,
             };
             sleep(pause).await;

@@ -8,21 +8,21 @@ use presenced_protocol::key::KEY_BYTES_MAX;
 use presenced_protocol::limits::LINE_BYTES_MAX;
 
 /// Most time without a reply from memcached while commands are in flight.
-pub const MEMCACHED_TIMEOUT: Duration = Duration::from_secs(1);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a connection to memcached must have held before the next pause starts from the
 /// shortest again: a node that answers and then hangs up is not dialled without pause.
-pub const MEMCACHED_STABLE: Duration = Duration::from_secs(5);
+pub const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Time for a connection to memcached to be made.
-pub const MEMCACHED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// First and longest pause between two tries to connect to memcached; the pause doubles in
 /// between and each is drawn at random below its bound (full jitter).
-pub const MEMCACHED_BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 
-/// See [`MEMCACHED_BACKOFF_MIN`]. Less than a flush interval, so that a restart is soon noticed.
-pub const MEMCACHED_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// See [`BACKOFF_MIN`]. Less than a flush interval, so that a restart is soon noticed.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Failures in a row after which a node is ejected, unless set otherwise: a node that is restarted
 /// within a second stays.
@@ -50,7 +50,7 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(60);
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time between two looks into `--memcached-file`: a read of a small file.
-pub const MEMCACHED_FILE_INTERVAL: Duration = Duration::from_secs(1);
+pub const NODE_FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Former rings that are remembered for a TTL, to know which keys have moved: a node that comes and
 /// goes more often than that is beyond help.
@@ -96,6 +96,9 @@ pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// Longest value read back from memcached that is looked at, in bytes; ours are some 120.
 pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// Replies read by one system call: 8,000 `STORED`.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 const _: () = {
     assert!(WINDOW_UNIX <= WINDOW_TCP);

@@ -21,7 +21,7 @@ use super::config::OnFailure;
 use super::stream::Stream;
 use super::writer::greet;
 use super::{Backoff, MemcachedError, Node};
-use crate::limits::{MEMCACHED_STABLE, PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, WARNING_PAUSE};
+use crate::limits::{PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, STABLE_AFTER, WARNING_PAUSE};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
             Ok(probe) => {
                 let dialled_at = Instant::now();
                 let error = state.look(probe, &cluster, &node, &sentinel).await;
-                if dialled_at.elapsed() >= MEMCACHED_STABLE {
+                if dialled_at.elapsed() >= STABLE_AFTER {
                     backoff.reset();
                 }
                 error

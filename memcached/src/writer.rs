@@ -20,10 +20,7 @@ use super::MemcachedError;
 use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline, WriteCommand};
 use super::stream::Stream;
-use crate::limits::WRITE_BYTES;
-
-/// Replies read by one system call: 8,000 `STORED`.
-const READ_BYTES: usize = 64 * 1024;
+use crate::limits::{READ_BYTES, WRITE_BYTES};
 
 /// `protocol.txt`, *Meta No-Op*.
 const META_NOOP: &[u8] = b"mn\r\n";

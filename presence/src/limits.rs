@@ -47,4 +47,15 @@ pub const NODE_WRITER_QUEUE: usize = 8192;
 /// Time between two warnings that the flush is behind.
 pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
+/// memcached needs longer for half a window.
+pub(crate) const REPLY_PAUSE: Duration = Duration::from_millis(1);
+
+/// With fewer commands in flight replies are read as they come: those of users who have just connected,
+/// and the last of a flush.
+pub(crate) const GATHERED_MIN: usize = 256;
+
+/// How often a refill checks whether a node writer is connected.
+pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+
 const _: () = assert!(SHARDS.is_power_of_two());

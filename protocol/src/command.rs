@@ -2,7 +2,7 @@
 
 use crate::{
     key::{KEY_BYTES_MAX, ReceivedKey},
-    limits::Limits,
+    limits::{COMMAND_WORDS_MAX, Limits},
     line::{Arguments, Command, Refused, Rest},
     meta::Direction,
     meta_command, number,
@@ -198,7 +198,7 @@ fn flush_all<'a>(words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
 /// memcached looks whether it is HTTP only where the first letter is of no command that it knows
 /// first, and the command has more than one.
 fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
-    let last = words.take(WORDS_MAX - 1).last().unwrap_or(command);
+    let last = words.take(COMMAND_WORDS_MAX - 1).last().unwrap_or(command);
     let skipped = matches!(
         command,
         [_] | [b'g' | b's' | b'a' | b'c' | b'i' | b'd' | b't', ..]
@@ -211,6 +211,3 @@ fn unknown<'a>(command: &'a [u8], words: Words<'a>) -> Refused<'a> {
     };
     kind.at(command).unless(http).followed_by(rest)
 }
-
-/// How many words of a line memcached looks at, but for those of a `get`.
-const WORDS_MAX: usize = 23;

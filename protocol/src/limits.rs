@@ -37,6 +37,12 @@ pub(crate) const STORE_BYTES_MAX: usize = i32::MAX as usize - 2;
 /// memcached's `-I` can be, 1 GiB. What claims to be longer is not memcached's.
 pub const ITEM_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// How many words of a line memcached looks at, but for those of a `get`.
+pub(crate) const COMMAND_WORDS_MAX: usize = 23;
+
+/// Most words of a line, the command counted: what memcached keeps for flags, less the end.
+pub(crate) const META_WORDS_MAX: usize = 19;
+
 /// The bounds a parser enforces.
 ///
 /// A client and a server may use the same: [`Limits::default`].

@@ -3,15 +3,13 @@
 use crate::{
     base64,
     key::{KEY_BYTES_MAX, ReceivedKey},
+    limits::META_WORDS_MAX,
     line::{Command, DataLine, DataOf, Refused, Rest, value_bytes},
     meta::{BadFlags, Flags, ModeOf},
     request::{Received, Request},
     request_error::BadRequestKind,
     scan::Words,
 };
-
-/// Most words of a line, the command counted: what memcached keeps for flags, less the end.
-const WORDS_MAX: usize = 19;
 
 /// The meta command on a line; `words` are those after its name.
 pub(crate) fn parse<'a>(command: &[u8], words: Words<'a>) -> Result<Command<'a>, Refused<'a>> {
@@ -35,7 +33,7 @@ pub(crate) fn parse<'a>(command: &[u8], words: Words<'a>) -> Result<Command<'a>,
 fn get(mut words: Words<'_>) -> Result<Received<'_>, Refused<'_>> {
     let line = words;
     let key = key(&mut words)?;
-    if line.count() >= WORDS_MAX {
+    if line.count() >= META_WORDS_MAX {
         return Err(BadRequestKind::TooManyGetFlags.at(words.rest()));
     }
     let flags = flags(key, words, ModeOf::None).map_err(Refused::from)?;
@@ -53,7 +51,7 @@ fn set_line(mut words: Words<'_>) -> Result<DataLine<'_>, Refused<'_>> {
     let Some(word) = words.next() else {
         return Err(BadRequestKind::LineFormat.at(words.rest()));
     };
-    if line.count() >= WORDS_MAX {
+    if line.count() >= META_WORDS_MAX {
         return Err(BadRequestKind::TooManyFlags.at(words.rest()));
     }
     let bytes = value_bytes(word).ok_or(BadRequestKind::LineFormat.at(word))?;
@@ -83,7 +81,7 @@ fn quiet_about_flags(
 ) -> Result<(ReceivedKey<'_>, Flags<'_>), Refused<'_>> {
     let line = words;
     let key = key(&mut words)?;
-    if line.count() >= WORDS_MAX {
+    if line.count() >= META_WORDS_MAX {
         return Err(BadRequestKind::TooManyFlags.at(words.rest()));
     }
     let flags = flags(key, words, modes).map_err(|bad| match bad {

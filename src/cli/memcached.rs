@@ -9,7 +9,7 @@ use clap::Args;
 use super::SettingsError;
 use super::secret::warn_if_open;
 use super::times::{Time, time};
-use crate::limits::{MEMCACHED_TIMEOUT, RESOLVE_INTERVAL};
+use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 use presenced_memcached::credentials::Credentials;
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
 use presenced_memcached::node_list::{NodeList, parse_list};
@@ -84,11 +84,11 @@ pub struct MemcachedFlags {
     pub memcached_auth_file: Option<PathBuf>,
 
     /// Time for a connection to memcached to be made
-    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT))]
+    #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(REPLY_TIMEOUT))]
     pub memcached_connect_timeout: Time,
 
     /// Most time without a reply while commands are in flight, after which the connection is given up
-    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(MEMCACHED_TIMEOUT))]
+    #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(REPLY_TIMEOUT))]
     pub memcached_timeout: Time,
 }
 

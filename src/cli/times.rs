@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Flags, SettingsError};
 use crate::limits::TTL;
 use crate::server::Config;
-use presenced_memcached::limits::MEMCACHED_BACKOFF_MAX;
+use presenced_memcached::limits::BACKOFF_MAX;
 
 /// A duration, shown as it was written.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ pub fn promises(config: &Config) -> String {
         "online   at once on connect; if memcached fails just then, within {} of its return\n\
          offline  between {} and {} after leaving; if a client just vanishes, {} after its last pong\n\
          headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
-        show(presence.flush_interval + MEMCACHED_BACKOFF_MAX),
+        show(presence.flush_interval + BACKOFF_MAX),
         show(soonest),
         show(ttl),
         show(ttl + presence.flush_interval),

@@ -32,17 +32,14 @@ use super::routes::{self, Outcome};
 use super::socket::Socket;
 use crate::gateway::refusal::Refusal;
 use crate::limits::{
-    ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_PEER_SHARE,
-    KEEP_ALIVE_TIMEOUT,
+    ACCEPT_PAUSE, DEADLINE_LOOK, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, KEEP_ALIVE_TIMEOUT,
 };
 use crate::pull::Puller;
 use presenced_presence::UserId;
 use presenced_session::Seat;
 use presenced_session::readiness::watch;
 use presenced_session::worker::NewSession;
-
-/// Time between two looks at a connection's deadline.
-const DEADLINE_LOOK: Duration = Duration::from_secs(1);
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
 ///

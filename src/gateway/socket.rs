@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use crate::limits::HEAD_READ_BYTES;
 use hyper::rt::ReadBufCursor;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -48,9 +49,6 @@ impl Patience {
         self.0.load(Ordering::Relaxed)
     }
 }
-
-/// What is read at once.
-const READ_BYTES: usize = 4096;
 
 impl Socket {
     /// For a stream that does not block, after `ahead` was read from it.
@@ -114,14 +112,14 @@ impl hyper::rt::Read for Socket {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let room = buffer.remaining().min(READ_BYTES);
+        let room = buffer.remaining().min(HEAD_READ_BYTES);
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
             buffer.put_slice(&self.ahead[..count]);
             self.ahead.drain(..count);
             return Poll::Ready(Ok(()));
         }
-        let mut bytes = [0; READ_BYTES];
+        let mut bytes = [0; HEAD_READ_BYTES];
         if let Stream::Unwatched(stream) = &mut self.stream {
             let read = stream.read(&mut bytes[..room]);
             if !would_block(&read) {

@@ -19,7 +19,7 @@ use super::Answer;
 use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
 use crate::pull::metrics::PullMetrics;
 use presenced_memcached::cluster::Topology;
-use presenced_memcached::limits::MEMCACHED_STABLE;
+use presenced_memcached::limits::STABLE_AFTER;
 use presenced_memcached::{Backoff, MemcachedError, Node, Reader};
 use presenced_presence::UserId;
 use presenced_presence::flush::Presence;
@@ -293,7 +293,7 @@ impl NodeLookup {
     /// At once if the connection had held; one that did not is made again after a pause.
     fn redial(&mut self) {
         let mut pause = Duration::ZERO;
-        if self.dialled_at.elapsed() < MEMCACHED_STABLE {
+        if self.dialled_at.elapsed() < STABLE_AFTER {
             pause = self.backoff.pause();
         } else {
             self.backoff.reset();

@@ -26,19 +26,7 @@ use super::{
     open::Open,
     store::Store,
 };
-
-/// Bytes asked for in one read: some hundred `set`s for one system call.
-const READ_BYTES: usize = 64 * 1024;
-
-/// What is left of a request up to this is put before the next read; more is collected in a buffer of
-/// the connection's own.
-const LEFT_BYTES_MAX: usize = 8 * 1024;
-
-/// Full buffers of answers that a connection sends before the others have their turn.
-const WRITES_PER_TURN: usize = 4;
-
-/// The shared buffer of answers is given back beyond this: it grew for a large value.
-const KEPT_BYTES: usize = 256 * 1024;
+use crate::limits::{KEPT_BYTES, LEFT_BYTES_MAX, READ_BYTES, WRITES_PER_TURN};
 
 thread_local! {
     static SHARED: RefCell<Shared> = RefCell::new(Shared {

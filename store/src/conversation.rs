@@ -13,10 +13,7 @@ use super::{
     execute::{self, After, ManyKeys},
     store::Store,
 };
-
-/// Replies are written once there are this many bytes of them. With one value more this is all
-/// that a connection holds for a slow reader.
-pub(super) const WRITE_BYTES: usize = 64 * 1024;
+use crate::limits::WRITE_BYTES;
 
 /// The first byte of every request of memcached's binary protocol.
 const BINARY: u8 = 0x80;

@@ -15,14 +15,12 @@ use super::{
     meta,
     mutations::{self, ArithmeticResult, StoreOptions, Stored},
     replies::{NOT_NUMERIC, TOO_LARGE, VERSION},
-    shard::{NewItem, WARMED_MAX},
+    shard::NewItem,
     stat_counters::Count,
     stats,
     store::Store,
 };
-
-/// Up to this number of keys, there is no look ahead.
-const FEW_KEYS: usize = 3;
+use crate::limits::{FEW_KEYS, PREFETCHED_MAX};
 
 /// How a connection goes on after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,15 +128,15 @@ pub(super) fn get(
     out_bytes_max: usize,
 ) -> Option<usize> {
     let mut keys = asked.keys.skip(done);
-    let mut warm = done;
+    let mut prefetched = done;
     let mut done = done;
     loop {
-        if done == warm {
-            warm += WARMED_MAX;
+        if done == prefetched {
+            prefetched += PREFETCHED_MAX;
             let ahead = keys.clone();
             // For a few it is not worth the while.
             if ahead.clone().nth(FEW_KEYS).is_some() {
-                store.warm(ahead.map(|key| key.as_bytes()));
+                store.prefetch(ahead.map(|key| key.as_bytes()));
             }
         }
         let Some(key) = keys.next() else {

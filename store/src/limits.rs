@@ -32,3 +32,37 @@ pub(crate) const STEP_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// See [`ACCEPT_PAUSE_MIN`].
 pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Replies are written once there are this many bytes of them. With one value more this is all
+/// that a connection holds for a slow reader.
+pub(crate) const WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes asked for in one read: some hundred `set`s for one system call.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// What is left of a request up to this is put before the next read; more is collected in a buffer of
+/// the connection's own.
+pub(crate) const LEFT_BYTES_MAX: usize = 8 * 1024;
+
+/// Full buffers of answers that a connection sends before the others have their turn.
+pub(crate) const WRITES_PER_TURN: usize = 4;
+
+/// The shared buffer of answers is given back beyond this: it grew for a large value.
+pub(crate) const KEPT_BYTES: usize = 256 * 1024;
+
+/// The most that one request has to be told: each letter once, and what is told unasked.
+pub(crate) const ANSWERS_MAX: usize = 24;
+
+/// Dead items looked for at the end of the order of use by each new item. Two, so that what
+/// expires there is dropped faster than new items come.
+pub(crate) const DEAD_PER_INSERT: usize = 2;
+
+/// Keys that [`Shard::prefetch`] takes at once.
+pub(crate) const PREFETCHED_MAX: usize = 64;
+
+/// How many used items at the end of the order of use one new item puts to the front before it
+/// takes the next, whatever it is: bounds the time of one command when all are used.
+pub(crate) const SECOND_CHANCES: usize = 16;
+
+/// Up to this number of keys, there is no look ahead.
+pub(crate) const FEW_KEYS: usize = 3;

@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use crate::limits::ANSWERS_MAX;
 use presenced_protocol::{
     ReceivedKey, base64,
     key::KEY_BYTES_MAX,
@@ -69,9 +70,6 @@ impl<'a> MetaRequest<'a> {
         answers
     }
 }
-
-/// The most that one request has to be told: each letter once, and what is told unasked.
-const ANSWERS_MAX: usize = 24;
 
 /// What a meta reply tells.
 pub(super) struct ReplyFlags<'a> {

@@ -24,17 +24,7 @@ use super::{
     slab::{NONE, Slab},
     stat_counters::{Count, StatCounters},
 };
-
-/// Dead items looked for at the end of the order of use by each new item. Two, so that what
-/// expires there is dropped faster than new items come.
-const DEAD_PER_INSERT: usize = 2;
-
-/// Keys that [`Shard::warm`] takes at once.
-pub(super) const WARMED_MAX: usize = 64;
-
-/// How many used items at the end of the order of use one new item puts to the front before it
-/// takes the next, whatever it is: bounds the time of one command when all are used.
-const SECOND_CHANCES: usize = 16;
+use crate::limits::{DEAD_PER_INSERT, PREFETCHED_MAX, SECOND_CHANCES};
 
 /// What is to be stored.
 #[derive(Clone, Copy)]
@@ -117,8 +107,8 @@ impl Shard {
     ///
     /// Each look-up waits for memory four times, one after another: for the table twice, the item,
     /// its key. Step by step for all keys, the processor waits for many of them together.
-    pub(super) fn warm(&self, keys: &[Hashed<'_>]) {
-        let mut numbers = [NONE; WARMED_MAX];
+    pub(super) fn prefetch(&self, keys: &[Hashed<'_>]) {
+        let mut numbers = [NONE; PREFETCHED_MAX];
         for (number, key) in numbers.iter_mut().zip(keys) {
             *number = self.place(key.hash, |_| true).unwrap_or(NONE);
         }

@@ -14,12 +14,12 @@ use hashbrown::DefaultHashBuilder;
 use super::{
     clock::{Clock, Now},
     hash::{Hash, Hashed},
-    shard::{Shard, ShardIndex, WARMED_MAX},
+    shard::{Shard, ShardIndex},
     stat_counters::{Connections, Count, StatCounters},
 };
 use crate::limits::{
-    CONNECTIONS_MAX, CRAWL_INTERVAL, CRAWL_PLACES, SHARD_BYTES_MIN, SHARDS_PER_THREAD,
-    STEP_INTERVAL,
+    CONNECTIONS_MAX, CRAWL_INTERVAL, CRAWL_PLACES, PREFETCHED_MAX, SHARD_BYTES_MIN,
+    SHARDS_PER_THREAD, STEP_INTERVAL,
 };
 
 /// What is stored, for all connections of one server.
@@ -172,9 +172,9 @@ impl Store {
         (number, Hashed { key, hash })
     }
 
-    /// See [`Shard::warm`]: of the first [`WARMED_MAX`] keys, under one lock a shard.
-    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        let mut all = [(0, Hashed::default()); WARMED_MAX];
+    /// See [`Shard::prefetch`]: of the first [`PREFETCHED_MAX`] keys, under one lock a shard.
+    pub(super) fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut all = [(0, Hashed::default()); PREFETCHED_MAX];
         let mut count = 0;
         for (place, key) in all.iter_mut().zip(keys) {
             *place = self.hashed(key);
@@ -183,13 +183,13 @@ impl Store {
         let all = &mut all[..count];
         all.sort_unstable_by_key(|(number, _)| *number);
         for of_shard in all.chunk_by(|(one, _), (other, _)| one == other) {
-            let mut keys = [Hashed::default(); WARMED_MAX];
+            let mut keys = [Hashed::default(); PREFETCHED_MAX];
             for (to, (_, key)) in keys.iter_mut().zip(of_shard) {
                 *to = *key;
             }
             self.shards[of_shard[0].0]
                 .lock()
-                .warm(&keys[..of_shard.len()]);
+                .prefetch(&keys[..of_shard.len()]);
         }
     }
 

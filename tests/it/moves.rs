@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde_json::Value as Json;
 use tokio::time::interval;
 
-use presenced_memcached::limits::MEMCACHED_TIMEOUT;
+use presenced_memcached::limits::REPLY_TIMEOUT;
 
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
@@ -108,11 +108,9 @@ async fn moved_in_an_outage(command: &str) {
     })
     .await;
     // Until it has given up what it had sent to no one: that can't be called back.
-    throughout(
-        "the old server is cut off",
-        3 * MEMCACHED_TIMEOUT,
-        async || !old.is_ready().await,
-    )
+    throughout("the old server is cut off", 3 * REPLY_TIMEOUT, async || {
+        !old.is_ready().await
+    })
     .await;
     to_old.set(Mischief::None);
     until("the old server is back", PATIENCE, async || {
@@ -149,7 +147,7 @@ async fn what_was_given_up_in_a_partition_is_not_delivered_when_it_ends() {
         server.metric("sessions").await == 0 && !server.is_ready().await
     })
     .await;
-    throughout("cut off", 3 * MEMCACHED_TIMEOUT, async || {
+    throughout("cut off", 3 * REPLY_TIMEOUT, async || {
         !server.is_ready().await
     })
     .await;

@@ -1,7 +1,7 @@
 //! Pulls, over sessions and over HTTP: who is online, and never a false "offline".
 
 use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
-use presenced_memcached::limits::MEMCACHED_TIMEOUT;
+use presenced_memcached::limits::REPLY_TIMEOUT;
 use serde_json::{Value, json};
 use tokio::time::interval;
 
@@ -578,7 +578,7 @@ async fn an_answer_that_never_ends_is_not_waited_for() {
     let head = format!("VALUE {} 0 1000000000\r\n", key("bob"));
     let connection = get.answer(&head).await;
     // Never silent for as long as a reply may take.
-    let mut pace = interval(MEMCACHED_TIMEOUT / 10);
+    let mut pace = interval(REPLY_TIMEOUT / 10);
     let answer = loop {
         tokio::select! {
             answer = alice.hear() => break answer,

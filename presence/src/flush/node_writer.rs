@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::limits::MEMCACHED_STABLE;
+use presenced_memcached::limits::STABLE_AFTER;
 use presenced_memcached::{Backoff, MemcachedError, Node, Writer};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
@@ -12,16 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::in_flight::{InFlight, Sent};
 use super::state::Presence;
 use super::work::{Batch, Purpose, Work};
-use crate::limits::RENDER_RUN;
+use crate::limits::{GATHERED_MIN, RENDER_RUN, REPLY_PAUSE};
 use crate::slot::Slot;
-
-/// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
-/// memcached needs longer for half a window.
-const REPLY_PAUSE: Duration = Duration::from_millis(1);
-
-/// With fewer commands in flight replies are read as they come: those of users who have just connected,
-/// and the last of a flush.
-const GATHERED_MIN: usize = 256;
 
 /// The task that owns one connection to one node.
 #[derive(Debug)]
@@ -59,7 +51,7 @@ impl NodeWriter {
                     let dialled_at = Instant::now();
                     let ended = self.carry(&mut connection).await;
                     self.give_back_all(connection);
-                    if dialled_at.elapsed() >= MEMCACHED_STABLE {
+                    if dialled_at.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                     }
                     match ended {

@@ -7,11 +7,8 @@ use presenced_memcached::Node;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Flusher;
-use crate::limits::REFILL_RUN;
+use crate::limits::{CONNECT_PAUSE, REFILL_RUN};
 use crate::slot::Slot;
-
-/// How often a refill checks whether a node writer is connected.
-const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Flusher {
     /// Refills nodes whose data are found lost, `users_per_second` at most, for ever.
