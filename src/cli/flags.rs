@@ -147,7 +147,7 @@ pub struct TokenFlags {
     )]
     pub user_claim: String,
 
-    /// Accept tokens as ?token=, where logs of proxies may keep them (always on without a key)
+    /// Accept tokens as ?token=, where logs of proxies may keep them (always on in dev mode)
     #[arg(long, env = "PRESENCED_ALLOW_QUERY_TOKEN")]
     pub allow_query_token: bool,
 
@@ -210,7 +210,7 @@ pub struct LogFlags {
     pub log_format: LogFormat,
 
     /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
-    /// one part, such as presenced::edge=debug; or several, separated by commas. The error that ends
+    /// one part, such as presenced::gateway=debug; or several, separated by commas. The error that ends
     /// the process is always logged
     #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = levels)]
     pub log_level: Targets,

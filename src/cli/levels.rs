@@ -13,7 +13,7 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 ];
 
 const RULE: &str = "must be off, error, warn, info, debug or trace, or TARGET=LEVEL with one of them, \
-                    such as presenced::edge=debug, or several of these, separated by commas";
+                    such as presenced::gateway=debug, or several of these, separated by commas";
 
 /// Reads `--log-level`. [`Targets`] itself would take a word that is no level for a target, and log
 /// nothing else.
@@ -57,14 +57,14 @@ mod tests {
     #[test]
     fn levels_and_targets_are_what_they_say() {
         let warn = levels("warn").unwrap();
-        assert!(warn.would_enable("presenced::edge", &Level::WARN));
-        assert!(!warn.would_enable("presenced::edge", &Level::INFO));
+        assert!(warn.would_enable("presenced::gateway", &Level::WARN));
+        assert!(!warn.would_enable("presenced::gateway", &Level::INFO));
         assert_eq!(levels("WARN"), Ok(warn));
         let both = levels("warn, presenced::store=Trace").unwrap();
         assert!(both.would_enable("presenced::store::serve", &Level::TRACE));
-        assert!(!both.would_enable("presenced::edge", &Level::INFO));
-        let only = levels("presenced::edge=debug").unwrap();
-        assert!(only.would_enable("presenced::edge", &Level::DEBUG));
+        assert!(!both.would_enable("presenced::gateway", &Level::INFO));
+        let only = levels("presenced::gateway=debug").unwrap();
+        assert!(only.would_enable("presenced::gateway", &Level::DEBUG));
         assert!(!only.would_enable("presenced", &Level::ERROR));
         assert!(
             !levels("off")
@@ -83,7 +83,7 @@ mod tests {
             "0",
             "verbose",
             "presenced",
-            "presenced::edge",
+            "presenced::gateway",
             "info,",
             ",",
             "a=b=info",
@@ -96,7 +96,7 @@ mod tests {
             "a b=info",
         ] {
             let refused = levels(text).expect_err(text);
-            assert!(refused.contains("presenced::edge=debug"), "{refused}");
+            assert!(refused.contains("presenced::gateway=debug"), "{refused}");
             assert!(!refused.contains("did you mean"), "{text:?}: {refused}");
         }
         for (text, meant) in [

@@ -63,7 +63,7 @@ pub struct Gateway {
     pub origins: Origins,
     /// Whether `?token=` is looked at.
     pub allow_query_token: bool,
-    /// The dev mode's page, when there is no key.
+    /// Dev mode's page, if there is no secret.
     pub dev: Option<DevMode>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,

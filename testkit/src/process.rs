@@ -72,7 +72,7 @@ impl Process {
         Process::up(command).await
     }
 
-    /// The same without a key.
+    /// The same in dev mode.
     pub async fn start_dev(flags: &[&str]) -> Process {
         Process::up(command(&[FREE_PORTS, flags].concat())).await
     }

@@ -611,7 +611,7 @@ async fn a_secret_of_no_text_is_a_secret() {
     let good = encode(&Header::default(), &claims("alice"), &key).unwrap();
     let response = handshake(process.edge(), &upgrade_with(&good)).await;
     assert_eq!(response.status, 101, "{response:?}");
-    // No one gets a token, as without a key.
+    // No one gets a token, as without a secret.
     let response = get(process.edge(), "/dev/token?user=1").await;
     assert_eq!(response.status, 404, "{response:?}");
 }
