@@ -28,10 +28,10 @@ pub struct Rules {
     pub lifetime_max: Duration,
 }
 
-/// Who a token says, and until when.
+/// The user whom a token names, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who.
+    /// The user whom the token names.
     pub user: UserId,
     /// Time that is left, at most.
     pub valid_for: Duration,

@@ -1,8 +1,9 @@
-//! What the documents say and a program can check: the close codes, and that links lead somewhere.
+//! What the documents say and a program can check: close codes, refusals, and that links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use presenced::gateway::refusal::Refusal;
 use presenced_session::close_reason::CloseReason;
 
 fn root() -> &'static Path {
@@ -13,22 +14,42 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// What stands under a heading of the client protocol, up to the next heading.
+fn section(heading: &str) -> String {
+    let text = read(&root().join("docs/protocol.md"));
+    let (_, rest) = text.split_once(&format!("\n{heading}\n")).unwrap();
+    rest.split_once("\n#").unwrap().0.to_owned()
+}
+
+/// The number and the name in each row of a section's table; the two cells behind them say something.
+fn rows(section: &str) -> BTreeSet<(u16, String)> {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        let number = cells.next()?.parse().ok()?;
+        let name = cells.next()?.trim_matches('`').to_owned();
+        let filled = cells.take(2).filter(|cell| !cell.is_empty()).count();
+        assert_eq!(filled, 2, "{line}");
+        Some((number, name))
+    };
+    section.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_table_of_refusals_is_that_of_the_server() {
+    let sent = Refusal::ALL.iter().map(|refusal| {
+        let facts = refusal.facts();
+        (facts.status, facts.code.to_owned())
+    });
+    assert_eq!(
+        rows(&section("### Refused requests")),
+        sent.collect::<BTreeSet<_>>()
+    );
+}
+
 #[test]
 fn the_table_of_close_codes_is_that_of_the_server() {
-    let text = read(&root().join("docs/protocol.md"));
-    let (_, section) = text.split_once("\n## Close codes\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let written: BTreeSet<(u16, String)> = section
-        .lines()
-        .filter_map(|line| {
-            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
-            let code = cells.next()?.parse().ok()?;
-            let reason = cells.next()?.trim_matches('`').to_owned();
-            let filled = cells.take(2).filter(|cell| !cell.is_empty()).count();
-            assert_eq!(filled, 2, "{line}");
-            Some((code, reason))
-        })
-        .collect();
+    let section = section("## Close codes");
+    let written = rows(&section);
     let sent: BTreeSet<(u16, String)> = CloseReason::ALL
         .iter()
         .filter_map(|reason| {
