@@ -1,8 +1,5 @@
 //! Real sessions of the presence service over connections that lead nowhere.
 
-use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,50 +14,12 @@ use presenced_presence::{Record, UserId};
 use presenced_session::Config;
 use presenced_session::clock::Clock;
 use presenced_session::slab::SessionKey;
-use presenced_session::transport::Transport;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_testkit::null::{Null, keep_pings, take_pings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-/// A socket of four bytes, as a real one is. It takes everything, and has nothing to read.
-pub struct Null(u32);
-
-/// What a ping bears, and the number of the session that got it.
-pub type Ping = (u32, [u8; 8]);
-
-thread_local! {
-    /// Pings written, if they are kept.
-    static WRITTEN: RefCell<Option<Vec<Ping>>> = const { RefCell::new(None) };
-}
-
-impl Read for Null {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Write for Null {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        WRITTEN.with_borrow_mut(|written| {
-            if let (Some(written), Some(payload)) = (written, bytes.last_chunk()) {
-                written.push((self.0, *payload));
-            }
-        });
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Transport for Null {
-    fn descriptor(&self) -> Option<RawFd> {
-        None
-    }
-
-    fn finish(&self) {}
-}
+pub use presenced_testkit::null::Ping;
 
 /// A worker and its sessions.
 pub struct Sessions {
@@ -74,7 +33,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// None yet, with pings each `interval`.
+    /// No sessions yet; they will be pinged every `interval`.
     pub fn new(interval: Duration) -> Sessions {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
@@ -126,7 +85,7 @@ impl Sessions {
         for _ in 0..count {
             let number = self.worker.len();
             let new = NewSession {
-                socket: Null(number as u32),
+                socket: Null::new(number as u32),
                 read_ahead: Default::default(),
                 peer: UserId::new(&format!("user-{number}")).unwrap(),
                 expires_at: Duration::from_secs(1 << 30),
@@ -148,11 +107,11 @@ impl Sessions {
         let mut written = Vec::with_capacity(1024);
         while self.now < end {
             self.now += tick;
-            WRITTEN.set(Some(std::mem::take(&mut written)));
+            keep_pings(std::mem::take(&mut written));
             let start = Instant::now();
             self.worker.tick(self.now).unwrap();
             time += start.elapsed();
-            written = WRITTEN.take().unwrap_or_default();
+            written = take_pings();
             pinged(self, &written);
             written.clear();
         }
@@ -161,11 +120,11 @@ impl Sessions {
 
     /// Answers a ping.
     #[inline]
-    pub fn answer(&mut self, (number, payload): Ping) {
+    pub fn answer(&mut self, (number, ping): Ping) {
         let mut pong = [0; 14];
         pong[..2].copy_from_slice(&[0x8a, 0x88]);
         // A mask of zeros: the payload as it is.
-        pong[6..].copy_from_slice(&payload);
+        pong[6..].copy_from_slice(&ping[2..]);
         let token = self.tokens[number as usize];
         self.worker.receive(token, &mut pong, self.now).unwrap();
     }

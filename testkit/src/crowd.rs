@@ -211,7 +211,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
             _ = ticks.tick() => {}
             ended = tasks.join_next() => panic!("a task ended: {ended:?}"),
         }
-        keep_pings();
+        keep_pings(Vec::new());
         worker.tick(clock.now()).unwrap();
         for (number, ping) in take_pings() {
             let token = tokens[number as usize];

@@ -142,23 +142,32 @@ async fn a_memcached_that_does_not_ask_is_not_told_the_password() {
     assert!(!text.contains("s3cret"), "{text}");
 }
 
-#[tokio::test]
-async fn a_password_is_read_again_when_memcached_asks_again() {
+/// A memcached that asks for a password and a server that has it: both, and the files of each.
+async fn with_password() -> (Memcached, Process, TempFile, TempFile) {
     let theirs = TempFile::new("edge:pass-1\n");
     let ours = TempFile::new("edge:pass-1\n");
-    let mut memcached = Memcached::start_with(&["-Y", theirs.path().to_str().unwrap()]).await;
+    let memcached = Memcached::start_with(&["-Y", theirs.path().to_str().unwrap()]).await;
     let process = Process::start(&[
         &format!("--memcached={}", memcached.node()),
         &format!("--memcached-auth-file={}", ours.path().display()),
     ])
     .await;
+    until("ready", PATIENCE, async || {
+        get(process.admin(), "/readyz").await.status == 200
+    })
+    .await;
+    (memcached, process, theirs, ours)
+}
+
+#[tokio::test]
+async fn a_password_is_read_again_when_memcached_asks_again() {
+    let (mut memcached, process, theirs, ours) = with_password().await;
     let ready = async |status| {
         until("ready or not", PATIENCE, async || {
             get(process.admin(), "/readyz").await.status == status
         })
         .await;
     };
-    ready(200).await;
     std::fs::write(theirs.path(), "edge:pass-2\n").unwrap();
     // Half-written: what it said before holds.
     std::fs::write(ours.path(), "edge").unwrap();
@@ -203,18 +212,7 @@ async fn a_memcached_that_asks_for_what_we_do_not_have_says_so_in_the_log() {
 
 #[tokio::test]
 async fn a_password_that_can_not_be_read_does_not_hold_up_a_stop() {
-    let theirs = TempFile::new("edge:pass-1\n");
-    let ours = TempFile::new("edge:pass-1\n");
-    let mut memcached = Memcached::start_with(&["-Y", theirs.path().to_str().unwrap()]).await;
-    let process = Process::start(&[
-        &format!("--memcached={}", memcached.node()),
-        &format!("--memcached-auth-file={}", ours.path().display()),
-    ])
-    .await;
-    until("ready", PATIENCE, async || {
-        get(process.admin(), "/readyz").await.status == 200
-    })
-    .await;
+    let (mut memcached, process, _theirs, ours) = with_password().await;
     // Nobody will ever write to it: a thread that reads it stays there.
     std::fs::remove_file(ours.path()).unwrap();
     let made = std::process::Command::new("mkfifo")
