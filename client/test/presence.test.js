@@ -216,7 +216,7 @@ describe('pulling', () => {
     assert.equal(sockets.pulls.length, 2);
   });
 
-  test('new watches that never end are one pull each 250 ms', async () => {
+  test('new watches that never end are one pull every 250 ms', async () => {
     const { client, sockets } = await startOpen();
     for (let n = 0; n < 200; n += 1) {
       client.watch(`user${n}`, () => {});

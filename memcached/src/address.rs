@@ -22,7 +22,7 @@ pub enum NodeAddr {
 /// One or more nodes as they are listed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeSpec {
-    /// Where.
+    /// The address of the node, or the name of several.
     pub addr: NodeAddr,
     /// Their share of the keys, relative to those of the others.
     pub weight: u32,

@@ -49,7 +49,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// Never in practice: a `String` takes everything.
+    /// If a value can't be formatted, which none of ours is known to cause.
     pub fn text(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("presenced");
         registry.register_collector(Box::new(self.clone()));

@@ -67,7 +67,7 @@ pub enum StoreError {
     /// The address or file is taken, or not this machine's.
     #[error("cannot listen on {at}: {error}")]
     Listen {
-        /// Where.
+        /// The address or the path.
         at: String,
         /// What the system said.
         #[source]

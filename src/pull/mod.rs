@@ -1,10 +1,10 @@
-//! Pulls: a client asks who of these users is online.
+//! Pulls: a client asks which of some users are online.
 //!
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
 //! - [`http`]: the questions as HTTP requests carry them.
 //!
-//! The answer never has a false "offline": users with a session here are online, those whose node can't be
-//! asked is `unknown`, and only who was looked for and not found is left out.
+//! The answer never has a false "offline": users with a session here are online, those whose node can't
+//! be asked are `unknown`, and only users who were looked for and not found are left out.
 
 pub mod batch;
 pub mod http;
@@ -22,12 +22,12 @@ pub use self::batch::Puller;
 use crate::limits::PULL_USERS_MAX;
 use presenced_presence::{UserId, UserIdError};
 
-/// What is known of the users asked for; who is in neither list is offline.
+/// What is known of the users asked for. Users in neither list are offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// With the time of connecting, Unix ms.
     pub online: Vec<(UserId, u64)>,
-    /// Whose memcached node can't be asked.
+    /// Users whose memcached node can't be asked.
     pub unknown: Vec<UserId>,
 }
 

@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Nothing if it is no such thing.
+    /// `None` if the text is not an answer.
     pub(crate) fn read(text: &[u8]) -> Option<Answer> {
         serde_json::from_slice(text).ok()
     }

@@ -4,7 +4,7 @@
 //! HTTP status, kind and close code, of the whole run; 1006 is a session that ended without a close
 //! frame), `handshakes_per_second`. Of the measured time: `seconds`, `open` (at its end), `pings`,
 //! `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`, `pulled_online`,
-//! `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those of the begin),
+//! `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at the start),
 //! `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`, `p999` and
 //! `max`, or null.
 //!

@@ -61,9 +61,9 @@ pub(crate) struct Session {
     pub(crate) place: usize,
     pub(crate) role: Role,
     pub(crate) stage: Stage,
-    /// When it was connected; nothing if it never was.
+    /// When it was connected; `None` if it never was.
     pub(crate) begun: Option<Instant>,
-    /// The begin of a frame, or of the answer to the handshake. Empty, without memory, almost always.
+    /// The start of a frame, or of the answer to the handshake. Empty, without memory, almost always.
     inbox: Vec<u8>,
     /// Our own pings, if it sends any.
     pub(crate) probes: Option<Box<Probes>>,

@@ -108,7 +108,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Reads what there is into `buffer`; nothing if there is none.
+    /// Reads what there is into `buffer`; `None` if there is nothing to read.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.stream.read(buffer) {

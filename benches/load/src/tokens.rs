@@ -32,7 +32,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// The token of the user in that place; nothing if none were made.
+    /// The token of the user with this index; `None` if no tokens were made.
     pub(crate) fn get(&self, place: usize) -> Option<&str> {
         let end = *self.ends.get(place)?;
         let begin = place.checked_sub(1).map_or(0, |before| self.ends[before]);

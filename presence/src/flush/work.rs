@@ -63,7 +63,7 @@ impl Batch {
         }
     }
 
-    /// Those who are not rendered are pending again.
+    /// Makes the users who are not rendered pending again.
     pub(super) fn give_back(&self, presence: &Presence) {
         let rest = &self.places[self.done..];
         if !rest.is_empty() {

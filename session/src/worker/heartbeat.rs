@@ -21,7 +21,7 @@ use crate::wheel::GROUP;
 const PING_BYTES: usize = 10;
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// Moves the wheel on to `now`: pings, judges, and lets go of those who do not answer a close.
+    /// Moves the wheel on to `now`: pings, checks for pongs, and drops sessions that do not answer a close.
     /// Fails where the poll does.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.wheel.to_ping(turn, &mut due);
         self.slab.prefetch(&due, GROUP);
         for (number, &group) in due.iter().enumerate() {
-            // Who speaks meanwhile need not wait for all the pings, unless waiting is wanted.
+            // Sessions that speak meanwhile need not wait for all the pings, unless waiting is wanted.
             if number > 0 && self.parts.config.coalesce.is_zero() {
                 self.look()?;
             }
@@ -54,7 +54,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(())
     }
 
-    /// Pings a group, and ends those of it who are overdue.
+    /// Pings the sessions of a group, and ends those that are overdue.
     fn ping(&mut self, group: u32) {
         let moment = self.moment();
         let mut odd = std::mem::take(&mut self.odd);
@@ -96,7 +96,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.odd = odd;
     }
 
-    /// Ends those of a group who owe the answer to a ping for too long.
+    /// Ends the sessions of a group that have not answered a ping in time.
     fn check_pongs(&mut self, group: u32) {
         let moment = self.moment();
         let mut awaiting = *self.awaiting_pong.group(group);
@@ -130,12 +130,12 @@ struct Moment {
     now: Duration,
     us: u32,
     s: u32,
-    /// How long a session may owe an answer.
+    /// How long a session may take to answer a ping.
     patience_us: u32,
 }
 
 impl<H, T> Session<H, T> {
-    /// What it has beside the table; most have nothing, and are not looked up.
+    /// Its buffers beside the slab; most sessions have none, and are not looked up.
     fn buffers<'a>(&self, all: &'a SessionBuffers, key: SessionKey) -> Option<&'a Buffers> {
         match self.has_buffers {
             true => all.get(key.index),

@@ -68,7 +68,7 @@ pub struct NewSession<P, T = TcpStream> {
 /// What others tell a worker.
 #[derive(Clone, Copy, Debug)]
 pub enum WorkerCommand {
-    /// End this session, if it is still there.
+    /// Ends this session, if it is still there.
     End(SessionKey, CloseReason),
     /// Close everyone, spread evenly over a time, then end.
     Drain {

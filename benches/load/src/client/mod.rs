@@ -65,7 +65,7 @@ pub(crate) struct Client {
     under_way: usize,
     /// Sessions that are open.
     open: usize,
-    /// Numbers of the users who were connected at the begin.
+    /// Numbers of the users who were connected at the start.
     users: Vec<u32>,
     first_user: usize,
     /// What sessions do beyond answering, once all are connected.
