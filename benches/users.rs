@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use presenced_presence::limits::SHARDS;
-use presenced_presence::users::Live;
+use presenced_presence::users::{Hasher, Live};
 use presenced_presence::{Pending, SessionId, Slot, UserId, Users};
 
 use rss::rss_bytes;
@@ -53,7 +53,7 @@ fn live(number: u32) -> Live {
 }
 
 fn users() -> Users {
-    Users::new(Arc::new(Pending::new()), 10)
+    Users::new(Arc::new(Pending::new()), 10, Hasher::random())
 }
 
 fn connect(users: &Users, id: &UserId, number: u32) -> Slot {

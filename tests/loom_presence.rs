@@ -83,7 +83,7 @@ mod presence {
 use loom::model::Builder;
 use loom::thread;
 use presence::sync::Arc;
-use presence::users::{Live, SessionId, SlotGuard};
+use presence::users::{Hasher, Live, SessionId, SlotGuard};
 use presence::{Pending, Slot, UserId, users::Users};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -115,7 +115,7 @@ type Written = Vec<String>;
 impl World {
     fn new() -> World {
         let pending = Arc::new(Pending::new());
-        let users = Users::new(pending.clone(), 10);
+        let users = Users::new(pending.clone(), 10, Hasher::random());
         World { pending, users }
     }
 

@@ -46,7 +46,7 @@ use shuttle::thread;
 
 use limits::SHARDS;
 use presence::sync::{Arc, AtomicU64, Ordering};
-use presence::users::{Live, SessionId, Users};
+use presence::users::{Hasher, Live, SessionId, Users};
 use presence::{Pending, Slot, UserId};
 
 const WORKERS: u32 = 3;
@@ -194,7 +194,7 @@ type Part = Box<dyn FnOnce(&World) -> Vec<Session> + Send>;
 fn run() {
     let pending = Arc::new(Pending::new());
     let world = Arc::new(World {
-        users: Users::new(pending.clone(), 3),
+        users: Users::new(pending.clone(), 3, Hasher::random()),
         pending,
         working: AtomicU64::new(u64::from(WORKERS)),
         in_flight: StdMutex::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::network::Network;
 use super::node_list::NodeList;
 use super::pipeline::WriteCommand;
 use super::ring::RingKind;
@@ -70,6 +71,8 @@ pub struct ConnectOptions {
     pub credentials: Option<Arc<Credentials>>,
     /// How entries are written.
     pub write_command: WriteCommand,
+    /// How names are resolved and connections made; a simulation's instead of the system's.
+    pub network: Network,
 }
 
 impl Default for ConnectOptions {
@@ -80,6 +83,7 @@ impl Default for ConnectOptions {
             tls: None,
             credentials: None,
             write_command: WriteCommand::default(),
+            network: Network::default(),
         }
     }
 }

@@ -1,50 +1,20 @@
 //! Which nodes there are: names that are resolved again and again, a file that is watched.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
+use super::network::Resolver;
 use super::node_list::{NodeList, parse_list};
 use super::{NodeAddr, NodeSpec};
 use crate::limits::{NODE_FILE_INTERVAL, RESOLVE_TIMEOUT};
-
-type Resolution = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// Finds the addresses of a name: the system's resolver, or a test's.
-#[derive(Clone)]
-pub struct Resolver(Arc<dyn Fn(String, u16) -> Resolution + Send + Sync>);
-
-impl Resolver {
-    /// One that asks `resolve`.
-    pub fn new(resolve: impl Fn(String, u16) -> Resolution + Send + Sync + 'static) -> Resolver {
-        Resolver(Arc::new(resolve))
-    }
-}
-
-impl Default for Resolver {
-    fn default() -> Resolver {
-        Resolver::new(|host, port| {
-            Box::pin(async move {
-                let found = tokio::net::lookup_host((host, port)).await?;
-                Ok(found.collect())
-            })
-        })
-    }
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Resolver")
-    }
-}
 
 /// Keeps a cluster as the list and the names say.
 #[derive(Debug)]
@@ -133,7 +103,7 @@ impl Discovery {
             _ => None,
         });
         let found = join_all(names.map(async |(addr, host, port)| {
-            let found = timeout(RESOLVE_TIMEOUT, (self.resolver.0)(host, port)).await;
+            let found = timeout(RESOLVE_TIMEOUT, self.resolver.resolve(&host, port)).await;
             (
                 addr,
                 found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),

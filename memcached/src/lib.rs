@@ -7,8 +7,11 @@
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
+//! - [`network`]: what it takes from the world around it: names resolved, connections made, chance.
 //! - [`credentials`]: what a node may ask for before it lets us in.
 //! - [`cluster`]: the nodes, and which of them are on the ring.
+//! - [`per_node`]: what is kept for each node, as they come and go.
+//! - [`log_throttle`]: warnings about what lasts.
 //! - [`node_list`]: which nodes an operator lists.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`probe`]: asks each node how it is.
@@ -22,8 +25,11 @@ pub mod credentials;
 pub mod discovery;
 pub mod endpoint;
 pub mod limits;
+pub mod log_throttle;
+pub mod network;
 pub mod node;
 pub mod node_list;
+pub mod per_node;
 pub mod pipeline;
 pub mod probe;
 pub mod reader;
@@ -42,8 +48,11 @@ pub use self::backoff::Backoff;
 pub use self::cluster::Cluster;
 pub use self::config::{Config, ConnectOptions, OnFailure};
 pub use self::endpoint::Endpoint;
+pub use self::log_throttle::LogThrottle;
+pub use self::network::Network;
 pub use self::node::Node;
 pub use self::node_list::NodeList;
+pub use self::per_node::PerNode;
 pub use self::reader::Reader;
 pub use self::writer::Writer;
 

@@ -3,24 +3,22 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::MemcachedError;
 use super::address::NodeAddr;
+use super::backoff::Backoff;
 use super::config::ConnectOptions;
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
+use super::log_throttle::LogThrottle;
+use super::network::Target;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
-use crate::limits::{
-    KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, PEER_WORDS_BYTES_MAX, WARNING_PAUSE,
-    WINDOW_TCP, WINDOW_UNIX,
-};
+use crate::limits::{PEER_WORDS_BYTES_MAX, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX};
 
 /// Shared by all connections to it.
 #[derive(Debug)]
@@ -43,8 +41,8 @@ pub struct Node {
     losses: AtomicU64,
     evictions: AtomicU64,
     errors: [AtomicU64; NODE_ERRORS.len()],
-    /// When it was last logged that it refuses entries.
-    refusal_said_at: Mutex<Option<Instant>>,
+    /// Of the warning that it refuses entries.
+    refusals_logged: Mutex<LogThrottle>,
 }
 
 /// Labels of the errors that a node counts.
@@ -66,7 +64,7 @@ impl Node {
             losses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             errors: Default::default(),
-            refusal_said_at: Mutex::default(),
+            refusals_logged: Mutex::default(),
         }
     }
 
@@ -171,34 +169,29 @@ impl Node {
     }
 
     async fn connect(&self) -> Result<Stream, MemcachedError> {
-        match &self.addr {
+        let network = &self.access.network;
+        let target = match &self.addr {
+            NodeAddr::Unix(path) => Target::Unix(path.clone()),
             NodeAddr::Tcp(host, port) => {
-                let known = self.addresses();
-                let connected = if known.is_empty() {
-                    TcpStream::connect((host.as_str(), *port)).await
-                } else {
-                    TcpStream::connect(&known[..]).await
-                };
-                let stream = connected.map_err(MemcachedError::Connect)?;
-                stream.set_nodelay(true)?;
-                let keepalive = TcpKeepalive::new()
-                    .with_time(KEEPALIVE_IDLE)
-                    .with_interval(KEEPALIVE_INTERVAL)
-                    .with_retries(KEEPALIVE_PROBES);
-                SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                match &self.access.tls {
-                    None => Ok(Stream::Tcp(stream)),
-                    Some(tls) => {
-                        let stream = tls.connect(&self.host, stream).await?;
-                        Ok(Stream::Tls(Box::new(stream)))
-                    }
+                let mut addresses = self.addresses();
+                if addresses.is_empty() {
+                    let resolved = network.resolver.resolve(host, *port).await;
+                    addresses = resolved.map_err(MemcachedError::Connect)?;
                 }
+                Target::Tcp(addresses)
             }
-            NodeAddr::Unix(path) => {
-                let connected = UnixStream::connect(path).await;
-                Ok(Stream::Unix(connected.map_err(MemcachedError::Connect)?))
-            }
+        };
+        let stream = network.dialler.dial(target).await;
+        let stream = stream.map_err(MemcachedError::Connect)?;
+        match &self.access.tls {
+            Some(tls) => stream.encrypt(tls, &self.host).await,
+            None => Ok(stream),
         }
+    }
+
+    /// The pauses between connections to it.
+    pub fn backoff(&self) -> Backoff {
+        Backoff::new(self.access.network.random.fork())
     }
 
     /// Commands that may be in flight on one connection.
@@ -223,12 +216,9 @@ impl Node {
 
     /// It has refused something with this `reply`: said in the log, now and then while it lasts.
     pub(super) fn refuses(&self, reply: &[u8]) {
-        let mut said_at = self
-            .refusal_said_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if said_at.is_none_or(|at| at.elapsed() >= WARNING_PAUSE) {
-            *said_at = Some(Instant::now());
+        let throttle = self.refusals_logged.lock();
+        let mut throttle = throttle.unwrap_or_else(PoisonError::into_inner);
+        if throttle.is_due(WARNING_PAUSE) {
             tracing::warn!(
                 node = %self.addr,
                 reply = quoted(reply),

@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
 use super::config::OnFailure;
+use super::log_throttle::LogThrottle;
+use super::per_node::PerNode;
 use super::stream::Stream;
 use super::writer::greet;
-use super::{Backoff, MemcachedError, Node};
-use crate::limits::{PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, STABLE_AFTER, WARNING_PAUSE};
+use super::{MemcachedError, Node};
+use crate::limits::{PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, WARNING_PAUSE};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
@@ -38,34 +40,28 @@ pub struct Sentinel {
 pub async fn watch(cluster: Arc<Cluster>, sentinel: Sentinel) {
     let sentinel = Arc::new(sentinel);
     let mut changes = cluster.changes();
-    let mut watched: Vec<(Arc<Node>, JoinSet<()>)> = Vec::new();
+    let mut watched = PerNode::default();
     loop {
-        let topology = cluster.topology();
-        let is_there = |node: &Arc<Node>| topology.nodes().iter().any(|n| Arc::ptr_eq(n, node));
-        watched.retain(|(node, _)| is_there(node));
-        for node in topology.nodes() {
-            if !watched.iter().any(|(known, _)| Arc::ptr_eq(known, node)) {
-                let mut task = JoinSet::new();
-                task.spawn(watch_node(cluster.clone(), node.clone(), sentinel.clone()));
-                watched.push((node.clone(), task));
-            }
-        }
+        watched.follow(&cluster.topology(), |node| {
+            let mut task = JoinSet::new();
+            task.spawn(watch_node(cluster.clone(), node.clone(), sentinel.clone()));
+            task
+        });
         // The cluster, which this task holds, has the other end.
         let _ = changes.changed().await;
     }
 }
 
 async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentinel>) {
-    let mut backoff = Backoff::default();
+    let mut backoff = node.backoff();
     let mut state = State::default();
     loop {
+        let mut held = Duration::ZERO;
         let error = match Probe::dial(&node).await {
             Ok(probe) => {
                 let dialled_at = Instant::now();
                 let error = state.look(probe, &cluster, &node, &sentinel).await;
-                if dialled_at.elapsed() >= STABLE_AFTER {
-                    backoff.reset();
-                }
+                held = dialled_at.elapsed();
                 error
             }
             Err(error) => error,
@@ -87,7 +83,7 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
         if config.on_failure == OnFailure::Eject && state.failures >= config.eject_after {
             cluster.eject(&node);
         }
-        sleep(backoff.pause()).await;
+        sleep(backoff.pause(held)).await;
     }
 }
 
@@ -101,7 +97,7 @@ struct State {
     had_sentinel: bool,
     /// What it said last.
     stats: Stats,
-    warned_at: Option<Instant>,
+    evictions_logged: LogThrottle,
 }
 
 impl State {
@@ -157,9 +153,7 @@ impl State {
             return false;
         }
         node.evicted(evicted);
-        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
-        if !self.warned_at.is_some_and(recent) {
-            self.warned_at = Some(Instant::now());
+        if self.evictions_logged.is_due(WARNING_PAUSE) {
             tracing::warn!(
                 node = %node.addr(),
                 evicted,
@@ -284,6 +278,7 @@ impl Probe {
     /// Waits; an error as soon as the connection ends.
     async fn rest(&mut self, time: Duration) -> Result<(), MemcachedError> {
         tokio::select! {
+            biased;
             () = sleep(time) => Ok(()),
             read = self.stream.read_buf(&mut self.inbox) => match read? {
                 0 => Err(MemcachedError::Closed),

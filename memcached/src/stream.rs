@@ -1,5 +1,6 @@
 //! The bytes of a connection, whatever carries them.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -11,12 +12,13 @@ use std::os::unix::net::UnixStream as BareUnix;
 
 use futures_util::FutureExt;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::yield_now;
 use tokio_rustls::client::TlsStream;
 
 use super::MemcachedError;
+use super::tls::Tls;
 
 /// A connection to a node, of any kind.
 #[derive(Debug)]
@@ -31,11 +33,44 @@ pub enum Stream {
     BareTcp(BareTcp),
     /// The same over a Unix socket.
     BareUnix(BareUnix),
+    /// What a simulation carries.
+    Simulated(Box<dyn SimulatedStream>),
     /// There is none any more.
     Lost,
 }
 
+/// A connection in a simulation.
+pub trait SimulatedStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
+    /// Whether there is anything to read, the end included, that a read does not find at once. In memory
+    /// there is not.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is broken.
+    fn has_unread(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Whether bytes that the peer has not received are dropped when the connection is closed.
+    fn set_reset_on_close(&self, reset: bool) {
+        let _ = reset;
+    }
+}
+
+impl SimulatedStream for DuplexStream {}
+
 impl Stream {
+    /// Encrypts what goes over TCP; over a Unix socket there is no TLS.
+    pub(super) async fn encrypt(self, tls: &Tls, host: &str) -> Result<Stream, MemcachedError> {
+        match self {
+            Stream::Tcp(stream) => Ok(Stream::Tls(Box::new(tls.connect(host, stream).await?))),
+            Stream::Unix(_) | Stream::BareUnix(_) => Ok(self),
+            Stream::Tls(_) | Stream::BareTcp(_) | Stream::Simulated(_) | Stream::Lost => {
+                Err(MemcachedError::Connect(io::ErrorKind::Unsupported.into()))
+            }
+        }
+    }
+
     /// Takes the socket out of the runtime's poll, if it can be.
     ///
     /// While it is watched, each of memcached's small writes wakes this thread, which costs both sides
@@ -95,6 +130,7 @@ impl Stream {
             Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
             Stream::BareTcp(stream) => SockRef::from(stream),
             Stream::BareUnix(stream) => SockRef::from(stream),
+            Stream::Simulated(stream) => return stream.has_unread(),
             Stream::Lost => return Err(io::ErrorKind::NotConnected.into()),
         };
         match socket.peek(&mut [MaybeUninit::uninit()]) {
@@ -115,6 +151,10 @@ impl Stream {
             Stream::Tcp(stream) => SockRef::from(stream),
             Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
             Stream::BareTcp(stream) => SockRef::from(stream),
+            Stream::Simulated(stream) => {
+                stream.set_reset_on_close(reset);
+                return Ok(());
+            }
             Stream::Unix(_) | Stream::BareUnix(_) | Stream::Lost => return Ok(()),
         };
         socket.set_linger(reset.then_some(Duration::ZERO))
@@ -141,6 +181,7 @@ macro_rules! each_kind {
             Stream::Tls($stream) => $call,
             Stream::BareTcp($bare) => $bare_call,
             Stream::BareUnix($bare) => $bare_call,
+            Stream::Simulated($stream) => $call,
             Stream::Lost => lost(),
         }
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::limits::{FLUSH_INTERVAL, REFILL_RATE, SESSIONS_PER_USER_MAX, TTL_S};
 use crate::record::Record;
+use crate::users::Hasher;
 
 /// How users are kept and written.
 #[derive(Clone, Debug)]
@@ -20,6 +21,9 @@ pub struct Config {
     pub sessions_per_user_max: usize,
     /// Users a second that are written again when a node has lost its data.
     pub refill_rate: u32,
+    /// How users are spread over shards: by chance, which nobody outside can foresee. Only a simulation
+    /// has a fixed one.
+    pub hasher: Hasher,
 }
 
 impl Config {
@@ -31,6 +35,7 @@ impl Config {
             flush_interval: FLUSH_INTERVAL,
             sessions_per_user_max: SESSIONS_PER_USER_MAX.into(),
             refill_rate: REFILL_RATE,
+            hasher: Hasher::random(),
         }
     }
 }

@@ -1,22 +1,38 @@
 //! Time for the parts that are given it as an argument.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Time since the process started: monotonic, so a clock that is set does not end sessions.
+use tokio::time::Instant;
+
+/// What time it is: since the process started, and by the wall.
+///
+/// It follows tokio's clock, so where that is paused, a whole simulation runs in virtual time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// Unix time at the start, if the wall clock is a simulation's.
+    started_at: Option<Duration>,
 }
 
 impl Clock {
-    /// A clock that begins now.
+    /// A clock that starts now, with the system's wall clock.
     pub fn start() -> Clock {
         Clock {
             start: Instant::now(),
+            started_at: None,
         }
     }
 
-    /// Time since the start.
+    /// The same with a wall clock that shows `unix_time` now and is never set.
+    pub fn simulated(unix_time: Duration) -> Clock {
+        Clock {
+            started_at: Some(unix_time),
+            ..Clock::start()
+        }
+    }
+
+    /// Time since the start: monotonic, so a wall clock that is set does not end sessions.
+    #[inline]
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -25,9 +41,17 @@ impl Clock {
     pub fn now_s(&self) -> u32 {
         self.now().as_secs() as u32
     }
+
+    /// Unix time in ms, for what others read.
+    pub fn unix_ms(&self) -> u64 {
+        match self.started_at {
+            Some(unix_time) => (unix_time + self.now()).as_millis() as u64,
+            None => unix_ms(),
+        }
+    }
 }
 
-/// Unix time in ms, for what others read.
+/// Unix time in ms by the system's wall clock.
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)

@@ -16,7 +16,7 @@ use presenced_memcached::node_list::{NodeList, parse_list};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
-use presenced_memcached::{Config, ConnectOptions, NodeSpec, OnFailure};
+use presenced_memcached::{Config, ConnectOptions, Network, NodeSpec, OnFailure};
 
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]
@@ -137,6 +137,7 @@ impl MemcachedFlags {
                 tls: self.tls()?,
                 credentials: self.credentials()?,
                 write_command: self.memcached_command,
+                network: Network::default(),
             },
             settle: ttl.duration,
         })

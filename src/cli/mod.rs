@@ -16,6 +16,7 @@ mod units;
 use clap::{Parser, Subcommand};
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
+use presenced_presence::users::Hasher;
 use thiserror::Error;
 
 use self::flags::{HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, StorageFlags, TokenFlags};
@@ -163,6 +164,7 @@ impl Flags {
             flush_interval: self.heartbeats.flush_interval.duration,
             sessions_per_user_max: self.limits.max_sessions_per_user.into(),
             refill_rate: storage.memcached.refill_rate,
+            hasher: Hasher::random(),
         })
     }
 

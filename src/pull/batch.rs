@@ -4,7 +4,6 @@
 //! with a session here is answered from the directory; each other user is looked up once, however
 //! many ask.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +17,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::Answer;
 use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
 use crate::pull::metrics::PullMetrics;
+use hashbrown::HashMap;
 use presenced_memcached::cluster::Topology;
 use presenced_memcached::limits::STABLE_AFTER;
-use presenced_memcached::{Backoff, MemcachedError, Node, Reader};
+use presenced_memcached::{Backoff, MemcachedError, Node, PerNode, Reader};
 use presenced_presence::UserId;
 use presenced_presence::flush::Presence;
 use presenced_presence::record::connected_at;
-use presenced_session::clock::unix_ms;
+use presenced_presence::users::Hasher;
 
 /// Asks questions of one worker's batcher.
 #[derive(Clone, Debug)]
@@ -53,9 +53,9 @@ impl Puller {
             presence: presence.clone(),
             metrics: metrics.clone(),
             topology: presence.cluster().topology(),
-            nodes: Vec::new(),
+            nodes: PerNode::default(),
         };
-        batcher.follow();
+        batcher.nodes.follow(&batcher.topology, NodeLookup::new);
         tasks.spawn(batcher.run());
         Puller {
             questions: sender,
@@ -96,6 +96,8 @@ fn known_here(presence: &Presence, users: Vec<UserId>) -> Answer {
     answer
 }
 
+type States = HashMap<UserId, State, Hasher>;
+
 /// What a look-up said of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -110,8 +112,7 @@ struct Batcher {
     presence: Arc<Presence>,
     metrics: Arc<PullMetrics>,
     topology: Arc<Topology>,
-    /// As in the topology.
-    nodes: Vec<NodeLookup>,
+    nodes: PerNode<NodeLookup>,
 }
 
 impl Batcher {
@@ -143,8 +144,8 @@ impl Batcher {
     }
 
     /// Every user asked for, once: online here, or not known yet.
-    fn known(&self, questions: &[Question]) -> HashMap<UserId, State> {
-        let mut states = HashMap::new();
+    fn known(&self, questions: &[Question]) -> States {
+        let mut states = States::with_hasher(self.presence.users().hasher().clone());
         for user in questions.iter().flat_map(|question| &question.users) {
             if !states.contains_key(user) {
                 let since = self.presence.users().online_since(user);
@@ -154,49 +155,39 @@ impl Batcher {
         states
     }
 
-    /// Keeps up with nodes that come and go.
-    fn follow(&mut self) {
-        let mut before = std::mem::take(&mut self.nodes);
-        let nodes = self.topology.nodes().iter().map(|node| {
-            let known = before.iter().position(|n| Arc::ptr_eq(&n.node, node));
-            known.map_or_else(|| NodeLookup::new(node), |place| before.swap_remove(place))
-        });
-        self.nodes = nodes.collect();
-    }
-
-    async fn look_up(&mut self, states: &mut HashMap<UserId, State>) {
+    async fn look_up(&mut self, states: &mut States) {
         let topology = self.presence.cluster().topology();
         if !Arc::ptr_eq(&topology, &self.topology) {
             self.topology = topology;
-            self.follow();
+            self.nodes.follow(&self.topology, NodeLookup::new);
         }
         let (record, topology) = (self.presence.record(), &*self.topology);
         let mut wanted: Vec<Vec<(Vec<u8>, &mut State)>> = Vec::new();
-        wanted.resize_with(self.nodes.len(), Vec::new);
+        wanted.resize_with(self.nodes.ids_end(), Vec::new);
         for (user, state) in states
             .iter_mut()
             .filter(|(_, state)| **state == State::Unknown)
         {
             let mut key = Vec::new();
             record.key(&mut key, user);
-            let id = topology.node_of(&key);
-            if let Some(place) = self.nodes.iter().position(|node| node.node.id() == id) {
-                wanted[place].push((key, state));
+            let node = usize::from(topology.node_of(&key));
+            if let Some(wanted) = wanted.get_mut(node) {
+                wanted.push((key, state));
             }
         }
         let settle = self.presence.cluster().config().settle;
         let is_settled = |key: &[u8], node: u8| topology.is_settled(key, node, settle);
-        let latest_ms = unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
+        let latest_ms = self.presence.clock().unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
         let metrics = &self.metrics;
-        let lookups = self.nodes.iter_mut().zip(&mut wanted);
-        join_all(
-            lookups.map(|(node, wanted)| node.look_up(wanted, latest_ms, metrics, is_settled)),
-        )
-        .await;
+        let lookups = self.nodes.iter_mut().map(|(node, lookup)| {
+            let wanted = std::mem::take(&mut wanted[usize::from(node.id())]);
+            lookup.look_up(wanted, latest_ms, metrics, is_settled)
+        });
+        join_all(lookups).await;
     }
 }
 
-fn answer(users: Vec<UserId>, states: &HashMap<UserId, State>) -> Answer {
+fn answer(users: Vec<UserId>, states: &States) -> Answer {
     let mut answer = Answer::default();
     for user in users {
         match states.get(&user) {
@@ -212,28 +203,32 @@ fn answer(users: Vec<UserId>, states: &HashMap<UserId, State>) -> Answer {
 #[derive(Debug)]
 struct NodeLookup {
     node: Arc<Node>,
+    connection: Option<Connection>,
+    /// Delivers the next one.
+    dialled: oneshot::Receiver<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    reader: Reader,
+    made_at: Instant,
+    /// The pauses before the next one.
     backoff: Backoff,
-    lookup: Option<Reader>,
-    dialled_at: Instant,
-    /// Delivers the next connection.
-    dialled: oneshot::Receiver<Reader>,
 }
 
 impl NodeLookup {
     fn new(node: &Arc<Node>) -> NodeLookup {
         NodeLookup {
             node: node.clone(),
-            backoff: Backoff::default(),
-            lookup: None,
-            dialled_at: Instant::now(),
-            dialled: dial(node, Duration::ZERO),
+            connection: None,
+            dialled: dial(node, node.backoff(), Duration::ZERO),
         }
     }
 
     /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked.
     async fn look_up(
         &mut self,
-        wanted: &mut [(Vec<u8>, &mut State)],
+        mut wanted: Vec<(Vec<u8>, &mut State)>,
         latest_ms: u64,
         metrics: &PullMetrics,
         is_settled: impl Fn(&[u8], u8) -> bool,
@@ -246,7 +241,7 @@ impl NodeLookup {
         let Some(found) = self.get(&keys, latest_ms).await else {
             return;
         };
-        for (key, state) in wanted.iter_mut() {
+        for (key, state) in &mut wanted {
             // Else their edge may not have written them yet where they belong now.
             if is_settled(key, self.node.id()) {
                 **state = State::Offline;
@@ -270,9 +265,9 @@ impl NodeLookup {
     async fn get(&mut self, keys: &[Key<'_>], latest_ms: u64) -> Option<Vec<(usize, Option<u64>)>> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
         for _ in 0..2 {
-            let lookup = timeout_at(deadline, self.connection()).await.ok()??;
+            let connection = timeout_at(deadline, self.connection()).await.ok()??;
             let mut found = Vec::with_capacity(keys.len());
-            let get = lookup.get(keys, |place, value| {
+            let get = connection.reader.get(keys, |place, value| {
                 let since = value.and_then(|value| connected_at(value, latest_ms));
                 found.push((place, since));
             });
@@ -292,52 +287,61 @@ impl NodeLookup {
 
     /// At once if the connection had held; one that did not is made again after a pause.
     fn redial(&mut self) {
-        let mut pause = Duration::ZERO;
-        if self.dialled_at.elapsed() < STABLE_AFTER {
-            pause = self.backoff.pause();
-        } else {
-            self.backoff.reset();
-        }
-        self.lookup = None;
-        self.dialled_at = Instant::now();
-        self.dialled = dial(&self.node, pause);
+        let Some(mut ended) = self.connection.take() else {
+            return;
+        };
+        let held = ended.made_at.elapsed();
+        let pause = match held >= STABLE_AFTER {
+            true => Duration::ZERO,
+            false => ended.backoff.pause(held),
+        };
+        self.dialled = dial(&self.node, ended.backoff, pause);
     }
 
     /// The connection, if there is one. While it is being made and the node is known to answer,
     /// waiting for it is better than an "unknown".
-    async fn connection(&mut self) -> Option<&mut Reader> {
-        if self.lookup.is_none() {
-            self.lookup = if self.node.is_up() {
+    async fn connection(&mut self) -> Option<&mut Connection> {
+        if self.connection.is_none() {
+            self.connection = if self.node.is_up() {
                 let dialled = timeout(self.node.timeout(), &mut self.dialled).await;
                 dialled.ok().and_then(Result::ok)
             } else {
                 self.dialled.try_recv().ok()
             };
         }
-        self.lookup.as_mut()
+        self.connection.as_mut()
     }
 }
 
 /// Dials in the background after a pause, for as long as it takes and someone waits.
-fn dial(node: &Arc<Node>, pause: Duration) -> oneshot::Receiver<Reader> {
+fn dial(
+    node: &Arc<Node>,
+    mut backoff: Backoff,
+    mut pause: Duration,
+) -> oneshot::Receiver<Connection> {
     let (mut dialled, receiver) = oneshot::channel();
     let node = node.clone();
     tokio::spawn(async move {
-        let mut backoff = Backoff::default();
-        sleep(pause).await;
         loop {
-            let lookup = tokio::select! {
-                lookup = Reader::dial(&node) => lookup,
+            sleep(pause).await;
+            let made = tokio::select! {
+                biased;
+                made = Reader::dial(&node) => made,
                 () = dialled.closed() => return,
             };
-            match lookup {
-                Ok(lookup) => {
-                    let _ = dialled.send(lookup);
+            match made {
+                Ok(reader) => {
+                    let made_at = Instant::now();
+                    let _ = dialled.send(Connection {
+                        reader,
+                        made_at,
+                        backoff,
+                    });
                     return;
                 }
                 Err(error) => node.failed(&error),
             }
-            sleep(backoff.pause()).await;
+            pause = backoff.pause(Duration::ZERO);
         }
     });
     receiver

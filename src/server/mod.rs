@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_memcached::Cluster;
 use presenced_memcached::NodeList;
-use presenced_memcached::discovery::{Discovery, Resolver};
+use presenced_memcached::discovery::Discovery;
 use presenced_memcached::limits::PROBE_INTERVAL;
 use presenced_memcached::probe::{self, Sentinel};
 use presenced_presence::flush::Presence;
@@ -98,7 +98,10 @@ impl Server {
         let stop_on_drop = stop.clone().drop_guard();
         let bound = Bound::bind(&config).await?;
         let (addrs, store) = (bound.addrs()?, bound.store.as_ref());
-        let mut discovery = Discovery::new(bound.nodes(&config), Resolver::default());
+        let mut discovery = Discovery::new(
+            bound.nodes(&config),
+            config.memcached.connect.network.resolver.clone(),
+        );
         let nodes = discovery.first().await;
         let cluster = Arc::new(Cluster::new(nodes, config.memcached.clone()));
         let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;

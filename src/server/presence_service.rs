@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
-use presenced_session::clock::unix_ms;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 
@@ -80,7 +79,7 @@ impl Service for PresenceService {
 
     fn opened(&mut self, user: UserId, session: SessionId) -> Opened<Slot> {
         let live = Live {
-            connected_at_ms: unix_ms(),
+            connected_at_ms: self.presence.clock().unix_ms(),
             session,
         };
         let connected = self.presence.connect(&user, live);

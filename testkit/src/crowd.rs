@@ -10,7 +10,7 @@ use presenced::pull::Puller;
 use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::NodeList;
-use presenced_memcached::discovery::{Discovery, Resolver};
+use presenced_memcached::discovery::Discovery;
 use presenced_memcached::probe::{self, Sentinel};
 use presenced_memcached::{self as memcached, Cluster};
 use presenced_presence::flush::{Flusher, Presence};
@@ -39,7 +39,6 @@ pub struct Plan {
     pub flush_interval: Duration,
     pub refill_rate: u32,
     pub resolve_interval: Duration,
-    pub resolver: Resolver,
     pub options: memcached::Config,
 }
 
@@ -54,7 +53,6 @@ impl Plan {
             flush_interval: Duration::from_millis(500),
             refill_rate: 100_000,
             resolve_interval: Duration::from_millis(200),
-            resolver: Resolver::default(),
             options: memcached::Config::default(),
         }
     }
@@ -78,7 +76,8 @@ impl Crowd {
             .iter()
             .map(|node| node.parse().unwrap())
             .collect();
-        let mut discovery = Discovery::new(NodeList::from(specs), plan.resolver.clone());
+        let resolver = plan.options.connect.network.resolver.clone();
+        let mut discovery = Discovery::new(NodeList::from(specs), resolver);
         let nodes = discovery.first().await;
         let mut options = plan.options.clone();
         options.settle = plan.ttl;

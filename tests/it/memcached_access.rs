@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use presenced_memcached::NodeSpec;
-use presenced_memcached::discovery::Resolver;
+use presenced_memcached::network::Resolver;
 use presenced_memcached::ring::{Member, Ring, RingKind};
 use rustix::process::Signal;
 use serde_json::json;
@@ -266,7 +266,7 @@ async fn each_address_of_a_name_is_a_node_and_they_come_and_go() {
     // What is written where keys have moved is not written for a pong's sake.
     plan.ping_interval = Duration::from_secs(3000);
     plan.ttl = Duration::from_secs(9000);
-    plan.resolver = Resolver::new(move |name, _| {
+    plan.options.connect.network.resolver = Resolver::new(move |name, _| {
         assert_eq!(name, "cache.test");
         count.fetch_add(1, Ordering::Relaxed);
         let found = answers.lock().unwrap().clone();

@@ -21,9 +21,10 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_memcached::LogThrottle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::node_writers::{NodeWriterHandle, NodeWriters};
 use self::schedule::FlushSchedule;
@@ -80,7 +81,7 @@ impl Flusher {
         let node = self.presence.users().node(slot).unwrap_or_default();
         let guard = self.presence.users().slot_guard(slot.shard());
         let writers = self.writers.all();
-        let writer = writers.get(usize::from(node)).and_then(Option::as_ref);
+        let writer = writers.get(node);
         let sent = writer.is_some_and(|writer| writer.try_send(Work::Connect(slot, guard)).is_ok());
         if !sent {
             self.presence.give_back([slot]);
@@ -100,7 +101,7 @@ impl Flusher {
     async fn flush_regularly(&self, period: Duration) {
         let clock = self.presence.clock();
         let mut schedule = FlushSchedule::new(period, self.worker, self.workers, clock.now());
-        let mut warned_at = None;
+        let mut behind_logged = LogThrottle::default();
         loop {
             for shard in self.shards() {
                 sleep(schedule.due().saturating_sub(clock.now())).await;
@@ -108,16 +109,14 @@ impl Flusher {
                 self.flush_shard(shard).await;
             }
             if self.worker == 0 {
-                self.warn_if_behind(period, &mut warned_at);
+                self.warn_if_behind(period, &mut behind_logged);
             }
         }
     }
 
-    fn warn_if_behind(&self, period: Duration, warned_at: &mut Option<Instant>) {
+    fn warn_if_behind(&self, period: Duration, logged: &mut LogThrottle) {
         let lag = self.presence.flush_lag();
-        let recent = |at: Instant| at.elapsed() < BEHIND_WARNING_PAUSE;
-        if lag > 3 * period && !warned_at.is_some_and(recent) {
-            *warned_at = Some(Instant::now());
+        if lag > 3 * period && logged.is_due(BEHIND_WARNING_PAUSE) {
             let pending = self.presence.pending().len();
             tracing::warn!(
                 ?lag,
@@ -165,8 +164,8 @@ impl Flusher {
     /// connection failed.
     pub(super) async fn barrier(&self, node: Option<u8>) -> bool {
         let mut barriers = Vec::new();
-        for writer in self.writers.all().iter().flatten() {
-            if node.is_none_or(|node| writer.node().id() == node) {
+        for (its, writer) in self.writers.all().iter() {
+            if node.is_none_or(|node| its.id() == node) {
                 let (settled, barrier) = oneshot::channel();
                 // A node writer that is gone drops the barrier, which then says so.
                 let _ = writer.send(Work::Barrier(settled)).await;
@@ -202,8 +201,8 @@ impl Flusher {
 
     fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
         let writers = self.writers.all();
-        let mut by_node = vec![Vec::new(); writers.len()];
-        if let ([only], true) = (&mut by_node[..], writers.len() == 1) {
+        let mut by_node = vec![Vec::new(); writers.ids_end()];
+        if let [only] = &mut by_node[..] {
             *only = places;
         } else {
             for run in places.chunks(RENDER_RUN) {
@@ -216,9 +215,9 @@ impl Flusher {
                 });
             }
         }
-        let some = by_node.into_iter().enumerate();
-        some.filter(|(_, places)| !places.is_empty())
-            .map(|(node, places)| (writers.get(node).cloned().flatten(), places))
+        let some = by_node.into_iter().zip(0..=u8::MAX);
+        some.filter(|(places, _)| !places.is_empty())
+            .map(|(places, node)| (writers.get(node).cloned(), places))
             .collect()
     }
 }

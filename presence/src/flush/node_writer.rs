@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::limits::STABLE_AFTER;
-use presenced_memcached::{Backoff, MemcachedError, Node, Writer};
+use presenced_memcached::{MemcachedError, Node, Writer};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -42,8 +41,9 @@ impl NodeWriter {
 
     /// Works until the flusher is gone.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = self.node.backoff();
         loop {
+            let mut held = Duration::ZERO;
             let error = match self.dial().await {
                 None => return,
                 Some(Err(error)) => error,
@@ -51,9 +51,7 @@ impl NodeWriter {
                     let dialled_at = Instant::now();
                     let ended = self.carry(&mut connection).await;
                     self.give_back_all(connection);
-                    if dialled_at.elapsed() >= STABLE_AFTER {
-                        backoff.reset();
-                    }
+                    held = dialled_at.elapsed();
                     match ended {
                         Ok(()) => return,
                         Err(error) => error,
@@ -65,7 +63,7 @@ impl NodeWriter {
                 // Replies before it were taken for what they seemed.
                 self.in_flight.presence.cluster().mark_suspect(&self.node);
             }
-            if self.refuse_for(backoff.pause()).await.is_none() {
+            if self.refuse_for(backoff.pause(held)).await.is_none() {
                 return;
             }
         }
@@ -77,6 +75,7 @@ impl NodeWriter {
         tokio::pin!(dial);
         loop {
             tokio::select! {
+                biased;
                 dialled = &mut dial => return Some(dialled),
                 work = self.queue.recv() => self.in_flight.refuse(work?),
             }
@@ -91,6 +90,7 @@ impl NodeWriter {
         let mut answering = self.node.answering();
         loop {
             tokio::select! {
+                biased;
                 () = &mut pause => return Some(()),
                 Ok(()) = answering.changed() => if *answering.borrow_and_update() {
                     return Some(());
@@ -132,6 +132,7 @@ impl NodeWriter {
             connection.set_watched(true)?;
             let idle = filling && self.current.is_none() && !flusher_gone;
             tokio::select! {
+                biased;
                 step = connection.progress(|sent, outcome| in_flight.settle(sent, outcome)) => {
                     in_flight.note_written();
                     step?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use presenced_memcached::Node;
+use presenced_memcached::PerNode;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
@@ -15,14 +15,12 @@ use crate::limits::NODE_WRITER_QUEUE;
 /// The node writers of one worker.
 #[derive(Debug)]
 pub(super) struct NodeWriters {
-    /// By the node's number.
-    by_node: RwLock<Arc<Vec<Option<NodeWriterHandle>>>>,
+    by_node: RwLock<Arc<PerNode<NodeWriterHandle>>>,
 }
 
 /// How work comes to a node writer, which ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct NodeWriterHandle {
-    node: Arc<Node>,
     queue: Sender<Work>,
     claimed: Arc<AtomicU64>,
 }
@@ -43,6 +41,7 @@ impl NodeWriters {
         let keeper = async move {
             loop {
                 tokio::select! {
+                    biased;
                     changed = changes.changed() => match changed {
                         Ok(()) => kept.follow(&presence, &mut running),
                         Err(_) => return,
@@ -59,48 +58,31 @@ impl NodeWriters {
     }
 
     /// As they are now.
-    pub(super) fn all(&self) -> Arc<Vec<Option<NodeWriterHandle>>> {
+    pub(super) fn all(&self) -> Arc<PerNode<NodeWriterHandle>> {
         let by_node = self.by_node.read();
         by_node.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Starts node writers to nodes that are new, lets go of those whose nodes are gone.
     fn follow(&self, presence: &Arc<Presence>, running: &mut JoinSet<()>) {
-        let topology = presence.cluster().topology();
-        let before = self.all();
-        let mut next: Vec<Option<NodeWriterHandle>> = Vec::new();
-        for node in topology.nodes() {
-            let place = usize::from(node.id());
-            if next.len() <= place {
-                next.resize(place + 1, None);
+        let mut next = (*self.all()).clone();
+        next.follow(&presence.cluster().topology(), |node| {
+            let (sender, queue) = mpsc::channel(NODE_WRITER_QUEUE);
+            let writer = NodeWriter::new(presence, node, queue);
+            let stop = presence.written_off();
+            let work = stop.clone().run_until_cancelled_owned(writer.run());
+            running.spawn(async { work.await.unwrap_or_default() });
+            NodeWriterHandle {
+                queue: sender,
+                claimed: Arc::default(),
             }
-            let known = before.get(place).and_then(Option::as_ref);
-            let known = known.filter(|writer| Arc::ptr_eq(&writer.node, node));
-            next[place] = Some(known.cloned().unwrap_or_else(|| {
-                let (sender, queue) = mpsc::channel(NODE_WRITER_QUEUE);
-                let (writer, stop) = (
-                    NodeWriter::new(presence, node, queue),
-                    presence.written_off(),
-                );
-                let work = stop.clone().run_until_cancelled_owned(writer.run());
-                running.spawn(async { work.await.unwrap_or_default() });
-                NodeWriterHandle {
-                    node: node.clone(),
-                    queue: sender,
-                    claimed: Arc::default(),
-                }
-            }));
-        }
+        });
         let mut by_node = self.by_node.write().unwrap_or_else(PoisonError::into_inner);
         *by_node = Arc::new(next);
     }
 }
 
 impl NodeWriterHandle {
-    pub(super) fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-
     /// Gives the work back if there is no room.
     pub(super) fn try_send(&self, work: Work) -> Result<(), Work> {
         self.queue

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::Node;
+use presenced_memcached::{Node, PerNode};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Flusher;
@@ -18,21 +18,16 @@ impl Flusher {
     pub async fn refill(self, users_per_second: u32) {
         let cluster = self.presence().cluster().clone();
         let mut changes = cluster.changes();
-        let mut done: Vec<(Arc<Node>, u64)> = Vec::new();
+        // How many losses of each node are made good.
+        let mut refilled = PerNode::default();
         loop {
             changes.mark_unchanged();
-            let topology = cluster.topology();
-            done.retain(|(node, _)| topology.nodes().iter().any(|n| Arc::ptr_eq(n, node)));
-            for node in topology.nodes() {
+            refilled.follow(&cluster.topology(), |_| 0);
+            for (node, known) in refilled.iter_mut() {
                 let losses = node.losses();
-                let known = done.iter().position(|(known, _)| Arc::ptr_eq(known, node));
-                let place = known.unwrap_or_else(|| {
-                    done.push((node.clone(), 0));
-                    done.len() - 1
-                });
-                if done[place].1 != losses {
+                if *known != losses {
                     self.refill_node(node, users_per_second).await;
-                    done[place].1 = losses;
+                    *known = losses;
                 }
             }
             if changes.changed().await.is_err() {
@@ -53,7 +48,7 @@ impl Flusher {
                     continue;
                 }
                 refilled += u64::from(marked);
-                while !node.is_up() && self.has_lane(node) {
+                while !node.is_up() && self.is_written_to(node) {
                     sleep(CONNECT_PAUSE).await;
                 }
                 self.flush_shard(shard).await;
@@ -64,6 +59,12 @@ impl Flusher {
             }
         }
         self.presence().metrics().refilled.add(refilled);
+    }
+
+    /// Whether it is still one of the nodes.
+    fn is_written_to(&self, node: &Arc<Node>) -> bool {
+        let writers = self.writers().all();
+        writers.iter().any(|(known, _)| Arc::ptr_eq(known, node))
     }
 
     /// Marks up to a run's worth of the node's users in a shard, from `place` on.
@@ -77,13 +78,5 @@ impl Flusher {
                     *marked += 1;
                 }
             })
-    }
-
-    fn has_lane(&self, node: &Arc<Node>) -> bool {
-        let writers = self.writers().all();
-        writers
-            .iter()
-            .flatten()
-            .any(|writer| Arc::ptr_eq(writer.node(), node))
     }
 }

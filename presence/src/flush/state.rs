@@ -93,7 +93,11 @@ impl Presence {
         let pending = Arc::new(Pending::new());
         let command = cluster.config().connect.write_command;
         Presence {
-            users: Users::new(pending.clone(), config.sessions_per_user_max),
+            users: Users::new(
+                pending.clone(),
+                config.sessions_per_user_max,
+                config.hasher.clone(),
+            ),
             pending,
             record: config.record.clone().written_by(command),
             cluster,
@@ -159,7 +163,8 @@ impl Presence {
             .saturating_sub(Duration::from_millis(oldest_ms))
     }
 
-    pub(super) fn clock(&self) -> Clock {
+    /// What time it is here.
+    pub fn clock(&self) -> Clock {
         self.clock
     }
 

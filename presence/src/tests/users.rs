@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::limits::SHARDS;
-use crate::users::Live;
+use crate::users::{Hasher, Live};
 use crate::{Pending, SessionId, Slot, UserId, Users};
 
 fn id(id: &str) -> UserId {
@@ -22,7 +22,10 @@ fn live(number: u32) -> Live {
 
 fn users(sessions_max: usize) -> (Arc<Pending>, Users) {
     let pending = Arc::new(Pending::new());
-    (pending.clone(), Users::new(pending, sessions_max))
+    (
+        pending.clone(),
+        Users::new(pending, sessions_max, Hasher::random()),
+    )
 }
 
 fn rendered(users: &Users, slot: Slot, now_s: u32) -> Option<(String, u64)> {

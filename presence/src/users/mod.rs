@@ -33,13 +33,15 @@ mod shard;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 
-use hashbrown::DefaultHashBuilder;
 pub use presenced_session::SessionId;
 
 use self::shard::{Entry, Shard, State};
 use super::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Pending, Slot, UserId};
 use crate::limits::SHARDS;
+
+/// How users are spread over the shards.
+pub type Hasher = foldhash::fast::SeedableRandomState;
 
 /// A session that is open now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,20 +80,26 @@ pub struct SlotGuard(Arc<()>);
 #[derive(Debug)]
 pub struct Users {
     shards: Box<[Mutex<Shard>]>,
-    hasher: DefaultHashBuilder,
+    hasher: Hasher,
     pending: Arc<Pending>,
     sessions_per_user_max: usize,
 }
 
 impl Users {
-    /// An empty directory; slots are reserved in `pending`.
-    pub fn new(pending: Arc<Pending>, sessions_per_user_max: usize) -> Users {
+    /// An empty directory; slots are reserved in `pending`. `hasher` spreads users over the shards, and
+    /// is the directory's secret.
+    pub fn new(pending: Arc<Pending>, sessions_per_user_max: usize, hasher: Hasher) -> Users {
         Users {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: DefaultHashBuilder::default(),
+            hasher,
             pending,
             sessions_per_user_max: sessions_per_user_max.max(1),
         }
+    }
+
+    /// How users are spread over the shards; good for any other table of users.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
     }
 
     /// Enters a session. `node_of` is asked for the key's node when the user is new here.

@@ -6,9 +6,9 @@ use std::collections::hash_map::Entry::Occupied;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 
-use super::{Arc, Live, SessionId, SlotGuard, UserId};
+use super::{Arc, Hasher, Live, SessionId, SlotGuard, UserId};
 
 /// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl Shard {
         self.chunks.get_mut(chunk)?.get_mut(offset)
     }
 
-    pub(super) fn insert(&mut self, hash: u64, entry: Entry, hasher: &DefaultHashBuilder) -> u32 {
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry, hasher: &Hasher) -> u32 {
         self.users += 1;
         let place = match self.free.pop() {
             Some(place) => {
@@ -128,7 +128,7 @@ impl Shard {
         place
     }
 
-    pub(super) fn remove(&mut self, place: u32, hasher: &DefaultHashBuilder) {
+    pub(super) fn remove(&mut self, place: u32, hasher: &Hasher) {
         let Some(entry) = self.entry_mut(place) else {
             return;
         };
