@@ -1,6 +1,8 @@
 //! What time it is to the items.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 /// What time it is, both ways that expiry needs.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +17,7 @@ pub(super) struct Now {
 ///
 /// Expiry follows the monotonic clock, so a wall clock that is set neither kills nor revives
 /// items. Both clocks turn their second at the same moment, so that an absolute expiry time is
-/// exact to the second too.
+/// exact to the second too. The monotonic one is tokio's, so that a simulation can pause it.
 #[derive(Debug)]
 pub(super) struct Clock {
     start: Instant,

@@ -53,6 +53,6 @@ mod tests;
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,
-    listener::{Listener, serve},
+    listener::{Listener, serve, serve_stream},
     store::{Counters, Options, Store},
 };

@@ -84,6 +84,19 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves the store to one client over any stream, until either side ends the connection or `stop` is
+/// cancelled. It counts as a connection like any other.
+pub async fn serve_stream(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    store: Arc<Store>,
+    stop: CancellationToken,
+) {
+    match Open::new(&store) {
+        Some(open) => converse(stream, open, stop).await,
+        None => drop(store.connections.rejected.fetch_add(1, Ordering::Relaxed)),
+    }
+}
+
 enum Acceptor {
     Tcp(TcpListener),
     Unix(UnixListener),

@@ -17,6 +17,7 @@
 //! - `raw`: HTTP and frames by hand, for what no well-behaved client sends.
 //! - `crowd`: thousands of sessions without sockets.
 //! - `node`: a memcached node by hand; `embedded`: the store on threads of its own.
+//! - `simulation`: memcached nodes and a network in memory, in virtual time.
 //! - `tokens`: good tokens and bad ones.
 
 #![allow(
@@ -54,6 +55,8 @@ pub mod process;
 pub mod raw;
 #[cfg(feature = "presenced")]
 pub mod server;
+#[cfg(feature = "presenced")]
+pub mod simulation;
 #[cfg(feature = "presenced")]
 pub mod tokens;
 

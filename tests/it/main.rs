@@ -28,6 +28,7 @@ mod out_of_step;
 mod presence;
 mod pull;
 mod ring;
+mod simulation;
 mod store;
 mod store_clients;
 mod store_command;
