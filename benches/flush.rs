@@ -26,6 +26,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
 use presenced_session::clock::Clock;
+use presenced_session::slab::SessionKey;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -80,8 +81,10 @@ fn user(number: u32) -> (UserId, Live) {
         connected_at_ms: 1_700_000_000_000,
         session: SessionId {
             worker: 0,
-            index: number,
-            generation: 0,
+            key: SessionKey {
+                index: number,
+                generation: 0,
+            },
         },
     };
     (UserId::new(&number.to_string()).unwrap(), live)

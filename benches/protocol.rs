@@ -25,6 +25,7 @@ use presenced_presence::record::connected_at;
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
+use presenced_session::slab::SessionKey;
 use tokio::runtime;
 
 const VALUE: &[u8] =
@@ -335,8 +336,10 @@ fn sets(criterion: &mut Criterion) {
         connected_at_ms: 1_234_567_890_123,
         session: SessionId {
             worker: 0,
-            index: 1234,
-            generation: 0,
+            key: SessionKey {
+                index: 1234,
+                generation: 0,
+            },
         },
     };
     group.bench_function("rendered, with a user's key and value", |bencher| {

@@ -28,6 +28,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use presenced_presence::limits::SHARDS;
 use presenced_presence::users::{Hasher, Live};
 use presenced_presence::{Pending, SessionId, Slot, UserId, Users};
+use presenced_session::slab::SessionKey;
 
 use rss::rss_bytes;
 use threads::timed;
@@ -46,8 +47,10 @@ fn live(number: u32) -> Live {
         connected_at_ms: 1_234_567_890_123,
         session: SessionId {
             worker: 0,
-            index: number,
-            generation: 0,
+            key: SessionKey {
+                index: number,
+                generation: 0,
+            },
         },
     }
 }

@@ -27,6 +27,7 @@ use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX};
 use presenced_presence::SessionId;
 use presenced_session::Config;
 use presenced_session::Seat;
+use presenced_session::dialect::Plain;
 use presenced_session::limits::{MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE};
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
@@ -62,9 +63,9 @@ impl Service for Echo {
     type Peer = ();
     type Handle = ();
 
-    const TAKES_BINARY: bool = true;
+    type Dialect = Plain<true>;
 
-    fn opened(&mut self, (): (), _: SessionId) -> Opened<()> {
+    fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened {
             handle: (),
             replaced: None,
@@ -73,7 +74,13 @@ impl Service for Echo {
 
     fn heard(&mut self, (): ()) {}
 
-    fn message(&mut self, _: SessionKey, (): (), message: Message<'_>, replies: &mut Replies) {
+    fn message(
+        &mut self,
+        _: SessionKey,
+        (): (),
+        message: Message<'_>,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
         match message {
             Message::Text(text) => replies.text(text),
             Message::Binary(data) => replies.binary(data),
@@ -123,6 +130,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                         socket,
                         read_ahead,
                         peer: (),
+                        dialect: Plain,
                         expires_at: clock.now() + Duration::from_secs(365 * 86_400),
                     };
                     // The session frees its seat when it ends.

@@ -85,6 +85,7 @@ use loom::thread;
 use presence::sync::Arc;
 use presence::users::{Hasher, Live, SessionId, SlotGuard};
 use presence::{Pending, Slot, UserId, users::Users};
+use presenced_session::slab::SessionKey;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SHARD: usize = 0;
@@ -162,8 +163,10 @@ fn live(session: u32) -> Live {
         connected_at_ms: 0,
         session: SessionId {
             worker: 0,
-            index: session,
-            generation: 0,
+            key: SessionKey {
+                index: session,
+                generation: 0,
+            },
         },
     }
 }

@@ -38,6 +38,7 @@ mod presence {
     }
 }
 
+use presenced_session::slab::SessionKey;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex as StdMutex;
 
@@ -139,8 +140,10 @@ impl World {
                 (1, _) | (_, 0) => {
                     let id = SessionId {
                         worker,
-                        index: turn,
-                        generation: 0,
+                        key: SessionKey {
+                            index: turn,
+                            generation: 0,
+                        },
                     };
                     sessions.push(self.connect(user, id));
                 }

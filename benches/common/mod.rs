@@ -13,6 +13,7 @@ use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::Config;
 use presenced_session::clock::Clock;
+use presenced_session::dialect::Plain;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_testkit::null::{Null, keep_pings, take_pings};
@@ -88,6 +89,7 @@ impl Sessions {
                 socket: Null::new(number as u32),
                 read_ahead: Default::default(),
                 peer: UserId::new(&format!("user-{number}")).unwrap(),
+                dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
             };
             let token = self.worker.open(new, self.now);

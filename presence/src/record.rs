@@ -10,6 +10,7 @@ use presenced_memcached::limits::RECORD_BYTES_MAX;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;
 use presenced_protocol::{Key, encode};
+use presenced_session::slab::SessionKey;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -176,8 +177,7 @@ impl Record {
     pub fn set_into(&self, out: &mut [u8], user: &UserId, live: Live, ttl_s: u32) -> usize {
         let SessionId {
             worker,
-            index,
-            generation,
+            key: SessionKey { index, generation },
         } = live.session;
         let connected_at = Number::new(live.connected_at_ms);
         let worker = Number::new(worker.into());
@@ -269,8 +269,10 @@ mod tests {
             connected_at_ms: 1_234_567_890_123,
             session: SessionId {
                 worker: 1,
-                index: 23,
-                generation: 4,
+                key: SessionKey {
+                    index: 23,
+                    generation: 4,
+                },
             },
         }
     }

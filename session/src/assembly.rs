@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::frame_header::Opcode;
-use super::service::Message;
+use super::message::Message;
 use crate::close_reason::CloseReason;
 use crate::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX};
 

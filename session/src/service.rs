@@ -2,11 +2,9 @@
 
 use std::task::{Context, Poll};
 
-use fastwebsockets::OpCode;
-
-use super::frame;
-use super::slab::SessionKey;
-use crate::SessionId;
+use super::dialect::Dialect;
+pub use super::message::Message;
+use super::slab::{SessionId, SessionKey};
 
 /// What sessions are for. Each worker has its own; all calls come from the worker's thread.
 pub trait Service {
@@ -15,11 +13,16 @@ pub trait Service {
     /// What the service knows a session by. It is kept with the session, so it has a few bytes.
     type Handle: Copy;
 
-    /// Whether binary messages are understood; if not, they end the session with 1003.
-    const TAKES_BINARY: bool;
+    /// What frames mean to the sessions' clients.
+    type Dialect: Dialect;
 
-    /// A session begins.
-    fn opened(&mut self, peer: Self::Peer, session: SessionId) -> Opened<Self::Handle>;
+    /// A session begins. What is put into `replies` is the first that the client is told.
+    fn opened(
+        &mut self,
+        peer: Self::Peer,
+        session: SessionId,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) -> Opened<Self::Handle>;
 
     /// A whole frame has arrived: the client is there. Called once for all frames of one read, and
     /// not for one that ends the session. The way of a heartbeat: no lock, no allocation.
@@ -31,7 +34,7 @@ pub trait Service {
         key: SessionKey,
         handle: Self::Handle,
         message: Message<'_>,
-        replies: &mut Replies,
+        replies: &mut Replies<'_, Self::Dialect>,
     );
 
     /// The session has ended, for whatever reason. Called once.
@@ -45,7 +48,7 @@ pub trait Service {
     }
 
     /// An answer that could not be given at once: the session that asked, if it is there still, and
-    /// the text message for it.
+    /// the text of a message for it, which its dialect spells.
     fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
         Poll::Pending
     }
@@ -60,29 +63,30 @@ pub struct Opened<H> {
     pub replaced: Option<SessionId>,
 }
 
-/// A whole message from a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// UTF-8.
-    Text(&'a [u8]),
-    /// Anything.
-    Binary(&'a [u8]),
+/// What a session is told, in order and as its dialect spells it.
+#[derive(Debug)]
+pub struct Replies<'a, D> {
+    dialect: D,
+    out: &'a mut Vec<u8>,
 }
 
-/// Frames to be sent, in order.
-#[derive(Debug, Default)]
-pub struct Replies {
-    pub(super) bytes: Vec<u8>,
-}
+impl<D: Dialect> Replies<'_, D> {
+    pub(super) fn new(dialect: D, out: &mut Vec<u8>) -> Replies<'_, D> {
+        Replies { dialect, out }
+    }
 
-impl Replies {
     /// Adds a text message; `text` must be UTF-8 (RFC 6455 §5.6).
     pub fn text(&mut self, text: &[u8]) {
-        frame::encode(&mut self.bytes, OpCode::Text, text);
+        self.dialect.write(self.out, Message::Text(text));
     }
 
     /// Adds a binary message.
     pub fn binary(&mut self, data: &[u8]) {
-        frame::encode(&mut self.bytes, OpCode::Binary, data);
+        self.dialect.write(self.out, Message::Binary(data));
+    }
+
+    /// Adds what the dialect has beyond messages: `spell` appends whole frames.
+    pub fn spell(&mut self, spell: impl FnOnce(D, &mut Vec<u8>)) {
+        spell(self.dialect, self.out);
     }
 }

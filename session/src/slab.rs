@@ -32,6 +32,15 @@ impl SessionKey {
     }
 }
 
+/// Names a session in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The worker that owns it.
+    pub worker: u16,
+    /// Its key there.
+    pub key: SessionKey,
+}
+
 // Descriptors are at most 2^31, so 32 bits are enough for a place; the poll's token needs both.
 const _: () = assert!(usize::BITS == 64);
 

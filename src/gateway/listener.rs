@@ -38,6 +38,7 @@ use crate::limits::{
 use crate::pull::Puller;
 use presenced_presence::UserId;
 use presenced_session::Seat;
+use presenced_session::dialect::Plain;
 use presenced_session::readiness::watch;
 use presenced_session::worker::NewSession;
 
@@ -281,6 +282,7 @@ fn upgraded(
             false => [&parts.read_buf, &ahead[..]].concat().into(),
         },
         peer: identity.user,
+        dialect: Plain,
         expires_at: gateway.clock.now() + identity.valid_for,
     };
     Some((session, seat))

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
+use presenced_session::dialect::Plain;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 
@@ -75,9 +76,14 @@ impl Service for PresenceService {
     type Peer = UserId;
     type Handle = Slot;
 
-    const TAKES_BINARY: bool = false;
+    type Dialect = Plain<false>;
 
-    fn opened(&mut self, user: UserId, session: SessionId) -> Opened<Slot> {
+    fn opened(
+        &mut self,
+        user: UserId,
+        session: SessionId,
+        _: &mut Replies<'_, Self::Dialect>,
+    ) -> Opened<Slot> {
         let live = Live {
             connected_at_ms: self.presence.clock().unix_ms(),
             session,
@@ -95,7 +101,13 @@ impl Service for PresenceService {
         self.pending.record(slot);
     }
 
-    fn message(&mut self, token: SessionKey, _: Slot, message: Message<'_>, replies: &mut Replies) {
+    fn message(
+        &mut self,
+        token: SessionKey,
+        _: Slot,
+        message: Message<'_>,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
         let pulled = message::parse(text).and_then(|pull| self.pull(token, pull));
         if let Err(fault) = pulled {

@@ -18,6 +18,7 @@ use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::Config;
 use presenced_session::clock::Clock;
+use presenced_session::dialect::Plain;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -199,6 +200,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
                 socket: Null::new(number),
                 read_ahead: Default::default(),
                 peer: UserId::new(user).unwrap(),
+                dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
             };
             worker.open(new, clock.now())

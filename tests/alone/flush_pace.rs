@@ -12,6 +12,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
 use presenced_session::clock::Clock;
+use presenced_session::slab::SessionKey;
 use presenced_testkit::alone;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -80,8 +81,10 @@ fn presence(node: std::net::SocketAddr) -> Arc<Presence> {
     for number in 0..USERS {
         let session = SessionId {
             worker: 0,
-            index: number,
-            generation: 0,
+            key: SessionKey {
+                index: number,
+                generation: 0,
+            },
         };
         let live = Live {
             connected_at_ms: 1_700_000_000_000,

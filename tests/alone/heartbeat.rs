@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use presenced_presence::{Pending, SessionId, Slot};
 use presenced_session::Config;
+use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
@@ -24,9 +25,9 @@ impl Service for Heartbeats {
     type Peer = ();
     type Handle = Slot;
 
-    const TAKES_BINARY: bool = false;
+    type Dialect = Plain<false>;
 
-    fn opened(&mut self, (): (), _: SessionId) -> Opened<Slot> {
+    fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<Slot> {
         Opened {
             handle: self.slot,
             replaced: None,
@@ -37,7 +38,14 @@ impl Service for Heartbeats {
         self.pending.record(slot);
     }
 
-    fn message(&mut self, _: SessionKey, _: Slot, _: Message<'_>, _: &mut Replies) {}
+    fn message(
+        &mut self,
+        _: SessionKey,
+        _: Slot,
+        _: Message<'_>,
+        _: &mut Replies<'_, Self::Dialect>,
+    ) {
+    }
 
     fn closed(&mut self, _: Slot, _: SessionId) {}
 }
@@ -66,6 +74,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
         socket: socket.clone(),
         read_ahead: Default::default(),
         peer: (),
+        dialect: Plain,
         expires_at: Duration::MAX,
     };
     let token = worker.open(new, Duration::ZERO);

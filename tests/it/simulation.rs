@@ -12,6 +12,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::{Hasher, Live};
 use presenced_presence::{Config, Record, SessionId, Slot, UserId};
 use presenced_session::clock::Clock;
+use presenced_session::slab::SessionKey;
 use presenced_testkit::simulation::Simulation;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -75,8 +76,10 @@ impl Edge {
         for index in 0..USERS {
             let session = SessionId {
                 worker: 0,
-                index,
-                generation: 1,
+                key: SessionKey {
+                    index,
+                    generation: 1,
+                },
             };
             let live = Live {
                 connected_at_ms: clock.unix_ms(),

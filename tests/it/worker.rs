@@ -8,6 +8,7 @@ use presenced_presence::SessionId;
 use presenced_session::Config;
 use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
+use presenced_session::dialect::Plain;
 use presenced_session::limits::{
     CLOSE_TIMEOUT, MESSAGE_TIME_MAX, REST_BYTES_MAX, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK,
 };
@@ -35,9 +36,9 @@ impl Service for Echo {
     type Peer = ();
     type Handle = ();
 
-    const TAKES_BINARY: bool = true;
+    type Dialect = Plain<true>;
 
-    fn opened(&mut self, (): (), _: SessionId) -> Opened<()> {
+    fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened {
             handle: (),
             replaced: None,
@@ -48,7 +49,13 @@ impl Service for Echo {
         self.heard += 1;
     }
 
-    fn message(&mut self, _: SessionKey, (): (), message: Message<'_>, replies: &mut Replies) {
+    fn message(
+        &mut self,
+        _: SessionKey,
+        (): (),
+        message: Message<'_>,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
         match message {
             Message::Text(b"fault") => panic!("a fault in the service"),
             Message::Text(text) => replies.text(text),
@@ -99,6 +106,7 @@ impl Tried {
             socket: socket.clone(),
             read_ahead: Default::default(),
             peer: (),
+            dialect: Plain,
             expires_at,
         };
         (self.worker.open(new, self.now), socket)
@@ -549,6 +557,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
             socket,
             read_ahead: Default::default(),
             peer: (),
+            dialect: Plain,
             expires_at,
         };
         opening.send(new).await.expect("the worker waits for it");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_memcached::AsciiProtocol;
 use memcached::proto::{MultiOperation, Operation, ProtoType};
+use presenced_session::slab::SessionKey;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::{Cluster, Config};
 use presenced_memcached::{NodeAddr, NodeSpec};
@@ -137,11 +138,7 @@ fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         for number in 0..users {
-            let session = SessionId {
-                worker: 0,
-                index: number,
-                generation: 0,
-            };
+            let session = SessionId { worker: 0, key: SessionKey { index: number, generation: 0 } };
             let connected_at_ms = 1_700_000_000_000;
             let live = Live {
                 connected_at_ms,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use presenced_presence::SessionId;
 use presenced_session::close_reason::CloseReason;
+use presenced_session::dialect;
 use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
@@ -59,9 +60,9 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
     type Peer = ();
     type Handle = ();
 
-    const TAKES_BINARY: bool = BINARY;
+    type Dialect = dialect::Plain<BINARY>;
 
-    fn opened(&mut self, _: (), _: SessionId) -> Opened<()> {
+    fn opened(&mut self, _: (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened {
             handle: (),
             replaced: None,
@@ -70,7 +71,13 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
 
     fn heard(&mut self, _: ()) {}
 
-    fn message(&mut self, _: SessionKey, _: (), message: Message<'_>, _: &mut Replies) {
+    fn message(
+        &mut self,
+        _: SessionKey,
+        _: (),
+        message: Message<'_>,
+        _: &mut Replies<'_, Self::Dialect>,
+    ) {
         self.messages.push(match message {
             Message::Text(text) => (true, text.to_vec()),
             Message::Binary(data) => (false, data.to_vec()),
@@ -87,6 +94,7 @@ fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> Sess
         socket: socket.clone(),
         read_ahead: Default::default(),
         peer: (),
+        dialect: dialect::Plain,
         expires_at: Duration::from_secs(3600),
     };
     worker.open(new, Duration::ZERO)

@@ -12,6 +12,7 @@ use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
 use presenced_protocol::{Parsed, Request, request::Parser};
 use presenced_session::limits::OUTBOX_BYTES_MAX;
+use presenced_session::slab::SessionKey;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -116,8 +117,10 @@ fn is_one_request(record: &Record, user: &UserId) {
         connected_at_ms: 1_700_000_000_000,
         session: SessionId {
             worker: 1,
-            index: 2,
-            generation: 3,
+            key: SessionKey {
+                index: 2,
+                generation: 3,
+            },
         },
     };
     let mut set = Vec::new();

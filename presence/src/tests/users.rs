@@ -1,3 +1,4 @@
+use presenced_session::slab::SessionKey;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -14,8 +15,10 @@ fn live(number: u32) -> Live {
         connected_at_ms: u64::from(number),
         session: SessionId {
             worker: 0,
-            index: number,
-            generation: 0,
+            key: SessionKey {
+                index: number,
+                generation: 0,
+            },
         },
     }
 }

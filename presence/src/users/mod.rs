@@ -122,8 +122,7 @@ impl Users {
         let entry = Entry {
             id: id.clone(),
             connected_at_ms: live.connected_at_ms,
-            index: live.session.index,
-            generation: live.session.generation,
+            key: live.session.key,
             worker: live.session.worker,
             node: node_of(id),
             state: State::Online,

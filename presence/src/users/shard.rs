@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 
 use super::{Arc, Hasher, Live, SessionId, SlotGuard, UserId};
+use presenced_session::slab::SessionKey;
 
 /// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]
@@ -54,8 +55,7 @@ pub(super) struct Entry {
     pub(super) id: UserId,
     /// The oldest session; of a user without one, the last.
     pub(super) connected_at_ms: u64,
-    pub(super) index: u32,
-    pub(super) generation: u32,
+    pub(super) key: SessionKey,
     pub(super) worker: u16,
     /// The memcached node that has the user's key.
     pub(super) node: u8,
@@ -241,8 +241,7 @@ impl Entry {
             connected_at_ms: self.connected_at_ms,
             session: SessionId {
                 worker: self.worker,
-                index: self.index,
-                generation: self.generation,
+                key: self.key,
             },
         }
     }
@@ -250,8 +249,7 @@ impl Entry {
     fn set_first(&mut self, live: Live) {
         self.connected_at_ms = live.connected_at_ms;
         self.worker = live.session.worker;
-        self.index = live.session.index;
-        self.generation = live.session.generation;
+        self.key = live.session.key;
     }
 }
 

@@ -2,9 +2,9 @@
 
 use tracing::Level;
 
-use super::{Worker, session_id};
+use super::Worker;
 use crate::close_reason::CloseReason;
-use crate::frame;
+use crate::dialect::Dialect;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::service::Service;
 use crate::slab::SessionKey;
@@ -21,7 +21,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             return self.remove(key);
         }
         let handle = session.handle;
-        let id = session_id(self.parts.number, key);
+        let id = self.id(key);
         self.service.closed(handle, id);
         self.ended(key, end);
     }
@@ -32,12 +32,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
             return;
         };
         session.closing = true;
+        let dialect = session.dialect;
         let facts = end.facts();
         self.parts.metrics.ends[end as usize].add_alone(1);
         if end == CloseReason::PongTimeout {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
-        let id = session_id(self.parts.number, key);
+        let id = self.id(key);
         match facts.level {
             Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
             _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
@@ -45,11 +46,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
         if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
             return self.remove(key);
         }
-        if let Some(code) = facts.close_code {
-            frame::encode_close(&mut self.replies.bytes, code);
-            if self.reply(key).is_err() {
-                return self.remove(key);
-            }
+        dialect.close(&mut self.out, end);
+        if self.reply(key).is_err() {
+            return self.remove(key);
         }
         if let Some(session) = self.slab.get_mut(key)
             && !self.buffers.keep_outbox(key.index)

@@ -1,6 +1,6 @@
 //! The drain: sessions are closed evenly over its time.
 
-use super::{Worker, session_id};
+use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::service::Service;
@@ -36,7 +36,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let Some(handle) = session.map(|session| session.handle) else {
                 return false;
             };
-            let id = session_id(self.parts.number, key);
+            let id = self.id(key);
             let is_closed = self.service.try_close(handle, id);
             if is_closed {
                 self.ended(key, CloseReason::Restart);

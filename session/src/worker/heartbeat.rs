@@ -4,21 +4,19 @@ use std::hash::BuildHasher;
 use std::io;
 use std::time::Duration;
 
-use fastwebsockets::OpCode;
 use foldhash::fast::FixedState;
 
 use super::{Session, Worker};
 use crate::awaiting_pong;
 use crate::buffers::{Buffers, SessionBuffers};
 use crate::close_reason::CloseReason;
+use crate::dialect::{Dialect, Nonce};
 use crate::limits::WHEEL_CATCH_UP;
 use crate::rate_limit::us;
 use crate::service::Service;
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::wheel::GROUP;
-
-const PING_BYTES: usize = 10;
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Moves the wheel on to `now`: pings, checks for pongs, and drops sessions that do not answer a close.
@@ -81,19 +79,34 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 continue;
             }
             pings += 1;
-            match session.write(&ping_frame(&self.tag, key, moment.us)) {
-                Ok(PING_BYTES) => {}
+            let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
+            let ping = ping.as_ref();
+            match session.write(ping) {
+                Ok(written) if written == ping.len() => {}
                 part_or_end => odd.push((key, part_or_end)),
             }
         }
         self.parts.metrics.pings.add_alone(pings);
         for (key, what) in odd.drain(..) {
-            let ping = ping_frame(&self.tag, key, moment.us);
-            if let Err(end) = what.and_then(|written| self.keep(key, &ping[written..])) {
+            if let Err(end) = what.and_then(|written| self.keep_ping(key, written, moment)) {
                 self.end(key, end);
             }
         }
         self.odd = odd;
+    }
+
+    /// Keeps the rest of a ping of which `written` bytes were sent.
+    fn keep_ping(
+        &mut self,
+        key: SessionKey,
+        written: usize,
+        moment: Moment,
+    ) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
+            return Ok(());
+        };
+        let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
+        self.keep(key, &ping.as_ref()[written..])
     }
 
     /// Ends the sessions of a group that have not answered a ping in time.
@@ -134,7 +147,7 @@ struct Moment {
     patience_us: u32,
 }
 
-impl<H, T> Session<H, T> {
+impl<H, D, T> Session<H, D, T> {
     /// Its buffers beside the slab; most sessions have none, and are not looked up.
     fn buffers<'a>(&self, all: &'a SessionBuffers, key: SessionKey) -> Option<&'a Buffers> {
         match self.has_buffers {
@@ -153,18 +166,8 @@ impl<H, T> Session<H, T> {
     }
 }
 
-/// A ready-made ping (RFC 6455 §5.5.2).
-fn ping_frame(tag: &FixedState, key: SessionKey, pinged_us: u32) -> [u8; PING_BYTES] {
-    let mut ping = [0; PING_BYTES];
-    ping[0] = 0x80 | OpCode::Ping as u8;
-    ping[1] = (PING_BYTES - 2) as u8;
-    ping[2..].copy_from_slice(&ping_payload(tag, key, pinged_us));
-    ping
-}
-
-/// What a ping bears: when it was sent, and a tag that only this worker can make, so that a pong
-/// with it answers this ping of this session.
-pub(super) fn ping_payload(tag: &FixedState, key: SessionKey, pinged_us: u32) -> [u8; 8] {
+/// What a ping bears.
+pub(super) fn nonce(tag: &FixedState, key: SessionKey, pinged_us: u32) -> Nonce {
     let tag = tag.hash_one((key.to_usize() as u128) << 32 | u128::from(pinged_us)) as u32;
     (u64::from(pinged_us) << 32 | u64::from(tag)).to_be_bytes()
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::heartbeat::ping_payload;
+use super::heartbeat::nonce;
 use super::{Session, Worker, is_transient};
 use crate::awaiting_pong::AwaitingPong;
 use crate::buffers::Buffers;
 use crate::close_reason::CloseReason;
+use crate::dialect::{Dialect, Meaning, Nonce};
 use crate::frame_header::{Header, HeaderCheck, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
 use crate::metrics::WorkerMetrics;
@@ -82,7 +83,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// Nothing of a session that panicked may reach the next.
     fn renew(&mut self) {
         self.scratch = vec![0; SCRATCH_BYTES].into();
-        self.replies = Replies::default();
+        self.out = Vec::new();
     }
 
     /// Writes what waits, then reads once.
@@ -142,7 +143,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             bytes_max: self.parts.config.message_bytes_max,
             session,
             service: &mut self.service,
-            replies: &mut self.replies,
+            out: &mut self.out,
             key,
             now,
         };
@@ -165,9 +166,9 @@ struct Reading<'a, S: Service, T> {
     awaiting_pong: &'a mut AwaitingPong,
     rate: Rate,
     bytes_max: usize,
-    session: &'a mut Session<S::Handle, T>,
+    session: &'a mut Session<S::Handle, S::Dialect, T>,
     service: &'a mut S,
-    replies: &'a mut Replies,
+    out: &'a mut Vec<u8>,
     key: SessionKey,
     now: Duration,
 }
@@ -245,17 +246,19 @@ impl<S: Service, T> Reading<'_, S, T> {
         let payload = frame::decode(header, frame)?;
         match header.opcode {
             Opcode::Pong => {
-                self.pong(payload);
+                if self.is_awaited() && self.session.dialect.is_pong(payload, self.nonce()) {
+                    self.pong();
+                }
                 Ok(())
             }
             Opcode::Ping => {
-                frame::encode_pong(&mut self.replies.bytes, payload);
+                frame::encode_pong(self.out, payload);
                 Ok(())
             }
             Opcode::Close => {
                 // Bears the code that it answers; nothing may follow it (§5.5.1).
                 let code = frame::close_code(payload)?;
-                frame::encode_close_echo(&mut self.replies.bytes, code);
+                frame::encode_close_echo(self.out, code);
                 Err(CloseReason::Closed)
             }
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
@@ -264,18 +267,23 @@ impl<S: Service, T> Reading<'_, S, T> {
         }
     }
 
-    fn pong(&mut self, payload: &[u8]) {
-        let pinged_us = self.session.pinged_us;
-        if self.awaiting_pong.has(self.key.index)
-            && payload == ping_payload(self.tag, self.key, pinged_us)
-        {
-            self.awaiting_pong.clear(self.key.index);
-            self.metrics.pongs.add_alone(1);
-            let rtt_us = us(self.now).wrapping_sub(pinged_us);
-            self.metrics
-                .rtt
-                .observe_alone(Duration::from_micros(rtt_us.into()));
-        }
+    /// Whether a ping has no answer yet.
+    fn is_awaited(&self) -> bool {
+        self.awaiting_pong.has(self.key.index)
+    }
+
+    fn nonce(&self) -> Nonce {
+        nonce(self.tag, self.key, self.session.pinged_us)
+    }
+
+    /// The answer to a ping has come.
+    fn pong(&mut self) {
+        self.awaiting_pong.clear(self.key.index);
+        self.metrics.pongs.add_alone(1);
+        let rtt_us = us(self.now).wrapping_sub(self.session.pinged_us);
+        self.metrics
+            .rtt
+            .observe_alone(Duration::from_micros(rtt_us.into()));
     }
 
     fn data(
@@ -285,17 +293,30 @@ impl<S: Service, T> Reading<'_, S, T> {
         payload: &[u8],
     ) -> Result<(), CloseReason> {
         let mut begun = buffers.as_mut().and_then(|buffers| buffers.assembly.take());
-        if header.opcode == Opcode::Binary && begun.is_none() && !S::TAKES_BINARY {
+        let dialect = self.session.dialect;
+        if header.opcode == Opcode::Binary && begun.is_none() && !dialect.takes_binary() {
             return Err(CloseReason::UnsupportedData);
         }
-        let (key, handle) = (self.key, self.session.handle);
-        let speak = |message: Message<'_>| {
-            self.service.message(key, handle, message, self.replies);
-        };
-        let kind = (header.opcode, header.fin);
-        assembly::take(&mut begun, kind, payload, self.now, self.bytes_max, speak)?;
+        let (kind, now, bytes_max) = ((header.opcode, header.fin), self.now, self.bytes_max);
+        let read = |message: Message<'_>| self.message(message);
+        assembly::take(&mut begun, kind, payload, now, bytes_max, read)?.transpose()?;
         if begun.is_some() {
             buffers.get_or_insert_default().assembly = begun;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message<'_>) -> Result<(), CloseReason> {
+        let dialect = self.session.dialect;
+        match dialect.read(message)? {
+            Meaning::Message(message) => {
+                let mut replies = Replies::new(dialect, self.out);
+                let handle = self.session.handle;
+                self.service
+                    .message(self.key, handle, message, &mut replies);
+            }
+            Meaning::Pong if self.is_awaited() => self.pong(),
+            Meaning::Pong | Meaning::Nothing => {}
         }
         Ok(())
     }

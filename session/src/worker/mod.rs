@@ -7,8 +7,8 @@
 //! heartbeat costs: one `read` and an atomic. What is rare (part of a frame, a fragmented message,
 //! an answer that the socket did not take) is kept beside the table and freed when done.
 //!
-//! What sessions are for is the [`Service`]'s business, and what carries them the [`Transport`]'s:
-//! presence over TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches,
+//! What sessions are for is the [`Service`]'s business, what their frames mean the [`Dialect`](crate::dialect::Dialect)'s, and
+//! what carries them the [`Transport`]'s: presence over TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches,
 //! which drive a worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time
 //! of their own.
 //!
@@ -41,26 +41,29 @@ use super::Seats;
 use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
 use super::coalesce::Coalescer;
+use super::dialect::Plain;
 use super::rate_limit::{Rate, TokenBucket, us};
 use super::service::{Replies, Service};
-use super::slab::{SessionKey, Slab};
+use super::slab::{SessionId, SessionKey, Slab};
 use super::transport::Transport;
 use super::wheel::{CHUNK, Wheel};
+use crate::Config;
 use crate::clock::Clock;
 use crate::close_reason::CloseReason;
 use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
-use crate::{Config, SessionId};
 
 /// A handshake that succeeded; the session has its seat.
 #[derive(Debug)]
-pub struct NewSession<P, T = TcpStream> {
+pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     /// Nothing of it has been read but `read_ahead`.
     pub socket: T,
     /// What came behind the handshake.
     pub read_ahead: Bytes,
     /// Who it is.
     pub peer: P,
+    /// What its frames mean.
+    pub dialect: D,
     /// When it may stay no longer, by the [`Clock`].
     pub expires_at: Duration,
 }
@@ -113,9 +116,10 @@ impl WorkerConfig {
 
 /// A sleeping session is this and nothing else.
 #[derive(Debug)]
-struct Session<H, T> {
+struct Session<H, D, T> {
     socket: T,
     handle: H,
+    dialect: D,
     /// When the last ping was sent, µs of the clock's low 32 bits; also what the ping bears.
     pinged_us: u32,
     /// When it may stay no longer, seconds of the clock.
@@ -127,8 +131,9 @@ struct Session<H, T> {
     has_buffers: bool,
 }
 
-// What "hundreds of bytes each" is made of.
-const _: () = assert!(Slab::<Session<u32, TcpStream>>::PLACE_BYTES <= 28);
+// What "hundreds of bytes each" is made of. There is room for a dialect of one byte.
+const _: () = assert!(Slab::<Session<u32, Plain<false>, TcpStream>>::PLACE_BYTES <= 28);
+const _: () = assert!(Slab::<Session<u32, u8, TcpStream>>::PLACE_BYTES <= 28);
 
 /// Owns the sessions of one thread, and serves them.
 #[derive(Debug)]
@@ -141,7 +146,7 @@ pub struct Worker<S: Service, T = TcpStream> {
     poll: Poll,
     /// Taken while it is in use.
     events: Option<Events>,
-    slab: Slab<Session<S::Handle, T>>,
+    slab: Slab<Session<S::Handle, S::Dialect, T>>,
     buffers: SessionBuffers,
     wheel: Wheel,
     awaiting_pong: AwaitingPong,
@@ -151,8 +156,8 @@ pub struct Worker<S: Service, T = TcpStream> {
     /// end; kept to be used again.
     odd: Vec<(SessionKey, Result<usize, CloseReason>)>,
     scratch: Box<[u8]>,
-    /// What one wake of one session has to say; kept to be used again.
-    replies: Replies,
+    /// Frames that one wake of one session has to say; kept to be used again.
+    out: Vec<u8>,
     /// Sessions with more to read than one wake takes, and those that the peer has ended.
     again: VecDeque<SessionKey>,
     /// Sessions that wait for the peer's close frame, by the time that this ends.
@@ -196,7 +201,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             due: Vec::new(),
             odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
-            replies: Replies::default(),
+            out: Vec::new(),
             again: VecDeque::new(),
             closing: VecDeque::new(),
             undelivered: VecDeque::new(),
@@ -213,7 +218,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// If the poll fails.
     pub async fn run(
         mut self,
-        mut incoming: Receiver<NewSession<S::Peer, T>>,
+        mut incoming: Receiver<NewSession<S::Peer, S::Dialect, T>>,
         mut orders: Receiver<WorkerCommand>,
     ) -> io::Result<()> {
         let mut ready = Coalescer::new(self.poll.registry().as_fd(), self.parts.config.coalesce)?;
@@ -268,16 +273,22 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Begins a session at the time `now`; it may have ended when this returns.
-    pub fn open(&mut self, new: NewSession<S::Peer, T>, now: Duration) -> SessionKey {
+    pub fn open(&mut self, new: NewSession<S::Peer, S::Dialect, T>, now: Duration) -> SessionKey {
         self.now = now;
         let number = self.parts.number;
         let mut replaced = None;
         let key = self.slab.insert(|key| {
-            let opened = self.service.opened(new.peer, session_id(number, key));
+            let id = SessionId {
+                worker: number,
+                key,
+            };
+            let mut replies = Replies::new(new.dialect, &mut self.out);
+            let opened = self.service.opened(new.peer, id, &mut replies);
             replaced = opened.replaced;
             Session {
                 socket: new.socket,
                 handle: opened.handle,
+                dialect: new.dialect,
                 pinged_us: 0,
                 expires_s: new.expires_at.as_secs() as u32,
                 bucket: TokenBucket::full(us(now)),
@@ -292,18 +303,26 @@ impl<S: Service, T: Transport> Worker<S, T> {
         if let Some(oldest) = replaced {
             self.replace(oldest);
         }
-        let begun = match self.register(key) {
-            Ok(()) if new.read_ahead.is_empty() => Ok(()),
-            Ok(()) => self.receive(key, &mut Vec::from(new.read_ahead), now),
-            Err(error) => {
-                tracing::error!(%error, "a session can't be polled");
-                Err(CloseReason::Internal)
+        let registered = self.register(key).map_err(|error| {
+            tracing::error!(%error, "a session can't be polled");
+            CloseReason::Internal
+        });
+        // What is said first comes before the answers to what was read ahead.
+        let begun = registered.and_then(|()| self.reply(key)).and_then(|()| {
+            match new.read_ahead.is_empty() {
+                true => Ok(()),
+                false => self.receive(key, &mut Vec::from(new.read_ahead), now),
             }
-        };
+        });
         if let Err(end) = begun {
             self.end(key, end);
         }
         key
+    }
+
+    fn id(&self, key: SessionKey) -> SessionId {
+        let worker = self.parts.number;
+        SessionId { worker, key }
     }
 
     fn register(&mut self, key: SessionKey) -> io::Result<()> {
@@ -333,10 +352,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Ends a session that another one of its user has replaced.
     fn replace(&mut self, oldest: SessionId) {
-        let key = SessionKey {
-            index: oldest.index,
-            generation: oldest.generation,
-        };
+        let key = oldest.key;
         if oldest.worker == self.parts.number {
             return self.end(key, CloseReason::Replaced);
         }
@@ -355,14 +371,6 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 self.replace(oldest);
             }
         }
-    }
-}
-
-fn session_id(worker: u16, key: SessionKey) -> SessionId {
-    SessionId {
-        worker,
-        index: key.index,
-        generation: key.generation,
     }
 }
 

@@ -5,18 +5,20 @@ use mio::unix::SourceFd;
 
 use super::{Session, Worker, is_transient};
 use crate::close_reason::CloseReason;
+use crate::dialect::Dialect;
 use crate::limits::{REST_BYTES_MAX, SCRATCH_BYTES};
-use crate::service::Service;
+use crate::service::{Message, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Sends an answer that the service had to wait for.
     pub(super) fn answer(&mut self, key: SessionKey, text: &[u8]) {
-        if self.slab.get_mut(key).is_none_or(|session| session.closing) {
+        let session = self.slab.get_mut(key).filter(|session| !session.closing);
+        let Some(dialect) = session.map(|session| session.dialect) else {
             return;
-        }
-        self.replies.text(text);
+        };
+        dialect.write(&mut self.out, Message::Text(text));
         if let Err(end) = self.reply(key) {
             self.end(key, end);
         }
@@ -24,15 +26,15 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Sends what this wake has to say.
     pub(super) fn reply(&mut self, key: SessionKey) -> Result<(), CloseReason> {
-        if self.replies.bytes.is_empty() {
+        if self.out.is_empty() {
             return Ok(());
         }
-        let mut replies = std::mem::take(&mut self.replies.bytes);
-        let sent = self.send(key, &replies);
-        replies.clear();
+        let mut out = std::mem::take(&mut self.out);
+        let sent = self.send(key, &out);
+        out.clear();
         // A large answer is rare; its buffer need not stay.
-        replies.shrink_to(SCRATCH_BYTES);
-        self.replies.bytes = replies;
+        out.shrink_to(SCRATCH_BYTES);
+        self.out = out;
         sent
     }
 
@@ -119,7 +121,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 }
 
-impl<H, T: Transport> Session<H, T> {
+impl<H, D, T: Transport> Session<H, D, T> {
     /// Bytes that the socket took, 0 if it takes none now.
     #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, CloseReason> {
