@@ -21,17 +21,15 @@ use clap::Parser;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use presenced::gateway::handshake;
 use presenced::gateway::response::refused;
 use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX};
-use presenced_presence::SessionId;
-use presenced_session::Config;
-use presenced_session::Seat;
 use presenced_session::dialect::Plain;
+use presenced_session::handshake::{check_upgrade, switching_protocols};
 use presenced_session::limits::{MESSAGE_BYTES_CEILING, PING_INTERVAL_MAX, WORKER_QUEUE};
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::{Config, Seat, SessionId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -66,13 +64,8 @@ impl Service for Echo {
     type Dialect = Plain<true>;
 
     fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
-        Opened {
-            handle: (),
-            replaced: None,
-        }
+        Opened::from(())
     }
-
-    fn heard(&mut self, (): ()) {}
 
     fn message(
         &mut self,
@@ -86,8 +79,6 @@ impl Service for Echo {
             Message::Binary(data) => replies.binary(data),
         }
     }
-
-    fn closed(&mut self, (): (), _: SessionId) {}
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -123,8 +114,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let (stream, _) = listener.accept().await?;
             let (sessions, seats) = (sessions.clone(), seats.clone());
             tokio::spawn(async move {
-                if let Ok(Some((socket, read_ahead))) =
-                    timeout(HANDSHAKE_TIMEOUT, upgrade(stream)).await
+                let upgraded = timeout(HANDSHAKE_TIMEOUT, upgrade(stream)).await;
+                if let Ok(Some((socket, read_ahead))) = upgraded
+                    && let Some(seat) = Seat::take(&seats)
                 {
                     let new = NewSession {
                         socket,
@@ -132,13 +124,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
                         peer: (),
                         dialect: Plain,
                         expires_at: clock.now() + Duration::from_secs(365 * 86_400),
+                        seat,
                     };
-                    // The session frees its seat when it ends.
-                    if let Some(seat) = Seat::take(&seats)
-                        && sessions.send(new).await.is_ok()
-                    {
-                        seat.hand_over();
-                    }
+                    // Without a worker the process ends.
+                    let _ = sessions.send(new).await;
                 }
                 drop(place);
             });
@@ -153,9 +142,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// The connection after the 101, and what came behind the handshake; `None` if it was refused.
 async fn upgrade(stream: TcpStream) -> Option<(std::net::TcpStream, bytes::Bytes)> {
     let respond = service_fn(|request| async move {
-        let answer = match handshake::check_upgrade(&request) {
-            Ok(accept) => handshake::switching(&accept, false),
-            Err(refusal) => refused(refusal),
+        let answer = match check_upgrade(&request) {
+            Ok(accept) => switching_protocols(accept, None),
+            Err(error) => refused(error.into()),
         };
         Ok::<_, Infallible>(answer)
     });

@@ -12,6 +12,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::Config;
+use presenced_session::Seat;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::slab::SessionKey;
@@ -91,6 +92,7 @@ impl Sessions {
                 peer: UserId::new(&format!("user-{number}")).unwrap(),
                 dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
+                seat: Seat::take(self.worker.seats()).unwrap(),
             };
             let token = self.worker.open(new, self.now);
             self.tokens.push(token);

@@ -38,7 +38,7 @@ impl Seats {
     }
 
     /// A session has ended.
-    pub fn free(&self) {
+    pub(super) fn free(&self) {
         if self.taken.fetch_sub(1, Ordering::Relaxed) == CLOSED + 1 {
             self.emptied.notify_one();
         }
@@ -78,7 +78,7 @@ impl Seat {
     }
 
     /// The session has it now, and frees it when it ends.
-    pub fn hand_over(mut self) {
+    pub(super) fn hand_over(mut self) {
         self.0 = None;
     }
 }

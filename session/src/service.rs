@@ -26,7 +26,9 @@ pub trait Service {
 
     /// A whole frame has arrived: the client is there. Called once for all frames of one read, and
     /// not for one that ends the session. The way of a heartbeat: no lock, no allocation.
-    fn heard(&mut self, handle: Self::Handle);
+    fn heard(&mut self, handle: Self::Handle) {
+        let _ = handle;
+    }
 
     /// A whole message. What is put into `replies` is sent when all frames of this read are done.
     fn message(
@@ -38,7 +40,9 @@ pub trait Service {
     );
 
     /// The session has ended, for whatever reason. Called once.
-    fn closed(&mut self, handle: Self::Handle, session: SessionId);
+    fn closed(&mut self, handle: Self::Handle, session: SessionId) {
+        let _ = (handle, session);
+    }
 
     /// A drain wants to end the session. Either it has ended now, as by [`Service::closed`], or the
     /// answer is false, and the drain asks again at its next look, until the worker ends.
@@ -61,6 +65,16 @@ pub struct Opened<H> {
     pub handle: H,
     /// Another session that must end for it, with [`crate::close_reason::CloseReason::Replaced`].
     pub replaced: Option<SessionId>,
+}
+
+impl<H> From<H> for Opened<H> {
+    /// A session that takes no other's place.
+    fn from(handle: H) -> Opened<H> {
+        Opened {
+            handle,
+            replaced: None,
+        }
+    }
 }
 
 /// What a session is told, in order and as its dialect spells it.

@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::look_up::LookUp;
+use super::query::values;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::Refusal;
 use crate::limits::DEV_TOKEN_LIFETIME;
-use crate::pull::http::values;
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 

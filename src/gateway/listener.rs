@@ -255,11 +255,9 @@ impl Connection {
             }
             return;
         }
-        let Some((session, seat)) = upgraded(http.into_parts(), exchange, &gateway) else {
-            return;
-        };
-        if self.sessions.send(session).await.is_ok() {
-            seat.hand_over();
+        if let Some(session) = upgraded(http.into_parts(), exchange, &gateway) {
+            // If the worker is gone, its seats are not waited for.
+            let _ = self.sessions.send(session).await;
         }
     }
 }
@@ -269,12 +267,12 @@ fn upgraded(
     parts: http1::Parts<Socket, Http>,
     exchange: Arc<Exchange>,
     gateway: &Gateway,
-) -> Option<(NewSession<UserId>, Seat)> {
+) -> Option<NewSession<UserId>> {
     // It has the exchange as well.
     drop(parts.service);
     let (identity, seat) = Arc::into_inner(exchange)?.upgrade.into_inner()?;
     let (socket, ahead) = parts.io.into_std().ok()?;
-    let session = NewSession {
+    Some(NewSession {
         socket,
         // Not hyper's buffer, which an empty part of it would keep.
         read_ahead: match parts.read_buf.is_empty() && ahead.is_empty() {
@@ -284,8 +282,8 @@ fn upgraded(
         peer: identity.user,
         dialect: Plain,
         expires_at: gateway.clock.now() + identity.valid_for,
-    };
-    Some((session, seat))
+        seat,
+    })
 }
 
 /// How far a connection has come.

@@ -3,7 +3,9 @@
 //! - [`listener`]: accepts, serves HTTP with hyper, hands upgraded connections to the worker.
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
-//! - [`handshake`]: RFC 6455 §4.2.1, in its order.
+//! - [`handshake`]: who may become a session.
+//! - [`question`]: pulls as HTTP requests carry them; `query`: their query strings.
+//! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - [`auth`]: who a token says.
 //! - [`response`]: HTTP answers.
@@ -17,11 +19,14 @@ pub mod listener;
 pub mod look_up;
 pub mod metrics;
 pub mod origin;
+mod query;
+pub mod question;
 pub mod refusal;
 pub mod response;
 pub mod routes;
 mod secret;
 mod socket;
+mod token;
 
 pub use self::secret::Secret;
 

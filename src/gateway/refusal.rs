@@ -1,6 +1,8 @@
 //! Why a request is refused: one table from the reason to everything that follows from it (HTTP status,
 //! error code, message).
 
+use presenced_session::handshake::HandshakeError;
+
 /// Why an HTTP request, a handshake among them, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -37,6 +39,17 @@ pub enum Refusal {
     Draining,
     /// The head did not come in time, or was too long or not HTTP: the connection was closed.
     Head,
+}
+
+impl From<HandshakeError> for Refusal {
+    fn from(error: HandshakeError) -> Refusal {
+        match error {
+            HandshakeError::Method => Refusal::Method,
+            HandshakeError::UpgradeRequired => Refusal::UpgradeRequired,
+            HandshakeError::Version => Refusal::Version,
+            HandshakeError::BadRequest => Refusal::BadRequest,
+        }
+    }
 }
 
 /// What follows from a [`Refusal`].

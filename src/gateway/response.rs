@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{self, HeaderName, HeaderValue};
+use serde::Serialize;
 
 use crate::gateway::refusal::Refusal;
-use crate::pull::error_json;
 
 /// What every handler returns.
 pub type Answer = Response<Full<Bytes>>;
@@ -25,6 +25,23 @@ pub fn with_type(status: u16, media_type: &'static str, body: Bytes) -> Answer {
     set(&mut answer, header::CACHE_CONTROL, "no-store");
     set(&mut answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     answer
+}
+
+/// The JSON of every error that clients see, with the number of the question that it answers, if any.
+pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pull: Option<u64>,
+        error: Error<'a>,
+    }
+    #[derive(Serialize)]
+    struct Error<'a> {
+        code: &'a str,
+        message: &'a str,
+    }
+    let error = Error { code, message };
+    serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
 }
 
 /// Sets a header.
@@ -67,4 +84,22 @@ pub fn refused(refusal: Refusal) -> Answer {
         _ => {}
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_the_contract_to_the_letter() {
+        let json = |pull| String::from_utf8(error_json("bad_user", "no \"user\"", pull)).unwrap();
+        assert_eq!(
+            json(Some(1)),
+            r#"{"pull":1,"error":{"code":"bad_user","message":"no \"user\""}}"#
+        );
+        assert_eq!(
+            json(None),
+            r#"{"error":{"code":"bad_user","message":"no \"user\""}}"#
+        );
+    }
 }

@@ -7,10 +7,11 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::Gateway;
 use super::handshake::{self, Accepted};
-use super::response::{Answer, json, refused, set};
-use crate::gateway::refusal::Refusal;
+use super::question::{users_of_body, users_of_query};
+use super::refusal::Refusal;
+use super::response::{Answer, error_json, json, refused, set};
+use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
-use crate::pull::http::{users_of_body, users_of_query};
 use crate::pull::{PullError, Puller};
 use presenced_presence::UserId;
 
@@ -79,7 +80,8 @@ fn fault(gateway: &Gateway, fault: Fault) -> Answer {
         }
         Fault::Pull(error) => {
             gateway.metrics.refused(Refusal::BadPull);
-            json(Refusal::BadPull.facts().status, error.json(None))
+            let body = error_json(error.code(), &error.to_string(), None);
+            json(Refusal::BadPull.facts().status, body)
         }
         Fault::Method(allowed) => {
             gateway.metrics.refused(Refusal::Method);
@@ -133,8 +135,7 @@ async fn presence(
         Method::GET | Method::POST => {}
         _ => return Err(Fault::Method("GET, POST, OPTIONS")),
     }
-    let token =
-        handshake::token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    let token = token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
     gateway.auth.verify(&token)?;
     let users = if request.method() == Method::GET {
         users_of_query(request.uri().query().unwrap_or_default())?

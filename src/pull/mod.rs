@@ -1,13 +1,11 @@
 //! Pulls: a client asks which of some users are online.
 //!
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
-//! - [`http`]: the questions as HTTP requests carry them.
 //!
 //! The answer never has a false "offline": users with a session here are online, those whose node can't
 //! be asked are `unknown`, and only users who were looked for and not found are left out.
 
 pub mod batch;
-pub mod http;
 pub mod metrics;
 
 use std::borrow::Cow;
@@ -95,29 +93,6 @@ impl PullError {
             PullError::TooManyPulls => "too_many_pulls",
         }
     }
-
-    /// As JSON, with the number of the question if it could be read:
-    /// `{"pull":7,"error":{"code":"…","message":"…"}}`.
-    pub fn json(&self, pull: Option<u64>) -> Vec<u8> {
-        error_json(self.code(), &self.to_string(), pull)
-    }
-}
-
-/// The JSON of every error that clients see.
-pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Json<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pull: Option<u64>,
-        error: Error<'a>,
-    }
-    #[derive(Serialize)]
-    struct Error<'a> {
-        code: &'a str,
-        message: &'a str,
-    }
-    let error = Error { code, message };
-    serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
 }
 
 /// Reads a JSON object; `None` if it isn't one. serde would take an array for it too, its items for
@@ -187,10 +162,6 @@ mod tests {
         assert_eq!(
             String::from_utf8(answer.json(None)).unwrap(),
             r#"{"online":{"a\"b":{"connectedAt":1}}}"#
-        );
-        assert_eq!(
-            String::from_utf8(PullError::TooManyUsers.json(Some(1))).unwrap(),
-            r#"{"pull":1,"error":{"code":"too_many_users","message":"a pull may ask for at most 500 users"}}"#
         );
     }
 

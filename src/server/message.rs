@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use crate::gateway::response::error_json;
 use crate::pull::{Names, PullError, object};
 use presenced_presence::UserId;
 
@@ -28,7 +29,7 @@ pub struct Fault {
 impl Fault {
     /// As JSON.
     pub fn json(&self) -> Vec<u8> {
-        self.error.json(self.number)
+        error_json(self.error.code(), &self.error.to_string(), self.number)
     }
 }
 

@@ -17,6 +17,7 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::Config;
+use presenced_session::Seat;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
@@ -202,6 +203,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
                 peer: UserId::new(user).unwrap(),
                 dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
+                seat: Seat::take(worker.seats()).unwrap(),
             };
             worker.open(new, clock.now())
         })

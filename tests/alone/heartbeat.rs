@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use presenced_presence::{Pending, SessionId, Slot};
 use presenced_session::Config;
+use presenced_session::Seat;
 use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
@@ -76,6 +77,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
         peer: (),
         dialect: Plain,
         expires_at: Duration::MAX,
+        seat: Seat::take(worker.seats()).unwrap(),
     };
     let token = worker.open(new, Duration::ZERO);
 

@@ -5,39 +5,42 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
 const MESSAGE_BYTES_MAX: &str = "16777216";
 
-/// The example in a process of its own; killed when dropped.
-struct Echo {
+/// An example in a process of its own; killed when dropped.
+struct Example {
     child: Child,
     address: String,
 }
 
-impl Echo {
-    fn start() -> Echo {
+impl Example {
+    fn start(name: &str, arguments: &[&str]) -> Example {
         // `cargo test` builds it beside the tests.
         let test = std::env::current_exe().unwrap();
-        let example = test
-            .parent()
-            .unwrap()
-            .with_file_name("examples")
-            .join("echo");
+        let example = test.parent().unwrap().with_file_name("examples").join(name);
         let mut child = Command::new(&example)
-            .args(["127.0.0.1:0", "--max-message", MESSAGE_BYTES_MAX])
+            .arg("127.0.0.1:0")
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{}: {error}; cargo build --example echo", example.display())
+                panic!("{}: {error}; cargo build --examples", example.display())
             });
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
         let address = line.trim().rsplit('/').next().unwrap().to_owned();
-        Echo { child, address }
+        Example { child, address }
     }
 }
 
-impl Drop for Echo {
+impl Drop for Example {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -49,7 +52,7 @@ fn in_repository(path: &str) -> PathBuf {
 }
 
 fn run(program: &Path, script: &str, missing: &str) {
-    let echo = Echo::start();
+    let echo = Example::start("echo", &["--max-message", MESSAGE_BYTES_MAX]);
     let output = Command::new(program)
         .arg(in_repository("tests/it/conformance").join(script))
         .args([&echo.address, MESSAGE_BYTES_MAX])
@@ -79,5 +82,36 @@ fn node_ws() {
         Path::new("node"),
         "ws_client.mjs",
         "is it installed (make setup, cd client && npm ci)",
+    );
+}
+
+#[tokio::test]
+async fn a_server_of_another_kind_greets_and_answers() {
+    let greeter = Example::start("greeter", &[]);
+    let (client, _) = connect_async(format!("ws://{}", greeter.address))
+        .await
+        .unwrap();
+    let (mut send, receive) = client.split();
+    let mut texts = Box::pin(receive.filter_map(async |message| match message.unwrap() {
+        Message::Text(text) => Some(text),
+        // A ping may come at any time.
+        _ => None,
+    }));
+    let greeting = texts.next().await.unwrap();
+    assert!(greeting.starts_with("Welcome, 127.0.0.1:"), "{greeting}");
+    send.send("quietly".into()).await.unwrap();
+    assert_eq!(texts.next().await.unwrap(), "QUIETLY");
+    send.close().await.unwrap();
+    // A plain request is refused, and the server lives on.
+    let mut plain = TcpStream::connect(&greeter.address).await.unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(plain.read(&mut [0]).await.unwrap_or_default(), 0);
+    assert!(
+        connect_async(format!("ws://{}", greeter.address))
+            .await
+            .is_ok()
     );
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::{Dialect, Meaning, Nonce, Plain};
 use presenced_session::limits::{CLOSE_TIMEOUT, WHEEL_TICK};
@@ -169,6 +170,7 @@ impl Tried {
             peer: (),
             dialect,
             expires_at: Duration::from_secs(1 << 30),
+            seat: Seat::take(self.worker.seats()).unwrap(),
         };
         (self.worker.open(new, self.now), socket)
     }

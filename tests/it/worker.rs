@@ -108,6 +108,7 @@ impl Tried {
             peer: (),
             dialect: Plain,
             expires_at,
+            seat: Seat::take(self.worker.seats()).unwrap(),
         };
         (self.worker.open(new, self.now), socket)
     }
@@ -540,7 +541,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     let (opening, incoming) = channel(1);
 
     // Its handshake was accepted before.
-    Seat::take(&seats).unwrap().hand_over();
+    let seat = Seat::take(&seats).unwrap();
     seats.close();
     let late = async {
         let over = Duration::ZERO;
@@ -559,6 +560,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
             peer: (),
             dialect: Plain,
             expires_at,
+            seat,
         };
         opening.send(new).await.expect("the worker waits for it");
         let close = spawn_blocking(move || {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use presenced_presence::SessionId;
+use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect;
 use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
@@ -96,6 +97,7 @@ fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> Sess
         peer: (),
         dialect: dialect::Plain,
         expires_at: Duration::from_secs(3600),
+        seat: Seat::take(worker.seats()).unwrap(),
     };
     worker.open(new, Duration::ZERO)
 }

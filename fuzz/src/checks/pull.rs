@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arbitrary::Unstructured;
+use presenced::gateway::question;
+use presenced::gateway::response::error_json;
 use presenced::limits::PULL_USERS_MAX;
-use presenced::pull::{Answer, PullError, http};
+use presenced::pull::{Answer, PullError};
 use presenced::server::message;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Live;
@@ -59,7 +61,7 @@ fn as_message(data: &[u8]) {
 }
 
 fn as_body(data: &[u8]) {
-    let users = http::users_of_body(data);
+    let users = question::users_of_body(data);
     is_sound(&users, None);
     if serde_json::from_slice::<Value>(data).is_ok() {
         is_as_expected(&users, Members::of(data).users().as_deref());
@@ -67,7 +69,7 @@ fn as_body(data: &[u8]) {
 }
 
 fn as_query(query: &str) {
-    let users = http::users_of_query(query);
+    let users = question::users_of_query(query);
     is_sound(&users, None);
     let values = query.split('&').filter_map(|pair| match pair {
         "user" => Some(""),
@@ -81,7 +83,13 @@ fn as_query(query: &str) {
 fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
     let users = match users {
         Ok(users) => users,
-        Err(error) => return is_error(&error.json(number), error, number),
+        Err(error) => {
+            return is_error(
+                &error_json(error.code(), &error.to_string(), number),
+                error,
+                number,
+            );
+        }
     };
     assert!(users.len() <= PULL_USERS_MAX);
     let record = Record::new("user:{userId}:online", "edge \"1\"\r\n", 1, 7).unwrap();

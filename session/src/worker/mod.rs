@@ -37,7 +37,6 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Seats;
 use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
 use super::coalesce::Coalescer;
@@ -47,13 +46,14 @@ use super::service::{Replies, Service};
 use super::slab::{SessionId, SessionKey, Slab};
 use super::transport::Transport;
 use super::wheel::{CHUNK, Wheel};
+use super::{Seat, Seats};
 use crate::Config;
 use crate::clock::Clock;
 use crate::close_reason::CloseReason;
 use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
 
-/// A handshake that succeeded; the session has its seat.
+/// A handshake that succeeded.
 #[derive(Debug)]
 pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     /// Nothing of it has been read but `read_ahead`.
@@ -66,6 +66,8 @@ pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     pub dialect: D,
     /// When it may stay no longer, by the [`Clock`].
     pub expires_at: Duration,
+    /// Of the worker's [`WorkerConfig::seats`]; the session keeps it until it ends.
+    pub seat: Seat,
 }
 
 /// What others tell a worker.
@@ -296,6 +298,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 has_buffers: false,
             }
         });
+        new.seat.hand_over();
         self.wheel.grow(self.slab.chunks());
         self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
         self.awaiting_pong.clear(key.index);
@@ -343,6 +346,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
+    }
+
+    /// The seats that its sessions have.
+    pub fn seats(&self) -> &Arc<Seats> {
+        &self.parts.seats
     }
 
     /// What the sessions are for.

@@ -1,13 +1,11 @@
 //! Questions as HTTP requests carry them: `GET /v1/presence?user=1&user=2` and
 //! `POST /v1/presence {"users":["1","2"]}`.
 
-use std::borrow::Cow;
-
-use percent_encoding::percent_decode_str;
+use presenced_presence::UserId;
 use serde::Deserialize;
 
-use super::{Names, PullError, object, users};
-use presenced_presence::UserId;
+use super::query::values;
+use crate::pull::{Names, PullError, object, users};
 
 /// The users that a query string asks for; other parameters are ignored.
 ///
@@ -35,24 +33,6 @@ pub fn users_of_body(body: &[u8]) -> Result<Vec<UserId>, PullError> {
     }
     let question: Question<'_> = object(body).ok_or(PullError::Malformed(r#"{"users":["…"]}"#))?;
     question.users.users()
-}
-
-/// The values of a parameter (application/x-www-form-urlencoded); nothing for one that is not
-/// UTF-8.
-pub fn values<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Option<Cow<'a, str>>> {
-    query.split('&').filter_map(move |pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| decode(value))
-    })
-}
-
-fn decode(value: &str) -> Option<Cow<'_, str>> {
-    if !value.contains('+') {
-        return percent_decode_str(value).decode_utf8().ok();
-    }
-    let spaced = value.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
-    Some(Cow::Owned(decoded.into_owned()))
 }
 
 #[cfg(test)]

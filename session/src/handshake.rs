@@ -1,0 +1,202 @@
+//! The server's side of the WebSocket handshake (RFC 6455 §4.2), apart from who may come in: which
+//! requests may be answered with 101, and that answer.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use sha1::{Digest, Sha1};
+use thiserror::Error;
+
+/// RFC 6455 §1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Why a request is no handshake that can be accepted.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum HandshakeError {
+    /// Not a GET: 405.
+    #[error("a handshake is a GET request")]
+    Method,
+    /// No `Upgrade: websocket`: 426, with `Upgrade: websocket` (RFC 9110 §15.5.22).
+    #[error("no upgrade to a WebSocket was asked for")]
+    UpgradeRequired,
+    /// A version other than 13: 426, with `Sec-WebSocket-Version: 13` (§4.4).
+    #[error("the WebSocket version must be 13")]
+    Version,
+    /// Another head that the RFC forbids: 400.
+    #[error("not a valid WebSocket handshake")]
+    BadRequest,
+}
+
+/// RFC 6455 §4.2.1; returns the value of `Sec-WebSocket-Accept`.
+///
+/// # Errors
+///
+/// The first step that the request fails.
+pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeError> {
+    let headers = request.headers();
+    // 1: GET, HTTP/1.1.
+    if request.method() != Method::GET {
+        return Err(HandshakeError::Method);
+    }
+    if request.version() != Version::HTTP_11 {
+        return Err(HandshakeError::BadRequest);
+    }
+    // 2: Host.
+    only(headers, &header::HOST).ok_or(HandshakeError::BadRequest)?;
+    // 3, 4: Upgrade and Connection.
+    if !has_token(headers, &header::UPGRADE, "websocket") {
+        return Err(HandshakeError::UpgradeRequired);
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(HandshakeError::BadRequest);
+    }
+    // No body: it would be read as frames. A length of zero says that there is none (RFC 9110 §8.6).
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if lengths.any(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(HandshakeError::BadRequest);
+    }
+    // 6 before 5: a client of another version is told ours (§4.4).
+    let version =
+        only(headers, &header::SEC_WEBSOCKET_VERSION).ok_or(HandshakeError::BadRequest)?;
+    if version.as_bytes() != b"13" {
+        return Err(HandshakeError::Version);
+    }
+    // 5: a key of 16 bytes in base64.
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::BadRequest)?;
+    if !BASE64_STANDARD
+        .decode(key.as_bytes())
+        .is_ok_and(|key| key.len() == 16)
+    {
+        return Err(HandshakeError::BadRequest);
+    }
+    let digest = Sha1::new()
+        .chain_update(key.as_bytes())
+        .chain_update(GUID)
+        .finalize();
+    let accept = BASE64_STANDARD.encode(digest);
+    HeaderValue::from_str(&accept).map_err(|_| HandshakeError::BadRequest)
+}
+
+/// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the subprotocol
+/// that the server has chosen from those offered. Extensions that were offered are not answered, so none
+/// is in use.
+pub fn switching_protocols<B: Default>(
+    accept: HeaderValue,
+    subprotocol: Option<&'static str>,
+) -> Response<B> {
+    let mut answer = Response::new(B::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(subprotocol) = subprotocol {
+        let subprotocol = HeaderValue::from_static(subprotocol);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    answer
+}
+
+/// The header's value, if it is there exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether a header of comma-separated words has `word`, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let lines = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request<()> {
+        let request = Request::get("/ws")
+            .header("host", "x")
+            .header("upgrade", "WebSocket")
+            .header("connection", "keep-alive, Upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        request.body(()).unwrap()
+    }
+
+    fn changed(change: impl FnOnce(&mut Request<()>)) -> Result<HeaderValue, HandshakeError> {
+        let mut request = request();
+        change(&mut request);
+        check_upgrade(&request)
+    }
+
+    #[test]
+    fn the_rfcs_own_example() {
+        let accept = check_upgrade(&request()).unwrap();
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn each_step_refuses() {
+        let set = |name: &'static str, value: &'static str| {
+            changed(|request| {
+                request
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static(value));
+            })
+        };
+        let without = |name: &'static str| {
+            changed(|request| {
+                request.headers_mut().remove(name);
+            })
+        };
+        let twice = |name: &'static str, value: &'static str| {
+            changed(|request| {
+                request
+                    .headers_mut()
+                    .append(name, HeaderValue::from_static(value));
+            })
+        };
+        use HandshakeError::{BadRequest, UpgradeRequired, Version as OtherVersion};
+        let method = changed(|request| *request.method_mut() = Method::POST);
+        assert_eq!(method, Err(HandshakeError::Method));
+        let old = changed(|request| *request.version_mut() = Version::HTTP_10);
+        assert_eq!(old, Err(BadRequest));
+        assert_eq!(without("host"), Err(BadRequest));
+        assert_eq!(without("upgrade"), Err(UpgradeRequired));
+        assert_eq!(set("upgrade", "h2c"), Err(UpgradeRequired));
+        assert_eq!(set("connection", "close"), Err(BadRequest));
+        assert_eq!(without("sec-websocket-version"), Err(BadRequest));
+        assert_eq!(set("sec-websocket-version", "8"), Err(OtherVersion));
+        assert_eq!(without("sec-websocket-key"), Err(BadRequest));
+        assert_eq!(set("sec-websocket-key", "c2hvcnQ="), Err(BadRequest));
+        assert_eq!(
+            set("sec-websocket-key", "not base64 at all!!!!!!="),
+            Err(BadRequest)
+        );
+        assert_eq!(
+            twice("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            Err(BadRequest)
+        );
+        assert_eq!(twice("sec-websocket-version", "13"), Err(BadRequest));
+        assert_eq!(set("content-length", "5"), Err(BadRequest));
+        assert_eq!(set("content-length", "00"), Err(BadRequest));
+        assert_eq!(set("transfer-encoding", "chunked"), Err(BadRequest));
+    }
+
+    #[test]
+    fn a_length_of_zero_is_no_body() {
+        let with_length = changed(|request| {
+            let zero = HeaderValue::from_static("0");
+            request.headers_mut().insert("content-length", zero);
+        });
+        assert!(with_length.is_ok());
+    }
+}
