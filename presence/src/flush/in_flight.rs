@@ -163,3 +163,278 @@ impl InFlight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use presenced_memcached::{Cluster, NodeSpec};
+    use presenced_session::clock::Clock;
+    use presenced_session::slab::SessionKey;
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+    use tokio::time::advance;
+
+    use super::super::state::Round;
+    use super::super::work::{Batch, BatchGuard, ShardClaim};
+    use super::*;
+    use crate::users::Live;
+    use crate::{Config, Record, SessionId, UserId};
+
+    const TTL_S: u32 = 60;
+
+    /// In-flight commands to the one node of a presence.
+    struct Tried {
+        presence: Arc<Presence>,
+        node: Arc<Node>,
+        in_flight: InFlight,
+    }
+
+    impl Tried {
+        fn new() -> Tried {
+            let node = "127.0.0.1:1".parse::<NodeSpec>().unwrap().into();
+            let cluster = Arc::new(Cluster::new([node], presenced_memcached::Config::default()));
+            let node = cluster.topology().nodes()[0].clone();
+            let record = Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap();
+            let config = Config {
+                ttl_s: TTL_S,
+                ..Config::new(record)
+            };
+            let presence = Presence::new(&config, cluster, Clock::start(), Arc::default());
+            let presence = Arc::new(presence);
+            Tried {
+                in_flight: InFlight::new(&presence, &node),
+                presence,
+                node,
+            }
+        }
+
+        /// A session of `user`, whose entry was written `written_at_s`, and whose `set` is in flight.
+        fn sent(&self, user: &str, written_at_s: u32) -> Sent {
+            let session = SessionId {
+                worker: 0,
+                key: SessionKey {
+                    index: 0,
+                    generation: 0,
+                },
+            };
+            let live = Live {
+                connected_at_ms: 1,
+                session,
+            };
+            let user = UserId::new(user).unwrap();
+            let slot = self.presence.connect(&user, live).slot;
+            Sent { slot, written_at_s }
+        }
+
+        /// A flush of some shard, and what keeps it going.
+        fn flush(&self, shard: usize) -> (Arc<Round>, Arc<BatchGuard>) {
+            let (round, _) = self.presence.begin(shard);
+            let claim = ShardClaim::take(&Arc::new(AtomicU64::new(0)), shard).unwrap();
+            (round.clone(), Arc::new(BatchGuard::new(round, claim)))
+        }
+
+        /// Work of `commands` that is all in flight. Returns its flush; the work alone keeps it going.
+        fn carry(&mut self, shard: usize, commands: usize) -> Arc<Round> {
+            let (round, guard) = self.flush(shard);
+            self.in_flight.open(Purpose::Flush(guard));
+            self.in_flight.pushed(commands);
+            self.in_flight.close();
+            round
+        }
+
+        fn barrier(&mut self) -> oneshot::Receiver<()> {
+            let (settled, barrier) = oneshot::channel();
+            self.in_flight.open(Purpose::Barrier(settled));
+            self.in_flight.close();
+            barrier
+        }
+
+        fn is_pending(&self, sent: Sent) -> bool {
+            let mut is_pending = false;
+            self.presence.pending().drain(sent.slot.shard(), |slot| {
+                is_pending |= slot == sent.slot;
+            });
+            is_pending
+        }
+
+        fn counts(&self) -> (u64, u64) {
+            let metrics = self.presence.metrics();
+            (metrics.flushed.value(), metrics.restored.value())
+        }
+    }
+
+    /// Whether the work, which has the other reference, is done.
+    fn is_done(round: &Arc<Round>) -> bool {
+        Arc::strong_count(round) == 1
+    }
+
+    #[tokio::test]
+    async fn replies_are_charged_to_work_in_its_order() {
+        let mut tried = Tried::new();
+        let (first, second) = (tried.carry(0, 2), tried.carry(1, 1));
+        let sent = tried.sent("a", 0);
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(!is_done(&first) && !is_done(&second));
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(is_done(&first) && !is_done(&second));
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(is_done(&second));
+        assert!(!first.has_failed() && !second.has_failed());
+        tried.in_flight.note_written();
+        assert_eq!(tried.counts(), (3, 0));
+        // One that answers nothing changes nothing.
+        tried.in_flight.settle(sent, Outcome::Refused);
+        assert_eq!(tried.counts(), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_fails_its_own_flush_and_makes_its_user_pending() {
+        let mut tried = Tried::new();
+        let rounds = [tried.carry(0, 1), tried.carry(1, 2), tried.carry(2, 1)];
+        let (good, refused) = (tried.sent("good", 0), tried.sent("refused", 0));
+        for (sent, outcome) in [
+            (good, Outcome::Stored),
+            (refused, Outcome::Refused),
+            (good, Outcome::Stored),
+            (good, Outcome::Stored),
+        ] {
+            tried.in_flight.settle(sent, outcome);
+        }
+        assert!(rounds.iter().all(is_done));
+        assert_eq!(
+            rounds.each_ref().map(|round| round.has_failed()),
+            [false, true, false]
+        );
+        assert!(tried.is_pending(refused) && !tried.is_pending(good));
+        tried.in_flight.note_written();
+        assert_eq!(tried.counts(), (3, 1));
+        let errors = tried.node.errors().find(|(label, _)| *label == "refused");
+        assert_eq!(errors, Some(("refused", 1)));
+    }
+
+    #[tokio::test]
+    async fn a_refused_set_leaves_the_time_of_the_entry_before_it() {
+        let tried = Tried::new();
+        let sent = tried.sent("a", 7);
+        let rendered = |expected| {
+            let places = [sent.slot.place()];
+            let users = tried.presence.users();
+            users.render(sent.slot.shard(), &places, 9, |_, due| {
+                assert_eq!(due.written_at_s, expected);
+            })
+        };
+        assert_eq!((rendered(0), rendered(9)), (1, 1));
+        assert_eq!(sent.take_back(&tried.presence), sent.slot);
+        assert_eq!(rendered(7), 1);
+    }
+
+    #[tokio::test]
+    async fn work_is_done_only_when_all_of_it_was_rendered() {
+        let mut tried = Tried::new();
+        let (round, guard) = tried.flush(0);
+        tried.in_flight.open(Purpose::Flush(guard));
+        let sent = tried.sent("a", 0);
+        tried.in_flight.pushed(1);
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(!is_done(&round), "more may come");
+        tried.in_flight.pushed(1);
+        tried.in_flight.close();
+        assert!(!is_done(&round), "one is in flight");
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(is_done(&round));
+        // Nobody of the batch was here any more.
+        let (round, guard) = tried.flush(1);
+        tried.in_flight.open(Purpose::Flush(guard));
+        tried.in_flight.pushed(0);
+        tried.in_flight.close();
+        assert!(is_done(&round) && !round.has_failed());
+    }
+
+    #[tokio::test]
+    async fn a_barrier_is_answered_when_all_before_it_is_settled() {
+        let mut tried = Tried::new();
+        assert_eq!(
+            tried.barrier().try_recv(),
+            Ok(()),
+            "there is nothing before it"
+        );
+        let round = tried.carry(0, 1);
+        let mut first = tried.barrier();
+        tried.carry(1, 1);
+        let mut second = tried.barrier();
+        let sent = tried.sent("a", 0);
+        assert_eq!(first.try_recv(), Err(TryRecvError::Empty));
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(is_done(&round));
+        assert_eq!(first.try_recv(), Ok(()));
+        assert_eq!(second.try_recv(), Err(TryRecvError::Empty));
+        tried.in_flight.settle(sent, Outcome::Refused);
+        assert_eq!(second.try_recv(), Ok(()), "refused is settled, too");
+    }
+
+    #[tokio::test]
+    async fn without_a_connection_only_what_is_unanswered_has_failed() {
+        let mut tried = Tried::new();
+        let (answered, guard) = tried.flush(0);
+        tried.in_flight.open(Purpose::Flush(guard));
+        tried.in_flight.pushed(1);
+        let sent = tried.sent("a", 0);
+        tried.in_flight.settle(sent, Outcome::Stored);
+        let unanswered = tried.carry(1, 2);
+        tried.in_flight.settle(sent, Outcome::Stored);
+        let mut barrier = tried.barrier();
+        tried.in_flight.abandon();
+        assert!(is_done(&answered) && is_done(&unanswered));
+        // What of it was not rendered yet is given back, and fails, with its batch.
+        assert!(!answered.has_failed() && unanswered.has_failed());
+        assert_eq!(barrier.try_recv(), Err(TryRecvError::Closed), "not settled");
+        // The next connection begins with nothing.
+        let next = tried.carry(2, 1);
+        tried.in_flight.settle(sent, Outcome::Stored);
+        assert!(is_done(&next) && !next.has_failed());
+    }
+
+    #[tokio::test]
+    async fn work_that_comes_without_a_connection_goes_back() {
+        let tried = Tried::new();
+        let (connected, waiting) = (tried.sent("connected", 0), tried.sent("waiting", 0));
+        let guard = tried.presence.users().slot_guard(connected.slot.shard());
+        tried.in_flight.refuse(Work::Connect(connected.slot, guard));
+        assert!(tried.is_pending(connected));
+        let (round, guard) = tried.flush(waiting.slot.shard());
+        let places = vec![waiting.slot.place()];
+        let batch = Batch::new(waiting.slot.shard(), places, guard);
+        tried.in_flight.refuse(Work::Shard(Box::new(batch)));
+        assert!(tried.is_pending(waiting) && round.has_failed());
+        let (settled, mut barrier) = oneshot::channel();
+        tried.in_flight.refuse(Work::Barrier(settled));
+        assert_eq!(barrier.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(tried.counts(), (0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_of_the_ttl_is_that_of_entries_of_the_same_age() {
+        let mut tried = Tried::new();
+        advance(Duration::from_secs(50)).await;
+        tried.carry(0, 6);
+        // Two that are new, three of 20 s ago, one of 44 s ago.
+        for written_at_s in [0, 30, 30, 30, 0, 6] {
+            let sent = tried.sent("a", written_at_s);
+            tried.in_flight.settle(sent, Outcome::Stored);
+        }
+        tried.in_flight.note_written();
+        assert_eq!(tried.counts(), (6, 0));
+        let ttl_left = &tried.presence.metrics().ttl_left;
+        let mut expected = [0; 12];
+        // 40 of 60 s are up to 70 %, 16 of 60 s up to 30 %.
+        (expected[8], expected[4]) = (3, 1);
+        assert_eq!(ttl_left.counts(), expected);
+        tried.in_flight.note_written();
+        assert_eq!(
+            (tried.counts(), ttl_left.counts()),
+            ((6, 0), expected),
+            "once"
+        );
+    }
+}

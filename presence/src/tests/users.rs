@@ -1,6 +1,7 @@
-use presenced_session::slab::SessionKey;
 use std::collections::HashSet;
 use std::sync::Arc;
+
+use presenced_session::slab::SessionKey;
 
 use crate::limits::SHARDS;
 use crate::users::{Hasher, Live};
