@@ -94,8 +94,8 @@ pub const WEIGHT_MAX: u32 = 10_000;
 /// Time between two warnings that a node evicts or refuses entries.
 pub const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
-/// Longest value read back from memcached that is looked at, in bytes; ours are some 120.
-pub const RECORD_BYTES_MAX: usize = 4096;
+/// Longest value that a look-up shows, in bytes; of a longer one it says only that there is one.
+pub const VALUE_BYTES_MAX: usize = 4096;
 
 /// Replies read by one system call: 8,000 `STORED`.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -104,5 +104,5 @@ const _: () = {
     assert!(WINDOW_UNIX <= WINDOW_TCP);
     // `get` and its keys, each behind a space; a line and a value.
     assert!(KEYS_PER_GET_MAX * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
-    assert!(LINE_BYTES_MAX + RECORD_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
+    assert!(LINE_BYTES_MAX + VALUE_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
 };

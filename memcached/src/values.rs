@@ -9,7 +9,7 @@
 use presenced_protocol::reply::{Skimmed, Skimmer};
 use presenced_protocol::{Key, Limits, Reply};
 
-use crate::limits::RECORD_BYTES_MAX;
+use crate::limits::VALUE_BYTES_MAX;
 
 /// An iterator over the values of one `get`'s reply.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl<'a> Values<'a> {
     /// Of a `get` for `keys` that has just been sent.
     pub fn new(keys: &'a [Key<'a>]) -> Values<'a> {
         let limits = Limits {
-            value_bytes_max: RECORD_BYTES_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
             ..Limits::default()
         };
         Values {
@@ -44,7 +44,7 @@ impl<'a> Values<'a> {
     }
 
     /// Reads the start of `input`. `found` is told which of the keys has a value, and the value if it has
-    /// at most [`RECORD_BYTES_MAX`]. An error means: close the connection, and believe none of the values.
+    /// at most [`VALUE_BYTES_MAX`]. An error means: close the connection, and believe none of the values.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ mod tests {
             if let Progress::Part(taken) = progress {
                 waiting.drain(..taken);
                 // What is no reply yet is a line or a value of ours.
-                assert!(waiting.len() < 2048 + RECORD_BYTES_MAX + 2);
+                assert!(waiting.len() < 2048 + VALUE_BYTES_MAX + 2);
             }
         }
         Ok((found, progress == Progress::Whole))
@@ -141,13 +141,13 @@ mod tests {
 
     #[test]
     fn what_is_too_long_to_be_ours_is_found_and_not_shown() {
-        for bytes in [0, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, 1 << 21] {
+        for bytes in [0, VALUE_BYTES_MAX, VALUE_BYTES_MAX + 1, 1 << 21] {
             let value = vec![b'x'; bytes];
             let mut input = Vec::new();
             encode::value(&mut input, b"a", 0, &value, None);
             encode::value(&mut input, b"b", 0, b"1", None);
             encode::reply(&mut input, &Reply::End);
-            let shown = (bytes <= RECORD_BYTES_MAX).then_some(value);
+            let shown = (bytes <= VALUE_BYTES_MAX).then_some(value);
             let found = vec![(0, shown), (1, Some(b"1".to_vec()))];
             let whole = Ok((found, true));
             assert_eq!(read_whole(&["a", "b"], &input), whole, "{bytes}");
@@ -196,10 +196,10 @@ mod tests {
             for (place, value) in values.iter().enumerate() {
                 // Few bytes, or as few around the limit.
                 let Some((limits, bytes)) = value else { continue };
-                let bytes = limits * (RECORD_BYTES_MAX - 20) + bytes;
+                let bytes = limits * (VALUE_BYTES_MAX - 20) + bytes;
                 let value: Vec<u8> = content.bytes().cycle().take(bytes).collect();
                 encode::value(&mut input, names[place].as_bytes(), 0, &value, None);
-                expected.push((place, (bytes <= RECORD_BYTES_MAX).then_some(value)));
+                expected.push((place, (bytes <= VALUE_BYTES_MAX).then_some(value)));
             }
             encode::reply(&mut input, &Reply::End);
             let whole = Ok((expected, true));

@@ -349,14 +349,73 @@ async fn exchange<T>(
     stream.write_all(command).await?;
     stream.flush().await?;
     let mut inbox = Vec::with_capacity(256);
+    // A line is all that is awaited; a longer one, or a value, is an error at once.
+    let limits = Limits {
+        value_bytes_max: 0,
+        ..Limits::default()
+    };
     loop {
         if stream.read_buf(&mut inbox).await? == 0 {
             return Err(MemcachedError::Closed);
         }
-        match reply::parse(&inbox, &Limits::default()) {
+        match reply::parse(&inbox, &limits) {
             Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(read(&reply)),
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(NO_GREETING),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::network::{Dialler, Network};
+    use crate::{Cluster, Config, ConnectOptions, NodeSpec, Reader};
+
+    #[tokio::test]
+    async fn a_greeting_without_end_is_given_up_at_the_longest_line() {
+        for start in ["", "VERSION ", "VALUE k 0 1000000\r\n", "STAT a b\r\n"] {
+            let said = Arc::new(AtomicUsize::new(0));
+            let counted = said.clone();
+            let dialler = Dialler::new(move |_| {
+                let (ours, mut theirs) = duplex(512);
+                let said = counted.clone();
+                tokio::spawn(async move {
+                    let _ = theirs.write_all(start.as_bytes()).await;
+                    while theirs.write_all(b"x").await.is_ok() {
+                        said.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                Box::pin(async { Ok(Stream::Simulated(Box::new(ours))) })
+            });
+            let network = Network {
+                dialler,
+                ..Network::default()
+            };
+            let connect = ConnectOptions {
+                network,
+                ..ConnectOptions::default()
+            };
+            let config = Config {
+                connect,
+                ..Config::default()
+            };
+            let node = "127.0.0.1:1".parse::<NodeSpec>().unwrap().into();
+            let node = Cluster::new([node], config).topology().nodes()[0].clone();
+            let refused = Reader::dial(&node).await.unwrap_err();
+            assert!(
+                matches!(refused, MemcachedError::Greeting(_)),
+                "{start:?}: {refused}"
+            );
+            let said = said.load(Ordering::Relaxed);
+            assert!(
+                said < 2 * Limits::default().line_bytes_max,
+                "{start:?}: {said} bytes"
+            );
         }
     }
 }

@@ -58,4 +58,9 @@ pub(crate) const GATHERED_MIN: usize = 256;
 /// How often a refill checks whether a node writer is connected.
 pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
+/// Longest value that is read as a record, in bytes; ours are some 120.
+pub const RECORD_BYTES_MAX: usize = 4096;
+
 const _: () = assert!(SHARDS.is_power_of_two());
+// Look-ups show what may be a record.
+const _: () = assert!(RECORD_BYTES_MAX <= presenced_memcached::limits::VALUE_BYTES_MAX);

@@ -6,7 +6,6 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presenced_memcached::limits::RECORD_BYTES_MAX;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;
 use presenced_protocol::{Key, encode};
@@ -14,7 +13,7 @@ use presenced_session::slab::SessionKey;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::limits::USER_ID_BYTES_MAX;
+use crate::limits::{RECORD_BYTES_MAX, USER_ID_BYTES_MAX};
 use crate::render::{Fixed, Number, Out};
 use crate::user_id::UserId;
 use crate::users::{Live, SessionId};

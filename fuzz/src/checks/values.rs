@@ -1,6 +1,6 @@
 //! Bytes as a memcached's answers to what a look-up asks, of which long values are passed over.
 
-use presenced_memcached::limits::RECORD_BYTES_MAX;
+use presenced_memcached::limits::VALUE_BYTES_MAX;
 use presenced_memcached::values::{Progress, Values};
 use presenced_protocol::{
     Key, Limits, Reply, ReplyError, encode,
@@ -137,7 +137,7 @@ fn found_in<'a>(
         let read = values.read(&waiting, |place, value| {
             assert!(place < keys.len());
             assert!(found.last().is_none_or(|(before, _)| *before < place));
-            assert!(value.is_none_or(|value| value.len() <= RECORD_BYTES_MAX));
+            assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX));
             found.push((place, value.map(Into::into)));
         });
         match read {
