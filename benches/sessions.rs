@@ -35,10 +35,10 @@ const STEP: u32 = 10_000;
 fn memory(count: u32) {
     let mut sessions = Sessions::new(INTERVAL);
     sessions.open(1);
-    sessions.tokens.reserve_exact(count as usize);
-    // The list of tokens is ours; its pages are touched before we count.
-    sessions.tokens.resize(count as usize, sessions.tokens[0]);
-    sessions.tokens.truncate(1);
+    sessions.keys.reserve_exact(count as usize);
+    // The list of keys is ours; its pages are touched before we count.
+    sessions.keys.resize(count as usize, sessions.keys[0]);
+    sessions.keys.truncate(1);
     let empty = rss_bytes();
     let (mut last, mut largest_step, mut at) = (empty, 0, 0);
     for number in 0..count / STEP {

@@ -144,14 +144,14 @@ type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>
 
 /// Renders nine tenths of the users of every shard, in runs as the flush does.
 fn render(group: &mut Group<'_>, users: &Users) {
-    let places: Vec<u32> = (0..USERS / SHARDS as u32 * 9 / 10).collect();
-    group.throughput(Throughput::Elements((places.len() * SHARDS) as u64));
+    let indexes: Vec<u32> = (0..USERS / SHARDS as u32 * 9 / 10).collect();
+    group.throughput(Throughput::Elements((indexes.len() * SHARDS) as u64));
     group.bench_function("render", |bencher| {
         bencher.iter(|| {
             for shard in 0..SHARDS {
-                for run in places.chunks(128) {
-                    users.render(shard, run, 0, |place, due| {
-                        black_box((place, due.user, due.live));
+                for run in indexes.chunks(128) {
+                    users.render(shard, run, 0, |index, due| {
+                        black_box((index, due.user, due.live));
                     });
                 }
             }

@@ -134,13 +134,13 @@ impl World {
 
     fn flush(&self) -> Written {
         let (_guard, slots) = self.take();
-        let places: Vec<_> = slots.into_iter().map(Slot::place).collect();
+        let indexes: Vec<_> = slots.into_iter().map(Slot::index).collect();
         let mut written = Written::new();
-        self.users.render(SHARD, &places, 0, |_, due| {
+        self.users.render(SHARD, &indexes, 0, |_, due| {
             written.push(due.user.to_string());
         });
-        for place in places {
-            let slot = Slot::new(SHARD, place);
+        for index in indexes {
+            let slot = Slot::new(SHARD, index);
             assert!(self.users.node(slot).is_some(), "a slot was no one's");
         }
         written
@@ -348,7 +348,7 @@ fn growth_record_and_drain() {
             thread.join().unwrap();
         }
         pending.drain(SHARD, |slot| drained.push(slot));
-        drained.sort_by_key(|slot| slot.place());
+        drained.sort_by_key(|slot| slot.index());
         assert_eq!(drained, [old, new]);
     });
 }

@@ -162,21 +162,21 @@ impl World {
     /// A flush of a shard: some runs are written, some come back.
     fn flush(&self, shard: usize, all: bool) {
         let guard = self.users.slot_guard(shard);
-        let mut places = Vec::new();
-        self.pending.drain(shard, |slot| places.push(slot.place()));
-        for place in places {
+        let mut indexes = Vec::new();
+        self.pending.drain(shard, |slot| indexes.push(slot.index()));
+        for index in indexes {
             if !all && thread_rng().gen_bool(0.3) {
-                self.pending.restore([Slot::new(shard, place)]);
+                self.pending.restore([Slot::new(shard, index)]);
                 continue;
             }
-            self.users.render(shard, &[place], 0, |_, due| {
+            self.users.render(shard, &[index], 0, |_, due| {
                 let mut in_flight = self.in_flight.lock().unwrap();
                 let beats = in_flight.entry(due.user.to_string()).or_default();
                 assert!(beats.sent > 0, "{}'s is someone else's heartbeat", due.user);
                 assert!(beats.sessions > 0, "{} has left", due.user);
                 beats.written = beats.sent;
             });
-            let slot = Slot::new(shard, place);
+            let slot = Slot::new(shard, index);
             assert!(self.users.node(slot).is_some(), "a slot was no one's");
         }
         drop(guard);

@@ -27,7 +27,7 @@ pub use presenced_testkit::null::Ping;
 pub struct Sessions {
     pub worker: Worker<PresenceService, Null>,
     pub presence: Arc<Presence>,
-    pub tokens: Vec<SessionKey>,
+    pub keys: Vec<SessionKey>,
     pub now: Duration,
     interval: Duration,
     _tasks: JoinSet<()>,
@@ -74,7 +74,7 @@ impl Sessions {
         Sessions {
             worker: Worker::new(service, parts).unwrap(),
             presence,
-            tokens: Vec::new(),
+            keys: Vec::new(),
             now: clock.now(),
             interval,
             _tasks: tasks,
@@ -94,8 +94,8 @@ impl Sessions {
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(self.worker.seats()).unwrap(),
             };
-            let token = self.worker.open(new, self.now);
-            self.tokens.push(token);
+            let key = self.worker.open(new, self.now);
+            self.keys.push(key);
         }
     }
 
@@ -129,7 +129,7 @@ impl Sessions {
         pong[..2].copy_from_slice(&[0x8a, 0x88]);
         // A mask of zeros: the payload as it is.
         pong[6..].copy_from_slice(&ping[2..]);
-        let token = self.tokens[number as usize];
-        self.worker.receive(token, &mut pong, self.now).unwrap();
+        let key = self.keys[number as usize];
+        self.worker.receive(key, &mut pong, self.now).unwrap();
     }
 }

@@ -233,8 +233,8 @@ impl Node {
     }
 
     fn count(&self, label: &str, count: u64) {
-        if let Some(place) = NODE_ERRORS.iter().position(|known| *known == label) {
-            self.errors[place].fetch_add(count, Ordering::Relaxed);
+        if let Some(index) = NODE_ERRORS.iter().position(|known| *known == label) {
+            self.errors[index].fetch_add(count, Ordering::Relaxed);
         }
     }
 

@@ -68,7 +68,7 @@ impl Reader {
             // All at once could fill both socket buffers, and neither side would go on.
             in_time(self.timeout, self.ask(&mut buffer, keys)).await?;
             let base = number * KEYS_PER_GET_MAX;
-            self.read_answer(&mut buffer, keys, |place, value| found(base + place, value))
+            self.read_answer(&mut buffer, keys, |index, value| found(base + index, value))
                 .await?;
         }
         Ok(())

@@ -81,9 +81,9 @@ impl<'a> Values<'a> {
     fn place_of(&mut self, key: &[u8]) -> Result<usize, &'static str> {
         let rest = &self.keys[self.next..];
         let missing = rest.iter().position(|asked| asked.as_bytes() == key);
-        let place = self.next + missing.ok_or("a key not asked for")?;
-        self.next = place + 1;
-        Ok(place)
+        let index = self.next + missing.ok_or("a key not asked for")?;
+        self.next = index + 1;
+        Ok(index)
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// Of each key found its place, and of the values that were shown themselves.
+    /// The index of each key found, and of the values that were shown themselves.
     type Found = Vec<(usize, Option<Vec<u8>>)>;
 
     /// What comes of an answer in pieces, and whether it is whole.
@@ -111,8 +111,8 @@ mod tests {
         let mut progress = Progress::Part(0);
         for piece in pieces {
             waiting.extend_from_slice(piece);
-            progress = values.read(&waiting, |place, value| {
-                found.push((place, value.map(Into::into)));
+            progress = values.read(&waiting, |index, value| {
+                found.push((index, value.map(Into::into)));
             })?;
             if let Progress::Part(taken) = progress {
                 waiting.drain(..taken);
@@ -193,13 +193,13 @@ mod tests {
             let names: Vec<_> = (0..values.len()).map(|number| format!("k{number}")).collect();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let (mut input, mut expected) = (Vec::new(), Vec::new());
-            for (place, value) in values.iter().enumerate() {
+            for (index, value) in values.iter().enumerate() {
                 // Few bytes, or as few around the limit.
                 let Some((limits, bytes)) = value else { continue };
                 let bytes = limits * (VALUE_BYTES_MAX - 20) + bytes;
                 let value: Vec<u8> = content.bytes().cycle().take(bytes).collect();
-                encode::value(&mut input, names[place].as_bytes(), 0, &value, None);
-                expected.push((place, (bytes <= VALUE_BYTES_MAX).then_some(value)));
+                encode::value(&mut input, names[index].as_bytes(), 0, &value, None);
+                expected.push((index, (bytes <= VALUE_BYTES_MAX).then_some(value)));
             }
             encode::reply(&mut input, &Reply::End);
             let whole = Ok((expected, true));

@@ -48,10 +48,10 @@ use crate::limits::{PENDING_BLOCK_SLOTS, SHARDS};
 const SECTION_WORDS: usize = PENDING_BLOCK_SLOTS / SHARDS / 64;
 
 /// Places that a shard has in each block.
-const SECTION_PLACES: usize = SECTION_WORDS * 64;
+const SECTION_SLOTS: usize = SECTION_WORDS * 64;
 
 /// Enough for every slot there can be.
-const BLOCKS: usize = Slot::PLACES_MAX as usize / SECTION_PLACES;
+const BLOCKS: usize = Slot::PER_SHARD_MAX as usize / SECTION_SLOTS;
 
 /// The users heard from since their last flush, as a lock-free set of bits.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Pending {
 
     /// Makes room for `slot`. Call it before the slot is first recorded.
     pub fn reserve(&self, slot: Slot) {
-        let block = slot.place() as usize / SECTION_PLACES;
+        let block = slot.index() as usize / SECTION_SLOTS;
         if self.blocks[block].get().is_none() {
             // Without gaps, so that a drain needn't look beyond the last.
             for block in &self.blocks[..=block] {
@@ -125,7 +125,7 @@ impl Pending {
         }
     }
 
-    /// Takes everything out of one shard and hands each slot to `take`, in order of places.
+    /// Takes everything out of one shard and hands each slot to `take`, in order of their index.
     pub fn drain(&self, shard: usize, mut take: impl FnMut(Slot)) {
         let mut base = 0;
         for block in self.blocks() {
@@ -163,10 +163,10 @@ impl Pending {
 
     #[inline]
     fn word(&self, slot: Slot) -> Option<(&AtomicU64, u64)> {
-        let place = slot.place() as usize;
-        let block = self.blocks[place / SECTION_PLACES].get()?;
-        let word = &block[slot.shard()].0[place / 64 % SECTION_WORDS];
-        Some((word, 1 << (place % 64)))
+        let index = slot.index() as usize;
+        let block = self.blocks[index / SECTION_SLOTS].get()?;
+        let word = &block[slot.shard()].0[index / 64 % SECTION_WORDS];
+        Some((word, 1 << (index % 64)))
     }
 }
 

@@ -6,18 +6,18 @@ use crate::limits::{SHARDS, SLOTS_MAX};
 
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 
-/// A user's dense number: the shard in the low bits, the place in the shard above.
+/// A user's dense number: the shard in the low bits, the index in it above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
 
 impl Slot {
     /// Places in a shard, at most.
-    pub const PLACES_MAX: u32 = (SLOTS_MAX / SHARDS as u64) as u32;
+    pub const PER_SHARD_MAX: u32 = (SLOTS_MAX / SHARDS as u64) as u32;
 
-    /// The slot at `place` of `shard`; the caller sees to it that both are in range.
-    pub const fn new(shard: usize, place: u32) -> Slot {
-        debug_assert!(shard < SHARDS && place < Slot::PLACES_MAX);
-        Slot(place << SHARD_BITS | shard as u32)
+    /// The slot at `index` of `shard`; the caller sees to it that both are in range.
+    pub const fn new(shard: usize, index: u32) -> Slot {
+        debug_assert!(shard < SHARDS && index < Slot::PER_SHARD_MAX);
+        Slot(index << SHARD_BITS | shard as u32)
     }
 
     /// Which shard, below [`SHARDS`].
@@ -25,8 +25,8 @@ impl Slot {
         (self.0 as usize) & (SHARDS - 1)
     }
 
-    /// Which place in the shard.
-    pub const fn place(self) -> u32 {
+    /// The index in the shard.
+    pub const fn index(self) -> u32 {
         self.0 >> SHARD_BITS
     }
 }

@@ -1,5 +1,5 @@
 //! What most sessions have nothing of: parts of frames and messages, and what a socket did not
-//! take. Kept beside the table, so that a session that sleeps does not pay for it, and counted, so
+//! take. Kept beside the slab, so that a session that sleeps does not pay for it, and counted, so
 //! that all together are bounded.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -45,50 +45,50 @@ impl Buffers {
     }
 }
 
-/// Those of all sessions of a worker, by their places in the table.
+/// Those of all sessions of a worker, by their index in the slab.
 #[derive(Debug, Default)]
 pub(super) struct SessionBuffers {
-    by_place: HashMap<u32, Box<Buffers>>,
+    by_index: HashMap<u32, Box<Buffers>>,
     bytes: usize,
 }
 
 impl SessionBuffers {
     /// Takes a session's out; put it back when done.
-    pub(super) fn take(&mut self, place: u32) -> Option<Box<Buffers>> {
-        let buffers = self.by_place.remove(&place)?;
+    pub(super) fn take(&mut self, index: u32) -> Option<Box<Buffers>> {
+        let buffers = self.by_index.remove(&index)?;
         self.bytes -= buffers.bytes();
         Some(buffers)
     }
 
     /// Puts a session's back. False, and it is freed, if there is nothing in it.
-    pub(super) fn put(&mut self, place: u32, buffers: Option<Box<Buffers>>) -> bool {
+    pub(super) fn put(&mut self, index: u32, buffers: Option<Box<Buffers>>) -> bool {
         let Some(buffers) = buffers.filter(|buffers| !buffers.is_empty()) else {
             return false;
         };
         self.bytes += buffers.bytes();
-        self.by_place.insert(place, buffers);
+        self.by_index.insert(index, buffers);
         true
     }
 
-    pub(super) fn get(&self, place: u32) -> Option<&Buffers> {
-        self.by_place.get(&place).map(|buffers| &**buffers)
+    pub(super) fn get(&self, index: u32) -> Option<&Buffers> {
+        self.by_index.get(&index).map(|buffers| &**buffers)
     }
 
     /// Whether something waits for a session's socket.
-    pub(super) fn has_outbox(&self, place: u32) -> bool {
-        self.get(place)
+    pub(super) fn has_outbox(&self, index: u32) -> bool {
+        self.get(index)
             .is_some_and(|buffers| !buffers.outbox.is_empty())
     }
 
     /// Frees all of a session's that has ended but what waits for its socket; false if nothing
     /// waits.
-    pub(super) fn keep_outbox(&mut self, place: u32) -> bool {
-        let Some(mut buffers) = self.take(place) else {
+    pub(super) fn keep_outbox(&mut self, index: u32) -> bool {
+        let Some(mut buffers) = self.take(index) else {
             return false;
         };
         buffers.partial = Vec::new();
         buffers.assembly = None;
-        self.put(place, Some(buffers))
+        self.put(index, Some(buffers))
     }
 
     /// Memory that all hold.

@@ -126,8 +126,8 @@ mod tests {
             .map(|end| end.facts().label)
             .collect();
         assert_eq!(labels.len(), CloseReason::ALL.len());
-        for (place, end) in CloseReason::ALL.iter().enumerate() {
-            assert_eq!(*end as usize, place);
+        for (index, end) in CloseReason::ALL.iter().enumerate() {
+            assert_eq!(*end as usize, index);
         }
     }
 }

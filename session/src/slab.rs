@@ -1,5 +1,5 @@
-//! Where a worker's sessions live: a slab in chunks, so that a growing table neither copies its
-//! entries nor doubles, with a generation for each place, so that an event for a session that has
+//! Where a worker's sessions live: a slab in chunks, so that a growing slab neither copies its
+//! entries nor doubles, with a generation for each entry, so that an event for a session that has
 //! ended never reaches the next one in its place.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -8,12 +8,12 @@ use std::ops::Range;
 
 use super::wheel::CHUNK;
 
-/// A place and its generation: names one value for ever.
+/// An index and its generation: names one value for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionKey {
-    /// The place.
+    /// Of the entry.
     pub index: u32,
-    /// How many values the place had before.
+    /// How many values the entry had before.
     pub generation: u32,
 }
 
@@ -41,16 +41,16 @@ pub struct SessionId {
     pub key: SessionKey,
 }
 
-// Descriptors are at most 2^31, so 32 bits are enough for a place; the poll's token needs both.
+// Descriptors are at most 2^31, so 32 bits are enough for an index; the poll's token needs both.
 const _: () = assert!(usize::BITS == 64);
 
 const CACHE_LINE_BYTES: usize = 64;
 
-/// A slab in chunks, with a generation for each place.
+/// A slab in chunks, with a generation for each entry.
 #[derive(Debug)]
 pub struct Slab<T> {
     chunks: Vec<Vec<Entry<T>>>,
-    /// First free place; the others follow from there.
+    /// First free entry; the others follow from there.
     free: Option<u32>,
     len: usize,
 }
@@ -58,11 +58,11 @@ pub struct Slab<T> {
 #[derive(Debug)]
 struct Entry<T> {
     generation: u32,
-    place: Place<T>,
+    content: Content<T>,
 }
 
 #[derive(Debug)]
-enum Place<T> {
+enum Content<T> {
     Free { next: Option<u32> },
     Taken(T),
 }
@@ -78,10 +78,10 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Memory that one place takes.
-    pub const PLACE_BYTES: usize = size_of::<Entry<T>>();
+    /// Memory that one entry takes.
+    pub const ENTRY_BYTES: usize = size_of::<Entry<T>>();
 
-    /// Values in the table.
+    /// Values in the slab.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -91,7 +91,7 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
-    /// Chunks of [`CHUNK`] places, the last perhaps not full.
+    /// Chunks of [`CHUNK`] entries, the last perhaps not full.
     pub fn chunks(&self) -> u32 {
         self.chunks.len() as u32
     }
@@ -102,14 +102,14 @@ impl<T> Slab<T> {
         if let Some(index) = self.free
             && let Some(entry) = entry_mut(&mut self.chunks, index)
         {
-            if let Place::Free { next } = entry.place {
+            if let Content::Free { next } = entry.content {
                 self.free = next;
             }
             let key = SessionKey {
                 index,
                 generation: entry.generation,
             };
-            entry.place = Place::Taken(make(key));
+            entry.content = Content::Taken(make(key));
             return key;
         }
         if self
@@ -127,7 +127,7 @@ impl<T> Slab<T> {
         };
         chunk.push(Entry {
             generation: 0,
-            place: Place::Taken(make(key)),
+            content: Content::Taken(make(key)),
         });
         key
     }
@@ -135,29 +135,29 @@ impl<T> Slab<T> {
     /// The value of `key`, if it is there still.
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut T> {
         let entry = entry_mut(&mut self.chunks, key.index)?;
-        match &mut entry.place {
-            Place::Taken(value) if entry.generation == key.generation => Some(value),
-            Place::Taken(_) | Place::Free { .. } => None,
+        match &mut entry.content {
+            Content::Taken(value) if entry.generation == key.generation => Some(value),
+            Content::Taken(_) | Content::Free { .. } => None,
         }
     }
 
-    /// Whoever is at the `count` places from `first` on now, which are in one chunk.
+    /// The values of the `count` entries from `first` on, which are in one chunk.
     pub fn run(&mut self, first: u32, count: u32) -> impl Iterator<Item = (SessionKey, &mut T)> {
         let chunk = self.chunks.get_mut((first / CHUNK) as usize);
-        let places = chunk.map_or(&mut [][..], |chunk| {
+        let entries = chunk.map_or(&mut [][..], |chunk| {
             let range = run_in(chunk.len(), first, count);
             &mut chunk[range]
         });
-        (first..).zip(places).filter_map(|(index, entry)| {
+        (first..).zip(entries).filter_map(|(index, entry)| {
             let generation = entry.generation;
-            match &mut entry.place {
-                Place::Taken(value) => Some((SessionKey { index, generation }, value)),
-                Place::Free { .. } => None,
+            match &mut entry.content {
+                Content::Taken(value) => Some((SessionKey { index, generation }, value)),
+                Content::Free { .. } => None,
             }
         })
     }
 
-    /// Brings runs of `count` places each, which are in one chunk, into the cache, given the first
+    /// Brings runs of `count` entries each, which are in one chunk, into the cache, given the first
     /// of each. The processor waits for all runs at once, where work on one after the other would
     /// wait for each.
     pub fn prefetch(&self, runs: &[u32], count: u32) {
@@ -166,10 +166,10 @@ impl<T> Slab<T> {
         // A line of each first: the longest wait is for where a page is.
         for count in [1, count] {
             for &first in runs {
-                let places = self.chunks.get((first / CHUNK) as usize);
-                let places =
-                    places.map_or(&[][..], |chunk| &chunk[run_in(chunk.len(), first, count)]);
-                for entry in places.iter().step_by(step) {
+                let chunk = self.chunks.get((first / CHUNK) as usize);
+                let entries =
+                    chunk.map_or(&[][..], |chunk| &chunk[run_in(chunk.len(), first, count)]);
+                for entry in entries.iter().step_by(step) {
                     sum ^= entry.generation;
                 }
             }
@@ -177,13 +177,13 @@ impl<T> Slab<T> {
         std::hint::black_box(sum);
     }
 
-    /// Whoever is at `index` now.
+    /// The value at `index` now.
     pub fn at(&mut self, index: u32) -> Option<(SessionKey, &mut T)> {
         let entry = entry_mut(&mut self.chunks, index)?;
         let generation = entry.generation;
-        match &mut entry.place {
-            Place::Taken(value) => Some((SessionKey { index, generation }, value)),
-            Place::Free { .. } => None,
+        match &mut entry.content {
+            Content::Taken(value) => Some((SessionKey { index, generation }, value)),
+            Content::Free { .. } => None,
         }
     }
 
@@ -192,18 +192,18 @@ impl<T> Slab<T> {
         self.get_mut(key)?;
         let entry = entry_mut(&mut self.chunks, key.index)?;
         entry.generation = entry.generation.wrapping_add(1);
-        let free = Place::Free { next: self.free };
-        let place = std::mem::replace(&mut entry.place, free);
+        let free = Content::Free { next: self.free };
+        let content = std::mem::replace(&mut entry.content, free);
         self.free = Some(key.index);
         self.len -= 1;
-        match place {
-            Place::Taken(value) => Some(value),
-            Place::Free { .. } => None,
+        match content {
+            Content::Taken(value) => Some(value),
+            Content::Free { .. } => None,
         }
     }
 }
 
-/// The run's places in a chunk that has `len`.
+/// The run's entries in a chunk that has `len`.
 fn run_in(len: usize, first: u32, count: u32) -> Range<usize> {
     let from = (first % CHUNK) as usize;
     from.min(len)..(from + count as usize).min(len)
@@ -220,33 +220,33 @@ mod tests {
 
     #[test]
     fn a_key_outlives_its_value_but_never_means_another() {
-        let mut table = Slab::default();
-        let first = table.insert(|_| "first");
-        assert_eq!(table.remove(first), Some("first"));
-        let second = table.insert(|_| "second");
+        let mut slab = Slab::default();
+        let first = slab.insert(|_| "first");
+        assert_eq!(slab.remove(first), Some("first"));
+        let second = slab.insert(|_| "second");
         assert_eq!(second.index, first.index);
-        assert_eq!(table.get_mut(first), None);
-        assert_eq!(table.remove(first), None);
-        assert_eq!(table.get_mut(second), Some(&mut "second"));
-        assert_eq!(table.at(second.index), Some((second, &mut "second")));
+        assert_eq!(slab.get_mut(first), None);
+        assert_eq!(slab.remove(first), None);
+        assert_eq!(slab.get_mut(second), Some(&mut "second"));
+        assert_eq!(slab.at(second.index), Some((second, &mut "second")));
         assert_eq!(SessionKey::from_usize(second.to_usize()), second);
     }
 
     #[test]
     fn places_are_dense_and_used_again() {
-        let mut table = Slab::default();
-        let keys: Vec<_> = (0..3000).map(|n| table.insert(|_| n)).collect();
-        assert_eq!((table.len(), table.chunks()), (3000, 3));
+        let mut slab = Slab::default();
+        let keys: Vec<_> = (0..3000).map(|n| slab.insert(|_| n)).collect();
+        assert_eq!((slab.len(), slab.chunks()), (3000, 3));
         for key in &keys[..2000] {
-            table.remove(*key);
+            slab.remove(*key);
         }
-        let again: Vec<_> = (0..2000).map(|n| table.insert(|_| n)).collect();
-        assert_eq!((table.len(), table.chunks()), (3000, 3));
+        let again: Vec<_> = (0..2000).map(|n| slab.insert(|_| n)).collect();
+        assert_eq!((slab.len(), slab.chunks()), (3000, 3));
         assert!(
             again
                 .iter()
                 .all(|key| key.index < 2000 && key.generation == 1)
         );
-        assert_eq!(table.at(9999), None);
+        assert_eq!(slab.at(9999), None);
     }
 }

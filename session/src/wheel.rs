@@ -1,11 +1,11 @@
 //! The ping wheel: whose turn it is, without a timer a session and without a list of sessions.
 //!
-//! A session's place in the table is its place on the wheel. Two hands go round once in a ping
+//! A session's index in the slab is its place on the wheel. Two hands go round once in a ping
 //! interval: the first pings; the second, the ping timeout behind, judges. They come to neighbours
-//! in groups, as a walk over memory that no cache holds costs more than the work at each place. A
-//! round has as many steps as a chunk of the table has groups; in each step each chunk has one
+//! in groups, as a walk over memory that no cache holds costs more than the work at each entry. A
+//! round has as many steps as a chunk of the slab has groups; in each step each chunk has one
 //! group due, at a moment of the step that is the chunk's own. So N sessions on an interval of 25 s
-//! are N/25 pings a second, evenly but for the groups, a growing table moves no one's moment, and a
+//! are N/25 pings a second, evenly but for the groups, a growing slab moves no one's moment, and a
 //! turn costs nothing but the groups that it finds due.
 //!
 //! The wheel has a time of its own, which never jumps: after a stall it goes on from where it was,
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::limits::WHEEL_CATCH_UP;
 
-/// Places of the table that are one chunk.
+/// Places of the slab that are one chunk.
 pub const CHUNK: u32 = 1024;
 
 /// Places that are due together, the first of them a multiple of it.
@@ -27,7 +27,7 @@ pub const GROUP: u32 = 32;
 /// Steps of a round.
 const STEPS: u32 = CHUNK / GROUP;
 
-/// A timing wheel over the places of a slab.
+/// A timing wheel over the entries of a slab.
 #[derive(Debug)]
 pub struct Wheel {
     interval_us: u64,
@@ -62,7 +62,7 @@ impl Wheel {
         }
     }
 
-    /// The table has `chunks` chunks now; it never has fewer.
+    /// The slab has `chunks` chunks now; it never has fewer.
     pub fn grow(&mut self, chunks: u32) {
         for chunk in self.order.len() as u32..chunks {
             let entry = (offset(chunk).1, chunk);
@@ -83,12 +83,12 @@ impl Wheel {
         }
     }
 
-    /// Adds the first places of the groups that are to be pinged to `groups`.
+    /// Adds the first index of each group that is to be pinged to `groups`.
     pub fn to_ping(&self, turn: Turn, groups: &mut Vec<u32>) {
         self.due(turn, 0, groups);
     }
 
-    /// Adds the first places of the groups that were pinged the timeout ago, and are to be judged,
+    /// Adds the first index of each group that was pinged the timeout ago, and is to be checked,
     /// to `groups`.
     pub fn to_check(&self, turn: Turn, groups: &mut Vec<u32>) {
         self.due(turn, self.timeout_us, groups);
@@ -118,7 +118,7 @@ impl Wheel {
     }
 }
 
-/// How far a chunk's first place is from the start of a round: whole steps, and 2^-32 of one. The
+/// How far a chunk's first entry is from the start of a round: whole steps, and 2^-32 of one. The
 /// golden ratio sets any number of chunks off evenly.
 fn offset(chunk: u32) -> (u32, u32) {
     let round = u64::from(chunk).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -127,7 +127,7 @@ fn offset(chunk: u32) -> (u32, u32) {
 }
 
 /// The `step`th of `count` things, a power of two, in an order in which the first few are far from
-/// each other: the reversed bits. A table fills up from its first places.
+/// each other: the reversed bits. A slab fills up from its first entries.
 pub(super) fn scattered(step: u32, count: u32) -> u32 {
     (step % count).reverse_bits() >> (32 - count.trailing_zeros())
 }
@@ -143,7 +143,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A wheel for a table of `chunks`, with its places due in one turn.
+    /// A wheel for a slab of `chunks`, with its entries due in one turn.
     struct Tried(Wheel);
 
     impl Tried {
@@ -159,9 +159,9 @@ mod tests {
             let (mut ping, mut judge) = (Vec::new(), Vec::new());
             self.0.to_ping(turn, &mut ping);
             self.0.to_check(turn, &mut judge);
-            let places =
+            let indexes =
                 |groups: Vec<u32>| groups.into_iter().flat_map(|group| group..group + GROUP);
-            (places(ping).collect(), places(judge).collect())
+            (indexes(ping).collect(), indexes(judge).collect())
         }
     }
 
@@ -169,18 +169,18 @@ mod tests {
     fn each_place_is_pinged_once_an_interval_and_judged_the_timeout_later() {
         let chunks = 3;
         let mut wheel = Tried::new(chunks);
-        let places = (chunks * CHUNK) as usize;
-        let (mut pinged, mut judged) = (vec![Vec::new(); places], vec![Vec::new(); places]);
+        let indexes = (chunks * CHUNK) as usize;
+        let (mut pinged, mut judged) = (vec![Vec::new(); indexes], vec![Vec::new(); indexes]);
         let mut random = fastrand::Rng::with_seed(7);
         let mut now = 0;
         while now < 100_000 {
             now += random.u64(1..40);
             let (ping, judge) = wheel.turn(now);
-            for place in ping {
-                pinged[place as usize].push(now);
+            for index in ping {
+                pinged[index as usize].push(now);
             }
-            for place in judge {
-                judged[place as usize].push(now);
+            for index in judge {
+                judged[index as usize].push(now);
             }
         }
         for (pinged, judged) in pinged.iter().zip(&judged) {
@@ -218,8 +218,8 @@ mod tests {
         let mut at = Vec::new();
         for n in 1..=2500 {
             let (ping, _) = wheel.turn(n * 10);
-            let firsts = ping.iter().filter(|&&place| place % GROUP == 0);
-            at.extend(firsts.filter(|&&place| place < 8 * GROUP).map(|_| n * 10));
+            let firsts = ping.iter().filter(|&&index| index % GROUP == 0);
+            at.extend(firsts.filter(|&&index| index < 8 * GROUP).map(|_| n * 10));
         }
         at.sort_unstable();
         assert_eq!(at.len(), 8);

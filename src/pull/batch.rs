@@ -247,8 +247,8 @@ impl NodeLookup {
                 **state = State::Offline;
             }
         }
-        for (place, since) in found {
-            *wanted[place].1 = match since {
+        for (index, since) in found {
+            *wanted[index].1 = match since {
                 Some(since) => State::Online(since),
                 None => {
                     metrics.foreign.add(1);
@@ -267,9 +267,9 @@ impl NodeLookup {
         for _ in 0..2 {
             let connection = timeout_at(deadline, self.connection()).await.ok()??;
             let mut found = Vec::with_capacity(keys.len());
-            let get = connection.reader.get(keys, |place, value| {
+            let get = connection.reader.get(keys, |index, value| {
                 let since = value.and_then(|value| connected_at(value, latest_ms));
-                found.push((place, since));
+                found.push((index, since));
             });
             let got = timeout_at(deadline, get).await;
             let error = match got.unwrap_or(Err(MemcachedError::Timeout(LOOKUP_TIMEOUT))) {

@@ -46,8 +46,8 @@ impl PresenceService {
         }
     }
 
-    fn pull(&mut self, token: SessionKey, pull: Pull) -> Result<(), Fault> {
-        let waiting = self.waiting.entry(token).or_default();
+    fn pull(&mut self, key: SessionKey, pull: Pull) -> Result<(), Fault> {
+        let waiting = self.waiting.entry(key).or_default();
         if *waiting == PULLS_PER_SESSION_MAX {
             return Err(Fault {
                 number: Some(pull.number),
@@ -58,15 +58,15 @@ impl PresenceService {
         let asked = self.puller.ask(pull.users);
         let number = pull.number;
         self.pulls
-            .push(Box::pin(async move { (token, number, asked.await) }));
+            .push(Box::pin(async move { (key, number, asked.await) }));
         Ok(())
     }
 
-    fn answered(&mut self, token: SessionKey) {
-        if let Some(waiting) = self.waiting.get_mut(&token) {
+    fn answered(&mut self, key: SessionKey) {
+        if let Some(waiting) = self.waiting.get_mut(&key) {
             *waiting -= 1;
             if *waiting == 0 {
-                self.waiting.remove(&token);
+                self.waiting.remove(&key);
             }
         }
     }
@@ -103,13 +103,13 @@ impl Service for PresenceService {
 
     fn message(
         &mut self,
-        token: SessionKey,
+        key: SessionKey,
         _: Slot,
         message: Message<'_>,
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
-        let pulled = message::parse(text).and_then(|pull| self.pull(token, pull));
+        let pulled = message::parse(text).and_then(|pull| self.pull(key, pull));
         if let Err(fault) = pulled {
             replies.text(&fault.json());
         }
@@ -128,10 +128,10 @@ impl Service for PresenceService {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
         loop {
             match self.pulls.poll_next_unpin(context) {
-                Poll::Ready(Some((token, number, answer))) => {
-                    self.answered(token);
+                Poll::Ready(Some((key, number, answer))) => {
+                    self.answered(key);
                     if let Some(answer) = answer {
-                        return Poll::Ready((token, answer.json(Some(number))));
+                        return Poll::Ready((key, answer.json(Some(number))));
                     }
                 }
                 // The next pull comes from the worker, which then asks again.

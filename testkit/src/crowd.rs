@@ -194,7 +194,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     };
     let service = PresenceService::new(presence, flusher, puller);
     let mut worker = Worker::new(service, parts).unwrap();
-    let tokens: Vec<_> = (0u32..)
+    let keys: Vec<_> = (0u32..)
         .zip(&users)
         .map(|(number, user)| {
             let new = NewSession {
@@ -217,9 +217,9 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
         keep_pings(Vec::new());
         worker.tick(clock.now()).unwrap();
         for (number, ping) in take_pings() {
-            let token = tokens[number as usize];
+            let key = keys[number as usize];
             let mut pong = pong_of(&ping);
-            worker.receive(token, &mut pong, clock.now()).unwrap();
+            worker.receive(key, &mut pong, clock.now()).unwrap();
         }
     }
 }

@@ -79,7 +79,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
         expires_at: Duration::MAX,
         seat: Seat::take(worker.seats()).unwrap(),
     };
-    let token = worker.open(new, Duration::ZERO);
+    let key = worker.open(new, Duration::ZERO);
 
     let (mut now, mut allocated) = (Duration::ZERO, 0);
     for number in 0..PINGS {
@@ -92,7 +92,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
         });
         let mut pong = pong_of(&socket.take());
         count.count_total += allocation_counter::measure(|| {
-            worker.receive(token, &mut pong, now).unwrap();
+            worker.receive(key, &mut pong, now).unwrap();
         })
         .count_total;
         assert!(pending.contains(slot));

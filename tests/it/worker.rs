@@ -113,8 +113,8 @@ impl Tried {
         (self.worker.open(new, self.now), socket)
     }
 
-    fn read(&mut self, token: SessionKey) {
-        while self.worker.readable(token, self.now) {}
+    fn read(&mut self, key: SessionKey) {
+        while self.worker.readable(key, self.now) {}
     }
 
     /// Lets time pass, the wheel turning as it does in the server.
@@ -207,14 +207,14 @@ proptest! {
         room in 1..500usize,
     ) {
         let mut tried = Tried::unlimited();
-        let (token, socket) = tried.open();
+        let (key, socket) = tried.open();
         let (mut left, mut cuts) = (&sent[..], cuts.iter().cycle());
         let mut received = Vec::new();
         socket.set_room(room);
         loop {
             let (piece, after) = left.split_at((*cuts.next().unwrap()).min(left.len()));
             socket.send(piece);
-            tried.read(token);
+            tried.read(key);
             let taken = socket.take();
             if piece.is_empty() && taken.is_empty() {
                 break;
@@ -236,20 +236,20 @@ fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
         outbox_bytes_max: 2 * bytes_max,
         ..Config::default()
     });
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     let message: Vec<u8> = (0..bytes_max).map(|at| (at % 251) as u8).collect();
     socket.send(&frame(0x82, &message));
-    tried.read(token);
+    tried.read(key);
     assert!(socket.take() == plain(0x82, &message));
     socket.send(&frame(0x02, b""));
     for part in message.chunks(100) {
         socket.send(&frame(0x00, part));
     }
     socket.send(&frame(0x80, b""));
-    tried.read(token);
+    tried.read(key);
     assert!(socket.take() == plain(0x82, &message));
     socket.send(&frame(0x82, &[&message[..], b"x"].concat()));
-    tried.read(token);
+    tried.read(key);
     assert_eq!(close_code(&socket.take()), Some(1009));
 }
 
@@ -260,23 +260,23 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
         frames_per_second_max: u32::MAX,
         ..Config::default()
     });
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.set_room(0);
     let text = frame(0x81, &[b'x'; 50_000]);
     socket.send(&text);
-    tried.read(token);
+    tried.read(key);
     assert!(!socket.is_dropped());
     // Half of it is in the outbox: what comes now waits for the client to read.
     socket.send(&text);
     socket.send(&text);
-    tried.read(token);
+    tried.read(key);
     assert_eq!(tried.worker.service().heard, 1);
     socket.set_room(usize::MAX);
-    tried.read(token);
+    tried.read(key);
     let reply = plain(0x81, &[b'x'; 50_000]);
     let mut received = socket.take();
     for _ in 0..3 {
-        tried.read(token);
+        tried.read(key);
         received.extend(socket.take());
     }
     assert_eq!(received.len(), 3 * reply.len());
@@ -284,23 +284,23 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
     socket.set_room(10);
     socket.send(&text.repeat(3));
     for _ in 0..3 {
-        tried.read(token);
+        tried.read(key);
     }
     assert!(!socket.is_dropped(), "one message at a time fits");
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.set_room(0);
     socket.send(&frame(0x81, &[b'x'; 5]).repeat(5000));
-    tried.read(token);
+    tried.read(key);
     assert!(!socket.is_dropped(), "so does what one wake echoes");
     let mut tried = Tried::new(Config {
         outbox_bytes_max: 16 * 1024,
         frames_per_second_max: u32::MAX,
         ..Config::default()
     });
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.set_room(1024);
     socket.send(&text);
-    tried.read(token);
+    tried.read(key);
     assert!(socket.is_dropped());
     assert_eq!(tried.worker.service().closed, 1);
 }
@@ -308,11 +308,11 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
 #[test]
 fn one_wake_takes_a_bounded_amount() {
     let mut tried = Tried::unlimited();
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.send(&frame(0x8a, b"").repeat(100_000));
     let now = tried.now;
     let mut wakes = 1;
-    while tried.worker.readable(token, now) {
+    while tried.worker.readable(key, now) {
         wakes += 1;
     }
     assert!(wakes >= 600_000 / SCRATCH_BYTES, "{wakes}");
@@ -332,10 +332,10 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
     let mut sockets = Vec::new();
     let most_of_one = vec![0; 12 << 20];
     for _ in 0..2 * REST_BYTES_MAX / most_of_one.len() {
-        let (token, socket) = tried.open();
+        let (key, socket) = tried.open();
         socket.send(&frame(0x02, &most_of_one));
-        tried.read(token);
-        sockets.push((token, socket));
+        tried.read(key);
+        sockets.push((key, socket));
     }
     let refused = sockets
         .iter()
@@ -347,12 +347,12 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
         "{bytes}"
     );
     // Those that have ended hold nothing.
-    for (token, _) in &sockets {
-        tried.worker.end(*token, CloseReason::Disconnected);
+    for (key, _) in &sockets {
+        tried.worker.end(*key, CloseReason::Disconnected);
     }
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.send(&frame(0x02, &most_of_one));
-    tried.read(token);
+    tried.read(key);
     assert_eq!(socket.take(), b"");
 }
 
@@ -362,19 +362,19 @@ fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
         frames_per_second_max: 5,
         ..Config::default()
     });
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     for _ in 0..50 {
         socket.send(&frame(0x8a, b""));
-        tried.read(token);
+        tried.read(key);
     }
     tried.pass(Duration::from_secs(1));
     for _ in 0..5 {
         socket.send(&frame(0x8a, b""));
-        tried.read(token);
+        tried.read(key);
     }
     assert_eq!(close_code(&socket.take()), None);
     socket.send(&frame(0x8a, b""));
-    tried.read(token);
+    tried.read(key);
     assert_eq!(close_code(&socket.take()), Some(1008));
     assert_eq!(tried.worker.service().closed, 1);
     tried.pass(CLOSE_TIMEOUT + WHEEL_TICK);
@@ -384,12 +384,12 @@ fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
 #[test]
 fn a_quiet_client_is_never_a_flood_however_long_it_is_quiet() {
     let mut tried = Tried::unlimited();
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     // 32 bits of µs come round after 71 minutes.
     for _ in 0..350 {
         let sent = socket.take();
         answer(&socket, &sent);
-        tried.read(token);
+        tried.read(key);
         tried.pass(INTERVAL / 2);
     }
     let sent = socket.take();
@@ -397,7 +397,7 @@ fn a_quiet_client_is_never_a_flood_however_long_it_is_quiet() {
     for _ in 0..150 {
         socket.send(&frame(0x8a, b""));
     }
-    tried.read(token);
+    tried.read(key);
     assert_eq!(tried.worker.service().closed, 0);
 }
 
@@ -422,14 +422,14 @@ fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
 #[test]
 fn a_message_that_never_ends_is_given_up_though_its_pings_are_answered() {
     let mut tried = Tried::unlimited();
-    let (token, socket) = tried.open();
+    let (key, socket) = tried.open();
     socket.send(&frame(0x01, b"begun"));
-    tried.read(token);
+    tried.read(key);
     let begun = tried.now;
     let mut sent = Vec::new();
     while close_code(&sent).is_none() {
         answer(&socket, &sent);
-        tried.read(token);
+        tried.read(key);
         tried.pass(Duration::from_secs(1));
         sent = socket.take();
         assert!(tried.now - begun <= MESSAGE_TIME_MAX + INTERVAL + Duration::from_secs(1));
@@ -442,11 +442,11 @@ fn a_message_that_never_ends_is_given_up_though_its_pings_are_answered() {
 fn a_session_ends_within_an_interval_of_its_token() {
     let mut tried = Tried::unlimited();
     let expires_at = tried.now + 3 * INTERVAL;
-    let (token, socket) = tried.open_until(expires_at);
+    let (key, socket) = tried.open_until(expires_at);
     let mut sent = Vec::new();
     while close_code(&sent).is_none() {
         answer(&socket, &sent);
-        tried.read(token);
+        tried.read(key);
         tried.pass(Duration::from_secs(1));
         sent = socket.take();
         assert!(tried.now <= expires_at + INTERVAL + Duration::from_secs(1));
@@ -491,10 +491,10 @@ fn a_stall_of_the_server_ends_no_session_and_makes_no_burst_of_pings() {
     let mut sessions: Vec<_> = (0..2500).map(|_| tried.open()).collect();
     let mut answer_all = |tried: &mut Tried| {
         let mut pings = 0;
-        for (token, socket) in &mut sessions {
+        for (key, socket) in &mut sessions {
             let sent = socket.take();
             pings += answer(socket, &sent);
-            tried.read(*token);
+            tried.read(*key);
         }
         pings
     };

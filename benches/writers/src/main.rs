@@ -36,7 +36,7 @@ fn main() -> Done {
         return Err("expected: CLIENT PORT USERS STRIDE".into());
     };
     let (port, users, stride): (u16, u32, u64) = (port.parse()?, users.parse()?, stride.parse()?);
-    let numbers = (0..u64::from(users)).map(|place| (place * stride % u64::from(users)) as u32);
+    let numbers = (0..u64::from(users)).map(|index| (index * stride % u64::from(users)) as u32);
     let entries: Vec<_> = numbers.map(entry).collect();
     match &client[..] {
         "bare" => bare(port, &entries),

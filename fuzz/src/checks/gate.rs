@@ -108,10 +108,10 @@ fn session<'a, const BINARY: bool>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Seen {
     let socket = Memory::default();
-    let token = open(worker, &socket);
+    let key = open(worker, &socket);
     let (mut messages, mut result) = (Vec::new(), Ok(()));
     for piece in pieces {
-        result = worker.receive(token, &mut piece.to_vec(), Duration::ZERO);
+        result = worker.receive(key, &mut piece.to_vec(), Duration::ZERO);
         messages.append(&mut worker.service().messages);
         // Nothing of one session may reach the next, whatever became of it.
         let mut frame = Vec::new();
@@ -125,7 +125,7 @@ fn session<'a, const BINARY: bool>(
         }
     }
     let answers = socket.take();
-    worker.end(token, CloseReason::Disconnected);
+    worker.end(key, CloseReason::Disconnected);
     (messages, answers, result)
 }
 

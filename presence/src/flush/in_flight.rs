@@ -318,9 +318,9 @@ mod tests {
         let tried = Tried::new();
         let sent = tried.sent("a", 7);
         let rendered = |expected| {
-            let places = [sent.slot.place()];
+            let indexes = [sent.slot.index()];
             let users = tried.presence.users();
-            users.render(sent.slot.shard(), &places, 9, |_, due| {
+            users.render(sent.slot.shard(), &indexes, 9, |_, due| {
                 assert_eq!(due.written_at_s, expected);
             })
         };
@@ -403,8 +403,8 @@ mod tests {
         tried.in_flight.refuse(Work::Connect(connected.slot, guard));
         assert!(tried.is_pending(connected));
         let (round, guard) = tried.flush(waiting.slot.shard());
-        let places = vec![waiting.slot.place()];
-        let batch = Batch::new(waiting.slot.shard(), places, guard);
+        let indexes = vec![waiting.slot.index()];
+        let batch = Batch::new(waiting.slot.shard(), indexes, guard);
         tried.in_flight.refuse(Work::Shard(Box::new(batch)));
         assert!(tried.is_pending(waiting) && round.has_failed());
         let (settled, mut barrier) = oneshot::channel();

@@ -181,43 +181,43 @@ impl Flusher {
 
     /// Takes what is pending in a shard, split by node.
     fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(NodeWriterHandle, Batch)>) {
-        let (round, places) = self.presence.begin(shard);
-        let batches = self.split(shard, places).into_iter();
-        let batches = batches.filter_map(|(writer, places)| {
+        let (round, indexes) = self.presence.begin(shard);
+        let batches = self.split(shard, indexes).into_iter();
+        let batches = batches.filter_map(|(writer, indexes)| {
             let claimed = writer.and_then(|writer| Some((writer.claim(shard)?, writer)));
             let Some((claim, writer)) = claimed else {
                 // Its last batch is under way still, or there is no such node any more.
                 round.fail();
-                let slots = places.iter().map(|&place| Slot::new(shard, place));
+                let slots = indexes.iter().map(|&index| Slot::new(shard, index));
                 self.presence.give_back(slots);
                 return None;
             };
             let guard = Arc::new(BatchGuard::new(round.clone(), claim));
-            Some((writer, Batch::new(shard, places, guard)))
+            Some((writer, Batch::new(shard, indexes, guard)))
         });
         let batches = batches.collect();
         (round, batches)
     }
 
-    fn split(&self, shard: usize, places: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
+    fn split(&self, shard: usize, indexes: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
         let writers = self.writers.all();
         let mut by_node = vec![Vec::new(); writers.ids_end()];
         if let [only] = &mut by_node[..] {
-            *only = places;
+            *only = indexes;
         } else {
-            for run in places.chunks(RENDER_RUN) {
-                self.presence.users().by_node(shard, run, |node, place| {
+            for run in indexes.chunks(RENDER_RUN) {
+                self.presence.users().by_node(shard, run, |node, index| {
                     // No node writer yet for a node that has just come.
                     if usize::from(node) >= by_node.len() {
                         by_node.resize(usize::from(node) + 1, Vec::new());
                     }
-                    by_node[usize::from(node)].push(place);
+                    by_node[usize::from(node)].push(index);
                 });
             }
         }
         let some = by_node.into_iter().zip(0..=u8::MAX);
-        some.filter(|(places, _)| !places.is_empty())
-            .map(|(places, node)| (writers.get(node).cloned(), places))
+        some.filter(|(indexes, _)| !indexes.is_empty())
+            .map(|(indexes, node)| (writers.get(node).cloned(), indexes))
             .collect()
     }
 }

@@ -162,7 +162,7 @@ impl NodeWriter {
         match work {
             Work::Connect(slot, guard) => {
                 self.in_flight.open(Purpose::Connect { _guard: guard });
-                self.render(slot.shard(), &[slot.place()], connection);
+                self.render(slot.shard(), &[slot.index()], connection);
                 self.in_flight.close();
             }
             Work::Shard(batch) => {
@@ -178,30 +178,32 @@ impl NodeWriter {
 
     /// Renders the next users of a batch and puts it back if there are more.
     fn render_run(&mut self, mut batch: Batch, connection: &mut Writer<Sent>) {
-        let rest = &batch.places[batch.done..];
+        let rest = &batch.indexes[batch.done..];
         let run = &rest[..rest.len().min(RENDER_RUN).min(connection.room())];
         self.render(batch.shard, run, connection);
         batch.done += run.len();
-        if batch.done < batch.places.len() {
+        if batch.done < batch.indexes.len() {
             self.current = Some(batch);
         } else {
             self.in_flight.close();
         }
     }
 
-    fn render(&mut self, shard: usize, places: &[u32], connection: &mut Writer<Sent>) {
+    fn render(&mut self, shard: usize, indexes: &[u32], connection: &mut Writer<Sent>) {
         let presence = &self.in_flight.presence;
         let (now_s, ttl_s) = (presence.now_s(), presence.ttl_s());
-        let pushed = presence.users().render(shard, places, now_s, |place, due| {
-            let sent = Sent {
-                slot: Slot::new(shard, place),
-                written_at_s: due.written_at_s,
-            };
-            let record = presence.record();
-            connection.push(sent, record.set_room(due.user), |out| {
-                record.set_into(out, due.user, due.live, ttl_s)
+        let pushed = presence
+            .users()
+            .render(shard, indexes, now_s, |index, due| {
+                let sent = Sent {
+                    slot: Slot::new(shard, index),
+                    written_at_s: due.written_at_s,
+                };
+                let record = presence.record();
+                connection.push(sent, record.set_room(due.user), |out| {
+                    record.set_into(out, due.user, due.live, ttl_s)
+                });
             });
-        });
         self.in_flight.pushed(pushed);
     }
 

@@ -41,9 +41,9 @@ impl Flusher {
         let mut refilled = 0u64;
         for shard in self.shards() {
             let mut from = Some(0);
-            while let Some(place) = from {
+            while let Some(index) = from {
                 let mut marked = 0;
-                from = self.mark(shard, place, node.id(), &mut marked);
+                from = self.mark(shard, index, node.id(), &mut marked);
                 if marked == 0 {
                     continue;
                 }
@@ -67,14 +67,14 @@ impl Flusher {
         writers.iter().any(|(known, _)| Arc::ptr_eq(known, node))
     }
 
-    /// Marks up to a run's worth of the node's users in a shard, from `place` on.
-    fn mark(&self, shard: usize, place: u32, id: u8, marked: &mut u32) -> Option<u32> {
+    /// Marks up to a run's worth of the node's users in a shard, from `index` on.
+    fn mark(&self, shard: usize, index: u32, id: u8, marked: &mut u32) -> Option<u32> {
         let presence = self.presence();
         presence
             .users()
-            .visit(shard, place, REFILL_RUN, |place, _, node, online| {
+            .visit(shard, index, REFILL_RUN, |index, _, node, online| {
                 if online && *node == id {
-                    presence.pending().record(Slot::new(shard, place));
+                    presence.pending().record(Slot::new(shard, index));
                     *marked += 1;
                 }
             })

@@ -168,22 +168,22 @@ impl Presence {
         self.clock
     }
 
-    /// Takes what is pending in a shard: the places, and the flush that they are part of.
+    /// Takes what is pending in a shard: the indexes, and the flush that they are part of.
     pub(super) fn begin(self: &Arc<Presence>, shard: usize) -> (Arc<Round>, Vec<u32>) {
         self.users.reap(shard);
         // Taken before the bits, so that no slot is freed in between.
         let guard = self.users.slot_guard(shard);
-        let mut places = Vec::new();
-        self.pending.drain(shard, |slot| places.push(slot.place()));
+        let mut indexes = Vec::new();
+        self.pending.drain(shard, |slot| indexes.push(slot.index()));
         let round = Arc::new(Round {
             presence: self.clone(),
             shard,
             began: self.clock.now(),
-            is_empty: places.is_empty(),
+            is_empty: indexes.is_empty(),
             failed: AtomicBool::new(false),
             _guard: guard,
         });
-        (round, places)
+        (round, indexes)
     }
 
     /// Cancelled when the regular flush ends.
@@ -224,15 +224,15 @@ impl Presence {
             return;
         }
         let (mut key, mut from) = (Vec::new(), Some(0));
-        while let Some(place) = from {
+        while let Some(index) = from {
             let run = RENDER_RUN as u32;
             from = self
                 .users
-                .visit(shard, place, run, |place, user, node, online| {
+                .visit(shard, index, run, |index, user, node, online| {
                     self.record.key(&mut key, user);
                     let now = topology.node_of(&key);
                     if std::mem::replace(node, now) != now && online {
-                        self.pending.record(Slot::new(shard, place));
+                        self.pending.record(Slot::new(shard, index));
                     }
                 });
             yield_now().await;

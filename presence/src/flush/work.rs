@@ -26,7 +26,7 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) shard: usize,
-    pub(super) places: Vec<u32>,
+    pub(super) indexes: Vec<u32>,
     /// Places that are rendered.
     pub(super) done: usize,
     pub(super) guard: Arc<BatchGuard>,
@@ -54,10 +54,10 @@ impl BatchGuard {
 }
 
 impl Batch {
-    pub(super) fn new(shard: usize, places: Vec<u32>, guard: Arc<BatchGuard>) -> Batch {
+    pub(super) fn new(shard: usize, indexes: Vec<u32>, guard: Arc<BatchGuard>) -> Batch {
         Batch {
             shard,
-            places,
+            indexes,
             done: 0,
             guard,
         }
@@ -65,11 +65,11 @@ impl Batch {
 
     /// Makes the users who are not rendered pending again.
     pub(super) fn give_back(&self, presence: &Presence) {
-        let rest = &self.places[self.done..];
+        let rest = &self.indexes[self.done..];
         if !rest.is_empty() {
             self.guard.fail();
         }
-        presence.give_back(rest.iter().map(|&place| Slot::new(self.shard, place)));
+        presence.give_back(rest.iter().map(|&index| Slot::new(self.shard, index)));
     }
 }
 

@@ -16,17 +16,17 @@ fn drained(pending: &Pending, shard: usize) -> Vec<Slot> {
 fn a_user_of_any_number_has_a_bit_of_their_own() {
     const PLACES: u32 = 100_000;
     let pending = Pending::new();
-    for place in (0..PLACES).rev() {
-        pending.reserve(Slot::new(1, place));
+    for index in (0..PLACES).rev() {
+        pending.reserve(Slot::new(1, index));
     }
-    for place in 0..PLACES {
-        let slot = Slot::new(1, place);
+    for index in 0..PLACES {
+        let slot = Slot::new(1, index);
         assert!(!pending.contains(slot));
         pending.record(slot);
     }
     assert_eq!(pending.len(), u64::from(PLACES));
-    let places = drained(&pending, 1).into_iter().map(Slot::place);
-    assert!(places.eq(0..PLACES));
+    let indexes = drained(&pending, 1).into_iter().map(Slot::index);
+    assert!(indexes.eq(0..PLACES));
 }
 
 #[test]
@@ -53,23 +53,23 @@ proptest! {
     fn behaves_as_a_set(ops in prop::collection::vec((0..4u8, 0..3usize, 0..5000u32), 0..200)) {
         let pending = Pending::new();
         let mut oracle = BTreeSet::new();
-        for (op, shard, place) in ops {
-            let slot = Slot::new(shard, place);
+        for (op, shard, index) in ops {
+            let slot = Slot::new(shard, index);
             pending.reserve(slot);
             match op {
                 0 | 1 => {
                     pending.record(slot);
-                    oracle.insert((shard, place));
+                    oracle.insert((shard, index));
                 }
                 2 => {
                     let expected: Vec<_> =
                         oracle.extract_if((shard, 0)..(shard + 1, 0), |_| true)
-                            .map(|(shard, place)| Slot::new(shard, place)).collect();
+                            .map(|(shard, index)| Slot::new(shard, index)).collect();
                     prop_assert_eq!(drained(&pending, shard), expected);
                 }
                 _ => {
                     pending.forget(slot);
-                    oracle.remove(&(shard, place));
+                    oracle.remove(&(shard, index));
                 }
             }
             prop_assert_eq!(pending.len(), oracle.len() as u64);
@@ -83,8 +83,8 @@ proptest! {
 fn no_heartbeat_is_lost_between_record_drain_and_restore() {
     const PLACES: u32 = 256;
     let pending = Pending::new();
-    for place in 0..PLACES {
-        pending.reserve(Slot::new(0, place));
+    for index in 0..PLACES {
+        pending.reserve(Slot::new(0, index));
     }
     let beats: Vec<AtomicU32> = (0..PLACES).map(|_| AtomicU32::new(0)).collect();
     let seen: Vec<AtomicU32> = (0..PLACES).map(|_| AtomicU32::new(0)).collect();
@@ -96,9 +96,9 @@ fn no_heartbeat_is_lost_between_record_drain_and_restore() {
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(thread);
                     for _ in 0..200_000 {
-                        let place = random.u32(0..PLACES);
-                        beats[place as usize].fetch_add(1, Ordering::SeqCst);
-                        pending.record(Slot::new(0, place));
+                        let index = random.u32(0..PLACES);
+                        beats[index as usize].fetch_add(1, Ordering::SeqCst);
+                        pending.record(Slot::new(0, index));
                     }
                 })
             })
@@ -113,9 +113,9 @@ fn no_heartbeat_is_lost_between_record_drain_and_restore() {
                         pending.restore([slot]);
                         continue;
                     }
-                    let place = slot.place() as usize;
-                    let count = beats[place].load(Ordering::SeqCst);
-                    seen[place].store(count, Ordering::SeqCst);
+                    let index = slot.index() as usize;
+                    let count = beats[index].load(Ordering::SeqCst);
+                    seen[index].store(count, Ordering::SeqCst);
                 }
                 if last {
                     return;

@@ -34,7 +34,7 @@ fn users(sessions_max: usize) -> (Arc<Pending>, Users) {
 
 fn rendered(users: &Users, slot: Slot, now_s: u32) -> Option<(String, u64)> {
     let mut seen = None;
-    users.render(slot.shard(), &[slot.place()], now_s, |_, due| {
+    users.render(slot.shard(), &[slot.index()], now_s, |_, due| {
         seen = Some((due.user.to_string(), due.live.connected_at_ms));
     });
     seen

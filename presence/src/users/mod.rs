@@ -112,10 +112,10 @@ impl Users {
         let hash = self.hasher.hash_one(id.as_str());
         let shard_number = shard_of(hash);
         let mut shard = self.lock(shard_number);
-        if let Some(place) = shard.find(hash, id) {
-            let replaced = shard.join(place, live, self.sessions_per_user_max);
+        if let Some(index) = shard.find(hash, id) {
+            let replaced = shard.join(index, live, self.sessions_per_user_max);
             return Connected {
-                slot: Slot::new(shard_number, place),
+                slot: Slot::new(shard_number, index),
                 replaced,
             };
         }
@@ -128,8 +128,8 @@ impl Users {
             state: State::Online,
             stamp_s: 0,
         };
-        let place = shard.insert(hash, entry, &self.hasher);
-        let slot = Slot::new(shard_number, place);
+        let index = shard.insert(hash, entry, &self.hasher);
+        let slot = Slot::new(shard_number, index);
         // Under the lock: no one can have the slot before its bit exists.
         self.pending.reserve(slot);
         Connected {
@@ -141,7 +141,7 @@ impl Users {
     /// Takes a session out; to be called once for each that was entered, replaced or not, when it
     /// will record no more.
     pub fn disconnect(&self, slot: Slot, session: SessionId) {
-        self.lock(slot.shard()).leave(slot.place(), session);
+        self.lock(slot.shard()).leave(slot.index(), session);
     }
 
     /// The same unless a guard of the user's shard is held: what it has rendered may not be answered
@@ -150,7 +150,7 @@ impl Users {
         let mut shard = self.lock(slot.shard());
         let is_free = !shard.has_flight();
         if is_free {
-            shard.leave(slot.place(), session);
+            shard.leave(slot.index(), session);
         }
         is_free
     }
@@ -166,27 +166,27 @@ impl Users {
     /// The memcached node of the slot's user.
     pub fn node(&self, slot: Slot) -> Option<u8> {
         let shard = self.lock(slot.shard());
-        let entry = shard.entry(slot.place())?;
+        let entry = shard.entry(slot.index())?;
         (entry.state != State::Free).then_some(entry.node)
     }
 
-    /// Shows each of one shard's `places` whose user has a session here to `show` under the shard's
-    /// lock; the others are passed over. `show` gets the place and must be quick. Returns how many
+    /// Shows to `show` those users of a shard, given by their `indexes`, who have a session here; the others
+    /// are passed over. `show` runs under the shard's lock, so it must be quick. Returns how many
     /// were shown.
     pub fn render(
         &self,
         shard: usize,
-        places: &[u32],
+        indexes: &[u32],
         now_s: u32,
         mut show: impl FnMut(u32, Due<'_>),
     ) -> usize {
         let mut shard = self.lock(shard);
         // The entries are seldom in the cache: looked at first, many are on their way at once.
-        let entries = places.iter().filter_map(|&place| shard.entry(place));
+        let entries = indexes.iter().filter_map(|&index| shard.entry(index));
         black_box(entries.fold(0, |sum, entry| sum ^ entry.connected_at_ms));
         let mut shown = 0;
-        for &place in places {
-            let entry = shard.entry_mut(place).filter(|entry| entry.is_online());
+        for &index in indexes {
+            let entry = shard.entry_mut(index).filter(|entry| entry.is_online());
             let Some(entry) = entry else {
                 continue;
             };
@@ -194,7 +194,7 @@ impl Users {
             let written_at_s = std::mem::replace(&mut entry.stamp_s, now_s.max(1));
             let (user, live) = (&entry.id, entry.first());
             show(
-                place,
+                index,
                 Due {
                     user,
                     live,
@@ -205,18 +205,18 @@ impl Users {
         shown
     }
 
-    /// Splits pending places of one shard by the node of their user.
-    pub fn by_node(&self, shard: usize, places: &[u32], mut take: impl FnMut(u8, u32)) {
+    /// Splits pending users of one shard, given by their index, by the node of their user.
+    pub fn by_node(&self, shard: usize, indexes: &[u32], mut take: impl FnMut(u8, u32)) {
         let shard = self.lock(shard);
-        for &place in places {
-            if let Some(entry) = shard.entry(place) {
-                take(entry.node, place);
+        for &index in indexes {
+            if let Some(entry) = shard.entry(index) {
+                take(entry.node, index);
             }
         }
     }
 
-    /// Shows up to `count` users of one shard from place `from` on to `see`, under the shard's lock: the
-    /// place, who, their memcached node, which may be changed, and whether they are here now. Returns
+    /// Shows up to `count` users of one shard from index `from` on to `see`, under the shard's lock: the
+    /// index, who, their memcached node, which may be changed, and whether they are here now. Returns
     /// where to go on; nothing at the end.
     pub fn visit(
         &self,
@@ -227,11 +227,11 @@ impl Users {
     ) -> Option<u32> {
         let mut shard = self.lock(shard);
         let to = from + count;
-        for place in from..to {
-            let entry = shard.entry_mut(place)?;
+        for index in from..to {
+            let entry = shard.entry_mut(index)?;
             let online = entry.is_online();
             if entry.state != State::Free {
-                see(place, &entry.id, &mut entry.node, online);
+                see(index, &entry.id, &mut entry.node, online);
             }
         }
         Some(to)
@@ -242,7 +242,7 @@ impl Users {
     pub fn not_written(&self, slot: Slot, written_at_s: u32) {
         let mut shard = self.lock(slot.shard());
         if let Some(entry) = shard
-            .entry_mut(slot.place())
+            .entry_mut(slot.index())
             .filter(|entry| entry.is_online())
         {
             entry.stamp_s = written_at_s;
@@ -254,9 +254,9 @@ impl Users {
         for number in 0..SHARDS {
             let shard = self.lock(number);
             let entries = shard.chunks.iter().flatten();
-            for (place, entry) in (0u32..).zip(entries) {
+            for (index, entry) in (0u32..).zip(entries) {
                 if entry.is_online() {
-                    self.pending.record(Slot::new(number, place));
+                    self.pending.record(Slot::new(number, index));
                 }
             }
         }
@@ -276,20 +276,20 @@ impl Users {
             return;
         }
         for _ in 0..shard.departed.len() {
-            let Some(place) = shard.departed.pop_front() else {
+            let Some(index) = shard.departed.pop_front() else {
                 return;
             };
-            let may_record = shard.replaced.contains_key(&place);
-            let Some(entry) = shard.entry_mut(place) else {
+            let may_record = shard.replaced.contains_key(&index);
+            let Some(entry) = shard.entry_mut(index) else {
                 continue;
             };
             if entry.state == State::Back {
                 entry.state = State::Online;
             } else if may_record {
-                shard.departed.push_back(place);
+                shard.departed.push_back(index);
             } else {
-                self.pending.forget(Slot::new(number, place));
-                shard.remove(place, &self.hasher);
+                self.pending.forget(Slot::new(number, index));
+                shard.remove(index, &self.hasher);
             }
         }
     }

@@ -20,15 +20,15 @@ pub(super) struct Shard {
     /// In chunks ([`locate`]), so that a growing shard neither copies its entries nor doubles.
     pub(super) chunks: Vec<Vec<Entry>>,
     /// Entries in all chunks.
-    places: u32,
+    len: u32,
     free: Vec<u32>,
     /// Users without a session, oldest first, each once.
     pub(super) departed: VecDeque<u32>,
     pub(super) users: usize,
-    /// Sessions of a place beside the oldest, in order of connecting; no list is empty. Not in the entry:
+    /// Sessions of a slot beside the oldest, in order of connecting; no list is empty. Not in the entry:
     /// most users have one session.
     further: HashMap<u32, Vec<Live>>,
-    /// How many sessions of a place were replaced and have not ended yet: they may still record.
+    /// How many sessions of a slot were replaced and have not ended yet: they may still record.
     pub(super) replaced: HashMap<u32, u32>,
     pub(super) guard: SlotGuard,
 }
@@ -39,14 +39,14 @@ const TABLES: usize = 4;
 /// Chunks of a size, and entries of the first ones: each shard has at least one chunk, so a few.
 const CHUNK: usize = 16;
 
-/// The chunk of a place, where in it, and how many the chunk holds: twice [`CHUNK`], then as many of each
+/// The chunk of an index, where in it, and how many the chunk holds: twice [`CHUNK`], then as many of each
 /// power of two that follows. So at most a sixteenth is empty, and what a flush reads lies together.
-fn locate(place: u32) -> (usize, usize, usize) {
-    let doublings = (place | 256).ilog2() - 8;
-    let (shift, place) = (doublings + CHUNK.ilog2(), place as usize);
-    let chunk = doublings as usize * CHUNK + (place >> shift);
+fn locate(index: u32) -> (usize, usize, usize) {
+    let doublings = (index | 256).ilog2() - 8;
+    let (shift, index) = (doublings + CHUNK.ilog2(), index as usize);
+    let chunk = doublings as usize * CHUNK + (index >> shift);
     let size = 1 << shift;
-    (chunk, place & (size - 1), size)
+    (chunk, index & (size - 1), size)
 }
 
 /// Laid out flat: with `Live` and `State` inside, padding would take 16 bytes more a user.
@@ -83,72 +83,72 @@ impl Shard {
     }
 
     pub(super) fn find(&self, hash: u64, id: &UserId) -> Option<u32> {
-        let is_it = |&place: &u32| self.entry(place).is_some_and(|entry| entry.id == *id);
+        let is_it = |&index: &u32| self.entry(index).is_some_and(|entry| entry.id == *id);
         self.tables[table_of(hash)].find(hash, is_it).copied()
     }
 
-    pub(super) fn entry(&self, place: u32) -> Option<&Entry> {
-        let (chunk, offset, _) = locate(place);
+    pub(super) fn entry(&self, index: u32) -> Option<&Entry> {
+        let (chunk, offset, _) = locate(index);
         self.chunks.get(chunk)?.get(offset)
     }
 
-    pub(super) fn entry_mut(&mut self, place: u32) -> Option<&mut Entry> {
-        let (chunk, offset, _) = locate(place);
+    pub(super) fn entry_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        let (chunk, offset, _) = locate(index);
         self.chunks.get_mut(chunk)?.get_mut(offset)
     }
 
     pub(super) fn insert(&mut self, hash: u64, entry: Entry, hasher: &Hasher) -> u32 {
         self.users += 1;
-        let place = match self.free.pop() {
-            Some(place) => {
-                if let Some(freed) = self.entry_mut(place) {
+        let index = match self.free.pop() {
+            Some(index) => {
+                if let Some(freed) = self.entry_mut(index) {
                     *freed = entry;
                 }
-                place
+                index
             }
             None => self.push(entry),
         };
         let chunks = &self.chunks;
-        self.tables[table_of(hash)].insert_unique(hash, place, |&place| {
-            let (chunk, offset, _) = locate(place);
+        self.tables[table_of(hash)].insert_unique(hash, index, |&index| {
+            let (chunk, offset, _) = locate(index);
             hasher.hash_one(chunks[chunk][offset].id.as_str())
         });
-        place
+        index
     }
 
     fn push(&mut self, entry: Entry) -> u32 {
         // Slots are as many as `SLOTS_MAX`; descriptors end before.
-        let place = self.places;
-        self.places += 1;
-        let (chunk, offset, size) = locate(place);
+        let index = self.len;
+        self.len += 1;
+        let (chunk, offset, size) = locate(index);
         if offset == 0 {
             self.chunks.push(Vec::with_capacity(size));
         }
         self.chunks[chunk].push(entry);
-        place
+        index
     }
 
-    pub(super) fn remove(&mut self, place: u32, hasher: &Hasher) {
-        let Some(entry) = self.entry_mut(place) else {
+    pub(super) fn remove(&mut self, index: u32, hasher: &Hasher) {
+        let Some(entry) = self.entry_mut(index) else {
             return;
         };
         entry.state = State::Free;
         let hash = hasher.hash_one(entry.id.as_str());
         let table = &mut self.tables[table_of(hash)];
-        if let Ok(found) = table.find_entry(hash, |&found| found == place) {
+        if let Ok(found) = table.find_entry(hash, |&found| found == index) {
             found.remove();
         }
-        self.free.push(place);
+        self.free.push(index);
     }
 
     /// Adds a session to a user who is known; returns the one that is too many.
     pub(super) fn join(
         &mut self,
-        place: u32,
+        index: u32,
         live: Live,
         sessions_max: usize,
     ) -> Option<SessionId> {
-        let entry = self.entry_mut(place)?;
+        let entry = self.entry_mut(index)?;
         if entry.state == State::Departed {
             entry.set_first(live);
             entry.state = State::Back;
@@ -157,59 +157,59 @@ impl Shard {
             return None;
         }
         let oldest = entry.first().session;
-        let further = self.further.entry(place).or_default();
+        let further = self.further.entry(index).or_default();
         further.push(live);
         if further.len() < sessions_max {
             return None;
         }
-        self.next_becomes_first(place);
-        *self.replaced.entry(place).or_default() += 1;
+        self.next_becomes_first(index);
+        *self.replaced.entry(index).or_default() += 1;
         Some(oldest)
     }
 
-    pub(super) fn leave(&mut self, place: u32, session: SessionId) {
-        let Some(entry) = self.entry_mut(place) else {
+    pub(super) fn leave(&mut self, index: u32, session: SessionId) {
+        let Some(entry) = self.entry_mut(index) else {
             return;
         };
         if entry.is_online() && entry.first().session == session {
-            if !self.next_becomes_first(place) {
-                self.depart(place);
+            if !self.next_becomes_first(index) {
+                self.depart(index);
             }
-        } else if !self.remove_further(place, session) {
-            self.replaced_has_ended(place);
+        } else if !self.remove_further(index, session) {
+            self.replaced_has_ended(index);
         }
     }
 
-    fn depart(&mut self, place: u32) {
-        let Some(entry) = self.entry_mut(place) else {
+    fn depart(&mut self, index: u32) {
+        let Some(entry) = self.entry_mut(index) else {
             return;
         };
         let is_listed = entry.state == State::Back;
         entry.state = State::Departed;
         self.users -= 1;
         if !is_listed {
-            self.departed.push_back(place);
+            self.departed.push_back(index);
         }
     }
 
     /// False if there is no further session.
-    fn next_becomes_first(&mut self, place: u32) -> bool {
-        let Occupied(mut further) = self.further.entry(place) else {
+    fn next_becomes_first(&mut self, index: u32) -> bool {
+        let Occupied(mut further) = self.further.entry(index) else {
             return false;
         };
         let next = further.get_mut().remove(0);
         if further.get().is_empty() {
             further.remove();
         }
-        if let Some(entry) = self.entry_mut(place) {
+        if let Some(entry) = self.entry_mut(index) {
             entry.set_first(next);
         }
         true
     }
 
     /// False if `session` is none of the further ones.
-    fn remove_further(&mut self, place: u32, session: SessionId) -> bool {
-        let Occupied(mut further) = self.further.entry(place) else {
+    fn remove_further(&mut self, index: u32, session: SessionId) -> bool {
+        let Occupied(mut further) = self.further.entry(index) else {
             return false;
         };
         let count = further.get().len();
@@ -221,11 +221,11 @@ impl Shard {
         is_removed
     }
 
-    fn replaced_has_ended(&mut self, place: u32) {
-        if let Some(count) = self.replaced.get_mut(&place) {
+    fn replaced_has_ended(&mut self, index: u32) {
+        if let Some(count) = self.replaced.get_mut(&index) {
             *count -= 1;
             if *count == 0 {
-                self.replaced.remove(&place);
+                self.replaced.remove(&index);
             }
         }
     }
@@ -265,13 +265,13 @@ mod tests {
     #[test]
     fn places_fill_one_chunk_after_another() {
         let (mut chunk, mut next, mut size) = (0, 0, CHUNK);
-        for place in 0..1_000_000 {
+        for index in 0..1_000_000 {
             if next == size {
                 (chunk, next) = (chunk + 1, 0);
-                size = locate(place).2;
-                assert!(size == CHUNK || size * 16 <= place as usize);
+                size = locate(index).2;
+                assert!(size == CHUNK || size * 16 <= index as usize);
             }
-            assert_eq!(locate(place), (chunk, next, size));
+            assert_eq!(locate(index), (chunk, next, size));
             next += 1;
         }
         assert_eq!(size, 32_768);

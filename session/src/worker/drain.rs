@@ -19,7 +19,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let mut due = std::mem::take(&mut drain.due);
         let mut from = drain.step;
         if share >= 1.0 {
-            // At the end once more from the first: sessions may have come since into freed places.
+            // At the end once more from the first: sessions may have come since into freed entries.
             from = 0;
             due.clear();
         }
@@ -27,8 +27,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         drain.step = to;
         for step in from..to {
             for chunk in 0..self.slab.chunks() {
-                let place = chunk * CHUNK + scattered(step, CHUNK);
-                due.extend(self.slab.at(place).map(|(key, _)| key));
+                let index = chunk * CHUNK + scattered(step, CHUNK);
+                due.extend(self.slab.at(index).map(|(key, _)| key));
             }
         }
         due.retain(|&key| {

@@ -114,9 +114,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let moment = self.moment();
         let mut awaiting = *self.awaiting_pong.group(group);
         while awaiting != 0 {
-            let place = group + awaiting.trailing_zeros();
+            let index = group + awaiting.trailing_zeros();
             awaiting &= awaiting - 1;
-            if let Some((key, session)) = self.slab.at(place)
+            if let Some((key, session)) = self.slab.at(index)
                 && !session.closing
                 && moment.us.wrapping_sub(session.pinged_us) >= moment.patience_us
             {

@@ -5,7 +5,7 @@
 //! is read once into the worker's scratch buffer; its frames pass the gate and are decoded where
 //! they stand; the service hears of it, which marks its user in the pending buffer. That is all a
 //! heartbeat costs: one `read` and an atomic. What is rare (part of a frame, a fragmented message,
-//! an answer that the socket did not take) is kept beside the table and freed when done.
+//! an answer that the socket did not take) is kept beside the slab and freed when done.
 //!
 //! What sessions are for is the [`Service`]'s business, what their frames mean the [`Dialect`](crate::dialect::Dialect)'s, and
 //! what carries them the [`Transport`]'s: presence over TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches,
@@ -134,8 +134,8 @@ struct Session<H, D, T> {
 }
 
 // What "hundreds of bytes each" is made of. There is room for a dialect of one byte.
-const _: () = assert!(Slab::<Session<u32, Plain<false>, TcpStream>>::PLACE_BYTES <= 28);
-const _: () = assert!(Slab::<Session<u32, u8, TcpStream>>::PLACE_BYTES <= 28);
+const _: () = assert!(Slab::<Session<u32, Plain<false>, TcpStream>>::ENTRY_BYTES <= 28);
+const _: () = assert!(Slab::<Session<u32, u8, TcpStream>>::ENTRY_BYTES <= 28);
 
 /// Owns the sessions of one thread, and serves them.
 #[derive(Debug)]
