@@ -13,9 +13,9 @@
 //! * [`key`]: [`Key`], which can only hold what every memcached reads as one key; [`ReceivedKey`], what
 //!   a server takes for one; tokens of meta flags.
 //! * [`limits`]: how much the other side may make us hold.
+//! * [`request`] and [`reply`]: the types of both, and their parsers.
 //! * [`encode`]: writes requests (as a client) and replies (as a server).
-//! * [`reply`]: parses replies (as a client).
-//! * [`request`]: parses requests (as a server).
+//! * `parse`: reads requests (as a server) and replies (as a client).
 //! * [`meta`]: the flags of meta commands; [`base64`]: their binary keys.
 //! * [`ReplyError`], [`BadRequest`]: what can be wrong with either.
 //!
@@ -66,21 +66,14 @@ pub mod meta;
 pub mod reply;
 pub mod request;
 
-mod command;
 mod keys;
-mod line;
-mod meta_command;
 mod number;
+mod parse;
 mod received;
 mod reply_error;
 mod reply_flag;
-mod reply_line;
-mod reply_parser;
 mod request_error;
-mod request_parser;
 mod scan;
-mod skimmer;
-mod storage;
 
 pub use key::{Key, ReceivedKey, WordError};
 pub use limits::Limits;

@@ -5,9 +5,11 @@ use core::fmt;
 use crate::meta::ReplyFlags;
 
 pub use crate::{
+    parse::{
+        reply_parser::{Parser, parse, stored_run},
+        skimmer::{Skimmed, Skimmer},
+    },
     reply_error::{ReplyError, ReplyErrorKind},
-    reply_parser::{Parser, parse, stored_run},
-    skimmer::{Skimmed, Skimmer},
 };
 
 /// One reply of `protocol.txt`. Its byte strings are slices of the input (`Reply<&[u8]>`,

@@ -23,9 +23,9 @@ use crate::{
 pub use crate::{
     keys::Keys,
     keys::ReceivedKeys,
+    parse::request_parser::{Next, Parsed, Parser},
     received::Received,
     request_error::{BadRequest, BadRequestKind},
-    request_parser::{Next, Parsed, Parser},
 };
 
 /// One request of `protocol.txt`. A client's has [`Key`]s, and [`encode::request`](crate::encode::request)

@@ -2,11 +2,11 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::reply_line::{self, Head};
 use crate::{
     limits::Limits,
     reply::Reply,
     reply_error::{ReplyError, ReplyErrorKind},
-    reply_line::{self, Head},
     scan::{self, Line},
 };
 

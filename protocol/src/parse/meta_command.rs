@@ -1,10 +1,10 @@
 //! The line of a meta command.
 
+use super::line::{Command, DataLine, DataOf, Refused, Rest, value_bytes};
 use crate::{
     base64,
     key::{KEY_BYTES_MAX, ReceivedKey},
     limits::META_WORDS_MAX,
-    line::{Command, DataLine, DataOf, Refused, Rest, value_bytes},
     meta::{BadFlags, Flags, ModeOf},
     request::{Received, Request},
     request_error::BadRequestKind,

@@ -1,9 +1,9 @@
 //! The line of a storage command.
 
+use super::line::{Arguments, DataLine, DataOf, Refused, Rest, value_bytes};
 use crate::{
     key::{Checked, KEY_BYTES_MAX, ReceivedKey},
     limits::{Limits, STORE_BYTES_MAX},
-    line::{Arguments, DataLine, DataOf, Refused, Rest, value_bytes},
     number,
     request::StoreVerb,
     request_error::BadRequestKind,
@@ -56,7 +56,7 @@ pub(crate) fn line<'a>(verb: StoreVerb, words: Words<'a>) -> Result<DataLine<'a>
 }
 
 /// The line of a `set` as most clients write it, and its length, if it is whole and right, in one
-/// pass from left to right. Everything else is for [`command::parse`](crate::command::parse).
+/// pass from left to right. Everything else is for [`command::parse`](super::command::parse).
 pub(crate) fn usual_set<'a>(input: &'a [u8], limits: &Limits) -> Option<(DataLine<'a>, usize)> {
     let text = input.strip_prefix(b"set ")?;
     let (key, rest) = text.split_at_checked(scan::word_bytes(text))?;

@@ -1,11 +1,13 @@
 //! Replies without their large values; part of [`reply`](crate::reply).
 
+use super::{
+    reply_line::{self, Head},
+    reply_parser::Parser,
+};
 use crate::{
     limits::{ITEM_BYTES_MAX, Limits},
     reply::Reply,
     reply_error::{ReplyError, ReplyErrorKind},
-    reply_line::{self, Head},
-    reply_parser::Parser,
 };
 
 /// Reads the replies of one connection as [`Parser`] does, but passes over values longer than

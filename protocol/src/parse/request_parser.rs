@@ -1,13 +1,15 @@
 //! What finds requests in input; part of [`request`](crate::request).
 
-use crate::{
+use super::{
     command,
-    limits::Limits,
     line::{Command, DataLine, DataOf, Refused, Rest},
+    storage,
+};
+use crate::{
+    limits::Limits,
     request::{Received, Request, StoreVerb},
     request_error::{BadRequest, BadRequestKind},
     scan::{self, Line},
-    storage,
 };
 
 /// What stands at the start of the input.

@@ -1,15 +1,17 @@
 //! The line of a request: which command, and its words.
 
+use super::{
+    line::{Arguments, Command, Refused, Rest},
+    meta_command, storage,
+};
 use crate::{
     key::{KEY_BYTES_MAX, ReceivedKey},
     limits::{COMMAND_WORDS_MAX, Limits},
-    line::{Arguments, Command, Refused, Rest},
     meta::Direction,
-    meta_command, number,
+    number,
     request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
     request_error::BadRequestKind,
     scan::{self, Words},
-    storage,
 };
 
 /// The command on a line, which comes without its end.
