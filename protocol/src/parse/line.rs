@@ -5,7 +5,7 @@ use crate::{
     limits::STORE_BYTES_MAX,
     meta::Flags,
     number,
-    request::{Received, StoreVerb},
+    request::{Received, Request, StoreVerb},
     request_error::BadRequestKind,
     scan::Words,
 };
@@ -54,6 +54,28 @@ pub(crate) enum DataOf<'a> {
         exptime: i64,
     },
     Meta(Flags<'a>),
+}
+
+impl<'a> DataLine<'a> {
+    #[inline]
+    pub(crate) fn with(self, value: &'a [u8]) -> Received<'a> {
+        let (key, noreply) = (self.key, self.noreply);
+        match self.of {
+            DataOf::Store {
+                verb,
+                flags,
+                exptime,
+            } => Request::Store {
+                verb,
+                key,
+                flags,
+                exptime,
+                value,
+                noreply,
+            },
+            DataOf::Meta(flags) => Request::MetaSet { key, value, flags },
+        }
+    }
 }
 
 /// The length of a value, as a request says it; `None` if memcached takes the word for none.

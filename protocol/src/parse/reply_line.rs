@@ -97,68 +97,78 @@ pub(crate) fn parse(line: &[u8]) -> Result<Head<'_>, ReplyError> {
     if let Some(at) = memchr::memchr(b'\r', text) {
         return Err(ReplyErrorKind::LineEnd.at(at));
     }
-    let space = memchr::memchr(b' ', text);
-    let (word, rest) = match space {
-        Some(space) => (&text[..space], Some(&text[space + 1..])),
-        None => (text, None),
-    };
-    let flags = ReplyFlags(rest.unwrap_or_default());
-    let meta = |status| Reply::Meta { status, flags };
-    Ok(Head::Whole(match (word, rest) {
-        (b"STORED", None) => Reply::Stored,
-        (b"NOT_STORED", None) => Reply::NotStored,
-        (b"EXISTS", None) => Reply::Exists,
-        (b"NOT_FOUND", None) => Reply::NotFound,
-        (b"DELETED", None) => Reply::Deleted,
-        (b"TOUCHED", None) => Reply::Touched,
-        (b"OK", None) => Reply::Ok,
-        (b"RESET", None) => Reply::Reset,
-        (b"END", None) => Reply::End,
-        (b"VALUE", Some(fields)) => {
-            let fields = Fields {
-                line,
-                rest: Some(fields),
-            };
-            return value_head(fields);
+    match memchr::memchr(b' ', text) {
+        None => one_word(text).map(Head::Whole),
+        Some(space) => {
+            let (word, rest) = (&text[..space], Some(&text[space + 1..]));
+            with_fields(word, Fields { line, rest })
         }
-        (b"HD", _) => meta(MetaStatus::Done),
-        (b"EN", _) => meta(MetaStatus::Miss),
-        (b"NF", _) => meta(MetaStatus::NotFound),
-        (b"NS", _) => meta(MetaStatus::NotStored),
-        (b"EX", _) => meta(MetaStatus::Exists),
-        (b"VA", Some(fields)) => {
-            let mut fields = Fields {
-                line,
-                rest: Some(fields),
-            };
+    }
+}
+
+/// A line without a space.
+fn one_word(word: &[u8]) -> Result<Reply<&[u8]>, ReplyError> {
+    Ok(match word {
+        b"STORED" => Reply::Stored,
+        b"NOT_STORED" => Reply::NotStored,
+        b"EXISTS" => Reply::Exists,
+        b"NOT_FOUND" => Reply::NotFound,
+        b"DELETED" => Reply::Deleted,
+        b"TOUCHED" => Reply::Touched,
+        b"OK" => Reply::Ok,
+        b"RESET" => Reply::Reset,
+        b"END" => Reply::End,
+        b"MN" => Reply::MetaNoop,
+        b"ERROR" => Reply::Error(b""),
+        _ => match meta_status(word) {
+            Some(status) => Reply::Meta {
+                status,
+                flags: ReplyFlags(b""),
+            },
+            None => {
+                let number = number::written(word);
+                Reply::Number(number.ok_or(ReplyErrorKind::Unknown.at(0))?)
+            }
+        },
+    })
+}
+
+/// A line with something after its first word.
+fn with_fields<'a>(word: &[u8], mut fields: Fields<'a>) -> Result<Head<'a>, ReplyError> {
+    let rest = fields.rest();
+    Ok(Head::Whole(match word {
+        b"VALUE" => return value_head(fields),
+        b"VA" => {
             let bytes = fields.number()?;
-            let flags = ReplyFlags(fields.rest.unwrap_or_default());
+            let flags = ReplyFlags(fields.rest());
             return Ok(Head::Value(ValueHead::Meta(flags), bytes));
         }
-        (b"ME", Some(fields)) => {
-            let mut fields = Fields {
-                line,
-                rest: Some(fields),
-            };
-            let key = fields.key()?;
-            let fields = fields.rest.unwrap_or_default();
-            Reply::MetaDebug { key, fields }
-        }
-        (b"MN", None) => Reply::MetaNoop,
-        (b"STAT", Some(fields)) => stat(Fields {
-            line,
-            rest: Some(fields),
-        })?,
-        (b"VERSION", Some(version)) => Reply::Version(version),
-        (b"ERROR", message) => Reply::Error(message.unwrap_or_default()),
-        (b"CLIENT_ERROR", Some(message)) => Reply::ClientError(message),
-        (b"SERVER_ERROR", Some(message)) => Reply::ServerError(message),
-        (digits, None) => match number::written(digits) {
-            Some(number) => Reply::Number(number),
-            None => return Err(ReplyErrorKind::Unknown.at(0)),
+        b"ME" => Reply::MetaDebug {
+            key: fields.key()?,
+            fields: fields.rest(),
         },
-        _ => return Err(ReplyErrorKind::Unknown.at(0)),
+        b"STAT" => stat(fields)?,
+        b"VERSION" => Reply::Version(rest),
+        b"ERROR" => Reply::Error(rest),
+        b"CLIENT_ERROR" => Reply::ClientError(rest),
+        b"SERVER_ERROR" => Reply::ServerError(rest),
+        _ => {
+            let status = meta_status(word).ok_or(ReplyErrorKind::Unknown.at(0))?;
+            let flags = ReplyFlags(rest);
+            Reply::Meta { status, flags }
+        }
     }))
+}
+
+fn meta_status(word: &[u8]) -> Option<MetaStatus> {
+    Some(match word {
+        b"HD" => MetaStatus::Done,
+        b"EN" => MetaStatus::Miss,
+        b"NF" => MetaStatus::NotFound,
+        b"NS" => MetaStatus::NotStored,
+        b"EX" => MetaStatus::Exists,
+        _ => return None,
+    })
 }
 
 /// Where the length of the value stands on the line of a `VALUE` or `VA`.
@@ -203,6 +213,10 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn rest(&self) -> &'a [u8] {
+        self.rest.unwrap_or_default()
+    }
+
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest?;
         let space = memchr::memchr(b' ', rest);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     limits::Limits,
-    request::{Received, Request, StoreVerb},
+    request::{Received, StoreVerb},
     request_error::{BadRequest, BadRequestKind},
     scan::{self, Line},
 };
@@ -196,57 +196,42 @@ impl Parser {
         input: &'a [u8],
         line_bytes: usize,
     ) -> Parsed<'a> {
-        let DataLine {
-            key,
-            bytes,
-            noreply,
-            of,
-        } = data;
+        let (bytes, noreply) = (data.bytes, data.noreply);
         if bytes > self.limits.value_bytes_max {
-            self.swallow = Some(bytes);
-            let (base64, removes) = match of {
-                DataOf::Store { verb, .. } => (false, verb == StoreVerb::Set),
-                DataOf::Meta(flags) => (flags.has(b'b'), true),
-            };
-            let kind = BadRequestKind::TooLarge {
-                key,
-                base64,
-                removes,
-            };
-            return Parsed::Bad {
-                answer: BadRequest {
-                    kind,
-                    at: line_bytes,
-                },
-                noreply,
-                consumed: line_bytes,
-                next: Next::Continue,
-            };
+            return self.too_large(&data, line_bytes);
         }
         let consumed = line_bytes + bytes + 2;
-        let Some(data) = input.get(line_bytes..consumed) else {
+        let Some(value_and_end) = input.get(line_bytes..consumed) else {
             self.need = consumed;
             return Parsed::Incomplete;
         };
-        let Some(value) = data.strip_suffix(b"\r\n") else {
+        let Some(value) = value_and_end.strip_suffix(b"\r\n") else {
             return self.bad_chunk(line_bytes + bytes, noreply, consumed);
         };
-        let request = match of {
-            DataOf::Store {
-                verb,
-                flags,
-                exptime,
-            } => Request::Store {
-                verb,
-                key,
-                flags,
-                exptime,
-                value,
-                noreply,
-            },
-            DataOf::Meta(flags) => Request::MetaSet { key, value, flags },
-        };
+        let request = data.with(value);
         Parsed::Request { request, consumed }
+    }
+
+    /// Answers at the line, and swallows the value.
+    #[cold]
+    fn too_large<'a>(&mut self, data: &DataLine<'a>, line_bytes: usize) -> Parsed<'a> {
+        self.swallow = Some(data.bytes);
+        let (base64, removes) = match data.of {
+            DataOf::Store { verb, .. } => (false, verb == StoreVerb::Set),
+            DataOf::Meta(flags) => (flags.has(b'b'), true),
+        };
+        let kind = BadRequestKind::TooLarge {
+            key: data.key,
+            base64,
+            removes,
+        };
+        let at = line_bytes;
+        Parsed::Bad {
+            answer: BadRequest { kind, at },
+            noreply: data.noreply,
+            consumed: line_bytes,
+            next: Next::Continue,
+        }
     }
 }
 
