@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use presenced::cli::store::{StoreError, StoreFlags};
+use presenced::cli::store::StoreFlags;
 use presenced::cli::{Command, Flags, promises};
 use presenced::log;
 use presenced::server::{Config, Server, ServerError};
 use presenced::signals::Signals;
 use presenced_presence::UserId;
+use presenced_store::RunningStore;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
@@ -93,11 +94,10 @@ async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerErro
 }
 
 async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<dyn Error>> {
-    let mut store = match flags.start() {
-        Err(StoreError::Flag(why)) => return Err(refusal(Some("store"), &why).into()),
-        started => started?,
-    };
-    log::greet(&format!("store    {store}\n"));
+    let checked = flags.check();
+    let (address, options) = checked.map_err(|error| refusal(Some("store"), &error.to_string()))?;
+    let mut store = RunningStore::start(&address, options)?;
+    log::greet(&format!("store    {}\n", store.address()));
     tokio::select! {
         () = signals.told_to_stop() => store.stop(),
         error = store.failed() => return Err(error.into()),

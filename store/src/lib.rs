@@ -2,7 +2,7 @@
 //!
 //! Without `--memcached` the server starts one on its own workers and reaches it through the same
 //! client as a real memcached, over TCP; any other memcached client can connect too. `presenced
-//! store` is one alone. It keeps what memcached promises and clients can see: replies byte for
+//! store` is one alone ([`RunningStore`]). It keeps what memcached promises and clients can see: replies byte for
 //! byte, expiry to the second, a memory limit with least-recently-used eviction. It persists
 //! nothing and knows nothing of sessions or users. `docs/store.md` has the commands one by one, and
 //! what is left out.
@@ -20,6 +20,7 @@
 //! * `open`: connections are counted and limited.
 //! * `connection`: one client, over any stream.
 //! * `listener`: a worker's listener, the connection limit, the small periodic step.
+//! * `running`: a store on threads of its own.
 //!
 //! # Shards
 //!
@@ -43,6 +44,7 @@ mod meta_reply;
 mod mutations;
 mod open;
 mod replies;
+mod running;
 mod shard;
 mod slab;
 mod stat_counters;
@@ -54,5 +56,6 @@ mod tests;
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,
     listener::{Listener, serve, serve_stream},
+    running::{Address, RunningStore, StoreError},
     store::{Counters, Options, Store},
 };
