@@ -1,20 +1,14 @@
 //! The store on threads of its own.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use presenced_store::{Listener, Options, Store, listen, serve};
-use tokio_util::sync::CancellationToken;
+use presenced_store::{Address, Options, RunningStore, Store};
 
 /// A store on worker threads of its own.
 pub struct Embedded {
     pub store: Arc<Store>,
     pub address: SocketAddr,
-    stop: CancellationToken,
-    threads: Vec<JoinHandle<()>>,
+    running: Option<RunningStore>,
 }
 
 impl Embedded {
@@ -26,45 +20,28 @@ impl Embedded {
     }
 
     pub fn with(options: Options) -> Embedded {
-        let store = Arc::new(Store::new(options));
-        let stop = CancellationToken::new();
-        let listeners = listen::tcp("127.0.0.1:0".parse().unwrap(), options.threads).unwrap();
-        let address = listeners[0].local_addr().unwrap();
-        let serve = |listener| {
-            let (store, stop) = (Arc::clone(&store), stop.clone());
-            thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime
-                    .block_on(serve(Listener::Tcp(listener), store, stop))
-                    .unwrap();
-            })
+        let free = Address::Tcp("127.0.0.1:0".parse().unwrap());
+        let running = RunningStore::start(&free, options).unwrap();
+        let Address::Tcp(address) = *running.address() else {
+            panic!("a store on TCP listens at {}", running.address());
         };
-        let threads = listeners.into_iter().map(serve).collect();
         Embedded {
-            store,
+            store: Arc::clone(running.store()),
             address,
-            stop,
-            threads,
+            running: Some(running),
         }
     }
 
     /// Stops it and waits until it has.
     pub fn end(&mut self) {
-        self.stop.cancel();
-        for thread in self.threads.drain(..) {
-            thread.join().unwrap();
+        if let Some(running) = self.running.take() {
+            running.stop();
         }
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.stop.cancel();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
