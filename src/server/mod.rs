@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use presenced_listen as listen;
 use presenced_memcached::Cluster;
 use presenced_memcached::NodeList;
 use presenced_memcached::discovery::Discovery;
@@ -27,7 +28,6 @@ use presenced_memcached::probe::{self, Sentinel};
 use presenced_presence::flush::Presence;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
-use presenced_store::listen;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};

@@ -37,7 +37,6 @@ mod flush_all;
 mod hash;
 mod item;
 pub mod limits;
-pub mod listen;
 mod listener;
 mod meta;
 mod meta_reply;
@@ -52,6 +51,8 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+
+pub use presenced_listen as listen;
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,

@@ -4,9 +4,6 @@
 
 use std::time::Duration;
 
-/// Length of the kernel's queue of connections not yet accepted, for each listener.
-pub const BACKLOG: i32 = 4096;
-
 /// Connections to a store at once, unless set otherwise: memcached's default.
 pub const CONNECTIONS_MAX: u32 = 1024;
 

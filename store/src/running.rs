@@ -8,12 +8,12 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use presenced_listen as listen;
 use thiserror::Error;
 use tokio::{runtime::Builder, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    listen,
     listener::{Listener, serve},
     store::{Options, Store},
 };
