@@ -52,9 +52,6 @@ pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// How long accepting rests after an error such as "too many open files".
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
 /// Longest token in bytes, looked at before anything is decoded.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 

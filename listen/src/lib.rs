@@ -1,6 +1,11 @@
-//! How presenced's servers listen: listeners that threads share, one each.
+//! How presenced's servers listen: listeners that threads share, one each, and how these accept.
 
+mod accept_pause;
+mod accepting;
 pub mod limits;
 mod listeners;
 
-pub use self::listeners::{tcp, unix};
+pub use self::{
+    accepting::Accepting,
+    listeners::{tcp, unix},
+};

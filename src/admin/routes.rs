@@ -12,15 +12,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use presenced_listen::Accepting;
 use presenced_memcached::Cluster;
 use presenced_session::Seats;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::prometheus::Metrics;
-use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 
 /// What the admin listener shows.
 #[derive(Debug)]
@@ -36,15 +36,14 @@ pub struct Admin {
 /// Serves `listener` until `stop`.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
+    let mut accepting = Accepting::new("admin");
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < ADMIN_CONNECTIONS_MAX => {
-                let Ok((stream, _)) = accepted else {
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                };
+            (stream, _) = accepting.next(|| listener.accept()),
+                if connections.len() < ADMIN_CONNECTIONS_MAX =>
+            {
                 let admin = admin.clone();
                 let answer = service_fn(move |request: Request<Incoming>| {
                     let answer = admin.answer(request.method(), request.uri().path());

@@ -32,10 +32,11 @@ use super::routes::{self, Outcome};
 use super::socket::Socket;
 use crate::gateway::refusal::Refusal;
 use crate::limits::{
-    ACCEPT_PAUSE, DEADLINE_LOOK, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX,
-    HTTP_CONNECTIONS_PEER_SHARE, KEEP_ALIVE_TIMEOUT,
+    DEADLINE_LOOK, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_PEER_SHARE,
+    KEEP_ALIVE_TIMEOUT,
 };
 use crate::pull::Puller;
+use presenced_listen::Accepting;
 use presenced_presence::UserId;
 use presenced_session::Seat;
 use presenced_session::dialect::Plain;
@@ -61,7 +62,7 @@ pub async fn serve(
             .div_ceil(HTTP_CONNECTIONS_PEER_SHARE),
     );
     let mut connections = JoinSet::new();
-    let mut trouble = false;
+    let mut accepting = Accepting::new("gateway");
     let mut scratch = vec![0; HEAD_BYTES_MAX];
     loop {
         tokio::select! {
@@ -75,33 +76,25 @@ pub async fn serve(
                 };
                 peers.left(id);
             }
-            accepted = accept(&listener), if connections.len() < gateway.connections_max => {
-                match accepted {
-                    Ok((stream, peer)) if peers.may_enter(peer) => {
-                        trouble = false;
-                        let connection = Connection {
-                            gateway: gateway.clone(),
-                            puller: puller.clone(),
-                            sessions: sessions.clone(),
-                        };
-                        let ahead = read_ahead(&stream, &mut scratch);
-                        let mut served = Box::pin(connection.run(Socket::new(stream, ahead)));
-                        // Most requests are there by now and are answered at once, without a task.
-                        let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
-                        if first.await.is_pending() {
-                            let id = connections.spawn(served).id();
-                            peers.entered(id, peer);
-                        }
-                    }
-                    Ok(_) => gateway.metrics.refused(Refusal::PeerFull),
-                    Err(error) if is_of_one_connection(&error) => {}
-                    Err(error) => {
-                        // Most likely no descriptor is left: rest, and say so once.
-                        if !std::mem::replace(&mut trouble, true) {
-                            tracing::error!(%error, "cannot accept connections; trying again");
-                        }
-                        sleep(ACCEPT_PAUSE).await;
-                    }
+            (stream, peer) = accepting.next(|| accept(&listener)),
+                if connections.len() < gateway.connections_max =>
+            {
+                if !peers.may_enter(peer) {
+                    gateway.metrics.refused(Refusal::PeerFull);
+                    continue;
+                }
+                let connection = Connection {
+                    gateway: gateway.clone(),
+                    puller: puller.clone(),
+                    sessions: sessions.clone(),
+                };
+                let ahead = read_ahead(&stream, &mut scratch);
+                let mut served = Box::pin(connection.run(Socket::new(stream, ahead)));
+                // Most requests are there by now and are answered at once, without a task.
+                let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
+                if first.await.is_pending() {
+                    let id = connections.spawn(served).id();
+                    peers.entered(id, peer);
                 }
             }
         }
@@ -131,14 +124,6 @@ fn read_ahead(mut stream: &TcpStream, scratch: &mut [u8]) -> Vec<u8> {
     // An end or an error comes again when it is read for.
     let count = stream.read(scratch).unwrap_or_default();
     scratch[..count].to_vec()
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
 }
 
 /// Connections by the address they come from.

@@ -24,12 +24,6 @@ pub(crate) const CRAWL_PLACES: u32 = 512;
 /// How often each listener's thread looks for what has expired; see `Store::step`.
 pub(crate) const STEP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// First and longest pause in accepting after an error such as "too many open files"; it doubles in
-/// between. Trying again at once would spin: the connection stays in the queue.
-pub(crate) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-/// See [`ACCEPT_PAUSE_MIN`].
-pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Replies are written once there are this many bytes of them. With one value more this is all
 /// that a connection holds for a slow reader.
 pub(crate) const WRITE_BYTES: usize = 64 * 1024;

@@ -2,22 +2,22 @@
 //! own.
 
 use std::{
-    io::{self, ErrorKind},
-    net,
+    io, net,
     os::unix,
     sync::{Arc, atomic::Ordering},
 };
 
+use presenced_listen::Accepting;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{JoinError, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{connection::Connection, open::Open, store::Store};
-use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, STEP_INTERVAL};
+use crate::limits::STEP_INTERVAL;
 
 /// What memcached says to one connection too many.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
@@ -50,31 +50,21 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut steps = interval(STEP_INTERVAL);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pause = ACCEPT_PAUSE_MIN;
-    let mut accept_from = Instant::now();
+    let mut accepting = Accepting::new("store");
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => log_panic(&ended),
             _ = steps.tick() => store.step(),
-            accepted = acceptor.accept(accept_from) => match accepted {
-                Ok(stream) => {
-                    pause = ACCEPT_PAUSE_MIN;
-                    if let Some(open) = admit(&store, &stream) {
-                        let stop = stop.clone();
-                        match stream {
-                            Stream::Tcp(stream) => connections.spawn(converse(stream, open, stop)),
-                            Stream::Unix(stream) => connections.spawn(converse(stream, open, stop)),
-                        };
-                    }
+            stream = accepting.next(|| acceptor.accept()) => {
+                if let Some(open) = admit(&store, &stream) {
+                    let stop = stop.clone();
+                    match stream {
+                        Stream::Tcp(stream) => connections.spawn(converse(stream, open, stop)),
+                        Stream::Unix(stream) => connections.spawn(converse(stream, open, stop)),
+                    };
                 }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, ?pause, "the store can't accept connections");
-                    accept_from = Instant::now() + pause;
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
-            },
+            }
         }
     }
     drop(acceptor);
@@ -115,21 +105,12 @@ impl Acceptor {
         })
     }
 
-    async fn accept(&self, from: Instant) -> io::Result<Stream> {
-        sleep_until(from).await;
+    async fn accept(&self) -> io::Result<Stream> {
         Ok(match self {
             Acceptor::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
             Acceptor::Unix(listener) => Stream::Unix(listener.accept().await?.0),
         })
     }
-}
-
-/// The client hung up before it was accepted: nothing is wrong with the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-    )
 }
 
 /// Counts the connection in, unless there are too many.

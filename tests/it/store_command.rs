@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// A store in a process of its own; killed when dropped.
 struct Process {
@@ -187,6 +189,53 @@ fn closes_idle_connections_and_those_over_the_limit() {
     assert_eq!(ask(second, b""), "ERROR Too many open connections\r\n");
     // The end comes by itself.
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
+}
+
+/// No descriptor is left for a second client: it waits, the first is served, and the log has one
+/// line for it however often accepting is tried, and one when it is over.
+#[test]
+fn at_the_file_limit_accepting_rests_and_goes_on() {
+    let mut store = Process::start(&["--listen=127.0.0.1:0", "--threads=1"]);
+    let mut log = BufReader::new(store.child.stderr.take().unwrap());
+    let pid = Pid::from_raw(store.child.id() as i32);
+    let limit = |current| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(current);
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    };
+    let mut first = TcpStream::connect(&store.at).unwrap();
+    let started_s = uptime_s(&mut first);
+    // The first three are in use.
+    limit(3);
+    let second = TcpStream::connect(&store.at).unwrap();
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("cannot accept connections"), "{line}");
+    // Accepting is tried several times in a second.
+    while uptime_s(&mut first) < started_s + 2 {
+        sleep(Duration::from_millis(20));
+    }
+    limit(1000);
+    assert_eq!(ask(second, b"mn\r\nquit\r\n"), "MN\r\n");
+    line.clear();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("accepts connections again"), "{line}");
+    store.child.stderr = Some(log.into_inner());
+    assert_eq!(store.stop(), "");
+}
+
+/// How many seconds the store has run, as it says.
+fn uptime_s(client: &mut TcpStream) -> u64 {
+    client.write_all(b"stats\r\n").unwrap();
+    let mut stats = String::new();
+    let mut lines = BufReader::new(client);
+    while !stats.ends_with("END\r\n") {
+        assert_ne!(lines.read_line(&mut stats).unwrap(), 0, "{stats}");
+    }
+    let uptime = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("STAT uptime "));
+    uptime.unwrap().parse().unwrap()
 }
 
 #[test]
