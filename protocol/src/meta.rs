@@ -8,7 +8,7 @@ use crate::{
     key::{Opaque, Token},
     limits::LINE_BYTES_MAX,
     number,
-    request::BadRequestKind,
+    request_error::BadRequestKind,
     scan::Words,
 };
 

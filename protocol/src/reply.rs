@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::meta::ReplyFlags;
+use crate::reply_flag::ReplyFlags;
 
 pub use crate::{
     parse::{
