@@ -10,9 +10,9 @@ import re, sys, tempfile, tomllib, unittest
 from pathlib import Path
 
 CRATES = {  # folder: the presenced crates that it may depend on
-    "protocol": [], "listen": [], "memcached": ["protocol"], "store": ["protocol", "listen"], "session": [],
+    "protocol": [], "net": [], "memcached": ["protocol", "net"], "store": ["protocol", "net"], "session": [],
     "presence": ["protocol", "memcached", "session"], "benches/load": [],
-    ".": ["protocol", "listen", "memcached", "store", "session", "presence"],
+    ".": ["protocol", "net", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; what is in no part (limits, log, signals) may name none
     "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "admin"], "server": ["gateway", "pull", "admin"],

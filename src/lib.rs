@@ -17,7 +17,7 @@
 //!
 //! Below it are crates of their own: `presenced-presence` (users, pending heartbeats, the flush),
 //! `presenced-session` (connected clients), `presenced-memcached` (the client), `presenced-store` (a
-//! server of the same protocol), `presenced-protocol`, `presenced-listen`.
+//! server of the same protocol), `presenced-protocol`, `presenced-net`.
 
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 

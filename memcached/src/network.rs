@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fmt, io};
 
 use fastrand::Rng;
+use presenced_net::Watchable;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -95,8 +96,12 @@ impl Default for Dialler {
         Dialler::new(|target| {
             Box::pin(async move {
                 Ok(match target {
-                    Target::Tcp(addresses) => Stream::Tcp(dial_tcp(&addresses).await?),
-                    Target::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+                    Target::Tcp(addresses) => {
+                        Stream::Tcp(Watchable::Watched(dial_tcp(&addresses).await?))
+                    }
+                    Target::Unix(path) => {
+                        Stream::Unix(Watchable::Watched(UnixStream::connect(path).await?))
+                    }
                 })
             })
         })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use presenced_net::Watchable;
 use presenced_protocol::reply::{self, Reply};
 use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -142,12 +143,7 @@ impl<T> Writer<T> {
     ///
     /// If the runtime refuses the socket; the writer is of no more use then.
     pub fn set_watched(&mut self, watched: bool) -> Result<(), MemcachedError> {
-        if watched {
-            self.stream.watch()?;
-        } else {
-            self.stream.unwatch()?;
-        }
-        Ok(())
+        Ok(self.stream.set_watched(watched)?)
     }
 
     /// Writes what the socket takes and reads what has come, without waiting. Says whether there was
@@ -177,7 +173,8 @@ impl<T> Writer<T> {
     /// memcached has not received yet is dropped.
     pub fn into_unanswered(mut self) -> impl Iterator<Item = T> {
         if !self.pipeline.is_empty() {
-            self.stream = Stream::Lost;
+            // Closed here and now, before the end of this writer would take the reset back.
+            self.stream = Stream::Tcp(Watchable::Lost);
         }
         std::mem::take(&mut self.pipeline).into_unanswered()
     }

@@ -36,7 +36,7 @@ use crate::limits::{
     KEEP_ALIVE_TIMEOUT,
 };
 use crate::pull::Puller;
-use presenced_listen::Accepting;
+use presenced_net::Accepting;
 use presenced_presence::UserId;
 use presenced_session::Seat;
 use presenced_session::dialect::Plain;

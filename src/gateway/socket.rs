@@ -6,32 +6,26 @@
 //! the socket that knows when waiting begins, but whoever drives hyper: see [`Patience`].
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::TcpStream as BareTcp;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use crate::limits::HEAD_READ_BYTES;
 use hyper::rt::ReadBufCursor;
-use socket2::SockRef;
+use presenced_net::Watchable;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::limits::HEAD_READ_BYTES;
 
 /// A connection for hyper that the runtime watches only when it must wait.
 #[derive(Debug)]
 pub(super) struct Socket {
     /// What was read before hyper asked for it.
     ahead: Vec<u8>,
-    stream: Stream,
+    stream: Watchable<TcpStream>,
     patience: Patience,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Unwatched(TcpStream),
-    Watched(tokio::net::TcpStream),
-    /// It could not be watched.
-    Lost,
 }
 
 /// Whether to wait. As long as not, a socket that has nothing is pending, and no one is told when
@@ -52,10 +46,10 @@ impl Patience {
 
 impl Socket {
     /// For a stream that does not block, after `ahead` was read from it.
-    pub(super) fn new(stream: TcpStream, ahead: Vec<u8>) -> Socket {
+    pub(super) fn new(stream: BareTcp, ahead: Vec<u8>) -> Socket {
         Socket {
             ahead,
-            stream: Stream::Unwatched(stream),
+            stream: Watchable::Unwatched(stream),
             patience: Patience::default(),
         }
     }
@@ -72,32 +66,12 @@ impl Socket {
 
     /// Returns when there is something to read, an end or an error included.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
-        let stream = self.stream.watched()?;
-        stream.into_ref().get_ref().readable().await
+        self.stream.watch()?.readable().await
     }
 
     /// The stream and what was read ahead and not taken by hyper.
-    pub(super) fn into_std(self) -> io::Result<(TcpStream, Vec<u8>)> {
-        let stream = match self.stream {
-            Stream::Unwatched(stream) => stream,
-            Stream::Watched(stream) => stream.into_std()?,
-            Stream::Lost => return Err(io::ErrorKind::NotConnected.into()),
-        };
-        Ok((stream, self.ahead))
-    }
-}
-
-impl Stream {
-    fn watched(&mut self) -> io::Result<Pin<&mut tokio::net::TcpStream>> {
-        if matches!(self, Stream::Unwatched(_))
-            && let Stream::Unwatched(stream) = std::mem::replace(self, Stream::Lost)
-        {
-            *self = Stream::Watched(tokio::net::TcpStream::from_std(stream)?);
-        }
-        match self {
-            Stream::Watched(stream) => Ok(Pin::new(stream)),
-            Stream::Unwatched(_) | Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
-        }
+    pub(super) fn into_std(self) -> io::Result<(BareTcp, Vec<u8>)> {
+        Ok((self.stream.into_bare()?, self.ahead))
     }
 }
 
@@ -120,7 +94,7 @@ impl hyper::rt::Read for Socket {
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; HEAD_READ_BYTES];
-        if let Stream::Unwatched(stream) = &mut self.stream {
+        if let Watchable::Unwatched(stream) = &mut self.stream {
             let read = stream.read(&mut bytes[..room]);
             if !would_block(&read) {
                 buffer.put_slice(&bytes[..read?]);
@@ -131,7 +105,7 @@ impl hyper::rt::Read for Socket {
             }
         }
         let mut bytes = ReadBuf::new(&mut bytes[..room]);
-        ready!(self.stream.watched()?.poll_read(context, &mut bytes))?;
+        ready!(Pin::new(self.stream.watch()?).poll_read(context, &mut bytes))?;
         buffer.put_slice(bytes.filled());
         Poll::Ready(Ok(()))
     }
@@ -144,18 +118,14 @@ impl hyper::rt::Write for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // Even one that is watched, as the runtime does not know yet what a new one takes.
-        let written = match &self.stream {
-            Stream::Unwatched(stream) => SockRef::from(stream).send(bytes),
-            Stream::Watched(stream) => SockRef::from(stream).send(bytes),
-            Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
-        };
+        let written = self.stream.socket()?.send(bytes);
         if !would_block(&written) {
             return Poll::Ready(written);
         }
         if !self.patience.has_begun() {
             return Poll::Pending;
         }
-        self.stream.watched()?.poll_write(context, bytes)
+        Pin::new(self.stream.watch()?).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -164,6 +134,6 @@ impl hyper::rt::Write for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.watched()?.poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use presenced_listen as listen;
 use presenced_memcached::NodeAddr;
+use presenced_net::listen;
 use presenced_store::{Listener, Options, Store, serve};
 
 /// What an operator may set of it.

@@ -52,7 +52,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use presenced_listen as listen;
+pub use presenced_net::listen;
 
 pub use self::{
     item::ITEM_OVERHEAD_BYTES,

@@ -8,7 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use presenced_listen as listen;
+use presenced_net::listen;
 use thiserror::Error;
 use tokio::{runtime::Builder, sync::mpsc};
 use tokio_util::sync::CancellationToken;
