@@ -8,17 +8,17 @@
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::Instant;
+use std::{env, thread};
 
 use clap::ValueEnum;
+use presenced_session::metrics::Counter;
 use tracing::Dispatch;
 use tracing::dispatcher::{set_global_default, with_default};
 use tracing::level_filters::LevelFilter;
@@ -30,7 +30,6 @@ use tracing_subscriber::registry;
 use crate::limits::{
     LOG_FLUSH_LOOK, LOG_FLUSH_TIME, LOG_LINE_BYTES, LOG_LINES_MAX, LOG_RETRY_PAUSE,
 };
-use presenced_session::metrics::Counter;
 
 static STDERR: OnceLock<Queue> = OnceLock::new();
 static STDOUT: OnceLock<Queue> = OnceLock::new();

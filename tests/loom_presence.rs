@@ -34,16 +34,17 @@ mod presence {
     pub mod slot;
     pub mod users;
 
-    pub use self::pending::Pending;
-    pub use self::slot::Slot;
     pub use presenced_presence::UserId;
 
+    pub use self::pending::Pending;
+    pub use self::slot::Slot;
+
     pub mod sync {
-        pub use loom::sync::atomic::{AtomicU64, Ordering};
-        pub use loom::sync::{Arc, Mutex, MutexGuard};
         pub use std::sync::PoisonError;
 
         use loom::sync::atomic::AtomicBool;
+        pub use loom::sync::atomic::{AtomicU64, Ordering};
+        pub use loom::sync::{Arc, Mutex, MutexGuard};
 
         /// loom has none. It orders as std's does: a writer's `Release`, a reader's `Acquire`.
         #[derive(Debug)]
@@ -80,13 +81,14 @@ mod presence {
     }
 }
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use loom::model::Builder;
 use loom::thread;
 use presence::sync::Arc;
-use presence::users::{Hasher, Live, SessionId, SlotGuard};
-use presence::{Pending, Slot, UserId, users::Users};
+use presence::users::{Hasher, Live, SessionId, SlotGuard, Users};
+use presence::{Pending, Slot, UserId};
 use presenced_session::slab::SessionKey;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const SHARD: usize = 0;
 

@@ -26,29 +26,30 @@ mod presence {
     pub mod slot;
     pub mod users;
 
-    pub use self::pending::Pending;
-    pub use self::slot::Slot;
     pub use presenced_presence::UserId;
 
+    pub use self::pending::Pending;
+    pub use self::slot::Slot;
+
     pub mod sync {
-        pub use shuttle::sync::atomic::{AtomicU64, Ordering};
-        pub use shuttle::sync::{Arc, Mutex, MutexGuard};
         // What it is set to is made without a turn of another thread, so it never blocks.
         pub use std::sync::{OnceLock, PoisonError};
+
+        pub use shuttle::sync::atomic::{AtomicU64, Ordering};
+        pub use shuttle::sync::{Arc, Mutex, MutexGuard};
     }
 }
 
-use presenced_session::slab::SessionKey;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex as StdMutex;
-
-use shuttle::rand::{Rng, thread_rng};
-use shuttle::thread;
 
 use limits::SHARDS;
 use presence::sync::{Arc, AtomicU64, Ordering};
 use presence::users::{Hasher, Live, SessionId, Users};
 use presence::{Pending, Slot, UserId};
+use presenced_session::slab::SessionKey;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread;
 
 const WORKERS: u32 = 3;
 const TURNS: u32 = 12;

@@ -1,11 +1,10 @@
 //! The bytes of a connection, whatever carries them.
 
-use std::fmt;
-use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, io};
 
 use futures_util::FutureExt;
 use presenced_net::Watchable;

@@ -2,10 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::{
-    io::{self, ErrorKind},
-    time::{Duration, Instant},
-};
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
 
 use crate::limits::{ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPT_RECOVERY};
 

@@ -82,13 +82,11 @@ impl Accepting {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        cell::RefCell,
-        collections::VecDeque,
-        future::{pending, ready},
-        io::ErrorKind,
-        time::Duration,
-    };
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::future::{pending, ready};
+    use std::io::ErrorKind;
+    use std::time::Duration;
 
     use tokio::time::timeout;
 

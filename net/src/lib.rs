@@ -8,7 +8,5 @@ pub mod limits;
 pub mod listen;
 mod watchable;
 
-pub use self::{
-    accepting::Accepting,
-    watchable::{Pollable, Watchable},
-};
+pub use self::accepting::Accepting;
+pub use self::watchable::{Pollable, Watchable};

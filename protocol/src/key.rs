@@ -1,11 +1,11 @@
 //! [`Key`]: bytes that every memcached reads as one key; [`ReceivedKey`], what a server takes for one;
 //! and [`Token`], what follows a meta flag.
 
-use core::{error::Error, fmt};
-
-use crate::scan;
+use core::error::Error;
+use core::fmt;
 
 pub use crate::limits::{KEY_BYTES_MAX, OPAQUE_BYTES_MAX};
+use crate::scan;
 
 /// A key that can't be misread: 1 to 250 bytes, none of them a space, a control byte or DEL.
 ///

@@ -1,11 +1,10 @@
 //! [`Keys`]: the keys that one request asks for.
 
-use core::{fmt, marker::PhantomData};
+use core::fmt;
+use core::marker::PhantomData;
 
-use crate::{
-    key::{Checked, Key, ReceivedKey, WordError},
-    scan,
-};
+use crate::key::{Checked, Key, ReceivedKey, WordError};
+use crate::scan;
 
 /// Bytes of the line looked at together.
 const BLOCK: usize = 64;

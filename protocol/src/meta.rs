@@ -4,15 +4,12 @@
 //! [`Flags`] are all known and were checked by the parser; a reply's [`ReplyFlags`] are read leniently,
 //! since a later memcached may say more: what is not known here is [`ReplyFlag::Other`].
 
-use crate::{
-    key::{Opaque, Token},
-    limits::LINE_BYTES_MAX,
-    number,
-    request_error::BadRequestKind,
-    scan::Words,
-};
-
+use crate::key::{Opaque, Token};
+use crate::limits::LINE_BYTES_MAX;
+use crate::number;
 pub use crate::reply_flag::{ReplyFlag, ReplyFlags};
+use crate::request_error::BadRequestKind;
+use crate::scan::Words;
 
 /// A hint for proxies, in the flags `P` and `L` (`protocol.txt`, *Meta Commands*).
 pub type Hint<'a> = Token<'a, LINE_BYTES_MAX>;

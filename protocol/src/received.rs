@@ -1,9 +1,7 @@
 //! Requests as a server receives them; part of [`request`](crate::request).
 
-use crate::{
-    key::{ReceivedKey, WordError},
-    request::Request,
-};
+use crate::key::{ReceivedKey, WordError};
+use crate::request::Request;
 
 /// A request as a server receives it. Its keys may be such as no client should send, so nothing writes
 /// it: to pass it on, as a proxy does, is to try first whether it is a [`Request`] of

@@ -2,15 +2,10 @@
 
 use core::fmt;
 
+pub use crate::parse::reply_parser::{Parser, parse, stored_run};
+pub use crate::parse::skimmer::{Skimmed, Skimmer};
+pub use crate::reply_error::{ReplyError, ReplyErrorKind};
 use crate::reply_flag::ReplyFlags;
-
-pub use crate::{
-    parse::{
-        reply_parser::{Parser, parse, stored_run},
-        skimmer::{Skimmed, Skimmer},
-    },
-    reply_error::{ReplyError, ReplyErrorKind},
-};
 
 /// One reply of `protocol.txt`. Its byte strings are slices of the input (`Reply<&[u8]>`,
 /// [`Parser::parse`], [`Skimmer::parse`]) or keep it alive (`Reply<Bytes>`, [`Parser::take`]).

@@ -1,6 +1,7 @@
 //! What can be wrong with what a server sent.
 
-use core::{error::Error, fmt};
+use core::error::Error;
+use core::fmt;
 
 /// Why the input is not a memcached reply. The connection is of no more use: where the next reply
 /// would begin can't be known.

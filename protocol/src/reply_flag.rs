@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::{number, scan::Words};
+use crate::number;
+use crate::scan::Words;
 
 /// What a meta reply tells, beside its status and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

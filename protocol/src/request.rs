@@ -15,18 +15,12 @@
 //!   the connection is to be closed after the answer ([`Next::Close`]).
 //! * Where a value is not followed by a line end, its length was wrong: it is to be closed, too.
 
-use crate::{
-    key::Key,
-    meta::{Direction, Flags},
-};
-
-pub use crate::{
-    keys::Keys,
-    keys::ReceivedKeys,
-    parse::request_parser::{Next, Parsed, Parser},
-    received::Received,
-    request_error::{BadRequest, BadRequestKind},
-};
+use crate::key::Key;
+pub use crate::keys::{Keys, ReceivedKeys};
+use crate::meta::{Direction, Flags};
+pub use crate::parse::request_parser::{Next, Parsed, Parser};
+pub use crate::received::Received;
+pub use crate::request_error::{BadRequest, BadRequestKind};
 
 /// One request of `protocol.txt`. A client's has [`Key`]s, and [`encode::request`](crate::encode::request)
 /// writes it; a server's is [`Received`], borrowed from the input.

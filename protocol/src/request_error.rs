@@ -1,11 +1,10 @@
 //! What can be wrong with a request, and what memcached answers to it.
 
-use core::{error::Error, fmt};
+use core::error::Error;
+use core::fmt;
 
-use crate::{
-    key::{ReceivedKey, WordError},
-    reply::Reply,
-};
+use crate::key::{ReceivedKey, WordError};
+use crate::reply::Reply;
 
 /// Something that is no request: what was wrong, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

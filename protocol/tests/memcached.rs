@@ -6,17 +6,13 @@
 mod common;
 
 use common::{MOVED, TABLES};
-use presenced_protocol::{
-    Key, Limits, Next, Parsed, Reply, Request, base64, encode,
-    key::{KEY_BYTES_MAX, Opaque},
-    meta::{Direction, Flag, Hint, ReplyFlag, StoreMode},
-    reply::{self, MetaStatus},
-    request::{self, Keys, StoreVerb},
-};
-use presenced_testkit::{
-    blocking::{answers, memcached},
-    memcached::Memcached,
-};
+use presenced_protocol::key::{KEY_BYTES_MAX, Opaque};
+use presenced_protocol::meta::{Direction, Flag, Hint, ReplyFlag, StoreMode};
+use presenced_protocol::reply::{self, MetaStatus};
+use presenced_protocol::request::{self, Keys, StoreVerb};
+use presenced_protocol::{Key, Limits, Next, Parsed, Reply, Request, base64, encode};
+use presenced_testkit::blocking::{answers, memcached};
+use presenced_testkit::memcached::Memcached;
 
 /// What this crate would answer as a server, if it takes no store to know: what is wrong, and the
 /// few commands that say nothing of items. And how much of that comes before the first value that

@@ -1,11 +1,9 @@
 //! Replies, whole and cut anywhere.
 
 use bytes::BytesMut;
-use presenced_protocol::{
-    Limits, Reply, ReplyError, ReplyErrorKind, encode,
-    meta::ReplyFlags,
-    reply::{self, MetaStatus},
-};
+use presenced_protocol::meta::ReplyFlags;
+use presenced_protocol::reply::{self, MetaStatus};
+use presenced_protocol::{Limits, Reply, ReplyError, ReplyErrorKind, encode};
 use proptest::prelude::*;
 
 /// The replies in `input`, and what ended it: an error, or input that isn't whole.

@@ -2,13 +2,11 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may")]
 
-use presenced_protocol::{
-    Key, Limits, Parsed, Reply, Request, WordError, encode,
-    key::Opaque,
-    meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode},
-    reply::{self, MetaStatus},
-    request::{self, Keys, StoreVerb},
-};
+use presenced_protocol::key::Opaque;
+use presenced_protocol::meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode};
+use presenced_protocol::reply::{self, MetaStatus};
+use presenced_protocol::request::{self, Keys, StoreVerb};
+use presenced_protocol::{Key, Limits, Parsed, Reply, Request, WordError, encode};
 use proptest::prelude::*;
 
 fn word(bytes: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<u8>> {

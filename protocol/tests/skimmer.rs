@@ -1,10 +1,8 @@
 //! Values that are too long, passed over as they come.
 
-use presenced_protocol::{
-    Limits, Reply, ReplyError, ReplyErrorKind, encode,
-    limits::ITEM_BYTES_MAX,
-    reply::{self, Parser, Skimmed, Skimmer},
-};
+use presenced_protocol::limits::ITEM_BYTES_MAX;
+use presenced_protocol::reply::{self, Parser, Skimmed, Skimmer};
+use presenced_protocol::{Limits, Reply, ReplyError, ReplyErrorKind, encode};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits {

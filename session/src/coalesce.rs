@@ -7,10 +7,9 @@
 //! poll out of the reactor is no way either, as Linux walks all sessions when it is put back. What
 //! else this thread does (handshakes, memcached) gathers as well. A lone event is never late.
 
-use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;

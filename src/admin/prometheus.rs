@@ -4,9 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_memcached::Node;
+use presenced_presence::flush::Presence;
+use presenced_presence::metrics::FlushMetrics;
 use presenced_session::Seats;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::metrics::{BOUNDS_SHARE, BOUNDS_US, Counter, Histogram, WorkerMetrics};
+use presenced_store::Store;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
@@ -20,10 +24,6 @@ use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::log;
 use crate::pull::metrics::PullMetrics;
-use presenced_memcached::Node;
-use presenced_presence::flush::Presence;
-use presenced_presence::metrics::FlushMetrics;
-use presenced_store::Store;
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]

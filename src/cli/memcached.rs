@@ -5,11 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-
-use super::SettingsError;
-use super::secret::warn_if_open;
-use super::times::{Time, time};
-use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 use presenced_memcached::credentials::Credentials;
 use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
 use presenced_memcached::node_list::{NodeList, parse_list};
@@ -17,6 +12,11 @@ use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
 use presenced_memcached::{Config, ConnectOptions, Network, NodeSpec, OnFailure};
+
+use super::SettingsError;
+use super::secret::warn_if_open;
+use super::times::{Time, time};
+use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]

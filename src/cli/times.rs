@@ -4,10 +4,11 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use presenced_memcached::limits::BACKOFF_MAX;
+
 use super::{Flags, SettingsError};
 use crate::limits::TTL;
 use crate::server::Config;
-use presenced_memcached::limits::BACKOFF_MAX;
 
 /// A duration, shown as it was written.
 #[derive(Clone, Debug)]

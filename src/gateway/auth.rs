@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
+use presenced_presence::UserId;
+use presenced_session::clock::unix_ms;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::gateway::refusal::Refusal;
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
-use presenced_presence::UserId;
-use presenced_session::clock::unix_ms;
 
 /// What a token must be.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use hyper::header;
 use hyper::http::uri::Authority;
 use jsonwebtoken::{EncodingKey, Header, encode};
+use presenced_presence::UserId;
+use presenced_session::clock::unix_ms;
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,8 +16,6 @@ use super::query::values;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::Refusal;
 use crate::limits::DEV_TOKEN_LIFETIME;
-use presenced_presence::UserId;
-use presenced_session::clock::unix_ms;
 
 /// Serves the page, and signs the tokens that it asks for.
 pub struct DevMode {

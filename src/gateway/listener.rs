@@ -18,6 +18,12 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
+use presenced_net::Accepting;
+use presenced_presence::UserId;
+use presenced_session::Seat;
+use presenced_session::dialect::Plain;
+use presenced_session::readiness::watch;
+use presenced_session::worker::NewSession;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
@@ -36,12 +42,6 @@ use crate::limits::{
     KEEP_ALIVE_TIMEOUT,
 };
 use crate::pull::Puller;
-use presenced_net::Accepting;
-use presenced_presence::UserId;
-use presenced_session::Seat;
-use presenced_session::dialect::Plain;
-use presenced_session::readiness::watch;
-use presenced_session::worker::NewSession;
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
 ///

@@ -28,8 +28,6 @@ mod secret;
 mod socket;
 mod token;
 
-pub use self::secret::Secret;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -41,6 +39,7 @@ use self::dev::DevMode;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
+pub use self::secret::Secret;
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]

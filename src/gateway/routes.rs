@@ -4,6 +4,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use presenced_presence::UserId;
 
 use super::Gateway;
 use super::handshake::{self, Accepted};
@@ -13,7 +14,6 @@ use super::response::{Answer, error_json, json, refused, set};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
 use crate::pull::{PullError, Puller};
-use presenced_presence::UserId;
 
 /// What a request comes to.
 #[derive(Debug)]

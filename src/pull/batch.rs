@@ -8,6 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use hashbrown::HashMap;
+use presenced_memcached::cluster::Topology;
+use presenced_memcached::limits::STABLE_AFTER;
+use presenced_memcached::{Backoff, MemcachedError, Node, PerNode, Reader};
+use presenced_presence::UserId;
+use presenced_presence::flush::Presence;
+use presenced_presence::record::connected_at;
+use presenced_presence::users::Hasher;
 use presenced_protocol::Key;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
@@ -17,14 +25,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::Answer;
 use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
 use crate::pull::metrics::PullMetrics;
-use hashbrown::HashMap;
-use presenced_memcached::cluster::Topology;
-use presenced_memcached::limits::STABLE_AFTER;
-use presenced_memcached::{Backoff, MemcachedError, Node, PerNode, Reader};
-use presenced_presence::UserId;
-use presenced_presence::flush::Presence;
-use presenced_presence::record::connected_at;
-use presenced_presence::users::Hasher;
 
 /// Asks questions of one worker's batcher.
 #[derive(Clone, Debug)]

@@ -11,14 +11,13 @@ pub mod metrics;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use presenced_presence::{UserId, UserIdError};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 pub use self::batch::Puller;
-
 use crate::limits::PULL_USERS_MAX;
-use presenced_presence::{UserId, UserIdError};
 
 /// What is known of the users asked for. Users in neither list are offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::future::pending;
 use std::mem::take;
 
 use futures_util::future::join_all;
+use presenced_session::worker::WorkerCommand;
 use tokio::time::{sleep, timeout};
 
 use super::Server;
 use crate::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
-use presenced_session::worker::WorkerCommand;
 
 impl Server {
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written

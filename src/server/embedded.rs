@@ -1,15 +1,13 @@
 //! The store on the server's own workers.
 
-use std::io;
-use std::iter;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
+use std::{io, iter};
 
 use presenced_memcached::NodeAddr;
 use presenced_net::listen;
 use presenced_store::{Listener, Options, Store, serve};
+use tokio_util::sync::CancellationToken;
 
 /// What an operator may set of it.
 #[derive(Clone, Copy, Debug)]

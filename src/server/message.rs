@@ -2,11 +2,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use presenced_presence::UserId;
 use serde::Deserialize;
 
 use crate::gateway::response::error_json;
 use crate::pull::{Names, PullError, object};
-use presenced_presence::UserId;
 
 /// A question of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,11 +19,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use presenced_memcached::Cluster;
-use presenced_memcached::NodeList;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::limits::PROBE_INTERVAL;
 use presenced_memcached::probe::{self, Sentinel};
+use presenced_memcached::{Cluster, NodeList};
 use presenced_net::listen;
 use presenced_presence::flush::Presence;
 use presenced_session::Seats;

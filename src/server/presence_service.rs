@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
+use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::users::Live;
+use presenced_presence::{Pending, SessionId, Slot, UserId};
 use presenced_session::dialect::Plain;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
@@ -15,9 +18,6 @@ use presenced_session::slab::SessionKey;
 use super::message::{self, Fault, Pull};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, PullError, Puller};
-use presenced_presence::flush::{Flusher, Presence};
-use presenced_presence::users::Live;
-use presenced_presence::{Pending, SessionId, Slot, UserId};
 
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, u64, Option<Answer>)>>>;
 

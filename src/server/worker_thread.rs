@@ -1,9 +1,8 @@
 //! What runs on each core: one worker's sessions, and the tasks that serve them.
 
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;

@@ -6,26 +6,20 @@
 //! doesn't read is, in the end, not read from either: its requests wait in the kernel's buffers and
 //! at its own end.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    io, mem,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::{io, mem};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    task::yield_now,
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
-use super::{
-    conversation::{Conversation, NextStep},
-    open::Open,
-    store::Store,
-};
+use super::conversation::{Conversation, NextStep};
+use super::open::Open;
+use super::store::Store;
 use crate::limits::{KEPT_BYTES, LEFT_BYTES_MAX, READ_BYTES, WRITES_PER_TURN};
 
 thread_local! {

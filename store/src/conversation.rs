@@ -2,17 +2,12 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presenced_protocol::{
-    Limits, Next, Parsed,
-    limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX},
-    request,
-};
+use presenced_protocol::limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX};
+use presenced_protocol::{Limits, Next, Parsed, request};
 
-use super::{
-    clock::Now,
-    execute::{self, After, ManyKeys},
-    store::Store,
-};
+use super::clock::Now;
+use super::execute::{self, After, ManyKeys};
+use super::store::Store;
 use crate::limits::WRITE_BYTES;
 
 /// The first byte of every request of memcached's binary protocol.

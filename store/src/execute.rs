@@ -2,24 +2,21 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use presenced_protocol::key::KEY_BYTES_MAX;
+use presenced_protocol::meta::StoreMode;
+use presenced_protocol::request::{ReceivedKeys, StoreVerb};
 use presenced_protocol::{
     BadRequest, BadRequestKind, Received, ReceivedKey, Reply, Request, base64, encode,
-    key::KEY_BYTES_MAX,
-    meta::StoreMode,
-    request::{ReceivedKeys, StoreVerb},
 };
 
-use super::{
-    clock::Now,
-    item::{Marks, deadline_s},
-    meta,
-    mutations::{self, ArithmeticResult, StoreOptions, Stored},
-    replies::{NOT_NUMERIC, TOO_LARGE, VERSION},
-    shard::NewItem,
-    stat_counters::Count,
-    stats,
-    store::Store,
-};
+use super::clock::Now;
+use super::item::{Marks, deadline_s};
+use super::mutations::{self, ArithmeticResult, StoreOptions, Stored};
+use super::replies::{NOT_NUMERIC, TOO_LARGE, VERSION};
+use super::shard::NewItem;
+use super::stat_counters::Count;
+use super::store::Store;
+use super::{meta, stats};
 use crate::limits::{FEW_KEYS, PREFETCHED_MAX};
 
 /// How a connection goes on after a request.

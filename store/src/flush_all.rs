@@ -2,7 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use super::{clock::Now, item::deadline_s};
+use super::clock::Now;
+use super::item::deadline_s;
 
 /// What has been flushed, and what will be.
 #[derive(Debug, Default)]

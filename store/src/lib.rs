@@ -54,9 +54,7 @@ mod tests;
 
 pub use presenced_net::listen;
 
-pub use self::{
-    item::ITEM_OVERHEAD_BYTES,
-    listener::{Listener, serve, serve_stream},
-    running::{Address, RunningStore, StoreError},
-    store::{Counters, Options, Store},
-};
+pub use self::item::ITEM_OVERHEAD_BYTES;
+pub use self::listener::{Listener, serve, serve_stream};
+pub use self::running::{Address, RunningStore, StoreError};
+pub use self::store::{Counters, Options, Store};

@@ -1,22 +1,21 @@
 //! The store's listeners: each accepts connections within a limit and serves each in a task of its
 //! own.
 
-use std::{
-    io, net,
-    os::unix,
-    sync::{Arc, atomic::Ordering},
-};
+use std::os::unix;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::{io, net};
 
 use presenced_net::Accepting;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    task::{JoinError, JoinSet},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection::Connection, open::Open, store::Store};
+use super::connection::Connection;
+use super::open::Open;
+use super::store::Store;
 use crate::limits::STEP_INTERVAL;
 
 /// What memcached says to one connection too many.

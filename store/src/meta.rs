@@ -3,24 +3,20 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presenced_protocol::{
-    ReceivedKey, Reply, base64, encode,
-    key::KEY_BYTES_MAX,
-    meta::{Direction, Flag, Flags, ReplyFlag, StoreMode},
-    reply::MetaStatus,
-};
+use presenced_protocol::key::KEY_BYTES_MAX;
+use presenced_protocol::meta::{Direction, Flag, Flags, ReplyFlag, StoreMode};
+use presenced_protocol::reply::MetaStatus;
+use presenced_protocol::{ReceivedKey, Reply, base64, encode};
 
-use super::{
-    clock::Now,
-    hash::Hashed,
-    item::{Item, Marks, NEVER, deadline_s, seconds_left},
-    meta_reply::{Buffers, MetaRequest, ReplyFlags, shown},
-    mutations::{self, ArithmeticResult, StoreOptions, Stored},
-    replies::{NOT_NUMERIC, TOO_LARGE},
-    shard::{NewItem, Shard},
-    stat_counters::Count,
-    store::Store,
-};
+use super::clock::Now;
+use super::hash::Hashed;
+use super::item::{Item, Marks, NEVER, deadline_s, seconds_left};
+use super::meta_reply::{Buffers, MetaRequest, ReplyFlags, shown};
+use super::mutations::{self, ArithmeticResult, StoreOptions, Stored};
+use super::replies::{NOT_NUMERIC, TOO_LARGE};
+use super::shard::{NewItem, Shard};
+use super::stat_counters::Count;
+use super::store::Store;
 
 /// `mg` (*Meta Get*).
 pub(super) fn get(

@@ -2,12 +2,11 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use presenced_protocol::key::KEY_BYTES_MAX;
+use presenced_protocol::meta::{Flag, Flags, ReplyFlag};
+use presenced_protocol::{ReceivedKey, base64};
+
 use crate::limits::ANSWERS_MAX;
-use presenced_protocol::{
-    ReceivedKey, base64,
-    key::KEY_BYTES_MAX,
-    meta::{Flag, Flags, ReplyFlag},
-};
 
 /// A key as it is shown: as it is, or in base64.
 pub(super) fn shown<'a>(

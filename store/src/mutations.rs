@@ -5,13 +5,11 @@
 
 use presenced_protocol::meta::{Direction, StoreMode};
 
-use super::{
-    clock::Now,
-    hash::Hashed,
-    item::Marks,
-    shard::{NewItem, Shard, TooLarge},
-    stat_counters::Count,
-};
+use super::clock::Now;
+use super::hash::Hashed;
+use super::item::Marks;
+use super::shard::{NewItem, Shard, TooLarge};
+use super::stat_counters::Count;
 
 /// How a value is stored: over what, and with which flags.
 #[derive(Clone, Copy)]

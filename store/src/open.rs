@@ -1,6 +1,7 @@
 //! Connections are counted, and there is a limit on how many are open.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::store::Store;
 

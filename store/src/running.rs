@@ -1,22 +1,19 @@
 //! [`RunningStore`]: a store on threads of its own.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::{fmt, io};
 
 use presenced_net::listen;
 use thiserror::Error;
-use tokio::{runtime::Builder, sync::mpsc};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    listener::{Listener, serve},
-    store::{Options, Store},
-};
+use crate::listener::{Listener, serve};
+use crate::store::{Options, Store};
 
 /// Where a store listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,18 +12,18 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::{fmt, hash::BuildHasher, hint::black_box};
+use std::fmt;
+use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{
-    clock::Now,
-    flush_all::FlushAll,
-    hash::{Hash, Hashed, Place},
-    item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER},
-    slab::{NONE, Slab},
-    stat_counters::{Count, StatCounters},
-};
+use super::clock::Now;
+use super::flush_all::FlushAll;
+use super::hash::{Hash, Hashed, Place};
+use super::item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER};
+use super::slab::{NONE, Slab};
+use super::stat_counters::{Count, StatCounters};
 use crate::limits::{DEAD_PER_INSERT, PREFETCHED_MAX, SECOND_CHANCES};
 
 /// What is to be stored.

@@ -7,9 +7,14 @@
 
 use std::sync::atomic::Ordering;
 
-use presenced_protocol::{Reply, encode, limits::VALUE_BYTES_MAX, request::ReceivedKeys};
+use presenced_protocol::limits::VALUE_BYTES_MAX;
+use presenced_protocol::request::ReceivedKeys;
+use presenced_protocol::{Reply, encode};
 
-use super::{clock::Now, replies::VERSION, stat_counters::Count, store::Store};
+use super::clock::Now;
+use super::replies::VERSION;
+use super::stat_counters::Count;
+use super::store::Store;
 
 /// Bytes of a page in `stats slabs`, memcached's.
 const PAGE_BYTES: u64 = 1024 * 1024;

@@ -1,22 +1,16 @@
 //! [`Store`]: the shards, and what is counted of all of them.
 
-use std::{
-    hash::BuildHasher,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::{
-    clock::{Clock, Now},
-    hash::{Hash, Hashed},
-    shard::{Shard, ShardIndex},
-    stat_counters::{Connections, Count, StatCounters},
-};
+use super::clock::{Clock, Now};
+use super::hash::{Hash, Hashed};
+use super::shard::{Shard, ShardIndex};
+use super::stat_counters::{Connections, Count, StatCounters};
 use crate::limits::{
     CONNECTIONS_MAX, CRAWL_INTERVAL, CRAWL_PLACES, PREFETCHED_MAX, SHARD_BYTES_MIN,
     SHARDS_PER_THREAD, STEP_INTERVAL,

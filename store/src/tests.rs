@@ -1,26 +1,23 @@
 //! The pure part with simulated time, against a plain model of what it should do; a connection over
 //! a pipe that nobody reads.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use presenced_protocol::{Key, encode};
 use proptest::prelude::*;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Options, Store,
-    clock::Now,
-    connection::Connection,
-    conversation::{Conversation, NextStep},
-    item,
-    listener::{Listener, serve},
-    open::Open,
-    stat_counters::Count,
-};
+use super::clock::Now;
+use super::connection::Connection;
+use super::conversation::{Conversation, NextStep};
+use super::listener::{Listener, serve};
+use super::open::Open;
+use super::stat_counters::Count;
+use super::{Options, Store, item};
 use crate::listen;
 
 const MANY: usize = 1 << 30;

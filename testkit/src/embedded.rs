@@ -1,6 +1,7 @@
 //! The store on threads of its own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use presenced_store::{Address, Options, RunningStore, Store};
 

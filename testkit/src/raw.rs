@@ -9,9 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
-use crate::tokens::token;
-
 pub use crate::frame::*;
+use crate::tokens::token;
 
 /// The key of RFC 6455's example, and what must be answered to it.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use presenced_memcached::{self as memcached, Cluster};
-use presenced_memcached::{NodeAddr, NodeSpec};
+use presenced_memcached::{self as memcached, Cluster, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};

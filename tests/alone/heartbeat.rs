@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_presence::{Pending, SessionId, Slot};
-use presenced_session::Config;
-use presenced_session::Seat;
 use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::{Config, Seat};
 use presenced_testkit::alone;
 use presenced_testkit::frame::pong_of;
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
-use tokio::time::{Instant, sleep};
-
 use presenced_testkit::client::Client;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{PING, PONG, Raw, TEXT, frame, get, head};
 use presenced_testkit::server::{TestServer, metric};
 use presenced_testkit::{PATIENCE, alone, throughout, until};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use tokio::time::{Instant, sleep};
 
 #[tokio::test]
 async fn messages_and_frames_have_the_length_that_is_set() {

@@ -6,15 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use async_memcached::AsciiProtocol;
 use jsonwebtoken::{EncodingKey, Header, encode};
-use rustix::process::Signal;
-use serde_json::Value;
-use tokio::net::TcpListener;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::process::{FREE_PORTS, Process, command, run};
 use presenced_testkit::raw::{Raw, Response, get, handshake, request, send, upgrade, upgrade_with};
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::tokens::{SECRET, base64url, claims, in_s, sign, token};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::net::TcpListener;
 
 /// `GET` with a Host header of the caller's.
 async fn get_from_host(addr: SocketAddr, path: &str, host: &str) -> Response {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::{Dialect, Meaning, Nonce, Plain};
 use presenced_session::limits::{CLOSE_TIMEOUT, WHEEL_TICK};
@@ -11,7 +10,7 @@ use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
-use presenced_session::{Config, SessionId};
+use presenced_session::{Config, Seat, SessionId};
 use presenced_testkit::frame::{BINARY, CLOSE, PING, PONG, TEXT, frame, pong_of};
 
 const INTERVAL: Duration = Duration::from_secs(25);

@@ -3,10 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::process::Signal;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::process::Process;
@@ -15,6 +11,9 @@ use presenced_testkit::raw::{Raw, get, get_with, handshake, request, upgrade_wit
 use presenced_testkit::server::metric;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 async fn sessions(process: &Process, count: usize) -> Vec<(String, Client)> {
     let mut sessions = Vec::new();

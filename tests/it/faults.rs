@@ -13,20 +13,18 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_memcached::AsciiProtocol;
-use presenced_memcached::NodeSpec;
-use presenced_memcached::OnFailure;
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::{Member, Ring, RingKind};
+use presenced_memcached::{NodeSpec, OnFailure};
 use presenced_presence::limits::REFILL_RUN;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, sleep};
-
 use presenced_testkit::crowd::{Crowd, Plan};
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::network::Network;
 use presenced_testkit::proxy::{Mischief, Proxy};
 use presenced_testkit::until;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, sleep};
 
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(60);

@@ -6,9 +6,6 @@ use std::time::Duration;
 use presenced::limits::PULL_USERS_MAX;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
-use serde_json::json;
-use tokio::time::{Instant, interval};
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::raw::{
@@ -16,6 +13,8 @@ use presenced_testkit::raw::{
 };
 use presenced_testkit::server::TestServer;
 use presenced_testkit::{PATIENCE, until};
+use serde_json::json;
+use tokio::time::{Instant, interval};
 
 const PULL: &[u8] = br#"{"pull":1,"users":["me","you"]}"#;
 

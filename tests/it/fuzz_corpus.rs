@@ -1,6 +1,8 @@
 //! Replays every file of the fuzz corpora on stable: what was found once stays found.
 
-use std::{collections::BTreeSet, fs, panic, path::Path};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::{fs, panic};
 
 #[path = "../../fuzz/src/checks/mod.rs"]
 mod checks;

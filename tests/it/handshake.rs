@@ -7,9 +7,6 @@ use presenced::limits::{
     HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, HTTP_CONNECTIONS_MAX,
     HTTP_CONNECTIONS_PEER_SHARE, TOKEN_BYTES_MAX,
 };
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::raw::{
@@ -19,6 +16,8 @@ use presenced_testkit::raw::{
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_bytes, sign_with, token};
 use presenced_testkit::{PATIENCE, until};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 const STRICT: &[&str] = &[
     "--jwt-issuer=https://id.example",

@@ -6,14 +6,6 @@ use std::process::Stdio;
 use std::thread;
 
 use presenced::log::{self, LogFormat};
-use rustix::process::Signal;
-use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::process::Command;
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
-use tracing_subscriber::filter::Targets;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::process::{FREE_PORTS, Process, Sink, Stream, run};
@@ -21,6 +13,13 @@ use presenced_testkit::raw::{CLOSE, Raw, frame, get};
 use presenced_testkit::server::metric;
 use presenced_testkit::tokens::SECRET;
 use presenced_testkit::{PATIENCE, until};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+use tracing_subscriber::filter::Targets;
 
 const FORMATS: [&str; 2] = ["--log-format=text", "--log-format=json"];
 

@@ -10,9 +10,6 @@ use std::time::Duration;
 use presenced_memcached::NodeSpec;
 use presenced_memcached::network::Resolver;
 use presenced_memcached::ring::{Member, Ring, RingKind};
-use rustix::process::Signal;
-use serde_json::json;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::crowd::{Crowd, Plan};
 use presenced_testkit::memcached::{Memcached, key};
@@ -21,6 +18,8 @@ use presenced_testkit::raw::get;
 use presenced_testkit::server::{TestServer, metric};
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::{PATIENCE, until};
+use rustix::process::Signal;
+use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(60);
 

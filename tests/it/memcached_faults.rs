@@ -3,17 +3,16 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::raw::{get, get_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("u{number}")).collect()

@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use async_memcached::{AsciiProtocol, Value};
 use futures_util::future::join_all;
-use serde_json::Value as Json;
-use tokio::time::interval;
-
 use presenced_memcached::limits::REPLY_TIMEOUT;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::network::Network;
 use presenced_testkit::proxy::{Mischief, Proxy};
 use presenced_testkit::server::{TTL, TestServer};
 use presenced_testkit::{PATIENCE, throughout, until};
+use serde_json::Value as Json;
+use tokio::time::interval;
 
 const USERS: usize = 40;
 

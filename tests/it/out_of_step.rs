@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::ConnectOptions;
 use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
 use presenced_memcached::probe::{self, Sentinel};
 use presenced_memcached::tls::Tls;
-use presenced_memcached::{self as memcached, Cluster};
-use presenced_memcached::{MemcachedError, Node, NodeSpec, Reader, Writer};
+use presenced_memcached::{
+    self as memcached, Cluster, ConnectOptions, MemcachedError, Node, NodeSpec, Reader, Writer,
+};
 use presenced_protocol::Key;
+use presenced_testkit::PATIENCE;
+use presenced_testkit::temp::TempFile;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::join;
 use tokio::net::{TcpListener, UnixListener};
@@ -21,9 +23,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-use presenced_testkit::PATIENCE;
-use presenced_testkit::temp::TempFile;
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug)]

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use async_memcached::AsciiProtocol;
-use serde_json::json;
-use tokio::time::{Instant, interval};
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::raw::{PING, PONG, Raw, frame};
 use presenced_testkit::server::{TTL, TestServer};
 use presenced_testkit::tokens::{in_s, sign};
 use presenced_testkit::{PATIENCE, throughout, unix_ms, until};
+use serde_json::json;
+use tokio::time::{Instant, interval};
 
 #[tokio::test]
 async fn online_at_connect_with_the_value_that_was_promised() {

@@ -2,9 +2,6 @@
 
 use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
 use presenced_memcached::limits::REPLY_TIMEOUT;
-use serde_json::{Value, json};
-use tokio::time::interval;
-
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::node::{Answered, ScriptedNode};
@@ -13,6 +10,8 @@ use presenced_testkit::raw::{Raw, Response, TEXT, frame, get, get_with, send};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, unix_ms, until};
+use serde_json::{Value, json};
+use tokio::time::interval;
 
 const PRESENCE: &str = "/v1/presence";
 

@@ -1,13 +1,11 @@
 //! The embedded store beside a real memcached: the same bytes go to both, and the same must come
 //! back, but for what names the server (its version, statistics, CAS numbers).
 
-use std::{
-    collections::BTreeSet,
-    io::{Read, Write},
-    net::TcpStream,
-    thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use presenced_testkit::blocking::{answers, connect, memcached};
 use presenced_testkit::embedded::Embedded;

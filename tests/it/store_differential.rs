@@ -7,24 +7,21 @@
 mod answers;
 mod commands;
 mod storage;
-use std::{
-    collections::HashMap,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    thread,
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
 
-use self::answers::ReplyFlag;
-use self::commands::{Bytes, Cas, Command, KEYS, Key, Piece, Text, command, sequence, shown, text};
 use presenced_testkit::blocking::{connect, memcached, until_closed};
 use presenced_testkit::embedded::Embedded;
 use presenced_testkit::memcached::Memcached;
-use proptest::{
-    prelude::*,
-    strategy::ValueTree,
-    test_runner::{Config, TestError, TestRunner},
-};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use self::answers::ReplyFlag;
+use self::commands::{Bytes, Cas, Command, KEYS, Key, Piece, Text, command, sequence, shown, text};
 
 const MEMORY_BYTES: usize = 64 << 20;
 

@@ -5,8 +5,6 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use presenced_presence::SessionId;
-use presenced_session::Config;
-use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::Plain;
 use presenced_session::limits::{
@@ -17,6 +15,7 @@ use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::wheel::GROUP;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_session::{Config, Seat};
 use presenced_testkit::frame::frame;
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;

@@ -172,7 +172,8 @@ mod tests {
     use presenced_memcached::{Cluster, NodeSpec};
     use presenced_session::clock::Clock;
     use presenced_session::slab::SessionKey;
-    use tokio::sync::oneshot::{self, error::TryRecvError};
+    use tokio::sync::oneshot::error::TryRecvError;
+    use tokio::sync::oneshot::{self};
     use tokio::time::advance;
 
     use super::super::state::Round;

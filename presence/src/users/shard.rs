@@ -7,9 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use presenced_session::slab::SessionKey;
 
 use super::{Arc, Hasher, Live, SessionId, SlotGuard, UserId};
-use presenced_session::slab::SessionKey;
 
 /// On cache lines of its own, as its lock is.
 #[derive(Debug, Default)]

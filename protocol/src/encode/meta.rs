@@ -2,13 +2,12 @@
 
 use bytes::BufMut;
 
-use super::{data, keyed, reply, reply::text, spaced};
-use crate::{
-    key::Key,
-    meta::{Flag, ReplyFlag},
-    number,
-    reply::MetaStatus,
-};
+use super::reply::text;
+use super::{data, keyed, reply, spaced};
+use crate::key::Key;
+use crate::meta::{Flag, ReplyFlag};
+use crate::number;
+use crate::reply::MetaStatus;
 
 /// `mg <key> <flags>*\r\n` (`protocol.txt`, *Meta Get*).
 ///

@@ -13,16 +13,12 @@ mod reply;
 
 use bytes::BufMut;
 
-pub use self::{
-    meta::{meta_arithmetic, meta_delete, meta_get, meta_reply, meta_set, meta_value},
-    reply::{reply, reply_bytes, value},
-};
-use crate::{
-    key::Key,
-    meta::Direction,
-    number,
-    request::{Request, StoreVerb},
-};
+pub use self::meta::{meta_arithmetic, meta_delete, meta_get, meta_reply, meta_set, meta_value};
+pub use self::reply::{reply, reply_bytes, value};
+use crate::key::Key;
+use crate::meta::Direction;
+use crate::number;
+use crate::request::{Request, StoreVerb};
 
 /// `set <key> <flags> <exptime> <bytes>\r\n<value>\r\n` (`protocol.txt`, *Storage commands*).
 ///

@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes};
 
 use super::{data, spaced};
-use crate::{number, reply::Reply};
+use crate::number;
+use crate::reply::Reply;
 
 /// One reply, as a server writes it.
 ///

@@ -1,18 +1,14 @@
 //! The line of a request: which command, and its words.
 
-use super::{
-    line::{Arguments, Command, Refused, Rest},
-    meta_command, storage,
-};
-use crate::{
-    key::{KEY_BYTES_MAX, ReceivedKey},
-    limits::{COMMAND_WORDS_MAX, Limits},
-    meta::Direction,
-    number,
-    request::{Keys, Received, ReceivedKeys, Request, StoreVerb},
-    request_error::BadRequestKind,
-    scan::{self, Words},
-};
+use super::line::{Arguments, Command, Refused, Rest};
+use super::{meta_command, storage};
+use crate::key::{KEY_BYTES_MAX, ReceivedKey};
+use crate::limits::{COMMAND_WORDS_MAX, Limits};
+use crate::meta::Direction;
+use crate::number;
+use crate::request::{Keys, Received, ReceivedKeys, Request, StoreVerb};
+use crate::request_error::BadRequestKind;
+use crate::scan::{self, Words};
 
 /// The command on a line, which comes without its end.
 pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, Refused<'a>> {

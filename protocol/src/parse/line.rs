@@ -1,14 +1,12 @@
 //! What a request's line is found to be: a command, or why it is none.
 
-use crate::{
-    key::ReceivedKey,
-    limits::STORE_BYTES_MAX,
-    meta::Flags,
-    number,
-    request::{Received, Request, StoreVerb},
-    request_error::BadRequestKind,
-    scan::Words,
-};
+use crate::key::ReceivedKey;
+use crate::limits::STORE_BYTES_MAX;
+use crate::meta::Flags;
+use crate::number;
+use crate::request::{Received, Request, StoreVerb};
+use crate::request_error::BadRequestKind;
+use crate::scan::Words;
 
 /// A request line that was understood.
 pub(crate) enum Command<'a> {

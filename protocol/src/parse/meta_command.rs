@@ -1,15 +1,13 @@
 //! The line of a meta command.
 
 use super::line::{Command, DataLine, DataOf, Refused, Rest, value_bytes};
-use crate::{
-    base64,
-    key::{KEY_BYTES_MAX, ReceivedKey},
-    limits::META_WORDS_MAX,
-    meta::{BadFlags, Flags, ModeOf},
-    request::{Received, Request},
-    request_error::BadRequestKind,
-    scan::Words,
-};
+use crate::base64;
+use crate::key::{KEY_BYTES_MAX, ReceivedKey};
+use crate::limits::META_WORDS_MAX;
+use crate::meta::{BadFlags, Flags, ModeOf};
+use crate::request::{Received, Request};
+use crate::request_error::BadRequestKind;
+use crate::scan::Words;
 
 /// The meta command on a line; `words` are those after its name.
 pub(crate) fn parse<'a>(command: &[u8], words: Words<'a>) -> Result<Command<'a>, Refused<'a>> {

@@ -1,14 +1,11 @@
 //! The line of a reply.
 
-use crate::{
-    key::{KEY_BYTES_MAX, Key},
-    limits::Limits,
-    meta::ReplyFlags,
-    number,
-    reply::{MetaStatus, Reply},
-    reply_error::{ReplyError, ReplyErrorKind},
-    scan,
-};
+use crate::key::{KEY_BYTES_MAX, Key};
+use crate::limits::Limits;
+use crate::meta::ReplyFlags;
+use crate::reply::{MetaStatus, Reply};
+use crate::reply_error::{ReplyError, ReplyErrorKind};
+use crate::{number, scan};
 
 /// A reply's line.
 pub(crate) enum Head<'a> {

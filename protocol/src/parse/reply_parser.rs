@@ -3,12 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::reply_line::{self, Head};
-use crate::{
-    limits::Limits,
-    reply::Reply,
-    reply_error::{ReplyError, ReplyErrorKind},
-    scan::{self, Line},
-};
+use crate::limits::Limits;
+use crate::reply::Reply;
+use crate::reply_error::{ReplyError, ReplyErrorKind};
+use crate::scan::{self, Line};
 
 /// Reads the replies of one connection.
 ///

@@ -1,16 +1,11 @@
 //! What finds requests in input; part of [`request`](crate::request).
 
-use super::{
-    command,
-    line::{Command, DataLine, DataOf, Refused, Rest},
-    storage,
-};
-use crate::{
-    limits::Limits,
-    request::{Received, StoreVerb},
-    request_error::{BadRequest, BadRequestKind},
-    scan::{self, Line},
-};
+use super::line::{Command, DataLine, DataOf, Refused, Rest};
+use super::{command, storage};
+use crate::limits::Limits;
+use crate::request::{Received, StoreVerb};
+use crate::request_error::{BadRequest, BadRequestKind};
+use crate::scan::{self, Line};
 
 /// What stands at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

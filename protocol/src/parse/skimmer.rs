@@ -1,14 +1,10 @@
 //! Replies without their large values; part of [`reply`](crate::reply).
 
-use super::{
-    reply_line::{self, Head},
-    reply_parser::Parser,
-};
-use crate::{
-    limits::{ITEM_BYTES_MAX, Limits},
-    reply::Reply,
-    reply_error::{ReplyError, ReplyErrorKind},
-};
+use super::reply_line::{self, Head};
+use super::reply_parser::Parser;
+use crate::limits::{ITEM_BYTES_MAX, Limits};
+use crate::reply::Reply;
+use crate::reply_error::{ReplyError, ReplyErrorKind};
 
 /// Reads the replies of one connection as [`Parser`] does, but passes over values longer than
 /// [`Limits::value_bytes_max`] as they come in, where a parser gives up.

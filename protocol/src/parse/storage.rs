@@ -1,14 +1,12 @@
 //! The line of a storage command.
 
 use super::line::{Arguments, DataLine, DataOf, Refused, Rest, value_bytes};
-use crate::{
-    key::{Checked, KEY_BYTES_MAX, ReceivedKey},
-    limits::{Limits, STORE_BYTES_MAX},
-    number,
-    request::StoreVerb,
-    request_error::BadRequestKind,
-    scan::{self, Words},
-};
+use crate::key::{Checked, KEY_BYTES_MAX, ReceivedKey};
+use crate::limits::{Limits, STORE_BYTES_MAX};
+use crate::number;
+use crate::request::StoreVerb;
+use crate::request_error::BadRequestKind;
+use crate::scan::{self, Words};
 
 /// `<key> <flags> <exptime> <bytes> [<cas unique>] [noreply]`
 ///

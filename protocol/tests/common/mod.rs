@@ -8,9 +8,9 @@
     reason = "helpers of tests may"
 )]
 
+use presenced_protocol::request::{self, ReceivedKeys, StoreVerb};
 use presenced_protocol::{
     BadRequest, Limits, Next, Parsed, Received, ReceivedKey, Request, encode,
-    request::{self, ReceivedKeys, StoreVerb},
 };
 
 /// What a server would do with `input`, request after request, as text.

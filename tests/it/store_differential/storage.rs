@@ -4,7 +4,8 @@
 //! plain reading of the line ([`length`]); memcached is sent no more of the value than it takes itself,
 //! so it answers to the line alone, and what follows finds both as they were.
 
-use proptest::{prelude::*, sample::Index, sample::select};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
 
 use super::commands::{self, Bytes, Command, Key, Piece, Text, text};
 
