@@ -1,4 +1,4 @@
-//! What the sessions of one process count in one phase.
+//! Counters of the sessions of one process in one phase.
 
 use std::collections::BTreeMap;
 
@@ -6,63 +6,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::latency::Latency;
 
-/// How often, by name.
-pub(crate) type ByName = BTreeMap<String, u64>;
+/// Counts by name.
+pub(crate) type CountsByName = BTreeMap<String, u64>;
 
-/// What the sessions of one process count in one phase.
+/// Counters of the sessions of one process in one phase.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Counts {
     /// How long the phase took.
     pub(crate) seconds: f64,
-    /// Sessions that are open at its end.
+    /// Sessions open at the end of the phase.
     pub(crate) open: u64,
     /// Handshakes that succeeded.
     pub(crate) connected: u64,
     /// Handshakes that were refused, by HTTP status, or `connect_error` (Socket.IO).
-    pub(crate) refused: ByName,
+    pub(crate) refused: CountsByName,
     /// Handshakes that failed otherwise, by kind.
-    pub(crate) connect_errors: ByName,
+    pub(crate) connect_errors: CountsByName,
     /// Sessions that the server ended, by close code; 1006 without a close frame.
-    pub(crate) lost: ByName,
-    /// Pings of the server.
+    pub(crate) lost: CountsByName,
+    /// Pings that the server sent.
     pub(crate) pings: u64,
-    /// Answers to them.
+    /// Answers to the server's pings.
     pub(crate) pongs: u64,
-    /// Pings of ours; their answers are in `client_ping`.
+    /// Pings that we sent; their answers are in `client_ping`.
     pub(crate) client_pings: u64,
-    /// Pulls asked; their answers are in `pull`.
+    /// Pulls sent; their answers are in `pull`.
     pub(crate) pulls: u64,
     /// Pulls answered with an error.
     pub(crate) pull_errors: u64,
-    /// Users in answers that were said to be online.
+    /// Users reported as online.
     pub(crate) pulled_online: u64,
-    /// The same, unknown.
+    /// Users reported as unknown.
     pub(crate) pulled_unknown: u64,
-    /// Sessions closed to be opened anew.
+    /// Sessions closed in order to reconnect.
     pub(crate) churned: u64,
-    /// Sessions that flood.
+    /// Counters of the flooding sessions.
     pub(crate) flood: Flood,
-    /// From `connect` to an open session.
+    /// Time from `connect` to an open session.
     pub(crate) handshake: Latency,
-    /// From a ping of ours to its answer.
+    /// Time from our ping to its answer.
     pub(crate) client_ping: Latency,
-    /// From a pull to its answer.
+    /// Time from a pull to its answer.
     pub(crate) pull: Latency,
 }
 
-/// What the sessions that flood count.
+/// Counters of the flooding sessions.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Flood {
-    /// Frames that the sockets have taken.
+    /// Frames that the sockets have accepted.
     pub(crate) frames: u64,
     /// Connections that the server ended, by close code, or 1006.
-    pub(crate) closed: ByName,
-    /// Connections opened anew.
+    pub(crate) closed: CountsByName,
+    /// Connections that were opened again.
     pub(crate) reconnects: u64,
 }
 
 impl Counts {
-    /// Adds what another process has counted in the same phase.
+    /// Adds the counters of another process in the same phase.
     pub(crate) fn merge(&mut self, other: &Counts) {
         self.seconds = self.seconds.max(other.seconds);
         for (mine, others) in [
@@ -92,19 +92,19 @@ impl Counts {
 }
 
 /// Adds counts by name.
-pub(crate) fn add(mine: &mut ByName, others: &ByName) {
+pub(crate) fn add(mine: &mut CountsByName, others: &CountsByName) {
     for (name, count) in others {
         *mine.entry(name.clone()).or_default() += count;
     }
 }
 
-/// Counts one.
-pub(crate) fn count(counts: &mut ByName, name: &(impl ToString + ?Sized)) {
+/// Adds one to the count of `name`.
+pub(crate) fn count(counts: &mut CountsByName, name: &(impl ToString + ?Sized)) {
     *counts.entry(name.to_string()).or_default() += 1;
 }
 
-/// For people: `401: 3, 503: 1`.
-pub(crate) fn listed(counts: &ByName) -> String {
+/// The counts in one line, such as `401: 3, 503: 1`.
+pub(crate) fn join_counts(counts: &CountsByName) -> String {
     let parts: Vec<_> = counts
         .iter()
         .map(|(name, count)| format!("{name}: {count}"))
@@ -133,7 +133,7 @@ mod tests {
         let text = serde_json::to_string(&two).unwrap();
         one.merge(&serde_json::from_str(&text).unwrap());
         assert_eq!((one.seconds, one.pings), (2.5, 6));
-        assert_eq!(listed(&one.refused), "401: 2, 503: 1");
+        assert_eq!(join_counts(&one.refused), "401: 2, 503: 1");
         assert_eq!(one.pull.max_us(), 7);
     }
 }

@@ -1,5 +1,5 @@
-//! Engine.IO 4 and Socket.IO 5 packets, as far as a client needs them that connects, answers pings
-//! and times an acknowledgement.
+//! The few Engine.IO 4 and Socket.IO 5 packets that a client needs to connect, to answer pings and
+//! to time an acknowledgement.
 //!
 //! Engine.IO: `0` open, `2` ping, `3` pong, `4` message. Socket.IO, inside a message: `0` connect,
 //! `1` disconnect, `2` event, `3` ack, `4` connect error.
@@ -9,24 +9,24 @@ use std::io::Write;
 /// What a server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// Its transport is open: the client may connect.
+    /// The transport is open: the client may connect to the namespace.
     Open,
-    /// To be answered.
+    /// A ping, to be answered.
     Ping,
     /// The namespace is connected: the session is open.
     Connected,
-    /// It is not.
+    /// The namespace refused the connection.
     Refused,
-    /// The event of that number has arrived.
+    /// The event with this id has arrived.
     Ack(u64),
     /// The session has ended.
     Closed,
-    /// Events and what else there may be.
+    /// Events, and anything else.
     Other,
 }
 
-/// Reads a text message.
-pub(crate) fn read(text: &[u8]) -> Packet {
+/// Parses a text message.
+pub(crate) fn parse(text: &[u8]) -> Packet {
     match text {
         [b'0', ..] => Packet::Open,
         [b'1', ..] | [b'4', b'1', ..] => Packet::Closed,
@@ -49,10 +49,10 @@ fn ack(rest: &[u8]) -> Option<u64> {
 /// The answer to a ping.
 pub(crate) const PONG: &[u8] = b"3";
 
-/// The flood's frame: an event that no one listens to.
+/// What a flooding session sends: an event without a listener.
 pub(crate) const FLOOD: &[u8] = br#"42["flood"]"#;
 
-/// Asks to be connected, as whom the token says.
+/// Asks to connect as the token's user.
 pub(crate) fn connect(token: Option<&str>) -> Vec<u8> {
     match token {
         // A token has no character that JSON escapes.
@@ -63,7 +63,7 @@ pub(crate) fn connect(token: Option<&str>) -> Vec<u8> {
 
 /// An event to be acknowledged.
 pub(crate) fn put_probe(out: &mut Vec<u8>, id: u64) {
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = write!(out, r#"42{id}["probe"]"#);
 }
 
@@ -91,7 +91,7 @@ mod tests {
             ("6", Packet::Other),
             ("", Packet::Other),
         ] {
-            assert_eq!(read(text.as_bytes()), packet, "{text}");
+            assert_eq!(parse(text.as_bytes()), packet, "{text}");
         }
     }
 
@@ -107,7 +107,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
-            read(&bytes);
+            parse(&bytes);
         }
     }
 }

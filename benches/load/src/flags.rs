@@ -10,9 +10,9 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::part::Part;
+use crate::shard::Shard;
 
-/// Descriptors for everything that is not a session: the poll, standard streams, `/proc`.
+/// Descriptors reserved for what is not a session: the poll, standard streams, `/proc`.
 const OTHER_DESCRIPTORS: u64 = 32;
 
 const SERVER: &str = "Server";
@@ -20,112 +20,112 @@ const SESSIONS: &str = "Sessions";
 const LOAD: &str = "Load";
 const REPORT: &str = "Measurement";
 
-/// Opens sessions to a presenced or a like server, answers its pings, loads it as told, and
+/// Opens sessions to presenced or a similar server, answers its pings, puts load on it, and
 /// measures it from outside.
 ///
-/// Connects; waits --settle; then counts and measures for --duration. Exit status 0 if any
-/// session could be opened, else 1; 2 for flags that can't work.
+/// A run connects all sessions, waits for --settle, then measures for --duration. The exit status
+/// is 0 if at least one session could be opened, 1 if none could, and 2 for invalid flags.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "presenced-load", version, max_term_width = 100)]
 pub(crate) struct Flags {
-    /// Address to connect to
+    /// Address of the server
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", help_heading = SERVER)]
     pub(crate) connect: SocketAddr,
 
-    /// What the server speaks
+    /// Protocol of the server
     #[arg(long, default_value = "websocket", value_name = "PROTOCOL", help_heading = SERVER)]
     pub(crate) protocol: Protocol,
 
-    /// Path of the handshake [default: /ws, with engine.io /socket.io/]
+    /// Path of the handshake [default: /ws, or /socket.io/ with engine.io]
     #[arg(long, value_name = "PATH", help_heading = SERVER)]
     pub(crate) path: Option<String>,
 
-    /// The server's HS256 secret; without it sessions have no token
+    /// File with the server's HS256 secret, which signs the tokens; without it, no tokens are sent
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_secret_file: Option<PathBuf>,
 
-    /// Sessions to open, each of a user of its own
+    /// Sessions to open, each for a different user
     #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) sessions: NonZeroUsize,
 
-    /// What users are called, before their number
+    /// Prefix of the user ids, followed by a number
     #[arg(long, default_value = "load-", value_name = "TEXT", help_heading = SESSIONS)]
     pub(crate) user_prefix: String,
 
-    /// Handshakes under way at a time
+    /// Handshakes in progress at the same time
     #[arg(long, default_value = "64", value_name = "COUNT", help_heading = SESSIONS)]
-    pub(crate) at_a_time: NonZeroUsize,
+    pub(crate) concurrency: NonZeroUsize,
 
-    /// Processes that share the sessions, each with source addresses of its own
+    /// Processes that share the sessions, each with its own source addresses
     #[arg(long, default_value = "1", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) processes: NonZeroUsize,
 
-    /// Each session pulls once in that time, evenly spread (websocket only) [default: never]
+    /// Interval at which each session pulls, evenly spread (websocket only) [default: no pulls]
     #[arg(long, value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
     pub(crate) pull_every: Option<Duration>,
 
-    /// Users asked for in a pull, among those of the same process; a presenced takes 500 at most
+    /// Users in a pull, chosen among those of the same process; presenced accepts at most 500
     #[arg(long, default_value = "50", value_name = "COUNT", help_heading = LOAD)]
     pub(crate) pull_users: NonZeroUsize,
 
-    /// Sessions a second that are closed and opened anew, evenly
+    /// Sessions to close and reopen per second, evenly spread
     #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
     pub(crate) churn: usize,
 
-    /// Share of sessions, 0 to 1, that never answer a ping
+    /// Share of the sessions, from 0 to 1, that never answer a ping
     #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE", help_heading = LOAD)]
-    pub(crate) deaf: f64,
+    pub(crate) unresponsive: f64,
 
-    /// Sessions that send frames as fast as their socket takes them, to loopback only; those that
-    /// the server ends are opened anew after 100 ms
+    /// Sessions that send frames as fast as their sockets accept them (loopback only); if the
+    /// server closes one, it reconnects after 100 ms
     #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
     pub(crate) flood: usize,
 
-    /// Time between two pings of ours in a session, to measure latency; 0s for none
+    /// Interval at which a session sends pings of its own to measure latency; 0s for none
     #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
     pub(crate) client_ping: Duration,
 
-    /// Sessions that send them
+    /// Sessions that send such pings
     #[arg(long, default_value_t = 20, value_name = "COUNT", help_heading = LOAD)]
     pub(crate) client_ping_sessions: usize,
 
-    /// Time before the measurement, so that what a burst of handshakes leaves behind settles
+    /// Time to wait after the handshakes, so that the server settles before the measurement
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION", help_heading = REPORT)]
     pub(crate) settle: Duration,
 
-    /// Time of the measurement
+    /// Time to measure for
     #[arg(long, default_value = "20s", value_parser = duration, value_name = "DURATION", help_heading = REPORT)]
     pub(crate) duration: Duration,
 
-    /// Processes of the server, whose memory and CPU time are measured and added up
+    /// Process ids of the server, whose memory and CPU time are measured and added up
     #[arg(long, value_delimiter = ',', value_name = "PID,…", help_heading = REPORT)]
     pub(crate) pid: Vec<u32>,
 
-    /// The --admin address of a presenced, whose counters are reported
+    /// The --admin address of a presenced whose counters are to be reported
     #[arg(long, value_name = "ADDR:PORT", help_heading = REPORT)]
     pub(crate) metrics: Option<MetricsAddr>,
 
-    /// Print one JSON object
+    /// Print the result as one JSON object
     #[arg(long, help_heading = REPORT)]
     pub(crate) json: bool,
 
-    /// Which part of a run of several processes this is; set by the process that starts them
+    /// The share of the run that this process has; set by the process that starts it
     #[arg(long, hide = true, value_name = "INDEX/COUNT")]
-    pub(crate) part: Option<Part>,
+    pub(crate) shard: Option<Shard>,
 }
 
-/// What the server speaks.
+/// Protocol of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
-    /// WebSocket, pings by the protocol's own frames
+    /// WebSocket, with its ping and pong frames
     #[value(name = "websocket")]
     WebSocket,
-    /// Socket.IO 5 on Engine.IO 4, WebSocket transport
+    /// Socket.IO 5 on Engine.IO 4 over WebSocket
     #[value(name = "engine.io")]
     EngineIo,
 }
 
-/// Where `/metrics` is.
+/// Address and path of `/metrics`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MetricsAddr {
     pub(crate) addr: SocketAddr,
@@ -152,7 +152,7 @@ impl FromStr for MetricsAddr {
 }
 
 macro_rules! refuse {
-    ($($part:tt)*) => { return Err(format!($($part)*)) };
+    ($($argument:tt)*) => { return Err(format!($($argument)*)) };
 }
 
 impl Flags {
@@ -164,10 +164,10 @@ impl Flags {
             refuse!("--path {path:?}: must begin with / and have no spaces");
         }
         if self.protocol == Protocol::EngineIo && self.pull_every.is_some() {
-            refuse!("--pull-every: pulls are of --protocol websocket only");
+            refuse!("--pull-every: only with --protocol websocket");
         }
         if self.pull_every.is_some_and(|every| every.is_zero()) {
-            refuse!("--pull-every 0s: must be more; leave it out for no pulls");
+            refuse!("--pull-every 0s: must be greater than 0s; leave it out for no pulls");
         }
         let sessions = self.sessions.get();
         if self.processes.get() > sessions {
@@ -176,10 +176,10 @@ impl Flags {
                 self.processes
             );
         }
-        let fewest = sessions / self.processes;
-        if self.pull_every.is_some() && self.pull_users.get() > fewest {
+        let sessions_min = sessions / self.processes;
+        if self.pull_every.is_some() && self.pull_users.get() > sessions_min {
             refuse!(
-                "--pull-users {}: must be at most the {fewest} sessions of a process",
+                "--pull-users {}: must be at most the {sessions_min} sessions of a process",
                 self.pull_users
             );
         }
@@ -191,7 +191,7 @@ impl Flags {
         }
         if self.flood > 0 && !self.connect.ip().is_loopback() {
             refuse!(
-                "--flood {} with --connect {}: floods go to loopback only",
+                "--flood {} with --connect {}: flooding is allowed to loopback only",
                 self.flood,
                 self.connect
             );
@@ -199,7 +199,7 @@ impl Flags {
         self.check_file_limit()
     }
 
-    /// A session is a descriptor: raises the soft limit to the hard one.
+    /// Raises the soft limit to the hard one, as each session needs a descriptor.
     fn check_file_limit(&self) -> Result<(), String> {
         let limit = getrlimit(Resource::Nofile);
         let raised = Rlimit {
@@ -212,10 +212,10 @@ impl Flags {
         };
         let room = allowed.map_or(u64::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
         let sessions = self.sessions.get() as u64;
-        let most = sessions.div_ceil(self.processes.get() as u64);
-        if most > room {
+        let sessions_max = sessions.div_ceil(self.processes.get() as u64);
+        if sessions_max > room {
             refuse!(
-                "--sessions {sessions}: {most} in a process, but its limit of open files \
+                "--sessions {sessions}: {sessions_max} in a process, but its limit of open files \
                  (ulimit -n) is {}; give --processes {}",
                 room.saturating_add(OTHER_DESCRIPTORS),
                 sessions.div_ceil(room.max(1))
@@ -226,14 +226,14 @@ impl Flags {
 
     /// Path of the handshake.
     pub(crate) fn path(&self) -> &str {
-        let of_protocol = match self.protocol {
+        let default = match self.protocol {
             Protocol::WebSocket => "/ws",
             Protocol::EngineIo => "/socket.io/",
         };
-        self.path.as_deref().unwrap_or(of_protocol)
+        self.path.as_deref().unwrap_or(default)
     }
 
-    /// The secret, without the newline that editors leave at the end.
+    /// The secret, without the newline that editors append.
     pub(crate) fn secret(&self) -> Result<Option<Vec<u8>>, String> {
         let Some(file) = &self.jwt_secret_file else {
             return Ok(None);
@@ -244,9 +244,9 @@ impl Flags {
         Ok(Some(secret))
     }
 
-    /// The part of the run that is this process's.
-    pub(crate) fn part(&self) -> Part {
-        self.part.unwrap_or(Part::WHOLE)
+    /// The share of the run that this process has.
+    pub(crate) fn shard(&self) -> Shard {
+        self.shard.unwrap_or(Shard::WHOLE)
     }
 }
 
@@ -284,11 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_work_is_named() {
+    fn invalid_flags_are_named() {
         assert_eq!(check(&[]), Ok(()));
         refused(&["--sessions=0"], &["--sessions", "0"]);
-        refused(&["--deaf=1.5"], &["--deaf", "1.5", "0 to 1"]);
-        refused(&["--deaf=NaN"], &["--deaf", "NaN"]);
+        refused(
+            &["--unresponsive=1.5"],
+            &["--unresponsive", "1.5", "0 to 1"],
+        );
+        refused(&["--unresponsive=NaN"], &["--unresponsive", "NaN"]);
         refused(&["--duration=20"], &["--duration", "'20'", "25s or 500ms"]);
         refused(&["--path=ws"], &["--path \"ws\""]);
         refused(&["--path=/a b"], &["--path \"/a b\""]);
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_of_the_protocol() {
+    fn the_default_path_depends_on_the_protocol() {
         let path = |args: &[&str]| {
             let args = [&["presenced-load"], args].concat();
             Flags::parse_from(args).path().to_owned()

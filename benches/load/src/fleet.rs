@@ -1,8 +1,8 @@
-//! Several processes that share a run, in step.
+//! Several processes that share a run and go through its phases together.
 //!
-//! The one that was started by hand starts itself several times, each with `--part`, tells them
-//! through their standard input what to do, one word a line, and reads from their standard output
-//! how it goes, one JSON value a line. It opens no session.
+//! The process that the user started spawns itself several times with `--shard`. It writes the name
+//! of each phase as one line to their standard input, and reads their progress from their standard
+//! output, one JSON value a line. It opens no session itself.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,84 +16,84 @@ use serde::{Deserialize, Serialize};
 use crate::client::Client;
 use crate::counts::Counts;
 use crate::flags::Flags;
-use crate::part::Part;
 use crate::phase::Phase;
 use crate::progress::Status;
+use crate::shard::Shard;
 
-/// What a process of the fleet says.
+/// What a process of the fleet reports.
 #[derive(Debug, Deserialize, Serialize)]
-enum Line {
-    /// It has made its tokens.
+enum Message {
+    /// Its tokens are signed.
     Ready,
-    /// How its phase goes.
+    /// Progress of its phase.
     Status(Status),
     /// Its phase is over.
     Done(Box<Counts>),
 }
 
-/// The processes; they end when this is dropped.
+/// The processes, which exit when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     members: Vec<Member>,
-    lines: Receiver<(usize, Option<Line>)>,
+    messages: Receiver<(usize, Option<Message>)>,
 }
 
 #[derive(Debug)]
 struct Member {
     process: Child,
-    /// Nothing once it is to end.
-    orders: Option<ChildStdin>,
+    /// `None` once the process is to exit.
+    stdin: Option<ChildStdin>,
 }
 
 impl Fleet {
-    /// Starts them, and waits until all are ready to connect.
+    /// Starts the processes, and waits until all are ready to connect.
     pub(crate) fn start(flags: &Flags) -> io::Result<Fleet> {
-        let (sender, lines) = channel();
+        let (sender, messages) = channel();
         let mut fleet = Fleet {
             members: Vec::new(),
-            lines,
+            messages,
         };
-        for part in Part::all(flags.processes.get()) {
-            fleet.members.push(Member::start(part, &sender)?);
+        for shard in Shard::all(flags.processes.get()) {
+            fleet.members.push(Member::start(shard, &sender)?);
         }
         let mut waiting = fleet.members.len();
         while waiting > 0 {
-            if let (_, Line::Ready) = fleet.line()? {
+            if let (_, Message::Ready) = fleet.receive()? {
                 waiting -= 1;
             }
         }
         Ok(fleet)
     }
 
-    /// Lets all do a phase; returns what they have counted together when the last is done.
+    /// Runs a phase in all processes; returns the sum of their counters when the last is done.
     pub(crate) fn phase(
         &mut self,
         phase: Phase,
         watch: &mut dyn FnMut(&Status),
     ) -> io::Result<Counts> {
         for index in 0..self.members.len() {
-            let orders = self.members[index].orders.as_mut();
-            // In one piece: the process reads it with one call.
-            let word = format!("{}\n", phase.word());
-            let told = orders.map_or(Ok(()), |orders| orders.write_all(word.as_bytes()));
-            if told.is_err() {
-                return Err(self.ended(index));
+            let stdin = self.members[index].stdin.as_mut();
+            // One write, as the process reads it with one call.
+            let name = format!("{}\n", phase.name());
+            let sent = stdin.map_or(Ok(()), |stdin| stdin.write_all(name.as_bytes()));
+            if sent.is_err() {
+                return Err(self.exited(index));
             }
         }
         let mut counts = Counts::default();
         let mut statuses = vec![Status::default(); self.members.len()];
         let mut waiting = self.members.len();
         while waiting > 0 {
-            match self.line()? {
-                (_, Line::Ready) => {}
-                (index, Line::Status(status)) => {
+            match self.receive()? {
+                (_, Message::Ready) => {}
+                (index, Message::Status(status)) => {
                     statuses[index] = status;
                     let mut sum = Status::default();
                     statuses.iter().for_each(|status| sum.merge(status));
                     watch(&sum);
                 }
-                (_, Line::Done(part)) => {
-                    counts.merge(&part);
+                (_, Message::Done(finished)) => {
+                    counts.merge(&finished);
                     waiting -= 1;
                 }
             }
@@ -101,20 +101,20 @@ impl Fleet {
         Ok(counts)
     }
 
-    /// The next that one of them says; an error if one has ended.
-    fn line(&mut self) -> io::Result<(usize, Line)> {
-        let received = self.lines.recv().map_err(io::Error::other)?;
+    /// The next message of any process; an error if one has exited.
+    fn receive(&mut self) -> io::Result<(usize, Message)> {
+        let received = self.messages.recv().map_err(io::Error::other)?;
         match received {
-            (index, Some(line)) => Ok((index, line)),
-            (index, None) => Err(self.ended(index)),
+            (index, Some(message)) => Ok((index, message)),
+            (index, None) => Err(self.exited(index)),
         }
     }
 
-    fn ended(&mut self, index: usize) -> io::Error {
+    fn exited(&mut self, index: usize) -> io::Error {
         let count = self.members.len();
         let process = &mut self.members[index].process;
         let pid = process.id();
-        // It has closed its output: if it has not ended, it says what no process of ours does.
+        // Its output is closed or unreadable. If it is still running, it has gone wrong.
         let _ = process.kill();
         let status = match process.wait() {
             Ok(status) => status.to_string(),
@@ -130,8 +130,8 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         for member in &mut self.members {
-            // The end of its input is what tells it to end.
-            member.orders = None;
+            // The process exits at the end of its input.
+            member.stdin = None;
         }
         for member in &mut self.members {
             let _ = member.process.wait();
@@ -140,62 +140,62 @@ impl Drop for Fleet {
 }
 
 impl Member {
-    fn start(part: Part, lines: &Sender<(usize, Option<Line>)>) -> io::Result<Member> {
+    fn start(shard: Shard, messages: &Sender<(usize, Option<Message>)>) -> io::Result<Member> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
-            .arg(part.flag())
+            .arg(shard.flag())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let orders = process.stdin.take();
+        let stdin = process.stdin.take();
         if let Some(output) = process.stdout.take() {
-            let (lines, index) = (lines.clone(), part.index());
+            let (messages, index) = (messages.clone(), shard.index());
             thread::spawn(move || {
                 for line in BufReader::new(output).lines() {
-                    let line = line.ok().and_then(|line| serde_json::from_str(&line).ok());
-                    if line.is_none() || lines.send((index, line)).is_err() {
+                    let message = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+                    if message.is_none() || messages.send((index, message)).is_err() {
                         break;
                     }
                 }
-                // No one may be there to be told any more.
-                let _ = lines.send((index, None));
+                // The receiver may be gone.
+                let _ = messages.send((index, None));
             });
         }
-        Ok(Member { process, orders })
+        Ok(Member { process, stdin })
     }
 }
 
-/// Does as a fleet's member until its input ends.
+/// Runs as a process of a fleet until its input ends.
 pub(crate) fn serve(mut client: Client, flags: &Flags) -> io::Result<()> {
-    // Not through the standard library's buffer: what is in there the poll doesn't know of.
+    // Unbuffered: the poll does not see what the standard library's buffer holds.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    client.listen_to(&input)?;
-    say(&Line::Ready)?;
+    client.watch_commands(&input)?;
+    send(&Message::Ready)?;
     loop {
         client.wait()?;
-        let mut order = [0; 64];
-        let length = input.read(&mut order)?;
+        let mut command = [0; 64];
+        let length = input.read(&mut command)?;
         if length == 0 {
             return Ok(());
         }
-        let word = std::str::from_utf8(&order[..length]).unwrap_or_default();
-        let Some(phase) = Phase::of_word(word.trim_end()) else {
-            return Err(io::Error::other(format!("told {word:?}")));
+        let name = std::str::from_utf8(&command[..length]).unwrap_or_default();
+        let Some(phase) = Phase::from_name(name.trim_end()) else {
+            return Err(io::Error::other(format!("unknown phase {name:?}")));
         };
         let ran = phase.run(&mut client, flags, &mut |status| {
-            say(&Line::Status(*status))
+            send(&Message::Status(*status))
         });
-        // While a phase runs nothing is said: it is the end of the input, as another has died.
-        if ran.is_err() && client.is_told() {
+        // No command is sent during a phase, so this is the end of the input: the run was aborted.
+        if ran.is_err() && client.has_command() {
             return Ok(());
         }
         let counts = ran?;
-        say(&Line::Done(Box::new(counts)))?;
+        send(&Message::Done(Box::new(counts)))?;
     }
 }
 
-fn say(line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_vec(line)?;
+fn send(message: &Message) -> io::Result<()> {
+    let mut text = serde_json::to_vec(message)?;
     text.push(b'\n');
     let mut output = io::stdout().lock();
     output.write_all(&text)?;

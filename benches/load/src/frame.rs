@@ -1,11 +1,11 @@
 //! WebSocket frames as a client reads and writes them (RFC 6455 §5.2), over memory only.
 //!
-//! Own code instead of a library's: libraries own the socket and a buffer for each session, and
-//! this client must be lighter than the server that it measures.
+//! We do not use a library, as libraries own the socket and a buffer for each session, and this
+//! client must be lighter than the server that it measures.
 
 use thiserror::Error;
 
-/// More than any answer of a server under test has.
+/// Larger than any answer of the servers under test.
 const PAYLOAD_BYTES_MAX: u64 = 16 << 20;
 
 /// Opcodes of §5.2.
@@ -14,7 +14,7 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// A server's frame.
+/// A frame from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) fin: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// The code of a close frame: 1005 if it has none (§7.4.1).
+    /// The code of a close frame, or 1005 if it has none (§7.4.1).
     pub(crate) fn close_code(&self) -> u16 {
         let code = self.payload.first_chunk().copied();
         code.map_or(1005, u16::from_be_bytes)
@@ -32,37 +32,37 @@ impl Frame<'_> {
 
 /// A frame that no server may send.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub(crate) enum FrameError {
     #[error("reserved bits or opcode")]
     Reserved,
     #[error("masked frame")]
     Masked,
-    #[error("control frame in parts or too long")]
+    #[error("fragmented or too long control frame")]
     Control,
     #[error("frame too long")]
     TooLong,
 }
 
-/// Takes the first frame off `input`; nothing while it isn't whole.
-pub(crate) fn take<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, Malformed> {
+/// Takes the first frame off `input`; `None` while it is incomplete.
+pub(crate) fn take<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, FrameError> {
     let [first, second, rest @ ..] = *input else {
         return Ok(None);
     };
     let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
     if first & 0x70 != 0 || !matches!(opcode, 0..=2 | 8..=10) {
-        return Err(Malformed::Reserved);
+        return Err(FrameError::Reserved);
     }
     if second & 0x80 != 0 {
-        return Err(Malformed::Masked);
+        return Err(FrameError::Masked);
     }
     if opcode >= CLOSE && (!fin || *second > 125) {
-        return Err(Malformed::Control);
+        return Err(FrameError::Control);
     }
     let Some((length, rest)) = payload_length(*second, rest) else {
         return Ok(None);
     };
     if length > PAYLOAD_BYTES_MAX {
-        return Err(Malformed::TooLong);
+        return Err(FrameError::TooLong);
     }
     let Some((payload, rest)) = rest.split_at_checked(length as usize) else {
         return Ok(None);
@@ -103,7 +103,7 @@ pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
-    // A mask of zeros leaves the payload as it is (§5.3). It protects proxies, and there is none.
+    // A mask of zeros leaves the payload unchanged (§5.3). Masks protect proxies; there is none.
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
 }
@@ -153,14 +153,14 @@ mod tests {
     #[test]
     fn what_no_server_may_send() {
         let refused = |bytes: &[u8]| take(&mut &*bytes).unwrap_err();
-        assert_eq!(refused(&[0xc1, 0]), Malformed::Reserved);
-        assert_eq!(refused(&[0x83, 0]), Malformed::Reserved);
-        assert_eq!(refused(&[0x89, 0x80]), Malformed::Masked);
-        assert_eq!(refused(&[0x09, 0]), Malformed::Control);
-        assert_eq!(refused(&[0x89, 126]), Malformed::Control);
+        assert_eq!(refused(&[0xc1, 0]), FrameError::Reserved);
+        assert_eq!(refused(&[0x83, 0]), FrameError::Reserved);
+        assert_eq!(refused(&[0x89, 0x80]), FrameError::Masked);
+        assert_eq!(refused(&[0x09, 0]), FrameError::Control);
+        assert_eq!(refused(&[0x89, 126]), FrameError::Control);
         assert_eq!(
             refused(&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0]),
-            Malformed::TooLong
+            FrameError::TooLong
         );
     }
 

@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 
 use httparse::{EMPTY_HEADER, Response, Status};
 
-use crate::end::End;
 use crate::flags::Protocol;
+use crate::session_error::SessionError;
 
-/// The RFC's own example: a key protects from caches, and there is none.
+/// The example key of the RFC. A random key protects from caches, and there is none.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Bounds a head that doesn't end.
+/// Bounds an endless response head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 
-/// Requests that differ in their token only.
+/// Renders requests, which differ only in their tokens.
 #[derive(Debug)]
 pub(crate) struct Requests {
     head: Vec<u8>,
@@ -40,31 +40,36 @@ impl Requests {
     pub(crate) fn put(&self, out: &mut Vec<u8>, token: Option<&str>) {
         out.extend_from_slice(&self.head);
         if let Some(token) = token {
-            // A vector takes everything.
+            // Writing to a vector cannot fail.
             let _ = write!(out, "Authorization: Bearer {token}\r\n");
         }
         out.extend_from_slice(b"\r\n");
     }
 }
 
-/// Takes the answer off `input`: true when it is whole and the socket a WebSocket.
-pub(crate) fn take(input: &mut &[u8]) -> Result<bool, End> {
+/// Takes the response off `input`. Returns false while it is incomplete, and an error unless the
+/// server has switched to WebSocket.
+pub(crate) fn take(input: &mut &[u8]) -> Result<bool, SessionError> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut response = Response::new(&mut headers);
     let length = match response.parse(input) {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => return Ok(false),
-        _ => return Err(End::Failed("not http".into())),
+        _ => return Err(SessionError::Failed("not http".into())),
     };
     match response.code {
         Some(101) => {}
-        status => return Err(End::Refused(status.unwrap_or_default().to_string())),
+        status => {
+            return Err(SessionError::Refused(
+                status.unwrap_or_default().to_string(),
+            ));
+        }
     }
     let accepted = response.headers.iter().any(|header| {
         header.name.eq_ignore_ascii_case("sec-websocket-accept") && header.value == ACCEPT
     });
     if !accepted {
-        return Err(End::Failed("not a websocket".into()));
+        return Err(SessionError::Failed("not a websocket".into()));
     }
     *input = &input[length..];
     Ok(true)
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_whole_or_not() {
+    fn the_response_may_arrive_in_pieces() {
         for cut in 0..ANSWER.len() - 2 {
             assert_eq!(take(&mut &ANSWER[..cut]), Ok(false), "cut at {cut}");
         }
@@ -110,14 +115,17 @@ mod tests {
         let answer = |text: &str| take(&mut text.as_bytes()).unwrap_err();
         assert_eq!(
             answer("HTTP/1.1 401 Unauthorized\r\n\r\n"),
-            End::Refused("401".into())
+            SessionError::Refused("401".into())
         );
         assert_eq!(
             answer("HTTP/1.1 101 Yes\r\nsec-websocket-accept: x\r\n\r\n"),
-            End::Failed("not a websocket".into())
+            SessionError::Failed("not a websocket".into())
         );
-        assert_eq!(answer("\x16\x03\x01\0"), End::Failed("not http".into()));
+        assert_eq!(
+            answer("\x16\x03\x01\0"),
+            SessionError::Failed("not http".into())
+        );
         let endless = format!("HTTP/1.1 101 Yes\r\nx: {}", "y".repeat(HEAD_BYTES_MAX));
-        assert_eq!(answer(&endless), End::Failed("not http".into()));
+        assert_eq!(answer(&endless), SessionError::Failed("not http".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! Latencies, merged without loss from several processes.
+//! Histograms of latencies, which several processes can merge without loss.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Durations in µs, exact to 3 digits, from 1 µs to an hour; what is longer counts as an hour.
+/// A histogram of durations in µs with 3 significant digits, from 1 µs to an hour. Longer ones
+/// count as an hour.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(from = "Pairs", into = "Pairs")]
 pub(crate) struct Latency(Histogram<u64>);
 
-/// A value and how often it was entered, in ascending order.
+/// Values and how often each was recorded, in ascending order.
 type Pairs = Vec<(u64, u64)>;
 
-const LONGEST_US: u64 = 3_600_000_000;
+const MAX_US: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 
 impl Latency {
@@ -31,16 +32,16 @@ impl Latency {
         self.0.len()
     }
 
-    /// The value below which that share of all lies, in µs; 0 if there is none.
-    pub(crate) fn quantile_us(&self, share: f64) -> u64 {
-        self.0.value_at_quantile(share)
+    /// The quantile in µs; 0 if nothing was recorded.
+    pub(crate) fn quantile_us(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
     }
 
     pub(crate) fn max_us(&self) -> u64 {
         self.0.max()
     }
 
-    /// `{"count":…,"p50":…,"p90":…,"p99":…,"p999":…,"max":…}` in µs; null if there is none.
+    /// `{"count":…,"p50":…,"p90":…,"p99":…,"p999":…,"max":…}` in µs; null if nothing was recorded.
     pub(crate) fn json(&self) -> Value {
         if self.count() == 0 {
             return Value::Null;
@@ -59,7 +60,7 @@ impl Latency {
 impl Default for Latency {
     #[allow(clippy::expect_used, reason = "the bounds are constants that fit")]
     fn default() -> Latency {
-        Latency(Histogram::new_with_bounds(1, LONGEST_US, DIGITS).expect("valid bounds"))
+        Latency(Histogram::new_with_bounds(1, MAX_US, DIGITS).expect("valid bounds"))
     }
 }
 
@@ -109,15 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_counts_as_the_longest() {
+    fn longer_durations_count_as_the_longest() {
         let latency = of(&[u64::MAX / 2]);
-        assert!(latency.max_us() >= LONGEST_US);
+        assert!(latency.max_us() >= MAX_US);
         assert_eq!(latency.count(), 1);
     }
 
     proptest! {
         #[test]
-        fn what_is_written_and_merged_is_as_if_entered_here(
+        fn a_serialized_and_merged_histogram_equals_one_recorded_here(
             a in proptest::collection::vec(0..10_000_000u64, 0..50),
             b in proptest::collection::vec(0..10_000_000u64, 0..50),
         ) {

@@ -1,21 +1,22 @@
-//! Opens many sessions to a presenced or a like server, answers its pings, loads it as told, and
-//! measures it from outside: what it answers and how fast, and, from `/proc` and `/metrics`, what
-//! it takes.
+//! Opens many sessions to presenced or a similar server, answers its pings, puts load on it, and
+//! measures it from outside: its answers and latencies, and, from `/proc` and `/metrics`, its
+//! memory and CPU time.
 //!
 //! # Layout
 //!
-//! - [`flags`], [`mod@run`], [`phase`], [`report`], [`progress`]: from the flags through the phases to
-//!   the result.
-//! - [`client`]: all sessions of a process, one thread and one poll, so that the client takes as
-//!   little of the machine as it can. [`socket`] is a connection, [`session`] what is said on it,
-//!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`end`].
-//! - [`pace`], [`part`]: how much is done when, and by whom. [`tokens`]: who sessions are.
-//! - [`fleet`]: several processes in step.
-//! - [`counts`], [`latency`]: what is counted. [`process`], [`metrics`]: what is read.
+//! - [`flags`], [`mod@run`], [`phase`], [`report`], [`progress`]: from the flags through the phases
+//!   to the result.
+//! - [`client`]: all sessions of a process on one thread with one poll, so that the client uses as
+//!   little of the machine as it can. [`socket`] is a connection, [`session`] the protocol on it,
+//!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`session_error`].
+//! - [`pace`], [`shard`]: how the load is spread over time and over processes. [`tokens`]: the
+//!   sessions' JWTs.
+//! - [`fleet`]: several processes that run together.
+//! - [`counts`], [`latency`]: what the client counts. [`process`], [`metrics`]: what it reads about
+//!   the server.
 
 mod client;
 mod counts;
-mod end;
 mod engine_io;
 mod flags;
 mod fleet;
@@ -24,7 +25,6 @@ mod handshake;
 mod latency;
 mod metrics;
 mod pace;
-mod part;
 mod phase;
 mod probes;
 mod process;
@@ -33,6 +33,8 @@ mod pull;
 mod report;
 mod run;
 mod session;
+mod session_error;
+mod shard;
 mod socket;
 mod tokens;
 
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<()> {
-    if flags.part.is_some() {
+    if flags.shard.is_some() {
         return fleet::serve(Client::new(flags, secret)?, flags);
     }
     let report = run::run(flags, secret)?;
@@ -74,7 +76,7 @@ fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<()> {
     }
 }
 
-/// Ends the process as a wrong flag does: the message, a hint at `--help`, status 2.
+/// Exits as for an invalid flag: with the message, a hint at `--help`, and status 2.
 fn refuse(message: &str) -> ! {
     Flags::command()
         .error(ErrorKind::ValueValidation, message)

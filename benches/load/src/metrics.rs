@@ -1,4 +1,4 @@
-//! What a presenced counts, from its `/metrics`.
+//! The counters of a presenced, from its `/metrics`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -10,25 +10,25 @@ use serde_json::{Map, Value, json};
 
 use crate::flags::MetricsAddr;
 
-/// For each step of the request.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Limit for connecting, and for each read and write.
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Far more than a presenced says.
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
+/// Far more than presenced sends.
+const RESPONSE_BYTES_MAX: u64 = 4 << 20;
 
 const HEADERS_MAX: usize = 64;
 
-/// A bound above is none: infinite, or the largest number there is.
+/// A greater bound stands for infinity: it is infinite, or the largest number there is.
 const SECONDS_MAX: f64 = 1e9;
 const PREFIX: &str = "presenced_";
 const BUCKET: &str = "_bucket{le=\"";
 
-/// Numbers by name and labels, without the prefix.
+/// Values by name and labels, without the prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Snapshot(BTreeMap<String, f64>);
 
 impl Snapshot {
-    /// Asks for it.
+    /// Fetches the metrics.
     pub(crate) fn fetch(at: &MetricsAddr) -> io::Result<Snapshot> {
         let in_flag = |error| {
             let message = format!("--metrics http://{}{}: {error}", at.addr, at.path);
@@ -45,9 +45,9 @@ impl Snapshot {
         Snapshot(numbers.collect())
     }
 
-    /// What has happened since `before`: counters without `_total`; of histograms `_us` with
-    /// estimated quantiles; all else as it is now. What has labels is an object by their values,
-    /// without the counters that have not moved.
+    /// The changes since `before`. Counters lose their `_total`. Histograms end in `_us` and have
+    /// estimated quantiles. Gauges have their current value. Metrics with labels become objects by
+    /// label value, without the counters that did not change.
     pub(crate) fn since(&self, before: &Snapshot) -> Value {
         let mut values = Map::new();
         for (name, &now) in &self.0 {
@@ -66,7 +66,7 @@ impl Snapshot {
         Value::Object(values)
     }
 
-    /// Upper bounds in seconds and how many were not above, ascending.
+    /// Upper bounds in seconds and the cumulative counts, in ascending order.
     fn buckets_since(&self, before: &Snapshot, family: &str) -> Vec<(f64, f64)> {
         let start = format!("{family}{BUCKET}");
         let mut buckets: Vec<(f64, f64)> = self
@@ -86,13 +86,13 @@ impl Snapshot {
 /// `labels` are `{name="value",…}`, or nothing.
 fn insert(values: &mut Map<String, Value>, family: &str, labels: &str, value: f64) {
     if labels.is_empty() {
-        values.insert(family.to_owned(), number(value));
+        values.insert(family.to_owned(), json_number(value));
         return;
     }
     let by_label = values.entry(family).or_insert_with(|| json!({}));
     let label: Vec<_> = labels.split('"').skip(1).step_by(2).collect();
     if value > 0.0 {
-        by_label[label.join(" ")] = number(value);
+        by_label[label.join(" ")] = json_number(value);
     }
 }
 
@@ -100,8 +100,8 @@ fn is_of_histogram(name: &str) -> bool {
     name.contains(BUCKET) || name.ends_with("_count")
 }
 
-/// Counts are whole.
-fn number(value: f64) -> Value {
+/// Whole numbers become integers.
+fn json_number(value: f64) -> Value {
     match value.fract() == 0.0 && value.abs() < 1e15 {
         true => json!(value as i64),
         false => json!(value),
@@ -115,14 +115,14 @@ fn quantiles(buckets: &[(f64, f64)]) -> Value {
     }
     let us = |share| (quantile(buckets, count * share) * 1e6).round();
     json!({
-        "count": number(count),
-        "p50": number(us(0.5)),
-        "p90": number(us(0.9)),
-        "p99": number(us(0.99)),
+        "count": json_number(count),
+        "p50": json_number(us(0.5)),
+        "p90": json_number(us(0.9)),
+        "p99": json_number(us(0.99)),
     })
 }
 
-/// As if a bucket's values were spread evenly over it; those above the last bound are at it.
+/// Interpolates within a bucket. Values above the last finite bound count as that bound.
 fn quantile(buckets: &[(f64, f64)], rank: f64) -> f64 {
     let (mut low, mut below) = (0.0, 0.0);
     for &(high, count) in buckets {
@@ -140,14 +140,14 @@ fn quantile(buckets: &[(f64, f64)], rank: f64) -> f64 {
 
 /// A plain GET (RFC 9112); the body ends with the connection.
 fn get(at: &MetricsAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at.addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&at.addr, IO_TIMEOUT)?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     let (path, host) = (&at.path, at.addr);
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut answer)?;
     body(&answer)
 }
 
@@ -155,7 +155,7 @@ fn body(answer: &[u8]) -> io::Result<String> {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut response = Response::new(&mut headers);
     let Ok(Status::Complete(head)) = response.parse(answer) else {
-        return Err(io::Error::other("no answer in HTTP"));
+        return Err(io::Error::other("not an HTTP response"));
     };
     if response.code != Some(200) {
         let status = response.code.unwrap_or_default();
@@ -166,7 +166,7 @@ fn body(answer: &[u8]) -> io::Result<String> {
         .iter()
         .any(|header| header.name.eq_ignore_ascii_case("transfer-encoding"));
     if encoded {
-        return Err(io::Error::other("an answer in chunks is not understood"));
+        return Err(io::Error::other("chunked responses are not supported"));
     }
     Ok(String::from_utf8_lossy(&answer[head..]).into_owned())
 }
@@ -201,7 +201,7 @@ presenced_pull_seconds_bucket{le=\"+Inf\"} 0
 ";
 
     #[test]
-    fn what_has_happened_meanwhile() {
+    fn changes_between_two_snapshots() {
         let since = Snapshot::read(AFTER).since(&Snapshot::read(BEFORE));
         let expected = json!({
             "pings": 15,
@@ -230,6 +230,8 @@ presenced_pull_seconds_bucket{le=\"+Inf\"} 0
         let error = |answer: &[u8]| body(answer).unwrap_err().to_string();
         assert_eq!(error(b"HTTP/1.1 404 Not Found\r\n\r\n"), "status 404");
         assert!(error(b"hello").contains("HTTP"));
-        assert!(error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").contains("chunks"));
+        assert!(
+            error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").contains("chunked")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The phases of a run, which all its processes go through in step.
+//! The phases of a run, which all its processes go through together.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::client::{Client, Watch};
 use crate::counts::Counts;
 use crate::flags::Flags;
 
-/// What sessions do in step.
+/// A phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Connect,
@@ -18,8 +18,8 @@ pub(crate) enum Phase {
 impl Phase {
     const ALL: [Phase; 3] = [Phase::Connect, Phase::Settle, Phase::Measure];
 
-    /// As a process of a fleet is told.
-    pub(crate) fn word(self) -> &'static str {
+    /// The command for the processes of a fleet.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Phase::Connect => "connect",
             Phase::Settle => "settle",
@@ -27,11 +27,11 @@ impl Phase {
         }
     }
 
-    pub(crate) fn of_word(word: &str) -> Option<Phase> {
-        Phase::ALL.into_iter().find(|phase| phase.word() == word)
+    pub(crate) fn from_name(name: &str) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.name() == name)
     }
 
-    /// Nothing for as long as it takes.
+    /// How long the phase lasts; `None` for as long as it takes.
     pub(crate) fn time(self, flags: &Flags) -> Option<Duration> {
         match self {
             Phase::Connect => None,
@@ -40,7 +40,7 @@ impl Phase {
         }
     }
 
-    /// Lets the sessions of this process do it.
+    /// Runs the phase in this process.
     pub(crate) fn run(
         self,
         client: &mut Client,
@@ -59,10 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_told_by_a_word() {
+    fn phases_have_names() {
         for phase in Phase::ALL {
-            assert_eq!(Phase::of_word(phase.word()), Some(phase));
+            assert_eq!(Phase::from_name(phase.name()), Some(phase));
         }
-        assert_eq!(Phase::of_word("dance"), None);
+        assert_eq!(Phase::from_name("dance"), None);
     }
 }

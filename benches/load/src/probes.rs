@@ -1,12 +1,12 @@
-//! The pings that one session sends, to measure how fast they are answered.
+//! The pings that one session sends to measure latency.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Pings of ours that wait for their answer in a session; an older one is given up.
+/// Unanswered pings remembered in a session; beyond it the oldest is given up.
 const PROBES_MAX: usize = 64;
 
-/// Pings of ours in one session.
+/// Unanswered pings of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
     sent: VecDeque<(u32, Instant)>,
@@ -14,12 +14,12 @@ pub(crate) struct Probes {
 }
 
 impl Probes {
-    /// Gives up all that wait.
+    /// Gives up all of them.
     pub(crate) fn clear(&mut self) {
         self.sent.clear();
     }
 
-    /// Notes a ping that is sent now, and returns its number.
+    /// Records a ping that is sent now, and returns its id.
     pub(crate) fn send(&mut self, now: Instant) -> u32 {
         let id = self.next;
         self.next = id.wrapping_add(1);
@@ -30,11 +30,11 @@ impl Probes {
         id
     }
 
-    /// When that one was sent, the first time it is answered. Earlier ones may be left out by the
-    /// server (RFC 6455 §5.5.3), and are given up.
+    /// When the ping was sent; `None` if it is unknown or was answered before. Gives up earlier
+    /// ones, as a server may answer only the latest ping (RFC 6455 §5.5.3).
     pub(crate) fn answered(&mut self, id: u32) -> Option<Instant> {
-        let place = self.sent.iter().position(|(sent, _)| *sent == id)?;
-        self.sent.drain(..=place).next_back().map(|(_, at)| at)
+        let index = self.sent.iter().position(|(sent, _)| *sent == id)?;
+        self.sent.drain(..=index).next_back().map(|(_, at)| at)
     }
 }
 

@@ -5,21 +5,21 @@ use std::io;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// What processes have used.
+/// Memory and CPU time of processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     /// Resident memory (`VmRSS`).
     pub(crate) rss_bytes: u64,
-    /// Time of all threads that run.
+    /// CPU time of all live threads.
     pub(crate) cpu: Duration,
-    /// In user space, to a hundredth of a second or what the kernel's clock tick is.
+    /// CPU time in user space, in clock ticks of the kernel (usually 10 ms).
     pub(crate) user: Duration,
-    /// In the kernel.
+    /// CPU time in the kernel, likewise.
     pub(crate) system: Duration,
 }
 
 impl Usage {
-    /// Of one process.
+    /// Usage of one process.
     pub(crate) fn of(pid: u32) -> io::Result<Usage> {
         let (user, system) = ticks(pid)?;
         Ok(Usage {
@@ -30,7 +30,7 @@ impl Usage {
         })
     }
 
-    /// Of several together.
+    /// Sum over several processes.
     pub(crate) fn of_all(pids: &[u32]) -> io::Result<Usage> {
         pids.iter().try_fold(Usage::default(), |sum, &pid| {
             let usage = Usage::of(pid);
@@ -56,7 +56,7 @@ impl Add for Usage {
 impl Sub for Usage {
     type Output = Usage;
 
-    /// What was used since; nothing where it is less, as threads have ended.
+    /// Usage since `before`; 0 where it has decreased because threads have exited.
     fn sub(self, before: Usage) -> Usage {
         Usage {
             rss_bytes: self.rss_bytes.saturating_sub(before.rss_bytes),
@@ -84,7 +84,7 @@ fn cpu(pid: u32) -> io::Result<Duration> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = match fs::read_to_string(task?.path().join("schedstat")) {
             Ok(text) => text,
-            // A thread that has ended meanwhile.
+            // The thread has exited meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -107,7 +107,7 @@ fn ticks(pid: u32) -> io::Result<(Duration, Duration)> {
     Ok((time(user), time(system)))
 }
 
-/// The second field is the program's name in brackets, which may hold anything.
+/// The second field is the process name in parentheses, which may contain anything.
 fn ticks_of(stat: &str) -> Option<(u64, u64)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process() {
+    fn usage_of_this_process() {
         let before = Usage::of(std::process::id()).unwrap();
         assert!(before.rss_bytes > 100_000);
         while Usage::of(std::process::id()).unwrap().cpu < before.cpu + Duration::from_millis(1) {}
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_process_name_may_contain_anything() {
         let stat = "7 (a) b) 1) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0";
         assert_eq!(ticks_of(stat), Some((150, 25)));
         assert_eq!(ticks_of("7 (a"), None);
     }
 
     #[test]
-    fn one_that_is_not_there_is_named() {
+    fn a_missing_process_is_named() {
         let error = Usage::of_all(&[u32::MAX]).unwrap_err().to_string();
         assert!(error.starts_with("--pid 4294967295: "), "{error}");
     }

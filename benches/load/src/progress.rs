@@ -1,4 +1,4 @@
-//! What people see while it runs, on a terminal.
+//! The progress bar on a terminal.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 
-/// How it goes in a phase.
+/// Progress of a phase.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Status {
-    /// Sessions whose handshake has begun.
-    tried: u64,
+    /// Sessions whose handshake has started.
+    attempted: u64,
     open: u64,
     pings: u64,
     pulls: u64,
     lost: u64,
-    /// 99 % of the answers to our pings were no later, µs; of several processes the slowest.
+    /// 99th percentile of our pings' latency in µs; with several processes that of the slowest.
     p99_us: u64,
 }
 
 impl Status {
-    pub(crate) fn new(tried: usize, open: usize, counts: &Counts) -> Status {
+    pub(crate) fn new(attempted: usize, open: usize, counts: &Counts) -> Status {
         Status {
-            tried: tried as u64,
+            attempted: attempted as u64,
             open: open as u64,
             pings: counts.pings,
             pulls: counts.pulls,
@@ -32,9 +32,9 @@ impl Status {
         }
     }
 
-    /// Of several processes.
+    /// Adds the progress of another process.
     pub(crate) fn merge(&mut self, other: &Status) {
-        self.tried += other.tried;
+        self.attempted += other.attempted;
         self.open += other.open;
         self.pings += other.pings;
         self.pulls += other.pulls;
@@ -43,35 +43,35 @@ impl Status {
     }
 }
 
-/// One line on standard error, if it is a terminal and people read it.
+/// One line on standard error, if that is a terminal and the output is not JSON.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     is_hidden: bool,
     sessions: u64,
-    begun: Instant,
+    started: Instant,
     before: (Instant, Status),
 }
 
 impl Progress {
-    /// For a run of `sessions`.
+    /// A progress bar for a run of `sessions`.
     pub(crate) fn new(sessions: usize, is_hidden: bool) -> Progress {
         let now = Instant::now();
         Progress {
             bar: ProgressBar::hidden(),
             is_hidden,
             sessions: sessions as u64,
-            begun: now,
+            started: now,
             before: (now, Status::default()),
         }
     }
 
-    /// A bar that fills as sessions are tried.
+    /// Shows a bar that fills as sessions connect.
     pub(crate) fn connecting(&mut self) {
         self.begin(self.sessions, "connecting {wide_bar} {pos}/{len} {msg}");
     }
 
-    /// A bar that fills with time.
+    /// Shows a bar that fills with time.
     pub(crate) fn running(&mut self, phase: &str, time: Duration) {
         let template = format!("{phase} {{bar:20}} {{msg}}");
         self.begin(time.as_millis() as u64, &template);
@@ -80,30 +80,30 @@ impl Progress {
     fn begin(&mut self, length: u64, template: &str) {
         let target = match self.is_hidden {
             true => ProgressDrawTarget::hidden(),
-            // Draws nothing where that is not a terminal.
+            // Draws nothing unless it is a terminal.
             false => ProgressDrawTarget::stderr(),
         };
         self.bar = ProgressBar::with_draw_target(Some(length), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
-        self.begun = Instant::now();
-        self.before = (self.begun, Status::default());
+        self.started = Instant::now();
+        self.before = (self.started, Status::default());
     }
 
-    /// How it goes while sessions connect.
+    /// Updates the bar while sessions connect.
     pub(crate) fn show_connecting(&mut self, status: &Status) {
-        let rate = self.rate(status, |status| status.tried);
-        self.bar.set_position(status.tried);
+        let rate = self.rate(status, |status| status.attempted);
+        self.bar.set_position(status.attempted);
         self.bar.set_message(format!("{rate:.0}/s"));
     }
 
-    /// How it goes while they run.
+    /// Updates the bar while the load runs.
     pub(crate) fn show_running(&mut self, status: &Status) {
         let pings = self.rate(status, |status| status.pings);
         let pulls = self.rate(status, |status| status.pulls);
         self.bar
-            .set_position(self.begun.elapsed().as_millis() as u64);
+            .set_position(self.started.elapsed().as_millis() as u64);
         self.bar.set_message(format!(
             "{} open, {} lost, {pings:.0} pings/s, {pulls:.0} pulls/s, p99 {:.1} ms",
             status.open,
@@ -119,7 +119,7 @@ impl Progress {
         more as f64 / at.elapsed().as_secs_f64().max(1e-3)
     }
 
-    /// The line goes.
+    /// Removes the line.
     pub(crate) fn end(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! Pulls: who is asked for, the question and the answer.
+//! Pulls: which users are asked for, the request and the response.
 
 use std::fmt;
 use std::io::Write;
@@ -8,39 +8,39 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::frame;
 
-/// From one user to the next of a pull, among those that are open. A prime greater than their
-/// number, so that no user is asked for twice and they are not neighbours.
+/// Distance between two users of a pull among the connected ones. It is a prime greater than their
+/// number, so no user is asked for twice and the users are not neighbours.
 const STRIDE: usize = 1_000_003;
 
-/// Renders questions.
+/// Renders pulls.
 #[derive(Debug)]
-pub(crate) struct Questions {
-    /// As JSON, with the opening quote.
+pub(crate) struct PullEncoder {
+    /// JSON string with its opening quote but without the closing one.
     prefix: String,
     users: usize,
     payload: Vec<u8>,
 }
 
-impl Questions {
-    pub(crate) fn new(user_prefix: &str, users: usize) -> Questions {
+impl PullEncoder {
+    pub(crate) fn new(user_prefix: &str, users: usize) -> PullEncoder {
         let mut prefix = serde_json::Value::from(user_prefix).to_string();
         prefix.pop();
-        Questions {
+        PullEncoder {
             prefix,
             users,
             payload: Vec::new(),
         }
     }
 
-    /// Appends the frame of question `number` to `out`: for users of the numbers in `open`, the
-    /// first of which is in `place`.
-    pub(crate) fn put(&mut self, out: &mut Vec<u8>, number: u64, open: &[u32], place: usize) {
+    /// Appends the frame of pull `id` to `out`. Its users are taken from `connected`, beginning at
+    /// `index`.
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>, id: u64, connected: &[u32], index: usize) {
         let payload = &mut self.payload;
         payload.clear();
-        // A vector takes everything.
-        let _ = write!(payload, r#"{{"pull":{number},"users":["#);
-        for n in 0..self.users.min(open.len()) {
-            let user = open[(place + n * STRIDE) % open.len()];
+        // Writing to a vector cannot fail.
+        let _ = write!(payload, r#"{{"pull":{id},"users":["#);
+        for n in 0..self.users.min(connected.len()) {
+            let user = connected[(index + n * STRIDE) % connected.len()];
             let comma = if n == 0 { "" } else { "," };
             let _ = write!(payload, r#"{comma}{}{user}""#, self.prefix);
         }
@@ -49,10 +49,10 @@ impl Questions {
     }
 }
 
-/// What the server says to a question.
+/// The server's response to a pull.
 #[derive(Debug, Deserialize, PartialEq)]
-pub(crate) struct Answer {
-    /// The question's number.
+pub(crate) struct PullResponse {
+    /// The id of the pull.
     pub(crate) pull: Option<u64>,
     #[serde(default)]
     pub(crate) online: Entries,
@@ -61,19 +61,19 @@ pub(crate) struct Answer {
     error: Option<IgnoredAny>,
 }
 
-impl Answer {
-    /// `None` if the text is not an answer.
-    pub(crate) fn read(text: &[u8]) -> Option<Answer> {
+impl PullResponse {
+    /// `None` if the text is no JSON object.
+    pub(crate) fn parse(text: &[u8]) -> Option<PullResponse> {
         serde_json::from_slice(text).ok()
     }
 
-    /// The number of the question, if it was answered.
-    pub(crate) fn answered(&self) -> Option<u64> {
+    /// The id of the pull, if it succeeded.
+    pub(crate) fn succeeded(&self) -> Option<u64> {
         self.pull.filter(|_| self.error.is_none())
     }
 }
 
-/// How many entries an object or an array has; they are not kept.
+/// The number of entries of an object or an array, which are not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entries(pub(crate) u64);
 
@@ -118,18 +118,18 @@ mod tests {
 
     use super::*;
 
-    fn asked(questions: &mut Questions, open: &[u32], place: usize) -> Value {
+    fn asked(encoder: &mut PullEncoder, open: &[u32], index: usize) -> Value {
         let mut out = Vec::new();
-        questions.put(&mut out, 7, open, place);
-        // The mask is the last of the header, and a length may look like a brace.
+        encoder.put(&mut out, 7, open, index);
+        // The JSON follows the header, whose length field may contain a byte like a brace.
         let header = if out.len() > 131 { 8 } else { 6 };
         serde_json::from_slice(&out[header..]).unwrap()
     }
 
     #[test]
-    fn a_question() {
-        let mut questions = Questions::new("a\"b-", 2);
-        let question = asked(&mut questions, &[5, 6, 7], 0);
+    fn a_pull_is_rendered() {
+        let mut encoder = PullEncoder::new("a\"b-", 2);
+        let question = asked(&mut encoder, &[5, 6, 7], 0);
         assert_eq!(question["pull"], 7);
         assert_eq!(question["users"][0], "a\"b-5");
         assert_eq!(question["users"].as_array().unwrap().len(), 2);
@@ -137,9 +137,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_user_is_asked_for_twice(count in 1..2000usize, users in 1..500usize, place: usize) {
+        fn no_user_is_asked_for_twice(count in 1..2000usize, users in 1..500usize, index: usize) {
             let open: Vec<_> = (0..count as u32).collect();
-            let question = asked(&mut Questions::new("", users), &open, place % count);
+            let question = asked(&mut PullEncoder::new("", users), &open, index % count);
             let asked = question["users"].as_array().unwrap();
             prop_assert_eq!(asked.len(), users.min(count));
             prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
@@ -147,16 +147,22 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn responses_are_parsed() {
         let text = br#"{"pull":7,"online":{"123":{"connectedAt":1},"4":{"connectedAt":2}},"unknown":["9"]}"#;
-        let answer = Answer::read(text).unwrap();
-        assert_eq!(answer.answered(), Some(7));
-        assert_eq!((answer.online, answer.unknown), (Entries(2), Entries(1)));
+        let response = PullResponse::parse(text).unwrap();
+        assert_eq!(response.succeeded(), Some(7));
+        assert_eq!(
+            (response.online, response.unknown),
+            (Entries(2), Entries(1))
+        );
         let error = br#"{"pull":7,"error":{"code":"too_many_users","message":"x"}}"#;
-        assert_eq!(Answer::read(error).unwrap().answered(), None);
-        let shortest = Answer::read(br#"{"pull":0,"online":{}}"#).unwrap();
-        assert_eq!(shortest.answered(), Some(0));
-        assert!(Answer::read(b"hello").is_none());
-        assert_eq!(Answer::read(br#"{"news":1}"#).unwrap().answered(), None);
+        assert_eq!(PullResponse::parse(error).unwrap().succeeded(), None);
+        let shortest = PullResponse::parse(br#"{"pull":0,"online":{}}"#).unwrap();
+        assert_eq!(shortest.succeeded(), Some(0));
+        assert!(PullResponse::parse(b"hello").is_none());
+        assert_eq!(
+            PullResponse::parse(br#"{"news":1}"#).unwrap().succeeded(),
+            None
+        );
     }
 }

@@ -1,23 +1,23 @@
-//! What came of a run: one JSON object, or some lines for people.
+//! The result of a run: one JSON object, or some lines of text.
 //!
-//! The object has `sessions` (asked), `connected`, `refused`, `connect_errors` and `lost` (counts by
-//! HTTP status, kind and close code, of the whole run; 1006 is a session that ended without a close
-//! frame), `handshakes_per_second`. Of the measured time: `seconds`, `open` (at its end), `pings`,
-//! `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`, `pulled_online`,
-//! `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at the start),
+//! The object has `sessions` (requested), `connected`, `handshakes_per_second`, and, for the whole
+//! run, `refused`, `connect_errors` and `lost`: counts by HTTP status, error and close code (1006
+//! for a session that ended without a close frame). For the measured time it has `seconds`, `open`
+//! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`,
+//! `pulled_online`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at the start),
 //! `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`, `p999` and
 //! `max`, or null.
 //!
 //! With `--pid`: `rss_bytes_empty` (before the first session), `rss_bytes` and `bytes_per_session`
-//! (at the end), `cpu_us_per_handshake`; of the measured time `cpu_seconds`, its parts
+//! (at the end), `cpu_us_per_handshake`; for the measured time `cpu_seconds`, its parts
 //! `cpu_user_seconds` and `cpu_system_seconds`, and `cpu_us_per_ping_and_pong`. With `--metrics`:
-//! `server`, what its counters have moved in the measured time.
+//! `server`, the changes of the server's counters in the measured time.
 
 use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::counts::{ByName, Counts, add, listed};
+use crate::counts::{Counts, CountsByName, add, join_counts};
 use crate::latency::Latency;
 use crate::process::Usage;
 
@@ -28,16 +28,18 @@ pub(crate) struct Report {
     pub(crate) connect: Counts,
     pub(crate) settle: Counts,
     pub(crate) measure: Counts,
-    pub(crate) outside: Option<Outside>,
+    pub(crate) usage: Option<ServerUsage>,
     pub(crate) server: Option<Value>,
 }
 
-/// What the server's processes have used.
+/// Memory and CPU time of the server's processes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outside {
+pub(crate) struct ServerUsage {
     /// Before the first session.
     pub(crate) empty: Usage,
+    /// Used while the sessions connected.
     pub(crate) connecting: Usage,
+    /// Used in the measured time.
     pub(crate) measuring: Usage,
     /// At the end.
     pub(crate) after: Usage,
@@ -50,14 +52,14 @@ impl Report {
         let mut report = json!({
             "sessions": self.sessions,
             "connected": self.connect.connected,
-            "refused": self.of_all(|counts| &counts.refused),
-            "connect_errors": self.of_all(|counts| &counts.connect_errors),
-            "lost": self.of_all(|counts| &counts.lost),
+            "refused": self.total(|counts| &counts.refused),
+            "connect_errors": self.total(|counts| &counts.connect_errors),
+            "lost": self.total(|counts| &counts.lost),
             "handshakes_per_second": self.handshakes_per_second(),
             "seconds": measure.seconds,
             "open": measure.open,
             "pings": measure.pings,
-            "pings_per_second": per(measure.pings as f64, measure.seconds),
+            "pings_per_second": ratio(measure.pings as f64, measure.seconds),
             "pongs": measure.pongs,
             "client_pings": measure.client_pings,
             "pulls": measure.pulls,
@@ -73,15 +75,15 @@ impl Report {
                 "pull": measure.pull.json(),
             },
         });
-        if let Some(outside) = &self.outside {
-            report["rss_bytes_empty"] = outside.empty.rss_bytes.into();
-            report["rss_bytes"] = outside.after.rss_bytes.into();
-            report["bytes_per_session"] = self.bytes_per_session(outside).into();
-            report["cpu_us_per_handshake"] = self.cpu_us_per_handshake(outside).into();
-            report["cpu_seconds"] = outside.measuring.cpu.as_secs_f64().into();
-            report["cpu_user_seconds"] = outside.measuring.user.as_secs_f64().into();
-            report["cpu_system_seconds"] = outside.measuring.system.as_secs_f64().into();
-            report["cpu_us_per_ping_and_pong"] = self.cpu_us_per_ping(outside).into();
+        if let Some(usage) = &self.usage {
+            report["rss_bytes_empty"] = usage.empty.rss_bytes.into();
+            report["rss_bytes"] = usage.after.rss_bytes.into();
+            report["bytes_per_session"] = self.bytes_per_session(usage).into();
+            report["cpu_us_per_handshake"] = self.cpu_us_per_handshake(usage).into();
+            report["cpu_seconds"] = usage.measuring.cpu.as_secs_f64().into();
+            report["cpu_user_seconds"] = usage.measuring.user.as_secs_f64().into();
+            report["cpu_system_seconds"] = usage.measuring.system.as_secs_f64().into();
+            report["cpu_us_per_ping_and_pong"] = self.cpu_us_per_ping(usage).into();
         }
         if let Some(server) = &self.server {
             report["server"] = server.clone();
@@ -89,8 +91,8 @@ impl Report {
         report
     }
 
-    fn of_all(&self, counts: impl Fn(&Counts) -> &ByName) -> ByName {
-        let mut sum = ByName::new();
+    fn total(&self, counts: impl Fn(&Counts) -> &CountsByName) -> CountsByName {
+        let mut sum = CountsByName::new();
         for phase in [&self.connect, &self.settle, &self.measure] {
             add(&mut sum, counts(phase));
         }
@@ -98,27 +100,27 @@ impl Report {
     }
 
     fn handshakes_per_second(&self) -> f64 {
-        per(self.connect.connected as f64, self.connect.seconds)
+        ratio(self.connect.connected as f64, self.connect.seconds)
     }
 
-    fn bytes_per_session(&self, outside: &Outside) -> f64 {
-        let grown = outside.after.rss_bytes as f64 - outside.empty.rss_bytes as f64;
-        per(grown, self.measure.open as f64)
+    fn bytes_per_session(&self, usage: &ServerUsage) -> f64 {
+        let grown = usage.after.rss_bytes as f64 - usage.empty.rss_bytes as f64;
+        ratio(grown, self.measure.open as f64)
     }
 
-    fn cpu_us_per_handshake(&self, outside: &Outside) -> f64 {
-        let us = outside.connecting.cpu.as_secs_f64() * 1e6;
-        per(us, self.connect.connected as f64)
+    fn cpu_us_per_handshake(&self, usage: &ServerUsage) -> f64 {
+        let us = usage.connecting.cpu.as_secs_f64() * 1e6;
+        ratio(us, self.connect.connected as f64)
     }
 
-    fn cpu_us_per_ping(&self, outside: &Outside) -> f64 {
-        let us = outside.measuring.cpu.as_secs_f64() * 1e6;
-        per(us, self.measure.pings as f64)
+    fn cpu_us_per_ping(&self, usage: &ServerUsage) -> f64 {
+        let us = usage.measuring.cpu.as_secs_f64() * 1e6;
+        ratio(us, self.measure.pings as f64)
     }
 
     fn lines(&self, out: &mut String) -> fmt::Result {
         let (connect, measure) = (&self.connect, &self.measure);
-        let rate = |count| per(count as f64, measure.seconds);
+        let rate = |count| ratio(count as f64, measure.seconds);
         writeln!(
             out,
             "sessions      {} of {} connected, {:.0}/s; {} open at the end",
@@ -128,12 +130,12 @@ impl Report {
             measure.open,
         )?;
         for (what, counts) in [
-            ("refused", self.of_all(|counts| &counts.refused)),
-            ("not opened", self.of_all(|counts| &counts.connect_errors)),
-            ("lost", self.of_all(|counts| &counts.lost)),
+            ("refused", self.total(|counts| &counts.refused)),
+            ("not opened", self.total(|counts| &counts.connect_errors)),
+            ("lost", self.total(|counts| &counts.lost)),
         ] {
             if !counts.is_empty() {
-                writeln!(out, "{what:13} {}", listed(&counts))?;
+                writeln!(out, "{what:13} {}", join_counts(&counts))?;
             }
         }
         let (pings, pongs) = (measure.pings, measure.pongs);
@@ -157,11 +159,11 @@ impl Report {
         }
         if measure.churned > 0 {
             let back = measure.handshake.count();
-            writeln!(out, "churned       {}, {back} came back", measure.churned)?;
+            writeln!(out, "churned       {}, {back} reconnected", measure.churned)?;
         }
         self.flood_line(out)?;
         self.latency_lines(out)?;
-        self.outside_lines(out)?;
+        self.usage_lines(out)?;
         if let Some(server) = &self.server {
             for (name, value) in server.as_object().into_iter().flatten() {
                 writeln!(out, "server        {name} {value}")?;
@@ -176,10 +178,10 @@ impl Report {
             return Ok(());
         }
         let (frames, back) = (flood.frames, flood.reconnects);
-        write!(out, "flood         {frames} frames, {back} came back")?;
+        write!(out, "flood         {frames} frames, {back} reconnected")?;
         match flood.closed.is_empty() {
             true => writeln!(out),
-            false => writeln!(out, "; closed {}", listed(&flood.closed)),
+            false => writeln!(out, "; closed {}", join_counts(&flood.closed)),
         }
     }
 
@@ -201,19 +203,19 @@ impl Report {
         Ok(())
     }
 
-    fn outside_lines(&self, out: &mut String) -> fmt::Result {
-        let Some(outside) = &self.outside else {
+    fn usage_lines(&self, out: &mut String) -> fmt::Result {
+        let Some(usage) = &self.usage else {
             return Ok(());
         };
         let mib = |bytes| bytes as f64 / f64::from(1 << 20);
         writeln!(
             out,
             "memory        {:.1} MiB, {:.1} before the first session: {:.0} B a session",
-            mib(outside.after.rss_bytes),
-            mib(outside.empty.rss_bytes),
-            self.bytes_per_session(outside),
+            mib(usage.after.rss_bytes),
+            mib(usage.empty.rss_bytes),
+            self.bytes_per_session(usage),
         )?;
-        let measuring = &outside.measuring;
+        let measuring = &usage.measuring;
         writeln!(
             out,
             "CPU           {:.2} s ({:.2} user, {:.2} system): {:.1} µs for a ping and its pong; \
@@ -221,8 +223,8 @@ impl Report {
             measuring.cpu.as_secs_f64(),
             measuring.user.as_secs_f64(),
             measuring.system.as_secs_f64(),
-            self.cpu_us_per_ping(outside),
-            self.cpu_us_per_handshake(outside),
+            self.cpu_us_per_ping(usage),
+            self.cpu_us_per_handshake(usage),
         )
     }
 }
@@ -247,8 +249,8 @@ fn latency_line(out: &mut String, what: &str, latency: &Latency) -> fmt::Result 
     writeln!(out, "{max:>9.2}{:>9}", latency.count())
 }
 
-/// 0 for none.
-fn per(amount: f64, count: f64) -> f64 {
+/// `amount / count`, or 0 if there is nothing to divide by.
+fn ratio(amount: f64, count: f64) -> f64 {
     if count > 0.0 { amount / count } else { 0.0 }
 }
 
@@ -290,7 +292,7 @@ mod tests {
             connect,
             settle,
             measure,
-            outside: Some(Outside {
+            usage: Some(ServerUsage {
                 empty: usage(1_000, 0),
                 connecting: usage(0, 4),
                 measuring: usage(0, 2),
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn as_json() {
+    fn the_json_report() {
         let json = report().json();
         assert_eq!(json["sessions"], 101);
         assert_eq!(json["connected"], 100);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn for_people() {
+    fn the_text_report() {
         let text = report().to_string();
         for part in [
             "100 of 101 connected, 200/s; 90 open at the end",

@@ -1,18 +1,18 @@
-//! A run: its phases in order, and what is measured from outside at their ends.
+//! A run: its phases in order, and what is measured from outside between them.
 
 use std::io;
 
 use crate::client::Client;
-use crate::counts::{Counts, listed};
+use crate::counts::{Counts, join_counts};
 use crate::flags::Flags;
 use crate::fleet::Fleet;
 use crate::metrics::Snapshot;
 use crate::phase::Phase;
 use crate::process::Usage;
 use crate::progress::{Progress, Status};
-use crate::report::{Outside, Report};
+use crate::report::{Report, ServerUsage};
 
-/// Who has the sessions.
+/// The sessions: in this process, or in several others.
 enum Load {
     Here(Box<Client>),
     Fleet(Fleet),
@@ -34,7 +34,7 @@ impl Load {
     ) -> io::Result<Counts> {
         match phase.time(flags) {
             None => progress.connecting(),
-            Some(time) => progress.running(phase.word(), time),
+            Some(time) => progress.running(phase.name(), time),
         }
         let mut show = |status: &Status| match phase {
             Phase::Connect => progress.show_connecting(status),
@@ -52,14 +52,14 @@ impl Load {
     }
 }
 
-/// All of it. An error if no session could be opened, too.
+/// Runs all phases. It is an error if no session could be opened.
 pub(crate) fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Report> {
     let usage = || match flags.pid.is_empty() {
         true => Ok(None),
         false => Usage::of_all(&flags.pid).map(Some),
     };
     let metrics = || flags.metrics.as_ref().map(Snapshot::fetch).transpose();
-    // Before anything is begun, so that a wrong address is told at once.
+    // Fetched first, so that a wrong address is reported at once.
     metrics()?;
     let mut progress = Progress::new(flags.sessions.get(), flags.json);
     let mut load = Load::start(flags, secret)?;
@@ -79,8 +79,8 @@ pub(crate) fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Report> {
     let server = metrics()?.zip(metrics_before);
     let server = server.map(|(after, before)| after.since(&before));
 
-    let outside = empty.zip(connected).zip(before.zip(after));
-    let outside = outside.map(|((empty, connected), (before, after))| Outside {
+    let usage = empty.zip(connected).zip(before.zip(after));
+    let usage = usage.map(|((empty, connected), (before, after))| ServerUsage {
         empty,
         connecting: connected - empty,
         measuring: after - before,
@@ -91,7 +91,7 @@ pub(crate) fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Report> {
         connect,
         settle,
         measure,
-        outside,
+        usage,
         server,
     })
 }
@@ -99,10 +99,10 @@ pub(crate) fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Report> {
 fn none_connected(flags: &Flags, counts: &Counts) -> io::Error {
     let mut why = Vec::new();
     if !counts.refused.is_empty() {
-        why.push(format!("refused with {}", listed(&counts.refused)));
+        why.push(format!("refused with {}", join_counts(&counts.refused)));
     }
     if !counts.connect_errors.is_empty() {
-        why.push(listed(&counts.connect_errors));
+        why.push(join_counts(&counts.connect_errors));
     }
     io::Error::other(format!(
         "none of {} sessions could be opened at {}: {}",

@@ -1,91 +1,91 @@
-//! One session: what it makes of the bytes that arrive, and what it has to say. No IO.
+//! One session as a state machine without IO: bytes in, bytes out.
 
 use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::counts::Counts;
-use crate::end::End;
 use crate::engine_io::{self, Packet};
 use crate::flags::Protocol;
 use crate::frame::{self, Frame};
 use crate::handshake;
 use crate::probes::Probes;
-use crate::pull::Answer;
+use crate::pull::PullResponse;
+use crate::session_error::SessionError;
 use crate::tokens::Tokens;
 
-/// How far a session is.
+/// How far a session has got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// It has no connection.
     #[default]
-    Away,
-    /// The request was sent.
+    Disconnected,
+    /// The upgrade request was sent.
     Upgrading,
-    /// It is a WebSocket; what it carries is not connected yet (Engine.IO).
-    Joining,
-    /// It is open.
+    /// The WebSocket is open; the Socket.IO namespace is not connected yet.
+    Namespace,
+    /// The session is open.
     Open,
 }
 
-/// What a session is there for.
+/// What a session is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Answers pings.
     #[default]
     Plain,
-    /// Doesn't.
-    Deaf,
-    /// Sends frames without end.
+    /// Ignores pings.
+    Unresponsive,
+    /// Sends frames without pause.
     Flood,
 }
 
-/// What all sessions of a process have in common.
+/// State shared by all sessions of a process.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) protocol: Protocol,
     pub(crate) tokens: Tokens,
     pub(crate) counts: Counts,
-    /// What the session that was given bytes has to send; the caller sends and empties it. One
-    /// buffer for all, so that an answer to a ping allocates nothing.
+    /// What the current session has to send; the caller sends it and clears the buffer. It is
+    /// shared by all sessions, so that the answer to a ping does not allocate.
     pub(crate) out: Vec<u8>,
-    /// Pulls are numbered by the µs since then: the answer says when the question was asked.
+    /// The id of a pull is the time since then in µs, so a response says when the pull was sent.
     pub(crate) origin: Instant,
-    /// When the phase began: what was asked before does not count in its latencies.
+    /// When the phase began. What was sent earlier does not count in its latencies.
     pub(crate) phase: Instant,
 }
 
-/// One session: what it makes of the bytes that arrive, and what it has to say.
+/// One session.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    /// Its place among all sessions of the process.
-    pub(crate) place: usize,
+    /// Index among the sessions of the process.
+    pub(crate) index: usize,
     pub(crate) role: Role,
     pub(crate) stage: Stage,
-    /// When it was connected; `None` if it never was.
-    pub(crate) begun: Option<Instant>,
-    /// The start of a frame, or of the answer to the handshake. Empty, without memory, almost always.
+    /// When the last handshake began; `None` if there was none.
+    pub(crate) handshake_started: Option<Instant>,
+    /// An incomplete frame or handshake response. It is almost always empty and unallocated.
     inbox: Vec<u8>,
-    /// Our own pings, if it sends any.
+    /// Our pings, if the session sends any.
     pub(crate) probes: Option<Box<Probes>>,
 }
 
 impl Session {
-    pub(crate) fn new(place: usize, role: Role) -> Session {
+    pub(crate) fn new(index: usize, role: Role) -> Session {
         Session {
-            place,
+            index,
             role,
             ..Session::default()
         }
     }
 
-    /// It is being connected.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    /// The handshake begins.
+    pub(crate) fn start_handshake(&mut self, now: Instant) {
         self.stage = Stage::Upgrading;
-        self.begun = Some(now);
+        self.handshake_started = Some(now);
     }
 
-    /// It has ended; returns how far it was.
-    pub(crate) fn end(&mut self) -> Stage {
+    /// The session has ended. Returns how far it had got.
+    pub(crate) fn reset(&mut self) -> Stage {
         self.inbox = Vec::new();
         if let Some(probes) = &mut self.probes {
             probes.clear();
@@ -93,8 +93,12 @@ impl Session {
         mem::take(&mut self.stage)
     }
 
-    /// Takes what has arrived; what is to be answered is in `shared.out`.
-    pub(crate) fn receive(&mut self, input: &[u8], shared: &mut Shared) -> Result<(), End> {
+    /// Handles received bytes, and appends the answers to `shared.out`.
+    pub(crate) fn receive(
+        &mut self,
+        input: &[u8],
+        shared: &mut Shared,
+    ) -> Result<(), SessionError> {
         if self.inbox.is_empty() {
             let rest = self.consume(input, shared)?;
             self.inbox.extend_from_slice(rest);
@@ -110,15 +114,19 @@ impl Session {
         Ok(())
     }
 
-    /// Returns what isn't whole yet.
-    fn consume<'a>(&mut self, mut input: &'a [u8], shared: &mut Shared) -> Result<&'a [u8], End> {
+    /// Returns the incomplete rest.
+    fn consume<'a>(
+        &mut self,
+        mut input: &'a [u8],
+        shared: &mut Shared,
+    ) -> Result<&'a [u8], SessionError> {
         if self.stage == Stage::Upgrading {
             if !handshake::take(&mut input)? {
                 return Ok(input);
             }
             match shared.protocol {
                 Protocol::WebSocket => self.open(shared),
-                Protocol::EngineIo => self.stage = Stage::Joining,
+                Protocol::EngineIo => self.stage = Stage::Namespace,
             }
         }
         while let Some(frame) = frame::take(&mut input)? {
@@ -130,18 +138,18 @@ impl Session {
     fn open(&mut self, shared: &mut Shared) {
         self.stage = Stage::Open;
         if self.role != Role::Flood {
-            let took = self.begun.map(|begun| begun.elapsed());
+            let took = self.handshake_started.map(|started| started.elapsed());
             shared.counts.handshake.record(took.unwrap_or_default());
         }
         shared.counts.connected += 1;
     }
 
-    fn frame(&mut self, frame: Frame<'_>, shared: &mut Shared) -> Result<(), End> {
+    fn frame(&mut self, frame: Frame<'_>, shared: &mut Shared) -> Result<(), SessionError> {
         match frame.opcode {
             frame::PING => self.ping(frame::PONG, frame.payload, shared),
             frame::PONG => {
-                if let Some((place, id)) = frame.payload.split_first_chunk()
-                    && *place == (self.place as u32).to_be_bytes()
+                if let Some((index, id)) = frame.payload.split_first_chunk()
+                    && *index == (self.index as u32).to_be_bytes()
                     && let Ok(id) = id.try_into()
                 {
                     self.probe_answered(u32::from_be_bytes(id), shared);
@@ -149,9 +157,9 @@ impl Session {
             }
             frame::CLOSE => {
                 frame::put(&mut shared.out, frame::CLOSE, frame.payload);
-                return Err(End::Closed(frame.close_code()));
+                return Err(SessionError::Closed(frame.close_code()));
             }
-            // Fragments aren't put together: no server under test sends what matters here in parts.
+            // Fragments are ignored: no server under test fragments the messages that matter here.
             frame::TEXT if frame.fin => return self.text(frame.payload, shared),
             _ => {}
         }
@@ -160,30 +168,30 @@ impl Session {
 
     fn ping(&self, opcode: u8, answer: &[u8], shared: &mut Shared) {
         shared.counts.pings += 1;
-        if self.role != Role::Deaf {
+        if self.role != Role::Unresponsive {
             frame::put(&mut shared.out, opcode, answer);
             shared.counts.pongs += 1;
         }
     }
 
-    fn text(&mut self, text: &[u8], shared: &mut Shared) -> Result<(), End> {
+    fn text(&mut self, text: &[u8], shared: &mut Shared) -> Result<(), SessionError> {
         match shared.protocol {
             Protocol::WebSocket => pull_answered(text, shared),
-            Protocol::EngineIo => match engine_io::read(text) {
+            Protocol::EngineIo => match engine_io::parse(text) {
                 Packet::Open => {
-                    let token = shared.tokens.get(self.place);
+                    let token = shared.tokens.get(self.index);
                     let connect = engine_io::connect(token);
                     frame::put(&mut shared.out, frame::TEXT, &connect);
                 }
-                Packet::Connected if self.stage == Stage::Joining => self.open(shared),
-                Packet::Refused => return Err(End::Refused("connect_error".into())),
+                Packet::Connected if self.stage == Stage::Namespace => self.open(shared),
+                Packet::Refused => return Err(SessionError::Refused("connect_error".into())),
                 Packet::Ping => self.ping(frame::TEXT, engine_io::PONG, shared),
                 Packet::Ack(id) => {
                     if let Ok(id) = id.try_into() {
                         self.probe_answered(id, shared);
                     }
                 }
-                Packet::Closed => return Err(End::hung_up()),
+                Packet::Closed => return Err(SessionError::disconnected()),
                 Packet::Connected | Packet::Other => {}
             },
         }
@@ -199,8 +207,8 @@ impl Session {
         shared.counts.client_pings += 1;
         match shared.protocol {
             Protocol::WebSocket => {
-                let place = (self.place as u32).to_be_bytes();
-                let payload = [place, id.to_be_bytes()];
+                let index = (self.index as u32).to_be_bytes();
+                let payload = [index, id.to_be_bytes()];
                 frame::put(&mut shared.out, frame::PING, payload.as_flattened());
             }
             Protocol::EngineIo => {
@@ -222,19 +230,19 @@ impl Session {
 }
 
 fn pull_answered(text: &[u8], shared: &mut Shared) {
-    let Some(answer) = Answer::read(text) else {
+    let Some(response) = PullResponse::parse(text) else {
         return;
     };
-    let Some(number) = answer.answered() else {
+    let Some(id) = response.succeeded() else {
         shared.counts.pull_errors += 1;
         return;
     };
-    let asked = shared.origin + Duration::from_micros(number.min(u64::from(u32::MAX) << 16));
+    let asked = shared.origin + Duration::from_micros(id.min(u64::from(u32::MAX) << 16));
     let now = Instant::now();
     if (shared.phase..=now).contains(&asked) {
         shared.counts.pull.record(now - asked);
-        shared.counts.pulled_online += answer.online.0;
-        shared.counts.pulled_unknown += answer.unknown.0;
+        shared.counts.pulled_online += response.online.0;
+        shared.counts.pulled_unknown += response.unknown.0;
     }
 }
 
@@ -258,14 +266,14 @@ mod tests {
         }
     }
 
-    fn begun(role: Role) -> Session {
+    fn started(role: Role) -> Session {
         let mut session = Session::new(3, role);
         session.probes = Some(Box::default());
-        session.begin(Instant::now());
+        session.start_handshake(Instant::now());
         session
     }
 
-    /// As a server sends it; short payloads only.
+    /// A server's frame with a short payload.
     fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
         [&[0x80 | opcode, payload.len() as u8], payload].concat()
     }
@@ -279,32 +287,33 @@ mod tests {
         [&[0x81, short], bytes, payload].concat()
     }
 
-    /// Given in parts that end at `cuts`; returns all that was answered.
+    /// Feeds the bytes in pieces that end at `cuts`; returns the result and all answers.
     fn receive(
         session: &mut Session,
         bytes: &[u8],
         cuts: &[usize],
         shared: &mut Shared,
-    ) -> (Result<(), End>, Vec<u8>) {
+    ) -> (Result<(), SessionError>, Vec<u8>) {
         let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
         for part in cuts.windows(2) {
-            if let Err(end) = session.receive(&bytes[part[0]..part[1]], shared) {
-                return (Err(end), mem::take(&mut shared.out));
+            if let Err(error) = session.receive(&bytes[part[0]..part[1]], shared) {
+                return (Err(error), mem::take(&mut shared.out));
             }
         }
         (Ok(()), mem::take(&mut shared.out))
     }
 
-    /// A whole life: handshake, ping, the answer to our ping, pull answers of each length, close.
-    fn life(number: u64) -> Vec<u8> {
+    /// A whole conversation: handshake, ping, answer to our ping, pull responses of each length
+    /// encoding, close.
+    fn conversation(id: u64) -> Vec<u8> {
         let pull = |users: usize| {
             let online: Vec<_> = (0..users)
                 .map(|n| format!(r#""load-{n}":{{"connectedAt":1}}"#))
                 .collect();
             format!(
-                r#"{{"pull":{number},"online":{{{}}},"unknown":["x"]}}"#,
+                r#"{{"pull":{id},"online":{{{}}},"unknown":["x"]}}"#,
                 online.join(",")
             )
             .into_bytes()
@@ -326,15 +335,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_where_tcp_cuts(cuts in proptest::collection::vec(any::<usize>(), 0..12)) {
+        fn it_does_not_matter_how_tcp_splits_the_stream(cuts in proptest::collection::vec(any::<usize>(), 0..12)) {
             let mut shared = shared(Protocol::WebSocket);
-            let mut session = begun(Role::Plain);
+            let mut session = started(Role::Plain);
             session.probe(Instant::now(), &mut shared);
             shared.out.clear();
-            let number = shared.origin.elapsed().as_micros() as u64 + 1;
+            let id = shared.origin.elapsed().as_micros() as u64 + 1;
             std::thread::sleep(Duration::from_micros(2));
-            let (end, out) = receive(&mut session, &life(number), &cuts, &mut shared);
-            prop_assert_eq!(end, Err(End::Closed(4408)));
+            let (result, out) = receive(&mut session, &conversation(id), &cuts, &mut shared);
+            prop_assert_eq!(result, Err(SessionError::Closed(4408)));
             let answers = b"\x8a\x88\0\0\0\x0012345678\x8a\x80\0\0\0\0\x88\x82\0\0\0\0\x11\x38";
             prop_assert_eq!(&out[..], &answers[..]);
             let counts = shared.counts;
@@ -345,9 +354,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_taken_without_a_panic(bytes: Vec<u8>, cuts: Vec<usize>) {
+        fn no_input_causes_a_panic(bytes: Vec<u8>, cuts: Vec<usize>) {
             for protocol in [Protocol::WebSocket, Protocol::EngineIo] {
-                let mut session = begun(Role::Plain);
+                let mut session = started(Role::Plain);
                 session.stage = Stage::Open;
                 let _ = receive(&mut session, &bytes, &cuts, &mut shared(protocol));
             }
@@ -355,12 +364,12 @@ mod tests {
     }
 
     #[test]
-    fn engine_io() {
+    fn an_engine_io_session_opens_and_answers() {
         let mut shared = shared(Protocol::EngineIo);
         let secret = b"0123456789abcdef0123456789abcdef";
         let users = (0..4).map(|n| format!("load-{n}"));
         shared.tokens = Tokens::mint(secret, users, Duration::from_secs(60)).unwrap();
-        let mut session = begun(Role::Plain);
+        let mut session = started(Role::Plain);
         let opening = [UPGRADED, &frame(frame::TEXT, br#"0{"sid":"x"}"#)].concat();
         let (_, out) = receive(&mut session, &opening, &[7], &mut shared);
         let mut connect = Vec::new();
@@ -370,7 +379,7 @@ mod tests {
         assert_eq!(out, connect);
         assert_eq!(
             (session.stage, shared.counts.connected),
-            (Stage::Joining, 0)
+            (Stage::Namespace, 0)
         );
         let rest = [
             frame(frame::TEXT, br#"40{"sid":"y"}"#),
@@ -394,14 +403,14 @@ mod tests {
             .unwrap();
         assert_eq!(shared.counts.client_ping.count(), 1);
         let refused = frame(frame::TEXT, br#"44{"message":"no"}"#);
-        let (end, _) = receive(&mut session, &refused, &[], &mut shared);
-        assert_eq!(end, Err(End::Refused("connect_error".into())));
+        let (result, _) = receive(&mut session, &refused, &[], &mut shared);
+        assert_eq!(result, Err(SessionError::Refused("connect_error".into())));
     }
 
     #[test]
-    fn the_deaf_answer_nothing() {
+    fn unresponsive_sessions_answer_nothing() {
         let mut shared = shared(Protocol::WebSocket);
-        let mut session = begun(Role::Deaf);
+        let mut session = started(Role::Unresponsive);
         let bytes = [UPGRADED, &frame(frame::PING, b"1")].concat();
         let (_, out) = receive(&mut session, &bytes, &[], &mut shared);
         assert_eq!(out, b"");
@@ -409,9 +418,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_before_the_phase_does_not_count() {
+    fn answers_to_requests_of_an_earlier_phase_do_not_count() {
         let mut shared = shared(Protocol::WebSocket);
-        let mut session = begun(Role::Plain);
+        let mut session = started(Role::Plain);
         session.probe(Instant::now(), &mut shared);
         shared.phase = Instant::now() + Duration::from_secs(1);
         let bytes = [

@@ -1,4 +1,4 @@
-//! A session's socket: how it is connected, and what it has not taken yet.
+//! A session's socket: how it connects, and the bytes that it has not accepted yet.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,26 +7,26 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 
-/// Ports of a source address, from the first. Enough for 12 million connections of a process with
-/// all its addresses.
+/// Ports used of a source address. With all its addresses a process can make 12 million
+/// connections.
 const PORTS: usize = 50_000;
 const FIRST_PORT: u16 = 10_000;
 
-/// Source addresses in use at a time: a server may limit what it accepts from one. More would
-/// make the kernel compare more when it looks whether a port is taken.
+/// Source addresses in use at a time, as a server may limit the connections from one. With more
+/// of them the kernel takes longer to check whether a port is free.
 const ADDRESSES: usize = 16;
 
-/// Such groups of addresses, one after the other, within the last byte.
+/// Groups of that many addresses, used in turn; all fit into the last byte.
 const GROUPS: usize = 15;
 
-/// Most that waits for a server that doesn't read.
+/// Bound of what is buffered for a server that does not read.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Connects from addresses of its own.
+/// Opens connections from source addresses of its own.
 #[derive(Debug)]
 pub(crate) struct Connector {
     server: SocketAddr,
-    /// Of this process alone.
+    /// First three bytes of the source addresses, unique to this process.
     network: [u8; 3],
     connections: usize,
 }
@@ -41,7 +41,7 @@ impl Connector {
         }
     }
 
-    /// Begins to connect. The outer error is this machine's fault, the inner one the server's.
+    /// Starts to connect. The outer error is a fault of this machine, the inner one of the server.
     pub(crate) fn connect(&mut self) -> io::Result<io::Result<TcpStream>> {
         if !self.server.ip().is_loopback() || self.server.is_ipv6() {
             return TcpStream::connect(self.server).map(Ok);
@@ -49,7 +49,7 @@ impl Connector {
         let kind = socket2::Type::STREAM.nonblocking();
         let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None)?;
         while let Err(error) = socket.bind(&self.source().into()) {
-            // Some other program listens there on all addresses.
+            // Another program listens on this port on all addresses: try the next.
             if error.kind() != ErrorKind::AddrInUse {
                 return Err(error);
             }
@@ -62,13 +62,13 @@ impl Connector {
         }
     }
 
-    /// Addresses of this process's own: ports of the last run are still in TIME_WAIT, and so are
-    /// those of sessions that were closed. And ports of our choice: the kernel's search for a free
-    /// one takes longer with each that is taken.
+    /// The next source address. Each process has its own, as ports of the last run are still in
+    /// TIME_WAIT, like those of closed sessions. We choose the ports, as the kernel's search for a
+    /// free one takes longer the more are in use.
     fn source(&mut self) -> SocketAddr {
-        let number = self.connections;
+        let index = self.connections;
         self.connections += 1;
-        let (address, rest) = (number % ADDRESSES, number / ADDRESSES);
+        let (address, rest) = (index % ADDRESSES, index / ADDRESSES);
         let (port, group) = (rest % PORTS, rest / PORTS % GROUPS);
         let [a, b, c] = self.network;
         let last = 1 + address + ADDRESSES * group;
@@ -77,7 +77,7 @@ impl Connector {
     }
 }
 
-/// A session's socket, and the bytes that it has not taken yet.
+/// A session's socket, and the bytes that it has not accepted yet.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
@@ -85,9 +85,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Sends the request at once: on loopback the connection is there by now, and the poll need
-    /// not say so. Registers the socket to be read, and written if the request was not taken.
-    pub(crate) fn begin(
+    /// Sends the request at once, as on loopback the connection is established by now. Registers
+    /// the socket for reading, and for writing if part of the request is left.
+    pub(crate) fn open(
         stream: TcpStream,
         request: &[u8],
         registry: &Registry,
@@ -98,8 +98,8 @@ impl Socket {
             stream,
             outbox: Vec::new(),
         };
-        let taken = socket.write(request)?;
-        socket.outbox.extend_from_slice(&request[taken..]);
+        let written = socket.write(request)?;
+        socket.outbox.extend_from_slice(&request[written..]);
         let interest = match socket.outbox.is_empty() {
             true => interest,
             false => interest | Interest::WRITABLE,
@@ -108,7 +108,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Reads what there is into `buffer`; `None` if there is nothing to read.
+    /// Reads into `buffer`; `None` if there is nothing to read.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.stream.read(buffer) {
@@ -120,18 +120,18 @@ impl Socket {
         }
     }
 
-    /// Sends; what the socket does not take is kept until [`Socket::flush`].
+    /// Sends; what the socket does not accept is kept until [`Socket::flush`].
     pub(crate) fn send(
         &mut self,
         bytes: &[u8],
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
-        let taken = match self.outbox.is_empty() {
+        let written = match self.outbox.is_empty() {
             true => self.write(bytes)?,
             false => 0,
         };
-        if taken == bytes.len() {
+        if written == bytes.len() {
             return Ok(());
         }
         if self.outbox.is_empty() {
@@ -141,42 +141,43 @@ impl Socket {
         if self.outbox.len() + bytes.len() > OUTBOX_BYTES_MAX {
             return Err(io::Error::from(ErrorKind::TimedOut));
         }
-        self.outbox.extend_from_slice(&bytes[taken..]);
+        self.outbox.extend_from_slice(&bytes[written..]);
         Ok(())
     }
 
-    /// Sends what was kept; true when all of it is sent.
+    /// Sends what was kept; true once all of it is sent.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         if self.outbox.is_empty() {
             return Ok(true);
         }
         let outbox = std::mem::take(&mut self.outbox);
-        let taken = self.write(&outbox)?;
-        if taken < outbox.len() {
+        let written = self.write(&outbox)?;
+        if written < outbox.len() {
             self.outbox = outbox;
-            self.outbox.drain(..taken);
+            self.outbox.drain(..written);
         }
         Ok(self.outbox.is_empty())
     }
 
-    /// Sends as many of the frames of `frame` bytes each in `frames` as the socket takes, and
-    /// keeps what is left of the last, as other frames may follow. Returns how many.
+    /// Sends as many of the frames as the socket accepts, and keeps the rest of the last one, so
+    /// that other frames can follow. Returns how many; each has `frame` bytes.
     pub(crate) fn flood(&mut self, frames: &[u8], frame: usize) -> io::Result<usize> {
         if !self.flush()? {
             return Ok(0);
         }
-        let taken = self.write(frames)?;
-        let begun = taken.div_ceil(frame);
-        self.outbox.extend_from_slice(&frames[taken..begun * frame]);
+        let written = self.write(frames)?;
+        let begun = written.div_ceil(frame);
+        self.outbox
+            .extend_from_slice(&frames[written..begun * frame]);
         Ok(begun)
     }
 
-    /// How many bytes the socket has taken, from the first.
+    /// Returns how many bytes the socket has accepted.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match self.stream.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                // Not connected yet.
+                // Still connecting.
                 Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(0),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 written => return written,

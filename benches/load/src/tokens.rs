@@ -1,10 +1,10 @@
-//! Tokens, made all at once before the clock runs: a signature costs as much as a handshake.
+//! The sessions' JWTs, signed before the measurement, as a signature costs as much as a handshake.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 
-/// HS256 tokens (RFC 7519) of many users, in one piece of memory.
+/// HS256 tokens (RFC 7519) of many users, in one allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     text: String,
@@ -12,7 +12,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// For each of `users`, valid for `time` from now.
+    /// Signs a token for each of `users`, valid for `time` from now.
     pub(crate) fn mint(
         secret: &[u8],
         users: impl Iterator<Item = String>,
@@ -33,9 +33,9 @@ impl Tokens {
     }
 
     /// The token of the user with this index; `None` if no tokens were made.
-    pub(crate) fn get(&self, place: usize) -> Option<&str> {
-        let end = *self.ends.get(place)?;
-        let begin = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+    pub(crate) fn get(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)?;
+        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.text.get(begin..end)
     }
 }
@@ -47,13 +47,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_user_has_a_token_of_their_own() {
+    fn each_user_has_their_own_token() {
         let secret = b"0123456789abcdef0123456789abcdef";
         let users = ["load-0", "a\"b", "load-2"].map(String::from);
         let hour = Duration::from_secs(3600);
         let tokens = Tokens::mint(secret, users.iter().cloned(), hour).unwrap();
-        for (place, user) in users.iter().enumerate() {
-            let token = tokens.get(place).unwrap();
+        for (index, user) in users.iter().enumerate() {
+            let token = tokens.get(index).unwrap();
             let key = DecodingKey::from_secret(secret);
             let validation = Validation::new(Algorithm::HS256);
             let claims = decode::<serde_json::Value>(token, &key, &validation);

@@ -1,4 +1,4 @@
-//! The program against a presenced in this process, and against an Engine.IO server by hand.
+//! The program against presenced in this process, and against a scripted Engine.IO server.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 const SECRET: &str = "an HS256 secret for tests, long enough";
 
-/// A file with a secret, gone when dropped.
+/// A file with a secret, deleted when dropped.
 struct SecretFile(PathBuf);
 
 impl SecretFile {
@@ -49,7 +49,8 @@ impl Drop for SecretFile {
     }
 }
 
-/// With a ping timeout that a deaf session meets within a run, and no one else on a busy machine.
+/// The ping timeout is short enough for an unresponsive session to meet it within a run, and long
+/// enough for all others on a busy machine.
 async fn presenced() -> Server {
     let flags = [
         "presenced",
@@ -105,7 +106,7 @@ async fn a_whole_run_in_two_processes() {
         "--pull-every=500ms",
         "--pull-users=20",
         "--churn=20",
-        "--deaf=0.1",
+        "--unresponsive=0.1",
         "--flood=1",
         "--client-ping=200ms",
         "--client-ping-sessions=5",
@@ -121,9 +122,9 @@ fn assert_handshakes_and_ends(report: &Value) {
     assert_eq!(report["connected"], 101, "{report:#}");
     assert_eq!(report["refused"], json!({}));
     assert_eq!(report["connect_errors"], json!({}));
-    // Ten are deaf, or nine and the flood.
-    let deaf = number(report, "/lost/4408");
-    assert!((9..=20).contains(&deaf), "{report:#}");
+    // Ten are unresponsive, or nine and the flooding one.
+    let unresponsive = number(report, "/lost/4408");
+    assert!((9..=20).contains(&unresponsive), "{report:#}");
     assert!(number(report, "/open") >= 80, "{report:#}");
 }
 
@@ -167,7 +168,7 @@ fn assert_server(report: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn for_people_and_without_a_load() {
+async fn the_text_report_of_a_run_without_load() {
     let server = presenced().await;
     let secret = SecretFile::new("people", SECRET);
     let flags = [
@@ -183,12 +184,12 @@ async fn for_people_and_without_a_load() {
     assert!(text.contains("20 of 20 connected"), "{text}");
     assert!(text.contains("20 open at the end"), "{text}");
     assert!(!text.contains("client ping"), "{text}");
-    // No bar where there is no terminal.
+    // Without a terminal there is no progress bar.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_not_let_in_is_told_why() {
+async fn refused_sessions_are_reported_with_the_reason() {
     let server = presenced().await;
     let wrong = SecretFile::new("wrong", "another secret that the server does not have");
     for processes in ["--processes=1", "--processes=2"] {
@@ -212,7 +213,7 @@ async fn who_is_not_let_in_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_dies_ends_the_run() {
+async fn the_run_ends_if_a_process_dies() {
     let server = presenced().await;
     let secret = SecretFile::new("dies", SECRET);
     let parent = tokio::process::Command::new(env!("CARGO_BIN_EXE_presenced-load"))
@@ -244,7 +245,7 @@ async fn a_process_that_dies_ends_the_run() {
 }
 
 #[tokio::test]
-async fn flags_that_can_not_work_end_it_with_2() {
+async fn invalid_flags_exit_with_status_2() {
     let addr = "127.0.0.1:1".parse().unwrap();
     for (flags, names) in [
         (
@@ -258,7 +259,7 @@ async fn flags_that_can_not_work_end_it_with_2() {
             "--jwt-secret-file /no/such/file",
         ),
         (&["--pid=4294967295"], "--pid 4294967295"),
-        (&["--deaf=2"], "--deaf"),
+        (&["--unresponsive=2"], "--unresponsive"),
     ] {
         let output = load(addr, flags).await;
         let text = String::from_utf8(output.stderr).unwrap();
@@ -268,7 +269,7 @@ async fn flags_that_can_not_work_end_it_with_2() {
     }
 }
 
-/// Engine.IO as its protocol page has it, on an independent WebSocket library.
+/// An Engine.IO server after the protocol's specification, on an independent WebSocket library.
 async fn engine_io(stream: TcpStream) {
     let mut socket = accept_async(stream).await.unwrap();
     let open = r#"0{"sid":"a","upgrades":[],"pingInterval":200,"pingTimeout":200}"#;
@@ -302,7 +303,7 @@ async fn engine_io(stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn engine_io_is_spoken() {
+async fn a_run_over_engine_io() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What sessions do beyond answering pings: pull, ping, leave and come back, flood.
+//! What sessions do beyond answering pings: pull, ping, reconnect, flood.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::counts::count;
-use crate::end::End;
 use crate::engine_io;
 use crate::flags::{Flags, Protocol};
 use crate::frame;
 use crate::pace::Pace;
-use crate::pull::Questions;
+use crate::pull::PullEncoder;
 use crate::session::{Role, Session, Stage};
+use crate::session_error::SessionError;
 
-/// Time after which a session that floods and was closed comes back.
-const FLOOD_PAUSE: Duration = Duration::from_millis(100);
+/// Delay before a closed flooding session reconnects.
+const FLOOD_RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// Bytes of frames that a session that floods writes in one go, about.
+/// About how many bytes a flooding session writes at a time.
 const FLOOD_BYTES: usize = 32 * 1024;
 
 /// What sessions do beyond answering pings.
@@ -26,14 +26,14 @@ pub(super) struct Activity {
     pull_every: Duration,
     churn: usize,
     client_ping: Duration,
-    /// Sessions that ping.
-    probing: Vec<usize>,
+    /// Sessions that send pings.
+    pinging: Vec<usize>,
     paces: Option<Paces>,
-    questions: Questions,
+    pulls: PullEncoder,
     flood: Flood,
 }
 
-/// When the next is due, and whose turn it is. Nothing for what is never done.
+/// When the next event of each kind is due, and whose turn it is. `None` for what is never done.
 #[derive(Debug)]
 struct Paces {
     pull: Option<Pace>,
@@ -46,25 +46,25 @@ struct Paces {
 
 #[derive(Debug)]
 struct Flood {
-    /// Many frames, each of `frame_bytes`.
+    /// Many frames of `frame_bytes` each.
     frames: Vec<u8>,
     frame_bytes: usize,
-    /// Sessions whose sockets may take more.
-    ready: Vec<usize>,
-    /// Sessions that come back, and when: in this order, as all wait as long.
-    away: VecDeque<(Instant, usize)>,
+    /// Sessions whose sockets may accept more.
+    writable: Vec<usize>,
+    /// Sessions to reconnect, and when. In order of time, as the delay is the same for all.
+    reconnects: VecDeque<(Instant, usize)>,
 }
 
 impl Activity {
     pub(super) fn new(flags: &Flags, sessions: &[Session]) -> Activity {
-        let probing = sessions.iter().filter(|session| session.probes.is_some());
+        let pinging = sessions.iter().filter(|session| session.probes.is_some());
         Activity {
             pull_every: flags.pull_every.unwrap_or_default(),
-            churn: flags.part().share(flags.churn),
+            churn: flags.shard().share(flags.churn),
             client_ping: flags.client_ping,
-            probing: probing.map(|session| session.place).collect(),
+            pinging: pinging.map(|session| session.index).collect(),
             paces: None,
-            questions: Questions::new(&flags.user_prefix, flags.pull_users.get()),
+            pulls: PullEncoder::new(&flags.user_prefix, flags.pull_users.get()),
             flood: Flood::new(flags.protocol),
         }
     }
@@ -78,21 +78,21 @@ impl Flood {
     fn new(protocol: Protocol) -> Flood {
         let mut frame = Vec::new();
         match protocol {
-            // Pongs that no ping asked for (RFC 6455 §5.5.3): to a server they are heartbeats.
+            // Unsolicited pongs (RFC 6455 §5.5.3), which a server takes for heartbeats.
             Protocol::WebSocket => frame::put(&mut frame, frame::PONG, b""),
             Protocol::EngineIo => frame::put(&mut frame, frame::TEXT, engine_io::FLOOD),
         }
         Flood {
             frames: frame.repeat(FLOOD_BYTES / frame.len()),
             frame_bytes: frame.len(),
-            ready: Vec::new(),
-            away: VecDeque::new(),
+            writable: Vec::new(),
+            reconnects: VecDeque::new(),
         }
     }
 }
 
 impl Client {
-    /// Begins with all of it, if it has not begun.
+    /// Starts the load, unless it is running.
     pub(super) fn start(&mut self, now: Instant) {
         let activity = &mut self.activity;
         if activity.is_started() {
@@ -101,34 +101,34 @@ impl Client {
         activity.paces = Some(Paces {
             pull: Pace::new(self.sessions.len(), activity.pull_every, now),
             next_pull: 0,
-            probe: Pace::new(activity.probing.len(), activity.client_ping, now),
+            probe: Pace::new(activity.pinging.len(), activity.client_ping, now),
             next_probe: 0,
             churn: Pace::new(activity.churn, Duration::from_secs(1), now),
             next_churn: 0,
         });
-        for place in 0..self.sessions.len() {
-            self.may_flood(place);
+        for index in 0..self.sessions.len() {
+            self.queue_flood(index);
         }
     }
 
-    /// When [`Client::act`] has something to do.
+    /// When [`Client::run_due`] has something to do.
     pub(super) fn next_due(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
         let Some(paces) = &self.activity.paces else {
             return far;
         };
         let flood = &self.activity.flood;
-        if !flood.ready.is_empty() {
+        if !flood.writable.is_empty() {
             return Instant::now();
         }
         let paces = [&paces.pull, &paces.probe, &paces.churn];
         let paces = paces.into_iter().flatten().map(Pace::next);
-        let away = flood.away.front().map(|(then, _)| *then);
-        paces.chain(away).min().unwrap_or(far)
+        let reconnects = flood.reconnects.front().map(|(at, _)| *at);
+        paces.chain(reconnects).min().unwrap_or(far)
     }
 
-    /// Does what is due. An error is this machine's fault.
-    pub(super) fn act(&mut self) -> io::Result<()> {
+    /// Does what is due. An error is a fault of this machine, not of the server.
+    pub(super) fn run_due(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let Some(paces) = &mut self.activity.paces else {
             return Ok(());
@@ -139,21 +139,21 @@ impl Client {
         let churn = due(&mut paces.churn);
         let count = self.sessions.len();
         for _ in 0..pulls {
-            let place = self.turn(|paces| &mut paces.next_pull, count);
-            self.pull(place);
+            let index = self.turn(|paces| &mut paces.next_pull, count);
+            self.pull(index);
         }
         for _ in 0..probes {
-            let turn = self.turn(|paces| &mut paces.next_probe, self.activity.probing.len());
-            self.probe(self.activity.probing[turn]);
+            let turn = self.turn(|paces| &mut paces.next_probe, self.activity.pinging.len());
+            self.probe(self.activity.pinging[turn]);
         }
         for _ in 0..churn {
             self.churn()?;
         }
         self.flood();
-        self.come_back(now)
+        self.reconnect_flooders(now)
     }
 
-    /// Whose turn it is among `count`, one after the other.
+    /// Takes the next turn among `count` in round-robin order.
     fn turn(&mut self, next: impl Fn(&mut Paces) -> &mut usize, count: usize) -> usize {
         let Some(paces) = &mut self.activity.paces else {
             return 0;
@@ -164,70 +164,70 @@ impl Client {
         turn
     }
 
-    fn pull(&mut self, place: usize) {
-        let session = &self.sessions[place];
+    fn pull(&mut self, index: usize) {
+        let session = &self.sessions[index];
         if session.stage != Stage::Open || session.role == Role::Flood {
             return;
         }
         let shared = &mut self.shared;
-        let number = shared.origin.elapsed().as_micros() as u64;
+        let id = shared.origin.elapsed().as_micros() as u64;
         let first = fastrand::usize(..self.users.len().max(1));
-        let questions = &mut self.activity.questions;
-        questions.put(&mut shared.out, number, &self.users, first);
+        let pulls = &mut self.activity.pulls;
+        pulls.put(&mut shared.out, id, &self.users, first);
         shared.counts.pulls += 1;
-        if let Err(end) = self.send(place) {
-            self.end(place, &end);
+        if let Err(error) = self.send(index) {
+            self.fail(index, &error);
         }
     }
 
-    fn probe(&mut self, place: usize) {
-        let session = &mut self.sessions[place];
+    fn probe(&mut self, index: usize) {
+        let session = &mut self.sessions[index];
         if session.stage != Stage::Open {
             return;
         }
         session.probe(Instant::now(), &mut self.shared);
-        if let Err(end) = self.send(place) {
-            self.end(place, &end);
+        if let Err(error) = self.send(index) {
+            self.fail(index, &error);
         }
     }
 
-    /// Closes the next session that does nothing special, and opens it anew.
+    /// Closes the next plain session and reconnects it.
     fn churn(&mut self) -> io::Result<()> {
         let count = self.sessions.len();
         for _ in 0..count {
-            let place = self.turn(|paces| &mut paces.next_churn, count);
-            let session = &self.sessions[place];
+            let index = self.turn(|paces| &mut paces.next_churn, count);
+            let session = &self.sessions[index];
             if session.stage != Stage::Open || session.role != Role::Plain {
                 continue;
             }
             if self.shared.protocol == Protocol::WebSocket {
                 let normal = 1000u16.to_be_bytes();
                 frame::put(&mut self.shared.out, frame::CLOSE, &normal);
-                // It ends in any case.
-                let _ = self.send(place);
+                // The session is closed in any case.
+                let _ = self.send(index);
             }
-            self.close(place);
+            self.close(index);
             self.shared.counts.churned += 1;
-            return self.begin(place);
+            return self.start_handshake(index);
         }
         Ok(())
     }
 
-    /// The socket may take more.
-    pub(super) fn may_flood(&mut self, place: usize) {
-        let session = &self.sessions[place];
+    /// Queues a flooding session whose socket may accept more.
+    pub(super) fn queue_flood(&mut self, index: usize) {
+        let session = &self.sessions[index];
         let is_flood = session.role == Role::Flood && session.stage == Stage::Open;
-        let ready = &mut self.activity.flood.ready;
-        if is_flood && self.activity.paces.is_some() && !ready.contains(&place) {
-            ready.push(place);
+        let writable = &mut self.activity.flood.writable;
+        if is_flood && self.activity.paces.is_some() && !writable.contains(&index) {
+            writable.push(index);
         }
     }
 
-    /// Each session that floods writes one buffer of frames, then the others have their turn.
+    /// Lets each queued session write one buffer of frames.
     fn flood(&mut self) {
-        let mut ready = std::mem::take(&mut self.activity.flood.ready);
-        ready.retain(|&place| {
-            let Some(socket) = &mut self.sockets[place] else {
+        let mut writable = std::mem::take(&mut self.activity.flood.writable);
+        writable.retain(|&index| {
+            let Some(socket) = &mut self.sockets[index] else {
                 return false;
             };
             let flood = &self.activity.flood;
@@ -237,32 +237,34 @@ impl Client {
                     frames * flood.frame_bytes == flood.frames.len()
                 }
                 Err(error) => {
-                    self.end(place, &error.into());
+                    self.fail(index, &error.into());
                     false
                 }
             }
         });
-        self.activity.flood.ready = ready;
+        self.activity.flood.writable = writable;
     }
 
-    pub(super) fn flood_ended(&mut self, place: usize, end: &End) {
+    pub(super) fn flood_failed(&mut self, index: usize, error: &SessionError) {
         let closed = &mut self.shared.counts.flood.closed;
-        match end {
-            End::Refused(status) => count(closed, status),
-            end => count(closed, &end.code()),
+        match error {
+            SessionError::Refused(status) => count(closed, status),
+            error => count(closed, &error.close_code()),
         }
         let flood = &mut self.activity.flood;
-        flood.ready.retain(|&ready| ready != place);
-        flood.away.push_back((Instant::now() + FLOOD_PAUSE, place));
+        flood.writable.retain(|&writable| writable != index);
+        flood
+            .reconnects
+            .push_back((Instant::now() + FLOOD_RECONNECT_DELAY, index));
     }
 
-    fn come_back(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(&(then, place)) = self.activity.flood.away.front()
-            && then <= now
+    fn reconnect_flooders(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(&(at, index)) = self.activity.flood.reconnects.front()
+            && at <= now
         {
-            self.activity.flood.away.pop_front();
+            self.activity.flood.reconnects.pop_front();
             self.shared.counts.flood.reconnects += 1;
-            self.begin(place)?;
+            self.start_handshake(index)?;
         }
         Ok(())
     }

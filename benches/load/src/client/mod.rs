@@ -14,37 +14,37 @@ use mio::{Events, Interest, Poll, Token};
 
 use self::activity::Activity;
 use crate::counts::{Counts, count};
-use crate::end::End;
 use crate::flags::{Flags, Protocol};
 use crate::handshake::Requests;
-use crate::part::{is_of_share, spread};
 use crate::probes::Probes;
 use crate::progress::Status;
 use crate::session::{Role, Session, Shared, Stage};
+use crate::session_error::SessionError;
+use crate::shard::{is_selected, spread};
 use crate::socket::{Connector, Socket};
 use crate::tokens::Tokens;
 
-/// From `connect` to an open session; beyond it the connection is given up.
+/// Time from `connect` to an open session, after which the connection is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether one has taken longer: each time all sessions are looked at.
+/// How often handshakes are checked for that timeout. Each check goes over all sessions.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often whoever watches is told.
+/// How often progress is reported.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How much longer than the run tokens are valid.
+/// How much longer tokens are valid than the run lasts.
 const TOKEN_TIME: Duration = Duration::from_secs(3600);
 
-/// What one read may take; what one session says is less, but for the answers to large pulls.
+/// Size of the read buffer. Only the answers to large pulls do not fit.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 const EVENTS: usize = 4096;
 
-/// Token of the file through which this process is told what to do.
+/// Poll token of the file from which this process reads its commands.
 const CONTROL: Token = Token(usize::MAX);
 
-/// Is told how it goes, every 200 ms.
+/// Called with the progress every 200 ms.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(&Status) -> io::Result<()>;
 
 /// All sessions of a process, on one thread with one poll.
@@ -53,35 +53,35 @@ pub(crate) struct Client {
     poll: Poll,
     events: Events,
     sessions: Vec<Session>,
-    /// By session.
+    /// Indexed like `sessions`.
     sockets: Vec<Option<Socket>>,
     connector: Connector,
     requests: Requests,
     request: Vec<u8>,
     scratch: Vec<u8>,
     shared: Shared,
-    at_a_time: usize,
-    /// Handshakes.
-    under_way: usize,
+    concurrency: usize,
+    /// Handshakes in progress.
+    handshakes: usize,
     /// Sessions that are open.
     open: usize,
-    /// Numbers of the users who were connected at the start.
+    /// Indexes of the users who were connected at the start.
     users: Vec<u32>,
     first_user: usize,
     /// What sessions do beyond answering, once all are connected.
     activity: Activity,
     next_expiry: Instant,
     next_watch: Instant,
-    /// Whether the control file can be read.
-    told: bool,
+    /// Whether a command (or the end of input) can be read.
+    command_ready: bool,
 }
 
 impl Client {
-    /// Makes everything that can be made before the clock runs, tokens above all.
+    /// Prepares everything that must not count in the measured time, above all the tokens.
     pub(crate) fn new(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Client> {
-        let part = flags.part();
-        let count = part.share(flags.sessions.get());
-        let first_user = part.before(flags.sessions.get());
+        let shard = flags.shard();
+        let count = shard.share(flags.sessions.get());
+        let first_user = shard.offset(flags.sessions.get());
         let tokens = match secret {
             Some(secret) => {
                 let users = first_user..first_user + count;
@@ -109,66 +109,66 @@ impl Client {
                 origin: now,
                 phase: now,
             },
-            at_a_time: part.share(flags.at_a_time.get()).max(1),
-            under_way: 0,
+            concurrency: shard.share(flags.concurrency.get()).max(1),
+            handshakes: 0,
             open: 0,
             users: Vec::with_capacity(count),
             first_user,
             activity: Activity::new(flags, &sessions),
             next_expiry: now,
             next_watch: now,
-            told: false,
+            command_ready: false,
             sessions,
         })
     }
 
-    /// Watches a file. When it can be read [`Client::wait`] returns, and a phase ends with an
-    /// error.
-    pub(crate) fn listen_to(&mut self, control: &File) -> io::Result<()> {
+    /// Watches a file for commands. When it becomes readable, [`Client::wait`] returns and a
+    /// running phase ends with an error.
+    pub(crate) fn watch_commands(&mut self, control: &File) -> io::Result<()> {
         let descriptor = control.as_raw_fd();
         let registry = self.poll.registry();
         registry.register(&mut SourceFd(&descriptor), CONTROL, Interest::READABLE)
     }
 
-    /// Connects all sessions. An error is this machine's fault.
+    /// Connects all sessions. An error is a fault of this machine, not of the server.
     pub(crate) fn connect(&mut self, watch: Watch<'_>) -> io::Result<Counts> {
-        let begun = self.begin_phase();
+        let started = self.begin_phase();
         let mut next = 0;
-        while next < self.sessions.len() || self.under_way > 0 {
-            while next < self.sessions.len() && self.under_way < self.at_a_time {
-                self.begin(next)?;
+        while next < self.sessions.len() || self.handshakes > 0 {
+            while next < self.sessions.len() && self.handshakes < self.concurrency {
+                self.start_handshake(next)?;
                 next += 1;
             }
-            self.step(self.next_watch)?;
+            self.poll_until(self.next_watch)?;
             self.show(next, watch)?;
         }
-        Ok(self.end_phase(begun))
+        Ok(self.end_phase(started))
     }
 
-    /// Lets sessions do what they are there for, for `time`.
+    /// Runs the load for `time`.
     pub(crate) fn run(&mut self, time: Duration, watch: Watch<'_>) -> io::Result<Counts> {
-        let begun = self.begin_phase();
-        self.start(begun);
-        while begun.elapsed() < time {
-            self.act()?;
-            self.step(self.next_watch.min(begun + time))?;
+        let started = self.begin_phase();
+        self.start(started);
+        while started.elapsed() < time {
+            self.run_due()?;
+            self.poll_until(self.next_watch.min(started + time))?;
             self.show(self.sessions.len(), watch)?;
         }
-        Ok(self.end_phase(begun))
+        Ok(self.end_phase(started))
     }
 
-    /// Goes on until the control file can be read.
+    /// Keeps the load running until a command can be read.
     pub(crate) fn wait(&mut self) -> io::Result<()> {
-        while !mem::take(&mut self.told) {
-            self.act()?;
-            self.step(Instant::now() + EXPIRY_INTERVAL)?;
+        while !mem::take(&mut self.command_ready) {
+            self.run_due()?;
+            self.poll_until(Instant::now() + EXPIRY_INTERVAL)?;
         }
         Ok(())
     }
 
     fn begin_phase(&mut self) -> Instant {
         let counts = &mut self.shared.counts;
-        // What ended between phases must not be forgotten.
+        // Sessions that ended between two phases count in the next.
         let between = mem::take(counts);
         counts.lost = between.lost;
         counts.refused = between.refused;
@@ -177,21 +177,21 @@ impl Client {
         self.shared.phase
     }
 
-    fn end_phase(&mut self, begun: Instant) -> Counts {
+    fn end_phase(&mut self, started: Instant) -> Counts {
         let mut counts = mem::take(&mut self.shared.counts);
-        counts.seconds = begun.elapsed().as_secs_f64();
+        counts.seconds = started.elapsed().as_secs_f64();
         counts.open = self.open as u64;
         counts
     }
 
-    /// Whether the control file can be read.
-    pub(crate) fn is_told(&self) -> bool {
-        self.told
+    /// Whether a command (or the end of input) can be read.
+    pub(crate) fn has_command(&self) -> bool {
+        self.command_ready
     }
 
-    /// Shows how it goes, and looks whether it is to go on.
-    fn show(&mut self, tried: usize, watch: Watch<'_>) -> io::Result<()> {
-        if self.told {
+    /// Reports progress; an error if a command has interrupted the phase.
+    fn show(&mut self, attempted: usize, watch: Watch<'_>) -> io::Result<()> {
+        if self.command_ready {
             return Err(ErrorKind::Interrupted.into());
         }
         let now = Instant::now();
@@ -199,45 +199,45 @@ impl Client {
             return Ok(());
         }
         self.next_watch = now + WATCH_INTERVAL;
-        watch(&Status::new(tried, self.open, &self.shared.counts))
+        watch(&Status::new(attempted, self.open, &self.shared.counts))
     }
 
-    fn begin(&mut self, place: usize) -> io::Result<()> {
-        let session = &mut self.sessions[place];
+    fn start_handshake(&mut self, index: usize) -> io::Result<()> {
+        let session = &mut self.sessions[index];
         let token = match self.shared.protocol {
-            Protocol::WebSocket => self.shared.tokens.get(place),
-            // It is told later, with the packet that connects.
+            Protocol::WebSocket => self.shared.tokens.get(index),
+            // The token is sent later, with the packet that connects the namespace.
             Protocol::EngineIo => None,
         };
         self.request.clear();
         self.requests.put(&mut self.request, token);
         let interest = match session.role {
             Role::Flood => Interest::READABLE | Interest::WRITABLE,
-            Role::Plain | Role::Deaf => Interest::READABLE,
+            Role::Plain | Role::Unresponsive => Interest::READABLE,
         };
-        session.begin(Instant::now());
+        session.start_handshake(Instant::now());
         let probes = session.probes.is_some();
-        self.under_way += 1;
+        self.handshakes += 1;
         let registry = self.poll.registry();
-        let begun = self.connector.connect()?.and_then(|stream| {
+        let started = self.connector.connect()?.and_then(|stream| {
             if probes {
-                // Or a ping would wait until the last pong has been acknowledged. Browsers' sockets
-                // have it always; here it would be a system call more for each session.
+                // Otherwise a ping would wait until the last pong has been acknowledged. Browsers
+                // always set it; for sessions without pings we save the system call.
                 stream.set_nodelay(true)?;
             }
-            Socket::begin(stream, &self.request, registry, Token(place), interest)
+            Socket::open(stream, &self.request, registry, Token(index), interest)
         });
-        match begun {
-            Ok(socket) => self.sockets[place] = Some(socket),
-            Err(error) => self.end(place, &error.into()),
+        match started {
+            Ok(socket) => self.sockets[index] = Some(socket),
+            Err(error) => self.fail(index, &error.into()),
         }
         Ok(())
     }
 
-    /// Waits until `then`, or for something that happens, and deals with it.
-    fn step(&mut self, then: Instant) -> io::Result<()> {
-        let then = then.min(self.next_due()).min(self.next_expiry);
-        let timeout = then.saturating_duration_since(Instant::now());
+    /// Polls until `deadline` at the latest, and handles the events.
+    fn poll_until(&mut self, deadline: Instant) -> io::Result<()> {
+        let deadline = deadline.min(self.next_due()).min(self.next_expiry);
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -245,8 +245,8 @@ impl Client {
         }
         for event in &events {
             match event.token() {
-                CONTROL => self.told = true,
-                Token(place) => self.ready(place, event),
+                CONTROL => self.command_ready = true,
+                Token(index) => self.handle(index, event),
             }
         }
         self.events = events;
@@ -258,38 +258,38 @@ impl Client {
         Ok(())
     }
 
-    fn ready(&mut self, place: usize, event: &Event) {
-        let Some(socket) = &mut self.sockets[place] else {
+    fn handle(&mut self, index: usize, event: &Event) {
+        let Some(socket) = &mut self.sockets[index] else {
             return;
         };
         if event.is_writable() {
             match socket.flush() {
-                Ok(_) => self.may_flood(place),
-                Err(error) => return self.end(place, &error.into()),
+                Ok(_) => self.queue_flood(index),
+                Err(error) => return self.fail(index, &error.into()),
             }
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read(place);
+            self.read(index);
         }
     }
 
-    fn read(&mut self, place: usize) {
-        while let Some(socket) = &mut self.sockets[place] {
+    fn read(&mut self, index: usize) {
+        while let Some(socket) = &mut self.sockets[index] {
             let count = match socket.read(&mut self.scratch) {
                 Ok(None) => return,
-                Ok(Some(0)) => return self.end(place, &End::hung_up()),
+                Ok(Some(0)) => return self.fail(index, &SessionError::disconnected()),
                 Ok(Some(count)) => count,
-                Err(error) => return self.end(place, &error.into()),
+                Err(error) => return self.fail(index, &error.into()),
             };
-            let session = &mut self.sessions[place];
+            let session = &mut self.sessions[index];
             let before = session.stage;
             let received = session.receive(&self.scratch[..count], &mut self.shared);
             if before != Stage::Open && session.stage == Stage::Open {
-                self.opened(place);
+                self.opened(index);
             }
-            let sent = self.send(place);
-            if let Err(end) = received.and(sent) {
-                return self.end(place, &end);
+            let sent = self.send(index);
+            if let Err(error) = received.and(sent) {
+                return self.fail(index, &error);
             }
             if count < self.scratch.len() {
                 return;
@@ -297,87 +297,89 @@ impl Client {
         }
     }
 
-    /// Sends what the session has to say.
-    fn send(&mut self, place: usize) -> Result<(), End> {
+    /// Sends what is in `shared.out`.
+    fn send(&mut self, index: usize) -> Result<(), SessionError> {
         let out = &mut self.shared.out;
         if out.is_empty() {
             return Ok(());
         }
-        let sent = match &mut self.sockets[place] {
-            Some(socket) => socket.send(out, self.poll.registry(), Token(place)),
+        let sent = match &mut self.sockets[index] {
+            Some(socket) => socket.send(out, self.poll.registry(), Token(index)),
             None => Ok(()),
         };
         out.clear();
         Ok(sent?)
     }
 
-    fn opened(&mut self, place: usize) {
-        self.under_way -= 1;
+    fn opened(&mut self, index: usize) {
+        self.handshakes -= 1;
         self.open += 1;
         if !self.activity.is_started() {
-            self.users.push((self.first_user + place) as u32);
+            self.users.push((self.first_user + index) as u32);
         }
-        self.may_flood(place);
+        self.queue_flood(index);
     }
 
-    /// The session has ended, and not because we wanted it to.
-    fn end(&mut self, place: usize, end: &End) {
-        let stage = self.close(place);
-        if self.sessions[place].role == Role::Flood && self.activity.is_started() {
-            return self.flood_ended(place, end);
+    /// Closes a session that the server or the network ended, and counts it.
+    fn fail(&mut self, index: usize, error: &SessionError) {
+        let stage = self.close(index);
+        if self.sessions[index].role == Role::Flood && self.activity.is_started() {
+            return self.flood_failed(index, error);
         }
         let counts = &mut self.shared.counts;
-        match (stage, end) {
-            (Stage::Open, end) => count(&mut counts.lost, &end.code()),
-            (_, End::Refused(status)) => count(&mut counts.refused, status),
-            (_, End::Failed(kind)) => count(&mut counts.connect_errors, kind),
-            (_, End::Closed(code)) => count(&mut counts.connect_errors, &format!("closed {code}")),
+        match (stage, error) {
+            (Stage::Open, error) => count(&mut counts.lost, &error.close_code()),
+            (_, SessionError::Refused(status)) => count(&mut counts.refused, status),
+            (_, SessionError::Failed(kind)) => count(&mut counts.connect_errors, kind),
+            (_, SessionError::Closed(code)) => {
+                count(&mut counts.connect_errors, &format!("closed {code}"));
+            }
         }
     }
 
-    fn close(&mut self, place: usize) -> Stage {
-        self.sockets[place] = None;
-        let stage = self.sessions[place].end();
+    fn close(&mut self, index: usize) -> Stage {
+        self.sockets[index] = None;
+        let stage = self.sessions[index].reset();
         match stage {
-            Stage::Away => {}
-            Stage::Upgrading | Stage::Joining => self.under_way -= 1,
+            Stage::Disconnected => {}
+            Stage::Upgrading | Stage::Namespace => self.handshakes -= 1,
             Stage::Open => self.open -= 1,
         }
         stage
     }
 
     fn expire(&mut self, now: Instant) {
-        if self.under_way == 0 {
+        if self.handshakes == 0 {
             return;
         }
-        for place in 0..self.sessions.len() {
-            let session = &self.sessions[place];
-            let is_under_way = matches!(session.stage, Stage::Upgrading | Stage::Joining);
-            let late = |begun| now.duration_since(begun) > HANDSHAKE_TIMEOUT;
-            if is_under_way && session.begun.is_some_and(late) {
-                self.end(place, &io::Error::from(ErrorKind::TimedOut).into());
+        for index in 0..self.sessions.len() {
+            let session = &self.sessions[index];
+            let is_handshaking = matches!(session.stage, Stage::Upgrading | Stage::Namespace);
+            let late = |started| now.duration_since(started) > HANDSHAKE_TIMEOUT;
+            if is_handshaking && session.handshake_started.is_some_and(late) {
+                self.fail(index, &io::Error::from(ErrorKind::TimedOut).into());
             }
         }
     }
 }
 
-/// Who does what: the last flood, the deaf and those that ping are spread over the others.
+/// Assigns roles: the last sessions flood; unresponsive and pinging ones are spread over the rest.
 fn sessions(flags: &Flags, count: usize, first_user: usize) -> Vec<Session> {
-    let part = flags.part();
-    let quiet = count - part.share(flags.flood).min(count);
-    let role = |place| match place {
-        place if place >= quiet => Role::Flood,
-        place if is_of_share(first_user + place, flags.deaf) => Role::Deaf,
+    let shard = flags.shard();
+    let quiet = count - shard.share(flags.flood).min(count);
+    let role = |index| match index {
+        index if index >= quiet => Role::Flood,
+        index if is_selected(first_user + index, flags.unresponsive) => Role::Unresponsive,
         _ => Role::Plain,
     };
     let mut sessions: Vec<_> = (0..count)
-        .map(|place| Session::new(place, role(place)))
+        .map(|index| Session::new(index, role(index)))
         .collect();
     if !flags.client_ping.is_zero() {
         let plain: Vec<_> = (0..quiet).filter(|&n| role(n) == Role::Plain).collect();
-        let probing = part.share(flags.client_ping_sessions);
-        for place in spread(&plain, probing) {
-            sessions[place].probes = Some(Box::<Probes>::default());
+        let pinging = shard.share(flags.client_ping_sessions);
+        for index in spread(&plain, pinging) {
+            sessions[index].probes = Some(Box::<Probes>::default());
         }
     }
     sessions
