@@ -7,9 +7,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    unreachable_pub,
     missing_docs,
     reason = "a bench may panic"
 )]
+
+#[path = "common/live.rs"]
+mod live;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -24,11 +28,12 @@ use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
-use presenced_presence::{Record, SessionId, UserId};
+use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
-use presenced_session::slab::SessionKey;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
+
+use live::live;
 
 const USERS: u32 = 1_000_000;
 const TTL_S: u32 = 60;
@@ -77,17 +82,7 @@ fn record(command: WriteCommand) -> Record {
 }
 
 fn user(number: u32) -> (UserId, Live) {
-    let live = Live {
-        connected_at_ms: 1_700_000_000_000,
-        session: SessionId {
-            worker: 0,
-            key: SessionKey {
-                index: number,
-                generation: 0,
-            },
-        },
-    };
-    (UserId::new(&number.to_string()).unwrap(), live)
+    (UserId::new(&number.to_string()).unwrap(), live(number))
 }
 
 /// A flusher with everyone connected, on a runtime of this thread.

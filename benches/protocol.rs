@@ -10,9 +10,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    unreachable_pub,
     missing_docs,
     reason = "a bench may panic"
 )]
+
+#[path = "common/live.rs"]
+mod live;
 
 use std::hint::black_box;
 
@@ -22,11 +26,11 @@ use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
 use presenced_memcached::pipeline::{Pipeline, WriteCommand};
 use presenced_memcached::values::{Progress, Values};
 use presenced_presence::record::connected_at;
-use presenced_presence::users::Live;
-use presenced_presence::{Record, SessionId, UserId};
+use presenced_presence::{Record, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
-use presenced_session::slab::SessionKey;
 use tokio::runtime;
+
+use live::live;
 
 const VALUE: &[u8] =
     br#"{"serverId":"edge-1","connectedAt":1234567890123,"socketId":"0a1b2c3d-0-1234-0"}"#;
@@ -96,12 +100,13 @@ fn count_stored(parser: &mut reply::Parser, mut input: &[u8]) -> usize {
     count
 }
 
-/// How many replies there are, all of them looked at.
-fn parse_all(mut input: &[u8]) -> usize {
+/// Parses and visits all replies. Returns how many there are.
+#[inline(always)]
+fn parse_all(mut input: &[u8], mut visit: impl FnMut(&Reply<&[u8]>)) -> usize {
     let mut parser = reply::Parser::default();
     let mut count = 0;
     while let Ok(Some((reply, taken))) = parser.parse(input) {
-        black_box(&reply);
+        visit(&reply);
         input = &input[taken..];
         count += 1;
     }
@@ -127,19 +132,12 @@ fn parse_pieces(buffer: &mut Vec<u8>, input: &[u8], bytes: usize) -> usize {
 
 /// Parts that outlive the buffer: each a slice of what came.
 fn parse_bytes(input: &Bytes, with_key: bool) -> usize {
-    let mut parser = reply::Parser::default();
-    let (mut rest, mut count) = (&input[..], 0);
-    while let Ok(Some((reply, taken))) = parser.parse(rest) {
+    parse_all(input, |reply| {
         if let Reply::Value { key, value, .. } = reply {
-            black_box((
-                with_key.then(|| input.slice_ref(key)),
-                input.slice_ref(value),
-            ));
+            let key = with_key.then(|| input.slice_ref(key));
+            black_box((key, input.slice_ref(value)));
         }
-        rest = &rest[taken..];
-        count += 1;
-    }
-    count
+    })
 }
 
 /// As a `Decoder` does, from one buffer: key and value own their bytes.
@@ -163,7 +161,8 @@ fn value_replies(criterion: &mut Criterion) {
         let input = values(1000, batch);
         let count = 1000 + 1000 / batch;
         group.bench_function("borrowed", |bencher| {
-            bencher.iter(|| assert_eq!(parse_all(black_box(&input)), count));
+            let look = |reply: &Reply<&[u8]>| _ = black_box(reply);
+            bencher.iter(|| assert_eq!(parse_all(black_box(&input), look), count));
         });
         for (name, bytes) in [
             ("borrowed, copied in whole", usize::MAX),
@@ -332,16 +331,7 @@ fn sets(criterion: &mut Criterion) {
     });
     let record = Record::new("user:{userId}:online", "server-1", 0, 1).unwrap();
     let user = UserId::new("123").unwrap();
-    let live = Live {
-        connected_at_ms: 1_234_567_890_123,
-        session: SessionId {
-            worker: 0,
-            key: SessionKey {
-                index: 1234,
-                generation: 0,
-            },
-        },
-    };
+    let live = live(1234);
     group.bench_function("rendered, with a user's key and value", |bencher| {
         out.resize(record.set_room(&user), 0);
         bencher.iter(|| record.set_into(&mut out, black_box(&user), black_box(live), 60));

@@ -15,6 +15,8 @@
     reason = "a bench may panic and print"
 )]
 
+#[path = "common/live.rs"]
+mod live;
 #[path = "common/rss.rs"]
 mod rss;
 #[path = "common/threads.rs"]
@@ -26,10 +28,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use presenced_presence::limits::SHARDS;
-use presenced_presence::users::{Hasher, Live};
-use presenced_presence::{Pending, SessionId, Slot, UserId, Users};
-use presenced_session::slab::SessionKey;
+use presenced_presence::users::Hasher;
+use presenced_presence::{Pending, Slot, UserId, Users};
 
+use live::live;
 use rss::rss_bytes;
 use threads::timed;
 
@@ -40,19 +42,6 @@ const STEP: u32 = 10_000;
 
 fn id(number: u32) -> UserId {
     UserId::new(&format!("user-{number:018}")).unwrap()
-}
-
-fn live(number: u32) -> Live {
-    Live {
-        connected_at_ms: 1_234_567_890_123,
-        session: SessionId {
-            worker: 0,
-            key: SessionKey {
-                index: number,
-                generation: 0,
-            },
-        },
-    }
 }
 
 fn users() -> Users {
