@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
+/// Longest lifetime of a token that the gateways accept.
+const LIFETIME_MAX_S: u64 = 86_400;
+
 /// A token, and who it says or why it says no one.
 type Signed = (String, Result<&'static str, Refusal>);
 
@@ -43,7 +46,7 @@ static EDGES: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
                     audience: None,
                     issuer: None,
                     user_claim: "sub".into(),
-                    lifetime_max: Duration::from_secs(86_400),
+                    lifetime_max: Duration::from_secs(LIFETIME_MAX_S),
                 },
             ),
             origins: Origins::new(named).unwrap(),
@@ -311,68 +314,78 @@ fn place_token(input: &mut Unstructured<'_>, request: &mut Request<()>, token: &
     Ok(())
 }
 
-/// A token with at most a few faults; the first of them in the order of the checks counts.
+/// How far in the past or future a time that must be noticed lies.
+const FAR_S: u64 = 100_000;
+
+/// A token with at most a few faults. The refusal is that of the fault that is checked first.
 fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
-    let mut header = Header::default();
-    let typs = [
-        Some("JWT"),
-        Some("at+jwt"),
-        Some("application/jwt"),
-        None,
-        Some("dpop+jwt"),
-        Some(""),
-    ];
-    let typ = *input.choose(&typs)?;
-    header.typ = typ.map(String::from);
+    let (typ, known) = token_type(input)?;
     let now_s = unix_ms() / 1000;
-    let far = 100_000_u64;
-    let (exp, expired) = match input.int_in_range(0..=9)? {
+    let (exp, expired) = expiry(input, now_s)?;
+    let lasts_too_long = exp.as_u64().is_some_and(|exp| exp > now_s + LIFETIME_MAX_S);
+    let (sub, user) = subject(input)?;
+    let (nbf, begun) = match input.int_in_range(0..=7)? {
+        0 => (json!(now_s + FAR_S), Err(Refusal::TokenInvalid)),
+        _ => (json!(now_s - FAR_S), Ok(())),
+    };
+    let (key, signed) = match input.ratio(1, 10)? {
+        true => (
+            &b"another secret of thirty-two bytes"[..],
+            Err(Refusal::TokenInvalid),
+        ),
+        false => (SECRET, Ok(())),
+    };
+    if input.ratio(1, 10)? {
+        let garbage = input.choose(&["", ".", "..", "a.b.c", "x"])?;
+        return Ok((garbage.to_string(), Err(Refusal::TokenInvalid)));
+    }
+    let header = Header {
+        typ: typ.map(String::from),
+        ..Header::default()
+    };
+    let claims = json!({"sub": sub, "exp": exp, "nbf": nbf});
+    let token = encode(&header, &claims, &EncodingKey::from_secret(key)).unwrap();
+    let verdict = match signed.and(expired).and(begun).and(known).and(user) {
+        Ok(_) if lasts_too_long => Err(Refusal::TokenInvalid),
+        verdict => verdict,
+    };
+    Ok((token, verdict))
+}
+
+/// A `typ`, and whether it is that of a token for us.
+fn token_type(input: &mut Unstructured<'_>) -> Result<(Option<&'static str>, Result<(), Refusal>)> {
+    let types = [
+        (Some("JWT"), Ok(())),
+        (Some("at+jwt"), Ok(())),
+        (Some("application/jwt"), Ok(())),
+        (None, Ok(())),
+        (Some("dpop+jwt"), Err(Refusal::TokenInvalid)),
+        (Some(""), Err(Refusal::TokenInvalid)),
+    ];
+    Ok(*input.choose(&types)?)
+}
+
+/// An `exp`, and whether it is one in the future.
+fn expiry(input: &mut Unstructured<'_>, now_s: u64) -> Result<(Value, Result<(), Refusal>)> {
+    Ok(match input.int_in_range(0..=9)? {
         0 => (json!(now_s - 3600), Err(Refusal::TokenExpired)),
         1 => (json!("soon"), Err(Refusal::TokenInvalid)),
         2 => (Value::Null, Err(Refusal::TokenInvalid)),
-        3 => (json!(now_s + 86_400 + far), Ok(())),
+        3 => (json!(now_s + LIFETIME_MAX_S + FAR_S), Ok(())),
         _ => (json!(now_s + 3600), Ok(())),
-    };
-    let lasts_too_long = exp.as_u64().is_some_and(|exp| exp > now_s + 86_400);
-    let long = "u".repeat(201);
-    let (sub, user) = match input.int_in_range(0..=9)? {
+    })
+}
+
+/// A `sub`, and the user whom it names.
+fn subject(input: &mut Unstructured<'_>) -> Result<(Value, Result<&'static str, Refusal>)> {
+    let too_long = "u".repeat(201);
+    Ok(match input.int_in_range(0..=9)? {
         0 => (json!(42), Ok("42")),
         1 => (json!("a b"), Err(Refusal::UserId)),
-        2 => (json!(long), Err(Refusal::UserId)),
+        2 => (json!(too_long), Err(Refusal::UserId)),
         3 => (json!(1.5), Err(Refusal::TokenInvalid)),
         4 => (Value::Null, Err(Refusal::TokenInvalid)),
         5 => (json!("zo\u{eb}"), Ok("zo\u{eb}")),
         _ => (json!("alice"), Ok("alice")),
-    };
-    let (nbf, begun) = match input.int_in_range(0..=7)? {
-        0 => (json!(now_s + far), Err(Refusal::TokenInvalid)),
-        _ => (json!(now_s - far), Ok(())),
-    };
-    let claims = json!({"sub": sub, "exp": exp, "nbf": nbf});
-    let key = match input.ratio(1, 10)? {
-        true => b"another secret of thirty-two bytes",
-        false => SECRET,
-    };
-    let mut token = encode(&header, &claims, &EncodingKey::from_secret(key)).unwrap();
-    if input.ratio(1, 10)? {
-        token = input.choose(&["", ".", "..", "a.b.c", "x"])?.to_string();
-        return Ok((token, Err(Refusal::TokenInvalid)));
-    }
-    let known = match typ {
-        Some("dpop+jwt" | "") => Err(Refusal::TokenInvalid),
-        _ => Ok(()),
-    };
-    let signed = if key == SECRET {
-        Ok(())
-    } else {
-        Err(Refusal::TokenInvalid)
-    };
-    let verdict = signed.and(expired).and(begun).and(known).and(user);
-    Ok((
-        token,
-        match verdict {
-            Ok(_) if lasts_too_long => Err(Refusal::TokenInvalid),
-            verdict => verdict,
-        },
-    ))
+    })
 }

@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 use presenced_memcached::pipeline::{Outcome, Pipeline, WriteCommand};
 use presenced_protocol::{
-    BadRequest, BadRequestKind, Key, Limits, Next, Parsed, Received, ReceivedKey, Reply,
-    ReplyError, Request, encode,
+    BadRequest, Key, Limits, Next, Parsed, Received, ReceivedKey, Reply, ReplyError, Request,
+    encode,
     reply::{self, Parser as ReplyParser},
     request::Parser as RequestParser,
 };
 
+use super::value_oracle::ValueOracle;
 use super::{pieces, values};
 
 /// The limits as they are, and so small that every one of them is met.
@@ -158,13 +159,13 @@ pub fn requests(data: &[u8]) {
 }
 
 /// What a server does with the requests, as text; the last says how it ends. No byte of a value is read
-/// as a request: see [`Values`].
+/// as a request: see [`ValueOracle`].
 pub(super) fn requests_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
 ) -> Vec<String> {
     let mut parser = RequestParser::new(*limits);
-    let mut values = Values::default();
+    let mut values = ValueOracle::default();
     let mut waiting: Vec<u8> = Vec::new();
     let mut seen = Vec::new();
     for piece in pieces {
@@ -204,118 +205,6 @@ pub(super) fn requests_in<'a>(
     let swallow = values.refused.unwrap_or(0);
     seen.push(format!("{} waiting, {swallow} to swallow", waiting.len()));
     seen
-}
-
-/// Where values are, by the plainest reading of the lines before them.
-#[derive(Default)]
-struct Values {
-    /// Bytes to come of one that was refused, its line end included.
-    refused: Option<usize>,
-}
-
-impl Values {
-    /// What `parsed` takes of the input is not a request that begins within a value.
-    fn check(&mut self, input: &[u8], parsed: &Parsed<'_>) {
-        if let Some(left) = self.refused {
-            match *parsed {
-                Parsed::Incomplete => assert!(input.is_empty() || input == b"\r"),
-                Parsed::Swallowed { consumed } => {
-                    // Its line end is taken as a whole.
-                    let ends = consumed == left && input[..consumed].ends_with(b"\r\n");
-                    assert!(ends || consumed + 2 <= left);
-                    self.refused = Some(left - consumed).filter(|&left| left > 0);
-                }
-                Parsed::Bad { noreply, next, .. } => {
-                    assert!(noreply && next == Next::Close);
-                    assert!(!input[left - 2..].starts_with(b"\r\n"));
-                }
-                Parsed::Request { .. } => panic!("a value is no request: {parsed:?}"),
-            }
-            return;
-        }
-        let Some(value) = value_after(input) else {
-            match *parsed {
-                Parsed::Request { request, .. } => assert!(!matches!(
-                    request,
-                    Request::Store { .. } | Request::MetaSet { .. }
-                )),
-                Parsed::Bad { answer, next, .. } => assert!(
-                    next == Next::Continue
-                        || matches!(
-                            answer.kind,
-                            BadRequestKind::Http | BadRequestKind::LineTooLong
-                        )
-                ),
-                Parsed::Incomplete => {}
-                Parsed::Swallowed { .. } => panic!("there is no value: {parsed:?}"),
-            }
-            return;
-        };
-        match (*parsed, value) {
-            (Parsed::Incomplete, _) => {}
-            (Parsed::Request { consumed, .. }, Some((line, bytes))) => {
-                assert_eq!(consumed, line + bytes + 2);
-            }
-            (
-                Parsed::Bad {
-                    answer,
-                    next: Next::Close,
-                    ..
-                },
-                value,
-            ) => {
-                let too_long = answer.kind == BadRequestKind::LineTooLong;
-                let ends = |(line, bytes)| input[line + bytes..].starts_with(b"\r\n");
-                assert!(too_long || value.is_none_or(|value| !ends(value)));
-            }
-            (Parsed::Bad { consumed, .. }, Some((line, bytes))) => {
-                assert_eq!(consumed, line);
-                self.refused = Some(bytes + 2);
-            }
-            (parsed, value) => panic!("{value:?} and {parsed:?}"),
-        }
-    }
-}
-
-/// Whether a value belongs to the line that `input` begins with: how long that and the value are, if the
-/// line says so.
-fn value_after(input: &[u8]) -> Option<Option<(usize, usize)>> {
-    let line = input.iter().position(|&byte| byte == b'\n')? + 1;
-    let text = &input[..line - 1];
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    let words = text.split(|&byte| byte == b' ');
-    let words: Vec<&[u8]> = words.filter(|word| !word.is_empty()).collect();
-    let length = match *words {
-        [
-            b"set" | b"add" | b"replace" | b"append" | b"prepend",
-            _,
-            _,
-            _,
-            length,
-        ]
-        | [
-            b"set" | b"add" | b"replace" | b"append" | b"prepend",
-            _,
-            _,
-            _,
-            length,
-            b"noreply",
-        ]
-        | [b"cas", _, _, _, length, _, b"noreply"] => Some(length),
-        [b"cas", _, _, _, length, unique] if unique != b"noreply" => Some(length),
-        [b"ms", _, length, ref flags @ ..] => {
-            let is_number = |flag: &&[u8]| flag[0].is_ascii_digit();
-            (!flags.iter().any(is_number)).then_some(length)
-        }
-        [
-            b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" | b"ms",
-            ..,
-        ] => None,
-        _ => return None,
-    };
-    let length = length.and_then(|length| str::from_utf8(length).ok()?.parse().ok());
-    let length = length.filter(|&length: &i32| (0..=i32::MAX - 2).contains(&length));
-    Some(length.map(|length| (line, usize::try_from(length).unwrap())))
 }
 
 /// A request within the limits that, if its keys may be sent, is the same written anew.

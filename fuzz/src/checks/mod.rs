@@ -21,6 +21,7 @@ mod memcached;
 mod pull;
 mod questions;
 mod settings;
+mod value_oracle;
 mod values;
 
 pub use self::exchange::exchange;

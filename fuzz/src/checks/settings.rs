@@ -100,66 +100,77 @@ fn is_sound(settings: &Config) {
     assert!(settings.memcached.nodes.nodes.len() <= NODES_MAX);
 }
 
+/// Flags that take a duration.
+const DURATIONS: [&str; 7] = [
+    "ttl",
+    "flush-interval",
+    "ping-interval",
+    "ping-timeout",
+    "coalesce",
+    "jwt-max-lifetime",
+    "drain",
+];
+
+/// Flags that take a size.
+const SIZES: [&str; 3] = ["store-memory", "max-message", "max-outbox"];
+
+/// Flags that take a number.
+const NUMBERS: [&str; 6] = [
+    "workers",
+    "value-flags",
+    "max-sessions",
+    "max-sessions-per-user",
+    "max-messages-per-second",
+    "max-handshakes",
+];
+
+/// Flags that take a text of some other form.
+const TEXTS: [&str; 8] = [
+    "listen",
+    "store-listen",
+    "admin",
+    "server-id",
+    "key-template",
+    "user-claim",
+    "jwt-issuer",
+    "log-format",
+];
+
+const ORIGINS: [&str; 4] = [
+    "https://app.example",
+    "http://[::1]:3000",
+    "https://*.a",
+    "null",
+];
+
 fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {
     let mut flags = Vec::new();
     for _ in 0..input.int_in_range(0..=FLAGS_MAX)? {
-        let times = [
-            "ttl",
-            "flush-interval",
-            "ping-interval",
-            "ping-timeout",
-            "coalesce",
-            "jwt-max-lifetime",
-            "drain",
-        ];
-        let sizes = ["store-memory", "max-message", "max-outbox"];
-        let numbers = [
-            "workers",
-            "value-flags",
-            "max-sessions",
-            "max-sessions-per-user",
-            "max-messages-per-second",
-            "max-handshakes",
-        ];
-        let texts = [
-            "listen",
-            "store-listen",
-            "admin",
-            "server-id",
-            "key-template",
-            "user-claim",
-            "jwt-issuer",
-            "log-format",
-        ];
-        let (flag, value) = match input.int_in_range(0..=5)? {
-            0 | 1 => (*input.choose(&times)?, duration(input)?),
-            2 => {
-                let unit = input.choose(&["", "B", "KiB", "kb", "MiB", "GiB", "EiB", "x"])?;
-                (
-                    *input.choose(&sizes)?,
-                    format!("{}{unit}", input.arbitrary::<u16>()?),
-                )
-            }
-            3 => (*input.choose(&numbers)?, number(input)?),
-            4 => {
-                let nodes = input.int_in_range(0..=3)?;
-                let nodes: Result<Vec<String>> = (0..nodes).map(|_| node(input)).collect();
-                ("memcached", nodes?.join(","))
-            }
-            _ => (*input.choose(&texts)?, text(input)?),
-        };
+        let (flag, value) = flag(input)?;
         flags.push(format!("--{flag}={value}"));
     }
     if input.ratio(1, 4)? {
-        let origins = [
-            "https://app.example",
-            "http://[::1]:3000",
-            "https://*.a",
-            "null",
-        ];
-        flags.push(format!("--allow-origin={}", input.choose(&origins)?));
+        flags.push(format!("--allow-origin={}", input.choose(&ORIGINS)?));
     }
     Ok(flags)
+}
+
+fn flag(input: &mut Unstructured<'_>) -> Result<(&'static str, String)> {
+    Ok(match input.int_in_range(0..=5)? {
+        0 | 1 => (*input.choose(&DURATIONS)?, duration(input)?),
+        2 => {
+            let unit = input.choose(&["", "B", "KiB", "kb", "MiB", "GiB", "EiB", "x"])?;
+            let flag = *input.choose(&SIZES)?;
+            (flag, format!("{}{unit}", input.arbitrary::<u16>()?))
+        }
+        3 => (*input.choose(&NUMBERS)?, number(input)?),
+        4 => {
+            let nodes = input.int_in_range(0..=3)?;
+            let nodes: Result<Vec<String>> = (0..nodes).map(|_| node(input)).collect();
+            ("memcached", nodes?.join(","))
+        }
+        _ => (*input.choose(&TEXTS)?, text(input)?),
+    })
 }
 
 fn duration(input: &mut Unstructured<'_>) -> Result<String> {
