@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Who may use whom (ARCHITECTURE.md). Prints each offence as file:line and exits with 1.
+"""Checks which part may use which (ARCHITECTURE.md). Prints each violation as file:line, and exits with 1 if there is one.
 
 Cargo enforces the layers between crates; this checks that each manifest names only the crates below it, that the
 parts of the server use only the parts below them, that no files import each other in a circle, and that files which
 deny impure methods (clippy/clippy.toml) name neither tokio nor mio. An import is an edge to the file that
-defines the name, so a re-export is none. A folder's mod.rs forms one unit with its own files. Unit tests are left out.
+defines the name, so a re-export is no edge. A folder's mod.rs forms one unit with its own files. Unit tests are ignored.
 """
 import re, sys, tempfile, tomllib, unittest
 from pathlib import Path
@@ -14,7 +14,7 @@ CRATES = {  # folder: the presenced crates that it may depend on
     "presence": ["protocol", "memcached", "session"], "benches/load": [],
     ".": ["protocol", "net", "memcached", "store", "session", "presence"],
 }
-PARTS = {  # part of the server: the parts that it may name; what is in no part (limits, log, signals) may name none
+PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
     "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "admin"], "server": ["gateway", "pull", "admin"],
     "gateway": ["pull"], "pull": [], "admin": ["gateway", "pull"],
 }
@@ -29,7 +29,7 @@ def blank(match):
     return re.sub(r"[^\n]", " ", match.group())
 
 def leaves(text):
-    """The paths of a `use`, with the names that they get: a::{b, c as d} is a::b and a::c as d."""
+    """The paths of a `use`, with the names that they introduce: a::{b, c as d} is a::b and a::c as d."""
     head, brace, inner = text.strip().partition("{")
     if not brace:
         path, _, alias = head.partition(" as ")
@@ -97,7 +97,7 @@ class Crate:
         return None
 
     def circle(self):
-        """The edges of one circle of imports, if there is any."""
+        """The edges of a circle of imports; empty if there is none."""
         done, trail = set(), []
         def visit(file):
             if file in trail:
@@ -111,7 +111,7 @@ class Crate:
         found = next(filter(None, map(visit, list(self.edges))), [])
         return list(zip(found, found[1:]))
 
-def offences(root, crates=CRATES):
+def violations(root, crates=CRATES):
     for folder, allowed in crates.items():
         crate = Crate(root / folder)
         manifest = root / folder / "Cargo.toml"
@@ -137,42 +137,42 @@ def offences(root, crates=CRATES):
                     yield f"{file}:{line}: {part} must not name {path[0]}"
 
 class SelfTest(unittest.TestCase):
-    def offences(self, files, crates={".": []}):
+    def violations(self, files, crates={".": []}):
         with tempfile.TemporaryDirectory() as root:
             for name, text in {"Cargo.toml": "", **files}.items():
                 (Path(root) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(root) / name).write_text(text)
-            return [text.removeprefix(root + "/") for text in offences(Path(root), crates)]
+            return [text.removeprefix(root + "/") for text in violations(Path(root), crates)]
 
     def test_forbidden_parts(self):
         for text in ["use crate::server::Config;", "use crate::{log, server::{Config}};", "use super::super::server::X;",
                      "fn f() { crate::cli::duration() }", "use crate::\n    server;"]:
-            self.assertIn("must not name", str(self.offences({"src/pull/http.rs": text})), text)
-        self.assertIn("must not name", str(self.offences({"src/limits.rs": "use crate::cli::units;"})))
+            self.assertIn("must not name", str(self.violations({"src/pull/http.rs": text})), text)
+        self.assertIn("must not name", str(self.violations({"src/limits.rs": "use crate::cli::units;"})))
         for text in ["use crate::log;", "// crate::server::X", '"crate::server::X";', "use super::server::X;",
                      "#[cfg(test)]\nmod tests {\n    use crate::server::X;\n}\n"]:
-            self.assertEqual([], self.offences({"src/pull/http.rs": text}), text)
+            self.assertEqual([], self.violations({"src/pull/http.rs": text}), text)
 
     def test_circles_follow_names_to_the_file_that_defines_them(self):
         files = {"src/lib.rs": "mod a; mod b; pub use b::B;", "src/a.rs": "use crate::B;\npub fn f() {}",
                  "src/b.rs": "use super::a;\npub struct B;\nfn g() { a::f() }"}
         found = "src/a.rs:1: in a circle of imports: takes from "
-        self.assertTrue(self.offences(files)[0].startswith(found))
-        self.assertEqual([], self.offences({**files, "src/b.rs": "pub struct B;"}))
+        self.assertTrue(self.violations(files)[0].startswith(found))
+        self.assertEqual([], self.violations({**files, "src/b.rs": "pub struct B;"}))
         files = {"src/c/mod.rs": "mod d; use d::D; pub struct C;", "src/c/d.rs": "use super::C; pub struct D;"}
-        self.assertEqual([], self.offences(files), "one unit")
+        self.assertEqual([], self.violations(files), "one unit")
 
     def test_manifests_and_purity(self):
         crates = {"session": []}
         files = {"session/Cargo.toml": "[dependencies]\npresenced-memcached.workspace = true\n", "session/src/lib.rs": ""}
-        self.assertIn("session/Cargo.toml:2: must not depend", self.offences(files, crates)[0])
+        self.assertIn("session/Cargo.toml:2: must not depend", self.violations(files, crates)[0])
         pure = "#![deny(clippy::disallowed_methods, clippy::disallowed_types)]\nuse tokio::time;\n"
         files = {"session/Cargo.toml": "", "session/src/wheel.rs": pure}
-        self.assertIn("session/src/wheel.rs:2: a pure file", self.offences(files, crates)[0])
+        self.assertIn("session/src/wheel.rs:2: a pure file", self.violations(files, crates)[0])
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--self-test"]:
         unittest.main(argv=sys.argv[:1])
-    found = list(offences(Path(".")))
+    found = list(violations(Path(".")))
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     sys.exit(bool(found))

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""presenced beside its peers, in one run: memory, CPU, handshakes and latency, as one table.
+"""Compares presenced with its peers: prints a table of memory, CPU time, handshakes and latency.
 
     scripts/compare.py [--sessions 18000] [--duration 20s] [--intervals 1s,10s]
                        [--peers epoll,ws,…] [--json FILE]
 
-Each server in turn has the first core, and presenced-load and memcached the second. What the peers are and
-what they leave out is in benches/peers/README.md. Needs nothing but Python's own library; a peer whose parts are
-missing is left out, with the reason. A measurement is rounded up to whole rounds of pings and flushes, so that it has as
-many of each session.
+The servers run in turn on the first core, with presenced-load and memcached on the last. benches/peers/README.md
+describes the peers and what they leave out. Needs only Python's standard library; a peer that cannot be built is
+skipped, with the reason. A measurement is rounded up to whole rounds of pings and flushes, so that it has the same number
+of them for each session.
 """
 
 import argparse
@@ -28,15 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RELEASE = TARGET / "release"
 NODE = ROOT / "benches/peers/node"
-# Their listener, log, memcached and runtime.
+# For the servers' listener, log, memcached and runtime.
 OTHER_DESCRIPTORS = 1200
 SERVER_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[0], sorted(os.sched_getaffinity(0))[-1]
-PATIENCE_S = 20
+START_TIMEOUT_S = 20
 FLUSH_INTERVAL_S = 5
-STARTED = []
+PROCESSES = []
 
 
-class LeftOut(Exception):
+class Skipped(Exception):
     """Why a server is not in the table."""
 
 
@@ -56,7 +56,7 @@ def main():
         secret.write_text(secrets.token_hex(32))
         for interval in flags.intervals:
             results[interval] = {
-                name: reasons.get(name) or measured(name, interval, flags, secret) for name in names
+                name: reasons.get(name) or measure(name, interval, flags, secret) for name in names
             }
     for interval, rows in results.items():
         show(interval, rows, flags)
@@ -67,30 +67,30 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sessions", type=int, default=18_000)
-    parser.add_argument("--duration", default="20s", type=seconds, help="of each measurement")
-    parser.add_argument("--intervals", default="1s,10s", type=each_of_seconds, help="between two pings")
+    parser.add_argument("--duration", default="20s", type=seconds, help="time of each measurement")
+    parser.add_argument("--intervals", default="1s,10s", type=list_of_seconds, help="intervals of the pings, each measured separately")
     parser.add_argument("--peers", default=",".join(PEERS), type=lambda text: text.replace(" ", ",").split(","))
-    parser.add_argument("--json", metavar="FILE", help="write all that was measured")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     flags = parser.parse_args()
     if unknown := set(flags.peers) - set(SERVERS):
-        parser.error(f"--peers {','.join(unknown)}: there are {','.join(PEERS)}")
+        parser.error(f"--peers {','.join(unknown)}: expected some of {','.join(PEERS)}")
     return flags
 
 
 def seconds(text):
     if not (text.removesuffix("s").isdecimal() and int(text.removesuffix("s"))):
-        raise argparse.ArgumentTypeError("expected whole seconds, as 20s")
+        raise argparse.ArgumentTypeError("expected whole seconds, such as 20s")
     return int(text.removesuffix("s"))
 
 
-def each_of_seconds(text):
+def list_of_seconds(text):
     return [seconds(part) for part in text.split(",")]
 
 
 def build(peers):
-    """Why peers can't be built. Without presenced and its load there is nothing to compare."""
+    """Builds all; returns why peers can't be built. Exits if presenced or presenced-load can't be."""
     cargo = ["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--package"]
-    # One by one: built together, each would have the features that the others need of shared crates.
+    # Built one by one, as otherwise cargo would unify the features of shared crates.
     for package in ["presenced", "presenced-load"]:
         if reason := failure([*cargo, package], ROOT):
             sys.exit(f"{package}: {reason}")
@@ -107,11 +107,11 @@ def build(peers):
 
 
 def failure(command, folder):
-    """Runs it; why it failed, or None."""
+    """Runs a command; returns why it failed, or None."""
     try:
         status = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL).returncode
     except FileNotFoundError:
-        return f"there is no {command[0]} here"
+        return f"{command[0]} is not installed"
     return f"{' '.join(command[:2])} ended with {status}" if status else None
 
 
@@ -156,13 +156,13 @@ SERVERS = PRESENCED | PEERS
 
 
 def timeout_of(interval):
-    """Nine tenths of the interval."""
+    """The ping timeout: nine tenths of the interval."""
     return f"{interval * 900}ms"
 
 
-def measured(name, interval, flags, secret):
-    """What presenced-load reports of a server, or the reason why it reports nothing."""
-    print(f"{name}, a ping each {interval} s …", file=sys.stderr)
+def measure(name, interval, flags, secret):
+    """The report of presenced-load about a server, or the reason why there is none."""
+    print(f"{name}, a ping every {interval} s …", file=sys.stderr)
     memcached_port, port = free_port(), free_port()
     try:
         listen = ["-l", "127.0.0.1", "-p", memcached_port, "-U", "0"]
@@ -170,24 +170,24 @@ def measured(name, interval, flags, secret):
         server = start(SERVERS[name](port, interval, secret, memcached_port), SERVER_CORE, port)
         load = [RELEASE / "presenced-load", "--connect", f"127.0.0.1:{port}", "--jwt-secret-file", secret, "--json"]
         load += ["--sessions", flags.sessions, "--duration", f"{whole_rounds(flags.duration, interval)}s"]
-        # Two rounds of pings, so that what the handshakes left behind has settled.
+        # Two rounds of pings, so that memory has settled after the handshakes.
         load += ["--settle", f"{2 * interval + 1}s", "--pid", server.pid]
         load += ["--protocol", "engine.io"] if name == "socket.io" else []
-        # Enough for a p99, and few beside the server's own pings.
+        # Enough for a p99, and few compared with the server's own pings.
         load += ["--client-ping", "1s", "--client-ping-sessions", "50"]
         load = [str(word) for word in load]
         ran = subprocess.run(load, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}))
         if ran.returncode != 0:
-            raise LeftOut(f"presenced-load ended with {ran.returncode}")
+            raise Skipped(f"presenced-load ended with {ran.returncode}")
         report = json.loads(ran.stdout)
         if name != "epoll":
             report["users_in_memcached"] = items(memcached_port)
         return report
-    except LeftOut as reason:
+    except Skipped as reason:
         return str(reason)
     finally:
-        while STARTED:
-            stop(STARTED.pop())
+        while PROCESSES:
+            stop(PROCESSES.pop())
 
 
 def whole_rounds(duration, interval):
@@ -203,7 +203,7 @@ def items(memcached_port):
 
 
 def start(command, core, port):
-    """Starts a server on a core, and returns when it listens."""
+    """Starts a server on a core, and returns once it listens."""
     try:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -212,16 +212,16 @@ def start(command, core, port):
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     except OSError as error:
-        raise LeftOut(str(error)) from error
-    STARTED.append(process)
-    end = time.monotonic() + PATIENCE_S
+        raise Skipped(str(error)) from error
+    PROCESSES.append(process)
+    end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
             return process
         except ConnectionRefusedError:
             time.sleep(0.02)
-    raise LeftOut(f"{Path(command[0]).name} does not listen")
+    raise Skipped(f"{Path(command[0]).name} does not listen")
 
 
 def stop(process):
@@ -243,7 +243,7 @@ COLUMNS = (
 
 def show(interval, rows, flags):
     duration = whole_rounds(flags.duration, interval)
-    print(f"\n{flags.sessions:,} sessions, a ping each {interval} s, measured for {duration} s\n")
+    print(f"\n{flags.sessions:,} sessions, a ping every {interval} s, measured for {duration} s\n")
     floor, ours = of(rows, "epoll", "cpu_us_per_ping_and_pong"), of(rows, "presenced", "bytes_per_session")
     lines = [COLUMNS]
     for name, row in rows.items():
@@ -263,14 +263,14 @@ def show(interval, rows, flags):
             f"{sum(row['lost'].values()) + sum(row['refused'].values())}",
         ))
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
         print("| " + " | ".join(cells) + " |")
-        if number == 0:
+        if index == 0:
             print("| " + " | ".join(["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]) + " |")
     for name, row in rows.items():
         if isinstance(row, str):
-            print(f"left out: {name}: {row}")
+            print(f"skipped: {name}: {row}")
         elif row.get("users_in_memcached", row["open"]) < row["open"]:
             print(f"{name}: memcached has {row['users_in_memcached']:,} of the users of {row['open']:,} sessions")
     if isinstance(rows.get("epoll"), dict):

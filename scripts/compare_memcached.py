@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A flush of presenced beside other memcached clients that write the same entries, in one run, as one table.
+"""Compares a flush of presenced with other memcached clients that write the same entries: prints a table.
 
     scripts/compare_memcached.py [--users 1000000] [--rounds 3] [--clients presenced,pymemcache,…]
 
-Each client in turn is a process on the last core and memcached, with one thread, on the first. A client that can't be built or
-installed is left out, with the reason. What each does is in benches/writers/README.md. Each writes in an equally random order of its own: in
-that of the one before, memcached would find neighbours side by side.
+The clients run in turn on the last core, and memcached with one thread on the first. A client that can't be built or
+installed is skipped, with the reason. benches/writers/README.md says what each does. Each writes in a random order of its
+own, as in the order of the client before, neighbours would lie side by side in memcached's memory.
 """
 
 import argparse
@@ -30,20 +30,20 @@ RUST = ["bare", "presenced", "presenced-ms", "async-memcached", "async-memcached
 NODE = ["npm-memcached", "memjs"]
 PYTHON = ["pymemcache", "libmc"]
 C = ["libmemcached", "libmemcached-noreply"]
-# They wait for each answer before the next command, or are slow for other reasons: a part of the users will do.
+# By how much fewer users slow clients write. Most of them wait for each answer before the next command.
 FEWER = {"async-memcached-1": 10, "mtop": 10, "npm-memcached": 4, "memjs": 4}
-PATIENCE_S = 120
+CLIENT_TIMEOUT_S = 120
 
 
 def main():
-    everyone = [*RUST, *C, *PYTHON, *NODE]
+    all_clients = [*RUST, *C, *PYTHON, *NODE]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", default=",".join(everyone), type=lambda text: text.replace(" ", ",").split(","))
+    parser.add_argument("--clients", default=",".join(all_clients), type=lambda text: text.replace(" ", ",").split(","))
     flags = parser.parse_args()
-    if unknown := set(flags.clients) - set(everyone):
-        parser.error(f"--clients {','.join(unknown)}: there are {','.join(everyone)}")
+    if unknown := set(flags.clients) - set(all_clients):
+        parser.error(f"--clients {','.join(unknown)}: expected some of {','.join(all_clients)}")
     clients = list(dict.fromkeys(["bare", *flags.clients]))
     with tempfile.TemporaryDirectory() as folder:
         commands, reasons = build(clients, Path(folder))
@@ -51,12 +51,12 @@ def main():
         port = free_port()
         memcached = start(port)
         try:
-            # In turn, so that what else this machine does is shared by all.
+            # In turn, so that other work on this machine affects all alike.
             for _ in range(flags.rounds):
                 for client in list(results):
                     users = flags.users // FEWER.get(client, 1)
                     try:
-                        results[client].append(measured([*commands[client], client, str(port), str(users), str(stride(users))], users))
+                        results[client].append(measure([*commands[client], client, str(port), str(users), str(stride(users))], users))
                     except (subprocess.SubprocessError, ValueError) as error:
                         reasons[client] = str(error)
                         del results[client]
@@ -67,7 +67,7 @@ def main():
 
 
 def build(clients, folder):
-    """Commands by client, and why some can't be had."""
+    """Builds the clients; returns their commands, and why others can't be built."""
     commands, reasons = {}, {}
 
     def offer(group, command, *steps):
@@ -99,16 +99,16 @@ def build(clients, folder):
 
 
 def failure(command):
-    """Runs it; why it failed, or None."""
+    """Runs a command; returns why it failed, or None."""
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     except FileNotFoundError:
-        return f"there is no {command[0]} here"
+        return f"{command[0]} is not installed"
     return f"{' '.join(command[:3])} ended with {ended.returncode}" if ended.returncode else None
 
 
 def stride(users):
-    """Multiples of it, modulo the users, are all of them."""
+    """A random number whose multiples, modulo the number of users, reach all users."""
     while math.gcd(chosen := random.randrange(users // 4, users), users) != 1:
         pass
     return chosen
@@ -136,9 +136,9 @@ def start(port):
     sys.exit("memcached does not answer")
 
 
-def measured(command, users):
-    """Seconds and seconds of CPU, each for a million users."""
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+def measure(command, users):
+    """Runs a client; returns its time and CPU time in seconds per million users."""
+    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=CLIENT_TIMEOUT_S,
                             preexec_fn=lambda: os.sched_setaffinity(0, {CORES[-1]})).stdout
     result = json.loads(output)
     return result["seconds"] / users * 1e6, result["cpu"] / users * 1e6
@@ -153,7 +153,7 @@ def show(results, reasons, flags):
     for client, (seconds, cpu) in sorted(medians.items(), key=lambda row: row[1][0]):
         print(f"| {client} | {1e6 / seconds:,.0f} | {bare / seconds:.3f} | {cpu:.3f} |")
     for client, reason in reasons.items():
-        print(f"| {client} | left out: {reason} | | |")
+        print(f"| {client} | skipped: {reason} | | |")
 
 
 main()

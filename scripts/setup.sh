@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks, and says what it installs. Rust itself is expected.
+# Installs what the tests need and this machine lacks, and prints what it installs. Rust must be installed already.
 #
-#   memcached           the integration tests and the flush bench run real ones, on ports of their own
-#   chromium            the browser tests
-#   Node.js and npm     the client's type check and tests
-#   libmemcached-tools  clients of the store that are not ours; memcached's own tool needs perl
-#   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more such clients
+#   memcached           run by the integration tests and the flush bench, on free ports
+#   chromium            runs the browser tests
+#   Node.js and npm     run the client's type check and tests
+#   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
+#   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more independent clients
 #
-# Does nothing, and fast, where all is there. Never asks: without root or sudo it says what to install and ends with 1.
+# Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,7 +27,7 @@ fail() {
     exit 1
 }
 
-# ---- What is missing of what Debian has
+# ---- Debian packages
 
 packages=()
 has memcached || packages+=(memcached)
@@ -37,20 +37,20 @@ has perl || packages+=(perl)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
 
-# A Python that can make a virtual environment: pyenv's can, Debian's needs a package.
+# Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import memcache, pylibmc, pymemcache, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then
     command=(apt-get install --yes --no-install-recommends "${packages[@]}")
-    has apt-get || fail "missing: ${packages[*]}" 'this is no Debian: install what is called so here, and run this again'
+    has apt-get || fail "missing: ${packages[*]}" 'this is not Debian: install the equivalent packages, and run this again'
     if ((EUID == 0)); then
         as_root=(env)
     elif has sudo && { sudo -n true 2>/dev/null || [[ -t 0 && -z ${CI:-} ]]; }; then
         as_root=(sudo env)
     else
-        fail "missing: ${packages[*]}" 'there is neither root nor sudo here; have someone run:' \
+        fail "missing: ${packages[*]}" 'there is neither root nor sudo; ask an administrator to run:' \
             '    apt-get update' \
             "    ${command[*]}"
     fi
@@ -60,13 +60,13 @@ if ((${#packages[@]})); then
     hash -r
 fi
 
-# ---- What Debian does not have
+# ---- Other packages
 
 if ! has_venv; then
     say "installing into $venv: $PYLIBMC $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
-    # A half-made one would stay half-made.
+    # An interrupted installation would stay incomplete.
     rm -rf "$venv"
-    # The shell may remember the python3 that was there.
+    # The shell may have cached the path of python3.
     hash -r
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -81,4 +81,4 @@ if (($(node_major || true) + 0 < NODE_MAJOR_MIN)); then
 fi
 
 has cargo || fail 'missing: Rust; see https://rustup.rs'
-say 'everything is there'
+say 'nothing is missing'
