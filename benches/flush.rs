@@ -1,7 +1,7 @@
-//! A flush against a real memcached on loopback, beside a bare writer: the same bytes, made before
-//! the time is taken, written in pieces of 64 KiB with a bounded number in flight, and replies
-//! only counted. The ratio of the two is what rendering, matching and bookkeeping cost. With quiet commands,
-//! the bare writer is the same, and waits for the answers to its `mn`s.
+//! A flush to a real memcached on loopback, compared with a bare writer. That writes the same
+//! bytes, rendered before the measurement, in pieces of 64 KiB with a bounded number of commands in
+//! flight, and only counts replies. The ratio shows what rendering, matching and bookkeeping cost.
+//! With quiet commands the bare writer waits for the answers to its `mn`s.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ use live::live;
 const USERS: u32 = 1_000_000;
 const TTL_S: u32 = 60;
 const REPLY_PAUSE: Duration = Duration::from_millis(1);
-/// Commands that the bare writer writes at once, some 64 KiB.
+/// Commands that the bare writer writes at once, about 64 KiB.
 const PIECE: usize = 500;
 const _: () = assert!((USERS as usize).is_multiple_of(PIECE));
 
@@ -85,7 +85,7 @@ fn user(number: u32) -> (UserId, Live) {
     (UserId::new(&number.to_string()).unwrap(), live(number))
 }
 
-/// A flusher with everyone connected, on a runtime of this thread.
+/// A flusher with all users connected, on a runtime of this thread.
 fn flusher(port: u16, command: WriteCommand) -> (Runtime, Arc<Presence>, Flusher) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut options = memcached::Config::default();
@@ -111,30 +111,31 @@ fn flusher(port: u16, command: WriteCommand) -> (Runtime, Arc<Presence>, Flusher
     let flusher = runtime.block_on(async {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-        // The first is refused until the connection is up.
+        // Flushes fail until the connection is up.
         while !flusher.flush_all().await {
             tokio::task::yield_now().await;
         }
-        // They live as long as the runtime.
+        // The tasks live as long as the runtime.
         tasks.detach_all();
         flusher
     });
     (runtime, presence, flusher)
 }
 
-/// What the bare writer sends.
+/// The bytes that the bare writer sends.
 struct ReadyMade {
     bytes: Vec<u8>,
-    /// Where pieces end, some 64 KiB apart, and how many commands are before that.
+    /// Where each piece ends, and how many commands precede its end.
     ends: Vec<(usize, usize)>,
     reply: &'static [u8],
-    /// Commands that one reply is for.
+    /// Commands acknowledged by one reply.
     commands_a_reply: usize,
 }
 
 fn ready_made(command: WriteCommand) -> ReadyMade {
     let (record, mut out, mut ends) = (record(command), Vec::new(), Vec::new());
-    // A flush goes by shards, so by hash: in order, memcached would find neighbours side by side.
+    // A flush writes users in the order of their hashes. Written in order of their numbers, they
+    // would be neighbours in memcached's memory.
     let mut numbers: Vec<_> = (0..USERS).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut numbers);
     let is_quiet = command == WriteCommand::Ms;
@@ -156,8 +157,8 @@ fn ready_made(command: WriteCommand) -> ReadyMade {
     }
 }
 
-/// Writes while less than a window is in flight, else reads what has come in a while; returns when all is
-/// answered. Of what was tried, the fastest.
+/// Writes while less than a window is in flight; otherwise pauses, and reads what has arrived.
+/// Returns once all is answered. This was the fastest of the variants that we tried.
 fn write_bare(stream: &mut TcpStream, made: &ReadyMade) {
     let reply_bytes = made.reply.len();
     let (mut sent, mut written, mut answered) = (0, 0, 0);
@@ -172,7 +173,7 @@ fn write_bare(stream: &mut TcpStream, made: &ReadyMade) {
             stream.write_all(&made.bytes[written..end]).unwrap();
             (written, sent) = (end, count);
         } else {
-            // Else each of memcached's small writes would wake us, and cost it the waking.
+            // Otherwise each of memcached's small writes would wake us, which costs memcached time.
             if in_flight > WINDOW_TCP / 32 {
                 thread::sleep(REPLY_PAUSE);
             }
@@ -188,7 +189,7 @@ fn cpu() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// Time and CPU time that `run` takes, seconds a million users.
+/// Time and CPU time of `run` in seconds per million users.
 fn measured(run: impl FnOnce()) -> [f64; 2] {
     let (start, cpu_before) = (Instant::now(), cpu());
     run();
@@ -204,7 +205,7 @@ fn median(mut runs: Vec<[f64; 2]>) -> [f64; 2] {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that it starts.
+    // `cargo test --benches` only checks that the bench starts.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
@@ -231,7 +232,10 @@ fn compare(name: &str, command: WriteCommand, threads: u32, rounds: u32) {
         bare.push(measured(|| write_bare(&mut stream, &made)));
         presence.users().mark_all();
         ours.push(measured(|| {
-            assert!(runtime.block_on(flusher.flush_all()), "all is acknowledged");
+            assert!(
+                runtime.block_on(flusher.flush_all()),
+                "all writes are acknowledged"
+            );
         }));
     }
     let ([bare, bare_cpu], [ours, ours_cpu]) = (median(bare), median(ours));

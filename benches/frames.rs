@@ -1,5 +1,5 @@
-//! A frame before the worker has it: the gate, and the codec in place. The whole way of a pong is in
-//! the suite `sessions`.
+//! Decoding a frame: the check of its header, and unmasking in place. The suite `sessions` has the
+//! whole path of a pong.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use presenced_session::frame;
 use presenced_session::frame_header::{self, HeaderCheck};
 use presenced_session::limits::MESSAGE_BYTES_MAX;
 
-/// A pong with the payload of a ping.
+/// A masked pong with this payload.
 fn pong(payload: [u8; 8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![0x8a, 0x80 | payload.len() as u8];
@@ -34,13 +34,13 @@ fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frames");
     group.throughput(Throughput::Elements(1));
     let input = pong(*b"12345678");
-    group.bench_function("gate", |bencher| {
+    group.bench_function("header check", |bencher| {
         bencher.iter(|| frame_header::check(black_box(&input), MESSAGE_BYTES_MAX));
     });
     let mut text = pong(*b"12345678");
     text[0] = 0x81;
     for (name, input) in [("pong", input), ("text of 8 bytes", text)] {
-        group.bench_function(format!("gate and codec, {name}"), |bencher| {
+        group.bench_function(format!("header check and decoding, {name}"), |bencher| {
             let mut frame = [0; 14];
             bencher.iter(|| {
                 frame.copy_from_slice(black_box(&input));

@@ -1,13 +1,13 @@
-//! The pending buffer against what one would take otherwise: concurrent sets, a set behind a lock,
-//! and a queue (which does not even remove duplicates).
+//! The pending buffer compared with its alternatives: concurrent sets, a set behind a lock, and a
+//! queue, which does not even remove duplicates.
 //!
 //! ```sh
 //! cargo bench --bench pending
 //! USERS=10000000 cargo bench --bench pending -- bitmap    # without the others
 //! ```
 //!
-//! Each iteration records a million users once, in random order, on one and on two threads, and
-//! empties the buffer outside the measured time. Divide by 1,000,000 for a heartbeat.
+//! Each iteration records a million users once, in random order, on one or two threads, and empties
+//! the buffer outside the measured time. Divide by 1,000,000 for the time of a heartbeat.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn users() -> u32 {
 
 trait Buffer: Sync {
     fn record(&self, slot: Slot);
-    /// Empties it and returns how many were in it.
+    /// Empties the buffer and returns how many users it had.
     fn drain(&self) -> usize;
 }
 

@@ -1,8 +1,8 @@
-//! The memcached text protocol where a flush and a pull spend their time, beside what other crates
-//! do for the same.
+//! The parts of the memcached text protocol where a flush and a pull spend their time, compared
+//! with other crates.
 //!
-//! Of the published ones only memcache-proto has a parser to call. memcache-async is driven through
-//! memory, so its figures include its own reader. Out of reach are the parsers of async-memcached and
+//! Of the published crates only memcache-proto has a public parser. memcache-async runs over
+//! memory, so its figures include its reader. We cannot call the parsers of async-memcached and
 //! memcache (private, behind a socket), of mtop-client (private, and GPL) and of Pelikan (not
 //! published).
 
@@ -36,7 +36,7 @@ const VALUE: &[u8] =
     br#"{"serverId":"edge-1","connectedAt":1234567890123,"socketId":"0a1b2c3d-0-1234-0"}"#;
 const _: () = assert!(VALUE.len() == 80);
 
-/// As much as one read gives.
+/// The size of one read.
 const PIECE: usize = 8 * 1024;
 
 /// The key of a presence entry: 15 bytes.
@@ -44,7 +44,7 @@ fn name(number: usize) -> String {
     format!("user:{:03}:online", number % 1000)
 }
 
-/// So many values, and `END` after each `batch`.
+/// `count` values, with an `END` after every `batch`.
 fn values(count: usize, batch: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for number in 0..count {
@@ -89,7 +89,7 @@ fn stored(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Apart, so that it is compiled as it would be in a client.
+/// Not inlined, so that it is compiled as it would be in a client.
 #[inline(never)]
 fn count_stored(parser: &mut reply::Parser, mut input: &[u8]) -> usize {
     let mut count = 0;
@@ -113,7 +113,7 @@ fn parse_all(mut input: &[u8], mut visit: impl FnMut(&Reply<&[u8]>)) -> usize {
     count
 }
 
-/// The same, as it comes from a socket: copied to a buffer, a number of bytes at a time.
+/// Parses like a reader of a socket: copies `bytes` at a time into a buffer.
 fn parse_pieces(buffer: &mut Vec<u8>, input: &[u8], bytes: usize) -> usize {
     let mut parser = reply::Parser::default();
     let mut count = 0;
@@ -130,7 +130,7 @@ fn parse_pieces(buffer: &mut Vec<u8>, input: &[u8], bytes: usize) -> usize {
     count
 }
 
-/// Parts that outlive the buffer: each a slice of what came.
+/// Keeps keys and values as slices of the input, which outlive the parser's buffer.
 fn parse_bytes(input: &Bytes, with_key: bool) -> usize {
     parse_all(input, |reply| {
         if let Reply::Value { key, value, .. } = reply {
@@ -140,7 +140,7 @@ fn parse_bytes(input: &Bytes, with_key: bool) -> usize {
     })
 }
 
-/// As a `Decoder` does, from one buffer: key and value own their bytes.
+/// Parses like a `Decoder`, from one buffer: keys and values own their bytes.
 fn take_pieces(buffer: &mut BytesMut, input: &[u8]) -> usize {
     let mut parser = reply::Parser::default();
     let mut count = 0;
@@ -190,7 +190,7 @@ fn value_replies(criterion: &mut Criterion) {
     }
 }
 
-/// What look-ups do with the answers to `gets` for `keys`: each in pieces, and only the time kept of a value.
+/// Reads the answer to a `get` as look-ups do: in pieces, keeping only the time of each value.
 fn look_up(buffer: &mut Vec<u8>, answer: &[u8], keys: &[Key<'_>]) -> usize {
     let mut values = Values::new(keys);
     let mut since = Vec::with_capacity(keys.len());
@@ -207,7 +207,7 @@ fn look_up(buffer: &mut Vec<u8>, answer: &[u8], keys: &[Key<'_>]) -> usize {
     black_box(since).len()
 }
 
-/// The same where each reply is taken out of the buffer, and what was found is looked at in the end.
+/// The same, but takes each reply out of the buffer, and parses the values at the end.
 fn look_up_taken(buffer: &mut BytesMut, answer: &[u8], keys: &[Key<'_>]) -> usize {
     let mut parser = reply::Parser::default();
     let mut found = Vec::with_capacity(keys.len());
@@ -249,7 +249,7 @@ fn look_ups(criterion: &mut Criterion) {
 
 type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>;
 
-/// memcache-proto takes an answer to a `get` whole, and in pieces begins again with each.
+/// memcache-proto parses an answer to a `get` as a whole; in pieces, it starts over with each.
 fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
     group.bench_function("memcache-proto, copied", |bencher| {
         bencher.iter(|| {

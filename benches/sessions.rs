@@ -1,13 +1,13 @@
-//! Sessions by the million without sockets: the table, the wheel, users and the pending buffer, as
-//! the worker has them.
+//! A million sessions without sockets: a real worker with its slab, timing wheel, users and pending
+//! buffer.
 //!
 //! ```sh
 //! cargo bench --bench sessions                          # times, and memory at a million
 //! SESSIONS=10000000 cargo bench --bench sessions -- memory
 //! ```
 //!
-//! Memory is the process's (VmRSS), taken each 10,000 sessions: what grows by doubling shows as a
-//! step.
+//! Memory is that of the process (VmRSS), read every 10,000 sessions. Tables that grow by doubling
+//! show as a step.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +36,7 @@ fn memory(count: u32) {
     let mut sessions = Sessions::new(INTERVAL);
     sessions.open(1);
     sessions.keys.reserve_exact(count as usize);
-    // The list of keys is ours; its pages are touched before we count.
+    // The list of keys belongs to the bench, so its pages are touched before the measurement.
     sessions.keys.resize(count as usize, sessions.keys[0]);
     sessions.keys.truncate(1);
     let empty = rss_bytes();
@@ -79,8 +79,8 @@ fn times(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sessions");
     group.sample_size(10);
     group.throughput(Throughput::Elements(count.into()));
-    // Each session is pinged and judged in a round of 2,500 ticks. The pongs between the ticks are
-    // not counted.
+    // In a round of 2,500 ticks each session is pinged, and its last pong checked. The pongs
+    // between the ticks are not timed.
     group.bench_function("sweep of a million", |bencher| {
         bencher.iter_custom(|rounds| (0..rounds).map(|_| sessions.round(TICK, answer_all)).sum());
     });

@@ -1,13 +1,13 @@
-//! The store beside memcached with as many threads, asked the same by the same client, in turns:
-//! requests a second, the server's CPU for each, and memory by the million.
+//! The store compared with memcached: the same requests by the same client in turns, with the same
+//! number of threads. Measures requests per second, the server's CPU time per request, and memory.
 //!
 //! `cargo bench --bench store -- [speed] [memory]`; `THREADS=2`, `SECONDS=2`, `ROUNDS=3` and
-//! `ITEMS=1000000` change what is done.
+//! `ITEMS=1000000` are the settings and their defaults.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "run by hand: what fails is to be seen"
+    reason = "run by hand: a failure must be seen"
 )]
 
 use std::env;
@@ -18,16 +18,16 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Connections that the client has, each of which waits for its answers while others are written.
+/// Connections of the client. While some wait for answers, the client writes to others.
 const CONNECTIONS: usize = 32;
 
-/// Requests written together, or for many keys one.
+/// Requests written at once, or keys of one request.
 const BATCH: usize = 100;
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server in a process of its own; killed when dropped.
+/// A server process, killed when dropped.
 struct Server {
     name: &'static str,
     child: Child,
@@ -61,7 +61,7 @@ impl Server {
         let server = Server { name, child, addr };
         let start = Instant::now();
         while TcpStream::connect(addr).is_err() {
-            assert!(start.elapsed() < PATIENCE, "{name} does not start");
+            assert!(start.elapsed() < START_TIMEOUT, "{name} does not start");
             thread::sleep(Duration::from_millis(10));
         }
         server
@@ -105,14 +105,14 @@ fn key(number: usize) -> String {
     format!("user:{number:06}:online")
 }
 
-/// As presenced writes it, of 80 bytes.
+/// A value as presenced writes it, 80 bytes long.
 fn value(number: usize) -> String {
     format!(
         r#"{{"serverId":"server-1","connectedAt":1700000{number:06},"socketId":"{number:08x}-0-1-0"}}"#
     )
 }
 
-/// Requests sent together, and how long the answer to them is.
+/// Requests sent at once, and the length of their answers.
 struct Batch {
     request: Vec<u8>,
     answer_bytes: usize,
@@ -162,7 +162,7 @@ fn multi_get(numbers: impl Iterator<Item = usize>) -> Batch {
     }
 }
 
-/// Numbers below `items` in a random order.
+/// Random numbers below `items`.
 fn scattered(items: usize) -> impl Iterator<Item = usize> {
     let mut random = fastrand::Rng::with_seed(7);
     std::iter::repeat_with(move || random.usize(..items))
@@ -200,7 +200,7 @@ impl Client {
             .unwrap();
     }
 
-    /// Sends `batches` in turn until the time is over; returns how many.
+    /// Sends `batches` in turn until the time is up; returns how many were sent.
     fn run(&mut self, batches: &[Batch], time: Duration) -> usize {
         let start = Instant::now();
         let mut pending = [0; CONNECTIONS];

@@ -1,11 +1,11 @@
-//! The directory of users and its slots, and what a user takes of memory.
+//! The directory of users and its slots, and the memory of a user.
 //!
 //! ```sh
 //! cargo bench --bench users                          # times, and memory at a million
 //! USERS=10000000 cargo bench --bench users -- memory
 //! ```
 //!
-//! Ids have 23 bytes. Memory is the process's (VmRSS): entries, hash tables, pending bits.
+//! Ids have 23 bytes. Memory is that of the process (VmRSS): entries, hash tables, pending bits.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +37,7 @@ use threads::timed;
 
 const USERS: u32 = 1_000_000;
 
-/// Users after which memory is looked at: what grows by doubling shows as a step.
+/// Memory is read every so many users. Tables that grow by doubling show as a step.
 const STEP: u32 = 10_000;
 
 fn id(number: u32) -> UserId {
@@ -54,7 +54,7 @@ fn connect(users: &Users, id: &UserId, number: u32) -> Slot {
 
 fn memory(count: u32) {
     let users = users();
-    // What comes with the first user, whoever it is.
+    // The first user brings allocations that all share.
     connect(&users, &id(u32::MAX), 0);
     let empty = rss_bytes();
     let (mut last, mut largest_step) = (empty, 0);

@@ -10,8 +10,10 @@ pub fn live(index: u32) -> Live {
         connected_at_ms: 1_234_567_890_123,
         session: SessionId {
             worker: 0,
-            index,
-            generation: 0,
+            key: SessionKey {
+                index,
+                generation: 0,
+            },
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Real sessions of the presence service over connections that lead nowhere.
+//! Real sessions of the presence service on sockets that discard everything.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,11 +35,11 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions yet; they will be pinged every `interval`.
+    /// Starts without sessions. They will be pinged every `interval`.
     pub fn new(interval: Duration) -> Sessions {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
-        // Nobody is there, and nothing that would dial runs.
+        // Nobody listens there, and no task runs that would dial.
         let node = NodeAddr::Tcp("127.0.0.1".into(), 1);
         let clock = Clock::start();
         let presence = Arc::new(Presence::new(
@@ -82,7 +82,7 @@ impl Sessions {
         }
     }
 
-    /// Opens `count` more, each of a user of its own.
+    /// Opens `count` more sessions, each of a different user.
     pub fn open(&mut self, count: u32) {
         for _ in 0..count {
             let number = self.worker.len();
@@ -99,8 +99,8 @@ impl Sessions {
         }
     }
 
-    /// Turns the wheel once round, a tick at a time, and hands over the pings of each tick. Returns
-    /// the time that the ticks took.
+    /// Runs one revolution of the timing wheel tick by tick, and passes the pings of each tick to
+    /// `pinged`. Returns the time that the ticks took.
     pub fn round(
         &mut self,
         tick: Duration,
@@ -127,7 +127,7 @@ impl Sessions {
     pub fn answer(&mut self, (number, ping): Ping) {
         let mut pong = [0; 14];
         pong[..2].copy_from_slice(&[0x8a, 0x88]);
-        // A mask of zeros: the payload as it is.
+        // A mask of zeros leaves the payload unchanged.
         pong[6..].copy_from_slice(&ping[2..]);
         let key = self.keys[number as usize];
         self.worker.receive(key, &mut pong, self.now).unwrap();

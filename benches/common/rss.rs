@@ -1,4 +1,4 @@
-//! What the process has of memory.
+//! Memory of this process.
 
 use std::fs;
 

@@ -1,12 +1,12 @@
-//! Work shared out among threads.
+//! Measures work that is divided among threads.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time for `threads` threads to do `work` with each of `items`, each thread with its share: from
-/// the first one's start to the last one's end. The clocks are theirs: with as many threads as
-/// processors, one that only looks on would come too late to see the start.
+/// The time in which `threads` threads do `work` on their shares of `items`, from the first start
+/// to the last end. Each thread reads the clock itself: with as many threads as processors, an
+/// observer would be scheduled too late to see the start.
 pub fn timed<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) + Sync) -> Duration {
     let start = Barrier::new(threads);
     let spans: Vec<_> = thread::scope(|scope| {

@@ -4,9 +4,9 @@
 //! run, `refused`, `connect_errors` and `lost`: counts by HTTP status, error and close code (1006
 //! for a session that ended without a close frame). For the measured time it has `seconds`, `open`
 //! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`,
-//! `pulled_online`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at the start),
-//! `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`, `p999` and
-//! `max`, or null.
+//! `pulled_online`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at
+//! the start), `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`,
+//! `p999` and `max`, or null.
 //!
 //! With `--pid`: `rss_bytes_empty` (before the first session), `rss_bytes` and `bytes_per_session`
 //! (at the end), `cpu_us_per_handshake`; for the measured time `cpu_seconds`, its parts

@@ -1,4 +1,4 @@
-// What both Node.js peers share: flags, the check of a token, and who was heard from, kept in memcached.
+// Code shared by both Node.js peers: flags, checking a token, and writing users that were heard from to memcached.
 
 import { createSecretKey } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -25,12 +25,12 @@ export const address = { host: flags.listen.split(":")[0], port: Number(flags.li
 export const pingIntervalMs = milliseconds(flags["ping-interval"]);
 export const pingTimeoutMs = milliseconds(flags["ping-timeout"]);
 
-// A key made once: `verify` would make one of a text for each token.
+// The key is created once, as `verify` would create one from a string for each token.
 const key = createSecretKey(readFileSync(flags["jwt-secret-file"], "utf8").replace(/\n$/, ""), "utf8");
-// By default it closes a connection after 5 s without work, which is the flush's own rhythm.
+// By default the client closes a connection after 5 idle seconds, which is the flush interval.
 const memcached = new Memcached(flags.memcached, { idle: 60_000 });
 const set = promisify(memcached.set.bind(memcached));
-// While its first connection opens, the pool is "full", and commands wait a second.
+// While the first connection opens, the pool counts as full, and commands would wait for a second.
 await promisify(memcached.version.bind(memcached))();
 
 /** Sessions heard from since the last flush; of a user's many, one. */

@@ -1,5 +1,5 @@
-// The stack that presenced replaces: socket.io with its WebSocket transport, a check of the token in a middleware,
-// heartbeats gathered and flushed.
+// The stack that presenced replaces: socket.io with its WebSocket transport, a middleware that checks the token, and
+// heartbeats that are collected and flushed.
 
 import { createServer } from "node:http";
 import { Server } from "socket.io";
@@ -15,7 +15,7 @@ const io = new Server(http, {
     pingTimeout: pingTimeoutMs,
 });
 
-// As its manual advises against memory: the request of the handshake is not kept.
+// The handshake's request is not kept, as socket.io's manual recommends to save memory.
 io.engine.on("connection", (connection) => {
     connection.request = null;
 });

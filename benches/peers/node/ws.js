@@ -1,4 +1,4 @@
-// The same presence without socket.io: the library that is under it, pings spread evenly over their interval.
+// The same server without socket.io, on the library below it, with pings spread evenly over the interval.
 
 import { randomUUID } from "node:crypto";
 import { WebSocketServer } from "ws";
@@ -39,11 +39,11 @@ function open(socket, request) {
     socket.place = sockets.push(socket) - 1;
     socket.on("pong", pong);
     socket.on("close", close);
-    // Without a listener an error would end the process; "close" follows.
+    // Without a listener an error would end the process. A "close" event follows.
     socket.on("error", () => {});
 }
 
-// Listeners that all sockets share, so `this` says whose it is.
+// All sockets share these listeners; `this` is the socket.
 
 function pong() {
     this.isAlive = true;

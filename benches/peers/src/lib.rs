@@ -1,5 +1,5 @@
-//! What the peers of presenced share: flags, the check of a token, and who was heard from, kept in
-//! memcached.
+//! Code shared by the peers of presenced: flags, checking a token, and writing the users that were
+//! heard from to memcached.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,31 +23,31 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval, interval_at};
 
-/// presenced's defaults.
+/// The defaults of presenced.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 const TTL_S: u32 = 60;
-/// presenced's.
+/// The listen backlog of presenced.
 const BACKLOG: i32 = 4096;
-/// Commands in flight. So no flush holds up the sessions while it is rendered.
+/// Commands in flight, bounded so that rendering a flush does not hold up the sessions.
 const WINDOW: usize = 1024;
 
-/// Flags of every peer, named as presenced's.
+/// Flags of all peers, named like those of presenced.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct PeerFlags {
     /// Address for clients
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
-    /// Time between two pings of a session; a ping unanswered by the next ends it
+    /// Interval of the pings; a session that has not answered when the next is due is closed
     #[arg(long, default_value = "25s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub ping_interval: Duration,
 }
 
 impl PeerFlags {
-    /// The listener, not blocking. Connections inherit that small writes are not held back.
+    /// The non-blocking listener. Its connections inherit TCP_NODELAY.
     ///
     /// # Errors
     ///
-    /// What the system says to an address that can't be bound.
+    /// If the address can't be bound.
     pub fn listener(&self) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(self.listen), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -58,8 +58,8 @@ impl PeerFlags {
         Ok(socket.into())
     }
 
-    /// Ticks when a session is to be pinged: from a random place in the interval on, so that
-    /// sessions that came in a burst are spread evenly.
+    /// Ticks when a session is to be pinged. The first is at a random time within the interval, so
+    /// that the pings of sessions that connect in a burst are evenly spread.
     pub fn pings(&self) -> Interval {
         let first = Instant::now() + self.ping_interval.mul_f64(fastrand::f64());
         interval_at(first, self.ping_interval)
@@ -77,7 +77,7 @@ pub struct PresenceFlags {
     pub memcached: SocketAddr,
 }
 
-/// Who was heard from, and the connection over which it is written.
+/// The users that were heard from, and the connection on which they are written.
 #[derive(Debug)]
 pub struct Presence {
     key: DecodingKey,
@@ -87,7 +87,7 @@ pub struct Presence {
     heard: Arc<Mutex<HashMap<Arc<str>, Session>>>,
 }
 
-/// What is written about a user.
+/// The entry of a user.
 #[derive(Clone, Debug)]
 pub struct Session {
     user: Arc<str>,
@@ -122,7 +122,8 @@ impl Presence {
         }))
     }
 
-    /// The session of whom the token in `headers` is for, written at once; none if it is not good.
+    /// The session of the token's user, whose entry is written at once. `None` if the token is
+    /// missing or invalid.
     pub fn enter(&self, headers: &HeaderMap) -> Option<Session> {
         let token = headers.get(AUTHORIZATION)?.to_str().ok()?;
         let token = token.strip_prefix("Bearer ")?;
@@ -137,7 +138,7 @@ impl Presence {
         Some(session)
     }
 
-    /// Has `session` written by the next flush.
+    /// Marks `session` to be written by the next flush.
     pub fn hear(&self, session: &Session) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.insert(Arc::clone(&session.user), session.clone());
@@ -169,7 +170,7 @@ async fn write(
     }
 }
 
-/// Reads while it writes: where both ends only write, both wait for ever.
+/// Reads while it writes, as two ends that only write would wait for each other forever.
 async fn write_window(socket: &mut TcpStream, sessions: &[Session]) -> io::Result<()> {
     let commands: String = sessions.iter().map(Session::command).collect();
     let mut replies = vec![0; b"STORED\r\n".len() * sessions.len()];

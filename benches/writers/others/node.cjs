@@ -2,7 +2,7 @@
 const [client, port] = process.argv.slice(2);
 const [users, stride] = process.argv.slice(4).map(Number);
 const TTL_S = 60;
-// What the replaced stack has under way at once: all of a flush.
+// The replaced stack issues all commands of a flush at once.
 const entry = (number) => [
   `user:${number}:online`,
   `{"serverId":"server-1","connectedAt":1700000000000,"socketId":"00000001-0-${number}-0"}`,

@@ -1,4 +1,4 @@
-//! Writes a number of entries as a client of memcached does it, and prints what it took as JSON:
+//! Writes entries with one memcached client, and prints the time and CPU time as JSON:
 //! `presenced-writers CLIENT PORT USERS STRIDE` (scripts/compare_memcached.py runs it).
 
 use std::collections::BTreeMap;
@@ -25,9 +25,9 @@ use tokio::task::JoinSet;
 type Done = Result<(), Box<dyn Error>>;
 
 const TTL_S: u32 = 60;
-/// In one call of those that take many.
+/// Entries per call of clients that accept many.
 const CHUNK: usize = 1000;
-/// `set`s in flight of the bare writer.
+/// `set`s that the bare writer has in flight.
 const WINDOW: usize = 8192;
 
 fn main() -> Done {
@@ -59,7 +59,7 @@ fn entry(number: u32) -> (String, String) {
     (format!("user:{number}:online"), value)
 }
 
-/// What is measured: from `start` to `report`.
+/// The measurement, from `start` to `report`.
 struct Measured(Instant, Duration);
 
 fn cpu() -> Duration {
@@ -104,7 +104,7 @@ fn bare(port: u16, entries: &[(String, String)]) -> Done {
             stream.write_all(&bytes[sent..end])?;
             sent = end;
         } else {
-            // Else each of memcached's small writes would wake us, and cost it the waking.
+            // Otherwise each of memcached's small writes would wake us, which costs memcached time.
             if in_flight > WINDOW / 32 {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -146,7 +146,7 @@ fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
             };
             presence.connect(&UserId::new(&number.to_string())?, live);
         }
-        // Without anyone pending it is refused until the connection is up.
+        // With nobody pending, a flush fails until the connection is up.
         while !flusher.flush_all().await {
             tokio::task::yield_now().await;
         }
@@ -202,7 +202,7 @@ async fn memcache_async(port: u16, entries: &[(String, String)]) -> Done {
     for (key, value) in entries {
         client.set(key, value.as_bytes(), TTL_S).await?;
     }
-    // Answered when all before it is done.
+    // It is answered once all commands before it are done.
     client.version().await?;
     measured.report();
     Ok(())
@@ -225,7 +225,7 @@ async fn mtop(port: u16, entries: &[(String, String)]) -> Done {
 fn memcached_rs(port: u16, entries: &[(String, String)]) -> Done {
     let server = format!("tcp://127.0.0.1:{port}");
     let mut client = memcached::Client::connect(&[(&server[..], 1)], ProtoType::Binary)?;
-    // Its connection greets only when it is first used.
+    // The client connects on first use.
     client.set(b"warm", b"up", 0, TTL_S)?;
     let measured = Measured::start();
     for chunk in entries.chunks(CHUNK) {

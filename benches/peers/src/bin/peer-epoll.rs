@@ -1,5 +1,5 @@
-//! The floor: one thread, one epoll, and of a presence server nothing but pings and pongs. No token
-//! is checked and nothing is written; what is left are the system calls that any server pays.
+//! The floor: one thread and one epoll, which only send pings and read pongs. No token is checked
+//! and nothing is written. What is left are the system calls that any server has to make.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ const LISTENER: Token = Token(usize::MAX);
 const TICK: Duration = Duration::from_millis(10);
 const PING: [u8; 10] = [0x89, 8, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// A bare epoll loop; a session whose socket fails is over, an unanswered ping is nothing.
+/// A bare epoll loop. A session ends if its socket fails; unanswered pings are ignored.
 #[derive(Debug, Parser)]
 struct Flags {
     #[command(flatten)]
@@ -36,7 +36,7 @@ fn main() -> io::Result<()> {
     println!("listening on {}", peer.listen);
 
     let mut events = Events::with_capacity(1024);
-    // By token. The place of one that is over stays empty.
+    // Indexed by token. The entry of a closed session stays empty.
     let mut sessions: Vec<Option<Session>> = Vec::new();
     let mut sweep = Sweep::new(peer.ping_interval);
     loop {
@@ -76,10 +76,11 @@ fn accept(
 }
 
 impl Session {
-    /// An error ends the session. Heads and frames must come whole, as they do over loopback.
+    /// An error ends the session. Request heads and frames must arrive whole, as they do over
+    /// loopback.
     fn ready(&mut self) -> io::Result<()> {
         let mut input = [0; 4096];
-        // A short read has read all; the next edge says when there is more.
+        // A short read has read everything; more data triggers a new event.
         let count = match self.socket.read(&mut input) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             read => read?,
@@ -135,12 +136,12 @@ impl Session {
     }
 }
 
-/// Pings each session once an interval, and as many each tick.
+/// Pings each session once per interval, evenly spread over the ticks.
 struct Sweep {
     interval: Duration,
     swept: Instant,
     next: usize,
-    /// Sessions to be pinged, and a part of one.
+    /// Sessions due for a ping, with a fraction.
     due: f64,
 }
 
@@ -171,7 +172,7 @@ impl Sweep {
             if let Some(session) = &mut sessions[self.next]
                 && session.is_open
             {
-                // One that takes no ping has closed, which its next event says.
+                // If the ping can't be written the session has closed, as its next event will tell.
                 let _ = session.socket.write(&PING);
             }
         }

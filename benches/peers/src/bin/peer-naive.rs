@@ -18,7 +18,7 @@ use presenced_peers::{PeerFlags, Presence, PresenceFlags, Session};
 use tokio::net::TcpListener;
 use tokio::time::Interval;
 
-/// One task and one timer a session.
+/// A server with a task and a timer for each session.
 #[derive(Debug, Parser)]
 struct Flags {
     #[command(flatten)]
@@ -53,7 +53,7 @@ fn answer(
         return Ok(refusal);
     };
     let (response, upgraded) = upgrade(&mut request)?;
-    // Its errors say that the session is over, and no more is to be done.
+    // An error means that the session has ended; there is nothing to clean up.
     tokio::spawn(serve(upgraded, peer.pings(), Arc::clone(presence), session));
     Ok(response)
 }
@@ -68,8 +68,9 @@ async fn serve(
     let mut answered = true;
     loop {
         tokio::select! {
-            // If a tick comes between two parts of a frame, the frame is lost and the session with it.
-            // To keep it would take a lock for each write; the load's frames come whole.
+            // If a tick comes between two parts of a frame, the frame is lost, and with it the
+            // session. Avoiding that would take a lock for each write, and the load's frames arrive
+            // whole.
             frame = socket.read_frame() => match frame?.opcode {
                 OpCode::Pong => {
                     answered = true;

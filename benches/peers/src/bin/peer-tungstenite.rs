@@ -1,5 +1,5 @@
-//! The usual design with tokio-tungstenite, which lets its buffers be small: a task and a timer for
-//! each session.
+//! The usual design with tokio-tungstenite, whose buffers can be small: a task and a timer for each
+//! session.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 
-/// One task, one timer and small buffers a session.
+/// A server with a task, a timer and small buffers for each session.
 #[derive(Debug, Parser)]
 struct Flags {
     #[command(flatten)]
@@ -35,7 +35,7 @@ async fn main() -> io::Result<()> {
         let (pings, presence) = (peer.pings(), Arc::clone(&presence));
         tokio::spawn(async move {
             if let Ok((socket, session)) = accept(socket, &presence).await {
-                // A task of its own, so that what the handshake needed is freed.
+                // A new task, so that the memory of the handshake is freed.
                 tokio::spawn(serve(socket, pings, presence, session));
             }
         });
@@ -46,7 +46,7 @@ async fn accept(
     socket: TcpStream,
     presence: &Presence,
 ) -> Result<(WebSocketStream<TcpStream>, Session), Error> {
-    // More than a pong: a read that fills its buffer is followed by one that finds nothing.
+    // Larger than a pong, as a read that fills its buffer is followed by one that finds nothing.
     let config = WebSocketConfig::default()
         .read_buffer_size(64)
         .write_buffer_size(0);
