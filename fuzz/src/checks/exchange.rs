@@ -1,4 +1,4 @@
-//! memcached's protocol between two that keep to it, and with a few bytes spoilt on the way.
+//! memcached's protocol between two ends that follow it, and with a few bytes corrupted in between.
 
 use arbitrary::{Result, Unstructured};
 use presenced_protocol::{
@@ -11,13 +11,14 @@ use presenced_protocol::{
 
 use super::memcached::{replies_in, requests_in};
 
-/// Most requests and replies of one input, so that a run stays short.
+/// Maximum number of requests and of replies of one input, so that a run stays short.
 const COUNT_MAX: usize = 16;
 
-/// Bytes as choices of requests and replies: what is written is what is read, one after another;
-/// cut at chosen places it is the same, also when chosen bytes were spoilt.
+/// Takes the bytes as choices of requests and replies. What is encoded is parsed as the same, one
+/// after another. The result does not depend on the chosen cuts, even if chosen bytes are
+/// corrupted.
 pub fn exchange(data: &[u8]) {
-    // Too few bytes are an exchange of what they are enough for.
+    // With too few bytes the exchange is shorter.
     let _ = requests(&mut Unstructured::new(data));
     let _ = replies(&mut Unstructured::new(data));
 }
@@ -45,7 +46,7 @@ fn requests(input: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(received.try_into(), Ok(request));
         assert_eq!(consumed, out.len() - start);
     }
-    spoil(input, &mut out)?;
+    corrupt(input, &mut out)?;
     let limits = limits(input)?;
     let whole = requests_in([&out[..]].into_iter(), &limits);
     let cut = cut(input, &out)?;
@@ -109,7 +110,7 @@ fn plain_request<'a>(
     })
 }
 
-/// Many keys, or flags.
+/// Adds a request with many keys, or with flags.
 fn request_with_more(
     input: &mut Unstructured<'_>,
     out: &mut Vec<u8>,
@@ -161,7 +162,7 @@ fn request_with_more(
     Ok(())
 }
 
-/// At most 16, no letter twice.
+/// At most 16 flags, no letter twice.
 fn flags<'t>(input: &mut Unstructured<'_>, token: &'t [u8], stores: bool) -> Result<Vec<Flag<'t>>> {
     let mut flags: Vec<Flag<'t>> = Vec::new();
     for _ in 0..input.int_in_range(0..=16)? {
@@ -209,19 +210,19 @@ fn replies(input: &mut Unstructured<'_>) -> Result<()> {
         let start = out.len();
         let key = word(input, 1, KEY_BYTES_MAX)?;
         let (text, value) = (word(input, 0, 40)?, input.arbitrary::<&[u8]>()?);
-        let told = reply_flags(input, &key, &text)?;
+        let sent = reply_flags(input, &key, &text)?;
         let mut line = Vec::new();
-        encode::meta_reply(&mut line, MetaStatus::Done, told.iter().copied());
-        // After the status and the space there, if any.
-        let line = &line[line.len().min(if told.is_empty() { 2 } else { 3 })..line.len() - 2];
+        encode::meta_reply(&mut line, MetaStatus::Done, sent.iter().copied());
+        // Without the status, and the space after it if there is one.
+        let line = &line[line.len().min(if sent.is_empty() { 2 } else { 3 })..line.len() - 2];
         let answers = ReplyFlags::from(line);
-        assert!(answers.iter().eq(told));
+        assert!(answers.iter().eq(sent));
         let reply = reply(input, &key, &text, value, answers)?;
         encode::reply(&mut out, &reply);
         let parsed = reply::parse(&out[start..], &Limits::default());
         assert_eq!(parsed, Ok(Some((reply, out.len() - start))));
     }
-    spoil(input, &mut out)?;
+    corrupt(input, &mut out)?;
     let limits = limits(input)?;
     let whole = replies_in([&out[..]].into_iter(), &limits);
     let cut = cut(input, &out)?;
@@ -285,9 +286,9 @@ fn reply_flags<'a>(
     key: &'a [u8],
     token: &'a [u8],
 ) -> Result<Vec<ReplyFlag<'a>>> {
-    let mut told = Vec::new();
+    let mut flags = Vec::new();
     for _ in 0..input.int_in_range(0..=8)? {
-        told.push(match input.int_in_range(0..=13)? {
+        flags.push(match input.int_in_range(0..=13)? {
             0 => ReplyFlag::Base64Key,
             1 => ReplyFlag::Cas(input.arbitrary()?),
             2 => ReplyFlag::ClientFlags(input.arbitrary()?),
@@ -307,14 +308,14 @@ fn reply_flags<'a>(
             },
         });
     }
-    Ok(told)
+    Ok(flags)
 }
 
 fn direction(input: &mut Unstructured<'_>) -> Result<Direction> {
     Ok(*input.choose(&[Direction::Up, Direction::Down])?)
 }
 
-/// Bytes that a key may have.
+/// Bytes that are legal in a key.
 fn word(input: &mut Unstructured<'_>, bytes_min: usize, bytes_max: usize) -> Result<Vec<u8>> {
     let count = input.int_in_range(bytes_min..=bytes_max)?;
     let bytes = input.bytes(count)?.iter();
@@ -328,8 +329,8 @@ fn word(input: &mut Unstructured<'_>, bytes_min: usize, bytes_max: usize) -> Res
     Ok(bytes.map(legal).collect())
 }
 
-/// Sets up to three bytes to others, mostly such as mean something.
-fn spoil(input: &mut Unstructured<'_>, out: &mut [u8]) -> Result<()> {
+/// Changes up to three bytes, mostly to ones with a meaning in the protocol.
+fn corrupt(input: &mut Unstructured<'_>, out: &mut [u8]) -> Result<()> {
     for _ in 0..input.int_in_range(0..=3)? {
         if out.is_empty() {
             break;
@@ -343,7 +344,7 @@ fn spoil(input: &mut Unstructured<'_>, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// The usual limits, or small ones.
+/// The default limits, or small ones.
 fn limits(input: &mut Unstructured<'_>) -> Result<Limits> {
     if input.arbitrary()? {
         return Ok(Limits::default());
@@ -356,7 +357,7 @@ fn limits(input: &mut Unstructured<'_>) -> Result<Limits> {
     })
 }
 
-/// The same bytes in pieces.
+/// Cuts the bytes at chosen points.
 fn cut<'o>(input: &mut Unstructured<'_>, out: &'o [u8]) -> Result<Vec<&'o [u8]>> {
     let (mut rest, mut pieces) = (out, Vec::new());
     for _ in 0..input.int_in_range(0..=8)? {

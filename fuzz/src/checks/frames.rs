@@ -1,26 +1,28 @@
-//! Frames made of a script, so that a fuzzer reaches what lies behind the header.
+//! Frames made from a script, so that a fuzzer gets past the header.
 
 use presenced_session::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 
-/// Most bytes made of a script, and a frame more: enough for a message over its limit.
+/// Bytes after which a script ends, enough for a message over its limit.
 const SENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 16 * 1024;
 
-/// Opcodes of a script's frames by the low bits of an instruction: what may come often, often.
+/// Opcodes by the low bits of an instruction. Those that are frequent in practice are frequent
+/// here.
 const OPCODES: [u8; 16] = [0, 0, 0, 1, 1, 1, 1, 2, 8, 9, 9, 10, 10, 10, 0, 3];
 
-/// Characters of one byte to four. 16 bytes, so that the long pieces end with one.
+/// Characters of one to four bytes. It has 16 bytes, so that long pieces end with a whole
+/// character.
 const TEXT: &str = "aß€😀aß€";
 
-/// Reads a script: instructions of two bytes, what and how much, some with a payload behind them.
-/// In the first the low four bits are the opcode, the fifth is `fin` (control frames always have
-/// it), and the rest says what is made:
+/// Runs a script. Its instructions have two bytes, a kind and an amount, and some have a payload.
+/// The low four bits of the kind are the opcode, the fifth is `fin` (which control frames always
+/// have), and the rest says what is made:
 ///
 /// - 0 to 3: a frame with the payload that follows;
-/// - 4: a frame with some bytes, or from 240 on KiB, of a text that goes on in the next such frame,
-///   characters cut;
-/// - 5: a frame that is illegal in a way that the second byte names;
-/// - 6: the last frame again, some times, or from 240 on as often as a message may have fragments;
-/// - 7: some bytes as they are.
+/// - 4: a frame with some bytes (from 240 on: units of 8 KiB) of a text that continues in the next
+///   such frame, so that characters are cut;
+/// - 5: an illegal frame, in a way that the second byte chooses;
+/// - 6: repetitions of the last frame, from 240 on about as many as a message may have fragments;
+/// - 7: raw bytes.
 pub fn sent_by(mut script: &[u8]) -> Vec<u8> {
     let mut sent = Vec::new();
     let mut last = Vec::new();
@@ -69,7 +71,7 @@ pub fn sent_by(mut script: &[u8]) -> Vec<u8> {
     sent
 }
 
-/// Takes a number of bytes off the script, or what there is.
+/// Takes up to a number of bytes off the script.
 fn following<'a>(script: &mut &'a [u8], bytes: u8) -> &'a [u8] {
     let (taken, rest) = script.split_at(script.len().min(usize::from(bytes)));
     *script = rest;
@@ -94,7 +96,7 @@ pub fn put_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     put_masked(out, payload);
 }
 
-/// §5.3; masking and unmasking are the same.
+/// Masks or unmasks, which is the same operation (§5.3).
 pub fn xored(payload: &[u8], mask: &[u8]) -> Vec<u8> {
     let mask = mask.repeat(payload.len().div_ceil(4));
     payload.iter().zip(mask).map(|(a, b)| a ^ b).collect()
@@ -121,7 +123,7 @@ fn put_illegal(out: &mut Vec<u8>, first: u8, way: u8, payload: &[u8]) {
         4 => out.extend_from_slice(&[first, 0x80 | 126, 0, length]),
         5 => out.extend_from_slice(&[first, 0x80 | 127, 0, 0, 0, 0, 0, 0, 0, length]),
         6 => out.extend_from_slice(&[first, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, length]),
-        // Only of a control frame is this illegal.
+        // Without `fin`: illegal for control frames only.
         _ => out.extend_from_slice(&[first & 0x7f, 0x80 | length]),
     }
     put_masked(out, payload);

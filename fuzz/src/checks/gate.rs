@@ -1,5 +1,5 @@
-//! What a client sends, handled by a worker whose sessions are in memory, against RFC 6455 read a
-//! second time in the plainest way.
+//! Frames of a client, handled by a worker whose sessions are in memory, and compared with a naive
+//! second implementation of RFC 6455.
 
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use super::frames::{put_frame, sent_by, xored};
 use super::pieces;
 
-/// Bytes as a client's frames. The first byte says whether the others are what it sends or a script
-/// that makes mostly legal frames (see [`sent_by`]), and how small the small limit is. Read whole, in
-/// pieces and byte by byte, beside the frames of another session, it is what the plain reading says.
+/// Takes the bytes as a client's frames. The first byte says whether the others are sent as they
+/// are or are a script for mostly legal frames (see [`sent_by`]), and how small the small limit is.
+/// Received whole, in pieces and byte by byte, interleaved with the frames of another session, the
+/// result must be that of the naive implementation.
 pub fn gate(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else {
         return;
@@ -35,7 +36,7 @@ pub fn gate(data: &[u8]) {
 }
 
 fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
-    let expected = read_plainly(input, bytes_max, BINARY);
+    let expected = naive_session(input, bytes_max, BINARY);
     let mut parts = WorkerConfig::alone();
     parts.config.message_bytes_max = bytes_max;
     parts.config.frames_per_second_max = u32::MAX;
@@ -48,10 +49,10 @@ fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {
     }
 }
 
-/// Messages, text or not; the bytes sent back; how it ended.
+/// Messages and whether they are text, the bytes sent back, and how the session ended.
 type Seen = (Vec<(bool, Vec<u8>)>, Vec<u8>, Result<(), CloseReason>);
 
-/// Keeps the messages of the session that spoke last.
+/// Collects messages.
 #[derive(Default)]
 struct Listener<const BINARY: bool> {
     messages: Vec<(bool, Vec<u8>)>,
@@ -113,7 +114,7 @@ fn session<'a, const BINARY: bool>(
     for piece in pieces {
         result = worker.receive(key, &mut piece.to_vec(), Duration::ZERO);
         messages.append(&mut worker.service().messages);
-        // Nothing of one session may reach the next, whatever became of it.
+        // Nothing of one session may affect another, whatever happened to it.
         let mut frame = Vec::new();
         put_frame(&mut frame, 0x81, OTHERS_TEXT);
         assert_eq!(worker.receive(other, &mut frame, Duration::ZERO), Ok(()));
@@ -131,33 +132,33 @@ fn session<'a, const BINARY: bool>(
 
 const OTHERS_TEXT: &[u8] = b"still up";
 
-/// What a session should see of `input`.
-fn read_plainly(input: &[u8], bytes_max: usize, takes_binary: bool) -> Seen {
-    let mut plain = Plain {
+/// What a session should make of `input`.
+fn naive_session(input: &[u8], bytes_max: usize, takes_binary: bool) -> Seen {
+    let mut naive = Naive {
         bytes_max,
         takes_binary,
-        ..Plain::default()
+        ..Naive::default()
     };
     let mut rest = input;
     let result = loop {
-        match plain_frame(rest, bytes_max) {
+        match naive_frame(rest, bytes_max) {
             Ok(None) => break Ok(()),
             Ok(Some((first, payload, after))) => {
                 rest = after;
-                if let Err(end) = plain.react(first & 0x0f, first & 0x80 != 0, payload) {
+                if let Err(end) = naive.react(first & 0x0f, first & 0x80 != 0, payload) {
                     break Err(end);
                 }
             }
             Err(end) => break Err(end),
         }
     };
-    (plain.messages, plain.answers, result)
+    (naive.messages, naive.answers, result)
 }
 
-/// The first byte, the unmasked payload, and what comes after the frame; `None` if it isn't whole.
-type PlainFrame<'a> = Option<(u8, Vec<u8>, &'a [u8])>;
+/// The first byte, the unmasked payload, and the input after the frame; `None` if it is incomplete.
+type NaiveFrame<'a> = Option<(u8, Vec<u8>, &'a [u8])>;
 
-fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>, CloseReason> {
+fn naive_frame(input: &[u8], payload_bytes_max: usize) -> Result<NaiveFrame<'_>, CloseReason> {
     let [first, second, after @ ..] = input else {
         return Ok(None);
     };
@@ -199,20 +200,20 @@ fn plain_frame(input: &[u8], payload_bytes_max: usize) -> Result<PlainFrame<'_>,
 }
 
 #[derive(Default)]
-struct Plain {
+struct Naive {
     bytes_max: usize,
     takes_binary: bool,
     messages: Vec<(bool, Vec<u8>)>,
     answers: Vec<u8>,
-    /// Whether it is text, fragments so far, and their payloads.
+    /// The message that has begun: whether it is text, its number of fragments, and their payloads.
     message: Option<(bool, usize, Vec<u8>)>,
 }
 
-impl Plain {
+impl Naive {
     fn react(&mut self, opcode: u8, fin: bool, payload: Vec<u8>) -> Result<(), CloseReason> {
         match opcode {
             8 => {
-                let code = plain_close_code(&payload)?;
+                let code = naive_close_code(&payload)?;
                 self.answers.extend([0x88, code.len() as u8]);
                 self.answers.extend(code);
                 Err(CloseReason::Closed)
@@ -223,14 +224,14 @@ impl Plain {
                 Ok(())
             }
             10 => Ok(()),
-            // Text is looked at before anyone asks whether it stands where it may.
+            // Text is validated before checking whether it is allowed here.
             1 if fin && str::from_utf8(&payload).is_err() => Err(CloseReason::InvalidUtf8),
             2 if !self.takes_binary && self.message.is_none() => Err(CloseReason::UnsupportedData),
             _ => self.data(opcode, fin, &payload),
         }
     }
 
-    /// §5.4, §8.1.
+    /// Messages and fragments (§5.4), and their UTF-8 (§8.1).
     fn data(&mut self, opcode: u8, fin: bool, payload: &[u8]) -> Result<(), CloseReason> {
         let (is_text, fragments, mut message) = match (opcode, self.message.take()) {
             (1 | 2, None) if fin => {
@@ -262,8 +263,8 @@ impl Plain {
     }
 }
 
-/// The bytes of the code, if there is one (§5.5.1, §7.4, IANA's registry).
-fn plain_close_code(payload: &[u8]) -> Result<&[u8], CloseReason> {
+/// The bytes of the close code, if there is one (§5.5.1, §7.4, IANA's registry).
+fn naive_close_code(payload: &[u8]) -> Result<&[u8], CloseReason> {
     if payload.is_empty() {
         return Ok(payload);
     }

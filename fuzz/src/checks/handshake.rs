@@ -1,4 +1,4 @@
-//! Requests for a session: RFC 6455 §4.2.1, where the page comes from, and whose token it is.
+//! Handshakes of sessions: RFC 6455 §4.2.1, the origin, and the token.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -21,23 +21,25 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// Longest lifetime of a token that the gateways accept.
 const LIFETIME_MAX_S: u64 = 86_400;
 
-/// A token, and who it says or why it says no one.
+/// A token, and its user or why it is refused.
 type Signed = (String, Result<&'static str, Refusal>);
 
-/// Bytes as the lines of a head, and as choices of its parts. Who is let in, or why not, is what a
-/// plain reading of the head finds; a token that was not signed here is never one.
+/// Takes the bytes as the lines of a request head, and as choices of its parts. The accepted user,
+/// or the refusal, must be what a naive check of the head finds; no token is accepted that was not
+/// signed here.
 pub fn handshake(data: &[u8]) {
     let mut input = Unstructured::new(data);
     if let Ok((request, signed)) = made(&mut input) {
-        judge(&request, &signed);
+        compare(&request, &signed);
     }
     if let Some(request) = read(data) {
-        judge(&request, &(String::new(), Err(Refusal::TokenInvalid)));
+        compare(&request, &(String::new(), Err(Refusal::TokenInvalid)));
     }
 }
 
-/// One edge for its own pages, one for a named origin, which takes tokens in the query.
-static EDGES: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
+/// A gateway for pages of its own host, and one for a named origin that accepts tokens in the
+/// query.
+static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
     [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| {
         Gateway {
             auth: Auth::new(
@@ -62,20 +64,20 @@ static EDGES: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
 
 const NAMED: &str = "https://app.example";
 
-fn judge(request: &Request<()>, signed: &Signed) {
-    for edge in &*EDGES {
-        let found = check(request, edge).map(|accepted| {
+fn compare(request: &Request<()>, signed: &Signed) {
+    for gateway in &*GATEWAYS {
+        let found = check(request, gateway).map(|accepted| {
             let accept = &accepted.answer.headers()["sec-websocket-accept"];
             assert_eq!(accept.len(), 28);
             accepted.identity.user.to_string()
         });
-        let expected = plainly(request, edge.allow_query_token, signed);
+        let expected = self::expected(request, gateway.allow_query_token, signed);
         assert_eq!(found.as_deref().map_err(|refusal| *refusal), expected);
     }
 }
 
-/// What a request comes to, step by step.
-fn plainly<'s>(
+/// The expected result, checked step by step.
+fn expected<'s>(
     request: &Request<()>,
     named: bool,
     (token, verdict): &'s Signed,
@@ -132,7 +134,7 @@ fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     }
 }
 
-/// 16 bytes in base64: 22 letters, the last of which has four bits to spare.
+/// 16 bytes in base64: 22 letters, of which the last has four unused bits.
 fn is_nonce(key: &[u8]) -> bool {
     let letter = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     key.len() == 24
@@ -172,7 +174,7 @@ fn sent_token(request: &Request<()>, in_query: bool) -> Option<String> {
         return Some(token.into());
     }
     let query = request.uri().query().filter(|_| in_query)?;
-    // No token that is right has anything to decode.
+    // A valid token contains nothing to decode.
     let mut values = query.split('&').filter_map(|pair| match pair {
         "token" => Some(""),
         _ => pair.strip_prefix("token="),
@@ -192,7 +194,7 @@ fn texts<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
         .collect()
 }
 
-/// The first line is a target, the others are headers.
+/// The first line is the request target, the others are headers.
 fn read(data: &[u8]) -> Option<Request<()>> {
     let mut lines = data.split(|&byte| byte == b'\n');
     let mut request = Request::get(lines.next()?).body(()).ok()?;
@@ -205,7 +207,7 @@ fn read(data: &[u8]) -> Option<Request<()>> {
     Some(request)
 }
 
-/// A request with few faults, and the token that may be in it.
+/// A request with few faults, and the token that it may contain.
 fn made(input: &mut Unstructured<'_>) -> Result<(Request<()>, Signed)> {
     let signed = token(input)?;
     let mut request = Request::new(());
@@ -238,7 +240,7 @@ fn made(input: &mut Unstructured<'_>) -> Result<(Request<()>, Signed)> {
         ),
     ];
     for (name, values) in headers {
-        // Mostly once and right.
+        // Mostly exactly one valid value.
         for _ in 0..*input.choose(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 2])? {
             let value = match input.ratio(1, 6)? {
                 true => *input.choose(values)?,

@@ -1,4 +1,4 @@
-//! memcached's protocol, read as a client and as a server.
+//! Parsers of memcached's protocol, for clients and for servers.
 
 use bytes::BytesMut;
 use presenced_memcached::pipeline::{Outcome, Pipeline, WriteCommand};
@@ -12,7 +12,7 @@ use presenced_protocol::{
 use super::value_oracle::ValueOracle;
 use super::{pieces, values};
 
-/// The limits as they are, and so small that every one of them is met.
+/// The default limits, and limits so small that inputs exceed each of them.
 fn limits() -> [Limits; 2] {
     let small = Limits {
         line_bytes_max: 40,
@@ -23,8 +23,8 @@ fn limits() -> [Limits; 2] {
     [Limits::default(), small]
 }
 
-/// Bytes as a memcached's replies: read whole and in pieces they are the same, what is read is
-/// written back as it came, and runs of `STORED` are counted right.
+/// Parses the bytes as replies of memcached. The result does not depend on how they are cut,
+/// replies are encoded as they came, and runs of `STORED` are counted correctly.
 pub fn replies(data: &[u8]) {
     for limits in limits() {
         let whole = replies_in([data].into_iter(), &limits);
@@ -36,7 +36,7 @@ pub fn replies(data: &[u8]) {
     assert!(data.starts_with(&b"STORED\r\n".repeat(run)));
     assert!(!data[run * 8..].starts_with(b"STORED\r\n"));
     for command in [WriteCommand::Set, WriteCommand::Ms] {
-        // As many as there can be answers: `MN` and its line's end are four bytes.
+        // At least as many as there can be answers: `MN` and its line end have four bytes.
         let enough = data.len() / 4 + 1;
         let whole = matched([data].into_iter(), command, enough);
         assert_eq!(matched(pieces(data), command, enough), whole);
@@ -44,8 +44,9 @@ pub fn replies(data: &[u8]) {
     }
 }
 
-/// What a pipeline with this number of groups of commands in flight makes of replies: of each command answered whether
-/// it was refused, and why it ended. Every command is answered once, in order, or is left.
+/// Feeds replies to a pipeline with this number of groups of commands in flight. Returns whether
+/// each answered command was refused, and the error. Every command is answered once, in order, or
+/// is left unanswered.
 fn matched<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     command: WriteCommand,
@@ -78,8 +79,8 @@ fn matched<'a>(
     (seen, ended)
 }
 
-/// Every reply as it is written, then why there was no next. The parser that takes replies out of
-/// its buffer says the same.
+/// All replies as they are encoded, and the error after them. The parser that takes replies out of
+/// a `BytesMut` must agree.
 pub(super) fn replies_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
@@ -141,7 +142,7 @@ fn written_back(reply: &Reply<&[u8]>, input: &[u8], consumed: usize, limits: &Li
     out
 }
 
-/// A space before nothing, at the end of the line, says no more than none.
+/// Removes a space at the end of the line, which has no meaning.
 fn without_last_space(reply: &[u8]) -> Vec<u8> {
     let line = reply.iter().position(|&byte| byte == b'\n').unwrap() + 1;
     let (line, value) = reply.split_at(line);
@@ -149,8 +150,9 @@ fn without_last_space(reply: &[u8]) -> Vec<u8> {
     [text.strip_suffix(b" ").unwrap_or(text), b"\r\n", value].concat()
 }
 
-/// Bytes as a client's requests: read whole and in pieces they are the same; what was understood
-/// means the same when written anew; what was not is answered with one whole reply.
+/// Parses the bytes as requests of a client. The result does not depend on how they are cut, a
+/// request that is encoded again means the same, and a bad request is answered with exactly one
+/// reply.
 pub fn requests(data: &[u8]) {
     for limits in limits() {
         let whole = requests_in([data].into_iter(), &limits);
@@ -158,8 +160,8 @@ pub fn requests(data: &[u8]) {
     }
 }
 
-/// What a server does with the requests, as text; the last says how it ends. No byte of a value is read
-/// as a request: see [`ValueOracle`].
+/// What a server does with the requests, as text; the last line says how it ends. No byte of a
+/// value is parsed as a request: see [`ValueOracle`].
 pub(super) fn requests_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
@@ -207,7 +209,8 @@ pub(super) fn requests_in<'a>(
     seen
 }
 
-/// A request within the limits that, if its keys may be sent, is the same written anew.
+/// The request is within the limits, and if its keys are legal, it means the same when encoded
+/// again.
 fn means_the_same(received: &Received<'_>, limits: &Limits) {
     let keys = keys_of(received);
     match *received {
@@ -225,7 +228,7 @@ fn means_the_same(received: &Received<'_>, limits: &Limits) {
         return;
     };
     if matches!(request, Request::GetAndTouch { .. }) && keys.is_empty() {
-        // One without keys can't be written: it would be an error to others.
+        // A request without keys can't be encoded: other servers would take it for an error.
         return;
     }
     let mut out = Vec::new();
@@ -240,7 +243,7 @@ fn means_the_same(received: &Received<'_>, limits: &Limits) {
     };
     assert_eq!(consumed, out.len());
     match (again, *received) {
-        // A mode that means nothing is not written again, so the letters may be fewer.
+        // A mode without meaning is not encoded again, so there may be fewer letters.
         (
             Request::MetaGet { key, flags },
             Request::MetaGet {

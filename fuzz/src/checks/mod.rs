@@ -1,9 +1,8 @@
-//! The bodies of the fuzz targets: each takes any bytes and panics if what should always hold does
-//! not.
+//! The bodies of the fuzz targets. Each takes any bytes, and panics if an invariant is violated.
 //!
-//! Apart from libFuzzer, so that the corpus is replayed on stable too (`tests/it/fuzz_corpus.rs`). A new
-//! target is a function here, a line in [`TARGETS`], a file in `fuzz_targets/`, a `[[bin]]` and a
-//! folder in `corpus/`.
+//! They do not depend on libFuzzer, so that `tests/it/fuzz_corpus.rs` can replay the corpora on
+//! stable. A new target needs a function here, a line in [`TARGETS`], a file in `fuzz_targets/`, a
+//! `[[bin]]` and a folder in `corpus/`.
 
 #![allow(
     clippy::panic,
@@ -31,10 +30,10 @@ pub use self::memcached::{replies, requests};
 pub use self::pull::pull;
 pub use self::settings::settings;
 
-/// Takes any bytes and panics if something is wrong.
+/// Takes any bytes, and panics if an invariant is violated.
 pub type Check = fn(&[u8]);
 
-/// Each target's name, which is also that of its corpus, and its check.
+/// The name of each target, which is also the name of its corpus, and its check.
 pub const TARGETS: &[(&str, Check)] = &[
     ("exchange", exchange),
     ("gate", gate),
@@ -45,8 +44,8 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("settings", settings),
 ];
 
-/// The same bytes cut at places that depend on nothing but them: mostly into small pieces, now and
-/// then a large one.
+/// Cuts the bytes at points derived from the bytes themselves, mostly into small pieces, now and
+/// then into a large one.
 fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut state = data.iter().fold(data.len() as u64, |state, &byte| {
         state.wrapping_mul(31).wrapping_add(u64::from(byte))

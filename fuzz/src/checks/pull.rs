@@ -1,4 +1,4 @@
-//! Questions: a message of a session, the query and the body of an HTTP request.
+//! Pulls: a message of a session, the query and the body of an HTTP request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,9 +20,9 @@ use serde_json::Value;
 
 use super::questions;
 
-/// Bytes as a message, as a body and as a query, and as choices of what may be in them. Who is asked for is what a plain reading of the
-/// JSON or the query finds; each of them makes one memcached request; answers and errors are JSON
-/// that says the same.
+/// Takes the bytes as a message, as a body and as a query, and as choices of their parts. The users
+/// asked for are those that a naive reading of the JSON or the query finds. Each of them makes one
+/// memcached request. Answers and errors are JSON with the same content.
 pub fn pull(data: &[u8]) {
     as_message(data);
     as_body(data);
@@ -48,8 +48,8 @@ fn as_message(data: &[u8]) {
         }
     };
     is_sound(&users, number);
-    // What serde_json skips in a message it looks at less closely than what it keeps: there the
-    // plain reading may find no JSON.
+    // serde_json validates skipped values less strictly than those it keeps, so a message may be
+    // accepted although the naive reading finds no JSON.
     if serde_json::from_slice::<Value>(data).is_err() {
         return;
     }
@@ -79,7 +79,7 @@ fn as_query(query: &str) {
     is_as_expected(&users, names.as_deref());
 }
 
-/// What comes of a question holds what is promised of it, and so does what is answered.
+/// The result of parsing a pull is within its limits, and so is the answer.
 fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
     let users = match users {
         Ok(users) => users,
@@ -97,14 +97,14 @@ fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
         assert_eq!(UserId::new(user.as_str()).as_ref(), Ok(user));
         assert!(is_user(user.as_str()));
     }
-    // Some of many: an input with as many as there may be would be most of the time.
+    // A sample only, as inputs with many users would dominate the run time.
     for user in users.iter().step_by(users.len() / 16 + 1) {
         is_one_request(&record, user);
     }
     is_answer(users, number);
 }
 
-/// Neither the key of a look-up nor the `set` of a heartbeat is ever two commands, or another one.
+/// The key of a look-up and the `set` of a heartbeat are always exactly one command of that kind.
 fn is_one_request(record: &Record, user: &UserId) {
     let key = format!("user:{user}:online");
     let mut rendered = Vec::new();
@@ -162,7 +162,11 @@ fn is_answer(users: &[UserId], number: Option<u64>) {
         .map(|(user, entry)| (user.as_str(), entry["connectedAt"].as_u64().unwrap()))
         .collect();
     assert_eq!(found, online);
-    assert_eq!(found.len(), answer.online.len(), "each is in it once");
+    assert_eq!(
+        found.len(),
+        answer.online.len(),
+        "each user is in the answer once"
+    );
     let found = json.get("unknown").map(|list| list.as_array().unwrap());
     let found: Vec<&str> = found.map_or_else(Vec::new, |list| {
         list.iter().map(|user| user.as_str().unwrap()).collect()
@@ -178,7 +182,7 @@ fn is_error(json: &[u8], error: &PullError, number: Option<u64>) {
     assert_eq!(json["error"]["message"], error.to_string());
 }
 
-/// `names` is nothing where they can't be read.
+/// `names` is `None` if they can't be parsed.
 fn is_as_expected(users: &Result<Vec<UserId>, PullError>, names: Option<&[String]>) {
     let expected = match names {
         None => Err("malformed"),
@@ -195,7 +199,7 @@ fn is_as_expected(users: &Result<Vec<UserId>, PullError>, names: Option<&[String
     assert_eq!(found, expected);
 }
 
-/// In the order asked; who is asked for twice is answered once.
+/// Removes duplicates and keeps the order.
 fn each_once(names: &[String]) -> Vec<&str> {
     let mut seen = BTreeSet::new();
     let names = names.iter().map(String::as_str);
@@ -207,7 +211,7 @@ fn is_user(name: &str) -> bool {
     bytes.contains(&name.len()) && !name.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// application/x-www-form-urlencoded; nothing for what is not UTF-8.
+/// Decodes application/x-www-form-urlencoded; `None` if the result is not UTF-8.
 fn plain_decode(value: &str) -> Option<String> {
     let mut decoded = Vec::new();
     let mut rest = value.as_bytes();
@@ -227,7 +231,7 @@ fn plain_decode(value: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// The members of a JSON object, those of one name too; none if it isn't an object.
+/// The members of a JSON object, duplicates included; empty if the JSON is not an object.
 #[derive(Default)]
 struct Members(Vec<(String, Value)>);
 
@@ -236,7 +240,7 @@ impl Members {
         serde_json::from_slice(json).unwrap_or_default()
     }
 
-    /// The value of the one member of that name.
+    /// The value of a member, if exactly one has that name.
     fn only(&self, name: &str) -> Option<&Value> {
         let mut values = self.0.iter().filter(|member| member.0 == name);
         let value = values.next().filter(|_| values.next().is_none())?;

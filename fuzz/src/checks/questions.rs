@@ -1,11 +1,10 @@
-//! Questions made of choices, so that a fuzzer reaches what lies behind the grammar of JSON and of
-//! queries.
+//! Pulls made from choices, so that a fuzzer gets past the grammar of JSON and of queries.
 
 use arbitrary::{Result, Unstructured};
 use presenced::limits::PULL_USERS_MAX;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 
-/// A JSON text: mostly an object with the members that matter, each never, once or twice.
+/// A JSON text, mostly an object in which each relevant member occurs up to a few times.
 pub fn json(input: &mut Unstructured<'_>) -> Result<String> {
     let mut out = String::new();
     space(input, &mut out)?;
@@ -34,7 +33,7 @@ pub fn json(input: &mut Unstructured<'_>) -> Result<String> {
     }
     out.push('}');
     space(input, &mut out)?;
-    spoil(input, out)
+    corrupt(input, out)
 }
 
 /// The query of an HTTP request.
@@ -57,10 +56,10 @@ pub fn query(input: &mut Unstructured<'_>) -> Result<String> {
             out.push('&');
         }
     }
-    spoil(input, out)
+    corrupt(input, out)
 }
 
-/// Most bytes as they are, or each by its number.
+/// Percent-encodes either only the necessary bytes, or most of them.
 fn percent_encoded(input: &mut Unstructured<'_>, name: &str) -> Result<String> {
     let mut out = String::new();
     let plainly = input.ratio(2, 3)?;
@@ -89,7 +88,7 @@ fn users(input: &mut Unstructured<'_>, out: &mut String) -> Result<()> {
                 0 => name.clone(),
                 _ => format!("{name}{number}"),
             };
-            // As serde_json writes it, or every character escaped.
+            // Encoded by serde_json, or with every character escaped.
             match input.ratio(1, 8)? {
                 false => out.push_str(&serde_json::Value::from(numbered).to_string()),
                 true => {
@@ -104,7 +103,7 @@ fn users(input: &mut Unstructured<'_>, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Mostly one, now and then about as many as a question may name.
+/// Mostly one, now and then about as many users as a pull may name.
 fn many(input: &mut Unstructured<'_>) -> Result<usize> {
     Ok(match input.int_in_range(0..=30)? {
         30 => input.int_in_range(PULL_USERS_MAX - 3..=PULL_USERS_MAX + 2)?,
@@ -112,7 +111,7 @@ fn many(input: &mut Unstructured<'_>) -> Result<usize> {
     })
 }
 
-/// A user's id, or something like it.
+/// A user id, or something similar.
 fn name(input: &mut Unstructured<'_>) -> Result<String> {
     Ok(match input.int_in_range(0..=7)? {
         0..=3 => input.int_in_range(0..=99_u8)?.to_string(),
@@ -170,19 +169,19 @@ fn space(input: &mut Unstructured<'_>, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Now and then one character is another, or there is something behind the end.
-fn spoil(input: &mut Unstructured<'_>, out: String) -> Result<String> {
+/// Now and then changes a character, or appends one.
+fn corrupt(input: &mut Unstructured<'_>, out: String) -> Result<String> {
     if !input.ratio(1, 5)? {
         return Ok(out);
     }
     let mut characters: Vec<char> = out.chars().collect();
     let at = input.int_in_range(0..=characters.len())?;
-    let spoilt = input.choose(&[
+    let replacement = input.choose(&[
         '"', '{', '}', ']', ',', '&', '=', '%', '\\', '0', '\u{feff}',
     ])?;
     match characters.get_mut(at) {
-        Some(character) => *character = *spoilt,
-        None => characters.push(*spoilt),
+        Some(character) => *character = *replacement,
+        None => characters.push(*replacement),
     }
     Ok(characters.into_iter().collect())
 }

@@ -1,4 +1,4 @@
-//! What an operator writes: flags, and the addresses, origins and templates in them.
+//! Settings of an operator: flags, and the addresses, origins and templates in them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::{Record, UserId};
 use presenced_protocol::Key;
 
-/// Most flags of one command line.
+/// Maximum number of flags of one command line.
 const FLAGS_MAX: usize = 6;
 
-/// Bytes as one text of each kind, as the lines of a command line, and as choices of flags and values.
-/// What is taken keeps what the settings promise; nothing panics.
+/// Takes the bytes as a text of each kind, as the lines of a command line, and as choices of flags
+/// and values. Accepted settings keep their promises, and nothing panics.
 pub fn settings(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         as_node(text);
@@ -34,7 +34,7 @@ pub fn settings(data: &[u8]) {
     }
 }
 
-/// An address is written as it is read, and with what may stand before and behind it means the same.
+/// An address survives being printed and parsed, also with its optional prefix and weight.
 fn as_node(text: &str) {
     if let Ok(node) = NodeAddr::from_str(text) {
         assert_eq!(NodeAddr::from_str(&node.to_string()), Ok(node));
@@ -46,7 +46,7 @@ fn as_node(text: &str) {
     }
 }
 
-/// An origin that is taken is one that a browser may send, and it is let in.
+/// An accepted origin is one that a browser may send, and is allowed.
 fn as_origin(text: &str) {
     let Ok(origins) = Origins::new(&[text.into()]) else {
         return;
@@ -58,7 +58,7 @@ fn as_origin(text: &str) {
     assert!(!origins.allow(&headers));
 }
 
-/// With any user a template that is taken gives a key, and no two users share one.
+/// An accepted template makes a legal key for every user, and no two users share one.
 fn as_template(text: &str) {
     let Ok(record) = Record::new(text, text, 0, 0) else {
         return;
@@ -73,7 +73,7 @@ fn as_template(text: &str) {
 }
 
 fn as_flags(mut flags: Vec<String>) {
-    // Files are not looked at here.
+    // This test reads no files.
     flags.retain(|flag| !flag.starts_with("--jwt-secret-file"));
     flags.insert(0, "presenced".into());
     let Ok(flags) = Flags::try_parse_from(flags) else {

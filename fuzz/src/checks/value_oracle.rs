@@ -89,8 +89,9 @@ fn check_without_value(parsed: &Parsed<'_>) {
     }
 }
 
-/// The lengths of the first line of `input` and of the value that follows it. The outer `None` means
-/// that no value belongs to the line, the inner one that the line does not say how long it is.
+/// The lengths of the first line of `input` and of the value that follows it. The outer `None`
+/// means that no value belongs to the line, the inner one that the line does not say how long it
+/// is.
 fn value_after(input: &[u8]) -> Option<Option<(usize, usize)>> {
     let line = input.iter().position(|&byte| byte == b'\n')? + 1;
     let text = &input[..line - 1];

@@ -1,4 +1,4 @@
-//! Bytes as a memcached's answers to what a look-up asks, of which long values are passed over.
+//! Bytes as memcached's answers to a look-up, which skips long values.
 
 use presenced_memcached::limits::VALUE_BYTES_MAX;
 use presenced_memcached::values::{Progress, Values};
@@ -10,28 +10,28 @@ use presenced_protocol::{
 
 use super::pieces;
 
-/// A reply as it is written, and the length of its value if that was passed over.
+/// An encoded reply, and the length of its value if that was skipped.
 type Seen = (Vec<u8>, Option<usize>);
 
-/// The place of a key, and its value if that was shown.
+/// The index of a key, and its value unless that was skipped.
 type Found = (usize, Option<Vec<u8>>);
 
-/// Skimmed whole and in pieces the replies are the same, and those that a parser finds which takes values
-/// of any length.
+/// The skimmed replies do not depend on how the bytes are cut, and are those of a parser that
+/// accepts values of any length.
 pub(super) fn skimmed(data: &[u8], limits: &Limits) {
     let (mut seen, failed) = skimmed_in([data].into_iter(), limits);
     assert_eq!(skimmed_in(pieces(data), limits), (seen.clone(), failed));
     let (parsed, error) = parsed(data, limits);
     assert_eq!(failed, error);
-    // The last may be a value that never ended.
+    // The last may be an incomplete value.
     if seen.len() > parsed.len() {
         assert!(seen.pop().unwrap().1.is_some());
     }
     assert_eq!(seen, parsed);
 }
 
-/// What is skimmed, and why it ended. What must be kept is never more than a line and a value within the
-/// limits.
+/// The skimmed replies, and the error. Never more than a line and a value within the limits must be
+/// buffered.
 fn skimmed_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
@@ -63,7 +63,7 @@ fn skimmed_in<'a>(
     (seen, None)
 }
 
-/// The same by a parser that takes values of any length.
+/// The same with a parser that accepts values of any length.
 fn parsed(data: &[u8], limits: &Limits) -> (Vec<Seen>, Option<ReplyError>) {
     let mut parser = Parser::new(Limits {
         value_bytes_max: ITEM_BYTES_MAX,
@@ -93,8 +93,9 @@ fn written(reply: &Reply<&[u8]>) -> Vec<u8> {
     out
 }
 
-/// As an answer to a `get` for the keys of all values, and others between them, the bytes say the same
-/// whole and in pieces. Of each key a value is found once at most, in order, and no long one is shown.
+/// Reads the bytes as the answer to a `get` for the keys of all values, with other keys between
+/// them. The result does not depend on how they are cut. Each key is found at most once, in order,
+/// and no long value is returned.
 pub(super) fn answers(data: &[u8]) {
     let keys = keys_of(data);
     let whole = found_in([data].into_iter(), &keys);
@@ -103,7 +104,7 @@ pub(super) fn answers(data: &[u8]) {
         Ok(Progress::Whole) => assert!(data.ends_with(b"END\r\n")),
         Ok(Progress::Part(_)) | Err(_) => {}
     }
-    // Asked for none of them.
+    // A `get` for none of them.
     let (found, _) = found_in(pieces(data), &[]);
     assert_eq!(found, []);
 }
@@ -124,7 +125,7 @@ fn keys_of(data: &[u8]) -> Vec<Key<'_>> {
     keys
 }
 
-/// Which of the keys were found with which value, and how it ended.
+/// The keys that were found with their values, and the result.
 fn found_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     keys: &[Key<'_>],
@@ -134,15 +135,15 @@ fn found_in<'a>(
     let mut pieces = pieces.peekable();
     while let Some(piece) = pieces.next() {
         waiting.extend_from_slice(piece);
-        let read = values.read(&waiting, |place, value| {
-            assert!(place < keys.len());
-            assert!(found.last().is_none_or(|(before, _)| *before < place));
+        let read = values.read(&waiting, |index, value| {
+            assert!(index < keys.len());
+            assert!(found.last().is_none_or(|(before, _)| *before < index));
             assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX));
-            found.push((place, value.map(Into::into)));
+            found.push((index, value.map(Into::into)));
         });
         match read {
             Ok(Progress::Part(taken)) => drop(waiting.drain(..taken)),
-            // What comes behind the end is noticed before the next question.
+            // Bytes after the end are noticed before the next request.
             Ok(Progress::Whole) if pieces.peek().is_some() => {
                 return (found, Err("more than the answer to a get"));
             }
