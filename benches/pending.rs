@@ -216,9 +216,9 @@ fn drain(criterion: &mut Criterion) {
                 let mut time = Duration::ZERO;
                 for _ in 0..count {
                     some.iter().for_each(|&slot| bitmap.record(slot));
-                    let begun = Instant::now();
+                    let started = Instant::now();
                     assert_eq!(Buffer::drain(&bitmap), some.len());
-                    time += begun.elapsed();
+                    time += started.elapsed();
                 }
                 time
             });

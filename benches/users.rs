@@ -37,7 +37,7 @@ use threads::timed;
 
 const USERS: u32 = 1_000_000;
 
-/// Memory is read every so many users. Tables that grow by doubling show as a step.
+/// Users between two readings of memory. Tables that grow by doubling show as a step.
 const STEP: u32 = 10_000;
 
 fn id(number: u32) -> UserId {

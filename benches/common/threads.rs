@@ -14,9 +14,9 @@ pub fn timed<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) + Sync) -> 
             let (start, work) = (&start, &work);
             scope.spawn(move || {
                 start.wait();
-                let begun = Instant::now();
+                let started = Instant::now();
                 <[T]>::iter(items).for_each(work);
-                (begun, Instant::now())
+                (started, Instant::now())
             })
         };
         let shares = items.chunks(items.len().div_ceil(threads));
@@ -24,7 +24,7 @@ pub fn timed<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) + Sync) -> 
         let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap();
         threads.into_iter().map(join).collect()
     });
-    let begun = spans.iter().map(|span| span.0).min().unwrap();
+    let started = spans.iter().map(|span| span.0).min().unwrap();
     let ended = spans.iter().map(|span| span.1).max().unwrap();
-    ended - begun
+    ended - started
 }

@@ -1,3 +1,3 @@
-//! What the fuzz targets check, apart from libFuzzer.
+//! The checks of the fuzz targets, without libFuzzer.
 
 pub mod checks;

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processes_are_added_up() {
+    fn counters_of_processes_are_added_up() {
         let mut one = Counts {
             seconds: 2.0,
             pings: 3,

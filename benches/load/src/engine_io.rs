@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says() {
+    fn packets_of_a_client() {
         assert_eq!(connect(Some("a.b.c")), br#"40{"token":"a.b.c"}"#);
         assert_eq!(connect(None), b"40");
         let mut out = Vec::new();
@@ -106,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        fn no_input_causes_a_panic(bytes: Vec<u8>) {
             parse(&bytes);
         }
     }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_may_send() {
+    fn illegal_frames_are_refused() {
         let refused = |bytes: &[u8]| take(&mut &*bytes).unwrap_err();
         assert_eq!(refused(&[0xc1, 0]), FrameError::Reserved);
         assert_eq!(refused(&[0x83, 0]), FrameError::Reserved);
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_of_any_length_are_read_as_they_were_written(
+        fn frames_of_any_length_survive_encoding_and_parsing(
             frames in proptest::collection::vec((
                 prop_oneof![Just(TEXT), Just(BINARY)],
                 prop_oneof![0..200usize, 65_500..65_600usize],
@@ -196,7 +196,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_frame_is_not_whole_wherever_it_is_cut(
+        fn a_cut_frame_is_incomplete(
             length in prop_oneof![0..130usize, 65_530..65_540usize], cut: prop::sample::Index,
         ) {
             let bytes = frame(BINARY, &vec![1; length]);
@@ -207,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        fn no_input_causes_a_panic(bytes: Vec<u8>) {
             let mut input = &bytes[..];
             while let Ok(Some(_)) = take(&mut input) {}
         }

@@ -68,16 +68,16 @@ impl Progress {
 
     /// Shows a bar that fills as sessions connect.
     pub(crate) fn connecting(&mut self) {
-        self.begin(self.sessions, "connecting {wide_bar} {pos}/{len} {msg}");
+        self.start(self.sessions, "connecting {wide_bar} {pos}/{len} {msg}");
     }
 
     /// Shows a bar that fills with time.
     pub(crate) fn running(&mut self, phase: &str, time: Duration) {
         let template = format!("{phase} {{bar:20}} {{msg}}");
-        self.begin(time.as_millis() as u64, &template);
+        self.start(time.as_millis() as u64, &template);
     }
 
-    fn begin(&mut self, length: u64, template: &str) {
+    fn start(&mut self, length: u64, template: &str) {
         let target = match self.is_hidden {
             true => ProgressDrawTarget::hidden(),
             // Draws nothing unless it is a terminal.
@@ -120,7 +120,7 @@ impl Progress {
     }
 
     /// Removes the line.
-    pub(crate) fn end(&self) {
+    pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }

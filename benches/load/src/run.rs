@@ -47,7 +47,7 @@ impl Load {
             }),
             Load::Fleet(fleet) => fleet.phase(phase, &mut show),
         };
-        progress.end();
+        progress.clear();
         counts
     }
 }

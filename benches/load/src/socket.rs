@@ -166,10 +166,10 @@ impl Socket {
             return Ok(0);
         }
         let written = self.write(frames)?;
-        let begun = written.div_ceil(frame);
+        let frames_sent = written.div_ceil(frame);
         self.outbox
-            .extend_from_slice(&frames[written..begun * frame]);
-        Ok(begun)
+            .extend_from_slice(&frames[written..frames_sent * frame]);
+        Ok(frames_sent)
     }
 
     /// Returns how many bytes the socket has accepted.

@@ -35,8 +35,8 @@ impl Tokens {
     /// The token of the user with this index; `None` if no tokens were made.
     pub(crate) fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)?;
-        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.text.get(begin..end)
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text.get(start..end)
     }
 }
 

@@ -1,4 +1,4 @@
-"""Python's clients: python.py CLIENT PORT USERS STRIDE"""
+"""Python clients: python.py CLIENT PORT USERS STRIDE"""
 
 import json
 import sys

@@ -326,7 +326,7 @@ fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
     let (exp, expired) = expiry(input, now_s)?;
     let lasts_too_long = exp.as_u64().is_some_and(|exp| exp > now_s + LIFETIME_MAX_S);
     let (sub, user) = subject(input)?;
-    let (nbf, begun) = match input.int_in_range(0..=7)? {
+    let (nbf, not_before) = match input.int_in_range(0..=7)? {
         0 => (json!(now_s + FAR_S), Err(Refusal::TokenInvalid)),
         _ => (json!(now_s - FAR_S), Ok(())),
     };
@@ -347,7 +347,7 @@ fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
     };
     let claims = json!({"sub": sub, "exp": exp, "nbf": nbf});
     let token = encode(&header, &claims, &EncodingKey::from_secret(key)).unwrap();
-    let verdict = match signed.and(expired).and(begun).and(known).and(user) {
+    let verdict = match signed.and(expired).and(not_before).and(known).and(user) {
         Ok(_) if lasts_too_long => Err(Refusal::TokenInvalid),
         verdict => verdict,
     };
