@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use live::live;
 use presenced_memcached as memcached;
 use presenced_memcached::limits::WINDOW_TCP;
 use presenced_memcached::pipeline::WriteCommand;
@@ -32,8 +33,6 @@ use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-
-use live::live;
 
 const USERS: u32 = 1_000_000;
 const TTL_S: u32 = 60;

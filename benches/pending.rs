@@ -31,7 +31,6 @@ use crossbeam_queue::SegQueue;
 use dashmap::DashSet;
 use presenced_presence::limits::SHARDS;
 use presenced_presence::{Pending, Slot};
-
 use threads::timed;
 
 fn users() -> u32 {

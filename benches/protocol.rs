@@ -22,6 +22,7 @@ use std::hint::black_box;
 
 use bytes::{Buf, Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use live::live;
 use memcache_proto::{Command, Request as OtherRequest, Response, ResponseBytes};
 use presenced_memcached::pipeline::{Pipeline, WriteCommand};
 use presenced_memcached::values::{Progress, Values};
@@ -29,8 +30,6 @@ use presenced_presence::record::connected_at;
 use presenced_presence::{Record, UserId};
 use presenced_protocol::{Key, Limits, Parsed, Reply, Request, encode, reply, request};
 use tokio::runtime;
-
-use live::live;
 
 const VALUE: &[u8] =
     br#"{"serverId":"edge-1","connectedAt":1234567890123,"socketId":"0a1b2c3d-0-1234-0"}"#;

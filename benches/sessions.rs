@@ -23,9 +23,8 @@ mod rss;
 
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput};
-
 use common::{Ping, Sessions};
+use criterion::{Criterion, Throughput};
 use rss::rss_bytes;
 
 const INTERVAL: Duration = Duration::from_secs(25);

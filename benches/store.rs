@@ -10,13 +10,11 @@
     reason = "run by hand: a failure must be seen"
 )]
 
-use std::env;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 /// Connections of the client. While some wait for answers, the client writes to others.
 const CONNECTIONS: usize = 32;

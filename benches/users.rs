@@ -27,11 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use live::live;
 use presenced_presence::limits::SHARDS;
 use presenced_presence::users::Hasher;
 use presenced_presence::{Pending, Slot, UserId, Users};
-
-use live::live;
 use rss::rss_bytes;
 use threads::timed;
 

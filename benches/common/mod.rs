@@ -11,17 +11,15 @@ use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
-use presenced_session::Config;
-use presenced_session::Seat;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::{Config, Seat};
+pub use presenced_testkit::null::Ping;
 use presenced_testkit::null::{Null, keep_pings, take_pings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
-
-pub use presenced_testkit::null::Ping;
 
 /// A worker and its sessions.
 pub struct Sessions {

@@ -1,9 +1,8 @@
 //! Memory and CPU time of the server's processes, from `/proc`.
 
-use std::fs;
-use std::io;
 use std::ops::{Add, Sub};
 use std::time::Duration;
+use std::{fs, io};
 
 /// Memory and CPU time of processes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,15 +2,12 @@
 //! heard from to memcached.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io, mem, process};
 
 use clap::Args;
 use hyper::HeaderMap;

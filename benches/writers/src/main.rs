@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 
 use async_memcached::AsciiProtocol;
 use memcached::proto::{MultiOperation, Operation, ProtoType};
-use presenced_session::slab::SessionKey;
 use presenced_memcached::pipeline::WriteCommand;
-use presenced_memcached::{Cluster, Config};
-use presenced_memcached::{NodeAddr, NodeSpec};
+use presenced_memcached::{Cluster, Config, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
 use presenced_session::clock::Clock;
+use presenced_session::slab::SessionKey;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -138,7 +137,13 @@ fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         for number in 0..users {
-            let session = SessionId { worker: 0, key: SessionKey { index: number, generation: 0 } };
+            let session = SessionId {
+                worker: 0,
+                key: SessionKey {
+                    index: number,
+                    generation: 0,
+                },
+            };
             let connected_at_ms = 1_700_000_000_000;
             let live = Live {
                 connected_at_ms,

@@ -1,13 +1,11 @@
 //! memcached's protocol between two ends that follow it, and with a few bytes corrupted in between.
 
 use arbitrary::{Result, Unstructured};
-use presenced_protocol::{
-    Key, Limits, Parsed, ReceivedKey, Reply, Request, base64, encode,
-    key::{KEY_BYTES_MAX, Opaque},
-    meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode},
-    reply::{self, MetaStatus},
-    request::{Keys, Parser, StoreVerb},
-};
+use presenced_protocol::key::{KEY_BYTES_MAX, Opaque};
+use presenced_protocol::meta::{Direction, Flag, Hint, ReplyFlag, ReplyFlags, StoreMode};
+use presenced_protocol::reply::{self, MetaStatus};
+use presenced_protocol::request::{Keys, Parser, StoreVerb};
+use presenced_protocol::{Key, Limits, Parsed, ReceivedKey, Reply, Request, base64, encode};
 
 use super::memcached::{replies_in, requests_in};
 

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use presenced_presence::SessionId;
-use presenced_session::Seat;
 use presenced_session::close_reason::CloseReason;
-use presenced_session::dialect;
 use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::{Seat, dialect};
 
 use super::frames::{put_frame, sent_by, xored};
 use super::pieces;

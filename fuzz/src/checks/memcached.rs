@@ -2,11 +2,11 @@
 
 use bytes::BytesMut;
 use presenced_memcached::pipeline::{Outcome, Pipeline, WriteCommand};
+use presenced_protocol::reply::{self, Parser as ReplyParser};
+use presenced_protocol::request::Parser as RequestParser;
 use presenced_protocol::{
     BadRequest, Key, Limits, Next, Parsed, Received, ReceivedKey, Reply, ReplyError, Request,
     encode,
-    reply::{self, Parser as ReplyParser},
-    request::Parser as RequestParser,
 };
 
 use super::value_oracle::ValueOracle;

@@ -2,11 +2,9 @@
 
 use presenced_memcached::limits::VALUE_BYTES_MAX;
 use presenced_memcached::values::{Progress, Values};
-use presenced_protocol::{
-    Key, Limits, Reply, ReplyError, encode,
-    limits::ITEM_BYTES_MAX,
-    reply::{self, Parser, Skimmed, Skimmer},
-};
+use presenced_protocol::limits::ITEM_BYTES_MAX;
+use presenced_protocol::reply::{self, Parser, Skimmed, Skimmer};
+use presenced_protocol::{Key, Limits, Reply, ReplyError, encode};
 
 use super::pieces;
 

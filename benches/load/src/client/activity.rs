@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::counts::count;
-use crate::engine_io;
 use crate::flags::{Flags, Protocol};
-use crate::frame;
 use crate::pace::Pace;
 use crate::pull::PullEncoder;
 use crate::session::{Role, Session, Stage};
 use crate::session_error::SessionError;
+use crate::{engine_io, frame};
 
 /// Delay before a closed flooding session reconnects.
 const FLOOD_RECONNECT_DELAY: Duration = Duration::from_millis(100);

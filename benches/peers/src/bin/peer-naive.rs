@@ -1,8 +1,7 @@
 //! The usual design: hyper and fastwebsockets, a task and a timer for each session.
 
-use std::future;
-use std::io;
 use std::sync::Arc;
+use std::{future, io};
 
 use bytes::Bytes;
 use clap::Parser;
