@@ -286,6 +286,8 @@ impl<S: Service, T> Reading<'_, S, T> {
             .observe_alone(Duration::from_micros(rtt_us.into()));
     }
 
+    // Out of line, so that the path of a pong stays short: inlined, a pong takes 3 % longer.
+    #[inline(never)]
     fn data(
         &mut self,
         buffers: &mut Option<Box<Buffers>>,
