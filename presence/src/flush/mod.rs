@@ -202,7 +202,11 @@ impl Flusher {
     fn split(&self, shard: usize, indexes: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
         let writers = self.writers.all();
         let mut by_node = vec![Vec::new(); writers.ids_end()];
-        if let [only] = &mut by_node[..] {
+        let topology = self.presence.cluster().topology();
+        if let ([only], [node]) = (&mut by_node[..], topology.nodes())
+            && node.id() == 0
+        {
+            // No user has another node, not even one that has no node writer yet.
             *only = indexes;
         } else {
             for run in indexes.chunks(RENDER_RUN) {
