@@ -1,6 +1,7 @@
 //! [`RunningStore`]: a store on threads of its own.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -58,7 +59,8 @@ pub enum StoreError {
 pub struct RunningStore {
     address: Address,
     store: Arc<Store>,
-    ends: mpsc::Receiver<io::Result<()>>,
+    /// One for each thread that has ended.
+    ends: mpsc::Receiver<StoreError>,
     threads: Vec<JoinHandle<()>>,
     stop: CancellationToken,
 }
@@ -91,15 +93,20 @@ impl RunningStore {
         &mut self,
         number: usize,
         listener: Listener,
-        ending: mpsc::Sender<io::Result<()>>,
+        ending: mpsc::Sender<StoreError>,
     ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (store, stop) = (self.store.clone(), self.stop.clone());
         let thread = thread::Builder::new().name(format!("store-{number}"));
         self.threads.push(thread.spawn(move || {
-            let ended = runtime.block_on(serve(listener, store, stop));
-            // Nobody waits for it when the store was dropped.
-            let _ = ending.blocking_send(ended);
+            let serving = || runtime.block_on(serve(listener, store, stop));
+            let error = match catch_unwind(AssertUnwindSafe(serving)) {
+                Ok(Err(error)) => StoreError::Start(error),
+                // A panic was logged where it happened.
+                Ok(Ok(())) | Err(_) => StoreError::Thread,
+            };
+            // Nobody waits for it when the store was stopped or dropped.
+            let _ = ending.blocking_send(error);
         })?);
         Ok(())
     }
@@ -118,17 +125,13 @@ impl RunningStore {
 
     /// Returns when a thread ends, which none should before [`RunningStore::stop`].
     pub async fn failed(&mut self) -> StoreError {
-        match self.ends.recv().await {
-            Some(Err(error)) => StoreError::Start(error),
-            _ => StoreError::Thread,
-        }
+        self.ends.recv().await.unwrap_or(StoreError::Thread)
     }
 
     /// Closes all connections and waits for the threads.
     pub fn stop(mut self) {
         self.stop.cancel();
         for thread in self.threads.drain(..) {
-            // One that has panicked has said so.
             let _ = thread.join();
         }
     }
