@@ -112,7 +112,7 @@ struct World {
     users: Users,
 }
 
-/// Who was written to memcached.
+/// The users written to memcached.
 type Written = Vec<String>;
 
 impl World {

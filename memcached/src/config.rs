@@ -67,7 +67,7 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// For nodes over TCP.
     pub tls: Option<Tls>,
-    /// Who we say that we are, where memcached asks (its `-Y`).
+    /// The user and password to send where memcached asks for them (its `-Y`).
     pub credentials: Option<Arc<Credentials>>,
     /// How entries are written.
     pub write_command: WriteCommand,

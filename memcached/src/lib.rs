@@ -7,7 +7,7 @@
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
-//! - [`network`]: what it takes from the world around it: names resolved, connections made, chance.
+//! - [`network`]: what it takes from the world around it: name resolution, connections and randomness.
 //! - [`credentials`]: what a node may ask for before it lets us in.
 //! - [`cluster`]: the nodes, and which of them are on the ring.
 //! - [`per_node`]: what is kept for each node, as they come and go.

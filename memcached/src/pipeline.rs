@@ -15,7 +15,7 @@ use presenced_protocol::{Limits, encode};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum WriteCommand {
-    /// Each is answered: for every memcached, and what speaks its protocol
+    /// Every write is acknowledged: works with any memcached, and with what speaks its protocol
     #[default]
     Set,
     /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece tells that all

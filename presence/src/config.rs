@@ -21,8 +21,8 @@ pub struct Config {
     pub sessions_per_user_max: usize,
     /// Users a second that are written again when a node has lost its data.
     pub refill_rate: u32,
-    /// How users are spread over shards: by chance, which nobody outside can foresee. Only a simulation
-    /// has a fixed one.
+    /// How users are spread over shards: at random, so that nobody outside can foresee it. Only a
+    /// simulation has a fixed one.
     pub hasher: Hasher,
 }
 

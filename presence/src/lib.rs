@@ -1,4 +1,4 @@
-//! Who is here: users and their slots, heartbeats not yet written, and the flush that writes them.
+//! The users who are here: their slots, heartbeats not yet written, and the flush that writes them.
 //!
 //! - [`record`]: what is written about a user: the key and the value.
 //! - [`users`]: the directory of connected users; gives each a [`Slot`].

@@ -1,5 +1,5 @@
-//! Who owes the answer to a ping: a bit for each entry of the slab, so that the wheel's second
-//! hand need not touch those who have answered.
+//! Which sessions owe the answer to a ping: a bit for each entry of the slab, so that the wheel's
+//! second hand need not touch those that have answered.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

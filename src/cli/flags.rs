@@ -62,7 +62,7 @@ pub struct StorageFlags {
     )]
     pub store_listen: SocketAddr,
 
-    /// Memory of the embedded store; beyond it what was used least recently goes
+    /// Memory of the embedded store; beyond it, items are evicted
     #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
     pub store_memory: Size,
 
@@ -177,7 +177,7 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_MESSAGE_BYTES, "KiB"))]
     pub max_message: Size,
 
-    /// Messages a session may send in a second on average, pings and pongs included, ten seconds'
+    /// Frames a session may send per second on average (control frames and fragments count), ten seconds'
     /// worth at once; more end it with 1008
     #[arg(long, env = "PRESENCED_MAX_MESSAGES_PER_SECOND", default_value_t = FRAMES_PER_SECOND_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_messages_per_second: u32,

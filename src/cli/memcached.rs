@@ -40,7 +40,7 @@ pub struct MemcachedFlags {
     #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = time(RESOLVE_INTERVAL))]
     pub resolve_interval: Time,
 
-    /// How keys are spread over nodes: as the clients of those who read spread them
+    /// How keys are spread over nodes; must be what the readers' clients use
     #[arg(
         long,
         env = "PRESENCED_RING",
@@ -75,7 +75,7 @@ pub struct MemcachedFlags {
     #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
     pub refill_rate: u32,
 
-    /// File with the certificates (PEM) of those who may sign memcached's own: turns on TLS to nodes over TCP
+    /// PEM file with the CA certificates that nodes' certificates must chain to; turns on TLS to nodes over TCP
     #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE")]
     pub memcached_tls_ca: Option<PathBuf>,
 

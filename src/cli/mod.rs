@@ -30,7 +30,7 @@ use crate::gateway::{self, Secret};
 use crate::limits::SERVER_ID_BYTES_MAX;
 use crate::server::{Config, embedded};
 
-/// Knows who is online now: people hold a WebSocket open, their heartbeats keep
+/// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.

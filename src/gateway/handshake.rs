@@ -16,7 +16,7 @@ pub const SUBPROTOCOL: &str = "presence.v1";
 /// A handshake that may be answered with 101.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Who it is.
+    /// The user, and for how long.
     pub identity: Identity,
     /// Its session's seat.
     pub seat: Seat,

@@ -4,7 +4,7 @@
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
 //! - [`handshake`]: who may become a session.
-//! - [`question`]: pulls as HTTP requests carry them; `query`: their query strings.
+//! - [`http_pull`]: pulls as HTTP requests carry them; `query`: their query strings.
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - [`auth`]: who a token says.
@@ -15,12 +15,12 @@
 pub mod auth;
 pub mod dev;
 pub mod handshake;
+pub mod http_pull;
 pub mod listener;
 pub mod look_up;
 pub mod metrics;
 pub mod origin;
 mod query;
-pub mod question;
 pub mod refusal;
 pub mod response;
 pub mod routes;

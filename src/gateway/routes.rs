@@ -8,7 +8,7 @@ use presenced_presence::UserId;
 
 use super::Gateway;
 use super::handshake::{self, Accepted};
-use super::question::{users_of_body, users_of_query};
+use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::Refusal;
 use super::response::{Answer, error_json, json, refused, set};
 use super::token::token;

@@ -103,7 +103,7 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// Checks the users of a question; who is asked for twice is answered once.
+/// Checks the users of a question; a user asked for twice is answered once.
 ///
 /// # Errors
 ///

@@ -21,9 +21,9 @@ pub struct Config {
 /// A store that listens already.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    /// Where.
+    /// The address it listens on.
     pub addr: SocketAddr,
-    /// What is stored.
+    /// Its items.
     pub store: Arc<Store>,
     listeners: Vec<TcpListener>,
 }

@@ -2,14 +2,14 @@
 //!
 //! - [`config`]: the sum of what the parts are set to.
 //! - `worker_thread`: what runs on each core.
-//! - [`presence_service`]: what sessions are for, and their [`message`]s.
+//! - [`presence_service`]: what sessions are for, and what their clients say ([`client_message`]).
 //! - `drain`: a stop that makes nobody blink.
 //! - [`embedded`]: the store on the server's workers.
 
+pub mod client_message;
 pub mod config;
 mod drain;
 pub mod embedded;
-pub mod message;
 pub mod presence_service;
 mod worker_thread;
 

@@ -15,7 +15,7 @@ use presenced_session::dialect::Plain;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 
-use super::message::{self, Fault, Pull};
+use super::client_message::{self, Fault, Pull};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, PullError, Puller};
 
@@ -109,7 +109,7 @@ impl Service for PresenceService {
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
-        let pulled = message::parse(text).and_then(|pull| self.pull(key, pull));
+        let pulled = client_message::parse(text).and_then(|pull| self.pull(key, pull));
         if let Err(fault) = pulled {
             replies.text(&fault.json());
         }

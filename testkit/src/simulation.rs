@@ -38,7 +38,7 @@ struct Node {
 }
 
 impl Simulation {
-    /// With so many nodes, all of them running and empty.
+    /// With this many nodes, all of them running and empty.
     pub fn with_nodes(count: u8) -> Simulation {
         let simulation = Simulation {
             started: Instant::now(),

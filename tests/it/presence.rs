@@ -154,7 +154,7 @@ async fn who_stops_answering_is_offline_one_ttl_later() {
     .await;
 }
 
-/// Who leaves is not written once more: the entry expires.
+/// Users who leave are not written once more: the entry expires.
 async fn leaves(leave: impl AsyncFnOnce(Client)) {
     // Times between which nothing is pending.
     let flags = ["--ttl=7s", "--ping-interval=4s", "--ping-timeout=1500ms"];

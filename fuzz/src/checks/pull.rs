@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use arbitrary::Unstructured;
-use presenced::gateway::question;
+use presenced::gateway::http_pull;
 use presenced::gateway::response::error_json;
 use presenced::limits::PULL_USERS_MAX;
 use presenced::pull::{Answer, PullError};
-use presenced::server::message;
+use presenced::server::client_message;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
@@ -41,7 +41,7 @@ pub fn pull(data: &[u8]) {
 }
 
 fn as_message(data: &[u8]) {
-    let (number, users) = match message::parse(data) {
+    let (number, users) = match client_message::parse(data) {
         Ok(pull) => (Some(pull.number), Ok(pull.users)),
         Err(fault) => {
             is_error(&fault.json(), &fault.error, fault.number);
@@ -62,7 +62,7 @@ fn as_message(data: &[u8]) {
 }
 
 fn as_body(data: &[u8]) {
-    let users = question::users_of_body(data);
+    let users = http_pull::users_of_body(data);
     is_sound(&users, None);
     if serde_json::from_slice::<Value>(data).is_ok() {
         is_as_expected(&users, Members::of(data).users().as_deref());
@@ -70,7 +70,7 @@ fn as_body(data: &[u8]) {
 }
 
 fn as_query(query: &str) {
-    let users = question::users_of_query(query);
+    let users = http_pull::users_of_query(query);
     is_sound(&users, None);
     let values = query.split('&').filter_map(|pair| match pair {
         "user" => Some(""),

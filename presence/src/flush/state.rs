@@ -1,4 +1,5 @@
-//! What all workers share of the flush: who is here, what is pending, and how each shard's flushes went.
+//! What all workers share of the flush: the users who are here, what is pending, and how each shard's
+//! flushes went.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,7 +19,7 @@ use crate::slot::Slot;
 use crate::user_id::UserId;
 use crate::users::{Connected, Live, SlotGuard, Users};
 
-/// Who is here and what is to be written of them; shared by all workers.
+/// The users who are here and what is to be written of them; shared by all workers.
 #[derive(Debug)]
 pub struct Presence {
     users: Users,
@@ -214,7 +215,8 @@ impl Presence {
         }));
     }
 
-    /// Gives a shard's users their nodes anew if the topology has changed; who has moved is pending.
+    /// Gives a shard's users their nodes anew if the topology has changed; those who have moved become
+    /// pending.
     /// A `connect` at the same time sees the new topology or is seen by the walk: both are under the
     /// shard's lock.
     pub(super) async fn remap(&self, shard: usize) {

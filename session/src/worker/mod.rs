@@ -60,7 +60,7 @@ pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     pub socket: T,
     /// What came behind the handshake.
     pub read_ahead: Bytes,
-    /// Who it is.
+    /// The client, as the service knows it.
     pub peer: P,
     /// What its frames mean.
     pub dialect: D,
