@@ -76,9 +76,6 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// that stays: 5 B a session.
 pub const EVENT_INTERVAL: u32 = 8;
 
-/// Entries of a memcached that claim to be from the future by more than this are not believed.
-pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
-
 /// Longest `--server-id` in bytes: it is in every value.
 pub const SERVER_ID_BYTES_MAX: usize = 128;
 

@@ -6,6 +6,9 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;
 use presenced_protocol::{Key, encode};
@@ -241,20 +244,23 @@ impl Record {
 /// The end of every value, and of its `set`.
 const END: &[u8; 4] = b"\"}\r\n";
 
-/// `connectedAt` (Unix ms) of a value that some edge wrote, or `None` if it isn't one of ours:
-/// not JSON, without a time, or from further in the future than `latest_ms`.
-pub fn connected_at(value: &[u8], latest_ms: u64) -> Option<u64> {
+/// `connectedAt` (Unix ms) of a value that some edge wrote, or `None` if it isn't one of ours: a JSON
+/// object with a string `serverId` and an integer `connectedAt` above 0. A time in the future is that of
+/// an edge whose clock is fast; its user is online all the same.
+pub fn connected_at(value: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Value {
-        connected_at: u64,
+    struct Value<'a> {
+        #[serde(borrow, rename = "serverId")]
+        _server_id: Cow<'a, str>,
+        connected_at: NonZeroU64,
     }
     // serde would take an array for an object too.
     if value.len() > RECORD_BYTES_MAX || !value.trim_ascii_start().starts_with(b"{") {
         return None;
     }
-    let value: Value = serde_json::from_slice(value).ok()?;
-    (value.connected_at <= latest_ms).then_some(value.connected_at)
+    let value: Value<'_> = serde_json::from_slice(value).ok()?;
+    Some(value.connected_at.get())
 }
 
 #[cfg(test)]
@@ -315,7 +321,7 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(set.lines().nth(1).unwrap()).unwrap();
         assert_eq!(json["serverId"], "a\"b\\c");
         assert_eq!(
-            connected_at(json.to_string().as_bytes(), u64::MAX),
+            connected_at(json.to_string().as_bytes()),
             Some(1_234_567_890_123)
         );
     }
@@ -339,20 +345,30 @@ mod tests {
             "",
             "1",
             "[1]",
+            r#"["edge-1",1]"#,
             "{}",
             "not json",
-            r#"{"connectedAt":"1"}"#,
-            r#"{"connectedAt":-1}"#,
+            r#"{"connectedAt":1}"#,
+            r#"{"serverId":"edge-1"}"#,
+            r#"{"serverId":1,"connectedAt":1}"#,
+            r#"{"serverId":null,"connectedAt":1}"#,
+            r#"{"serverId":"edge-1","connectedAt":"1"}"#,
+            r#"{"serverId":"edge-1","connectedAt":-1}"#,
+            r#"{"serverId":"edge-1","connectedAt":0}"#,
+            r#"{"serverId":"edge-1","connectedAt":1.5}"#,
         ] {
-            assert_eq!(connected_at(value.as_bytes(), 10), None, "{value}");
+            assert_eq!(connected_at(value.as_bytes()), None, "{value}");
         }
-        assert_eq!(connected_at(br#"{"connectedAt":10}"#, 10), Some(10));
-        assert_eq!(connected_at(br#"{"connectedAt":11}"#, 10), None);
+        let ours =
+            |since: u64| format!(r#" {{"connectedAt":{since},"x":[],"serverId":"e\u0064ge"}}"#);
+        for since in [1, 1_700_000_000_000, u64::MAX] {
+            assert_eq!(connected_at(ours(since).as_bytes()), Some(since));
+        }
         let long = format!(
-            r#"{{"connectedAt":1,"x":"{}"}}"#,
+            r#"{{"serverId":"{}","connectedAt":1}}"#,
             "x".repeat(RECORD_BYTES_MAX)
         );
-        assert_eq!(connected_at(long.as_bytes(), 10), None);
+        assert_eq!(connected_at(long.as_bytes()), None);
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
-use crate::limits::{BATCH_USERS_MAX, CLOCK_SKEW_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
+use crate::limits::{BATCH_USERS_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
 use crate::pull::metrics::PullMetrics;
 
 /// Asks questions of one worker's batcher.
@@ -177,11 +177,10 @@ impl Batcher {
         }
         let settle = self.presence.cluster().config().settle;
         let is_settled = |key: &[u8], node: u8| topology.is_settled(key, node, settle);
-        let latest_ms = self.presence.clock().unix_ms() + CLOCK_SKEW_MAX.as_millis() as u64;
         let metrics = &self.metrics;
         let lookups = self.nodes.iter_mut().map(|(node, lookup)| {
             let wanted = std::mem::take(&mut wanted[usize::from(node.id())]);
-            lookup.look_up(wanted, latest_ms, metrics, is_settled)
+            lookup.look_up(wanted, metrics, is_settled)
         });
         join_all(lookups).await;
     }
@@ -229,7 +228,6 @@ impl NodeLookup {
     async fn look_up(
         &mut self,
         mut wanted: Vec<(Vec<u8>, &mut State)>,
-        latest_ms: u64,
         metrics: &PullMetrics,
         is_settled: impl Fn(&[u8], u8) -> bool,
     ) {
@@ -238,7 +236,7 @@ impl NodeLookup {
         }
         let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
         debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
-        let Some(found) = self.get(&keys, latest_ms).await else {
+        let Some(found) = self.get(&keys).await else {
             return;
         };
         for (key, state) in &mut wanted {
@@ -262,13 +260,13 @@ impl NodeLookup {
     ///
     /// Asks once more on a new connection if the old one has ended since the last question, which is
     /// noticed only now, or is out of step.
-    async fn get(&mut self, keys: &[Key<'_>], latest_ms: u64) -> Option<Vec<(usize, Option<u64>)>> {
+    async fn get(&mut self, keys: &[Key<'_>]) -> Option<Vec<(usize, Option<u64>)>> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
         for _ in 0..2 {
             let connection = timeout_at(deadline, self.connection()).await.ok()??;
             let mut found = Vec::with_capacity(keys.len());
             let get = connection.reader.get(keys, |index, value| {
-                let since = value.and_then(|value| connected_at(value, latest_ms));
+                let since = value.and_then(connected_at);
                 found.push((index, since));
             });
             let got = timeout_at(deadline, get).await;

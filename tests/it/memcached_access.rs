@@ -61,7 +61,7 @@ async fn users_are_written_and_found_over_tls() {
         let mut client = Client::connect(server.edge, host).await;
         until("online", PATIENCE, async || memcached.is_online(host).await).await;
         memcached
-            .put(&key("elsewhere"), r#"{"connectedAt":7}"#)
+            .put(&key("elsewhere"), r#"{"serverId":"x","connectedAt":7}"#)
             .await;
         let answer = client.pull(&["elsewhere", "nobody"]).await;
         assert_eq!(answer["online"]["elsewhere"]["connectedAt"], 7, "{answer}");

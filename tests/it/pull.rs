@@ -425,7 +425,6 @@ async fn a_value_that_is_not_ours_is_unknown() {
     let memcached = Memcached::start().await;
     let server = TestServer::on(&memcached, &[]).await;
     let mut alice = Client::connect(server.edge, "alice").await;
-    let future = unix_ms() + 3_600_000;
     let values = [
         ("empty", String::new()),
         ("garbage", "\u{1}\u{2}garbage".into()),
@@ -442,13 +441,24 @@ async fn a_value_that_is_not_ours_is_unknown() {
         ),
         ("cut-off", r#"{"serverId":"x","connectedAt":1"#.into()),
         (
-            "future",
-            json!({"serverId": "x", "connectedAt": future, "socketId": "y"}).to_string(),
+            "no-server",
+            r#"{"connectedAt":1234567890123,"socketId":"y"}"#.into(),
+        ),
+        (
+            "number-for-server",
+            r#"{"serverId":1,"connectedAt":1234567890123}"#.into(),
+        ),
+        (
+            "no-time",
+            r#"{"serverId":"x","connectedAt":0,"socketId":"y"}"#.into(),
         ),
         ("end", "\r\nEND\r\n".into()),
         (
             "large",
-            format!(r#"{{"connectedAt":1,"x":"{}"}}"#, "x".repeat(900_000)),
+            format!(
+                r#"{{"serverId":"x","connectedAt":1,"x":"{}"}}"#,
+                "x".repeat(900_000)
+            ),
         ),
     ];
     for (user, value) in &values {
@@ -456,15 +466,20 @@ async fn a_value_that_is_not_ours_is_unknown() {
     }
     let ours = json!({"serverId": "other", "connectedAt": 1_234_567_890_123u64, "socketId": "z"});
     memcached.put(&key("ours"), &ours.to_string()).await;
+    // Of an edge whose clock is an hour fast.
+    let fast = unix_ms() + 3_600_000;
+    let of_fast = json!({"serverId": "other", "connectedAt": fast, "socketId": "z"});
+    memcached.put(&key("fast"), &of_fast.to_string()).await;
     let foreign: Vec<_> = values.iter().map(|(user, _)| *user).collect();
-    let asked = [&foreign[..], &["ours", "nobody", "alice"]].concat();
+    let asked = [&foreign[..], &["ours", "fast", "nobody", "alice"]].concat();
     // Twice: the connection to memcached is in step still.
     for _ in 0..2 {
         let answer = alice.pull(&asked).await;
         assert_eq!(answer["unknown"], json!(foreign), "{answer}");
         let online = answer["online"].as_object().unwrap();
-        assert_eq!(online.len(), 2, "{answer}");
+        assert_eq!(online.len(), 3, "{answer}");
         assert_eq!(online["ours"], json!({"connectedAt": 1_234_567_890_123u64}));
+        assert_eq!(online["fast"], json!({"connectedAt": fast}));
     }
     assert_eq!(
         server.metric("pull_foreign_total").await,
