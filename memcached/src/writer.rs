@@ -42,7 +42,7 @@ pub struct Writer<T> {
     inbox: Vec<u8>,
     /// Bytes of `inbox` that hold the start of a reply.
     kept: usize,
-    /// When the last reply came, or the first command of those in flight was sent.
+    /// When the last whole reply came, or the first command of those in flight was sent.
     progress_at: Instant,
     up: Up,
 }
@@ -255,7 +255,10 @@ impl<T> Writer<T> {
         if self.kept == self.inbox.len() {
             return Poll::Ready(Err(MemcachedError::OutOfStep("a reply without end")));
         }
-        self.progress_at = Instant::now();
+        if taken > 0 {
+            // Part of a reply is no progress: a node could send a byte now and then for ever.
+            self.progress_at = Instant::now();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -367,42 +370,53 @@ async fn exchange<T>(
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::io::duplex;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::network::{Dialler, Network};
     use crate::{Cluster, Config, ConnectOptions, NodeSpec, Reader};
+
+    /// A node whose every connection is served by `serve`.
+    fn node<F>(serve: impl Fn(DuplexStream) -> F + Send + Sync + 'static) -> Arc<Node>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let dialler = Dialler::new(move |_| {
+            let (ours, theirs) = duplex(512);
+            tokio::spawn(serve(theirs));
+            Box::pin(async { Ok(Stream::Simulated(Box::new(ours))) })
+        });
+        let network = Network {
+            dialler,
+            ..Network::default()
+        };
+        let connect = ConnectOptions {
+            network,
+            ..ConnectOptions::default()
+        };
+        let config = Config {
+            connect,
+            ..Config::default()
+        };
+        let node = "127.0.0.1:1".parse::<NodeSpec>().unwrap().into();
+        Cluster::new([node], config).topology().nodes()[0].clone()
+    }
 
     #[tokio::test]
     async fn a_greeting_without_end_is_given_up_at_the_longest_line() {
         for start in ["", "VERSION ", "VALUE k 0 1000000\r\n", "STAT a b\r\n"] {
             let said = Arc::new(AtomicUsize::new(0));
             let counted = said.clone();
-            let dialler = Dialler::new(move |_| {
-                let (ours, mut theirs) = duplex(512);
+            let node = node(move |mut stream| {
                 let said = counted.clone();
-                tokio::spawn(async move {
-                    let _ = theirs.write_all(start.as_bytes()).await;
-                    while theirs.write_all(b"x").await.is_ok() {
+                async move {
+                    let _ = stream.write_all(start.as_bytes()).await;
+                    while stream.write_all(b"x").await.is_ok() {
                         said.fetch_add(1, Ordering::Relaxed);
                     }
-                });
-                Box::pin(async { Ok(Stream::Simulated(Box::new(ours))) })
+                }
             });
-            let network = Network {
-                dialler,
-                ..Network::default()
-            };
-            let connect = ConnectOptions {
-                network,
-                ..ConnectOptions::default()
-            };
-            let config = Config {
-                connect,
-                ..Config::default()
-            };
-            let node = "127.0.0.1:1".parse::<NodeSpec>().unwrap().into();
-            let node = Cluster::new([node], config).topology().nodes()[0].clone();
             let refused = Reader::dial(&node).await.unwrap_err();
             assert!(
                 matches!(refused, MemcachedError::Greeting(_)),
@@ -414,5 +428,42 @@ mod tests {
                 "{start:?}: {said} bytes"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn part_of_a_reply_is_no_progress_and_whole_replies_are() {
+        let limit = ConnectOptions::default().timeout;
+        let node = node(move |mut stream| async move {
+            stream.write_all(b"VERSION 1\r\n").await.unwrap();
+            // Three whole replies, each in time; then a byte now and then, for ever.
+            for reply in ["STORED\r\n"; 3] {
+                sleep(limit * 4 / 5).await;
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+            while stream.write_all(b"S").await.is_ok() {
+                sleep(limit * 4 / 5).await;
+            }
+        });
+        let mut writer = Writer::dial(&node).await.unwrap();
+        for number in 0..4 {
+            writer.push(number, 64, |out| {
+                let set = b"set k 0 0 1\r\nv\r\n";
+                out[..set.len()].copy_from_slice(set);
+                set.len()
+            });
+        }
+        let (began, mut stored) = (Instant::now(), Vec::new());
+        let error = loop {
+            let step = writer.progress(|number, outcome| {
+                assert_eq!(outcome, Outcome::Stored);
+                stored.push(number);
+            });
+            if let Err(error) = step.await {
+                break error;
+            }
+        };
+        assert!(matches!(error, MemcachedError::Timeout(_)), "{error}");
+        assert_eq!(stored, [0, 1, 2]);
+        assert!(began.elapsed() < limit * 4, "{:?}", began.elapsed());
     }
 }
