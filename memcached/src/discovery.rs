@@ -25,6 +25,8 @@ pub struct Discovery {
     known: HashMap<NodeAddr, Vec<SocketAddr>>,
     /// What is wrong with the file, as it was logged.
     complaint: Option<String>,
+    /// Names of one node that have several addresses, as it was logged.
+    several: HashSet<NodeAddr>,
 }
 
 impl Discovery {
@@ -35,6 +37,7 @@ impl Discovery {
             resolver,
             known: HashMap::new(),
             complaint: None,
+            several: HashSet::new(),
         }
     }
 
@@ -98,27 +101,44 @@ impl Discovery {
         let nodes = self.listing.nodes.iter().filter(|node| which(node));
         let names = nodes.filter_map(|node| match &node.addr {
             NodeAddr::Tcp(host, port) if host.parse::<IpAddr>().is_err() => {
-                Some((node.addr.clone(), host.clone(), *port))
+                Some((node.addr.clone(), host.clone(), *port, node.each_address))
             }
             _ => None,
         });
-        let found = join_all(names.map(async |(addr, host, port)| {
+        let found = join_all(names.map(async |(addr, host, port, each)| {
             let found = timeout(RESOLVE_TIMEOUT, self.resolver.resolve(&host, port)).await;
-            (
-                addr,
-                found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            )
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            (addr, each, found)
         }));
-        for (addr, found) in found.await {
+        for (addr, each, found) in found.await {
             match found {
                 Ok(mut found) if !found.is_empty() => {
                     found.sort_unstable();
                     found.dedup();
+                    if each {
+                        keep_one_family(&mut found);
+                    } else {
+                        self.warn_if_several(&addr, &found);
+                    }
                     self.known.insert(addr, found);
                 }
                 Ok(_) => tracing::debug!(node = %addr, "has no address"),
                 Err(error) => tracing::debug!(node = %addr, %error, "can't be resolved"),
             }
+        }
+    }
+
+    /// Behind one name there must be one server: each connection may go to any of its addresses, and
+    /// users written to one would be looked for on another.
+    fn warn_if_several(&mut self, addr: &NodeAddr, found: &[SocketAddr]) {
+        let of_v4 = found.iter().filter(|found| found.is_ipv4()).count();
+        let is_several = of_v4 > 1 || found.len() - of_v4 > 1;
+        if is_several && self.several.insert(addr.clone()) {
+            tracing::warn!(
+                node = %addr,
+                addresses = found.len(),
+                "the name has several addresses: if they are several servers, users will be looked for where they are not; list it as dns+{addr}"
+            );
         }
     }
 
@@ -141,5 +161,55 @@ impl Discovery {
         let mut seen = HashSet::new();
         wanted.retain(|node| seen.insert(node.addr.clone()));
         wanted
+    }
+}
+
+/// A host with addresses of both families is one node: its IPv4 addresses are kept.
+fn keep_one_family(addresses: &mut Vec<SocketAddr>) {
+    if addresses.iter().any(SocketAddr::is_ipv4) {
+        addresses.retain(SocketAddr::is_ipv4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nodes of a listing whose names all have these addresses, and the discovery.
+    async fn found(listing: &str, addresses: &[&str]) -> (Vec<Endpoint>, Discovery) {
+        let listing = parse_list(listing).unwrap();
+        let found: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let resolver = Resolver::new(move |_, _| {
+            let found = found.clone();
+            Box::pin(async { Ok(found) })
+        });
+        let mut discovery = Discovery::new(NodeList::from(listing), resolver);
+        discovery.resolve(|_| true).await;
+        (discovery.wanted(), discovery)
+    }
+
+    #[tokio::test]
+    async fn a_host_with_both_families_is_one_node() {
+        let both = ["10.0.0.1:11211", "[fd00::1]:11211"];
+        let names = |nodes: Vec<Endpoint>| -> Vec<_> {
+            nodes.iter().map(|node| node.addr.to_string()).collect()
+        };
+        let (nodes, _) = found("dns+cache:11211", &both).await;
+        assert_eq!(names(nodes), ["10.0.0.1:11211"]);
+        let (nodes, _) = found("dns+cache:11211", &["[fd00::1]:11211", "[fd00::2]:11211"]).await;
+        assert_eq!(nodes.len(), 2, "there is no other family");
+        let (nodes, _) = found("cache:11211", &both).await;
+        assert_eq!(nodes[0].addresses.len(), 2, "either leads to it");
+    }
+
+    #[tokio::test]
+    async fn one_name_with_several_addresses_of_a_family_is_warned_of() {
+        let several = ["10.0.0.1:11211", "10.0.0.2:11211"];
+        let (nodes, discovery) = found("cache:11211", &several).await;
+        assert_eq!((nodes.len(), discovery.several.len()), (1, 1));
+        let (nodes, discovery) = found("dns+cache:11211", &several).await;
+        assert_eq!((nodes.len(), discovery.several.len()), (2, 0));
+        let (_, discovery) = found("cache:11211", &["10.0.0.1:11211", "[fd00::1]:11211"]).await;
+        assert!(discovery.several.is_empty(), "one host");
     }
 }
