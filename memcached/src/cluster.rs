@@ -166,8 +166,8 @@ impl Cluster {
         });
     }
 
-    /// Takes a node off the ring, unless no other would be left.
-    pub(super) fn eject(&self, node: &Node) {
+    /// Takes a node off the ring, unless no other would be left. Says whether it did.
+    pub(super) fn eject(&self, node: &Node) -> bool {
         self.change(|nodes| {
             let others = |other: &&Arc<Node>| other.id() != node.id() && !other.is_ejected();
             if node.is_ejected() || !nodes.iter().any(|other| others(&other)) {
@@ -176,7 +176,7 @@ impl Cluster {
             tracing::warn!(node = %node.addr(), "memcached node ejected: its keys go to the others");
             node.ejected.store(true, Ordering::Relaxed);
             true
-        });
+        })
     }
 
     /// Puts it back.
@@ -213,12 +213,12 @@ impl Cluster {
         self.changes.send_replace(());
     }
 
-    /// Lets `change` change the nodes; when it says that it did, the ring is made anew.
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Node>>) -> bool) {
+    /// Lets `change` change the nodes; when it says that it did, the ring is made anew. Says the same.
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Node>>) -> bool) -> bool {
         let mut topology = self.write();
         let mut nodes = topology.nodes.clone();
         if !change(&mut nodes) {
-            return;
+            return false;
         }
         let mut next = Topology::new(nodes, self.config.ring, topology.version + 1);
         let now = Instant::now();
@@ -231,6 +231,7 @@ impl Cluster {
         *topology = Arc::new(next);
         drop(topology);
         self.changes.send_replace(());
+        true
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Arc<Topology>> {
@@ -283,15 +284,17 @@ mod tests {
         let three = cluster(&["a:1", "b:1", "c:1"]);
         let before = placed(&three);
         let b = three.topology().nodes()[1].clone();
-        three.eject(&b);
+        assert!(three.eject(&b));
         assert_eq!(placed(&three), placed(&cluster(&["a:1", "c:1"])));
         assert_eq!(three.topology().version(), 1);
-        three.eject(&b);
+        assert!(!three.eject(&b));
         assert_eq!(three.topology().version(), 1, "twice is once");
         three.readmit(&b);
         assert_eq!(placed(&three), before);
         let all = three.topology().nodes().to_vec();
-        all.iter().for_each(|node| three.eject(node));
+        for node in &all {
+            three.eject(node);
+        }
         assert!(!all[2].is_ejected(), "the last one stays");
     }
 

@@ -14,7 +14,7 @@
 //! - [`log_throttle`]: warnings about what lasts.
 //! - [`node_list`]: which nodes an operator lists.
 //! - [`discovery`]: which nodes there are, as names and files say.
-//! - [`probe`]: asks each node how it is.
+//! - [`probe`]: asks each node how it is; `hold_down` (pure): how long it stays off the ring.
 
 pub mod address;
 pub mod backoff;
@@ -24,6 +24,7 @@ pub mod config;
 pub mod credentials;
 pub mod discovery;
 pub mod endpoint;
+mod hold_down;
 pub mod limits;
 pub mod log_throttle;
 pub mod network;

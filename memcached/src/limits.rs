@@ -28,8 +28,11 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// within a second stays.
 pub const EJECT_AFTER: u32 = 5;
 
-/// How long an ejected node must have answered its probe before it is back on the ring.
-pub const READMIT_AFTER: Duration = Duration::from_secs(3);
+/// How long an ejected node must have answered its probe before it is back on the ring: at first, and at
+/// most. It doubles with each ejection, as each moves all of the node's users to others and back.
+pub const READMIT_AFTER_MIN: Duration = Duration::from_secs(3);
+/// See [`READMIT_AFTER_MIN`].
+pub const READMIT_AFTER_MAX: Duration = Duration::from_secs(120);
 
 /// Time between two looks of the probe, or a flush interval if that is shorter: a node that hangs is
 /// known so soon, for one small exchange.

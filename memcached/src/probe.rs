@@ -18,12 +18,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
 use super::config::OnFailure;
+use super::hold_down::HoldDown;
 use super::log_throttle::LogThrottle;
 use super::per_node::PerNode;
 use super::stream::Stream;
 use super::writer::greet;
 use super::{MemcachedError, Node};
-use crate::limits::{PROBE_ANSWER_BYTES_MAX, READMIT_AFTER, WARNING_PAUSE};
+use crate::limits::{PROBE_ANSWER_BYTES_MAX, WARNING_PAUSE};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
@@ -80,8 +81,12 @@ async fn watch_node(cluster: Arc<Cluster>, node: Arc<Node>, sentinel: Arc<Sentin
         }
         state.failures = state.failures.saturating_add(1);
         let config = cluster.config();
-        if config.on_failure == OnFailure::Eject && state.failures >= config.eject_after {
-            cluster.eject(&node);
+        if config.on_failure == OnFailure::Eject
+            && state.failures >= config.eject_after
+            && cluster.eject(&node)
+            && let Some(at) = state.readmitted_at
+        {
+            state.hold_down.ejected_again(at.elapsed());
         }
         sleep(backoff.pause(held)).await;
     }
@@ -95,6 +100,9 @@ struct State {
     /// Kinds of trouble that were logged since it last answered.
     logged_down: Vec<&'static str>,
     had_sentinel: bool,
+    hold_down: HoldDown,
+    /// When it was last put back on the ring.
+    readmitted_at: Option<Instant>,
     /// What it said last.
     stats: Stats,
     evictions_logged: LogThrottle,
@@ -135,8 +143,9 @@ impl State {
             if !std::mem::take(&mut self.logged_down).is_empty() {
                 tracing::info!(node = %node.addr(), "memcached answers again");
             }
-            if node.is_ejected() && since.elapsed() >= READMIT_AFTER {
+            if node.is_ejected() && since.elapsed() >= self.hold_down.time() {
                 cluster.readmit(node);
+                self.readmitted_at = Some(Instant::now());
             }
             if let Err(error) = probe.rest(sentinel.interval).await {
                 return error;
