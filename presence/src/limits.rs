@@ -55,6 +55,11 @@ pub(crate) const REPLY_PAUSE: Duration = Duration::from_millis(1);
 /// and the last of a flush.
 pub(crate) const GATHERED_MIN: usize = 256;
 
+/// How long a connection must have held for its end, with nothing in flight, to be dialled again at once:
+/// the shortest idle time-out that memcached can have is 1 s, and a node that hangs up at once is not
+/// dialled without pause.
+pub(crate) const IDLE_END_AFTER: Duration = Duration::from_secs(1);
+
 /// How often a refill checks whether a node writer is connected.
 pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::in_flight::{InFlight, Sent};
 use super::state::Presence;
 use super::work::{Batch, Purpose, Work};
-use crate::limits::{GATHERED_MIN, RENDER_RUN, REPLY_PAUSE};
+use crate::limits::{GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
 use crate::slot::Slot;
 
 /// The task that owns one connection to one node.
@@ -50,10 +50,16 @@ impl NodeWriter {
                 Some(Ok(mut connection)) => {
                     let dialled_at = Instant::now();
                     let ended = self.carry(&mut connection).await;
+                    let was_idle = connection.in_flight() == 0;
                     self.give_back_all(connection);
                     held = dialled_at.elapsed();
                     match ended {
                         Ok(()) => return,
+                        // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no
+                        // failure: users who connect now need not wait.
+                        Err(MemcachedError::Closed) if was_idle && held >= IDLE_END_AFTER => {
+                            continue;
+                        }
                         Err(error) => error,
                     }
                 }
