@@ -61,12 +61,15 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults and the store's comparison with memcached for 20 minutes (STORE_CASES=20000)
+## soak: run loom, shuttle, faults, the store's comparison with memcached and simulated fleets for 25 minutes (STORE_CASES=20000 SEEDS=500)
 .PHONY: soak
 STORE_CASES ?= 20000
+SEEDS ?= 500
 soak: setup loom shuttle faults
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
+	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)
+	@SEEDS=$(SEEDS) cargo test --locked --release --test it simulation::
 
 ## bench-build: check that the benches compile
 .PHONY: bench-build

@@ -17,6 +17,7 @@
 //! - `raw`: HTTP and frames by hand, for what no well-behaved client sends.
 //! - `crowd`: thousands of sessions without sockets.
 //! - `node`: a memcached node by hand; `embedded`: the store on threads of its own.
+//! - `fleet`: edges with sessions and users, on a `simulation`.
 //! - `simulation`: memcached nodes and a network in memory, in virtual time.
 //! - `tokens`: good tokens and bad ones.
 
@@ -43,6 +44,8 @@ pub mod client;
 pub mod crowd;
 #[cfg(feature = "presenced")]
 pub mod embedded;
+#[cfg(feature = "presenced")]
+pub mod fleet;
 #[cfg(feature = "presenced")]
 mod memcached_contents;
 #[cfg(feature = "presenced")]
