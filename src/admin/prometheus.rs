@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use presenced_memcached::Node;
 use presenced_presence::flush::Presence;
@@ -165,12 +164,14 @@ impl Metrics {
         )?;
         let help = "From the drain of a shard to its last answer";
         histogram(out, "flush", help, [&flush.seconds].into_iter())?;
-        gauge_seconds(
-            out,
-            "flush_lag",
-            "Since the last flush after which nothing was left, of the shard where that is longest",
-            self.presence.flush_lag(),
-        )?;
+        let help = "Since the last flush after which nothing was left for the node, of the shard where \
+                    that is longest";
+        let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
+        let mut family = out.encode_descriptor("flush_lag", help, unit, kind)?;
+        for (node, lag) in self.presence.flush_lags() {
+            let labels = [("node", node.addr().to_string())];
+            ConstGauge::new(lag.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+        }
         let help = "What was left of an entry's TTL when it was renewed, as a part of it";
         let counts = flush.ttl_left.counts();
         let bounds = BOUNDS_SHARE.map(|bound| bound as f64 / 100.0);
@@ -312,16 +313,6 @@ fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) 
 fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value as i64).encode(metric)
-}
-
-fn gauge_seconds(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: Duration,
-) -> fmt::Result {
-    let metric = out.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
-    ConstGauge::new(value.as_secs_f64()).encode(metric)
 }
 
 fn by_label(

@@ -144,7 +144,19 @@ async fn a_node_that_is_stopped_holds_up_no_other_and_gets_its_own_when_it_goes_
         })
         .await;
     }
-    assert!(crowd.presence.flush_lag() > Duration::ZERO);
+    let frozen = names(&nodes)[0].clone();
+    until(
+        "its lag is seen, and is not that of the others",
+        LONG,
+        async || {
+            let lags = crowd.presence.flush_lags();
+            assert_eq!(lags.len(), 3);
+            let is_behind = |lag: Duration| lag > Duration::from_secs(3);
+            lags.iter()
+                .all(|(node, lag)| is_behind(*lag) == (node.addr().to_string() == frozen))
+        },
+    )
+    .await;
     nodes[0].thaw();
     let sets = nodes[0].sets().await;
     until("its users are written", LONG, async || {

@@ -232,7 +232,7 @@ mod tests {
         fn flush(&self, shard: usize) -> (Arc<Round>, Arc<BatchGuard>) {
             let (round, _) = self.presence.begin(shard);
             let claim = ShardClaim::take(&Arc::new(AtomicU64::new(0)), shard).unwrap();
-            (round.clone(), Arc::new(BatchGuard::new(round, claim)))
+            (round.clone(), Arc::new(BatchGuard::new(round, 0, claim)))
         }
 
         /// Work of `commands` that is all in flight. Returns its flush; the work alone keeps it going.

@@ -183,23 +183,28 @@ impl Flusher {
     fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(NodeWriterHandle, Batch)>) {
         let (round, indexes) = self.presence.begin(shard);
         let batches = self.split(shard, indexes).into_iter();
-        let batches = batches.filter_map(|(writer, indexes)| {
+        let batches = batches.filter_map(|(node, writer, indexes)| {
             let claimed = writer.and_then(|writer| Some((writer.claim(shard)?, writer)));
             let Some((claim, writer)) = claimed else {
                 // Its last batch is under way still, or there is no such node any more.
-                round.fail();
+                round.fail(node);
                 let slots = indexes.iter().map(|&index| Slot::new(shard, index));
                 self.presence.give_back(slots);
                 return None;
             };
-            let guard = Arc::new(BatchGuard::new(round.clone(), claim));
+            let guard = Arc::new(BatchGuard::new(round.clone(), node, claim));
             Some((writer, Batch::new(shard, indexes, guard)))
         });
         let batches = batches.collect();
         (round, batches)
     }
 
-    fn split(&self, shard: usize, indexes: Vec<u32>) -> Vec<(Option<NodeWriterHandle>, Vec<u32>)> {
+    /// By node: its number, its writer if there is one, and its users.
+    fn split(
+        &self,
+        shard: usize,
+        indexes: Vec<u32>,
+    ) -> Vec<(u8, Option<NodeWriterHandle>, Vec<u32>)> {
         let writers = self.writers.all();
         let mut by_node = vec![Vec::new(); writers.ids_end()];
         let topology = self.presence.cluster().topology();
@@ -221,7 +226,7 @@ impl Flusher {
         }
         let some = by_node.into_iter().zip(0..=u8::MAX);
         some.filter(|(indexes, _)| !indexes.is_empty())
-            .map(|(indexes, node)| (writers.get(node).cloned(), indexes))
+            .map(|(indexes, node)| (node, writers.get(node).cloned(), indexes))
             .collect()
     }
 }

@@ -1,11 +1,11 @@
 //! What all workers share of the flush: the users who are here, what is pending, and how each shard's
 //! flushes went.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use presenced_memcached::Cluster;
+use presenced_memcached::{Cluster, Node, PerNode};
 use presenced_session::clock::Clock;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,9 @@ pub struct Presence {
     cluster: Arc<Cluster>,
     clock: Clock,
     ttl_s: AtomicU32,
-    shards: Box<[ShardFlush]>,
+    /// By shard: the version of the topology that its users' nodes are of.
+    versions: [AtomicU64; SHARDS],
+    flushes: Mutex<NodeFlushes>,
     metrics: Arc<FlushMetrics>,
     /// The server stops: no regular flush any more.
     last_flush: CancellationToken,
@@ -36,14 +38,31 @@ pub struct Presence {
     written_off: CancellationToken,
 }
 
-/// What is known of the flushes of one shard.
-#[derive(Debug, Default)]
-struct ShardFlush {
-    /// When the last flush began after which nothing was left, ms.
-    settled_ms: AtomicU64,
-    /// The version of the topology that the users' nodes are of.
-    version: AtomicU64,
+/// How the flushes to one node went.
+#[derive(Debug)]
+struct NodeFlush {
+    /// By shard: when the last flush began after which nothing was left for the node, ms.
+    settled_ms: [AtomicU64; SHARDS],
 }
+
+impl NodeFlush {
+    /// To a node that there is since `now`.
+    fn new(now: Duration) -> NodeFlush {
+        let now_ms = now.as_millis() as u64;
+        NodeFlush {
+            settled_ms: std::array::from_fn(|_| AtomicU64::new(now_ms)),
+        }
+    }
+
+    /// How long ago the last flush began after which nothing was left, of the shard where that is longest.
+    fn lag(&self, now: Duration) -> Duration {
+        let settled = self.settled_ms.iter().map(|ms| ms.load(Ordering::Relaxed));
+        now.saturating_sub(Duration::from_millis(settled.min().unwrap_or_default()))
+    }
+}
+
+/// The flushes of all nodes, and the version of the topology that these are of.
+type NodeFlushes = (u64, Arc<PerNode<Arc<NodeFlush>>>);
 
 /// One flush of one shard, over all nodes; it has ended when it is dropped.
 #[derive(Debug)]
@@ -52,33 +71,41 @@ pub(super) struct Round {
     shard: usize,
     began: Duration,
     is_empty: bool,
-    failed: AtomicBool,
+    /// By node.
+    flushes: Arc<PerNode<Arc<NodeFlush>>>,
+    /// Nodes for which something is left, one bit each.
+    failed: [AtomicU64; 4],
     _guard: SlotGuard,
 }
 
 impl Round {
-    /// Not all of it was written.
-    pub(super) fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
+    /// Not all of what is for the node with this number was written.
+    pub(super) fn fail(&self, node: u8) {
+        self.failed[usize::from(node / 64)].fetch_or(1 << (node % 64), Ordering::Relaxed);
+    }
+
+    fn has_failed_for(&self, node: u8) -> bool {
+        self.failed[usize::from(node / 64)].load(Ordering::Relaxed) & 1 << (node % 64) != 0
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.failed
+            .iter()
+            .any(|nodes| nodes.load(Ordering::Relaxed) != 0)
     }
 }
 
 impl Drop for Round {
     fn drop(&mut self) {
-        if self.has_failed() {
-            return;
-        }
-        let presence = &self.presence;
         let began_ms = self.began.as_millis() as u64;
-        let settled_ms = &presence.shards[self.shard].settled_ms;
-        settled_ms.fetch_max(began_ms, Ordering::Relaxed);
-        if !self.is_empty {
-            let took = presence.clock.now() - self.began;
-            presence.metrics.seconds.observe(took);
+        for (node, flush) in self.flushes.iter() {
+            if !self.has_failed_for(node.id()) {
+                flush.settled_ms[self.shard].fetch_max(began_ms, Ordering::Relaxed);
+            }
+        }
+        if !self.is_empty && !self.has_failed() {
+            let took = self.presence.clock.now() - self.began;
+            self.presence.metrics.seconds.observe(took);
         }
     }
 }
@@ -104,7 +131,8 @@ impl Presence {
             cluster,
             clock,
             ttl_s: AtomicU32::new(config.ttl_s),
-            shards: (0..SHARDS).map(|_| ShardFlush::default()).collect(),
+            versions: std::array::from_fn(|_| AtomicU64::default()),
+            flushes: Mutex::new((u64::MAX, Arc::default())),
             metrics,
             last_flush: CancellationToken::new(),
             written_off: CancellationToken::new(),
@@ -154,14 +182,33 @@ impl Presence {
         self.written_off.cancel();
     }
 
-    /// How long ago the last flush began after which nothing was left, of the shard where that is
-    /// longest: up to a flush interval and what one takes, when all is well.
+    /// For each node: how long ago the last flush began after which nothing was left for it, of the shard
+    /// where that is longest. Up to a flush interval and what one takes, when all is well.
+    pub fn flush_lags(&self) -> Vec<(Arc<Node>, Duration)> {
+        let now = self.clock.now();
+        let flushes = self.flushes();
+        let lags = flushes
+            .iter()
+            .map(|(node, flush)| (node.clone(), flush.lag(now)));
+        lags.collect()
+    }
+
+    /// The longest of [`Presence::flush_lags`].
     pub fn flush_lag(&self) -> Duration {
-        let settled = |shard: &ShardFlush| shard.settled_ms.load(Ordering::Relaxed);
-        let oldest_ms = self.shards.iter().map(settled).min().unwrap_or_default();
-        self.clock
-            .now()
-            .saturating_sub(Duration::from_millis(oldest_ms))
+        let lags = self.flush_lags().into_iter().map(|(_, lag)| lag);
+        lags.max().unwrap_or_default()
+    }
+
+    /// The flushes of the nodes that there are now.
+    fn flushes(&self) -> Arc<PerNode<Arc<NodeFlush>>> {
+        let topology = self.cluster.topology();
+        let mut flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
+        if flushes.0 != topology.version() {
+            let mut next = (*flushes.1).clone();
+            next.follow(&topology, |_| Arc::new(NodeFlush::new(self.clock.now())));
+            *flushes = (topology.version(), Arc::new(next));
+        }
+        flushes.1.clone()
     }
 
     /// What time it is here.
@@ -181,7 +228,8 @@ impl Presence {
             shard,
             began: self.clock.now(),
             is_empty: indexes.is_empty(),
-            failed: AtomicBool::new(false),
+            flushes: self.flushes(),
+            failed: Default::default(),
             _guard: guard,
         });
         (round, indexes)
@@ -221,7 +269,7 @@ impl Presence {
     /// shard's lock.
     pub(super) async fn remap(&self, shard: usize) {
         let topology = self.cluster.topology();
-        let version = &self.shards[shard].version;
+        let version = &self.versions[shard];
         if version.load(Ordering::Relaxed) == topology.version() {
             return;
         }

@@ -36,20 +36,22 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct BatchGuard {
     round: Arc<Round>,
+    node: u8,
     _claim: ShardClaim,
 }
 
 impl BatchGuard {
-    pub(super) fn new(round: Arc<Round>, claim: ShardClaim) -> BatchGuard {
+    pub(super) fn new(round: Arc<Round>, node: u8, claim: ShardClaim) -> BatchGuard {
         BatchGuard {
             round,
+            node,
             _claim: claim,
         }
     }
 
     /// Not all of the batch was written.
     pub(super) fn fail(&self) {
-        self.round.fail();
+        self.round.fail(self.node);
     }
 }
 
