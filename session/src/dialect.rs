@@ -39,8 +39,8 @@ pub trait Dialect: Copy {
     /// Spells a message to the client and appends it to `out`. Text is UTF-8 (RFC 6455 §5.6).
     fn write(self, out: &mut Vec<u8>, message: Message<'_>);
 
-    /// Spells the end of a session and appends it to `out`; nothing if no frame can be sent for this
-    /// reason.
+    /// Spells the end of a session and appends it to `out`. Appends nothing for a reason for which no
+    /// frame can be sent.
     fn close(self, out: &mut Vec<u8>, reason: CloseReason);
 }
 

@@ -46,7 +46,7 @@ struct NodeFlush {
 }
 
 impl NodeFlush {
-    /// To a node that there is since `now`.
+    /// To a node that was added at `now`.
     fn new(now: Duration) -> NodeFlush {
         let now_ms = now.as_millis() as u64;
         NodeFlush {
@@ -201,8 +201,9 @@ impl Presence {
 
     /// The flushes of the nodes that there are now.
     fn flushes(&self) -> Arc<PerNode<Arc<NodeFlush>>> {
-        let topology = self.cluster.topology();
         let mut flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: another worker may have seen a later one.
+        let topology = self.cluster.topology();
         if flushes.0 != topology.version() {
             let mut next = (*flushes.1).clone();
             next.follow(&topology, |_| Arc::new(NodeFlush::new(self.clock.now())));
