@@ -1,6 +1,6 @@
 //! A fleet in one thread and in virtual time, with faults at random: nobody who is online is called
 //! offline. A seed repeats its run: `SEED=17 cargo test --test it -- simulation`, and `SEEDS=2000` tries
-//! as many.
+//! that many.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
