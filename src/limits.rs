@@ -13,6 +13,10 @@ use presenced_session::limits::{
     MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX, PING_INTERVAL_MAX,
 };
 
+/// How much more than a flush interval the headroom must be: two looks of the probe at a node, and the
+/// second that memcached is exact to, before entries expire that could not be renewed.
+pub const HEADROOM_SPARE: Duration = Duration::from_secs(5);
+
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
 pub const PULL_USERS_MAX: usize = 500;
 

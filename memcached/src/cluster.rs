@@ -3,18 +3,19 @@
 //! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
 //! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::config::{Config, ConnectOptions};
 use super::endpoint::Endpoint;
+use super::log_throttle::LogThrottle;
+use super::marker::RingHash;
 use super::node::Node;
-use super::ring::{Member, Ring, RingKind};
-use crate::limits::{NODES_MAX, RINGS_REMEMBERED};
+use super::ring::{Member, Ring};
+use crate::limits::{NODES_MAX, OTHER_RING_PAUSE};
 
 /// The nodes and the ring, as they are for a while.
 #[derive(Debug)]
@@ -23,22 +24,18 @@ pub struct Topology {
     /// As they are listed, those off the ring too.
     nodes: Vec<Arc<Node>>,
     ring: Ring,
-    /// Rings of the last while and until when they were in use, latest first.
-    past: Vec<(Instant, Ring)>,
-    /// Since when each node is known to have lost its data; of those who did lately.
-    lost: Vec<(Instant, u8)>,
+    ring_hash: RingHash,
 }
 
 impl Topology {
-    fn new(nodes: Vec<Arc<Node>>, kind: RingKind, version: u64) -> Topology {
+    fn new(nodes: Vec<Arc<Node>>, config: &Config, version: u64) -> Topology {
         let on_ring = nodes.iter().filter(|node| !node.is_ejected());
         let members: Vec<_> = on_ring.map(|node| member(node)).collect();
         Topology {
             version,
-            ring: Ring::new(kind, &members),
+            ring: Ring::new(config.ring, &members),
+            ring_hash: config.marker.ring_hash(config.ring, &members),
             nodes,
-            past: Vec::new(),
-            lost: Vec::new(),
         }
     }
 
@@ -57,13 +54,9 @@ impl Topology {
         self.ring.node_of(key)
     }
 
-    /// Whether a miss of `key` at `node` says that there is no such user: not where their edge may
-    /// not have written them yet, within `settle` of a change.
-    pub fn is_settled(&self, key: &[u8], node: u8, settle: Duration) -> bool {
-        let recent = |at: &Instant| at.elapsed() < settle;
-        let lost = self.lost.iter().any(|(at, id)| *id == node && recent(at));
-        let moved = |(at, ring): &(Instant, Ring)| recent(at) && ring.node_of(key) != node;
-        !lost && !self.past.iter().any(moved)
+    /// What tells the ring from those of other edges.
+    pub fn ring_hash(&self) -> RingHash {
+        self.ring_hash
     }
 }
 
@@ -82,6 +75,12 @@ pub struct Cluster {
     access: Arc<ConnectOptions>,
     topology: RwLock<Arc<Topology>>,
     changes: watch::Sender<()>,
+    /// How often the markers of all nodes had to be renewed.
+    renewals: AtomicU64,
+    /// When a marker was last found missing, new, or of another ring.
+    disturbed_at: Mutex<Option<Instant>>,
+    other_rings_seen: AtomicU64,
+    other_rings_logged: Mutex<LogThrottle>,
 }
 
 impl Cluster {
@@ -90,12 +89,16 @@ impl Cluster {
         let access = Arc::new(config.connect.clone());
         let nodes = nodes.into_iter().zip(0..);
         let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
-        let topology = Topology::new(nodes.collect(), config.ring, 0);
+        let topology = Topology::new(nodes.collect(), &config, 0);
         Cluster {
             config,
             topology: RwLock::new(Arc::new(topology)),
             access,
             changes: watch::Sender::new(()),
+            renewals: AtomicU64::new(0),
+            disturbed_at: Mutex::default(),
+            other_rings_seen: AtomicU64::new(0),
+            other_rings_logged: Mutex::default(),
         }
     }
 
@@ -187,24 +190,61 @@ impl Cluster {
         });
     }
 
-    /// A node was found without our sentinel. `knew_it`: it had one before.
-    pub(super) fn lost(&self, node: &Node, knew_it: bool) {
-        if knew_it {
-            tracing::warn!(node = %node.addr(), "memcached has lost its data; all its users are written again");
-            let mut topology = self.write();
-            let mut next = Topology {
-                lost: topology.lost.clone(),
-                past: topology.past.clone(),
-                nodes: topology.nodes.clone(),
-                ring: topology.ring.clone(),
-                version: topology.version,
-            };
-            next.lost.retain(|(_, id)| *id != node.id());
-            next.lost.push((Instant::now(), node.id()));
-            *topology = Arc::new(next);
+    /// A node that had our sentinel has it no more.
+    pub(super) fn lost(&self, node: &Node) {
+        tracing::warn!(node = %node.addr(), "memcached has lost its data; all its users are written again");
+        self.mark_suspect(node);
+    }
+
+    /// Whether `node`, or another of its name at the same address, is one of the nodes.
+    pub(super) fn has(&self, node: &Node) -> bool {
+        let addresses = node.addresses();
+        let is_there = |other: &Arc<Node>| {
+            let known = other.addresses();
+            other.addr() == node.addr()
+                && (known.is_empty() || known.iter().any(|addr| addresses.contains(addr)))
+        };
+        self.topology().nodes.iter().any(is_there)
+    }
+
+    /// How often the markers of all nodes had to be renewed: after each change of the ring, and each time
+    /// that another edge's ring was seen on one of them.
+    pub(super) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Acquire)
+    }
+
+    fn renew_all(&self) {
+        // After the topology: a probe that sees the count sees the ring.
+        self.renewals.fetch_add(1, Ordering::Release);
+    }
+
+    /// A node's marker was found missing, with a nonce that was not there before, or of another ring.
+    /// No proof that began before `now` counts.
+    pub(super) fn disturb(&self, now: Instant) {
+        let mut at = lock(&self.disturbed_at);
+        *at = (*at).max(Some(now));
+    }
+
+    /// When that was last.
+    pub(super) fn disturbed_at(&self) -> Option<Instant> {
+        *lock(&self.disturbed_at)
+    }
+
+    /// An edge has another ring.
+    pub(super) fn saw_other_ring(&self) {
+        self.other_rings_seen.fetch_add(1, Ordering::Relaxed);
+        if lock(&self.other_rings_logged).is_due(OTHER_RING_PAUSE) {
+            tracing::warn!(
+                "another edge has other nodes, weights, --ring, --ttl or times of pings and flushes: \
+                 users who are not found are unknown until all edges agree"
+            );
         }
-        node.lost();
-        self.changes.send_replace(());
+        self.renew_all();
+    }
+
+    /// How often that was seen.
+    pub fn other_rings_seen(&self) -> u64 {
+        self.other_rings_seen.load(Ordering::Relaxed)
     }
 
     /// A connection to a node was out of step: what it confirmed may not be there.
@@ -220,25 +260,23 @@ impl Cluster {
         if !change(&mut nodes) {
             return false;
         }
-        let mut next = Topology::new(nodes, self.config.ring, topology.version + 1);
-        let now = Instant::now();
-        next.past.push((now, topology.ring.clone()));
-        let recent = |at: &Instant| now.duration_since(*at) < self.config.settle;
-        let past = topology.past.iter().filter(|(at, _)| recent(at)).cloned();
-        next.past.extend(past.take(RINGS_REMEMBERED - 1));
-        next.lost = topology.lost.clone();
-        next.lost.retain(|(at, _)| recent(at));
+        let next = Topology::new(nodes, &self.config, topology.version + 1);
         *topology = Arc::new(next);
         drop(topology);
+        self.renew_all();
         self.changes.send_replace(());
         true
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Arc<Topology>> {
+    fn write(&self) -> RwLockWriteGuard<'_, Arc<Topology>> {
         self.topology
             .write()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_same(node: &Node, wanted: &Endpoint) -> bool {
@@ -334,23 +372,5 @@ mod tests {
         let second = nodes.topology().nodes()[0].clone();
         assert!(!Arc::ptr_eq(&second, &first));
         assert_ne!(second.id(), first.id(), "so everyone is written there");
-    }
-
-    #[test]
-    fn a_miss_says_nothing_where_keys_have_moved_or_were_lost() {
-        let settle = Duration::from_secs(60);
-        let nodes = cluster(&["a:1", "b:1", "c:1"]);
-        let before = placed(&nodes);
-        let [a, b, _] = nodes.topology().nodes().to_vec().try_into().unwrap();
-        nodes.eject(&b);
-        let topology = nodes.topology();
-        for (key, before) in keys().zip(before) {
-            let node = topology.node_of(&key);
-            assert_eq!(topology.is_settled(&key, node, settle), before != "b:1");
-            assert!(topology.is_settled(&key, node, Duration::ZERO));
-        }
-        nodes.lost(&a, true);
-        let topology = nodes.topology();
-        assert!(keys().all(|key| !topology.is_settled(&key, a.id(), settle)));
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::marker;
 use super::network::Network;
 use super::node_list::NodeList;
 use super::pipeline::WriteCommand;
 use super::ring::RingKind;
 use super::tls::Tls;
-use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TIMEOUT, RESOLVE_INTERVAL, SETTLE_TIME};
+use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TIMEOUT, RESOLVE_INTERVAL};
 
 /// What becomes of the keys of a node that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,9 +40,8 @@ pub struct Config {
     pub eject_after: u32,
     /// How connections are made.
     pub connect: ConnectOptions,
-    /// How long it may take until every live user has been written again where they belong now: a
-    /// TTL.
-    pub settle: Duration,
+    /// What all edges must agree on to believe that a user who is not found is offline.
+    pub marker: marker::Config,
 }
 
 impl Default for Config {
@@ -53,7 +53,7 @@ impl Default for Config {
             on_failure: OnFailure::default(),
             eject_after: EJECT_AFTER,
             connect: ConnectOptions::default(),
-            settle: SETTLE_TIME,
+            marker: marker::Config::default(),
         }
     }
 }

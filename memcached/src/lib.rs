@@ -14,7 +14,9 @@
 //! - [`log_throttle`]: warnings about what lasts.
 //! - [`node_list`]: which nodes an operator lists.
 //! - [`discovery`]: which nodes there are, as names and files say.
-//! - [`probe`]: asks each node how it is; `hold_down` (pure): how long it stays off the ring.
+//! - [`marker`] (pure): the key on each node that tells whether what is not found is not there.
+//! - [`probe`]: asks each node how it is, and keeps its marker; `hold_down` (pure): how long it stays off the
+//!   ring.
 
 pub mod address;
 pub mod backoff;
@@ -27,6 +29,7 @@ pub mod endpoint;
 mod hold_down;
 pub mod limits;
 pub mod log_throttle;
+pub mod marker;
 pub mod network;
 pub mod node;
 pub mod node_list;

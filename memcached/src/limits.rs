@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use presenced_protocol::key::KEY_BYTES_MAX;
@@ -38,26 +39,50 @@ pub const READMIT_AFTER_MAX: Duration = Duration::from_secs(120);
 /// known so soon, for one small exchange.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest answer to a probe, in bytes: memcached's `stats` has some 3 KiB. Bounds what a node that never
-/// ends it can make us read.
-pub const PROBE_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Longest answer to a probe, in bytes: memcached's `stats` has some 3 KiB, its `stats items` a KiB for each
+/// of up to 63 classes. Bounds what a node that never ends it can make us read.
+pub const PROBE_ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Time between two resolutions of names, unless set otherwise.
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long it may take until every live user has been written again after a change, unless set otherwise: a
-/// TTL.
-pub const SETTLE_TIME: Duration = Duration::from_secs(60);
+/// Lifetime of an entry, unless set otherwise.
+pub const ENTRY_TTL: Duration = Duration::from_secs(60);
+
+/// Time in which everyone heard from is written once, unless set otherwise.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How much sooner than needed a heartbeat is written when all is well, unless set otherwise: with the usual
+/// times of pings.
+pub const HEADROOM: Duration = Duration::from_secs(10);
+
+/// How often a probe checks whether this process is late with what it owes to the node: a user who has just
+/// connected may wait for half a second, and a reader may not believe for a second that they are not there.
+pub const LATE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a node that has left the list is watched, at most, while other edges use it. They learn of
+/// the change within seconds where they read the same list, and within minutes where a name is cached.
+pub const LEAVING_TIME: Duration = Duration::from_secs(300);
+
+/// Time between two warnings that another edge has another ring.
+pub const OTHER_RING_PAUSE: Duration = Duration::from_secs(600);
+
+/// How often in a row a node that answers may fail to answer `stats` until it is taken for a proxy that has
+/// none.
+pub const STATS_TRIES: u32 = 3;
+
+/// Time until such a node is asked again.
+pub const STATS_RETRY: Duration = Duration::from_secs(60);
+
+/// What an item takes in memcached beside its key and value, in bytes: its head, a CAS number, ends of
+/// line, and 8 more for what versions differ in.
+pub const ITEM_OVERHEAD_BYTES: RangeInclusive<u64> = 48..=72;
 
 /// Time for one name to be resolved.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time between two looks into `--memcached-file`: a read of a small file.
 pub const NODE_FILE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Former rings that are remembered for a TTL, to know which keys have moved: a node that comes and
-/// goes more often than that is beyond help.
-pub const RINGS_REMEMBERED: usize = 8;
 
 /// Bytes of what a peer said that are quoted in the log: enough for memcached's longest messages.
 pub const PEER_WORDS_BYTES_MAX: usize = 100;
@@ -81,7 +106,8 @@ pub const WINDOW_UNIX: usize = 1024;
 /// Bytes rendered before they are written: one system call for some hundred commands.
 pub const WRITE_BYTES: usize = 64 * 1024;
 
-/// Keys in one `get` command: a longer command gains nothing and holds up memcached's others.
+/// Keys in one `get` command, beside the marker's: a longer command gains nothing and holds up memcached's
+/// others.
 pub const KEYS_PER_GET_MAX: usize = 100;
 
 /// Buffer of a connection that asks, in bytes; it has one only while a question is under way. One command
@@ -106,6 +132,6 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 const _: () = {
     assert!(WINDOW_UNIX <= WINDOW_TCP);
     // `get` and its keys, each behind a space; a line and a value.
-    assert!(KEYS_PER_GET_MAX * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
+    assert!((KEYS_PER_GET_MAX + 1) * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
     assert!(LINE_BYTES_MAX + VALUE_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
 };

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::MemcachedError;
 use super::address::NodeAddr;
@@ -37,12 +37,26 @@ pub struct Node {
     answers: watch::Sender<bool>,
     /// Connections for the flush that are up.
     writers_up: AtomicUsize,
+    /// Connections for look-ups that are up.
+    readers_up: AtomicUsize,
+    /// Connections of both kinds that there should be.
+    needed: AtomicUsize,
     pub(super) ejected: AtomicBool,
     losses: AtomicU64,
+    is_whole: AtomicBool,
     evictions: AtomicU64,
+    entries_evicted: Mutex<Evicted>,
     errors: [AtomicU64; NODE_ERRORS.len()],
     /// Of the warning that it refuses entries.
     refusals_logged: Mutex<LogThrottle>,
+}
+
+/// When entries may last have been evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evicted {
+    NotKnown,
+    Never,
+    At(Instant),
 }
 
 /// Labels of the errors that a node counts.
@@ -60,9 +74,13 @@ impl Node {
             asks_for_none: AtomicBool::new(false),
             answers: watch::Sender::new(false),
             writers_up: AtomicUsize::new(0),
+            readers_up: AtomicUsize::new(0),
+            needed: AtomicUsize::new(0),
             ejected: AtomicBool::new(false),
             losses: AtomicU64::new(0),
+            is_whole: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
+            entries_evicted: Mutex::new(Evicted::NotKnown),
             errors: Default::default(),
             refusals_logged: Mutex::default(),
         }
@@ -112,6 +130,12 @@ impl Node {
         *self.answers.borrow() && self.writers_up.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it answers, and every connection that is needed is up.
+    pub fn has_all_connections(&self) -> bool {
+        let up = [&self.writers_up, &self.readers_up].map(|up| up.load(Ordering::Relaxed));
+        *self.answers.borrow() && up.iter().sum::<usize>() >= self.needed.load(Ordering::Relaxed)
+    }
+
     /// Whether it is off the ring because it did not answer.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
@@ -127,7 +151,7 @@ impl Node {
             .send_if_modified(|before| std::mem::replace(before, answers) != answers);
     }
 
-    /// How often its data were found lost, the first contact included.
+    /// How often its data were found lost, or may have been.
     pub fn losses(&self) -> u64 {
         self.losses.load(Ordering::Acquire)
     }
@@ -146,17 +170,41 @@ impl Node {
         self.evictions.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Whether its marker was whole and of our ring when it was last looked at: users who are not found
+    /// there are offline, unless entries were evicted.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_whole(&self, is_whole: bool) {
+        self.is_whole.store(is_whole, Ordering::Relaxed);
+    }
+
+    /// Whether entries may have been evicted in the last `ttl`: as long as nobody has looked, they may.
+    pub fn may_have_evicted(&self, ttl: Duration) -> bool {
+        match *lock(&self.entries_evicted) {
+            Evicted::NotKnown => true,
+            Evicted::Never => false,
+            Evicted::At(at) => at.elapsed() < ttl,
+        }
+    }
+
+    /// It was looked at: entries may have been evicted since the look before, or were not.
+    pub(super) fn note_look(&self, has_evicted: bool) {
+        let mut evicted = lock(&self.entries_evicted);
+        if has_evicted {
+            *evicted = Evicted::At(Instant::now());
+        } else if *evicted == Evicted::NotKnown {
+            *evicted = Evicted::Never;
+        }
+    }
+
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let addresses = self.addresses.lock();
-        addresses.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.addresses).clone()
     }
 
     pub(super) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
-        let mut kept = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *kept = addresses;
+        *lock(&self.addresses) = addresses;
     }
 
     /// Connects; the caller greets memcached before it calls the connection up.
@@ -191,7 +239,11 @@ impl Node {
 
     /// The pauses between connections to it.
     pub fn backoff(&self) -> Backoff {
-        Backoff::new(self.access.network.random.fork())
+        Backoff::new(self.random())
+    }
+
+    pub(super) fn random(&self) -> fastrand::Rng {
+        self.access.network.random.fork()
     }
 
     /// Commands that may be in flight on one connection.
@@ -203,9 +255,18 @@ impl Node {
     }
 
     /// Counts a connection for the flush that is up, until the result is dropped.
-    pub(super) fn connected(self: &Arc<Node>) -> Up {
-        self.writers_up.fetch_add(1, Ordering::Relaxed);
-        Up(self.clone())
+    pub(super) fn writer_is_up(self: &Arc<Node>) -> Up {
+        Up::new(self, |node| &node.writers_up)
+    }
+
+    /// The same of a connection for look-ups. Its end is noticed at the next question.
+    pub(super) fn reader_is_up(self: &Arc<Node>) -> Up {
+        Up::new(self, |node| &node.readers_up)
+    }
+
+    /// Counts a connection that should be there, until the result is dropped.
+    pub fn needs_connection(self: &Arc<Node>) -> Up {
+        Up::new(self, |node| &node.needed)
     }
 
     /// Counts an error.
@@ -216,9 +277,7 @@ impl Node {
 
     /// It has refused something with this `reply`: said in the log, now and then while it lasts.
     pub(super) fn refuses(&self, reply: &[u8]) {
-        let throttle = self.refusals_logged.lock();
-        let mut throttle = throttle.unwrap_or_else(PoisonError::into_inner);
-        if throttle.is_due(WARNING_PAUSE) {
+        if lock(&self.refusals_logged).is_due(WARNING_PAUSE) {
             tracing::warn!(
                 node = %self.addr,
                 reply = quoted(reply),
@@ -248,6 +307,10 @@ impl Node {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only the
 /// start of it is kept.
 fn quoted(words: &[u8]) -> String {
@@ -256,18 +319,29 @@ fn quoted(words: &[u8]) -> String {
     start.escape_ascii().to_string()
 }
 
-/// A connection that is up; see [`Node::connected`].
+/// One of something that a node counts, while it is there.
 #[derive(Debug)]
-pub(super) struct Up(Arc<Node>);
+pub struct Up {
+    node: Arc<Node>,
+    count: fn(&Node) -> &AtomicUsize,
+}
 
 impl Up {
+    fn new(node: &Arc<Node>, count: fn(&Node) -> &AtomicUsize) -> Up {
+        count(node).fetch_add(1, Ordering::Relaxed);
+        Up {
+            node: node.clone(),
+            count,
+        }
+    }
+
     pub(super) fn node(&self) -> &Node {
-        &self.0
+        &self.node
     }
 }
 
 impl Drop for Up {
     fn drop(&mut self) {
-        self.0.writers_up.fetch_sub(1, Ordering::Relaxed);
+        (self.count)(&self.node).fetch_sub(1, Ordering::Relaxed);
     }
 }

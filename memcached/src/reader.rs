@@ -3,14 +3,11 @@
 //!
 //! Nothing in an answer says which question it belongs to, but for the keys of its values. So a question
 //! is sent only when there is nothing to read, and an answer is believed only if nothing follows it: one
-//! stray `END` would otherwise answer every later question in place of its own answer, and say "offline"
-//! of users who are online.
-//!
-//! What that leaves open: a stray `END` that comes after the question was sent and before its answer is
-//! taken for an answer that found nothing. The true one is noticed behind it, at the latest before the
-//! next question, but then the users of one command have been called offline. Only a key that is known to
-//! be there, and asked for last in each command, would tell the two apart.
+//! stray `END` would otherwise answer every later question in place of its own answer. And each command
+//! asks last for the node's [`marker`](super::marker), without which what was not found may be there all
+//! the same: because the node has lost it, has not been told of it, or the answer is a stray `END`.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::MemcachedError;
-use super::node::Node;
+use super::node::{Node, Up};
 use super::stream::Stream;
 use super::values::{Progress, Values};
 use super::writer::greet;
@@ -30,11 +27,11 @@ use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 pub struct Reader {
     stream: Stream,
     timeout: Duration,
+    _up: Up,
 }
 
 impl Reader {
-    /// Connects and greets. The node does not count it as up: between two questions no one reads
-    /// from it, so that its end would not be noticed.
+    /// Connects and greets.
     ///
     /// # Errors
     ///
@@ -46,12 +43,15 @@ impl Reader {
         Ok(Reader {
             stream,
             timeout: node.timeout(),
+            _up: node.reader_is_up(),
         })
     }
 
-    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered. `found` is
-    /// told which of them have a value, and the value if it is not too long to be ours. After an error the
-    /// connection is out of step and must be dropped, and nothing that was found is to be believed.
+    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered, and in each
+    /// of them for `last`. `found` is told which of the keys has a value, and the value if it is not too
+    /// long to be ours; `answered`, for each command, which keys it asked for and the value of `last`.
+    /// After an error the connection is out of step and must be dropped, and nothing that was found is to
+    /// be believed.
     ///
     /// # Errors
     ///
@@ -60,16 +60,30 @@ impl Reader {
     pub async fn get(
         &mut self,
         keys: &[Key<'_>],
+        last: Key<'_>,
         mut found: impl FnMut(usize, Option<&[u8]>),
+        mut answered: impl FnMut(Range<usize>, Option<&[u8]>),
     ) -> Result<(), MemcachedError> {
         // Between two questions it would only be held.
         let mut buffer = Vec::with_capacity(LOOKUP_BUFFER_BYTES);
-        for (number, keys) in keys.chunks(KEYS_PER_GET_MAX).enumerate() {
+        let mut asked = Vec::with_capacity(keys.len().min(KEYS_PER_GET_MAX) + 1);
+        let mut next = 0;
+        for keys in keys.chunks(KEYS_PER_GET_MAX) {
+            asked.clear();
+            asked.extend_from_slice(keys);
+            asked.push(last);
             // All at once could fill both socket buffers, and neither side would go on.
-            in_time(self.timeout, self.ask(&mut buffer, keys)).await?;
-            let base = number * KEYS_PER_GET_MAX;
-            self.read_answer(&mut buffer, keys, |index, value| found(base + index, value))
-                .await?;
+            in_time(self.timeout, self.ask(&mut buffer, &asked)).await?;
+            let (first, mut last) = (next, None);
+            next += keys.len();
+            self.read_answer(&mut buffer, &asked, |index, value| {
+                match index < keys.len() {
+                    true => found(first + index, value),
+                    false => last = value.map(<[u8]>::to_vec),
+                }
+            })
+            .await?;
+            answered(first..next, last.as_deref());
         }
         Ok(())
     }

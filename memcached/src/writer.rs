@@ -71,7 +71,7 @@ impl<T> Writer<T> {
             inbox: vec![0; READ_BYTES],
             kept: 0,
             progress_at: Instant::now(),
-            up: node.connected(),
+            up: node.writer_is_up(),
         })
     }
 

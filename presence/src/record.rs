@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_protocol::meta::Flag;
@@ -158,6 +159,15 @@ impl Record {
         out.extend_from_slice(self.prefix.as_bytes());
         out.extend_from_slice(user.as_str().as_bytes());
         out.extend_from_slice(self.suffix.as_bytes());
+    }
+
+    /// Bytes of a key and its value together, from the shortest to the longest.
+    pub fn entry_bytes(&self) -> RangeInclusive<usize> {
+        let fixed = self.prefix.len() + self.suffix.len() + self.value_fixed;
+        // A time in milliseconds is of 13 digits until the year 2286; a worker, an index and a generation
+        // are of one digit or more.
+        let digits = 16..=13 + 5 + 10 + 10;
+        fixed + 1 + digits.start()..=fixed + USER_ID_BYTES_MAX + digits.end()
     }
 
     /// Appends one whole command for a user whose oldest session here is `live`.

@@ -191,10 +191,17 @@ impl Metrics {
     fn encode_nodes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let topology = self.presence.cluster().topology();
         let nodes = topology.nodes();
-        let gauges: [(&str, &str, OfNode); 2] = [
-            ("memcached_up", "Whether the node answers", |node| {
-                node.is_up().into()
-            }),
+        let gauges: [(&str, &str, OfNode); 3] = [
+            (
+                "memcached_up",
+                "Whether the node answers and every connection to it that is needed is there",
+                |node| node.has_all_connections().into(),
+            ),
+            (
+                "memcached_marker_whole",
+                "Whether users who are not found on the node are offline; else they are unknown",
+                |node| node.is_whole().into(),
+            ),
             (
                 "memcached_on_ring",
                 "Whether the node has keys: 0 while it is ejected",
@@ -211,12 +218,12 @@ impl Metrics {
         let counters: [(&str, &str, OfNode); 2] = [
             (
                 "memcached_losses",
-                "Times that the node was found without our data, the first contact included",
+                "Times that the node was found without our data, or may have lost them",
                 Node::losses,
             ),
             (
                 "memcached_evictions",
-                "Entries that the node has evicted for want of memory: readers see them offline",
+                "Items, of presenced or not, that the node has evicted for want of memory",
                 Node::evictions,
             ),
         ];
@@ -227,6 +234,9 @@ impl Metrics {
                 ConstCounter::new(value(node)).encode(family.encode_family(&labels)?)?;
             }
         }
+        let help = "Times that a marker was seen of an edge with another ring";
+        let seen = self.presence.cluster().other_rings_seen();
+        counter(out, "memcached_other_ring", help, seen)?;
         let help = "Errors of connections to memcached, and entries that it refused (with \
                     --memcached-command ms also those that were sent with one)";
         let kind = MetricType::Counter;

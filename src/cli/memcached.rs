@@ -11,7 +11,7 @@ use presenced_memcached::node_list::{NodeList, parse_list};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
-use presenced_memcached::{Config, ConnectOptions, Network, NodeSpec, OnFailure};
+use presenced_memcached::{Config, ConnectOptions, Network, NodeSpec, OnFailure, marker};
 
 use super::SettingsError;
 use super::secret::warn_if_open;
@@ -98,7 +98,7 @@ impl MemcachedFlags {
         self.memcached.is_empty() && self.memcached_file.is_none()
     }
 
-    pub(super) fn check(self, ttl: &Time) -> Result<Config, SettingsError> {
+    pub(super) fn check(self, ttl: &Time, marker: marker::Config) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
         let (flag, nodes) = match &listing.file {
@@ -139,7 +139,7 @@ impl MemcachedFlags {
                 write_command: self.memcached_command,
                 network: Network::default(),
             },
-            settle: ttl.duration,
+            marker,
         })
     }
 

@@ -14,6 +14,7 @@ mod times;
 mod units;
 
 use clap::{Parser, Subcommand};
+use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
 use presenced_presence::users::Hasher;
@@ -110,7 +111,8 @@ impl Flags {
         let secret = self.secret()?;
         self.check_addresses(secret.is_some())?;
         let storage = &self.storage;
-        let memcached = storage.memcached.clone().check(&self.heartbeats.ttl)?;
+        let memcached = storage.memcached.clone();
+        let memcached = memcached.check(&self.heartbeats.ttl, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
         Ok(Config {
             workers,
@@ -153,6 +155,15 @@ impl Flags {
         Ok(())
     }
 
+    fn marker(&self) -> marker::Config {
+        marker::Config {
+            key: marker::key(&self.storage.key_template),
+            entry_ttl: self.heartbeats.ttl.duration,
+            headroom: self.headroom(),
+            flush_interval: self.heartbeats.flush_interval.duration,
+        }
+    }
+
     fn presence(&self) -> Result<presenced_presence::Config, SettingsError> {
         let (storage, template) = (&self.storage, &self.storage.key_template);
         let record = Record::new(template, &self.server_id()?, storage.value_flags, boot()?);
@@ -162,6 +173,7 @@ impl Flags {
             record,
             ttl_s: self.heartbeats.ttl.duration.as_secs() as u32,
             flush_interval: self.heartbeats.flush_interval.duration,
+            headroom: self.headroom(),
             sessions_per_user_max: self.limits.max_sessions_per_user.into(),
             refill_rate: storage.memcached.refill_rate,
             hasher: Hasher::random(),

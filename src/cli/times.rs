@@ -7,7 +7,7 @@ use std::time::Duration;
 use presenced_memcached::limits::BACKOFF_MAX;
 
 use super::{Flags, SettingsError};
-use crate::limits::TTL;
+use crate::limits::{HEADROOM_SPARE, TTL};
 use crate::server::Config;
 
 /// A duration, shown as it was written.
@@ -75,20 +75,34 @@ impl Flags {
                 self.heartbeats.ping_interval
             );
         }
-        let round = self.heartbeats.ping_interval.duration + timeout.duration;
-        let needed = round + 2 * self.heartbeats.flush_interval.duration + Duration::from_secs(1);
-        if self.heartbeats.ttl.duration < needed {
+        let heartbeats = &self.heartbeats;
+        let round = heartbeats.ping_interval.duration + timeout.duration;
+        let needed = round + 2 * heartbeats.flush_interval.duration + HEADROOM_SPARE;
+        if heartbeats.ttl.duration < needed {
             refuse!(
                 "--ttl {} must be at least --ping-interval {} + --ping-timeout {timeout} + \
-                 2 × --flush-interval {} + 1s = {}: a user who answers each ping must stay online \
-                 through one failed flush, and memcached is exact to a second",
-                self.heartbeats.ttl,
-                self.heartbeats.ping_interval,
-                self.heartbeats.flush_interval,
-                self.heartbeats.ttl.like(needed)
+                 2 × --flush-interval {} + {} = {}: a user who answers each ping must stay online \
+                 through one failed flush, and others must learn of a longer one in time",
+                heartbeats.ttl,
+                heartbeats.ping_interval,
+                heartbeats.flush_interval,
+                humantime::format_duration(HEADROOM_SPARE),
+                heartbeats.ttl.like(needed)
             );
         }
         Ok(())
+    }
+
+    /// How much sooner than needed a heartbeat is written when all is well.
+    pub(super) fn headroom(&self) -> Duration {
+        let heartbeats = &self.heartbeats;
+        let used = [
+            &heartbeats.ping_interval,
+            &heartbeats.ping_timeout,
+            &heartbeats.flush_interval,
+        ];
+        let used = used.iter().map(|time| time.duration).sum();
+        heartbeats.ttl.duration.saturating_sub(used)
     }
 
     /// What memcached takes for a TTL.

@@ -4,6 +4,7 @@
 //! with a session here is answered from the directory; each other user is looked up once, however
 //! many ask.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use futures_util::future::join_all;
 use hashbrown::HashMap;
 use presenced_memcached::cluster::Topology;
 use presenced_memcached::limits::STABLE_AFTER;
+use presenced_memcached::marker::{self, Marker, RingHash};
+use presenced_memcached::node::Up;
 use presenced_memcached::{Backoff, MemcachedError, Node, PerNode, Reader};
 use presenced_presence::UserId;
 use presenced_presence::flush::Presence;
@@ -175,12 +178,15 @@ impl Batcher {
                 wanted.push((key, state));
             }
         }
-        let settle = self.presence.cluster().config().settle;
-        let is_settled = |key: &[u8], node: u8| topology.is_settled(key, node, settle);
+        let marker = &self.presence.cluster().config().marker;
+        let belief = Belief {
+            marker,
+            ring: topology.ring_hash(),
+        };
         let metrics = &self.metrics;
         let lookups = self.nodes.iter_mut().map(|(node, lookup)| {
             let wanted = std::mem::take(&mut wanted[usize::from(node.id())]);
-            lookup.look_up(wanted, metrics, is_settled)
+            lookup.look_up(wanted, metrics, belief)
         });
         join_all(lookups).await;
     }
@@ -198,6 +204,30 @@ fn answer(users: Vec<UserId>, states: &States) -> Answer {
     answer
 }
 
+/// What it takes to believe that a user who is not found is offline.
+#[derive(Clone, Copy)]
+struct Belief<'a> {
+    marker: &'a marker::Config,
+    /// By which the look-up was routed.
+    ring: RingHash,
+}
+
+impl Belief<'_> {
+    /// Whether what a command has not found is not there, by the marker that it found last.
+    fn in_misses(&self, marker: Option<&[u8]>) -> bool {
+        let marker = marker.and_then(Marker::parse);
+        marker.is_some_and(|marker| marker.is_whole && marker.ring == self.ring)
+    }
+}
+
+/// What a node said, by the index of the key.
+struct Found {
+    /// Keys with a value, and since when the user is online if the value is ours.
+    values: Vec<(usize, Option<u64>)>,
+    /// Of the others, those that are known not to be there.
+    told: Vec<Range<usize>>,
+}
+
 /// The batcher's connection to one node.
 #[derive(Debug)]
 struct NodeLookup {
@@ -205,6 +235,7 @@ struct NodeLookup {
     connection: Option<Connection>,
     /// Delivers the next one.
     dialled: oneshot::Receiver<Connection>,
+    _needed: Up,
 }
 
 #[derive(Debug)]
@@ -221,31 +252,34 @@ impl NodeLookup {
             node: node.clone(),
             connection: None,
             dialled: dial(node, node.backoff(), Duration::ZERO),
+            _needed: node.needs_connection(),
         }
     }
 
-    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked.
+    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked, or is not
+    /// known to have been told of every user.
     async fn look_up(
         &mut self,
         mut wanted: Vec<(Vec<u8>, &mut State)>,
         metrics: &PullMetrics,
-        is_settled: impl Fn(&[u8], u8) -> bool,
+        belief: Belief<'_>,
     ) {
         if wanted.is_empty() {
             return;
         }
         let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
         debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
-        let Some(found) = self.get(&keys).await else {
+        let Some(found) = self.get(&keys, belief).await else {
             return;
         };
-        for (key, state) in &mut wanted {
-            // Else their edge may not have written them yet where they belong now.
-            if is_settled(key, self.node.id()) {
-                **state = State::Offline;
+        if !self.node.may_have_evicted(belief.marker.entry_ttl) {
+            for range in found.told {
+                for (_, state) in &mut wanted[range] {
+                    **state = State::Offline;
+                }
             }
         }
-        for (index, since) in found {
+        for (index, since) in found.values {
             *wanted[index].1 = match since {
                 Some(since) => State::Online(since),
                 None => {
@@ -256,22 +290,28 @@ impl NodeLookup {
         }
     }
 
-    /// Which of `keys` have a value, and since when its user is online if it is ours.
-    ///
-    /// Asks once more on a new connection if the old one has ended since the last question, which is
-    /// noticed only now, or is out of step.
-    async fn get(&mut self, keys: &[Key<'_>]) -> Option<Vec<(usize, Option<u64>)>> {
+    /// Asks for `keys`, once more on a new connection if the old one has ended since the last question,
+    /// which is noticed only now, or is out of step.
+    async fn get(&mut self, keys: &[Key<'_>], belief: Belief<'_>) -> Option<Found> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
+        let last = Key::new(belief.marker.key.as_bytes()).ok()?;
         for _ in 0..2 {
             let connection = timeout_at(deadline, self.connection()).await.ok()??;
-            let mut found = Vec::with_capacity(keys.len());
-            let get = connection.reader.get(keys, |index, value| {
-                let since = value.and_then(connected_at);
-                found.push((index, since));
-            });
+            let mut values = Vec::with_capacity(keys.len());
+            let mut told = Vec::new();
+            let get = connection.reader.get(
+                keys,
+                last,
+                |index, value| values.push((index, value.and_then(connected_at))),
+                |range, marker| {
+                    if belief.in_misses(marker) {
+                        told.push(range);
+                    }
+                },
+            );
             let got = timeout_at(deadline, get).await;
             let error = match got.unwrap_or(Err(MemcachedError::Timeout(LOOKUP_TIMEOUT))) {
-                Ok(()) => return Some(found),
+                Ok(()) => return Some(Found { values, told }),
                 Err(error) => error,
             };
             self.node.failed(&error);

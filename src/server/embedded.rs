@@ -4,9 +4,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::{io, iter};
 
-use presenced_memcached::NodeAddr;
+use presenced_memcached::marker::Marker;
+use presenced_memcached::{Cluster, NodeAddr};
 use presenced_net::listen;
-use presenced_store::{Listener, Options, Store, serve};
+use presenced_store::{Listener, Options, Store, serve, serve_stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio_util::sync::CancellationToken;
 
 /// What an operator may set of it.
@@ -57,6 +59,36 @@ impl EmbeddedStore {
     /// The store as the client sees it.
     pub fn node(&self) -> NodeAddr {
         NodeAddr::Tcp(self.addr.ip().to_string(), self.addr.port())
+    }
+
+    /// Makes the marker whole: nobody but this process writes to the store, which begins with it, so there
+    /// is no user who was written before.
+    ///
+    /// # Errors
+    ///
+    /// The store does not take it, which it does unless it has next to no memory.
+    pub async fn vouch(&self, cluster: &Cluster) -> io::Result<()> {
+        let marker = Marker {
+            is_whole: true,
+            ..Marker::young(cluster.topology().ring_hash(), 0)
+        };
+        let (config, value) = (&cluster.config().marker, marker.value());
+        let (key, ttl_s) = (&config.key, config.ttl_s());
+        let set = format!("set {key} 0 {ttl_s} {}\r\n{value}\r\nquit\r\n", value.len());
+        let (mut ours, theirs) = duplex(1024);
+        let serving = serve_stream(theirs, self.store.clone(), CancellationToken::new());
+        let storing = async {
+            ours.write_all(set.as_bytes()).await?;
+            let mut answer = String::new();
+            ours.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer)
+        };
+        match tokio::join!(serving, storing).1?.as_str() {
+            "STORED\r\n" => Ok(()),
+            answer => Err(io::Error::other(format!(
+                "the embedded store says {answer:?}"
+            ))),
+        }
     }
 
     /// The workers' parts; without a store none, as often as is asked for.

@@ -21,8 +21,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::limits::PROBE_INTERVAL;
-use presenced_memcached::probe::{self, Sentinel};
-use presenced_memcached::{Cluster, NodeList};
+use presenced_memcached::{Cluster, NodeList, probe};
 use presenced_net::listen;
 use presenced_presence::flush::Presence;
 use presenced_session::Seats;
@@ -117,7 +116,10 @@ impl Server {
             seats: shared.seats.clone(),
             cluster: cluster.clone(),
         });
-        let watching = probe::watch(cluster.clone(), sentinel(&config)?);
+        if let Some(store) = store {
+            store.vouch(&cluster).await?;
+        }
+        let watching = probe::watch(cluster.clone(), probe_config(&config, &shared.presence)?);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
@@ -217,13 +219,13 @@ fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
     store.map(|store| LookUp { record, store })
 }
 
-/// A key of this run's own.
-fn sentinel(config: &Config) -> Result<Sentinel, ServerError> {
+fn probe_config(config: &Config, presence: &Arc<Presence>) -> Result<probe::Config, ServerError> {
     let run = getrandom::u64().map_err(ServerError::Random)?;
-    Ok(Sentinel {
-        key: format!("presenced:sentinel:{run:016x}"),
-        ttl_s: config.presence.ttl_s,
+    Ok(probe::Config {
+        sentinel: format!("presenced:sentinel:{run:016x}"),
         interval: config.presence.flush_interval.min(PROBE_INTERVAL),
+        entry_bytes: config.presence.record.entry_bytes(),
+        writes: presence.clone(),
     })
 }
 

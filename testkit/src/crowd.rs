@@ -10,8 +10,7 @@ use presenced::pull::Puller;
 use presenced::pull::metrics::PullMetrics;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::discovery::Discovery;
-use presenced_memcached::probe::{self, Sentinel};
-use presenced_memcached::{self as memcached, Cluster, NodeList};
+use presenced_memcached::{self as memcached, Cluster, NodeList, marker, probe};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
@@ -56,6 +55,14 @@ impl Plan {
             options: memcached::Config::default(),
         }
     }
+
+    fn ping_timeout(&self) -> Duration {
+        self.ping_interval * 4 / 5
+    }
+
+    fn headroom(&self) -> Duration {
+        self.ttl - self.ping_interval - self.ping_timeout() - self.flush_interval
+    }
 }
 
 /// A crowd that is there; it leaves when dropped.
@@ -80,12 +87,19 @@ impl Crowd {
         let mut discovery = Discovery::new(NodeList::from(specs), resolver);
         let nodes = discovery.first().await;
         let mut options = plan.options.clone();
-        options.settle = plan.ttl;
+        options.marker = marker::Config {
+            entry_ttl: plan.ttl,
+            headroom: plan.headroom(),
+            flush_interval: plan.flush_interval,
+            ..options.marker
+        };
         let cluster = Arc::new(Cluster::new(nodes, options));
         let metrics = Arc::new(FlushMetrics::default());
         let presence = Arc::new(Presence::new(
             &presenced_presence::Config {
                 ttl_s: plan.ttl.as_secs() as u32,
+                flush_interval: plan.flush_interval,
+                headroom: plan.headroom(),
                 sessions_per_user_max: 32,
                 ..presenced_presence::Config::new(
                     Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
@@ -168,12 +182,13 @@ impl Drop for Crowd {
 async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Arc<Presence>) {
     let cluster = presence.cluster().clone();
     let mut tasks = JoinSet::new();
-    let sentinel = Sentinel {
-        key: format!("presenced:sentinel:{:x}", fastrand::u64(..)),
-        ttl_s: plan.ttl.as_secs() as u32,
+    let probe_config = probe::Config {
+        sentinel: format!("presenced:sentinel:{:x}", fastrand::u64(..)),
         interval: plan.flush_interval.min(Duration::from_secs(1)),
+        entry_bytes: presence.record().entry_bytes(),
+        writes: presence.clone(),
     };
-    tasks.spawn(probe::watch(cluster.clone(), sentinel));
+    tasks.spawn(probe::watch(cluster.clone(), probe_config));
     tasks.spawn(discovery.follow(cluster, plan.resolve_interval));
     let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
     tasks.spawn(flusher.clone().run(plan.flush_interval));
@@ -184,7 +199,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
         clock,
         config: Config {
             ping_interval: plan.ping_interval,
-            ping_timeout: plan.ping_interval * 4 / 5,
+            ping_timeout: plan.ping_timeout(),
             frames_per_second_max: 1_000_000,
             ..Config::default()
         },

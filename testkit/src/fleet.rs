@@ -10,8 +10,7 @@ use presenced::pull::metrics::PullMetrics;
 use presenced::pull::{Answer, Puller};
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::discovery::Discovery;
-use presenced_memcached::probe::{self, Sentinel};
-use presenced_memcached::{Cluster, ConnectOptions, NodeList, OnFailure};
+use presenced_memcached::{Cluster, ConnectOptions, NodeList, OnFailure, probe};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Hasher;
 use presenced_presence::{Record, UserId};
@@ -66,7 +65,6 @@ impl Edge {
         let mut discovery = Discovery::new(listing, network.resolver.clone());
         let config = presenced_memcached::Config {
             on_failure,
-            settle: TTL,
             connect: ConnectOptions {
                 network,
                 ..ConnectOptions::default()
@@ -86,12 +84,13 @@ impl Edge {
         let presence = Presence::new(&config, cluster.clone(), clock, Arc::default());
         let presence = Arc::new(presence);
         let mut tasks = JoinSet::new();
-        let sentinel = Sentinel {
-            key: format!("presenced:sentinel:{number}:{seed}"),
-            ttl_s: config.ttl_s,
+        let probe_config = probe::Config {
+            sentinel: format!("presenced:sentinel:{number}:{seed}"),
             interval: Duration::from_secs(1),
+            entry_bytes: config.record.entry_bytes(),
+            writes: presence.clone(),
         };
-        tasks.spawn(probe::watch(cluster.clone(), sentinel));
+        tasks.spawn(probe::watch(cluster.clone(), probe_config));
         tasks.spawn(discovery.follow(cluster, Duration::from_secs(10)));
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));

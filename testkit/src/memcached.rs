@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use presenced_memcached::marker::{self, Marker};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -131,6 +132,31 @@ impl Memcached {
         Some(ttl.parse().unwrap())
     }
 
+    /// Makes the marker whole that the edges have put there, as one does that has seen it for long enough:
+    /// from then on users who are not found are offline.
+    pub async fn make_whole(&self) {
+        self.make_whole_of("user:{userId}:online").await;
+    }
+
+    /// The same where entries have keys after another `template`.
+    pub async fn make_whole_of(&self, template: &str) {
+        let key = marker::key(template);
+        until("the marker is whole", PATIENCE, async || {
+            let found = self.try_lines(&format!("get {key}"), 2).await;
+            let value = found.as_ref().and_then(|lines| lines.get(1));
+            let Some(marker) = value.and_then(|value| Marker::parse(value.as_bytes())) else {
+                return false;
+            };
+            if !marker.is_whole {
+                let proof = marker.proof();
+                let append = format!("append {key} 0 0 {}\r\n{proof}", proof.len());
+                self.try_ask(&append).await;
+            }
+            marker.is_whole
+        })
+        .await;
+    }
+
     /// The first line of the answer to a command.
     pub async fn ask(&self, command: &str) -> String {
         let answer = timeout(PATIENCE, self.try_ask(command)).await;
@@ -138,11 +164,16 @@ impl Memcached {
     }
 
     async fn try_ask(&self, command: &str) -> Option<String> {
+        self.try_lines(command, 1).await?.pop()
+    }
+
+    /// The first lines of the answer to a command; fewer if it has no more.
+    async fn try_lines(&self, command: &str, count: usize) -> Option<Vec<String>> {
         match &self.at {
-            At::Socket(path) => ask(UnixStream::connect(path).await.ok()?, command).await,
+            At::Socket(path) => ask(UnixStream::connect(path).await.ok()?, command, count).await,
             At::Tcp(_) | At::Beyond(_) => {
                 let stream = TcpStream::connect(self.at.address()).await.ok()?;
-                ask(stream, command).await
+                ask(stream, command, count).await
             }
         }
     }
@@ -199,11 +230,19 @@ fn spawn(at: &At, flags: &[String]) -> Child {
         .expect("these tests need memcached: install the package of that name")
 }
 
-async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin, command: &str) -> Option<String> {
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    command: &str,
+    count: usize,
+) -> Option<Vec<String>> {
     let mut stream = BufReader::new(stream);
     let command = format!("{command}\r\n");
     stream.write_all(command.as_bytes()).await.ok()?;
-    let mut line = String::new();
-    stream.read_line(&mut line).await.ok()?;
-    line.strip_suffix("\r\n").map(Into::into)
+    let mut lines = Vec::new();
+    while lines.len() < count && lines.last().is_none_or(|line| line != "END") {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        lines.push(line.strip_suffix("\r\n")?.into());
+    }
+    Some(lines)
 }

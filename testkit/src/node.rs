@@ -1,5 +1,8 @@
 //! A memcached node by hand, for what a real one can't be made to do at a moment of the test's.
 
+use std::sync::{Arc, Mutex};
+
+use presenced_memcached::marker::{self, Marker};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -11,7 +14,8 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::temp::TempFile;
 
-/// Answers `version`, `set` and the probe as memcached does, and each `get` when the test does.
+/// Answers `version`, `set` and the probe as memcached does, and each look-up when the test does. The marker
+/// that the probe leaves is whole at once.
 ///
 /// On a Unix socket: what is written there can be read at once, so a test knows what comes first.
 pub struct ScriptedNode {
@@ -23,8 +27,10 @@ pub struct ScriptedNode {
 
 /// A `get` without an answer.
 pub struct Get {
-    /// What it asks for.
+    /// What it asks for, but for the marker.
     pub keys: Vec<String>,
+    /// How an answer ends that can be believed.
+    pub end: String,
     /// The connection it came on.
     connection: UnboundedSender<Say>,
     answered: oneshot::Sender<()>,
@@ -42,12 +48,13 @@ impl ScriptedNode {
         std::fs::remove_file(socket.path()).unwrap();
         let listener = UnixListener::bind(socket.path()).unwrap();
         let (asked, gets) = unbounded_channel();
+        let marker = Arc::<Mutex<Option<Marker>>>::default();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, asked.clone()));
+                connections.spawn(serve(stream, asked.clone(), marker.clone()));
             }
         });
         ScriptedNode {
@@ -72,7 +79,8 @@ impl ScriptedNode {
 impl Get {
     /// That none of the keys is there.
     pub async fn answer_nothing(self) -> Answered {
-        self.answer("END\r\n").await
+        let end = self.end.clone();
+        self.answer(&end).await
     }
 
     /// All that memcached would say.
@@ -95,7 +103,12 @@ impl Answered {
     }
 }
 
-async fn serve(stream: UnixStream, asked: UnboundedSender<Get>) {
+async fn serve(
+    stream: UnixStream,
+    asked: UnboundedSender<Get>,
+    marker: Arc<Mutex<Option<Marker>>>,
+) {
+    let its_key = marker::Config::default().key;
     let (reader, writer) = stream.into_split();
     let (connection, to_say) = unbounded_channel();
     // The task ends with the connection.
@@ -111,17 +124,27 @@ async fn serve(stream: UnixStream, asked: UnboundedSender<Get>) {
             // It still has what the probe left with it.
             ["touch", ..] => "TOUCHED\r\n",
             ["stats"] => "END\r\n",
-            ["set", _, _, _, bytes] => {
+            ["get", key] if key == its_key => &end(&marker, key),
+            ["set" | "add", key, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().unwrap() + 2];
                 if reader.read_exact(&mut value).await.is_err() {
                     return;
                 }
+                if key == its_key {
+                    let new = Marker::parse(value.trim_ascii_end()).unwrap();
+                    *marker.lock().unwrap() = Some(Marker {
+                        is_whole: true,
+                        ..new
+                    });
+                }
                 "STORED\r\n"
             }
-            ["get", ref keys @ ..] => {
+            ["get", ref keys @ .., last] => {
+                assert_eq!(last, its_key, "each look-up asks for the marker last");
                 let (answered, is_answered) = oneshot::channel();
                 let _ = asked.send(Get {
                     keys: keys.iter().map(ToString::to_string).collect(),
+                    end: end(&marker, last),
                     connection: connection.clone(),
                     answered,
                 });
@@ -136,6 +159,13 @@ async fn serve(stream: UnixStream, asked: UnboundedSender<Get>) {
         let _ = connection.send((answer.into(), oneshot::channel().0));
         line.clear();
     }
+}
+
+/// The marker, if there is one, and the end.
+fn end(marker: &Mutex<Option<Marker>>, key: &str) -> String {
+    let value = marker.lock().unwrap().map(|marker| marker.value());
+    let found = value.map(|value| format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len()));
+    found.unwrap_or_default() + "END\r\n"
 }
 
 async fn write(mut writer: OwnedWriteHalf, mut to_say: UnboundedReceiver<Say>) {

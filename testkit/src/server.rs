@@ -12,7 +12,7 @@ use crate::raw::{Response, get};
 use crate::tokens::SECRET;
 use crate::{PATIENCE, until};
 
-/// Short, yet a client may be a second late on a busy machine: 2s + 1.5s + 2 × 250ms + 1s.
+/// Short, yet a client may be a second late on a busy machine: 2s + 1.5s + 2 × 250ms + 5s.
 const FLAGS: &[&str] = &[
     "presenced",
     "--listen=127.0.0.1:0",
@@ -20,7 +20,7 @@ const FLAGS: &[&str] = &[
     "--store-listen=127.0.0.1:0",
     "--server-id=edge-1",
     "--workers=2",
-    "--ttl=5s",
+    "--ttl=9s",
     "--ping-interval=2s",
     "--ping-timeout=1500ms",
     "--flush-interval=250ms",
@@ -28,7 +28,7 @@ const FLAGS: &[&str] = &[
 ];
 
 /// What [`FLAGS`] say.
-pub const TTL: Duration = Duration::from_secs(5);
+pub const TTL: Duration = Duration::from_secs(9);
 /// See [`TTL`].
 pub const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// See [`TTL`].
@@ -39,6 +39,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 /// A server that knows [`SECRET`]; stopped when dropped.
 pub struct TestServer {
     server: Server,
+    key_template: String,
     /// Where clients connect.
     pub edge: SocketAddr,
     /// Where operators look.
@@ -54,19 +55,29 @@ impl TestServer {
             .unwrap();
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
         flags.tokens.jwt_secret = Some(SECRET.into());
+        let key_template = flags.storage.key_template.clone();
         let server = Server::start(flags.check().unwrap()).await.unwrap();
         TestServer {
+            key_template,
             edge: server.gateway_addr(),
             admin: server.admin_addr(),
             server,
         }
     }
 
-    /// With a real memcached; returns when its flushes have reached it.
+    /// With a real memcached; returns when its flushes have reached it, and users who are not found there
+    /// are offline.
     pub async fn on(memcached: &Memcached, flags: &[&str]) -> TestServer {
         let node = format!("--memcached={}", memcached.node());
         let server = TestServer::start(&[&[node.as_str()], flags].concat()).await;
         until("ready", PATIENCE, async || server.is_ready().await).await;
+        memcached.make_whole_of(&server.key_template).await;
+        // By then the first look is over, and nothing more is stored but entries.
+        let is_whole = format!("memcached_marker_whole{{node=\"{}\"}}", memcached.node());
+        until("the marker is seen to be whole", PATIENCE, async || {
+            server.metric(&is_whole).await == 1
+        })
+        .await;
         server
     }
 

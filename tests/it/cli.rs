@@ -40,7 +40,7 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
                 "--ping-interval 25s",
                 "--ping-timeout 20s",
                 "--flush-interval 5s",
-                "56s",
+                "60s",
             ],
         ),
         (

@@ -426,9 +426,9 @@ async fn restarts_at_random(command: WriteCommand) {
         let is_its = |user: &&String| usize::from(ring.node_of(key(user).as_bytes())) == number;
         let its: Vec<_> = crowd.users.iter().filter(is_its).cloned().collect();
         assert_eq!(node.count_online_of_many(&its).await, its.len());
-        // And the sentinel, nothing else.
+        // And the sentinel and the marker, nothing else.
         until("nothing else is there", LONG, async || {
-            node.stat("curr_items").await == its.len() as u64 + 1
+            node.stat("curr_items").await == its.len() as u64 + 2
         })
         .await;
     }

@@ -63,6 +63,7 @@ async fn users_are_written_and_found_over_tls() {
         memcached
             .put(&key("elsewhere"), r#"{"serverId":"x","connectedAt":7}"#)
             .await;
+        memcached.make_whole().await;
         let answer = client.pull(&["elsewhere", "nobody"]).await;
         assert_eq!(answer["online"]["elsewhere"]["connectedAt"], 7, "{answer}");
         assert_eq!(answer.get("unknown"), None, "{answer}");
@@ -129,12 +130,13 @@ async fn a_memcached_that_does_not_ask_is_not_told_the_password() {
     .await;
     let mut client = Client::connect(process.edge(), "1").await;
     until("online", PATIENCE, async || memcached.is_online("1").await).await;
+    memcached.make_whole().await;
     // A look-up has a connection of its own.
     let answer = client.pull(&["2"]).await;
     assert_eq!(answer, json!({"online": {}}));
-    // The user, and the probe's own key.
+    // The user, and the probe's own keys.
     assert_eq!(memcached.ask("get auth").await, "END");
-    assert_eq!(memcached.stat("curr_items").await, 2);
+    assert_eq!(memcached.stat("curr_items").await, 3);
     process.signal(Signal::TERM);
     let (_, text) = process.ended().await;
     assert_eq!(text.matches("asks for no password").count(), 1, "{text}");

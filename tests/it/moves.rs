@@ -191,7 +191,7 @@ async fn moved_by_a_deploy(command: &str, mischief: Mischief) {
         &format!("--memcached-command={command}"),
         "--server-id=old",
         "--drain=2s",
-        "--ttl=20s",
+        "--ttl=24s",
         "--ping-interval=10s",
         "--ping-timeout=8s",
         // On a busy machine replies take longer, and what is given up can't be called back.

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX};
-use presenced_memcached::probe::{self, Sentinel};
+use presenced_memcached::limits::{
+    KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX, STATS_TRIES,
+};
+use presenced_memcached::marker::{self, Marker};
+use presenced_memcached::probe::{self, NoWrites};
 use presenced_memcached::tls::Tls;
 use presenced_memcached::{
     self as memcached, Cluster, ConnectOptions, MemcachedError, Node, NodeSpec, Reader, Writer,
@@ -177,14 +180,28 @@ async fn get(lookup: &mut Reader, keys: &[&str]) -> Result<Vec<(usize, String)>,
         .iter()
         .map(|key| Key::new(key.as_bytes()).unwrap())
         .collect();
-    let mut found = Vec::new();
-    let got = lookup.get(&keys, |place, value| {
-        let value = value.unwrap_or_default().to_vec();
-        found.push((place, String::from_utf8(value).unwrap()));
-    });
+    let (mut found, mut ends) = (Vec::new(), Vec::new());
+    let got = lookup.get(
+        &keys,
+        Key::new(b"last").unwrap(),
+        |place, value| {
+            let value = value.unwrap_or_default().to_vec();
+            found.push((place, String::from_utf8(value).unwrap()));
+        },
+        |range, value| ends.push((range, value.map(<[u8]>::to_vec))),
+    );
     timeout(PATIENCE, got).await.expect("an answer")?;
+    assert!(
+        ends.iter().all(|(_, value)| value.as_deref() == Some(b"x")),
+        "{ends:?}"
+    );
+    let told: usize = ends.into_iter().map(|(range, _)| range.len()).sum();
+    assert_eq!(told, keys.len());
     Ok(found)
 }
+
+/// The end of an answer that is one.
+const LAST: &str = "VALUE last 0 1\r\nx\r\nEND\r\n";
 
 fn assert_out_of_step<T: std::fmt::Debug>(got: &Result<T, MemcachedError>, what: &str) {
     assert!(
@@ -199,9 +216,9 @@ async fn each_answer_is_that_of_its_question() {
         let peer = Peer::listen(kind).await;
         let (mut lookup, mut wire) = peer.lookup().await;
         for round in 0..3 {
-            let value = format!("VALUE b 0 1\r\n{round}\r\nEND\r\n");
+            let value = format!("VALUE b 0 1\r\n{round}\r\n{LAST}");
             let answer = async {
-                wire.hear("get a b\r\n").await;
+                wire.hear("get a b last\r\n").await;
                 wire.say(&value).await;
             };
             let (got, ()) = join!(get(&mut lookup, &["a", "b"]), answer);
@@ -231,8 +248,8 @@ async fn what_comes_after_an_answer_answers_no_question() {
             let peer = Peer::listen(kind).await;
             let (mut lookup, mut wire) = peer.lookup().await;
             let answer = async {
-                wire.hear("get a\r\n").await;
-                wire.say("END\r\n").await;
+                wire.hear("get a last\r\n").await;
+                wire.say(LAST).await;
             };
             let (got, ()) = join!(get(&mut lookup, &["a"]), answer);
             assert_eq!(got.unwrap(), []);
@@ -249,22 +266,20 @@ async fn what_comes_after_an_answer_answers_no_question() {
 /// before the next question, also in what TLS has decrypted already.
 #[tokio::test]
 async fn what_comes_with_an_answer_answers_no_question() {
-    let value = "x".repeat(LOOKUP_BUFFER_BYTES - "VALUE a 0 65512\r\n\r\nEND\r\n".len());
-    let full = format!("VALUE a 0 {}\r\n{value}\r\nEND\r\n", value.len());
+    let around = "VALUE a 0 65490\r\n\r\n".len() + LAST.len();
+    let value = "x".repeat(LOOKUP_BUFFER_BYTES - around);
+    let full = format!("VALUE a 0 {}\r\n{value}\r\n{LAST}", value.len());
     assert_eq!(full.len(), LOOKUP_BUFFER_BYTES);
     let (most, rest) = full.split_at(60_000);
     let rest = format!("{rest}END\r\n");
-    let cases = [
-        &["END\r\nEND\r\n"][..],
-        &["END\r\n", "END\r\n"],
-        &[most, &rest],
-    ];
+    let twice = format!("{LAST}{LAST}");
+    let cases = [&[&*twice][..], &[LAST, LAST], &[most, &rest]];
     for kind in KINDS {
         for (case, pieces) in cases.iter().enumerate() {
             let peer = Peer::listen(kind).await;
             let (mut lookup, mut wire) = peer.lookup().await;
             let answer = async {
-                wire.hear("get a\r\n").await;
+                wire.hear("get a last\r\n").await;
                 for piece in *pieces {
                     wire.say(piece).await;
                 }
@@ -288,9 +303,9 @@ async fn what_comes_between_two_commands_of_one_question_answers_neither() {
         let peer = Peer::listen(kind).await;
         let (mut lookup, mut wire) = peer.lookup().await;
         let answer = async {
-            assert_eq!(wire.line().await.split(' ').count(), KEYS_PER_GET_MAX + 1);
-            wire.say("END\r\n").await;
-            wire.say("END\r\n").await;
+            assert_eq!(wire.line().await.split(' ').count(), KEYS_PER_GET_MAX + 2);
+            wire.say(LAST).await;
+            wire.say(LAST).await;
         };
         let (got, ()) = join!(get(&mut lookup, &names), answer);
         assert_out_of_step(&got, &format!("{kind:?}"));
@@ -328,17 +343,41 @@ async fn a_connection_that_writes_has_nothing_to_be_told_unasked() {
 /// A probe of the peer's node, often.
 fn watch(peer: &Peer) -> JoinSet<()> {
     let mut task = JoinSet::new();
-    let sentinel = Sentinel {
-        key: "sentinel".into(),
-        ttl_s: 60,
+    let config = probe::Config {
+        sentinel: "sentinel".into(),
         interval: Duration::from_millis(50),
+        entry_bytes: 100..=200,
+        writes: Arc::new(NoWrites),
     };
-    task.spawn(probe::watch(peer.cluster.clone(), sentinel));
+    task.spawn(probe::watch(peer.cluster.clone(), config));
     task
 }
 
+fn marker() -> String {
+    marker::Config::default().key
+}
+
 async fn is_asked(wire: &mut Wire) {
-    wire.hear("touch sentinel 60\r\n").await;
+    let marker = marker();
+    wire.hear("touch sentinel 9\r\n").await;
+    wire.hear(&format!("touch {marker} 9\r\n")).await;
+    wire.hear(&format!("get {marker}\r\n")).await;
+}
+
+/// The answer of a node that has all that a probe asks for.
+fn all_is_well(peer: &Peer) -> String {
+    let value = Marker {
+        is_whole: true,
+        ..Marker::young(peer.cluster.topology().ring_hash(), 1)
+    };
+    let (marker, value) = (marker(), value.value());
+    let bytes = value.len();
+    format!("TOUCHED\r\nTOUCHED\r\nVALUE {marker} 0 {bytes}\r\n{value}\r\nEND\r\n")
+}
+
+/// The next connection asks for `stats`, and is hung up on, as twemproxy does.
+async fn refuse_stats(peer: &Peer) {
+    let mut wire = peer.accept().await;
     wire.hear("stats\r\n").await;
 }
 
@@ -347,19 +386,26 @@ async fn a_probe_takes_no_answer_for_two() {
     for kind in KINDS {
         let peer = Peer::listen(kind).await;
         let _watching = watch(&peer);
+        let well = all_is_well(&peer);
         let mut wire = peer.accept().await;
         is_asked(&mut wire).await;
         // The second would say that all is lost.
-        wire.say("TOUCHED\r\nEND\r\nNOT_FOUND\r\nEND\r\n").await;
+        wire.say(&format!("{well}NOT_FOUND\r\nNOT_FOUND\r\nEND\r\n"))
+            .await;
         wire.hear("").await;
         assert_eq!(peer.errors("protocol"), 1, "{kind:?}");
         let mut wire = peer.accept().await;
-        for _ in 0..3 {
+        for _ in 0..STATS_TRIES {
             is_asked(&mut wire).await;
-            wire.say("TOUCHED\r\nEND\r\n").await;
+            wire.say(&well).await;
+            refuse_stats(&peer).await;
         }
         is_asked(&mut wire).await;
+        wire.say(&well).await;
+        // Not for `stats` any more.
+        is_asked(&mut wire).await;
         assert_eq!(peer.node().losses(), 0, "{kind:?}");
+        assert!(peer.node().is_whole());
         assert_eq!(peer.errors("protocol"), 1, "{kind:?}");
     }
 }
@@ -370,7 +416,8 @@ async fn a_probe_puts_no_sentinel_on_what_came_unasked() {
     let _watching = watch(&peer);
     let mut wire = peer.accept().await;
     is_asked(&mut wire).await;
-    wire.say("NOT_FOUND\r\nEND\r\nSTORED\r\n").await;
+    wire.say("NOT_FOUND\r\nNOT_FOUND\r\nEND\r\nSTORED\r\n")
+        .await;
     wire.hear("").await;
     assert_eq!(peer.errors("protocol"), 1);
 }
@@ -384,23 +431,60 @@ async fn a_probe_reads_no_answer_without_end() {
         let _watching = watch(&peer);
         let mut wire = peer.accept().await;
         is_asked(&mut wire).await;
-        wire.say("TOUCHED\r\n").await;
+        wire.say(&all_is_well(&peer)).await;
+        let mut stats = peer.accept().await;
+        stats.hear("stats\r\n").await;
         // Until it hangs up.
         let mut sent = 0;
-        while wire.0.write_all(endless.as_bytes()).await.is_ok() {
+        while stats.0.write_all(endless.as_bytes()).await.is_ok() {
             sent += endless.len();
-            wire.0.flush().await.unwrap_or_default();
+            stats.0.flush().await.unwrap_or_default();
         }
-        assert_eq!(peer.errors("protocol"), 1, "after {sent} bytes");
+        // It goes on without.
+        is_asked(&mut wire).await;
+        assert!(sent > 0);
     }
     // One that ends in time is read, long as it is.
     let peer = Peer::listen(Kind::Tcp).await;
     let _watching = watch(&peer);
     let mut wire = peer.accept().await;
-    for _ in 0..3 {
-        is_asked(&mut wire).await;
-        let stats = line.repeat((PROBE_ANSWER_BYTES_MAX - 100) / line.len());
-        wire.say(&format!("TOUCHED\r\n{stats}END\r\n")).await;
-    }
     is_asked(&mut wire).await;
+    wire.say(&all_is_well(&peer)).await;
+    let mut stats = peer.accept().await;
+    for _ in 0..3 {
+        stats.hear("stats\r\n").await;
+        let answer = line.repeat((PROBE_ANSWER_BYTES_MAX - 100) / line.len());
+        stats.say(&format!("{answer}END\r\n")).await;
+        is_asked(&mut wire).await;
+        wire.say(&all_is_well(&peer)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_keeps_the_marker() {
+    let peer = Peer::listen(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let (marker, ring) = (marker(), peer.cluster.topology().ring_hash());
+    let mut wire = peer.accept().await;
+    is_asked(&mut wire).await;
+    wire.say("TOUCHED\r\nNOT_FOUND\r\nEND\r\n").await;
+    wire.hear(&format!("add {marker} 0 9 33\r\n")).await;
+    let young = wire.line().await;
+    assert!(young.starts_with(&format!("{ring} ")), "{young}");
+    wire.say("NOT_STORED\r\n").await;
+    refuse_stats(&peer).await;
+    // Of another edge with another ring, then something else altogether: both are replaced.
+    let other = "0000000000000001 0000000000000002 0000000000000002";
+    for value in [other, "hello"] {
+        is_asked(&mut wire).await;
+        let bytes = value.len();
+        let found = format!("VALUE {marker} 0 {bytes}\r\n{value}\r\nEND\r\n");
+        wire.say(&format!("TOUCHED\r\nTOUCHED\r\n{found}")).await;
+        wire.hear(&format!("set {marker} 0 9 33\r\n")).await;
+        assert_ne!(wire.line().await, young, "a new nonce");
+        wire.say("STORED\r\n").await;
+        assert!(!peer.node().is_whole());
+        refuse_stats(&peer).await;
+    }
+    assert_eq!(peer.cluster.other_rings_seen(), 1);
 }

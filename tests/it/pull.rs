@@ -4,7 +4,7 @@ use presenced::limits::{BODY_BYTES_MAX, PULL_USERS_MAX, PULLS_PER_SESSION_MAX};
 use presenced_memcached::limits::REPLY_TIMEOUT;
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
-use presenced_testkit::node::{Answered, ScriptedNode};
+use presenced_testkit::node::{Answered, Get, ScriptedNode};
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{Raw, Response, TEXT, frame, get, get_with, send};
 use presenced_testkit::server::TestServer;
@@ -411,7 +411,8 @@ async fn without_memcached_no_one_is_offline() {
     assert!(server.metric("pull_unknown_total").await >= 12);
 
     memcached.restart().await;
-    // A TTL after it was found empty: other edges may not have written theirs again before.
+    // A TTL and a flush interval after it was found empty: other edges may not have written theirs again
+    // before.
     until("known again", PATIENCE, async || {
         let answer = alice.pull(&asked).await;
         assert_eq!(answer["online"].as_object().unwrap().len(), 2, "{answer}");
@@ -517,14 +518,14 @@ async fn who_connects_while_memcached_is_asked_is_online() {
 }
 
 /// What a node answers that has an entry of `bob`'s, and none else.
-fn has_bob(keys: &[String]) -> String {
+fn has_bob(get: &Get) -> String {
     let value = r#"{"serverId":"edge-2","connectedAt":7,"socketId":"x"}"#;
     let is_bob = |asked: &&String| **asked == key("bob");
-    let entries = keys.iter().filter(is_bob);
+    let entries = get.keys.iter().filter(is_bob);
     let entries: String = entries
         .map(|key| format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len()))
         .collect();
-    entries + "END\r\n"
+    entries + &get.end
 }
 
 /// A pull that `node` answers as it should, and the connection on which it did so last.
@@ -539,7 +540,7 @@ async fn pull_of(
         tokio::select! {
             answer = alice.hear() => return (answer, connection),
             get = node.get() => {
-                let answer = has_bob(&get.keys);
+                let answer = has_bob(&get);
                 connection = Some(get.answer(&answer).await);
             }
         }
@@ -558,7 +559,9 @@ async fn an_end_too_many_makes_no_one_offline() {
         let mut alice = Client::connect(server.edge, "alice").await;
         if at_once {
             alice.say(json!({"pull": 1, "users": ["nobody"]}).to_string());
-            node.get().await.answer("END\r\nEND\r\n").await;
+            let get = node.get().await;
+            let twice = format!("{}END\r\n", get.end);
+            get.answer(&twice).await;
             // It is asked again, as no one can say whose answer the first `END` was.
             node.get().await.answer_nothing().await;
             assert_eq!(alice.hear().await, offline);
@@ -578,6 +581,25 @@ async fn an_end_too_many_makes_no_one_offline() {
         let errors = format!("memcached_errors_total{{node=\"{node}\",error=\"protocol\"}}");
         assert_eq!(server.metric(&errors).await, 1);
     }
+}
+
+#[tokio::test]
+async fn an_end_that_comes_before_the_answer_makes_no_one_offline() {
+    let mut node = ScriptedNode::start().await;
+    let flag = format!("--memcached={}", node.node());
+    let server = TestServer::start(&[&flag]).await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let mut alice = Client::connect(server.edge, "alice").await;
+    alice.say(json!({"pull": 1, "users": ["bob"]}).to_string());
+    let get = node.get().await;
+    let answer = has_bob(&get);
+    let connection = get.answer("END\r\n").await;
+    let unknown = json!({"pull": 1, "online": {}, "unknown": ["bob"]});
+    assert_eq!(alice.hear().await, unknown);
+    connection.say(&answer).await;
+    // The answer that came too late is not the next one's.
+    let (answer, _) = pull_of(&mut alice, &mut node, "nobody").await;
+    assert_eq!(answer, json!({"pull": 1, "online": {}}));
 }
 
 #[tokio::test]

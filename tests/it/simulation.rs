@@ -28,11 +28,11 @@ const SETTLED_AGE: Duration = Duration::from_secs(1);
 
 /// How long after a link is mended its edge may take to write what it owes: a pause between tries to
 /// connect, and a flush.
-const RECOVERY: Duration = Duration::from_secs(12);
+const RECOVERY: Duration = Duration::from_secs(3);
 
 /// How long after a node has lost its data its users may be called offline: until each edge has looked
 /// at it once more and has written its users.
-const LOSS_NOTICED: Duration = Duration::from_secs(2);
+const LOSS_NOTICED: Duration = Duration::from_secs(0);
 
 /// After how long without a device a user is offline everywhere: a TTL, a flush interval and what an
 /// answer may take.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use presenced_memcached::Node;
 use presenced_memcached::pipeline::Outcome;
 
+use super::node_flush::NodeFlush;
 use super::state::Presence;
 use super::work::{Purpose, Work};
+use crate::limits::TTL_LEFT_LATE_S;
 use crate::slot::Slot;
 
 /// The `set`s of a node writer that memcached has not answered yet, and what they are for.
@@ -15,6 +17,7 @@ use crate::slot::Slot;
 pub(super) struct InFlight {
     pub(super) presence: Arc<Presence>,
     node: Arc<Node>,
+    flush: Arc<NodeFlush>,
     /// In the order of the commands; the sum of `left` is what is in flight.
     replies: VecDeque<PendingReply>,
     /// Stored and not counted yet, all of them with entries of the same age.
@@ -51,10 +54,15 @@ struct PendingReply {
 }
 
 impl InFlight {
-    pub(super) fn new(presence: &Arc<Presence>, node: &Arc<Node>) -> InFlight {
+    pub(super) fn new(
+        presence: &Arc<Presence>,
+        node: &Arc<Node>,
+        flush: &Arc<NodeFlush>,
+    ) -> InFlight {
         InFlight {
             presence: presence.clone(),
             node: node.clone(),
+            flush: flush.clone(),
             replies: VecDeque::new(),
             stored: 0,
             renewed: 0,
@@ -64,11 +72,13 @@ impl InFlight {
 
     /// There is no connection any more: nothing that is in flight will be answered.
     pub(super) fn abandon(&mut self) {
-        for reply in self.replies.drain(..) {
-            if let Purpose::Flush(guard) = &reply.purpose
-                && reply.left > 0
-            {
-                guard.fail();
+        let now = self.presence.clock().now();
+        for reply in self.replies.drain(..).filter(|reply| reply.left > 0) {
+            match &reply.purpose {
+                Purpose::Flush(guard) => guard.fail(),
+                // The user is pending by now.
+                Purpose::Connect { slot, .. } => self.flush.owes(slot.shard(), now),
+                Purpose::Barrier(_) => {}
             }
         }
     }
@@ -114,8 +124,10 @@ impl InFlight {
                 if let Purpose::Flush(guard) = &reply.purpose {
                     guard.fail();
                 }
+                let is_first = matches!(reply.purpose, Purpose::Connect { .. });
                 self.node.refused(1);
-                self.presence.give_back([sent.take_back(&self.presence)]);
+                let slot = sent.take_back(&self.presence);
+                self.presence.owe(slot, is_first.then_some(&self.flush));
             }
         }
         let is_done = self.replies.front().is_some_and(|reply| reply.left == 0);
@@ -135,6 +147,9 @@ impl InFlight {
             let ttl_s = self.presence.ttl_s();
             let ago_s = self.presence.now_s().saturating_sub(self.written_at_s);
             let left_s = ttl_s.saturating_sub(ago_s);
+            if left_s <= TTL_LEFT_LATE_S {
+                self.flush.renewed_late(self.presence.clock().now());
+            }
             let renewed = std::mem::take(&mut self.renewed);
             metrics.ttl_left.observe(left_s, ttl_s, renewed);
         }
@@ -157,7 +172,7 @@ impl InFlight {
     /// There is no connection: everything goes back.
     pub(super) fn refuse(&self, work: Work) {
         match work {
-            Work::Connect(slot, _guard) => self.presence.give_back([slot]),
+            Work::Connect(slot, ..) => self.presence.owe(slot, Some(&self.flush)),
             Work::Shard(batch) => batch.give_back(&self.presence),
             Work::Barrier(_) => {}
         }
@@ -176,6 +191,7 @@ mod tests {
     use tokio::sync::oneshot::{self};
     use tokio::time::advance;
 
+    use super::super::node_flush::Waiting;
     use super::super::state::Round;
     use super::super::work::{Batch, BatchGuard, ShardClaim};
     use super::*;
@@ -204,7 +220,7 @@ mod tests {
             let presence = Presence::new(&config, cluster, Clock::start(), Arc::default());
             let presence = Arc::new(presence);
             Tried {
-                in_flight: InFlight::new(&presence, &node),
+                in_flight: InFlight::new(&presence, &node, &presence.flush_of(node.id()).unwrap()),
                 presence,
                 node,
             }
@@ -401,7 +417,9 @@ mod tests {
         let tried = Tried::new();
         let (connected, waiting) = (tried.sent("connected", 0), tried.sent("waiting", 0));
         let guard = tried.presence.users().slot_guard(connected.slot.shard());
-        tried.in_flight.refuse(Work::Connect(connected.slot, guard));
+        let since = Waiting::new(&tried.in_flight.flush, tried.presence.clock().now());
+        let connect = Work::Connect(connected.slot, guard, since);
+        tried.in_flight.refuse(connect);
         assert!(tried.is_pending(connected));
         let (round, guard) = tried.flush(waiting.slot.shard());
         let indexes = vec![waiting.slot.index()];

@@ -10,6 +10,7 @@
 //! anew before its turn, and who has moved is pending.
 
 mod in_flight;
+mod node_flush;
 mod node_writer;
 mod node_writers;
 mod refill;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use self::node_flush::Waiting;
 use self::node_writers::{NodeWriterHandle, NodeWriters};
 use self::schedule::FlushSchedule;
 pub use self::state::Presence;
@@ -81,10 +83,19 @@ impl Flusher {
         let node = self.presence.users().node(slot).unwrap_or_default();
         let guard = self.presence.users().slot_guard(slot.shard());
         let writers = self.writers.all();
-        let writer = writers.get(node);
-        let sent = writer.is_some_and(|writer| writer.try_send(Work::Connect(slot, guard)).is_ok());
-        if !sent {
-            self.presence.give_back([slot]);
+        let Some(writer) = writers.get(node) else {
+            // It has just come, or just gone.
+            self.presence
+                .owe(slot, self.presence.flush_of(node).as_deref());
+            return;
+        };
+        let now = self.presence.clock().now();
+        let waiting = Waiting::new(writer.flush(), now);
+        if writer
+            .try_send(Work::Connect(slot, guard, waiting))
+            .is_err()
+        {
+            self.presence.owe(slot, Some(writer.flush()));
         }
     }
 

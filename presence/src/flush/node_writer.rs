@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced_memcached::node::Up;
 use presenced_memcached::{MemcachedError, Node, Writer};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::in_flight::{InFlight, Sent};
+use super::node_flush::NodeFlush;
 use super::state::Presence;
 use super::work::{Batch, Purpose, Work};
 use crate::limits::{GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
@@ -22,6 +24,7 @@ pub(super) struct NodeWriter {
     in_flight: InFlight,
     /// The batch that is being rendered.
     current: Option<Batch>,
+    _needed: Up,
 }
 
 impl NodeWriter {
@@ -29,13 +32,15 @@ impl NodeWriter {
     pub(super) fn new(
         presence: &Arc<Presence>,
         node: &Arc<Node>,
+        flush: &Arc<NodeFlush>,
         queue: Receiver<Work>,
     ) -> NodeWriter {
         NodeWriter {
             queue,
             node: node.clone(),
-            in_flight: InFlight::new(presence, node),
+            in_flight: InFlight::new(presence, node, flush),
             current: None,
+            _needed: node.needs_connection(),
         }
     }
 
@@ -166,8 +171,12 @@ impl NodeWriter {
 
     fn begin(&mut self, work: Work, connection: &mut Writer<Sent>) {
         match work {
-            Work::Connect(slot, guard) => {
-                self.in_flight.open(Purpose::Connect { _guard: guard });
+            Work::Connect(slot, guard, waiting) => {
+                self.in_flight.open(Purpose::Connect {
+                    slot,
+                    _guard: guard,
+                    _waiting: waiting,
+                });
                 self.render(slot.shard(), &[slot.index()], connection);
                 self.in_flight.close();
             }

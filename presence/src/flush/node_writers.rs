@@ -7,6 +7,7 @@ use presenced_memcached::PerNode;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
+use super::node_flush::NodeFlush;
 use super::node_writer::NodeWriter;
 use super::state::Presence;
 use super::work::{ShardClaim, Work};
@@ -23,6 +24,7 @@ pub(super) struct NodeWriters {
 pub(super) struct NodeWriterHandle {
     queue: Sender<Work>,
     claimed: Arc<AtomicU64>,
+    flush: Arc<NodeFlush>,
 }
 
 impl NodeWriters {
@@ -68,13 +70,19 @@ impl NodeWriters {
         let mut next = (*self.all()).clone();
         next.follow(&presence.cluster().topology(), |node| {
             let (sender, queue) = mpsc::channel(NODE_WRITER_QUEUE);
-            let writer = NodeWriter::new(presence, node, queue);
+            let now = presence.clock().now();
+            // One that is gone by now is looked at by nobody.
+            let flush = presence
+                .flush_of(node.id())
+                .unwrap_or_else(|| Arc::new(NodeFlush::new(now, node.losses())));
+            let writer = NodeWriter::new(presence, node, &flush, queue);
             let stop = presence.written_off();
             let work = stop.clone().run_until_cancelled_owned(writer.run());
             running.spawn(async { work.await.unwrap_or_default() });
             NodeWriterHandle {
                 queue: sender,
                 claimed: Arc::default(),
+                flush,
             }
         });
         let mut by_node = self.by_node.write().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +101,11 @@ impl NodeWriterHandle {
     /// Gives the work back if the node writer has ended.
     pub(super) async fn send(&self, work: Work) -> Result<(), Work> {
         self.queue.send(work).await.map_err(|error| error.0)
+    }
+
+    /// How the flushes to its node go.
+    pub(super) fn flush(&self) -> &Arc<NodeFlush> {
+        &self.flush
     }
 
     /// Notes that the node writer has a batch of `shard`; `None` if it has one already.

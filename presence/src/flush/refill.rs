@@ -26,7 +26,7 @@ impl Flusher {
             for (node, known) in refilled.iter_mut() {
                 let losses = node.losses();
                 if *known != losses {
-                    self.refill_node(node, users_per_second).await;
+                    self.refill_node(node, losses, users_per_second).await;
                     *known = losses;
                 }
             }
@@ -36,7 +36,8 @@ impl Flusher {
         }
     }
 
-    async fn refill_node(&self, node: &Arc<Node>, users_per_second: u32) {
+    async fn refill_node(&self, node: &Arc<Node>, losses: u64, users_per_second: u32) {
+        let flush = self.presence().flush_of(node.id());
         let mut next = Instant::now();
         let mut refilled = 0u64;
         for shard in self.shards() {
@@ -48,6 +49,9 @@ impl Flusher {
                     continue;
                 }
                 refilled += u64::from(marked);
+                if let Some(flush) = &flush {
+                    flush.owes(shard, self.presence().clock().now());
+                }
                 while !node.is_up() && self.is_written_to(node) {
                     sleep(CONNECT_PAUSE).await;
                 }
@@ -56,6 +60,9 @@ impl Flusher {
                 let time = Duration::from_secs(1) * marked / users_per_second.max(1);
                 next = next.max(Instant::now() - time) + time;
                 sleep_until(next).await;
+            }
+            if let Some(flush) = &flush {
+                flush.refilled(shard, losses);
             }
         }
         self.presence().metrics().refilled.add(refilled);

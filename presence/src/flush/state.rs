@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use presenced_memcached::probe::Writes;
 use presenced_memcached::{Cluster, Node, PerNode};
 use presenced_session::clock::Clock;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
+use super::node_flush::NodeFlush;
 use crate::config::Config;
-use crate::limits::{RENDER_RUN, SHARDS};
+use crate::limits::{LATE_BEFORE, RENDER_RUN, SHARDS};
 use crate::metrics::FlushMetrics;
 use crate::pending::Pending;
 use crate::record::Record;
@@ -27,7 +29,13 @@ pub struct Presence {
     record: Record,
     cluster: Arc<Cluster>,
     clock: Clock,
+    /// What entries are written with.
     ttl_s: AtomicU32,
+    /// What they have had before the last flush.
+    regular_ttl_s: u32,
+    headroom: Duration,
+    /// When the last flush began, ms; 0 before.
+    last_flush_ms: AtomicU64,
     /// By shard: the version of the topology that its users' nodes are of.
     versions: [AtomicU64; SHARDS],
     flushes: Mutex<NodeFlushes>,
@@ -36,29 +44,6 @@ pub struct Presence {
     last_flush: CancellationToken,
     /// Nothing is written any more.
     written_off: CancellationToken,
-}
-
-/// How the flushes to one node went.
-#[derive(Debug)]
-struct NodeFlush {
-    /// By shard: when the last flush began after which nothing was left for the node, ms.
-    settled_ms: [AtomicU64; SHARDS],
-}
-
-impl NodeFlush {
-    /// To a node that was added at `now`.
-    fn new(now: Duration) -> NodeFlush {
-        let now_ms = now.as_millis() as u64;
-        NodeFlush {
-            settled_ms: std::array::from_fn(|_| AtomicU64::new(now_ms)),
-        }
-    }
-
-    /// How long ago the last flush began after which nothing was left, of the shard where that is longest.
-    fn lag(&self, now: Duration) -> Duration {
-        let settled = self.settled_ms.iter().map(|ms| ms.load(Ordering::Relaxed));
-        now.saturating_sub(Duration::from_millis(settled.min().unwrap_or_default()))
-    }
 }
 
 /// The flushes of all nodes, and the version of the topology that these are of.
@@ -97,10 +82,9 @@ impl Round {
 
 impl Drop for Round {
     fn drop(&mut self) {
-        let began_ms = self.began.as_millis() as u64;
         for (node, flush) in self.flushes.iter() {
             if !self.has_failed_for(node.id()) {
-                flush.settled_ms[self.shard].fetch_max(began_ms, Ordering::Relaxed);
+                flush.settled(self.shard, self.began);
             }
         }
         if !self.is_empty && !self.has_failed() {
@@ -131,6 +115,9 @@ impl Presence {
             cluster,
             clock,
             ttl_s: AtomicU32::new(config.ttl_s),
+            regular_ttl_s: config.ttl_s,
+            headroom: config.headroom,
+            last_flush_ms: AtomicU64::new(0),
             versions: std::array::from_fn(|_| AtomicU64::default()),
             flushes: Mutex::new((u64::MAX, Arc::default())),
             metrics,
@@ -175,6 +162,8 @@ impl Presence {
         self.last_flush.cancel();
         self.ttl_s.fetch_add(longer_s, Ordering::Relaxed);
         self.users.mark_all();
+        let now_ms = self.clock.now().as_millis() as u64;
+        self.last_flush_ms.store(now_ms.max(1), Ordering::Relaxed);
     }
 
     /// Ends all connections that write. What is under way is given up, so that it does not arrive later.
@@ -206,10 +195,18 @@ impl Presence {
         let topology = self.cluster.topology();
         if flushes.0 != topology.version() {
             let mut next = (*flushes.1).clone();
-            next.follow(&topology, |_| Arc::new(NodeFlush::new(self.clock.now())));
+            let now = self.clock.now();
+            next.follow(&topology, |node| {
+                Arc::new(NodeFlush::new(now, node.losses()))
+            });
             *flushes = (topology.version(), Arc::new(next));
         }
         flushes.1.clone()
+    }
+
+    /// The flush to the node with this number, if there is such a node.
+    pub(super) fn flush_of(&self, node: u8) -> Option<Arc<NodeFlush>> {
+        self.flushes().get(node).cloned()
     }
 
     /// What time it is here.
@@ -222,12 +219,14 @@ impl Presence {
         self.users.reap(shard);
         // Taken before the bits, so that no slot is freed in between.
         let guard = self.users.slot_guard(shard);
+        // What comes later may not be drained.
+        let began = self.clock.now();
         let mut indexes = Vec::new();
         self.pending.drain(shard, |slot| indexes.push(slot.index()));
         let round = Arc::new(Round {
             presence: self.clone(),
             shard,
-            began: self.clock.now(),
+            began,
             is_empty: indexes.is_empty(),
             flushes: self.flushes(),
             failed: Default::default(),
@@ -256,6 +255,15 @@ impl Presence {
 
     pub(super) fn ttl_s(&self) -> u32 {
         self.ttl_s.load(Ordering::Relaxed)
+    }
+
+    /// The entry of a user who has just connected could not be written to the node whose `flush` this is:
+    /// the user is pending.
+    pub(super) fn owe(&self, slot: Slot, flush: Option<&NodeFlush>) {
+        self.give_back([slot]);
+        if let Some(flush) = flush {
+            flush.owes(slot.shard(), self.clock.now());
+        }
     }
 
     pub(super) fn give_back(&self, slots: impl IntoIterator<Item = Slot>) {
@@ -289,5 +297,30 @@ impl Presence {
             yield_now().await;
         }
         version.store(topology.version(), Ordering::Relaxed);
+    }
+}
+
+impl Writes for Presence {
+    fn has_any(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    /// A heartbeat that came before the last flush that left nothing is stored. So the lag bounds the age of
+    /// what is not; it also grows while the process is stopped, when nobody's heartbeat is recorded.
+    fn are_late(&self, node: &Node) -> bool {
+        let Some(flush) = self.flush_of(node.id()) else {
+            return false;
+        };
+        let now = self.clock.now();
+        let last_flush = Duration::from_millis(self.last_flush_ms.load(Ordering::Relaxed));
+        // After the last flush nothing more is written, and entries live for longer.
+        let longer = if !last_flush.is_zero() && flush.all_settled() >= last_flush {
+            Duration::from_secs((self.ttl_s() - self.regular_ttl_s).into())
+        } else {
+            Duration::ZERO
+        };
+        let is_late = flush.lag(now) > longer + self.headroom - LATE_BEFORE
+            || flush.has_debts(now, node.losses());
+        is_late && self.has_any()
     }
 }

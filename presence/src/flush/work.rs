@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
+use super::node_flush::Waiting;
 use super::state::{Presence, Round};
 use crate::limits::SHARDS;
 use crate::slot::Slot;
@@ -14,7 +15,7 @@ use crate::users::SlotGuard;
 #[derive(Debug)]
 pub(super) enum Work {
     /// A user who has just connected.
-    Connect(Slot, SlotGuard),
+    Connect(Slot, SlotGuard, Waiting),
     /// What was pending in a shard. Boxed: many connects may wait at once, and a place of the queue
     /// has room for the larger of both.
     Shard(Box<Batch>),
@@ -78,9 +79,11 @@ impl Batch {
 /// What a command in flight is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// The guard is kept until it is settled.
+    /// What it holds is kept until it is settled.
     Connect {
+        slot: Slot,
         _guard: SlotGuard,
+        _waiting: Waiting,
     },
     Flush(Arc<BatchGuard>),
     Barrier(oneshot::Sender<()>),

@@ -1,0 +1,113 @@
+//! A connection that asks and waits for the answer, one exchange after another.
+
+use bytes::{Buf, Bytes, BytesMut};
+use presenced_protocol::reply::{self, Reply};
+use presenced_protocol::{Key, Limits, Request, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::limits::PROBE_ANSWER_BYTES_MAX;
+use crate::stream::Stream;
+use crate::values::{Progress, Values};
+use crate::writer::greet;
+use crate::{MemcachedError, Node};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    inbox: BytesMut,
+    /// Bytes that came since the last command.
+    answered: usize,
+    parser: reply::Parser,
+}
+
+impl Connection {
+    /// Connects and greets.
+    pub(super) async fn dial(node: &Node) -> Result<Connection, MemcachedError> {
+        let mut stream = node.dial().await?;
+        greet(&mut stream, node).await?;
+        Ok(Connection {
+            stream,
+            inbox: BytesMut::new(),
+            answered: 0,
+            // Values are read by `Connection::value`.
+            parser: reply::Parser::new(Limits {
+                value_bytes_max: 0,
+                ..Limits::default()
+            }),
+        })
+    }
+
+    /// Sends `requests` at once. Nothing may be left to read.
+    pub(super) async fn send(&mut self, requests: &[Request<'_>]) -> Result<(), MemcachedError> {
+        let mut commands = Vec::new();
+        for request in requests {
+            encode::request(&mut commands, request);
+        }
+        self.send_bytes(&commands).await
+    }
+
+    /// The same, already encoded.
+    pub(super) async fn send_bytes(&mut self, commands: &[u8]) -> Result<(), MemcachedError> {
+        if !self.inbox.is_empty() {
+            return Err(UNASKED);
+        }
+        self.stream.expect_silence().await?;
+        self.answered = 0;
+        self.stream.write_all(commands).await?;
+        Ok(self.stream.flush().await?)
+    }
+
+    /// The next reply.
+    pub(super) async fn reply(&mut self) -> Result<Reply<Bytes>, MemcachedError> {
+        loop {
+            let taken = self.parser.take(&mut self.inbox);
+            match taken.map_err(|_| MemcachedError::OutOfStep("not a memcached reply"))? {
+                Some(reply) => return Ok(reply),
+                None if self.answered > PROBE_ANSWER_BYTES_MAX => return Err(ENDLESS),
+                None => {}
+            }
+            match self.stream.read_buf(&mut self.inbox).await? {
+                0 => return Err(MemcachedError::Closed),
+                count => self.answered += count,
+            }
+        }
+    }
+
+    /// The answer to a `get` of `key`: its value, empty if it is longer than a look-up shows.
+    pub(super) async fn value(&mut self, key: Key<'_>) -> Result<Option<Vec<u8>>, MemcachedError> {
+        let keys = [key];
+        let (mut values, mut found) = (Values::new(&keys), None);
+        loop {
+            let read = values.read(&self.inbox, |_, value| {
+                found = Some(value.unwrap_or_default().to_vec());
+            });
+            match read.map_err(MemcachedError::OutOfStep)? {
+                Progress::Part(taken) => self.inbox.advance(taken),
+                Progress::Whole => {
+                    self.inbox.clear();
+                    return Ok(found);
+                }
+            }
+            if self.stream.read_buf(&mut self.inbox).await? == 0 {
+                return Err(MemcachedError::Closed);
+            }
+        }
+    }
+
+    /// Waits for the connection to end, or for something that was not asked for.
+    pub(super) async fn end(&mut self) -> MemcachedError {
+        match self.stream.read_buf(&mut self.inbox).await {
+            Ok(0) => MemcachedError::Closed,
+            Ok(_) => UNASKED,
+            Err(error) => error.into(),
+        }
+    }
+}
+
+const UNASKED: MemcachedError = MemcachedError::OutOfStep("a reply without a command");
+
+const ENDLESS: MemcachedError = MemcachedError::OutOfStep("an answer without end");
+
+/// What is not an answer to what was asked.
+pub(super) const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to the probe");

@@ -1,0 +1,108 @@
+//! Nodes that have left the list, as long as other edges may still look there for users of ours.
+//!
+//! Edges learn of a change at different times. Those that have not yet learned of it read the node that has
+//! left, where no entry of ours is renewed any more. So its marker is kept from being whole until no other
+//! edge touches it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use presenced_protocol::request::StoreVerb;
+use presenced_protocol::{Key, Reply, Request, encode};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connection::{Connection, FOREIGN};
+use crate::cluster::{Cluster, Topology};
+use crate::limits::{LEAVING_TIME, NODES_MAX};
+use crate::marker::Marker;
+use crate::{MemcachedError, Node};
+
+/// The nodes that have left, each with a task.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    tasks: JoinSet<()>,
+}
+
+impl Leaving {
+    /// Takes over those of the `known` nodes that `topology` has no more.
+    pub(super) fn follow<'a>(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        topology: &Topology,
+        known: impl Iterator<Item = &'a Arc<Node>>,
+        interval: Duration,
+    ) {
+        while self.tasks.try_join_next().is_some() {}
+        for node in known {
+            let has_left = !topology.nodes().iter().any(|next| Arc::ptr_eq(next, node));
+            if has_left && self.tasks.len() < NODES_MAX {
+                let leave = leave(cluster.clone(), node.clone(), interval);
+                self.tasks
+                    .spawn(async { drop(timeout(LEAVING_TIME, leave).await) });
+            }
+        }
+    }
+}
+
+/// Returns when no other edge touches the marker of `node`, or the node is back.
+async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
+    let mut backoff = node.backoff();
+    let mut renewed_at = None;
+    while !cluster.has(&node) {
+        let mut held = Duration::ZERO;
+        if let Ok(mut connection) = Connection::dial(&node).await {
+            let dialled_at = Instant::now();
+            while !cluster.has(&node) {
+                let look = look(&cluster, &node, &mut connection, &mut renewed_at);
+                match timeout(node.timeout(), look).await {
+                    Ok(Ok(true)) => sleep(interval).await,
+                    Ok(Ok(false)) => return,
+                    _ => break,
+                }
+            }
+            held = dialled_at.elapsed();
+        }
+        sleep(backoff.pause(held)).await;
+    }
+}
+
+/// Renews the marker if another edge has touched it since we did. False if there is none any more.
+async fn look(
+    cluster: &Cluster,
+    node: &Node,
+    connection: &mut Connection,
+    renewed_at: &mut Option<Instant>,
+) -> Result<bool, MemcachedError> {
+    let marker = &cluster.config().marker;
+    let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
+    let mut get = Vec::new();
+    encode::get(&mut get, [key]);
+    connection.send_bytes(&get).await?;
+    if connection.value(key).await?.is_none() {
+        return Ok(false);
+    }
+    // Our own has expired by then, to the second that memcached is exact to.
+    let ours = Duration::from_secs(u64::from(marker.ttl_s()) + 2);
+    if renewed_at.is_some_and(|at| at.elapsed() <= ours) {
+        return Ok(true);
+    }
+    if renewed_at.is_some() {
+        cluster.saw_other_ring();
+    }
+    let nonce = node.random().u64(..);
+    let young = Marker::young(cluster.topology().ring_hash(), nonce).value();
+    let set = Request::Store {
+        verb: StoreVerb::Set,
+        key,
+        flags: 0,
+        exptime: marker.ttl_s().into(),
+        value: young.as_bytes(),
+        noreply: false,
+    };
+    connection.send(&[set]).await?;
+    if connection.reply().await? == Reply::Stored {
+        *renewed_at = Some(Instant::now());
+    }
+    Ok(true)
+}

@@ -1,0 +1,393 @@
+//! One connection a node that asks it how it is: does it answer, does it still have our data, and has it
+//! been told all that it should know? Apart from the flush, so that a node is known to hang though there
+//! is nothing to write.
+//!
+//! Whether it has our data is asked of a *sentinel*: a key of this process's own, touched at each look. It
+//! is missing when memcached was restarted or flushed, or was out of reach for its TTL: exactly when
+//! entries may be missing, too. Then the process's users are written again.
+//!
+//! Whether it has been told all is asked of the [`marker`](super::marker), which all edges keep together.
+
+mod connection;
+mod evictions;
+mod leaving;
+mod proof;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use presenced_protocol::request::StoreVerb;
+use presenced_protocol::{Key, Reply, Request, encode};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::connection::{Connection, FOREIGN};
+use self::evictions::Evictions;
+use self::leaving::Leaving;
+use self::proof::{Proof, Step};
+use super::cluster::Cluster;
+use super::config::OnFailure;
+use super::hold_down::HoldDown;
+use super::log_throttle::LogThrottle;
+use super::marker::Marker;
+use super::per_node::PerNode;
+use super::{MemcachedError, Node};
+use crate::limits::{LATE_CHECK_INTERVAL, WARNING_PAUSE};
+
+/// What is looked for, and how often.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A legal key that no other process has.
+    pub sentinel: String,
+    /// Between two looks.
+    pub interval: Duration,
+    /// Bytes of an entry's key and value together, from the shortest to the longest.
+    pub entry_bytes: RangeInclusive<usize>,
+    /// What this process owes to nodes.
+    pub writes: Arc<dyn Writes>,
+}
+
+/// What a process writes to nodes, as far as a probe must know it.
+pub trait Writes: fmt::Debug + Send + Sync {
+    /// Whether this process has entries to keep at all.
+    fn has_any(&self) -> bool;
+
+    /// Whether an entry of this process may be missing on `node`, or may soon be: nobody is to believe
+    /// then that what is not found is not there.
+    fn are_late(&self, node: &Node) -> bool;
+}
+
+/// Of a process that only asks.
+#[derive(Clone, Copy, Debug)]
+pub struct NoWrites;
+
+impl Writes for NoWrites {
+    fn has_any(&self) -> bool {
+        false
+    }
+
+    fn are_late(&self, _node: &Node) -> bool {
+        false
+    }
+}
+
+/// Probes every node of the cluster, as they come and go; never returns.
+pub async fn watch(cluster: Arc<Cluster>, config: Config) {
+    let config = Arc::new(config);
+    let mut changes = cluster.changes();
+    let mut watched = PerNode::default();
+    let mut leaving = Leaving::default();
+    loop {
+        let topology = cluster.topology();
+        let known = watched.iter().map(|(node, _)| node);
+        leaving.follow(&cluster, &topology, known, config.interval);
+        watched.follow(&topology, |node| {
+            let mut task = JoinSet::new();
+            let look = Look::new(&cluster, node, &config);
+            task.spawn(look.watch());
+            task
+        });
+        // The cluster, which this task holds, has the other end.
+        let _ = changes.changed().await;
+    }
+}
+
+/// What is known of a node from one connection to the next.
+#[derive(Debug)]
+struct Look {
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+    config: Arc<Config>,
+    changes: watch::Receiver<()>,
+    random: fastrand::Rng,
+    /// In a row.
+    failures: u32,
+    /// Kinds of trouble that were logged since it last answered.
+    logged_down: Vec<&'static str>,
+    /// Whether it took the sentinel; `None` before the first look.
+    had_sentinel: Option<bool>,
+    proof: Proof,
+    /// How often all markers had to be renewed when this one last was, and when that was last tried.
+    renewed: u64,
+    tried: u64,
+    hold_down: HoldDown,
+    /// When it was last put back on the ring.
+    readmitted_at: Option<Instant>,
+    evictions: Evictions,
+    evictions_logged: LogThrottle,
+}
+
+impl Look {
+    fn new(cluster: &Arc<Cluster>, node: &Arc<Node>, config: &Arc<Config>) -> Look {
+        Look {
+            changes: cluster.changes(),
+            random: node.random(),
+            failures: 0,
+            logged_down: Vec::new(),
+            had_sentinel: None,
+            proof: Proof::default(),
+            // A node that came with a change of the ring is told of it.
+            renewed: 0,
+            tried: 0,
+            hold_down: HoldDown::default(),
+            readmitted_at: None,
+            evictions: Evictions::new(&config.entry_bytes, cluster.config().marker.entry_ttl),
+            evictions_logged: LogThrottle::default(),
+            cluster: cluster.clone(),
+            node: node.clone(),
+            config: config.clone(),
+        }
+    }
+
+    async fn watch(mut self) {
+        let mut backoff = self.node.backoff();
+        loop {
+            let (error, held) = self.look_until_error().await;
+            self.failed(&error);
+            sleep(backoff.pause(held)).await;
+        }
+    }
+
+    /// Why the connection ended, and how long it had held.
+    async fn look_until_error(&mut self) -> (MemcachedError, Duration) {
+        let mut connection = match Connection::dial(&self.node).await {
+            Ok(connection) => connection,
+            Err(error) => return (error, Duration::ZERO),
+        };
+        let dialled_at = Instant::now();
+        loop {
+            if let Err(error) = self.look(&mut connection, dialled_at).await {
+                return (error, dialled_at.elapsed());
+            }
+        }
+    }
+
+    /// One look, and the time until the next.
+    async fn look(
+        &mut self,
+        connection: &mut Connection,
+        dialled_at: Instant,
+    ) -> Result<(), MemcachedError> {
+        let limit = self.node.timeout();
+        let asked = timeout(limit, self.ask(connection)).await;
+        let Asked {
+            is_lost,
+            is_renewed,
+        } = asked.unwrap_or(Err(MemcachedError::Timeout(limit)))?;
+        self.answered(dialled_at);
+        self.note_evictions(is_lost).await;
+        self.rest(connection, is_renewed).await
+    }
+
+    /// Touches the sentinel and the marker, reads the marker, and does what is to be done about both.
+    async fn ask(&mut self, connection: &mut Connection) -> Result<Asked, MemcachedError> {
+        let (cluster, config) = (self.cluster.clone(), self.config.clone());
+        let marker = &cluster.config().marker;
+        let sentinel = Key::new(config.sentinel.as_bytes()).map_err(|_| FOREIGN)?;
+        let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
+        let exptime = i64::from(marker.ttl_s());
+        let touch = |key| Request::Touch {
+            key,
+            exptime,
+            noreply: false,
+        };
+        // The count first: a ring that changes after it is owed at the next look.
+        let renewals = cluster.renewals();
+        self.tried = renewals;
+        let mut commands = Vec::new();
+        encode::request(&mut commands, &touch(sentinel));
+        encode::request(&mut commands, &touch(key));
+        encode::get(&mut commands, [key]);
+        connection.send_bytes(&commands).await?;
+        let has_sentinel = is_touched(&connection.reply().await?)?;
+        is_touched(&connection.reply().await?)?;
+        let value = connection.value(key).await?;
+        let now = Instant::now();
+        let is_lost = self.had_sentinel == Some(true) && !has_sentinel;
+        let ring = cluster.topology().ring_hash();
+        let is_late = self.config.writes.are_late(&self.node)
+            || is_lost && self.config.writes.has_any()
+            || renewals != self.renewed;
+        let step = self
+            .proof
+            .step(value.as_deref(), ring, is_late, now, &cluster);
+        self.node.set_whole(step.is_whole);
+        let nonce = self.random.u64(..);
+        let is_renewed = match step.step {
+            Step::None => false,
+            Step::Add => {
+                let young = Marker::young(ring, nonce).value();
+                self.store(connection, StoreVerb::Add, key, young.as_bytes())
+                    .await?;
+                false
+            }
+            Step::Prove(marker) => {
+                let proof = marker.proof();
+                self.store(connection, StoreVerb::Append, key, proof.as_bytes())
+                    .await?;
+                false
+            }
+            Step::Renew => {
+                let young = Marker::young(ring, nonce).value();
+                if self
+                    .store(connection, StoreVerb::Set, key, young.as_bytes())
+                    .await?
+                {
+                    self.renewed = renewals;
+                }
+                true
+            }
+        };
+        if has_sentinel {
+            self.had_sentinel = Some(true);
+        } else {
+            let is_stored = self
+                .store(connection, StoreVerb::Set, sentinel, b"")
+                .await?;
+            // It was not there to be missed. What was written until now may have been lost, unless the
+            // marker says that nothing was.
+            if is_stored && !is_lost && !step.is_whole {
+                cluster.mark_suspect(&self.node);
+            }
+            self.had_sentinel = Some(is_stored);
+        }
+        Ok(Asked {
+            is_lost,
+            is_renewed,
+        })
+    }
+
+    /// Whether the node has taken `value`.
+    async fn store(
+        &mut self,
+        connection: &mut Connection,
+        verb: StoreVerb,
+        key: Key<'_>,
+        value: &[u8],
+    ) -> Result<bool, MemcachedError> {
+        let store = Request::Store {
+            verb,
+            key,
+            flags: 0,
+            exptime: self.cluster.config().marker.ttl_s().into(),
+            value,
+            noreply: false,
+        };
+        connection.send(&[store]).await?;
+        match connection.reply().await? {
+            Reply::Stored => Ok(true),
+            Reply::NotStored => Ok(false),
+            refused @ Reply::ServerError(_) => {
+                let mut line = Vec::new();
+                encode::reply_bytes(&mut line, &refused);
+                self.node.refuses(&line);
+                Ok(false)
+            }
+            _ => Err(FOREIGN),
+        }
+    }
+
+    /// It has answered all that was asked.
+    fn answered(&mut self, dialled_at: Instant) {
+        self.failures = 0;
+        self.node.set_answers(true);
+        if !std::mem::take(&mut self.logged_down).is_empty() {
+            tracing::info!(node = %self.node.addr(), "memcached answers again");
+        }
+        if self.node.is_ejected() && dialled_at.elapsed() >= self.hold_down.time() {
+            self.cluster.readmit(&self.node);
+            self.readmitted_at = Some(Instant::now());
+        }
+    }
+
+    fn failed(&mut self, error: &MemcachedError) {
+        self.node.failed(error);
+        self.node.set_answers(false);
+        // Said again if it is another kind of trouble now: it is back, but wants a password.
+        let kind = if error.is_away() {
+            "away"
+        } else {
+            error.label()
+        };
+        if !self.logged_down.contains(&kind) {
+            tracing::warn!(node = %self.node.addr(), %error, "memcached does not answer");
+            self.logged_down.push(kind);
+        }
+        self.failures = self.failures.saturating_add(1);
+        let config = self.cluster.config();
+        if config.on_failure == OnFailure::Eject
+            && self.failures >= config.eject_after
+            && self.cluster.eject(&self.node)
+            && let Some(at) = self.readmitted_at
+        {
+            self.hold_down.ejected_again(at.elapsed());
+        }
+    }
+
+    /// Asks what was evicted. `is_lost`: the sentinel was missing; that is no reason to write all again
+    /// where it was evicted with the rest, as this would only push out others.
+    async fn note_evictions(&mut self, is_lost: bool) {
+        let evicted = self.evictions.look(&self.node).await;
+        if evicted.is_some() || self.evictions.are_unsupported() {
+            self.node
+                .note_look(evicted.is_some_and(|evicted| evicted.may_be_entries));
+        }
+        let evicted = evicted.unwrap_or_default();
+        if evicted.items > 0 {
+            self.node.evicted(evicted.items);
+        }
+        if evicted.may_be_entries && self.evictions_logged.is_due(WARNING_PAUSE) {
+            tracing::warn!(
+                node = %self.node.addr(),
+                evicted = evicted.items,
+                "memcached is full and evicts entries before they expire: users who are not found are unknown"
+            );
+        }
+        if is_lost && !(evicted.items > 0 && evicted.is_all) {
+            self.cluster.lost(&self.node);
+        }
+    }
+
+    /// Waits for the next look, which comes at once when the marker has to be renewed and was not just
+    /// now. An error as soon as the connection ends.
+    async fn rest(
+        &mut self,
+        connection: &mut Connection,
+        is_renewed: bool,
+    ) -> Result<(), MemcachedError> {
+        let next_at = Instant::now() + self.config.interval;
+        loop {
+            let left = next_at.saturating_duration_since(Instant::now());
+            tokio::select! {
+                biased;
+                error = connection.end() => return Err(error),
+                _ = self.changes.changed() => {}
+                () = sleep(left.min(LATE_CHECK_INTERVAL)) => {}
+            }
+            let must_renew = self.cluster.renewals() != self.tried
+                || !is_renewed && self.config.writes.are_late(&self.node);
+            if must_renew || Instant::now() >= next_at {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What came of a look.
+struct Asked {
+    /// The sentinel was there, and is no more.
+    is_lost: bool,
+    /// The marker had to be renewed.
+    is_renewed: bool,
+}
+
+fn is_touched(reply: &Reply<bytes::Bytes>) -> Result<bool, MemcachedError> {
+    match reply {
+        Reply::Touched => Ok(true),
+        Reply::NotFound => Ok(false),
+        _ => Err(FOREIGN),
+    }
+}
