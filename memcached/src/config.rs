@@ -12,7 +12,7 @@ use super::node_list::NodeList;
 use super::pipeline::WriteCommand;
 use super::ring::RingKind;
 use super::tls::Tls;
-use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TIMEOUT, RESOLVE_INTERVAL};
+use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TARGET, REPLY_TIMEOUT, RESOLVE_INTERVAL};
 
 /// What becomes of the keys of a node that does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// Most time without a reply while commands are in flight.
     pub timeout: Duration,
+    /// How long replies to commands that write are to take at most; as many are in flight as that allows.
+    pub reply_target: Duration,
     /// For nodes over TCP.
     pub tls: Option<Tls>,
     /// The user and password to send where memcached asks for them (its `-Y`).
@@ -80,6 +82,7 @@ impl Default for ConnectOptions {
         ConnectOptions {
             connect_timeout: CONNECT_TIMEOUT,
             timeout: REPLY_TIMEOUT,
+            reply_target: REPLY_TARGET,
             tls: None,
             credentials: None,
             write_command: WriteCommand::default(),

@@ -1,7 +1,7 @@
 //! Our memcached client: text protocol, pipelined, over TCP or a Unix socket.
 //!
 //! - [`pipeline`] (pure): which replies are expected, in order.
-//! - [`writer`]: one connection that carries a pipeline of `set`s.
+//! - [`writer`]: one connection that carries a pipeline of `set`s; `window` (pure): how many at once.
 //! - [`reader`]: one connection that asks for many keys at once.
 //! - [`values`] (pure): what it is answered.
 //! - [`ring`] (pure): which node has a key.
@@ -41,6 +41,7 @@ pub mod ring;
 pub mod stream;
 pub mod tls;
 pub mod values;
+mod window;
 pub mod writer;
 
 use std::io;

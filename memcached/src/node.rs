@@ -18,6 +18,7 @@ use super::log_throttle::LogThrottle;
 use super::network::Target;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
+use super::window::Window;
 use crate::limits::{PEER_WORDS_BYTES_MAX, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX};
 
 /// Shared by all connections to it.
@@ -246,12 +247,13 @@ impl Node {
         self.access.network.random.fork()
     }
 
-    /// Commands that may be in flight on one connection.
-    pub fn window(&self) -> usize {
-        match self.addr {
+    /// How many commands may be in flight on a new connection that writes, and how that changes.
+    pub(super) fn window(&self) -> Window {
+        let max = match self.addr {
             NodeAddr::Tcp(..) => WINDOW_TCP,
             NodeAddr::Unix(_) => WINDOW_UNIX,
-        }
+        };
+        Window::new(max, self.access.reply_target)
     }
 
     /// Counts a connection for the flush that is up, until the result is dropped.

@@ -21,6 +21,7 @@ use super::MemcachedError;
 use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline, WriteCommand};
 use super::stream::Stream;
+use super::window::Window;
 use crate::limits::{READ_BYTES, WRITE_BYTES};
 
 /// `protocol.txt`, *Meta No-Op*.
@@ -31,7 +32,7 @@ const META_NOOP: &[u8] = b"mn\r\n";
 pub struct Writer<T> {
     stream: Stream,
     pipeline: Pipeline<T>,
-    window: usize,
+    window: Window,
     timeout: Duration,
     /// As long as it ever was, so that commands are rendered in place and nothing is zeroed for each.
     out: Vec<u8>,
@@ -44,6 +45,8 @@ pub struct Writer<T> {
     kept: usize,
     /// When the last whole reply came, or the first command of those in flight was sent.
     progress_at: Instant,
+    /// The origin of the window's times.
+    dialled_at: Instant,
     up: Up,
 }
 
@@ -71,6 +74,7 @@ impl<T> Writer<T> {
             inbox: vec![0; READ_BYTES],
             kept: 0,
             progress_at: Instant::now(),
+            dialled_at: Instant::now(),
             up: node.writer_is_up(),
         })
     }
@@ -80,7 +84,7 @@ impl<T> Writer<T> {
         if self.filled >= WRITE_BYTES {
             return 0;
         }
-        self.window - self.pipeline.len()
+        self.window.size().saturating_sub(self.pipeline.len())
     }
 
     /// Adds the command that `render` writes to the start of what it is given, at least `room` bytes, and
@@ -104,12 +108,12 @@ impl<T> Writer<T> {
 
     /// Whether no more commands may be in flight.
     pub fn is_full(&self) -> bool {
-        self.pipeline.len() >= self.window
+        self.pipeline.len() >= self.window.size()
     }
 
     /// Whether at most half a window is in flight: time to fill it again.
     pub fn is_half_free(&self) -> bool {
-        self.pipeline.len() <= self.window / 2
+        self.pipeline.len() <= self.window.size() / 2
     }
 
     /// Waits until commands were written or replies read, and handles them. With nothing in
@@ -197,6 +201,10 @@ impl<T> Writer<T> {
 
     /// Ready when something was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), MemcachedError>> {
+        let rendered = self.pipeline.len() - self.window.in_flight();
+        if rendered > 0 {
+            self.window.wrote(rendered, self.dialled_at.elapsed());
+        }
         if self.pipeline.close_group() {
             let end = self.filled + META_NOOP.len();
             self.out.resize(self.out.len().max(end), 0);
@@ -243,6 +251,7 @@ impl<T> Writer<T> {
             return Poll::Ready(Err(MemcachedError::Closed));
         }
         let filled = self.kept + count;
+        let in_flight = self.pipeline.len();
         let taken = self
             .pipeline
             .read(&self.inbox[..filled], answered)
@@ -258,6 +267,9 @@ impl<T> Writer<T> {
         if taken > 0 {
             // Part of a reply is no progress: a node could send a byte now and then for ever.
             self.progress_at = Instant::now();
+            let answered = in_flight - self.pipeline.len();
+            let now = self.progress_at - self.dialled_at;
+            self.window.answered(answered, now);
         }
         Poll::Ready(Ok(()))
     }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use presenced_memcached::credentials::Credentials;
-use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX};
+use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX, REPLY_TARGET};
 use presenced_memcached::node_list::{NodeList, parse_list};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
@@ -98,7 +99,12 @@ impl MemcachedFlags {
         self.memcached.is_empty() && self.memcached_file.is_none()
     }
 
-    pub(super) fn check(self, ttl: &Time, marker: marker::Config) -> Result<Config, SettingsError> {
+    pub(super) fn check(
+        self,
+        ttl: &Time,
+        coalesce: Duration,
+        marker: marker::Config,
+    ) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
         let (flag, nodes) = match &listing.file {
@@ -134,6 +140,8 @@ impl MemcachedFlags {
             connect: ConnectOptions {
                 connect_timeout: self.memcached_connect_timeout.duration,
                 timeout: self.memcached_timeout.duration,
+                // A worker that lets sessions gather reads replies as late.
+                reply_target: REPLY_TARGET.max(4 * coalesce),
                 tls: self.tls()?,
                 credentials: self.credentials()?,
                 write_command: self.memcached_command,

@@ -110,9 +110,10 @@ impl Flags {
         self.check_times()?;
         let secret = self.secret()?;
         self.check_addresses(secret.is_some())?;
-        let storage = &self.storage;
-        let memcached = storage.memcached.clone();
-        let memcached = memcached.check(&self.heartbeats.ttl, self.marker())?;
+        let (storage, heartbeats) = (&self.storage, &self.heartbeats);
+        let flags = storage.memcached.clone();
+        let coalesce = heartbeats.coalesce.duration;
+        let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
         Ok(Config {
             workers,
