@@ -61,12 +61,19 @@ pub const USER_ID_BYTES_MAX: usize = 200;
 /// Users handled under one lock of their shard: some microseconds.
 pub const RENDER_RUN: usize = 128;
 
-/// Users that a refill marks and waits for at once: some milliseconds of memcached, and a smooth
+/// Users that a refill hands over and waits for at once: some milliseconds of memcached, and a smooth
 /// stream at the default rate.
 pub const REFILL_RUN: u32 = 1024;
 
-/// Work that waits for one connection to memcached; what does not fit stays pending.
-pub const NODE_WRITER_QUEUE: usize = 8192;
+/// Users who have just connected and wait for one connection to memcached; others become pending.
+pub(crate) const CONNECT_QUEUE: usize = 8192;
+
+/// Batches of the flush that wait for one connection: a node writer has one of each shard at most.
+pub(crate) const BATCH_QUEUE: usize = SHARDS;
+
+/// Batches of the refill that wait for one connection, and barriers: there is one of each at a time, but for a
+/// drain, which waits for its turn.
+pub(crate) const REFILL_QUEUE: usize = 2;
 
 /// Time between two warnings that the flush is behind.
 pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);

@@ -118,7 +118,7 @@ impl Pending {
             .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// Takes the slot out of the set: its user has left for good.
+    /// Takes the slot out of the set: its user has left for good, or is about to be written.
     pub fn forget(&self, slot: Slot) {
         if let Some((word, bit)) = self.word(slot) {
             word.fetch_and(!bit, Ordering::Relaxed);

@@ -6,13 +6,15 @@
 //! or pending again. What was not answered when a connection ends is pending again too.
 //!
 //! A node writer has at most one batch of a shard at once: what comes on top stays pending, so a memcached
-//! that is too slow costs no memory. When the ring has changed, a shard's users are given their nodes
+//! that is too slow costs no memory. Users who have just connected go before those of a flush, and these before
+//! those of a refill. When the ring has changed, a shard's users are given their nodes
 //! anew before its turn, and who has moved is pending.
 
 mod in_flight;
 mod node_flush;
 mod node_writer;
 mod node_writers;
+mod queues;
 mod refill;
 mod schedule;
 mod state;
@@ -85,16 +87,13 @@ impl Flusher {
         let writers = self.writers.all();
         let Some(writer) = writers.get(node) else {
             // It has just come, or just gone.
-            self.presence
-                .owe(slot, self.presence.flush_of(node).as_deref());
+            let flush = self.presence.flush_of(node);
+            self.presence.owe(slot, flush.as_deref());
             return;
         };
-        let now = self.presence.clock().now();
-        let waiting = Waiting::new(writer.flush(), now);
-        if writer
-            .try_send(Work::Connect(slot, guard, waiting))
-            .is_err()
-        {
+        let waiting = Waiting::new(writer.flush(), self.presence.clock().now());
+        let connect = Work::Connect(slot, guard, waiting);
+        if writer.work.try_send(connect).is_err() {
             self.presence.owe(slot, Some(writer.flush()));
         }
     }
@@ -143,7 +142,7 @@ impl Flusher {
         let (_, batches) = self.drain(shard);
         for (writer, batch) in batches {
             // A node writer that can't keep up must not hold up the others.
-            if let Err(Work::Shard(batch)) = writer.try_send(Work::Shard(Box::new(batch))) {
+            if let Err(Work::Shard(batch)) = writer.work.try_send(Work::Shard(Box::new(batch))) {
                 batch.give_back(&self.presence);
             }
         }
@@ -163,7 +162,9 @@ impl Flusher {
             let (round, batches) = self.drain(shard);
             rounds.push(round);
             for (writer, batch) in batches {
-                if let Err(Work::Shard(batch)) = writer.send(Work::Shard(Box::new(batch))).await {
+                if let Err(Work::Shard(batch)) =
+                    writer.work.send(Work::Shard(Box::new(batch))).await
+                {
                     batch.give_back(&self.presence);
                 }
             }
@@ -179,7 +180,7 @@ impl Flusher {
             if node.is_none_or(|node| its.id() == node) {
                 let (settled, barrier) = oneshot::channel();
                 // A node writer that is gone drops the barrier, which then says so.
-                let _ = writer.send(Work::Barrier(settled)).await;
+                let _ = writer.work.send(Work::Barrier(settled)).await;
                 barriers.push(barrier);
             }
         }

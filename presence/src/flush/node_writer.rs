@@ -5,41 +5,38 @@ use std::time::Duration;
 
 use presenced_memcached::node::Up;
 use presenced_memcached::{MemcachedError, Node, Writer};
-use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::in_flight::{InFlight, Sent};
 use super::node_flush::NodeFlush;
+use super::queues::{Wanted, WorkQueues};
 use super::state::Presence;
-use super::work::{Batch, Purpose, Work};
+use super::work::{Batch, BatchGuard, Purpose, Work};
 use crate::limits::{GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
 use crate::slot::Slot;
 
 /// The task that owns one connection to one node.
 #[derive(Debug)]
 pub(super) struct NodeWriter {
-    queue: Receiver<Work>,
+    queues: WorkQueues,
     node: Arc<Node>,
     in_flight: InFlight,
-    /// The batch that is being rendered.
-    current: Option<Batch>,
     _needed: Up,
 }
 
 impl NodeWriter {
-    /// A node writer to `node` that works off `queue`.
+    /// A node writer to `node` that works off `queues`.
     pub(super) fn new(
         presence: &Arc<Presence>,
         node: &Arc<Node>,
         flush: &Arc<NodeFlush>,
-        queue: Receiver<Work>,
+        queues: WorkQueues,
     ) -> NodeWriter {
         NodeWriter {
-            queue,
+            queues,
             node: node.clone(),
             in_flight: InFlight::new(presence, node, flush),
-            current: None,
             _needed: node.needs_connection(),
         }
     }
@@ -88,7 +85,7 @@ impl NodeWriter {
             tokio::select! {
                 biased;
                 dialled = &mut dial => return Some(dialled),
-                work = self.queue.recv() => self.in_flight.refuse(work?),
+                work = self.queues.next(Wanted::All) => self.in_flight.refuse(work?),
             }
         }
     }
@@ -106,7 +103,7 @@ impl NodeWriter {
                 Ok(()) = answering.changed() => if *answering.borrow_and_update() {
                     return Some(());
                 },
-                work = self.queue.recv() => self.in_flight.refuse(work?),
+                work = self.queues.next(Wanted::All) => self.in_flight.refuse(work?),
             }
         }
     }
@@ -115,14 +112,17 @@ impl NodeWriter {
     async fn carry(&mut self, connection: &mut Writer<Sent>) -> Result<(), MemcachedError> {
         let mut flusher_gone = false;
         // Filled to the whole and emptied to the half in turn: in small bites both sides would
-        // do little else than wake each other.
+        // do little else than wake each other. Users who connect don't wait for that.
         let mut filling = true;
         loop {
             filling |= connection.is_half_free();
-            if filling {
-                self.fill(connection);
-                filling = !connection.is_full();
-            }
+            let wanted = if filling {
+                Wanted::All
+            } else {
+                Wanted::Connects
+            };
+            self.fill(wanted, connection);
+            filling &= !connection.is_full();
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
             }
@@ -132,7 +132,7 @@ impl NodeWriter {
                 let step = connection.step(|sent, outcome| in_flight.settle(sent, outcome));
                 let moved = step.await;
                 in_flight.note_written();
-                if moved? && filling && self.current.is_some() {
+                if moved? && filling && self.queues.has_begun() {
                     // There is more to render: others of this worker first.
                     yield_now().await;
                 } else {
@@ -141,14 +141,15 @@ impl NodeWriter {
                 continue;
             }
             connection.set_watched(true)?;
-            let idle = filling && self.current.is_none() && !flusher_gone;
+            // With room left, what is wanted has all been begun.
+            let has_room = connection.room() > 0 && !flusher_gone;
             tokio::select! {
                 biased;
                 step = connection.progress(|sent, outcome| in_flight.settle(sent, outcome)) => {
                     in_flight.note_written();
                     step?;
                 }
-                work = self.queue.recv(), if idle => match work {
+                work = self.queues.next(wanted), if has_room => match work {
                     Some(work) => self.begin(work, connection),
                     None => flusher_gone = true,
                 },
@@ -156,19 +157,16 @@ impl NodeWriter {
         }
     }
 
-    /// Renders what there is while there is room.
-    fn fill(&mut self, connection: &mut Writer<Sent>) {
-        while connection.room() > 0 {
-            if let Some(batch) = self.current.take() {
-                self.render_run(batch, connection);
-            } else if let Ok(work) = self.queue.try_recv() {
-                self.begin(work, connection);
-            } else {
-                return;
-            }
+    /// Renders what is wanted while there is room.
+    fn fill(&mut self, wanted: Wanted, connection: &mut Writer<Sent>) {
+        while connection.room() > 0
+            && let Some(work) = self.queues.try_next(wanted)
+        {
+            self.begin(work, connection);
         }
     }
 
+    /// Renders a user who has connected, or a run of a batch: before the next, others may come first.
     fn begin(&mut self, work: Work, connection: &mut Writer<Sent>) {
         match work {
             Work::Connect(slot, guard, waiting) => {
@@ -178,29 +176,31 @@ impl NodeWriter {
                     _waiting: waiting,
                 });
                 self.render(slot.shard(), &[slot.index()], connection);
-                self.in_flight.close();
             }
-            Work::Shard(batch) => {
-                self.in_flight.open(Purpose::Flush(batch.guard.clone()));
-                self.current = Some(*batch);
-            }
-            Work::Barrier(settled) => {
-                self.in_flight.open(Purpose::Barrier(settled));
-                self.in_flight.close();
-            }
+            Work::Shard(batch) => self.render_run(batch, connection),
+            Work::Barrier(settled) => self.in_flight.open(Purpose::Barrier(settled)),
         }
+        self.in_flight.close();
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
-    fn render_run(&mut self, mut batch: Batch, connection: &mut Writer<Sent>) {
-        let rest = &batch.indexes[batch.done..];
-        let run = &rest[..rest.len().min(RENDER_RUN).min(connection.room())];
-        self.render(batch.shard, run, connection);
-        batch.done += run.len();
-        if batch.done < batch.indexes.len() {
-            self.current = Some(batch);
+    fn render_run(&mut self, mut batch: Box<Batch>, connection: &mut Writer<Sent>) {
+        let guard = batch.guard.clone();
+        self.in_flight.open(Purpose::Flush(guard.clone()));
+        let shard = batch.shard;
+        let run = batch.take(RENDER_RUN.min(connection.room()));
+        if let BatchGuard::Refill { since_s, .. } = *guard {
+            let presence = &self.in_flight.presence;
+            let run = presence.users().unwritten(shard, run, since_s);
+            // A heartbeat that waits for its flush is done with this.
+            let slots = run.iter().map(|&index| Slot::new(shard, index));
+            slots.for_each(|slot| presence.pending().forget(slot));
+            self.render(shard, &run, connection);
         } else {
-            self.in_flight.close();
+            self.render(shard, run, connection);
+        }
+        if batch.done < batch.indexes.len() {
+            self.queues.put_back(batch);
         }
     }
 
@@ -227,7 +227,7 @@ impl NodeWriter {
         self.in_flight.note_written();
         let unanswered = connection.into_unanswered();
         presence.give_back(unanswered.map(|sent| sent.take_back(&presence)));
-        if let Some(batch) = self.current.take() {
+        for batch in self.queues.take_begun() {
             batch.give_back(&presence);
         }
         // Only now: the replies hold the guards that keep the slots.

@@ -4,14 +4,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use presenced_memcached::PerNode;
-use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 
 use super::node_flush::NodeFlush;
 use super::node_writer::NodeWriter;
+use super::queues::{WorkSender, work_queues};
 use super::state::Presence;
-use super::work::{ShardClaim, Work};
-use crate::limits::NODE_WRITER_QUEUE;
+use super::work::ShardClaim;
 
 /// The node writers of one worker.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(super) struct NodeWriters {
 /// How work comes to a node writer, which ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct NodeWriterHandle {
-    queue: Sender<Work>,
+    pub(super) work: WorkSender,
     claimed: Arc<AtomicU64>,
     flush: Arc<NodeFlush>,
 }
@@ -69,18 +68,18 @@ impl NodeWriters {
     fn follow(&self, presence: &Arc<Presence>, running: &mut JoinSet<()>) {
         let mut next = (*self.all()).clone();
         next.follow(&presence.cluster().topology(), |node| {
-            let (sender, queue) = mpsc::channel(NODE_WRITER_QUEUE);
+            let (sender, queues) = work_queues();
             let now = presence.clock().now();
             // One that is gone by now is looked at by nobody.
             let flush = presence
                 .flush_of(node.id())
                 .unwrap_or_else(|| Arc::new(NodeFlush::new(now, node.losses())));
-            let writer = NodeWriter::new(presence, node, &flush, queue);
+            let writer = NodeWriter::new(presence, node, &flush, queues);
             let stop = presence.written_off();
             let work = stop.clone().run_until_cancelled_owned(writer.run());
             running.spawn(async { work.await.unwrap_or_default() });
             NodeWriterHandle {
-                queue: sender,
+                work: sender,
                 claimed: Arc::default(),
                 flush,
             }
@@ -91,18 +90,6 @@ impl NodeWriters {
 }
 
 impl NodeWriterHandle {
-    /// Gives the work back if there is no room.
-    pub(super) fn try_send(&self, work: Work) -> Result<(), Work> {
-        self.queue
-            .try_send(work)
-            .map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    /// Gives the work back if the node writer has ended.
-    pub(super) async fn send(&self, work: Work) -> Result<(), Work> {
-        self.queue.send(work).await.map_err(|error| error.0)
-    }
-
     /// How the flushes to its node go.
     pub(super) fn flush(&self) -> &Arc<NodeFlush> {
         &self.flush

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use presenced_session::clock::Clock;
 use tokio::sync::oneshot;
 
-use super::node_flush::Waiting;
+use super::node_flush::{NodeFlush, Waiting};
 use super::state::{Presence, Round};
 use crate::limits::SHARDS;
 use crate::slot::Slot;
@@ -16,8 +17,8 @@ use crate::users::SlotGuard;
 pub(super) enum Work {
     /// A user who has just connected.
     Connect(Slot, SlotGuard, Waiting),
-    /// What was pending in a shard. Boxed: many connects may wait at once, and a place of the queue
-    /// has room for the larger of both.
+    /// What was pending in a shard, or a part of its users who are written again. Boxed: many connects may
+    /// wait at once, and a place of the queue has room for the largest.
     Shard(Box<Batch>),
     /// Answered when all work before it is settled.
     Barrier(oneshot::Sender<()>),
@@ -35,24 +36,43 @@ pub(super) struct Batch {
 
 /// Held until the last reply to a batch has come.
 #[derive(Debug)]
-pub(super) struct BatchGuard {
-    round: Arc<Round>,
-    node: u8,
-    _claim: ShardClaim,
+pub(super) enum BatchGuard {
+    /// Of a flush, for the node with this number.
+    Flush {
+        round: Arc<Round>,
+        node: u8,
+        _claim: ShardClaim,
+    },
+    /// Of a refill of `shard`, for users who were not written since.
+    Refill {
+        since_s: u32,
+        shard: usize,
+        flush: Arc<NodeFlush>,
+        clock: Clock,
+        _slots: SlotGuard,
+    },
 }
 
 impl BatchGuard {
     pub(super) fn new(round: Arc<Round>, node: u8, claim: ShardClaim) -> BatchGuard {
-        BatchGuard {
+        BatchGuard::Flush {
             round,
             node,
             _claim: claim,
         }
     }
 
-    /// Not all of the batch was written.
+    /// Not all of the batch was written; its users are pending.
     pub(super) fn fail(&self) {
-        self.round.fail(self.node);
+        match self {
+            BatchGuard::Flush { round, node, .. } => round.fail(*node),
+            BatchGuard::Refill {
+                shard,
+                flush,
+                clock,
+                ..
+            } => flush.owes(*shard, clock.now()),
+        }
     }
 }
 
@@ -64,6 +84,19 @@ impl Batch {
             done: 0,
             guard,
         }
+    }
+
+    /// Whether it is of a refill, and not of a flush.
+    pub(super) fn is_refill(&self) -> bool {
+        matches!(*self.guard, BatchGuard::Refill { .. })
+    }
+
+    /// The next users, `count` at most, who are done then.
+    pub(super) fn take(&mut self, count: usize) -> &[u32] {
+        let rest = &self.indexes[self.done..];
+        let run = &rest[..rest.len().min(count)];
+        self.done += run.len();
+        run
     }
 
     /// Makes the users who are not rendered pending again.

@@ -205,6 +205,17 @@ impl Users {
         shown
     }
 
+    /// Those users of a shard, given by their `indexes`, who were not shown by [`Users::render`] since
+    /// `since_s`, or were taken back.
+    pub fn unwritten(&self, shard: usize, indexes: &[u32], since_s: u32) -> Vec<u32> {
+        let shard = self.lock(shard);
+        let is_unwritten = |index: &u32| {
+            let entry = shard.entry(*index);
+            entry.is_some_and(|entry| entry.stamp_s <= since_s)
+        };
+        indexes.iter().copied().filter(is_unwritten).collect()
+    }
+
     /// Splits pending users of one shard, given by their index, by the node of their user.
     pub fn by_node(&self, shard: usize, indexes: &[u32], mut take: impl FnMut(u8, u32)) {
         let shard = self.lock(shard);
