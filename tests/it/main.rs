@@ -14,6 +14,7 @@
 mod cli;
 mod codec;
 mod conformance;
+mod congestion;
 mod dialect;
 mod docs;
 mod drain;
