@@ -61,7 +61,7 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, the store's comparison with memcached and simulated fleets for 25 minutes (STORE_CASES=20000 SEEDS=500)
+## soak: run loom, shuttle, faults, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=500)
 .PHONY: soak
 STORE_CASES ?= 20000
 SEEDS ?= 500
@@ -145,12 +145,14 @@ compare-memcached: setup
 	$(call heading,compare-memcached)
 	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
 
-## faults: test under load how faults of memcached are survived; takes twelve minutes (RESTARTS=1000)
+## faults: test under load how faults of memcached are survived; takes a quarter of an hour (RESTARTS=1000)
 .PHONY: faults
 RESTARTS ?= 1000
 faults: setup
 	$(call heading,faults of memcached, $(RESTARTS) restarts with each command)
 	@FAULT_USERS=50000 FAULT_RESTARTS=$(RESTARTS) cargo test --locked --release --test it faults:: -- --test-threads 1 --nocapture
+	$(call heading,a slow memcached restarted empty)
+	@scripts/slow_memcached.py
 
 ## fuzz: run one fuzz target; needs nightly Rust and cargo-fuzz (TARGET=replies SECONDS=600)
 .PHONY: fuzz

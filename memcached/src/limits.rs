@@ -116,6 +116,10 @@ pub const WINDOW_STEP: usize = 128;
 /// window in less.
 pub const REPLY_TARGET: Duration = Duration::from_millis(50);
 
+/// For how long, and up to twice as long, the least time is remembered in which replies have come: the way to a
+/// node seldom becomes longer, and with nothing forgotten a connection would take it for a slow node for ever.
+pub const WAY_PERIOD: Duration = Duration::from_secs(300);
+
 /// Bytes rendered before they are written: one system call for some hundred commands.
 pub const WRITE_BYTES: usize = 64 * 1024;
 

@@ -247,13 +247,14 @@ impl Node {
         self.access.network.random.fork()
     }
 
-    /// How many commands may be in flight on a new connection that writes, and how that changes.
-    pub(super) fn window(&self) -> Window {
+    /// How many commands may be in flight on a new connection that writes, and how that changes. It took
+    /// `dialling` to make it.
+    pub(super) fn window(&self, dialling: Duration) -> Window {
         let max = match self.addr {
             NodeAddr::Tcp(..) => WINDOW_TCP,
             NodeAddr::Unix(_) => WINDOW_UNIX,
         };
-        Window::new(max, self.access.reply_target)
+        Window::new(max, self.access.reply_target, dialling)
     }
 
     /// Counts a connection for the flush that is up, until the result is dropped.

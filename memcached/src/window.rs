@@ -4,8 +4,11 @@
 //! A fixed window fits one speed only. Many clients with full windows before a slow memcached wait for
 //! seconds, give up connections that work, and send everything again, which makes it slower still.
 //!
-//! Commands are written in pieces. Each piece has a time stamp, and its age when its last reply comes is
-//! the delay, which is to be about a target. As in TCP (RFC 5681):
+//! Commands are written in pieces. Each piece has a time stamp. Its age when its last reply comes, less what
+//! the way there and back takes in any case, is the delay, which is to be about a target. The way is known by the
+//! least that there was in the last minutes (as in LEDBAT, RFC 6817): a node on another continent is not slow.
+//!
+//! As in TCP (RFC 5681):
 //!
 //! - The window starts small and doubles with each round (slow start) until a delay is above the target.
 //!   From there on it grows by a step a round while all delays are below it.
@@ -21,7 +24,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::{WINDOW_MIN, WINDOW_STEP};
+use crate::limits::{WAY_PERIOD, WINDOW_MIN, WINDOW_STEP};
 
 /// The window of one connection. Times are since an origin of the caller's.
 #[derive(Debug)]
@@ -40,6 +43,16 @@ pub(crate) struct Window {
     round: Round,
     /// How many commands were written when the window last became smaller.
     cut_at: u64,
+    way: Way,
+}
+
+/// The least time in which replies have come lately.
+#[derive(Debug)]
+struct Way {
+    /// In this period, and in the one before.
+    least: Duration,
+    former: Duration,
+    period_ends: Duration,
 }
 
 /// Commands that were written together.
@@ -64,6 +77,18 @@ struct Round {
     peak: usize,
 }
 
+impl Way {
+    /// Takes note of a time, and returns how much longer it was than the least.
+    fn delay(&mut self, took: Duration, now: Duration) -> Duration {
+        if now >= self.period_ends {
+            self.period_ends = now + WAY_PERIOD;
+            self.former = std::mem::replace(&mut self.least, took);
+        }
+        self.least = self.least.min(took);
+        took - self.least.min(self.former).min(took)
+    }
+}
+
 impl Round {
     fn has_used(&self, window: usize) -> bool {
         2 * self.peak > window
@@ -71,8 +96,8 @@ impl Round {
 }
 
 impl Window {
-    /// At its smallest; never above `max`.
-    pub(crate) fn new(max: usize, target: Duration) -> Window {
+    /// At its smallest; never above `max`. The way there and back takes no longer than `way`.
+    pub(crate) fn new(max: usize, target: Duration, way: Duration) -> Window {
         Window {
             size: WINDOW_MIN.min(max),
             max,
@@ -83,6 +108,11 @@ impl Window {
             pieces: VecDeque::new(),
             round: Round::default(),
             cut_at: 0,
+            way: Way {
+                least: way,
+                former: way,
+                period_ends: WAY_PERIOD,
+            },
         }
     }
 
@@ -112,7 +142,9 @@ impl Window {
         self.answered = self.written.min(self.answered + commands as u64);
         let answered = self.answered;
         while let Some(piece) = self.pieces.pop_front_if(|piece| piece.end <= answered) {
-            self.learn(&piece, now.saturating_sub(piece.at));
+            let took = now.saturating_sub(piece.at);
+            let delay = self.way.delay(took, now);
+            self.learn(&piece, delay);
         }
         if answered >= self.round.end {
             self.end_round();
@@ -171,6 +203,8 @@ mod tests {
         service: Duration,
         /// When all that it has is answered.
         free_at: Duration,
+        /// There and back.
+        way: Duration,
         clients: Vec<Client>,
     }
 
@@ -183,8 +217,12 @@ mod tests {
 
     impl Shared {
         fn new(clients: usize, per_second: u32) -> Shared {
+            Shared::far_away(clients, per_second, Duration::ZERO)
+        }
+
+        fn far_away(clients: usize, per_second: u32, way: Duration) -> Shared {
             let client = |_| Client {
-                window: Window::new(WINDOW_TCP, REPLY_TARGET),
+                window: Window::new(WINDOW_TCP, REPLY_TARGET, way),
                 due: VecDeque::new(),
                 longest: Duration::ZERO,
             };
@@ -192,6 +230,7 @@ mod tests {
                 now: Duration::ZERO,
                 service: Duration::from_secs(1) / per_second,
                 free_at: Duration::ZERO,
+                way,
                 clients: (0..clients).map(client).collect(),
             }
         }
@@ -213,7 +252,8 @@ mod tests {
                         let count = count.min(460);
                         window.wrote(count, now);
                         self.free_at = self.free_at.max(now) + self.service * count as u32;
-                        client.due.push_back((self.free_at, count));
+                        let comes_at = self.free_at + self.way;
+                        client.due.push_back((comes_at, count));
                         client.longest = client.longest.max(self.free_at - now);
                     }
                 }
@@ -266,6 +306,32 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_far_away_is_not_slow() {
+        let mut server = Shared::far_away(1, 1_000_000, ms(150));
+        server.run(ms(3000));
+        assert_eq!(server.sizes(), [WINDOW_TCP]);
+        // Another way, which is longer, looks like a slow server for some minutes.
+        server.way = ms(400);
+        server.run(ms(60_000));
+        assert_eq!(server.sizes(), [WINDOW_MIN]);
+        server.run(2 * WAY_PERIOD);
+        assert_eq!(server.sizes(), [WINDOW_TCP]);
+    }
+
+    #[test]
+    fn a_server_that_is_far_away_and_slow_has_a_queue_of_about_the_target() {
+        let mut server = Shared::far_away(4, 50_000, ms(150));
+        server.run(ms(10_000));
+        server.longest();
+        server.run(ms(10_000));
+        let longest = server.longest();
+        assert!(
+            (ms(10)..=2 * REPLY_TARGET + ms(10)).contains(&longest),
+            "{longest:?}"
+        );
+    }
+
+    #[test]
     fn many_clients_of_a_slow_server_keep_the_least_that_there_is() {
         let mut server = Shared::new(20, 5000);
         server.run(ms(2000));
@@ -297,7 +363,7 @@ mod tests {
 
     /// With all of it in flight, in pieces of 100.
     fn full() -> Window {
-        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET);
+        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET, Duration::ZERO);
         window.size = WINDOW_TCP;
         fill(&mut window, ms(0));
         window
@@ -339,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_window_that_was_hardly_used_becomes_half_of_what_was() {
-        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET);
+        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET, Duration::ZERO);
         window.size = WINDOW_TCP;
         window.wrote(400, ms(0));
         window.answered(400, 3 * REPLY_TARGET);
@@ -367,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_not_filled_does_not_grow() {
-        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET);
+        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET, Duration::ZERO);
         for second in 0..1000 {
             window.wrote(20, ms(1000 * second));
             window.answered(20, ms(1000 * second + 1));
@@ -377,7 +443,7 @@ mod tests {
 
     #[test]
     fn replies_without_commands_do_no_harm() {
-        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET);
+        let mut window = Window::new(WINDOW_TCP, REPLY_TARGET, Duration::ZERO);
         window.answered(7, ms(1));
         assert_eq!((window.size(), window.in_flight()), (WINDOW_MIN, 0));
     }
@@ -388,7 +454,7 @@ mod tests {
             max in 1..=WINDOW_TCP,
             steps in prop::collection::vec((0..600usize, 0..600usize, 0..200u64), 1..200),
         ) {
-            let mut window = Window::new(max, REPLY_TARGET);
+            let mut window = Window::new(max, REPLY_TARGET, Duration::ZERO);
             let (mut now, mut in_flight) = (ms(0), 0);
             for (wanted, answered, time) in steps {
                 let wrote = wanted.min(window.size().saturating_sub(in_flight));

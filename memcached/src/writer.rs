@@ -59,14 +59,17 @@ impl<T> Writer<T> {
     /// If the node does not accept the connection, does not answer in time, or refuses our
     /// credentials.
     pub async fn dial(node: &Arc<Node>) -> Result<Writer<T>, MemcachedError> {
+        let began = Instant::now();
         let mut stream = node.dial().await?;
+        // Done by the kernels: it tells how far away the node is, however busy memcached is.
+        let dialling = began.elapsed();
         greet(&mut stream, node).await?;
         // A `set` that the kernel delivers after we gave it up could replace a newer entry.
         stream.set_reset_on_close(true)?;
         Ok(Writer {
             stream,
             pipeline: Pipeline::new(node.write_command()),
-            window: node.window(),
+            window: node.window(dialling),
             timeout: node.timeout(),
             out: Vec::with_capacity(WRITE_BYTES + 1024),
             filled: 0,
