@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use presenced_memcached::network::{Dialler, Random};
 use presenced_memcached::pipeline::WriteCommand;
-use presenced_memcached::probe::{self, Sentinel};
 use presenced_memcached::stream::Stream;
-use presenced_memcached::{Cluster, Config, ConnectOptions, Network, NodeSpec};
+use presenced_memcached::{Cluster, Config, ConnectOptions, Network, NodeSpec, probe};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::{Hasher, Live, Users};
 use presenced_presence::{Record, SessionId, UserId};
@@ -219,12 +218,13 @@ impl Edge {
             presence.connect(&user, live());
         }
         let mut tasks = JoinSet::new();
-        let sentinel = Sentinel {
-            key: format!("presenced:sentinel:{number}"),
-            ttl_s: TTL_S,
+        let probe_config = probe::Config {
+            sentinel: format!("presenced:sentinel:{number}"),
             interval: Duration::from_secs(1),
+            entry_bytes: config.record.entry_bytes(),
+            writes: presence.clone(),
         };
-        tasks.spawn(probe::watch(cluster, sentinel));
+        tasks.spawn(probe::watch(cluster, probe_config));
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
         tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
         tasks.spawn(flusher.clone().refill(config.refill_rate));

@@ -352,12 +352,12 @@ async fn a_pong_without_a_ping_is_a_heartbeat_but_no_answer() {
     let server = TestServer::on(&memcached, &[]).await;
     let mut raw = Raw::session(server.edge, "me").await;
     until("written at connect", PATIENCE, async || {
-        memcached.sets().await == 1
+        server.metric("flushed_total").await == 1
     })
     .await;
     raw.send(frame(PONG, b"")).await;
     until("a heartbeat is written", PATIENCE, async || {
-        memcached.sets().await == 2
+        server.metric("flushed_total").await == 2
     })
     .await;
     assert_eq!(server.metric("pongs_total").await, 0);

@@ -44,8 +44,8 @@ impl Flusher {
             return;
         };
         let mut next = Instant::now();
-        // What was written in this second may have been lost.
-        let since_s = self.presence().now_s() + 1;
+        // Nothing is written at 0.
+        let since_s = self.presence().now_s().max(1);
         let mut refilled = 0;
         for shard in self.shards() {
             self.presence().remap(shard).await;
