@@ -73,6 +73,9 @@ pub struct ConnectOptions {
     pub credentials: Option<Arc<Credentials>>,
     /// How entries are written.
     pub write_command: WriteCommand,
+    /// A legal key that no other process has, for the probe to keep on each node and for connections to tell
+    /// by whether they lead to the same server; `None` without a probe.
+    pub sentinel: Option<String>,
     /// How names are resolved and connections made; a simulation's instead of the system's.
     pub network: Network,
 }
@@ -86,6 +89,7 @@ impl Default for ConnectOptions {
             tls: None,
             credentials: None,
             write_command: WriteCommand::default(),
+            sentinel: None,
             network: Network::default(),
         }
     }

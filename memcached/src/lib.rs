@@ -3,6 +3,7 @@
 //! - [`pipeline`] (pure): which replies are expected, in order.
 //! - [`writer`]: one connection that carries a pipeline of `set`s; `window` (pure): how many at once.
 //! - [`reader`]: one connection that asks for many keys at once.
+//! - `same_server`: whether both lead to the server that the probe asks.
 //! - [`values`] (pure): what it is answered.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
@@ -38,6 +39,7 @@ pub mod pipeline;
 pub mod probe;
 pub mod reader;
 pub mod ring;
+mod same_server;
 pub mod stream;
 pub mod tls;
 pub mod values;

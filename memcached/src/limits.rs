@@ -67,6 +67,9 @@ pub const LEAVING_TIME: Duration = Duration::from_secs(300);
 /// Time between two warnings that another edge has another ring.
 pub const OTHER_RING_PAUSE: Duration = Duration::from_secs(600);
 
+/// Time between two warnings that a node is several servers.
+pub const SEVERAL_SERVERS_PAUSE: Duration = Duration::from_secs(600);
+
 /// How often in a row a node that answers may fail to answer `stats` until it is taken for a proxy that has
 /// none.
 pub const STATS_TRIES: u32 = 3;

@@ -19,7 +19,9 @@ use super::network::Target;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
 use super::window::Window;
-use crate::limits::{PEER_WORDS_BYTES_MAX, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX};
+use crate::limits::{
+    PEER_WORDS_BYTES_MAX, SEVERAL_SERVERS_PAUSE, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX,
+};
 
 /// Shared by all connections to it.
 #[derive(Debug)]
@@ -45,11 +47,28 @@ pub struct Node {
     pub(super) ejected: AtomicBool,
     losses: AtomicU64,
     is_whole: AtomicBool,
+    /// What the probe knows of the sentinel.
+    sentinel: watch::Sender<Sentinel>,
+    /// The sentinels, by number, that connections have not found which are up.
+    missed: Mutex<Vec<u64>>,
+    several_servers_seen: AtomicU64,
+    several_servers_logged: Mutex<LogThrottle>,
     evictions: AtomicU64,
     entries_evicted: Mutex<Evicted>,
     errors: [AtomicU64; NODE_ERRORS.len()],
     /// Of the warning that it refuses entries.
     refusals_logged: Mutex<LogThrottle>,
+}
+
+/// What a probe knows of the process's sentinel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sentinel {
+    /// It has not looked, or can't.
+    NotKnown,
+    /// The node does not take it.
+    Refused,
+    /// It is there; the number is another each time that it had to be put there anew.
+    There(u64),
 }
 
 /// When entries may last have been evicted.
@@ -80,6 +99,10 @@ impl Node {
             ejected: AtomicBool::new(false),
             losses: AtomicU64::new(0),
             is_whole: AtomicBool::new(false),
+            sentinel: watch::Sender::new(Sentinel::NotKnown),
+            missed: Mutex::default(),
+            several_servers_seen: AtomicU64::new(0),
+            several_servers_logged: Mutex::default(),
             evictions: AtomicU64::new(0),
             entries_evicted: Mutex::new(Evicted::NotKnown),
             errors: Default::default(),
@@ -174,7 +197,51 @@ impl Node {
     /// Whether its marker was whole and of our ring when it was last looked at: users who are not found
     /// there are offline, unless entries were evicted.
     pub fn is_whole(&self) -> bool {
-        self.is_whole.load(Ordering::Relaxed)
+        self.is_whole.load(Ordering::Relaxed) && !self.is_several_servers()
+    }
+
+    /// The key of the process's sentinel and its number, as soon as the probe has found it or put it there;
+    /// `None` if there is no probe, or the node does not take it.
+    pub(super) async fn sentinel(&self) -> Option<(&str, u64)> {
+        let key = self.access.sentinel.as_deref()?;
+        let mut known = self.sentinel.subscribe();
+        // The node itself has the other end.
+        let known = known.wait_for(|known| *known != Sentinel::NotKnown).await;
+        match *known.ok()? {
+            Sentinel::There(number) => Some((key, number)),
+            Sentinel::NotKnown | Sentinel::Refused => None,
+        }
+    }
+
+    pub(super) fn set_sentinel(&self, known: Sentinel) {
+        self.sentinel.send_replace(known);
+    }
+
+    /// Whether a connection that is up did not find the sentinel that the probe still has: there are several
+    /// servers behind the node's name, and none of them knows what another was told.
+    pub fn is_several_servers(&self) -> bool {
+        let missed = lock(&self.missed);
+        match *self.sentinel.borrow() {
+            Sentinel::There(number) => missed.contains(&number),
+            Sentinel::NotKnown | Sentinel::Refused => false,
+        }
+    }
+
+    /// The probe has found its sentinel while a connection had not.
+    pub(super) fn has_several_servers(&self) {
+        self.several_servers_seen.fetch_add(1, Ordering::Relaxed);
+        if lock(&self.several_servers_logged).is_due(SEVERAL_SERVERS_PAUSE) {
+            tracing::warn!(
+                node = %self.addr,
+                "connections to this node lead to several servers: users who are not found there are \
+                 unknown; list the servers one by one, or use dns+"
+            );
+        }
+    }
+
+    /// How often the probe has found that.
+    pub fn several_servers_seen(&self) -> u64 {
+        self.several_servers_seen.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_whole(&self, is_whole: bool) {
@@ -320,6 +387,32 @@ fn quoted(words: &[u8]) -> String {
     let words = words.trim_ascii_end();
     let start = &words[..words.len().min(PEER_WORDS_BYTES_MAX)];
     start.escape_ascii().to_string()
+}
+
+/// A connection that has not found the sentinel, as long as it is up.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    node: Arc<Node>,
+    number: u64,
+}
+
+impl Elsewhere {
+    pub(super) fn new(node: &Arc<Node>, number: u64) -> Elsewhere {
+        lock(&node.missed).push(number);
+        Elsewhere {
+            node: node.clone(),
+            number,
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let mut missed = lock(&self.node.missed);
+        if let Some(index) = missed.iter().position(|number| *number == self.number) {
+            missed.swap_remove(index);
+        }
+    }
 }
 
 /// One of something that a node counts, while it is there.

@@ -15,11 +15,11 @@ use presenced_protocol::{Key, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::MemcachedError;
-use super::node::{Node, Up};
+use super::node::{Elsewhere, Node, Up};
 use super::stream::Stream;
 use super::values::{Progress, Values};
 use super::writer::greet;
+use super::{MemcachedError, same_server};
 use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
 /// One connection to one node, for look-ups.
@@ -27,6 +27,7 @@ use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 pub struct Reader {
     stream: Stream,
     timeout: Duration,
+    _elsewhere: Option<Elsewhere>,
     _up: Up,
 }
 
@@ -40,9 +41,11 @@ impl Reader {
     pub async fn dial(node: &Arc<Node>) -> Result<Reader, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
+        let elsewhere = same_server::check(&mut stream, node).await?;
         Ok(Reader {
             stream,
             timeout: node.timeout(),
+            _elsewhere: elsewhere,
             _up: node.reader_is_up(),
         })
     }

@@ -17,11 +17,11 @@ use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::MemcachedError;
-use super::node::{Node, Up};
+use super::node::{Elsewhere, Node, Up};
 use super::pipeline::{Outcome, Pipeline, WriteCommand};
 use super::stream::Stream;
 use super::window::Window;
+use super::{MemcachedError, same_server};
 use crate::limits::{READ_BYTES, WRITE_BYTES};
 
 /// `protocol.txt`, *Meta No-Op*.
@@ -47,6 +47,7 @@ pub struct Writer<T> {
     progress_at: Instant,
     /// The origin of the window's times.
     dialled_at: Instant,
+    _elsewhere: Option<Elsewhere>,
     up: Up,
 }
 
@@ -64,6 +65,7 @@ impl<T> Writer<T> {
         // Done by the kernels: it tells how far away the node is, however busy memcached is.
         let dialling = began.elapsed();
         greet(&mut stream, node).await?;
+        let elsewhere = same_server::check(&mut stream, node).await?;
         // A `set` that the kernel delivers after we gave it up could replace a newer entry.
         stream.set_reset_on_close(true)?;
         Ok(Writer {
@@ -78,6 +80,7 @@ impl<T> Writer<T> {
             kept: 0,
             progress_at: Instant::now(),
             dialled_at: Instant::now(),
+            _elsewhere: elsewhere,
             up: node.writer_is_up(),
         })
     }

@@ -215,7 +215,12 @@ impl Metrics {
                 ConstGauge::new(value(node) as i64).encode(family.encode_family(&labels)?)?;
             }
         }
-        let counters: [(&str, &str, OfNode); 2] = [
+        let counters: [(&str, &str, OfNode); 3] = [
+            (
+                "memcached_several_servers",
+                "Times that connections to the node were found to lead to several servers",
+                Node::several_servers_seen,
+            ),
             (
                 "memcached_losses",
                 "Times that the node was found without our data, or may have lost them",

@@ -145,6 +145,8 @@ impl MemcachedFlags {
                 tls: self.tls()?,
                 credentials: self.credentials()?,
                 write_command: self.memcached_command,
+                // The server gives each run its own.
+                sentinel: None,
                 network: Network::default(),
             },
             marker,

@@ -272,7 +272,9 @@ impl NodeLookup {
         let Some(found) = self.get(&keys, belief).await else {
             return;
         };
-        if !self.node.may_have_evicted(belief.marker.entry_ttl) {
+        let is_all_told =
+            !self.node.may_have_evicted(belief.marker.entry_ttl) && !self.node.is_several_servers();
+        if is_all_told {
             for range in found.told {
                 for (_, state) in &mut wanted[range] {
                     **state = State::Offline;

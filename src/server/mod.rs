@@ -91,7 +91,9 @@ impl Server {
     /// # Errors
     ///
     /// An address is taken, or the system refuses something else that is needed.
-    pub async fn start(config: Config) -> Result<Server, ServerError> {
+    pub async fn start(mut config: Config) -> Result<Server, ServerError> {
+        let run = getrandom::u64().map_err(ServerError::Random)?;
+        config.memcached.connect.sentinel = Some(format!("presenced:sentinel:{run:016x}"));
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
         let bound = Bound::bind(&config).await?;
@@ -119,7 +121,7 @@ impl Server {
         if let Some(store) = store {
             store.vouch(&cluster).await?;
         }
-        let watching = probe::watch(cluster.clone(), probe_config(&config, &shared.presence)?);
+        let watching = probe::watch(cluster.clone(), probe_config(&config, &shared.presence));
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
@@ -219,14 +221,12 @@ fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
     store.map(|store| LookUp { record, store })
 }
 
-fn probe_config(config: &Config, presence: &Arc<Presence>) -> Result<probe::Config, ServerError> {
-    let run = getrandom::u64().map_err(ServerError::Random)?;
-    Ok(probe::Config {
-        sentinel: format!("presenced:sentinel:{run:016x}"),
+fn probe_config(config: &Config, presence: &Arc<Presence>) -> probe::Config {
+    probe::Config {
         interval: config.presence.flush_interval.min(PROBE_INTERVAL),
         entry_bytes: config.presence.record.entry_bytes(),
         writes: presence.clone(),
-    })
+    }
 }
 
 impl Shared {

@@ -87,6 +87,7 @@ impl Crowd {
         let mut discovery = Discovery::new(NodeList::from(specs), resolver);
         let nodes = discovery.first().await;
         let mut options = plan.options.clone();
+        options.connect.sentinel = Some(format!("presenced:sentinel:{:x}", fastrand::u64(..)));
         options.marker = marker::Config {
             entry_ttl: plan.ttl,
             headroom: plan.headroom(),
@@ -183,7 +184,6 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     let cluster = presence.cluster().clone();
     let mut tasks = JoinSet::new();
     let probe_config = probe::Config {
-        sentinel: format!("presenced:sentinel:{:x}", fastrand::u64(..)),
         interval: plan.flush_interval.min(Duration::from_secs(1)),
         entry_bytes: presence.record().entry_bytes(),
         writes: presence.clone(),

@@ -66,6 +66,7 @@ impl Edge {
         let config = presenced_memcached::Config {
             on_failure,
             connect: ConnectOptions {
+                sentinel: Some(format!("presenced:sentinel:{number}:{seed}")),
                 network,
                 ..ConnectOptions::default()
             },
@@ -85,7 +86,6 @@ impl Edge {
         let presence = Arc::new(presence);
         let mut tasks = JoinSet::new();
         let probe_config = probe::Config {
-            sentinel: format!("presenced:sentinel:{number}:{seed}"),
             interval: Duration::from_secs(1),
             entry_bytes: config.record.entry_bytes(),
             writes: presence.clone(),

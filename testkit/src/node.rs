@@ -124,6 +124,9 @@ async fn serve(
             // It still has what the probe left with it.
             ["touch", ..] => "TOUCHED\r\n",
             ["stats"] => "END\r\n",
+            ["get", key] if key.starts_with("presenced:sentinel:") => {
+                &format!("VALUE {key} 0 0\r\n\r\nEND\r\n")
+            }
             ["get", key] if key == its_key => &end(&marker, key),
             ["set" | "add", key, _, _, bytes] => {
                 let mut value = vec![0; bytes.parse::<usize>().unwrap() + 2];

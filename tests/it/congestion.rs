@@ -198,6 +198,7 @@ impl Edge {
         let connect = ConnectOptions {
             network: node.network(number as u64),
             write_command: command,
+            sentinel: Some(format!("presenced:sentinel:{number}")),
             ..ConnectOptions::default()
         };
         let config = Config {
@@ -219,7 +220,6 @@ impl Edge {
         }
         let mut tasks = JoinSet::new();
         let probe_config = probe::Config {
-            sentinel: format!("presenced:sentinel:{number}"),
             interval: Duration::from_secs(1),
             entry_bytes: config.record.entry_bytes(),
             writes: presence.clone(),

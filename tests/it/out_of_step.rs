@@ -58,6 +58,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 impl Peer {
     async fn listen(kind: Kind) -> Peer {
+        Peer::listen_to(kind, None).await
+    }
+
+    /// The same for a probe, which keeps a sentinel.
+    async fn probed(kind: Kind) -> Peer {
+        Peer::listen_to(kind, Some("sentinel".into())).await
+    }
+
+    async fn listen_to(kind: Kind, sentinel: Option<String>) -> Peer {
         let mut tls = None;
         let socket = TempFile::new("");
         let (listener, node) = match kind {
@@ -80,6 +89,7 @@ impl Peer {
         let access = ConnectOptions {
             timeout: PATIENCE,
             tls,
+            sentinel,
             ..ConnectOptions::default()
         };
         let options = memcached::Config {
@@ -344,7 +354,6 @@ async fn a_connection_that_writes_has_nothing_to_be_told_unasked() {
 fn watch(peer: &Peer) -> JoinSet<()> {
     let mut task = JoinSet::new();
     let config = probe::Config {
-        sentinel: "sentinel".into(),
         interval: Duration::from_millis(50),
         entry_bytes: 100..=200,
         writes: Arc::new(NoWrites),
@@ -384,7 +393,7 @@ async fn refuse_stats(peer: &Peer) {
 #[tokio::test]
 async fn a_probe_takes_no_answer_for_two() {
     for kind in KINDS {
-        let peer = Peer::listen(kind).await;
+        let peer = Peer::probed(kind).await;
         let _watching = watch(&peer);
         let well = all_is_well(&peer);
         let mut wire = peer.accept().await;
@@ -412,7 +421,7 @@ async fn a_probe_takes_no_answer_for_two() {
 
 #[tokio::test]
 async fn a_probe_puts_no_sentinel_on_what_came_unasked() {
-    let peer = Peer::listen(Kind::Tcp).await;
+    let peer = Peer::probed(Kind::Tcp).await;
     let _watching = watch(&peer);
     let mut wire = peer.accept().await;
     is_asked(&mut wire).await;
@@ -427,7 +436,7 @@ async fn a_probe_reads_no_answer_without_end() {
     let line = "STAT a 1\r\n".to_owned();
     let value = "VALUE a 0 1000000\r\n".to_owned();
     for endless in [line.clone(), "STAT a".into(), value] {
-        let peer = Peer::listen(Kind::Tcp).await;
+        let peer = Peer::probed(Kind::Tcp).await;
         let _watching = watch(&peer);
         let mut wire = peer.accept().await;
         is_asked(&mut wire).await;
@@ -445,7 +454,7 @@ async fn a_probe_reads_no_answer_without_end() {
         assert!(sent > 0);
     }
     // One that ends in time is read, long as it is.
-    let peer = Peer::listen(Kind::Tcp).await;
+    let peer = Peer::probed(Kind::Tcp).await;
     let _watching = watch(&peer);
     let mut wire = peer.accept().await;
     is_asked(&mut wire).await;
@@ -462,7 +471,7 @@ async fn a_probe_reads_no_answer_without_end() {
 
 #[tokio::test]
 async fn a_probe_keeps_the_marker() {
-    let peer = Peer::listen(Kind::Tcp).await;
+    let peer = Peer::probed(Kind::Tcp).await;
     let _watching = watch(&peer);
     let (marker, ring) = (marker(), peer.cluster.topology().ring_hash());
     let mut wire = peer.accept().await;
@@ -487,4 +496,38 @@ async fn a_probe_keeps_the_marker() {
         refuse_stats(&peer).await;
     }
     assert_eq!(peer.cluster.other_rings_seen(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_to_another_server_than_the_probes_is_noticed() {
+    let peer = Peer::probed(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let (well, node) = (all_is_well(&peer), peer.node());
+    let mut wire = peer.accept().await;
+    for _ in 0..STATS_TRIES {
+        is_asked(&mut wire).await;
+        wire.say(&well).await;
+        refuse_stats(&peer).await;
+    }
+    let answering = async {
+        let mut other = peer.accept().await;
+        other.hear("get sentinel\r\n").await;
+        other.say("END\r\n").await;
+        other
+    };
+    let (reader, _other) = join!(Reader::dial(&node), answering);
+    let reader = reader.unwrap();
+    assert!(node.is_several_servers() && !node.is_whole());
+    for _ in 0..2 {
+        is_asked(&mut wire).await;
+        wire.say(&well).await;
+    }
+    is_asked(&mut wire).await;
+    assert!(node.several_servers_seen() >= 1);
+    assert_eq!(node.losses(), 0);
+    drop(reader);
+    assert!(
+        !node.is_several_servers(),
+        "the others are where the probe is"
+    );
 }

@@ -346,7 +346,7 @@ fn a_node_that_comes_and_goes_stays_off_the_ring_ever_longer() {
 fn the_end_of_an_idle_connection_delays_nobody() {
     alone(1, OnFailure::Wait, async |fleet| {
         for number in 0..20 {
-            fleet.pass(Duration::from_secs(5)).await;
+            fleet.pass(Duration::from_secs(6)).await;
             fleet.simulation.hang_up(0);
             // Time for the next connection, and no more.
             fleet.pass(Duration::from_millis(15)).await;

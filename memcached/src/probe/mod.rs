@@ -33,15 +33,14 @@ use super::config::OnFailure;
 use super::hold_down::HoldDown;
 use super::log_throttle::LogThrottle;
 use super::marker::Marker;
+use super::node::Sentinel;
 use super::per_node::PerNode;
 use super::{MemcachedError, Node};
-use crate::limits::{LATE_CHECK_INTERVAL, WARNING_PAUSE};
+use crate::limits::{LATE_CHECK_INTERVAL, STABLE_AFTER, WARNING_PAUSE};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A legal key that no other process has.
-    pub sentinel: String,
     /// Between two looks.
     pub interval: Duration,
     /// Bytes of an entry's key and value together, from the shortest to the longest.
@@ -109,6 +108,8 @@ struct Look {
     logged_down: Vec<&'static str>,
     /// Whether it took the sentinel; `None` before the first look.
     had_sentinel: Option<bool>,
+    /// How often the sentinel had to be put there.
+    sentinels: u64,
     proof: Proof,
     /// How often all markers had to be renewed when this one last was, and when that was last tried.
     renewed: u64,
@@ -128,6 +129,7 @@ impl Look {
             failures: 0,
             logged_down: Vec::new(),
             had_sentinel: None,
+            sentinels: 0,
             proof: Proof::default(),
             // A node that came with a change of the ring is told of it.
             renewed: 0,
@@ -146,6 +148,11 @@ impl Look {
         let mut backoff = self.node.backoff();
         loop {
             let (error, held) = self.look_until_error().await;
+            self.node.set_sentinel(Sentinel::NotKnown);
+            // An orderly end of a connection that has held is no failure of the node's.
+            if matches!(error, MemcachedError::Closed) && held >= STABLE_AFTER {
+                continue;
+            }
             self.failed(&error);
             sleep(backoff.pause(held)).await;
         }
@@ -184,9 +191,12 @@ impl Look {
 
     /// Touches the sentinel and the marker, reads the marker, and does what is to be done about both.
     async fn ask(&mut self, connection: &mut Connection) -> Result<Asked, MemcachedError> {
-        let (cluster, config) = (self.cluster.clone(), self.config.clone());
+        let cluster = self.cluster.clone();
         let marker = &cluster.config().marker;
-        let sentinel = Key::new(config.sentinel.as_bytes()).map_err(|_| FOREIGN)?;
+        let sentinel = &cluster.config().connect.sentinel;
+        let sentinel = sentinel.as_ref().map(|key| Key::new(key.as_bytes()));
+        let sentinel = sentinel.transpose().map_err(|_| FOREIGN)?;
+        let was_several = self.node.is_several_servers();
         let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
         let exptime = i64::from(marker.ttl_s());
         let touch = |key| Request::Touch {
@@ -198,11 +208,16 @@ impl Look {
         let renewals = cluster.renewals();
         self.tried = renewals;
         let mut commands = Vec::new();
-        encode::request(&mut commands, &touch(sentinel));
+        if let Some(sentinel) = sentinel {
+            encode::request(&mut commands, &touch(sentinel));
+        }
         encode::request(&mut commands, &touch(key));
         encode::get(&mut commands, [key]);
         connection.send_bytes(&commands).await?;
-        let has_sentinel = is_touched(&connection.reply().await?)?;
+        let has_sentinel = match sentinel {
+            Some(_) => is_touched(&connection.reply().await?)?,
+            None => true,
+        };
         is_touched(&connection.reply().await?)?;
         let value = connection.value(key).await?;
         let now = Instant::now();
@@ -241,9 +256,8 @@ impl Look {
                 true
             }
         };
-        if has_sentinel {
-            self.had_sentinel = Some(true);
-        } else {
+        if let Some(sentinel) = sentinel.filter(|_| !has_sentinel) {
+            self.sentinels += 1;
             let is_stored = self
                 .store(connection, StoreVerb::Set, sentinel, b"")
                 .await?;
@@ -253,7 +267,16 @@ impl Look {
                 cluster.mark_suspect(&self.node);
             }
             self.had_sentinel = Some(is_stored);
+        } else {
+            self.had_sentinel = Some(true);
+            if was_several && self.node.is_several_servers() {
+                self.node.has_several_servers();
+            }
         }
+        self.node.set_sentinel(match self.had_sentinel {
+            Some(true) => Sentinel::There(self.sentinels),
+            _ => Sentinel::Refused,
+        });
         Ok(Asked {
             is_lost,
             is_renewed,

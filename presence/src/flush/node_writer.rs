@@ -6,14 +6,14 @@ use std::time::Duration;
 use presenced_memcached::node::Up;
 use presenced_memcached::{MemcachedError, Node, Writer};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::in_flight::{InFlight, Sent};
 use super::node_flush::NodeFlush;
 use super::queues::{Wanted, WorkQueues};
 use super::state::Presence;
 use super::work::{Batch, BatchGuard, Purpose, Work};
-use crate::limits::{GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
+use crate::limits::{CONNECT_LATE_AFTER, GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
 use crate::slot::Slot;
 
 /// The task that owns one connection to one node.
@@ -22,6 +22,8 @@ pub(super) struct NodeWriter {
     queues: WorkQueues,
     node: Arc<Node>,
     in_flight: InFlight,
+    /// Since when there is no connection, if there is none.
+    away_since: Instant,
     _needed: Up,
 }
 
@@ -37,6 +39,7 @@ impl NodeWriter {
             queues,
             node: node.clone(),
             in_flight: InFlight::new(presence, node, flush),
+            away_since: Instant::now(),
             _needed: node.needs_connection(),
         }
     }
@@ -55,6 +58,7 @@ impl NodeWriter {
                     let was_idle = connection.in_flight() == 0;
                     self.give_back_all(connection);
                     held = dialled_at.elapsed();
+                    self.away_since = Instant::now();
                     match ended {
                         Ok(()) => return,
                         // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no
@@ -77,17 +81,25 @@ impl NodeWriter {
         }
     }
 
-    /// Dials. Meanwhile work goes back to pending at once. Nothing when the flusher is gone.
+    /// Dials. Meanwhile work goes back to pending, if this takes long. Nothing when the flusher is gone.
     async fn dial(&mut self) -> Option<Result<Writer<Sent>, MemcachedError>> {
-        let dial = Writer::dial(&self.node);
+        let node = self.node.clone();
+        let dial = Writer::dial(&node);
         tokio::pin!(dial);
         loop {
             tokio::select! {
                 biased;
                 dialled = &mut dial => return Some(dialled),
-                work = self.queues.next(Wanted::All) => self.in_flight.refuse(work?),
+                work = self.next_to_refuse() => self.in_flight.refuse(work?),
             }
         }
+    }
+
+    /// Work that is to go back to pending. It waits for a connection first: those who connect while there is
+    /// none for a moment are written as soon as there is one.
+    async fn next_to_refuse(&mut self) -> Option<Work> {
+        sleep_until(self.away_since + CONNECT_LATE_AFTER).await;
+        self.queues.next(Wanted::All).await
     }
 
     /// Gives work back for `time`, or until the node answers its probe again. Nothing when the flusher
@@ -103,7 +115,7 @@ impl NodeWriter {
                 Ok(()) = answering.changed() => if *answering.borrow_and_update() {
                     return Some(());
                 },
-                work = self.queues.next(Wanted::All) => self.in_flight.refuse(work?),
+                work = self.next_to_refuse() => self.in_flight.refuse(work?),
             }
         }
     }
