@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startBrowser, startEdge } from './programs.js';
 
 /** As the edge is started: a heartbeat may wait for a flush, the TTL then runs, and the next pull shows it. */
-const TTL_MS = 6_000;
+const TTL_MS = 10_000;
 const FLUSH_MS = 1_000;
 const PULL_MS = 1_000;
 
