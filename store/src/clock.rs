@@ -23,6 +23,8 @@ pub(super) struct Clock {
     start: Instant,
     /// How far into its second the wall clock was at `start`.
     offset: Duration,
+    /// Unix time at `start`, if the wall clock is a simulation's.
+    started_at: Option<Duration>,
 }
 
 impl Clock {
@@ -30,14 +32,28 @@ impl Clock {
         Clock {
             start: Instant::now(),
             offset: Duration::from_nanos(u64::from(unix().subsec_nanos())),
+            started_at: None,
+        }
+    }
+
+    /// The same with a wall clock that shows `unix_time` now: so it is known when seconds begin.
+    pub(super) fn simulated(unix_time: Duration) -> Clock {
+        Clock {
+            start: Instant::now(),
+            offset: Duration::from_nanos(u64::from(unix_time.subsec_nanos())),
+            started_at: Some(unix_time),
         }
     }
 
     pub(super) fn now(&self) -> Now {
-        let uptime = self.start.elapsed() + self.offset;
+        let elapsed = self.start.elapsed();
+        let uptime = elapsed + self.offset;
+        let unix = self
+            .started_at
+            .map_or_else(unix, |started_at| started_at + elapsed);
         Now {
             uptime_s: u32::try_from(uptime.as_secs()).unwrap_or(u32::MAX),
-            unix_s: unix().as_secs(),
+            unix_s: unix.as_secs(),
         }
     }
 

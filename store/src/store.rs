@@ -94,6 +94,17 @@ impl Store {
     /// An empty store.
     #[must_use]
     pub fn new(options: Options) -> Store {
+        Store::with_clock(options, Clock::start())
+    }
+
+    /// An empty store whose wall clock shows `unix_time` now and follows tokio's clock. Items expire in
+    /// whole seconds of it, so a simulation repeats itself to the millisecond.
+    #[must_use]
+    pub fn simulated(options: Options, unix_time: Duration) -> Store {
+        Store::with_clock(options, Clock::simulated(unix_time))
+    }
+
+    fn with_clock(options: Options, clock: Clock) -> Store {
         let hasher = DefaultHashBuilder::default();
         let of = shards(&options);
         let bytes_max = options.memory_bytes_max / of as usize;
@@ -104,7 +115,7 @@ impl Store {
         Store {
             shards: (0..of).map(shard).collect(),
             hasher,
-            clock: Clock::start(),
+            clock,
             options,
             connections: Connections::default(),
             crawled: AtomicUsize::new(0),
