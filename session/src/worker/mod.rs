@@ -258,7 +258,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
-    fn order(&mut self, order: WorkerCommand) {
+    /// Does what others tell it; a drain then goes on with each [`Worker::tick`].
+    pub fn order(&mut self, order: WorkerCommand) {
         self.now = self.parts.clock.now();
         match order {
             WorkerCommand::End(key, end) => self.end(key, end),
