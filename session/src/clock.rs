@@ -1,5 +1,6 @@
 //! Time for the parts that are given it as an argument.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -10,8 +11,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
-    /// Unix time at the start, if the wall clock is a simulation's.
-    started_at: Option<Duration>,
+    /// Unix time at the start in ms, if the wall clock is a simulation's.
+    started_at_ms: Option<&'static AtomicU64>,
 }
 
 impl Clock {
@@ -19,14 +20,15 @@ impl Clock {
     pub fn start() -> Clock {
         Clock {
             start: Instant::now(),
-            started_at: None,
+            started_at_ms: None,
         }
     }
 
-    /// The same with a wall clock that shows `unix_time` now and is never set.
-    pub fn simulated(unix_time: Duration) -> Clock {
+    /// The same with a wall clock that shows `started_at_ms` now, Unix time in ms. A simulation sets the
+    /// wall clock by changing it.
+    pub fn simulated(started_at_ms: &'static AtomicU64) -> Clock {
         Clock {
-            started_at: Some(unix_time),
+            started_at_ms: Some(started_at_ms),
             ..Clock::start()
         }
     }
@@ -44,8 +46,10 @@ impl Clock {
 
     /// Unix time in ms, for what others read.
     pub fn unix_ms(&self) -> u64 {
-        match self.started_at {
-            Some(unix_time) => (unix_time + self.now()).as_millis() as u64,
+        match self.started_at_ms {
+            Some(started_at_ms) => {
+                started_at_ms.load(Ordering::Relaxed) + self.now().as_millis() as u64
+            }
             None => unix_ms(),
         }
     }

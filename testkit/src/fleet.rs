@@ -2,10 +2,14 @@
 //! and nodes of a [`Simulation`]. Everything that keeps users online and asks for them is the server's
 //! own code; what is simulated are sockets, time and chance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use presenced::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 use presenced::pull::metrics::PullMetrics;
 use presenced::pull::{Answer, Puller};
 use presenced::server::presence_service::PresenceService;
@@ -19,9 +23,11 @@ use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
-use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::frame::{CLOSE, PING, pong_of};
 use crate::simulation::Simulation;
@@ -30,9 +36,6 @@ use crate::temp::TempFile;
 /// How often sessions are looked at.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Unix time when a fleet starts.
-pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
-
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 const TTL: Duration = Duration::from_secs(60);
@@ -40,13 +43,28 @@ const TTL: Duration = Duration::from_secs(60);
 /// An edge without sockets, on one worker.
 pub struct Edge {
     presence: Arc<Presence>,
+    flusher: Flusher,
     puller: Puller,
     worker: Worker<PresenceService, Memory>,
     clock: Clock,
+    /// Its wall clock when it started, Unix time in ms.
+    started_at_ms: &'static AtomicU64,
     /// The list of nodes that it reads.
     list: TempFile,
+    is_paused: watch::Sender<bool>,
+    /// Sessions whose input came while it was paused.
+    unread: Vec<SessionKey>,
+    drain: Option<Drain>,
     /// The edge ends with them.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+}
+
+/// How far the drain of an edge has come.
+struct Drain {
+    over: Duration,
+    /// Cancelled when all users are written, or can't be.
+    is_written: CancellationToken,
+    is_ordered: bool,
 }
 
 impl Edge {
@@ -81,7 +99,10 @@ impl Edge {
             flush_interval: FLUSH_INTERVAL,
             ..presenced_presence::Config::new(record)
         };
-        let clock = Clock::simulated(EPOCH);
+        // A few bytes for each edge of a test.
+        let started_at_ms: &AtomicU64 = Box::leak(Box::default());
+        let clock = Clock::simulated(started_at_ms);
+        started_at_ms.store(simulation.unix_ms(), Ordering::Relaxed);
         let presence = Presence::new(&config, cluster.clone(), clock, Arc::default());
         let presence = Arc::new(presence);
         let mut tasks = JoinSet::new();
@@ -93,21 +114,29 @@ impl Edge {
         tasks.spawn(probe::watch(cluster.clone(), probe_config));
         tasks.spawn(discovery.follow(cluster, Duration::from_secs(10)));
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-        tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
-        tasks.spawn(flusher.clone().refill(config.refill_rate));
+        let is_paused = watch::Sender::new(false);
+        let regularly = flusher.clone().run(FLUSH_INTERVAL);
+        tasks.spawn(unless_paused(regularly, is_paused.subscribe()));
+        let refilling = flusher.clone().refill(config.refill_rate);
+        tasks.spawn(unless_paused(refilling, is_paused.subscribe()));
         let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
-        let service = PresenceService::new(presence.clone(), flusher, puller.clone());
+        let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
         let worker = WorkerConfig {
             clock,
             ..WorkerConfig::alone()
         };
         Edge {
             presence,
+            flusher,
             puller,
             worker: Worker::new(service, worker).unwrap(),
             clock,
+            started_at_ms,
             list,
-            _tasks: tasks,
+            is_paused,
+            unread: Vec::new(),
+            drain: None,
+            tasks,
         }
     }
 
@@ -122,8 +151,36 @@ impl Edge {
     }
 
     /// Asks for users, as a client of this edge does.
-    pub async fn ask(&self, users: &[UserId]) -> Answer {
-        self.puller.ask(users.to_vec()).await.unwrap()
+    pub fn ask(&self, users: &[UserId]) -> impl Future<Output = Answer> + 'static {
+        let asked = self.puller.ask(users.to_vec());
+        async move { asked.await.unwrap() }
+    }
+
+    /// Whether users can connect to it.
+    pub fn is_open(&self) -> bool {
+        !self.is_paused() && self.drain.is_none()
+    }
+
+    /// Whether it stands still.
+    pub fn is_paused(&self) -> bool {
+        *self.is_paused.borrow()
+    }
+
+    /// Whether it was drained and has closed its last session.
+    pub fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.is_ordered) && self.worker.is_empty()
+    }
+
+    /// Sessions that there are, those that are closing included.
+    pub fn sessions(&self) -> usize {
+        self.worker.len()
+    }
+
+    /// Sets its wall clock `by` so many ms, forward or backward.
+    pub fn set_wall_clock(&self, by_ms: i64) {
+        let started_at_ms = self.started_at_ms.load(Ordering::Relaxed);
+        let set = started_at_ms.saturating_add_signed(by_ms);
+        self.started_at_ms.store(set, Ordering::Relaxed);
     }
 
     /// The number of the node that has the entry of `user`, as this edge sees the ring.
@@ -154,11 +211,73 @@ impl Edge {
     }
 
     fn tick(&mut self) {
+        if self.is_paused() {
+            return;
+        }
+        for key in std::mem::take(&mut self.unread) {
+            self.read(key);
+        }
+        if let Some(drain) = &mut self.drain
+            && drain.is_written.is_cancelled()
+            && !std::mem::replace(&mut drain.is_ordered, true)
+        {
+            let (over, grace) = (drain.over, self.grace());
+            self.worker.order(WorkerCommand::Drain { over, grace });
+        }
         self.worker.tick(self.clock.now()).unwrap();
     }
 
     fn read(&mut self, key: SessionKey) {
+        if self.is_paused() {
+            return self.unread.push(key);
+        }
         while self.worker.readable(key, self.clock.now()) {}
+    }
+
+    fn grace(&self) -> Duration {
+        self.presence.cluster().config().connect.timeout + DRAIN_SLACK
+    }
+
+    /// The steps of a server's drain; [`Edge::tick`] gives the worker its order.
+    fn begin_drain(&mut self, over: Duration) {
+        let is_written = CancellationToken::new();
+        self.drain = Some(Drain {
+            over,
+            is_written: is_written.clone(),
+            is_ordered: false,
+        });
+        self.presence.begin_last_flush(over.as_secs() as u32);
+        let (presence, flusher) = (self.presence.clone(), self.flusher.clone());
+        let write_for = over + self.grace();
+        self.tasks.spawn(async move {
+            let flush = timeout(LAST_FLUSH_TIME_MAX, flusher.flush_all());
+            let mut is_all = flush.await.unwrap_or(false);
+            is_written.cancel();
+            let write_the_rest = async {
+                loop {
+                    sleep(FLUSH_INTERVAL).await;
+                    if !is_all {
+                        is_all = flusher.flush_all().await;
+                    }
+                }
+            };
+            let _: Result<(), _> = timeout(write_for, write_the_rest).await;
+            presence.stop_writing();
+        });
+    }
+}
+
+/// Polls `task` only while the edge is not paused.
+async fn unless_paused(task: impl Future<Output = ()>, mut is_paused: watch::Receiver<bool>) {
+    let mut task = pin!(task);
+    loop {
+        // The task ends with the edge, which has the other end.
+        let _ = is_paused.wait_for(|is_paused| !is_paused).await;
+        tokio::select! {
+            biased;
+            _ = is_paused.wait_for(|is_paused| *is_paused) => {}
+            () = &mut task => return,
+        }
     }
 }
 
@@ -174,8 +293,7 @@ struct Device {
     edge: u64,
     key: SessionKey,
     socket: Memory,
-    /// How long it has been connected.
-    age: Duration,
+    connected: Instant,
     /// It is gone without a word: nobody answers its pings.
     has_vanished: bool,
 }
@@ -185,6 +303,17 @@ pub struct Fleet {
     pub simulation: Simulation,
     pub edges: BTreeMap<u64, Edge>,
     devices: BTreeMap<UserId, Vec<Device>>,
+    /// What the wall clocks showed when each user's devices connected, Unix ms.
+    connected_at_ms: BTreeMap<UserId, BTreeSet<u64>>,
+    drained: Vec<Session>,
+}
+
+/// An answering device of a user, by where it is.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub user: UserId,
+    pub edge: u64,
+    pub connected: Instant,
 }
 
 impl Fleet {
@@ -194,6 +323,8 @@ impl Fleet {
             simulation,
             edges: BTreeMap::new(),
             devices: BTreeMap::new(),
+            connected_at_ms: BTreeMap::new(),
+            drained: Vec::new(),
         }
     }
 
@@ -201,12 +332,15 @@ impl Fleet {
     pub fn connect(&mut self, user: &UserId, edge: u64) {
         self.simulation
             .note(&format!("{user} connects to edge {edge}"));
-        let (key, socket) = self.edges.get_mut(&edge).unwrap().open(user);
+        let at = self.edges.get_mut(&edge).unwrap();
+        let times = self.connected_at_ms.entry(user.clone()).or_default();
+        times.insert(at.clock.unix_ms());
+        let (key, socket) = at.open(user);
         self.devices.entry(user.clone()).or_default().push(Device {
             edge,
             key,
             socket,
-            age: Duration::ZERO,
+            connected: Instant::now(),
             has_vanished: false,
         });
     }
@@ -247,19 +381,51 @@ impl Fleet {
         }
     }
 
-    /// Users whose oldest device has been connected and answering for longer than `age`.
-    pub fn online_for(&self, age: Duration) -> Vec<UserId> {
-        let is_online = |device: &Device| device.age > age && !device.has_vanished;
-        let online = self.devices.iter();
-        let online = online.filter(|(_, devices)| devices.iter().any(is_online));
-        online.map(|(user, _)| user.clone()).collect()
+    /// Stops an edge as SIGSTOP does, for as long as [`Fleet::resume_edge`] is not called. Tokio can't
+    /// stop single tasks, so what an edge starts by itself runs on, cut off from all of `nodes`: the flush
+    /// and the refill, which are stopped, give it nothing to write.
+    pub fn pause_edge(&mut self, edge: u64, nodes: Range<u8>) {
+        self.simulation.note(&format!("edge {edge} stands still"));
+        nodes.for_each(|node| self.simulation.set_cut(edge, node, true));
+        self.edges[&edge].is_paused.send_replace(true);
     }
 
-    /// The edges that a user has answering devices on.
-    pub fn edges_of(&self, user: &UserId) -> Vec<u64> {
-        let devices = self.devices.get(user).into_iter().flatten();
-        let answering = devices.filter(|device| !device.has_vanished);
-        answering.map(|device| device.edge).collect()
+    /// Lets an edge go on; if it was killed meanwhile, the next one has its links.
+    pub fn resume_edge(&mut self, edge: u64, nodes: Range<u8>) {
+        self.simulation.note(&format!("edge {edge} goes on"));
+        nodes.for_each(|node| self.simulation.set_cut(edge, node, false));
+        if let Some(edge) = self.edges.get(&edge) {
+            edge.is_paused.send_replace(false);
+        }
+    }
+
+    /// Begins the drain of an edge, `over` which its sessions are closed.
+    pub fn drain_edge(&mut self, edge: u64, over: Duration) {
+        self.simulation.note(&format!("edge {edge} is drained"));
+        self.edges.get_mut(&edge).unwrap().begin_drain(over);
+    }
+
+    /// Takes the answering devices that drains have closed.
+    pub fn take_drained(&mut self) -> Vec<Session> {
+        std::mem::take(&mut self.drained)
+    }
+
+    /// All answering devices, in order of their users.
+    pub fn sessions(&self) -> impl Iterator<Item = Session> {
+        self.devices.iter().flat_map(|(user, devices)| {
+            let answering = devices.iter().filter(|device| !device.has_vanished);
+            answering.map(|device| Session {
+                user: user.clone(),
+                edge: device.edge,
+                connected: device.connected,
+            })
+        })
+    }
+
+    /// Whether the wall clock of an edge showed `unix_ms` when a device of `user` connected there.
+    pub fn has_connected_at(&self, user: &UserId, unix_ms: u64) -> bool {
+        let times = self.connected_at_ms.get(user);
+        times.is_some_and(|times| times.contains(&unix_ms))
     }
 
     /// Users without a device.
@@ -276,9 +442,6 @@ impl Fleet {
             sleep(step).await;
             left -= step;
             self.edges.values_mut().for_each(Edge::tick);
-            for device in self.devices.values_mut().flatten() {
-                device.age += step;
-            }
             self.answer_pings();
         }
     }
@@ -297,6 +460,13 @@ impl Fleet {
                             .note(&format!("{user} is closed by edge {}", device.edge));
                         device.socket.hang_up();
                         edge.read(device.key);
+                        if edge.drain.is_some() && !device.has_vanished {
+                            self.drained.push(Session {
+                                user: user.clone(),
+                                edge: device.edge,
+                                connected: device.connected,
+                            });
+                        }
                         return false;
                     }
                     Some(&PING) if !device.has_vanished => {

@@ -4,10 +4,12 @@
 //! same seed gives the same run.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,6 +31,25 @@ const WIRE_BYTES: usize = 64 * 1024;
 
 /// How long bytes take from one end of a link to the other, if nothing else is said.
 pub const LINK_DELAY: Duration = Duration::from_millis(1);
+
+/// Unix time when a simulation starts.
+pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
+/// Memory of a node, if nothing else is said: room for all that a simulation ever writes.
+const NODE_BYTES: usize = 64 << 20;
+
+/// How much later each node's seconds begin than those of the one before: `flush_all` with a delay, and
+/// the end of a TTL, then come at another moment on each.
+const NODE_PHASE: Duration = Duration::from_millis(300);
+
+/// Foreign items that are in use, so that those of the edges are no more worth keeping.
+const FOREIGN_ITEMS_USED: u64 = 64;
+
+/// Bytes of a foreign item's value.
+const FOREIGN_ITEM_BYTES: usize = 1000;
+
+/// Replies that are lost or doubled, each a whole one.
+const GARBLED: [&[u8]; 4] = [b"STORED\r\n", b"END\r\n", b"TOUCHED\r\n", b"NOT_FOUND\r\n"];
 
 /// Nodes called `node-0`, `node-1`, … and the network that leads to them.
 #[derive(Clone)]
@@ -56,15 +77,31 @@ struct Node {
 /// What lies between an edge and a node.
 #[derive(Clone)]
 struct Link {
-    is_cut: watch::Sender<bool>,
+    /// Cuts that were made and not mended.
+    cuts: watch::Sender<u32>,
     delay: watch::Sender<Duration>,
+    /// What becomes of the next reply.
+    garble: Arc<Mutex<Option<Garble>>>,
+    /// Connections that the edge has now.
+    open: Arc<AtomicUsize>,
+}
+
+/// What a link does to one reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Garble {
+    /// It never comes.
+    Lose,
+    /// It comes twice.
+    Repeat,
 }
 
 impl Link {
     fn new() -> Link {
         Link {
-            is_cut: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
             delay: watch::Sender::new(LINK_DELAY),
+            garble: Arc::default(),
+            open: Arc::default(),
         }
     }
 
@@ -73,7 +110,29 @@ impl Link {
         let delay = *self.delay.borrow();
         sleep(delay).await;
         // The link itself has the other end.
-        let _ = self.is_cut.subscribe().wait_for(|is_cut| !is_cut).await;
+        let _ = self.cuts.subscribe().wait_for(|cuts| *cuts == 0).await;
+    }
+
+    /// Loses or repeats the first reply of `bytes`, which begin with a reply, if that is due. Says what it
+    /// did to which.
+    fn garble(&self, bytes: &mut Vec<u8>) -> Option<(Garble, &'static [u8])> {
+        let mut due = self.garble.lock().unwrap_or_else(PoisonError::into_inner);
+        let garble = (*due)?;
+        let mut start = 0;
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            if let Some(reply) = GARBLED.into_iter().find(|reply| *reply == line) {
+                let twice = reply.repeat(2);
+                let instead = match garble {
+                    Garble::Lose => &[][..],
+                    Garble::Repeat => &twice,
+                };
+                bytes.splice(start..start + reply.len(), instead.iter().copied());
+                *due = None;
+                return Some((garble, reply));
+            }
+            start += line.len();
+        }
+        None
     }
 }
 
@@ -116,9 +175,15 @@ impl Simulation {
 
     /// Starts a node, empty.
     pub fn start(&self, number: u8) {
+        self.start_with(number, NODE_BYTES);
+    }
+
+    /// Starts a node, empty, that has `memory_bytes` for its items.
+    pub fn start_with(&self, number: u8, memory_bytes: usize) {
         self.note(&format!("node {number} starts"));
+        let unix_time = EPOCH + self.started.elapsed() + NODE_PHASE * u32::from(number);
         let node = Node {
-            store: Arc::new(Store::new(Options::new(64 << 20))),
+            store: Arc::new(Store::simulated(Options::new(memory_bytes), unix_time)),
             killed: CancellationToken::new(),
         };
         self.state().nodes.insert(number, node);
@@ -143,12 +208,51 @@ impl Simulation {
     /// does not run.
     pub async fn command(&self, number: u8, line: &str) -> Option<String> {
         self.note(&format!("node {number} is told {line}"));
+        self.converse(number, &format!("{line}\r\n")).await
+    }
+
+    /// What a node has of `keys`, by key; nothing if it does not run.
+    pub async fn values(&self, number: u8, keys: &[String]) -> BTreeMap<String, String> {
+        let get = format!("get {}\r\n", keys.join(" "));
+        let said = self.converse(number, &get).await.unwrap_or_default();
+        let mut values = BTreeMap::new();
+        let mut lines = said.lines();
+        while let Some(line) = lines.next() {
+            if let Some(key) = line
+                .strip_prefix("VALUE ")
+                .and_then(|line| line.split(' ').next())
+            {
+                values.insert(key.to_owned(), lines.next().unwrap_or_default().to_owned());
+            }
+        }
+        values
+    }
+
+    /// Others store items with these numbers on a node, and use those that they have stored last.
+    pub async fn fill(&self, number: u8, items: Range<u64>) {
+        let mut commands = String::new();
+        let value = "x".repeat(FOREIGN_ITEM_BYTES);
+        for item in items.clone() {
+            write!(
+                commands,
+                "set foreign:{item} 0 0 {FOREIGN_ITEM_BYTES}\r\n{value}\r\n"
+            )
+            .unwrap();
+        }
+        for item in items.end.saturating_sub(FOREIGN_ITEMS_USED)..items.end {
+            write!(commands, "touch foreign:{item} 0\r\n").unwrap();
+        }
+        self.converse(number, &commands).await;
+    }
+
+    /// Commands on a node, over a connection of their own; returns the replies.
+    async fn converse(&self, number: u8, commands: &str) -> Option<String> {
         let node = self.state().nodes.get(&number).cloned()?;
         let (mut ours, theirs) = duplex(WIRE_BYTES);
         let serving = serve_stream(theirs, node.store, node.killed);
         let asking = async {
-            let command = format!("{line}\r\nquit\r\n");
-            ours.write_all(command.as_bytes()).await.unwrap();
+            ours.write_all(commands.as_bytes()).await.unwrap();
+            ours.write_all(b"quit\r\n").await.unwrap();
             let mut said = String::new();
             ours.read_to_string(&mut said).await.unwrap();
             said
@@ -156,19 +260,38 @@ impl Simulation {
         Some(tokio::join!(serving, asking).1)
     }
 
-    /// Cuts the link between an edge and a node, or mends it. What is on its way then waits; nothing is
-    /// lost but what a reset throws away.
+    /// Cuts the link between an edge and a node, or mends one cut of it. What is on its way then waits;
+    /// nothing is lost but what a reset throws away.
     pub fn set_cut(&self, edge: u64, node: u8, is_cut: bool) {
         self.note(&format!(
             "edge {edge} and node {node} are cut off: {is_cut}"
         ));
-        self.link(edge, node).is_cut.send_replace(is_cut);
+        self.link(edge, node).cuts.send_modify(|cuts| match is_cut {
+            true => *cuts += 1,
+            false => *cuts -= 1,
+        });
     }
 
     /// How long bytes take between an edge and a node, in either direction.
     pub fn set_delay(&self, edge: u64, node: u8, delay: Duration) {
         self.note(&format!("edge {edge} and node {node} are {delay:?} apart"));
         self.link(edge, node).delay.send_replace(delay);
+    }
+
+    /// Loses or repeats the next reply that a node gives an edge, on whichever connection.
+    pub fn garble(&self, edge: u64, node: u8, garble: Garble) {
+        let link = self.link(edge, node);
+        *link.garble.lock().unwrap_or_else(PoisonError::into_inner) = Some(garble);
+    }
+
+    /// Connections that an edge has to a node now.
+    pub fn connections(&self, edge: u64, node: u8) -> usize {
+        self.link(edge, node).open.load(Ordering::Relaxed)
+    }
+
+    /// Unix time in ms.
+    pub fn unix_ms(&self) -> u64 {
+        (EPOCH + self.started.elapsed()).as_millis() as u64
     }
 
     /// Notes what happened, with the time.
@@ -202,14 +325,24 @@ impl Simulation {
         let (far, theirs) = duplex(WIRE_BYTES);
         let reset = CancellationToken::new();
         let ((from_edge, to_edge), (from_node, to_node)) = (split(near), split(far));
-        for (from, to) in [(from_edge, to_node), (from_node, to_edge)] {
-            let carrying = carry(from, to, link.clone());
+        let simulation = self.clone();
+        let garble = move |link: &Link, bytes: &mut Vec<u8>| {
+            if let Some((what, reply)) = link.garble(bytes) {
+                let reply = reply.escape_ascii();
+                simulation.note(&format!("edge {edge}, node {number}: {what:?} {reply}"));
+            }
+        };
+        let there = carry(from_edge, to_node, link.clone(), |_, _| {});
+        let back = carry(from_node, to_edge, link.clone(), garble);
+        for carrying in [Box::pin(there) as Carrying, Box::pin(back)] {
             let carrying = reset.clone().run_until_cancelled_owned(carrying);
             tokio::spawn(killed.clone().run_until_cancelled_owned(carrying));
         }
         tokio::spawn(serve_stream(theirs, store, killed));
+        link.open.fetch_add(1, Ordering::Relaxed);
         Ok(Stream::Simulated(Box::new(Wire {
             stream: ours,
+            open: link.open,
             resets: AtomicBool::new(false),
             reset,
         })))
@@ -240,14 +373,29 @@ fn number_of(address: &SocketAddr) -> Option<u8> {
     }
 }
 
-/// Carries bytes over a link in one direction, until an end.
-async fn carry(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, link: Link) {
-    let mut bytes = vec![0; WIRE_BYTES];
-    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Carries bytes over a link in one direction, until an end. `garble` may change those that begin with a
+/// line.
+async fn carry(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    link: Link,
+    garble: impl Fn(&Link, &mut Vec<u8>),
+) {
+    let mut bytes = Vec::with_capacity(WIRE_BYTES);
+    let mut begins_line = true;
+    while let Ok(1..) = from.read_buf(&mut bytes).await {
+        let ends_line = bytes.ends_with(b"\n");
+        if begins_line {
+            garble(&link, &mut bytes);
+        }
+        begins_line = ends_line;
         link.cross().await;
-        if to.write_all(&bytes[..count]).await.is_err() {
+        if to.write_all(&bytes).await.is_err() {
             return;
         }
+        bytes.clear();
     }
     link.cross().await;
     let _ = to.shutdown().await;
@@ -258,12 +406,15 @@ async fn carry(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>
 struct Wire {
     stream: DuplexStream,
     resets: AtomicBool,
+    /// Connections of its link.
+    open: Arc<AtomicUsize>,
     /// Throws away what is on its way.
     reset: CancellationToken,
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
         if self.resets.load(Ordering::Relaxed) {
             self.reset.cancel();
         }
