@@ -28,10 +28,10 @@ const LISTED: u8 = 3;
 const USERS: u32 = 20;
 
 /// How long a run lasts.
-const RUN: Duration = Duration::from_secs(300);
+const RUN: Duration = Duration::from_secs(240);
 
 /// When the last faults end: what was broken must then be whole again.
-const FAULTS_END: Duration = Duration::from_secs(220);
+const FAULTS_END: Duration = Duration::from_secs(165);
 
 /// How often every edge is asked for every user.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
@@ -409,13 +409,20 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// One that begins before the edge has recovered from the last is the same.
     fn begin_outage(&mut self, edge: u64, node: u8) {
-        self.outages.push(Outage {
-            edge,
-            node,
-            began: Instant::now(),
-            ended: None,
-        });
+        let is_it = |outage: &&mut Outage| {
+            (outage.edge, outage.node) == (edge, node) && outage.ended.is_some()
+        };
+        match self.outages.iter_mut().find(is_it) {
+            Some(outage) => outage.ended = None,
+            None => self.outages.push(Outage {
+                edge,
+                node,
+                began: Instant::now(),
+                ended: None,
+            }),
+        }
     }
 
     fn end_outage(&mut self, edge: u64, node: u8) {
@@ -694,6 +701,9 @@ impl<'a> Run<'a> {
     /// session ends.
     fn return_users(&mut self, now: Instant) {
         for session in self.fleet.take_drained() {
+            // It may have come and gone between two looks.
+            self.gone.remove(&session.user);
+            self.here.insert((session.user.clone(), session.edge), now);
             let node = self.fleet.edges[&session.edge].node_of(&session.user);
             let back_after = Duration::from_millis(self.random.u64(..BACK_AFTER_MAX_MS));
             self.returning.push(Returning {
