@@ -50,6 +50,10 @@ const RECOVERY: Duration = Duration::from_secs(12);
 /// renewed may end: TTL - ping interval - ping timeout - flush interval.
 const HEADROOM: Duration = Duration::from_secs(10);
 
+/// How long after an edge stood still for longer than [`HEADROOM`] its users may be called offline: its
+/// wheel makes up for no lost time, so each ping comes that much later, and then a flush.
+const PINGED_AGAIN: Duration = Duration::from_secs(32);
+
 /// How long after a node has lost its data its users may be called offline: until each edge has looked
 /// at it once more and has written its users.
 const LOSS_NOTICED: Duration = Duration::from_secs(2);
@@ -192,6 +196,8 @@ struct Outage {
     node: u8,
     began: Instant,
     ended: Option<Instant>,
+    /// How long after its end it excuses users who were there before it ended.
+    aftermath: Duration,
 }
 
 /// A user whose session a drain has closed.
@@ -330,7 +336,7 @@ impl<'a> Run<'a> {
             Fault::Cut | Fault::CutEdge | Fault::CutNode => {
                 for (edge, node) in pairs(fault, edge, node) {
                     simulation.set_cut(edge, node, true);
-                    self.begin_outage(edge, node);
+                    self.begin_outage(edge, node, RECOVERY);
                 }
             }
             Fault::Slow => {
@@ -343,7 +349,7 @@ impl<'a> Run<'a> {
             }
             Fault::Pause => {
                 self.fleet.pause_edge(edge, 0..NODES);
-                (0..NODES).for_each(|node| self.begin_outage(edge, node));
+                (0..NODES).for_each(|node| self.begin_outage(edge, node, PINGED_AGAIN));
             }
             Fault::ClockJump => {
                 let jump_ms = self.random.i64(-CLOCK_JUMP_MAX_MS..=CLOCK_JUMP_MAX_MS);
@@ -410,17 +416,21 @@ impl<'a> Run<'a> {
     }
 
     /// One that begins before the edge has recovered from the last is the same.
-    fn begin_outage(&mut self, edge: u64, node: u8) {
+    fn begin_outage(&mut self, edge: u64, node: u8, aftermath: Duration) {
         let is_it = |outage: &&mut Outage| {
             (outage.edge, outage.node) == (edge, node) && outage.ended.is_some()
         };
         match self.outages.iter_mut().find(is_it) {
-            Some(outage) => outage.ended = None,
+            Some(outage) => {
+                outage.ended = None;
+                outage.aftermath = outage.aftermath.max(aftermath);
+            }
             None => self.outages.push(Outage {
                 edge,
                 node,
                 began: Instant::now(),
                 ended: None,
+                aftermath,
             }),
         }
     }
@@ -465,16 +475,16 @@ impl<'a> Run<'a> {
         let lost = self.lost.get(&node).copied();
         let is_loss_noticed = lost.is_none_or(|at| at.elapsed() >= LOSS_NOTICED);
         let changed = lost.max(self.relisted);
-        let excuses = |outage: &&Outage| {
-            let lasted = outage.ended.unwrap_or_else(Instant::now) - outage.began;
-            outage.edge == session.edge
-                && outage.node == node
-                && outage.ended.is_none_or(|ended| ended.elapsed() < RECOVERY)
-                && (session.connected + SETTLED_AGE > outage.began
-                    || changed.is_some_and(|changed| changed + RECOVERY > outage.began)
-                    || lasted > HEADROOM)
+        let excuses = |outage: &Outage| {
+            let ended = outage.ended.unwrap_or_else(Instant::now);
+            let is_new = session.connected + SETTLED_AGE > outage.began;
+            let is_changed = changed.is_some_and(|changed| changed + RECOVERY > outage.began);
+            let is_overdue = ended - outage.began > HEADROOM && session.connected < ended;
+            (outage.edge, outage.node) == (session.edge, node)
+                && (ended.elapsed() < RECOVERY && (is_new || is_changed)
+                    || ended.elapsed() < outage.aftermath && is_overdue)
         };
-        self.kind.is_loss_excused && !is_loss_noticed || self.outages.iter().any(|o| excuses(&o))
+        self.kind.is_loss_excused && !is_loss_noticed || self.outages.iter().any(excuses)
     }
 
     /// Sessions whose users no edge may call offline, for longer than [`SETTLED_AGE`] here.
@@ -667,8 +677,11 @@ impl<'a> Run<'a> {
                 self.lost.insert(node, now);
             }
         }
-        self.outages
-            .retain(|outage| outage.ended.is_none_or(|ended| ended + RECOVERY > now));
+        self.outages.retain(|outage| {
+            outage
+                .ended
+                .is_none_or(|ended| ended + outage.aftermath > now)
+        });
         self.show_lists(now);
         self.return_users(now);
         self.note_users(now);
