@@ -64,6 +64,7 @@ shuttle:
 ## soak: run loom, shuttle, faults, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=500)
 .PHONY: soak
 STORE_CASES ?= 20000
+# Of each kind of fault: more than 2,000 runs in all, in some three minutes on two cores.
 SEEDS ?= 500
 soak: setup loom shuttle faults
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
