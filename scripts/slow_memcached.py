@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures how soon all users are back in a memcached that was restarted empty, at full speed and slowed.
 
-    scripts/slow_memcached.py [--users 60000] [--edges 4] [--busy 5]
+    scripts/slow_memcached.py [--users 60000] [--edges 20] [--busy 3]
 
 presenced-load holds the sessions at a few edges. The same memcached is then killed and started again: once as it is, and
 once stopped (SIGSTOP) for all but --busy percent of the time, as on a machine that has no time for it. What it still can do
 must be at least twice what heartbeats alone need. Fails unless all users are back in time and no connection was given up
-meanwhile. Takes some three minutes; everything is on loopback. Needs only Python's standard library and memcached.
+meanwhile. Takes one to three minutes; everything is on loopback. Needs only Python's standard library and memcached.
 """
 
 import argparse
@@ -64,8 +64,8 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--users", type=int, default=60_000)
-    parser.add_argument("--edges", type=int, default=4)
-    parser.add_argument("--busy", type=int, default=5, help="percent of the time that the slowed memcached has")
+    parser.add_argument("--edges", type=int, default=20)
+    parser.add_argument("--busy", type=int, default=3, help="percent of the time that the slowed memcached has")
     flags = parser.parse_args()
     if not 1 <= flags.busy <= 100:
         parser.error(f"--busy {flags.busy}: expected a percentage, from 1 to 100")
