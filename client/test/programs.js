@@ -98,7 +98,7 @@ export async function startEdge(listen = '127.0.0.1:0') {
     listen,
     admin: '127.0.0.1:0',
     'store-listen': '127.0.0.1:0',
-    ttl: '6s',
+    ttl: '10s',
     'ping-interval': '2s',
     'ping-timeout': '1s',
     'flush-interval': '1s',

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -70,9 +70,9 @@ impl SlowNode {
         node
     }
 
-    /// Leads to it. `seed` is what an edge does at random.
-    fn network(&self, seed: u64) -> Network {
-        let node = self.clone();
+    /// Leads to it. `seed` is what an edge does at random; the connection with the number `late` takes long.
+    fn network(&self, seed: u64, late: Option<usize>) -> Network {
+        let (node, dials) = (self.clone(), AtomicUsize::new(0));
         let dialler = Dialler::new(move |_| {
             if !node.is_up.load(Ordering::Relaxed) {
                 return Box::pin(async { Err(ErrorKind::ConnectionRefused.into()) });
@@ -83,7 +83,13 @@ impl SlowNode {
             let ((from_edge, mut to_edge), (mut replies, requests)) = (split(theirs), split(inner));
             tokio::spawn(async move { tokio::io::copy(&mut replies, &mut to_edge).await });
             tokio::spawn(queue(from_edge, requests, node.commands.clone()));
-            Box::pin(async { Ok(Stream::Simulated(Box::new(ours))) })
+            let is_late = Some(dials.fetch_add(1, Ordering::Relaxed)) == late;
+            Box::pin(async move {
+                if is_late {
+                    sleep(Duration::from_millis(500)).await;
+                }
+                Ok(Stream::Simulated(Box::new(ours)))
+            })
         });
         Network {
             dialler,
@@ -184,9 +190,10 @@ async fn serve(
     }
 }
 
-/// An edge of one worker, without sessions.
+/// An edge without sessions.
 struct Edge {
     presence: Arc<Presence>,
+    /// Of its first worker.
     flusher: Flusher,
     _tasks: JoinSet<()>,
 }
@@ -194,10 +201,19 @@ struct Edge {
 impl Edge {
     /// With its share of the users, none of whom is written yet.
     fn start(number: usize, node: &SlowNode, command: WriteCommand) -> Edge {
+        Edge::with_workers(1, number, node.network(number as u64, None), command)
+    }
+
+    fn with_workers(
+        workers: usize,
+        number: usize,
+        network: Network,
+        write_command: WriteCommand,
+    ) -> Edge {
         let spec = "127.0.0.1:1".parse::<NodeSpec>().unwrap();
         let connect = ConnectOptions {
-            network: node.network(number as u64),
-            write_command: command,
+            network,
+            write_command,
             sentinel: Some(format!("presenced:sentinel:{number}")),
             ..ConnectOptions::default()
         };
@@ -219,15 +235,19 @@ impl Edge {
             presence.connect(&user, live());
         }
         let mut tasks = JoinSet::new();
+        let flushers = (0..workers).map(|worker| {
+            let flusher = Flusher::start(&presence, worker, workers, &mut tasks);
+            tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
+            tasks.spawn(flusher.clone().refill(config.refill_rate));
+            flusher
+        });
+        let flusher = flushers.collect::<Vec<_>>().remove(0);
         let probe_config = probe::Config {
             interval: Duration::from_secs(1),
             entry_bytes: config.record.entry_bytes(),
             writes: presence.clone(),
         };
         tasks.spawn(probe::watch(cluster, probe_config));
-        let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-        tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
-        tasks.spawn(flusher.clone().refill(config.refill_rate));
         Edge {
             presence,
             flusher,
@@ -400,4 +420,22 @@ async fn whoever_is_pending_when_a_node_is_back_empty_is_mostly_written_once() {
     let twice = everyone_is_set(&node, &edges, 0).await.len();
     // By the flush in the second in which the loss is noticed, and then by the refill.
     assert!(twice < USERS / 8, "{twice}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_connects_later_than_the_others_refills_as_soon_as_it_does() {
+    let node = SlowNode::start();
+    // The first worker's connection is the first, the second's the second.
+    let network = node.network(0, Some(1));
+    let began = Instant::now();
+    let _edge = Edge::with_workers(2, 0, network, WriteCommand::Set);
+    until("everyone is set", 2 * FLUSH_INTERVAL, async || {
+        node.users_set() == USERS / EDGES
+    })
+    .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -1,6 +1,7 @@
 //! A node writer: the task that owns one connection to one node, and what is in flight on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use presenced_memcached::node::Up;
@@ -24,6 +25,8 @@ pub(super) struct NodeWriter {
     in_flight: InFlight,
     /// Since when there is no connection, if there is none.
     away_since: Instant,
+    /// The same for others.
+    connected: Arc<AtomicBool>,
     _needed: Up,
 }
 
@@ -34,12 +37,14 @@ impl NodeWriter {
         node: &Arc<Node>,
         flush: &Arc<NodeFlush>,
         queues: WorkQueues,
+        connected: Arc<AtomicBool>,
     ) -> NodeWriter {
         NodeWriter {
             queues,
             node: node.clone(),
             in_flight: InFlight::new(presence, node, flush),
             away_since: Instant::now(),
+            connected,
             _needed: node.needs_connection(),
         }
     }
@@ -54,7 +59,9 @@ impl NodeWriter {
                 Some(Err(error)) => error,
                 Some(Ok(mut connection)) => {
                     let dialled_at = Instant::now();
+                    self.connected.store(true, Ordering::Relaxed);
                     let ended = self.carry(&mut connection).await;
+                    self.connected.store(false, Ordering::Relaxed);
                     let was_idle = connection.in_flight() == 0;
                     self.give_back_all(connection);
                     held = dialled_at.elapsed();

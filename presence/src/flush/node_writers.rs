@@ -1,6 +1,6 @@
 //! A worker's node writers, by node, as nodes come and go.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use presenced_memcached::PerNode;
@@ -24,6 +24,7 @@ pub(super) struct NodeWriterHandle {
     pub(super) work: WorkSender,
     claimed: Arc<AtomicU64>,
     flush: Arc<NodeFlush>,
+    connected: Arc<AtomicBool>,
 }
 
 impl NodeWriters {
@@ -74,7 +75,8 @@ impl NodeWriters {
             let flush = presence
                 .flush_of(node.id())
                 .unwrap_or_else(|| Arc::new(NodeFlush::new(now, node.losses())));
-            let writer = NodeWriter::new(presence, node, &flush, queues);
+            let connected = Arc::<AtomicBool>::default();
+            let writer = NodeWriter::new(presence, node, &flush, queues, connected.clone());
             let stop = presence.written_off();
             let work = stop.clone().run_until_cancelled_owned(writer.run());
             running.spawn(async { work.await.unwrap_or_default() });
@@ -82,6 +84,7 @@ impl NodeWriters {
                 work: sender,
                 claimed: Arc::default(),
                 flush,
+                connected,
             }
         });
         let mut by_node = self.by_node.write().unwrap_or_else(PoisonError::into_inner);
@@ -93,6 +96,11 @@ impl NodeWriterHandle {
     /// How the flushes to its node go.
     pub(super) fn flush(&self) -> &Arc<NodeFlush> {
         &self.flush
+    }
+
+    /// Whether it has a connection: without one, work is given back at once.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// Notes that the node writer has a batch of `shard`; `None` if it has one already.

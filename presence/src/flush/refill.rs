@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Flusher;
 use super::node_flush::NodeFlush;
+use super::node_writers::NodeWriterHandle;
 use super::work::{Batch, BatchGuard, Work};
 use crate::limits::{CONNECT_PAUSE, REFILL_RUN};
 
@@ -51,17 +52,20 @@ impl Flusher {
             self.presence().remap(shard).await;
             let mut from = Some(0);
             while let Some(index) = from {
-                while !node.is_up() && self.is_written_to(node) {
-                    sleep(CONNECT_PAUSE).await;
-                }
+                // Before the batch, which keeps its users' slots.
+                let Some(writer) = self.connected_to(node).await else {
+                    // It is no node any more: its users have moved, and are pending.
+                    return;
+                };
                 let (batch, next_from) = self.lost(shard, index, node.id(), since_s, &flush);
-                from = next_from;
                 let count = batch.indexes.len() as u32;
-                if count == 0 {
+                if count > 0 && !self.hand_over(&writer, node, batch).await {
+                    // Once more, as soon as may be: those who are pending would wait for their flush.
+                    sleep(CONNECT_PAUSE).await;
                     continue;
                 }
+                from = next_from;
                 refilled += u64::from(count);
-                self.hand_over(node, batch).await;
                 let time = Duration::from_secs(1) * count / users_per_second.max(1);
                 next = next.max(Instant::now() - time) + time;
                 sleep_until(next).await;
@@ -71,24 +75,26 @@ impl Flusher {
         self.presence().metrics().refilled.add(refilled);
     }
 
-    /// Lets the node writer have a batch, and waits until it is settled. What can't be written is pending.
-    async fn hand_over(&self, node: &Arc<Node>, batch: Batch) {
-        let work = Work::Shard(Box::new(batch));
-        let writers = self.writers().all();
-        let refused = match writers.get(node.id()) {
-            Some(writer) => writer.work.send(work).await.err(),
-            None => Some(work),
-        };
-        if let Some(Work::Shard(batch)) = refused {
+    /// Lets the node writer have a batch, and waits until it is settled. False if the connection failed
+    /// meanwhile: those who were not written are pending.
+    async fn hand_over(&self, writer: &NodeWriterHandle, node: &Node, batch: Batch) -> bool {
+        let sent = writer.work.send(Work::Shard(Box::new(batch))).await;
+        if let Err(Work::Shard(batch)) = sent {
             batch.give_back(self.presence());
         }
-        self.barrier(Some(node.id())).await;
+        self.barrier(Some(node.id())).await
     }
 
-    /// Whether it is still one of the nodes.
-    fn is_written_to(&self, node: &Arc<Node>) -> bool {
-        let writers = self.writers().all();
-        writers.iter().any(|(known, _)| Arc::ptr_eq(known, node))
+    /// The node writer, once it has a connection; `None` if there is none any more.
+    async fn connected_to(&self, node: &Arc<Node>) -> Option<NodeWriterHandle> {
+        loop {
+            let writers = self.writers().all();
+            let (_, writer) = writers.iter().find(|(known, _)| Arc::ptr_eq(known, node))?;
+            if writer.is_connected() {
+                return Some(writer.clone());
+            }
+            sleep(CONNECT_PAUSE).await;
+        }
     }
 
     /// The node's users in a shard, from `index` on and up to a run of them, and where to go on.
