@@ -65,7 +65,8 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// Most time without a reply while commands are in flight.
     pub timeout: Duration,
-    /// How long replies to commands that write are to take at most; as many are in flight as that allows.
+    /// How much longer than the way there and back replies to commands that write are to take at most; as many
+    /// are in flight as that allows.
     pub reply_target: Duration,
     /// For nodes over TCP.
     pub tls: Option<Tls>,
