@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use presenced_memcached::marker::{self, Marker};
 use presenced_memcached::network::{Dialler, Random, Resolver, Target};
 use presenced_memcached::stream::{SimulatedStream, Stream};
 use presenced_memcached::{Network, NodeSpec};
@@ -243,6 +244,28 @@ impl Simulation {
             write!(commands, "touch foreign:{item} 0\r\n").unwrap();
         }
         self.converse(number, &commands).await;
+    }
+
+    /// How many items a node has evicted since it was started.
+    pub async fn evictions(&self, number: u8) -> u64 {
+        let said = self.converse(number, "stats\r\n").await;
+        let said = said.unwrap_or_default();
+        let count = said
+            .lines()
+            .find_map(|line| line.strip_prefix("STAT evictions "));
+        count.map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Makes the marker of a node whole, as an edge does that has seen it for long enough.
+    pub async fn make_whole(&self, number: u8) {
+        self.note(&format!("node {number} is whole"));
+        let key = marker::Config::default().key;
+        let values = self.values(number, std::slice::from_ref(&key)).await;
+        let marker = values.get(&key).map(String::as_bytes);
+        let proof = marker.and_then(Marker::parse).unwrap().proof();
+        let append = format!("append {key} 0 0 {}\r\n{proof}\r\n", proof.len());
+        let said = self.converse(number, &append).await;
+        assert_eq!(said.as_deref(), Some("STORED\r\n"));
     }
 
     /// Commands on a node, over a connection of their own; returns the replies.

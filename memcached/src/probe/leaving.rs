@@ -2,7 +2,7 @@
 //!
 //! Edges learn of a change at different times. Those that have not yet learned of it read the node that has
 //! left, where no entry of ours is renewed any more. So its marker is kept from being whole until no other
-//! edge touches it.
+//! edge keeps it: until it expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,13 +48,13 @@ impl Leaving {
 /// Returns when no other edge touches the marker of `node`, or the node is back.
 async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     let mut backoff = node.backoff();
-    let mut renewed_at = None;
+    let mut seen = None;
     while !cluster.has(&node) {
         let mut held = Duration::ZERO;
         if let Ok(mut connection) = Connection::dial(&node).await {
             let dialled_at = Instant::now();
             while !cluster.has(&node) {
-                let look = look(&cluster, &node, &mut connection, &mut renewed_at);
+                let look = look(&cluster, &node, &mut connection, &mut seen);
                 match timeout(node.timeout(), look).await {
                     Ok(Ok(true)) => sleep(interval).await,
                     Ok(Ok(false)) => return,
@@ -67,31 +67,41 @@ async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     }
 }
 
-/// Renews the marker if another edge has touched it since we did. False if there is none any more.
+/// Renews the marker if another edge keeps it that has not left the node. False if there is none any more.
+/// `seen` is its nonce as it was last seen, and since when.
 async fn look(
     cluster: &Cluster,
     node: &Node,
     connection: &mut Connection,
-    renewed_at: &mut Option<Instant>,
+    seen: &mut Option<(u64, Instant)>,
 ) -> Result<bool, MemcachedError> {
     let marker = &cluster.config().marker;
     let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
     let mut get = Vec::new();
     encode::get(&mut get, [key]);
     connection.send_bytes(&get).await?;
-    if connection.value(key).await?.is_none() {
+    let Some(value) = connection.value(key).await? else {
         return Ok(false);
+    };
+    let ring = cluster.topology().ring_hash();
+    let ours = Marker::parse(&value).filter(|marker| marker.ring == ring);
+    if let (Some(ours), Some((nonce, since))) = (ours, *seen) {
+        // By then it has expired, to the second that memcached is exact to, unless an edge touches it.
+        let lifetime = Duration::from_secs(u64::from(marker.ttl_s()) + 2);
+        if ours.nonce != nonce {
+            // Of another edge that has left.
+            *seen = Some((ours.nonce, Instant::now()));
+            return Ok(true);
+        }
+        if since.elapsed() <= lifetime {
+            return Ok(true);
+        }
     }
-    // Our own has expired by then, to the second that memcached is exact to.
-    let ours = Duration::from_secs(u64::from(marker.ttl_s()) + 2);
-    if renewed_at.is_some_and(|at| at.elapsed() <= ours) {
-        return Ok(true);
-    }
-    if renewed_at.is_some() {
+    if seen.is_some() {
         cluster.saw_other_ring();
     }
     let nonce = node.random().u64(..);
-    let young = Marker::young(cluster.topology().ring_hash(), nonce).value();
+    let young = Marker::young(ring, nonce).value();
     let set = Request::Store {
         verb: StoreVerb::Set,
         key,
@@ -102,7 +112,7 @@ async fn look(
     };
     connection.send(&[set]).await?;
     if connection.reply().await? == Reply::Stored {
-        *renewed_at = Some(Instant::now());
+        *seen = Some((nonce, Instant::now()));
     }
     Ok(true)
 }
