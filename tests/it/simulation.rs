@@ -763,9 +763,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Notes who is where.
+    /// Notes which users are where. A user who leaves an edge that stands still is gone when it goes on.
     fn note_users(&mut self, now: Instant) {
-        let offline = self.fleet.offline(&self.users);
+        let edges = self.fleet.edges.values();
+        let paused: Vec<_> = edges.filter(|edge| edge.is_paused()).collect();
+        let is_unseen = |user: &UserId| {
+            let mut users = paused.iter().map(|edge| edge.presence().users());
+            users.any(|users| users.online_since(user).is_some())
+        };
+        let mut offline = self.fleet.offline(&self.users);
+        offline.retain(|user| !is_unseen(user));
         self.gone.retain(|user, _| offline.contains(user));
         for user in offline {
             self.gone.entry(user).or_insert(now);
