@@ -207,7 +207,8 @@ export declare class PresenceClient {
     /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
     close(): void;
     /**
-     * Calls back at the first answer about this user and at every change after it: of the state, or of `connectedAt`.
+     * Calls back at the first answer about this user and at every change of the state after it. `connectedAt` is of the
+     * session that was written last: of a user on two servers it changes back and forth, which is no change of the state.
      * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
      *
      * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can

@@ -233,7 +233,8 @@ export class PresenceClient {
   }
 
   /**
-   * Calls back at the first answer about this user and at every change after it: of the state, or of `connectedAt`.
+   * Calls back at the first answer about this user and at every change of the state after it. `connectedAt` is of the
+   * session that was written last: of a user on two servers it changes back and forth, which is no change of the state.
    * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
    *
    * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
@@ -544,7 +545,7 @@ class Watched {
     this.#answeredBy = pull;
 
     const before = this.#presence;
-    if (before && (presence.state === 'unknown' || isSame(before, presence))) return;
+    if (before && (presence.state === 'unknown' || presence.state === before.state)) return;
     this.#presence = Object.freeze(presence);
     for (const watcher of [...this.#watchers]) this.#tell(watcher);
   }
@@ -584,14 +585,6 @@ class Timer {
     clearTimeout(this.#handle);
     this.#handle = undefined;
   }
-}
-
-/**
- * @param {Presence} one
- * @param {Presence} other
- */
-function isSame(one, other) {
-  return one.state === other.state && one.connectedAt === other.connectedAt;
 }
 
 /**

@@ -378,7 +378,7 @@ describe('pulling', () => {
 });
 
 describe('watching', () => {
-  test('hears the first answer, and then only changes', async () => {
+  test('hears the first answer, and then only changes of the state', async () => {
     const { client, sockets } = await startOpen({ pullInterval: 1_000 });
     const alice = hear(client, 'alice');
     const bob = hear(client, 'bob');
@@ -388,8 +388,9 @@ describe('watching', () => {
       sockets.last.answer(online);
       await advance(1_000);
     }
-    assert.deepEqual(alice, ['online@10', 'offline', 'online@30', 'online@40']);
-    assert.deepEqual(bob, ['offline', 'online@30', 'online']);
+    // A user on two servers connected at one time, or the other.
+    assert.deepEqual(alice, ['online@10', 'offline', 'online@30']);
+    assert.deepEqual(bob, ['offline', 'online@30']);
   });
 
   test('a second watcher hears what is known, but not before watch() has returned', async () => {

@@ -193,6 +193,7 @@ impl Cluster {
     /// A node that had our sentinel has it no more.
     pub(super) fn lost(&self, node: &Node) {
         tracing::warn!(node = %node.addr(), "memcached has lost its data; all its users are written again");
+        node.lost();
         self.mark_suspect(node);
     }
 
@@ -247,9 +248,10 @@ impl Cluster {
         self.other_rings_seen.load(Ordering::Relaxed)
     }
 
-    /// A connection to a node was out of step: what it confirmed may not be there.
+    /// What a node had confirmed may not be there: a connection to it was out of step, say. All its users are
+    /// written again.
     pub fn mark_suspect(&self, node: &Node) {
-        node.lost();
+        node.doubted();
         self.changes.send_replace(());
     }
 

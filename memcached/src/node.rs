@@ -46,6 +46,7 @@ pub struct Node {
     needed: AtomicUsize,
     pub(super) ejected: AtomicBool,
     losses: AtomicU64,
+    doubts: AtomicU64,
     is_whole: AtomicBool,
     /// What the probe knows of the sentinel.
     sentinel: watch::Sender<Sentinel>,
@@ -98,6 +99,7 @@ impl Node {
             needed: AtomicUsize::new(0),
             ejected: AtomicBool::new(false),
             losses: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             is_whole: AtomicBool::new(false),
             sentinel: watch::Sender::new(Sentinel::NotKnown),
             missed: Mutex::default(),
@@ -175,17 +177,26 @@ impl Node {
             .send_if_modified(|before| std::mem::replace(before, answers) != answers);
     }
 
-    /// How often its data were found lost, or may have been.
+    /// How often its data were found lost.
     pub fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Acquire)
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// How often what it had confirmed became doubtful: its losses are among them.
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
     }
 
     pub(super) fn lost(&self) {
-        // Pairs with the load: whoever sees the loss comes after the new sentinel.
-        self.losses.fetch_add(1, Ordering::Release);
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Entries, ours or not, that it has evicted for want of memory while we watched.
+    pub(super) fn doubted(&self) {
+        // Pairs with the load: whoever sees the doubt comes after the new sentinel, and sees the loss.
+        self.doubts.fetch_add(1, Ordering::Release);
+    }
+
+    /// Items, ours or not, that it has evicted for want of memory while we watched.
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
     }

@@ -60,8 +60,8 @@ pub(super) struct Shard {
     flush: FlushAll,
     /// Where the crawl goes on.
     crawl_at: u32,
-    /// How long the item that was evicted last had not been used.
-    evicted_idle_s: u32,
+    /// When an item was evicted last, and how long it had not been used.
+    evicted: Option<(u32, u32)>,
     pub(super) counters: StatCounters,
 }
 
@@ -78,7 +78,7 @@ impl Shard {
             cas_step: which.of.into(),
             flush: FlushAll::default(),
             crawl_at: 0,
-            evicted_idle_s: 0,
+            evicted: None,
             counters: StatCounters::default(),
         }
     }
@@ -277,9 +277,9 @@ impl Shard {
         (self.slab.oldest() != NONE).then(|| self.slab.at(self.slab.oldest()).used_s)
     }
 
-    /// How long the item that was evicted last had not been used, in seconds.
-    pub(super) fn evicted_idle_s(&self) -> u32 {
-        self.evicted_idle_s
+    /// When an item was evicted last, and how long it had not been used, in seconds.
+    pub(super) fn evicted(&self) -> Option<(u32, u32)> {
+        self.evicted
     }
 
     /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is too
@@ -344,7 +344,7 @@ impl Shard {
 
     fn evict(&mut self, number: u32, now: Now) {
         let item = self.slab.at(number);
-        self.evicted_idle_s = now.uptime_s.saturating_sub(item.used_s);
+        self.evicted = Some((now.uptime_s, now.uptime_s.saturating_sub(item.used_s)));
         self.counters.add(Count::Evicted);
         if !item.marks.has(Marks::FETCHED) {
             self.counters.add(Count::EvictedUnfetched);

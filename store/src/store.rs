@@ -1,5 +1,6 @@
 //! [`Store`]: the shards, and what is counted of all of them.
 
+use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -244,7 +245,10 @@ impl Store {
             sum.counters.merge(&items.counters);
             sum.items += items.len() as u64;
             sum.bytes += items.bytes() as u64;
-            sum.evicted_idle_s = sum.evicted_idle_s.max(items.evicted_idle_s());
+            let evicted = items.evicted();
+            sum.evicted = sum
+                .evicted
+                .max(evicted.map(|(at_s, idle_s)| (at_s, Reverse(idle_s))));
             sum.oldest_used_s = sum
                 .oldest_used_s
                 .into_iter()
@@ -280,7 +284,8 @@ pub(super) struct Sum {
     pub(super) items: u64,
     pub(super) bytes: u64,
     pub(super) oldest_used_s: Option<u32>,
-    pub(super) evicted_idle_s: u32,
+    /// When an item was evicted last, and the shortest time that one of that second had not been used.
+    pub(super) evicted: Option<(u32, Reverse<u32>)>,
 }
 
 impl LockedShard {

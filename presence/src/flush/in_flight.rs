@@ -146,8 +146,12 @@ impl InFlight {
         if self.renewed != 0 {
             let ttl_s = self.presence.ttl_s();
             let ago_s = self.presence.now_s().saturating_sub(self.written_at_s);
-            let left_s = ttl_s.saturating_sub(ago_s);
-            if left_s <= TTL_LEFT_LATE_S {
+            let is_lost = self.written_at_s <= self.flush.lost_at_s();
+            let left_s = match is_lost {
+                true => 0,
+                false => ttl_s.saturating_sub(ago_s),
+            };
+            if !is_lost && left_s <= TTL_LEFT_LATE_S {
                 self.flush.renewed_late(self.presence.clock().now());
             }
             let renewed = std::mem::take(&mut self.renewed);

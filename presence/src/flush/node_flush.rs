@@ -15,22 +15,27 @@ pub(super) struct NodeFlush {
     /// By shard: a flush that began at this time or later, ms, must have settled; until then entries are
     /// missing.
     owed_ms: [AtomicU64; SHARDS],
-    /// By shard: for how many losses of the node its users were made pending again.
+    /// By shard: for how many doubts about the node its users were written again.
     refilled: [AtomicU64; SHARDS],
     /// Users who have connected and whose first `set` is not answered, by when they came.
     waiting: [AtomicU32; WAITING_PARTS],
+    /// How often the node had lost its data when that was last looked at, and when it last had.
+    losses: AtomicU64,
+    lost_at_s: AtomicU32,
     /// When an entry was last renewed that had next to nothing left of its TTL, ms.
     expired_ms: AtomicU64,
 }
 
 impl NodeFlush {
-    /// To a node that was added at `now` and has lost its data so often before.
-    pub(super) fn new(now: Duration, losses: u64) -> NodeFlush {
+    /// To a node that was added at `now` and has been doubted so often before.
+    pub(super) fn new(now: Duration, doubts: u64) -> NodeFlush {
         NodeFlush {
             settled_ms: array::from_fn(|_| AtomicU64::new(ms(now))),
             owed_ms: array::from_fn(|_| AtomicU64::new(0)),
-            refilled: array::from_fn(|_| AtomicU64::new(losses)),
+            refilled: array::from_fn(|_| AtomicU64::new(doubts)),
             waiting: array::from_fn(|_| AtomicU32::new(0)),
+            losses: AtomicU64::new(0),
+            lost_at_s: AtomicU32::new(0),
             expired_ms: AtomicU64::new(0),
         }
     }
@@ -45,9 +50,21 @@ impl NodeFlush {
         self.owed_ms[shard].fetch_max(ms(now) + 1, Ordering::Relaxed);
     }
 
-    /// All users of `shard` were made pending after this number of losses.
-    pub(super) fn refilled(&self, shard: usize, losses: u64) {
-        self.refilled[shard].fetch_max(losses, Ordering::Relaxed);
+    /// All users of `shard` were written again, or are pending, after this number of doubts.
+    pub(super) fn refilled(&self, shard: usize, doubts: u64) {
+        self.refilled[shard].fetch_max(doubts, Ordering::Relaxed);
+    }
+
+    /// The node had lost its data so often at `now_s`.
+    pub(super) fn note_losses(&self, losses: u64, now_s: u32) {
+        if self.losses.fetch_max(losses, Ordering::Relaxed) < losses {
+            self.lost_at_s.fetch_max(now_s, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was last found to have lost its data, in seconds of the monotonic clock; 0 for never.
+    pub(super) fn lost_at_s(&self) -> u32 {
+        self.lost_at_s.load(Ordering::Relaxed)
     }
 
     /// An entry was renewed when it had expired, or nearly.
@@ -67,12 +84,12 @@ impl NodeFlush {
     }
 
     /// Whether entries are missing: of users who have connected, or that the node has lost.
-    pub(super) fn has_debts(&self, now: Duration, losses: u64) -> bool {
+    pub(super) fn has_debts(&self, now: Duration, doubts: u64) -> bool {
         let is_owed = |shard: usize| {
             let settled = self.settled_ms[shard].load(Ordering::Relaxed);
             settled < self.owed_ms[shard].load(Ordering::Relaxed)
         };
-        let is_lost = |shard: usize| self.refilled[shard].load(Ordering::Relaxed) < losses;
+        let is_lost = |shard: usize| self.refilled[shard].load(Ordering::Relaxed) < doubts;
         let expired_ms = self.expired_ms.load(Ordering::Relaxed);
         let has_expired =
             expired_ms != 0 && ms(now) < expired_ms + TTL_LEFT_LATE_FOR.as_millis() as u64;
@@ -149,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_a_debt_until_all_shards_are_refilled() {
+    fn a_doubt_is_a_debt_until_all_shards_are_refilled() {
         let flush = NodeFlush::new(SECOND, 1);
         assert!(!flush.has_debts(SECOND, 1));
         (1..SHARDS).for_each(|shard| flush.refilled(shard, 2));

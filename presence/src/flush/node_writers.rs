@@ -74,7 +74,7 @@ impl NodeWriters {
             // One that is gone by now is looked at by nobody.
             let flush = presence
                 .flush_of(node.id())
-                .unwrap_or_else(|| Arc::new(NodeFlush::new(now, node.losses())));
+                .unwrap_or_else(|| Arc::new(NodeFlush::new(now, node.doubts())));
             let connected = Arc::<AtomicBool>::default();
             let writer = NodeWriter::new(presence, node, &flush, queues, connected.clone());
             let stop = presence.written_off();

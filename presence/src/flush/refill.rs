@@ -22,16 +22,16 @@ impl Flusher {
     pub async fn refill(self, users_per_second: u32) {
         let cluster = self.presence().cluster().clone();
         let mut changes = cluster.changes();
-        // How many losses of each node are made good.
+        // How many doubts about each node are settled.
         let mut refilled = PerNode::default();
         loop {
             changes.mark_unchanged();
             refilled.follow(&cluster.topology(), |_| 0);
             for (node, known) in refilled.iter_mut() {
-                let losses = node.losses();
-                if *known != losses {
-                    self.refill_node(node, losses, users_per_second).await;
-                    *known = losses;
+                let doubts = node.doubts();
+                if *known != doubts {
+                    self.refill_node(node, doubts, users_per_second).await;
+                    *known = doubts;
                 }
             }
             if changes.changed().await.is_err() {
@@ -40,13 +40,14 @@ impl Flusher {
         }
     }
 
-    async fn refill_node(&self, node: &Arc<Node>, losses: u64, users_per_second: u32) {
+    async fn refill_node(&self, node: &Arc<Node>, doubts: u64, users_per_second: u32) {
         let Some(flush) = self.presence().flush_of(node.id()) else {
             return;
         };
         let mut next = Instant::now();
         // Nothing is written at 0.
         let since_s = self.presence().now_s().max(1);
+        flush.note_losses(node.losses(), since_s);
         let mut refilled = 0;
         for shard in self.shards() {
             self.presence().remap(shard).await;
@@ -70,7 +71,7 @@ impl Flusher {
                 next = next.max(Instant::now() - time) + time;
                 sleep_until(next).await;
             }
-            flush.refilled(shard, losses);
+            flush.refilled(shard, doubts);
         }
         self.presence().metrics().refilled.add(refilled);
     }

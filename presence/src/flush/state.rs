@@ -197,7 +197,7 @@ impl Presence {
             let mut next = (*flushes.1).clone();
             let now = self.clock.now();
             next.follow(&topology, |node| {
-                Arc::new(NodeFlush::new(now, node.losses()))
+                Arc::new(NodeFlush::new(now, node.doubts()))
             });
             *flushes = (topology.version(), Arc::new(next));
         }
@@ -320,7 +320,7 @@ impl Writes for Presence {
             Duration::ZERO
         };
         let is_late = flush.lag(now) > longer + self.headroom - LATE_BEFORE
-            || flush.has_debts(now, node.losses());
+            || flush.has_debts(now, node.doubts());
         is_late && self.has_any()
     }
 }
