@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
+use presenced_presence::record::PLACEHOLDER;
 use presenced_presence::users::Hasher;
 use thiserror::Error;
 
@@ -170,6 +171,12 @@ impl Flags {
         let record = Record::new(template, &self.server_id()?, storage.value_flags, boot()?);
         let record = record
             .map_err(|error| SettingsError(format!("--key-template {template:?}: {error}")))?;
+        if may_make_own_key(template) {
+            refuse!(
+                "--key-template {template:?}: a user could have the key of a marker or sentinel \
+                 (presenced:…); put something else before {{userId}}"
+            );
+        }
         Ok(presenced_presence::Config {
             record,
             ttl_s: self.heartbeats.ttl.duration.as_secs() as u32,
@@ -236,6 +243,15 @@ impl Flags {
 /// One thread a core. A worker flushes a share of the shards: there can't be more workers than shards.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(SHARDS))
+}
+
+/// Whether a key made after `template` could be one that the server keeps for itself:
+/// `presenced:marker:` or `presenced:sentinel:` and hexadecimal digits.
+fn may_make_own_key(template: &str) -> bool {
+    const OWN: &str = "presenced:";
+    let (before, after) = template.split_once(PLACEHOLDER).unwrap_or((template, ""));
+    (OWN.starts_with(before) || before.starts_with(OWN))
+        && after.chars().all(|char| char.is_ascii_hexdigit())
 }
 
 fn boot() -> Result<u32, SettingsError> {

@@ -30,6 +30,27 @@ fn the_defaults_work_and_promise_what_they_keep() {
 }
 
 #[test]
+fn no_user_can_have_a_key_of_the_servers_own() {
+    for template in [
+        "{userId}",
+        "pre{userId}",
+        "presenced:{userId}",
+        "presenced:m{userId}",
+        "{userId}0",
+    ] {
+        refused(&["--key-template", template], &[template, "presenced:…"]);
+    }
+    for template in [
+        "u{userId}",
+        "{userId}:online",
+        "presence:{userId}",
+        "presenced:{userId}:x",
+    ] {
+        assert!(check(&["--key-template", template]).is_ok(), "{template}");
+    }
+}
+
+#[test]
 fn times_that_can_not_work_name_the_values_and_the_rule() {
     refused(
         &["--ttl", "59s"],
