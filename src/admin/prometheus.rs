@@ -223,7 +223,7 @@ impl Metrics {
             ),
             (
                 "memcached_losses",
-                "Times that the node was found without our data, or may have lost them",
+                "Times that the node was found to have lost our data",
                 Node::losses,
             ),
             (

@@ -319,7 +319,7 @@ impl Writes for Presence {
         } else {
             Duration::ZERO
         };
-        let is_late = flush.lag(now) > longer + self.headroom - LATE_BEFORE
+        let is_late = flush.lag(now) > longer + self.headroom.saturating_sub(LATE_BEFORE)
             || flush.has_debts(now, node.doubts());
         is_late && self.has_any()
     }
