@@ -316,8 +316,7 @@ impl NodeLookup {
                 Ok(()) => return Some(Found { values, told }),
                 Err(error) => error,
             };
-            self.node.failed(&error);
-            self.redial();
+            self.redial(&error);
             if matches!(error, MemcachedError::Timeout(_)) {
                 return None;
             }
@@ -326,12 +325,17 @@ impl NodeLookup {
     }
 
     /// At once if the connection had held; one that did not is made again after a pause.
-    fn redial(&mut self) {
+    fn redial(&mut self, error: &MemcachedError) {
         let Some(mut ended) = self.connection.take() else {
             return;
         };
         let held = ended.made_at.elapsed();
-        let pause = match held >= STABLE_AFTER {
+        let has_held = held >= STABLE_AFTER;
+        // The orderly end of one that was idle (memcached's `-o idle_timeout`) is no failure.
+        if !(has_held && matches!(error, MemcachedError::Closed)) {
+            self.node.failed(error);
+        }
+        let pause = match has_held {
             true => Duration::ZERO,
             false => ended.backoff.pause(held),
         };
