@@ -73,6 +73,9 @@ pub enum MemcachedError {
     /// With TLS a node needs a name that a certificate can be for.
     #[error("the node's name is none that a certificate can be for")]
     ServerName,
+    /// It has as many connections as it takes.
+    #[error("memcached has no room for another connection: its -c")]
+    Full,
     /// It asks for a user and a password, and we have none.
     #[error("memcached asks for a user and password: --memcached-auth-file")]
     Unauthenticated,
@@ -111,7 +114,9 @@ impl MemcachedError {
     /// Label in `/metrics`.
     pub fn label(&self) -> &'static str {
         match self {
-            MemcachedError::Connect(_) | MemcachedError::ServerName => "connect",
+            MemcachedError::Connect(_) | MemcachedError::ServerName | MemcachedError::Full => {
+                "connect"
+            }
             MemcachedError::Unauthenticated | MemcachedError::Authentication => "auth",
             MemcachedError::Io(_) | MemcachedError::Closed => "io",
             MemcachedError::Timeout(_) => "timeout",

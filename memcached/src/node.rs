@@ -55,10 +55,15 @@ pub struct Node {
     several_servers_seen: AtomicU64,
     several_servers_logged: Mutex<LogThrottle>,
     evictions: AtomicU64,
-    entries_evicted: Mutex<Evicted>,
+    /// When entries may last have been evicted.
+    entries_evicted: Mutex<Option<Instant>>,
+    /// Whether evictions are noticed, or it is known that they can't be.
+    evictions_watched: AtomicBool,
     errors: [AtomicU64; NODE_ERRORS.len()],
     /// Of the warning that it refuses entries.
     refusals_logged: Mutex<LogThrottle>,
+    /// Of the warning that it takes no more connections.
+    full_logged: Mutex<LogThrottle>,
 }
 
 /// What a probe knows of the process's sentinel.
@@ -70,14 +75,6 @@ pub(super) enum Sentinel {
     Refused,
     /// It is there; the number is another each time that it had to be put there anew.
     There(u64),
-}
-
-/// When entries may last have been evicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Evicted {
-    NotKnown,
-    Never,
-    At(Instant),
 }
 
 /// Labels of the errors that a node counts.
@@ -106,9 +103,11 @@ impl Node {
             several_servers_seen: AtomicU64::new(0),
             several_servers_logged: Mutex::default(),
             evictions: AtomicU64::new(0),
-            entries_evicted: Mutex::new(Evicted::NotKnown),
+            entries_evicted: Mutex::default(),
+            evictions_watched: AtomicBool::new(false),
             errors: Default::default(),
             refusals_logged: Mutex::default(),
+            full_logged: Mutex::default(),
         }
     }
 
@@ -156,10 +155,13 @@ impl Node {
         *self.answers.borrow() && self.writers_up.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it answers, and every connection that is needed is up.
+    /// Whether it answers, and every connection that is needed is up; the one that asks for `stats`, too,
+    /// unless it answers none.
     pub fn has_all_connections(&self) -> bool {
         let up = [&self.writers_up, &self.readers_up].map(|up| up.load(Ordering::Relaxed));
-        *self.answers.borrow() && up.iter().sum::<usize>() >= self.needed.load(Ordering::Relaxed)
+        *self.answers.borrow()
+            && self.evictions_watched.load(Ordering::Relaxed)
+            && up.iter().sum::<usize>() >= self.needed.load(Ordering::Relaxed)
     }
 
     /// Whether it is off the ring because it did not answer.
@@ -259,23 +261,24 @@ impl Node {
         self.is_whole.store(is_whole, Ordering::Relaxed);
     }
 
-    /// Whether entries may have been evicted in the last `ttl`: as long as nobody has looked, they may.
+    /// Whether entries may have been evicted in the last `ttl`: as long as nobody looks, they may.
     pub fn may_have_evicted(&self, ttl: Duration) -> bool {
-        match *lock(&self.entries_evicted) {
-            Evicted::NotKnown => true,
-            Evicted::Never => false,
-            Evicted::At(at) => at.elapsed() < ttl,
-        }
+        let is_watched = self.evictions_watched.load(Ordering::Acquire);
+        !is_watched || lock(&self.entries_evicted).is_some_and(|at| at.elapsed() < ttl)
     }
 
     /// It was looked at: entries may have been evicted since the look before, or were not.
     pub(super) fn note_look(&self, has_evicted: bool) {
-        let mut evicted = lock(&self.entries_evicted);
         if has_evicted {
-            *evicted = Evicted::At(Instant::now());
-        } else if *evicted == Evicted::NotKnown {
-            *evicted = Evicted::Never;
+            *lock(&self.entries_evicted) = Some(Instant::now());
         }
+        // Whoever sees it sees what was found.
+        self.evictions_watched.store(true, Ordering::Release);
+    }
+
+    /// It could not be looked at.
+    pub(super) fn note_no_look(&self) {
+        self.evictions_watched.store(false, Ordering::Release);
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -353,6 +356,12 @@ impl Node {
     /// Counts an error.
     pub fn failed(&self, error: &MemcachedError) {
         tracing::debug!(node = %self.addr, %error, "a connection to memcached failed");
+        if matches!(error, MemcachedError::Full) && lock(&self.full_logged).is_due(WARNING_PAUSE) {
+            tracing::warn!(
+                node = %self.addr,
+                "memcached has no room for all of our connections: raise its -c"
+            );
+        }
         self.count(error.label(), 1);
     }
 

@@ -303,6 +303,7 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
                     return Err(NO_GREETING);
                 }
             }
+            Greeting::Full => return Err(MemcachedError::Full),
             Greeting::Other => return Err(NO_GREETING),
         }
         if node.write_command() == WriteCommand::Ms
@@ -325,6 +326,8 @@ enum Greeting {
     Version,
     /// `CLIENT_ERROR unauthenticated`; the connection stays usable.
     Unauthenticated,
+    /// `ERROR Too many open connections`, which it says unasked, and closes the connection.
+    Full,
     Other,
 }
 
@@ -334,6 +337,7 @@ async fn ask_version(stream: &mut Stream) -> Result<Greeting, MemcachedError> {
     exchange(stream, &command, |reply| match reply {
         Reply::Version(_) => Greeting::Version,
         Reply::ClientError(b"unauthenticated") => Greeting::Unauthenticated,
+        Reply::Error(b"Too many open connections") => Greeting::Full,
         _ => Greeting::Other,
     })
     .await

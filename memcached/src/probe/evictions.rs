@@ -18,7 +18,7 @@ use crate::{MemcachedError, Node};
 #[derive(Debug)]
 pub(super) struct Evictions {
     connection: Option<Connection>,
-    /// How often in a row it could not be asked while the node answers.
+    /// How often in a row a connection that was made did not bring the answer, while the node answers.
     failures: u32,
     failed_at: Option<Instant>,
     is_unsupported_logged: bool,
@@ -82,9 +82,13 @@ impl Evictions {
                 Some(evicted)
             }
             Err(error) => {
-                self.connection = None;
-                self.failures += 1;
                 self.failed_at = Some(Instant::now());
+                if self.connection.take().is_none() {
+                    // That says nothing of `stats`: memcached has no room for another connection, say.
+                    node.failed(&error);
+                    return None;
+                }
+                self.failures += 1;
                 tracing::debug!(node = %node.addr(), %error, "stats cannot be asked");
                 if self.failures == STATS_TRIES && !self.is_unsupported_logged {
                     self.is_unsupported_logged = true;

@@ -357,6 +357,8 @@ impl Look {
         if evicted.is_some() || self.evictions.are_unsupported() {
             self.node
                 .note_look(evicted.is_some_and(|evicted| evicted.may_be_entries));
+        } else {
+            self.node.note_no_look();
         }
         let evicted = evicted.unwrap_or_default();
         if evicted.items > 0 {
