@@ -27,6 +27,8 @@ pub struct Discovery {
     complaint: Option<String>,
     /// Names of one node that have several addresses, as it was logged.
     several: HashSet<NodeAddr>,
+    /// Names of several nodes that have more IPv6 addresses than IPv4, as it was logged.
+    uneven: HashSet<NodeAddr>,
 }
 
 impl Discovery {
@@ -38,6 +40,7 @@ impl Discovery {
             known: HashMap::new(),
             complaint: None,
             several: HashSet::new(),
+            uneven: HashSet::new(),
         }
     }
 
@@ -116,7 +119,7 @@ impl Discovery {
                     found.sort_unstable();
                     found.dedup();
                     if each {
-                        keep_one_family(&mut found);
+                        self.keep_one_family(&addr, &mut found);
                     } else {
                         self.warn_if_several(&addr, &found);
                     }
@@ -138,6 +141,28 @@ impl Discovery {
                 node = %addr,
                 addresses = found.len(),
                 "the name has several addresses: if they are several servers, users will be looked for where they are not; list it as dns+{addr}"
+            );
+        }
+    }
+
+    /// A host with addresses of both families is one node, called by its IPv4 address. Nothing tells which
+    /// addresses are one host's, so one that has no IPv4 address beside others that do is no node. Those of
+    /// the larger family would be no better: the addresses of a new host need not appear at the same time,
+    /// and all users would move to the other family and back.
+    fn keep_one_family(&mut self, addr: &NodeAddr, found: &mut Vec<SocketAddr>) {
+        let of_v4 = found.iter().filter(|found| found.is_ipv4()).count();
+        let of_v6 = found.len() - of_v4;
+        if of_v4 == 0 {
+            return;
+        }
+        found.retain(SocketAddr::is_ipv4);
+        if of_v6 > of_v4 && self.uneven.insert(addr.clone()) {
+            tracing::warn!(
+                node = %addr,
+                of_v4,
+                of_v6,
+                "the name has more IPv6 addresses than IPv4: hosts with no IPv4 address are not used beside \
+                 hosts that have one"
             );
         }
     }
@@ -164,13 +189,6 @@ impl Discovery {
     }
 }
 
-/// A host with addresses of both families is one node: its IPv4 addresses are kept.
-fn keep_one_family(addresses: &mut Vec<SocketAddr>) {
-    if addresses.iter().any(SocketAddr::is_ipv4) {
-        addresses.retain(SocketAddr::is_ipv4);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,12 +212,25 @@ mod tests {
         let names = |nodes: Vec<Endpoint>| -> Vec<_> {
             nodes.iter().map(|node| node.addr.to_string()).collect()
         };
-        let (nodes, _) = found("dns+cache:11211", &both).await;
+        let (nodes, discovery) = found("dns+cache:11211", &both).await;
         assert_eq!(names(nodes), ["10.0.0.1:11211"]);
+        assert!(discovery.uneven.is_empty());
         let (nodes, _) = found("dns+cache:11211", &["[fd00::1]:11211", "[fd00::2]:11211"]).await;
         assert_eq!(nodes.len(), 2, "there is no other family");
         let (nodes, _) = found("cache:11211", &both).await;
         assert_eq!(nodes[0].addresses.len(), 2, "either leads to it");
+    }
+
+    #[tokio::test]
+    async fn a_host_without_an_ipv4_address_beside_others_that_have_one_is_warned_of() {
+        let uneven = ["10.0.0.1:11211", "[fd00::1]:11211", "[fd00::2]:11211"];
+        let (nodes, mut discovery) = found("dns+cache:11211", &uneven).await;
+        assert_eq!((nodes.len(), discovery.uneven.len()), (1, 1));
+        discovery.resolve(|_| true).await;
+        assert_eq!(discovery.uneven.len(), 1, "once");
+        let (nodes, discovery) = found("cache:11211", &uneven).await;
+        assert_eq!(nodes[0].addresses.len(), 3, "each may lead to it");
+        assert!(discovery.uneven.is_empty());
     }
 
     #[tokio::test]
