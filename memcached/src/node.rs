@@ -339,7 +339,7 @@ impl Node {
     }
 
     /// Counts a connection for the flush that is up, until the result is dropped.
-    pub(super) fn writer_is_up(self: &Arc<Node>) -> Up {
+    pub fn writer_is_up(self: &Arc<Node>) -> Up {
         Up::new(self, |node| &node.writers_up)
     }
 

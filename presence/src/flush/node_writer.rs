@@ -23,6 +23,9 @@ pub(super) struct NodeWriter {
     queues: WorkQueues,
     node: Arc<Node>,
     in_flight: InFlight,
+    /// Instead of a connection that has ended in order, while it was idle, until another is made or is not to
+    /// be had: the node does not fail, and is not to seem to.
+    idle_end: Option<Up>,
     /// Since when there is no connection, if there is none.
     away_since: Instant,
     /// The same for others.
@@ -43,6 +46,7 @@ impl NodeWriter {
             queues,
             node: node.clone(),
             in_flight: InFlight::new(presence, node, flush),
+            idle_end: None,
             away_since: Instant::now(),
             connected,
             _needed: node.needs_connection(),
@@ -54,7 +58,9 @@ impl NodeWriter {
         let mut backoff = self.node.backoff();
         loop {
             let mut held = Duration::ZERO;
-            let error = match self.dial().await {
+            let dialled = self.dial().await;
+            self.idle_end = None;
+            let error = match dialled {
                 None => return,
                 Some(Err(error)) => error,
                 Some(Ok(mut connection)) => {
@@ -62,17 +68,18 @@ impl NodeWriter {
                     self.connected.store(true, Ordering::Relaxed);
                     let ended = self.carry(&mut connection).await;
                     self.connected.store(false, Ordering::Relaxed);
-                    let was_idle = connection.in_flight() == 0;
-                    self.give_back_all(connection);
                     held = dialled_at.elapsed();
+                    // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no failure:
+                    // users who connect now need not wait.
+                    let is_idle_end = connection.in_flight() == 0
+                        && held >= IDLE_END_AFTER
+                        && matches!(ended, Err(MemcachedError::Closed));
+                    self.idle_end = is_idle_end.then(|| self.node.writer_is_up());
+                    self.give_back_all(connection);
                     self.away_since = Instant::now();
                     match ended {
                         Ok(()) => return,
-                        // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no
-                        // failure: users who connect now need not wait.
-                        Err(MemcachedError::Closed) if was_idle && held >= IDLE_END_AFTER => {
-                            continue;
-                        }
+                        Err(_) if is_idle_end => continue,
                         Err(error) => error,
                     }
                 }
