@@ -15,7 +15,7 @@ heading = @printf '\n== %s\n' '$(1)'
 test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
-## setup: install what the tests need (memcached, Chromium, Node.js, Python with memcached clients)
+## setup: install what the tests need (memcached and proxies, Chromium, Node.js, Python with memcached clients)
 .PHONY: setup
 setup:
 	$(call heading,setup)

@@ -2,6 +2,7 @@
 # Installs what the tests need and this machine lacks, and prints what it installs. Rust must be installed already.
 #
 #   memcached           run by the integration tests and the flush bench, on free ports
+#   nutcracker, haproxy twemproxy and HAProxy, proxies before memcached that the tests run on free ports
 #   chromium            runs the browser tests
 #   Node.js and npm     run the client's type check and tests
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
@@ -31,6 +32,10 @@ fail() {
 
 packages=()
 has memcached || packages+=(memcached)
+# Debian has them where a user's PATH may not lead.
+has_server() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
+has_server nutcracker || packages+=(nutcracker)
+has_server haproxy || packages+=(haproxy)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
 has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)

@@ -7,6 +7,7 @@
 //! - [`blocking`]: the same for tests without a runtime.
 //! - [`proxy`]: a proxy that meddles with replies; [`network`]: a network that can be cut, on
 //!   [`cable`], a real one.
+//! - [`proxies`]: twemproxy and HAProxy.
 //! - [`frame`]: a client's frames, byte by byte.
 //! - [`temp`]: files that are gone when dropped.
 //!
@@ -35,6 +36,7 @@ pub mod frame;
 pub mod memcached;
 pub mod network;
 pub mod port;
+pub mod proxies;
 pub mod proxy;
 pub mod temp;
 

@@ -103,6 +103,11 @@ impl Memcached {
     /// Starts it anew in the same place, empty.
     pub async fn restart(&mut self) {
         self.kill();
+        self.start_again().await;
+    }
+
+    /// Starts it again in the same place when it has ended.
+    pub async fn start_again(&mut self) {
         for _ in 0..20 {
             self.process = spawn(&self.at, &self.flags);
             if self.wait().await {

@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 
 use crate::memcached::{At, Memcached, key};
+use crate::{PATIENCE, unix_ms, until};
 
 /// What memcached has for a key.
 #[derive(Debug)]
@@ -29,6 +30,21 @@ impl Memcached {
     /// Lets it go on.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Ends it in order, so that with `-e` it can start again with all that it had.
+    pub async fn end_in_order(&mut self) {
+        self.signal(Signal::USR1);
+        until("memcached ends", PATIENCE, async || {
+            self.process.try_wait().unwrap().is_some()
+        })
+        .await;
+        // It takes what it finds for that of another clock if it is started in the same second.
+        let ended_s = unix_ms() / 1000;
+        until("the next second", PATIENCE, async || {
+            unix_ms() / 1000 > ended_s
+        })
+        .await;
     }
 
     fn signal(&self, signal: Signal) {

@@ -235,6 +235,12 @@ impl Process {
         (status, text)
     }
 
+    /// How many lines of its log so far contain `text`.
+    pub fn logged(&self, text: &str) -> usize {
+        let log = self.log.lock().unwrap();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until it has logged a text.
     pub async fn logs(&self, text: &str) {
         until(text, PATIENCE, async || {

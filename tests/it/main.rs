@@ -26,6 +26,7 @@ mod log;
 mod memcached_access;
 mod memcached_faults;
 mod moves;
+mod other_memcacheds;
 mod out_of_step;
 mod presence;
 mod pull;
