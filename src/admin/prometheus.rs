@@ -79,6 +79,44 @@ impl Collector for Metrics {
 
 type OfNode = fn(&Node) -> u64;
 
+/// Name, help and value.
+const NODE_GAUGES: [(&str, &str, OfNode); 3] = [
+    (
+        "memcached_up",
+        "Whether the node answers and every connection to it that is needed is there",
+        |node| node.has_all_connections().into(),
+    ),
+    (
+        "memcached_marker_whole",
+        "Whether users who are not found on the node are offline; else they are unknown",
+        |node| node.is_whole().into(),
+    ),
+    (
+        "memcached_on_ring",
+        "Whether the node has keys: 0 while it is ejected",
+        |node| (!node.is_ejected()).into(),
+    ),
+];
+
+/// See [`NODE_GAUGES`].
+const NODE_COUNTERS: [(&str, &str, OfNode); 3] = [
+    (
+        "memcached_several_servers",
+        "Times that connections to the node were found to lead to several servers",
+        Node::several_servers_seen,
+    ),
+    (
+        "memcached_losses",
+        "Times that the node was found to have lost our data",
+        Node::losses,
+    ),
+    (
+        "memcached_evictions",
+        "Items, of presenced or not, that the node has evicted for want of memory",
+        Node::evictions,
+    ),
+];
+
 impl Metrics {
     fn encode_sessions(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         gauge(
@@ -191,48 +229,14 @@ impl Metrics {
     fn encode_nodes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let topology = self.presence.cluster().topology();
         let nodes = topology.nodes();
-        let gauges: [(&str, &str, OfNode); 3] = [
-            (
-                "memcached_up",
-                "Whether the node answers and every connection to it that is needed is there",
-                |node| node.has_all_connections().into(),
-            ),
-            (
-                "memcached_marker_whole",
-                "Whether users who are not found on the node are offline; else they are unknown",
-                |node| node.is_whole().into(),
-            ),
-            (
-                "memcached_on_ring",
-                "Whether the node has keys: 0 while it is ejected",
-                |node| (!node.is_ejected()).into(),
-            ),
-        ];
-        for (name, help, value) in gauges {
+        for (name, help, value) in NODE_GAUGES {
             let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for node in nodes {
                 let labels = [("node", node.addr().to_string())];
                 ConstGauge::new(value(node) as i64).encode(family.encode_family(&labels)?)?;
             }
         }
-        let counters: [(&str, &str, OfNode); 3] = [
-            (
-                "memcached_several_servers",
-                "Times that connections to the node were found to lead to several servers",
-                Node::several_servers_seen,
-            ),
-            (
-                "memcached_losses",
-                "Times that the node was found to have lost our data",
-                Node::losses,
-            ),
-            (
-                "memcached_evictions",
-                "Items, of presenced or not, that the node has evicted for want of memory",
-                Node::evictions,
-            ),
-        ];
-        for (name, help, value) in counters {
+        for (name, help, value) in NODE_COUNTERS {
             let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
             for node in nodes {
                 let labels = [("node", node.addr().to_string())];

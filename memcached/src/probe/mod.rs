@@ -32,7 +32,7 @@ use super::cluster::Cluster;
 use super::config::OnFailure;
 use super::hold_down::HoldDown;
 use super::log_throttle::LogThrottle;
-use super::marker::Marker;
+use super::marker::{Marker, RingHash};
 use super::node::Sentinel;
 use super::per_node::PerNode;
 use super::{MemcachedError, Node};
@@ -108,6 +108,8 @@ struct Look {
     logged_down: Vec<&'static str>,
     /// Whether it took the sentinel; `None` before the first look.
     had_sentinel: Option<bool>,
+    /// The sentinel was found missing, which is not dealt with yet.
+    is_lost: bool,
     /// How often the sentinel had to be put there.
     sentinels: u64,
     proof: Proof,
@@ -129,6 +131,7 @@ impl Look {
             failures: 0,
             logged_down: Vec::new(),
             had_sentinel: None,
+            is_lost: false,
             sentinels: 0,
             proof: Proof::default(),
             // A node that came with a change of the ring is told of it.
@@ -179,108 +182,93 @@ impl Look {
         dialled_at: Instant,
     ) -> Result<(), MemcachedError> {
         let limit = self.node.timeout();
-        let asked = timeout(limit, self.ask(connection)).await;
-        let Asked {
-            is_lost,
-            is_renewed,
-        } = asked.unwrap_or(Err(MemcachedError::Timeout(limit)))?;
+        let looked = timeout(limit, self.keep_keys(connection)).await;
+        let must_renew = looked.unwrap_or(Err(MemcachedError::Timeout(limit)))?;
         self.answered(dialled_at);
-        self.note_evictions(is_lost).await;
-        self.rest(connection, is_renewed).await
+        self.note_evictions().await;
+        self.rest(connection, must_renew).await
     }
 
-    /// Touches the sentinel and the marker, reads the marker, and does what is to be done about both.
-    async fn ask(&mut self, connection: &mut Connection) -> Result<Asked, MemcachedError> {
+    /// Looks at the sentinel and the marker, and does what is to be done about both. Returns whether the
+    /// marker had to be renewed.
+    async fn keep_keys(&mut self, connection: &mut Connection) -> Result<bool, MemcachedError> {
         let cluster = self.cluster.clone();
-        let marker = &cluster.config().marker;
-        let sentinel = &cluster.config().connect.sentinel;
-        let sentinel = sentinel.as_ref().map(|key| Key::new(key.as_bytes()));
-        let sentinel = sentinel.transpose().map_err(|_| FOREIGN)?;
+        let config = cluster.config();
+        let sentinel = config.connect.sentinel.as_ref();
+        let sentinel = sentinel.map(|key| Key::new(key.as_bytes())).transpose();
+        let sentinel = sentinel.map_err(|_| FOREIGN)?;
+        let marker = Key::new(config.marker.key.as_bytes()).map_err(|_| FOREIGN)?;
         let was_several = self.node.is_several_servers();
-        let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
-        let exptime = i64::from(marker.ttl_s());
-        let touch = |key| Request::Touch {
-            key,
-            exptime,
-            noreply: false,
-        };
         // The count first: a ring that changes after it is owed at the next look.
         let renewals = cluster.renewals();
         self.tried = renewals;
-        let mut commands = Vec::new();
-        if let Some(sentinel) = sentinel {
-            encode::request(&mut commands, &touch(sentinel));
-        }
-        encode::request(&mut commands, &touch(key));
-        encode::get(&mut commands, [key]);
-        connection.send_bytes(&commands).await?;
-        let has_sentinel = match sentinel {
-            Some(_) => is_touched(&connection.reply().await?)?,
-            None => true,
-        };
-        is_touched(&connection.reply().await?)?;
-        let value = connection.value(key).await?;
+        let exptime = config.marker.ttl_s().into();
+        let Seen { is_missed, value } = see(connection, sentinel, marker, exptime).await?;
         let now = Instant::now();
-        let is_lost = self.had_sentinel == Some(true) && !has_sentinel;
+        self.is_lost |= is_missed && self.had_sentinel == Some(true);
         let ring = cluster.topology().ring_hash();
-        let is_late = self.config.writes.are_late(&self.node)
-            || is_lost && self.config.writes.has_any()
+        let must_renew = self.config.writes.are_late(&self.node)
+            || self.is_lost && self.config.writes.has_any()
             || renewals != self.renewed;
-        let step = self
-            .proof
-            .step(value.as_deref(), ring, is_late, now, &cluster);
-        self.node.set_whole(step.is_whole);
-        let nonce = self.random.u64(..);
-        let is_renewed = match step.step {
-            Step::None => false,
-            Step::Add => {
-                let young = Marker::young(ring, nonce).value();
-                self.store(connection, StoreVerb::Add, key, young.as_bytes())
+        let value = value.as_deref();
+        let next = self.proof.step(value, ring, must_renew, now, &cluster);
+        self.node.set_whole(next.is_whole);
+        let must_renew = next.step == Step::Renew;
+        if self.step(connection, marker, next.step, ring).await? && must_renew {
+            self.renewed = renewals;
+        }
+        match sentinel.filter(|_| is_missed) {
+            Some(sentinel) => {
+                self.put_sentinel(connection, sentinel, next.is_whole)
                     .await?;
-                false
             }
-            Step::Prove(marker) => {
-                let proof = marker.proof();
-                self.store(connection, StoreVerb::Append, key, proof.as_bytes())
-                    .await?;
-                false
-            }
-            Step::Renew => {
-                let young = Marker::young(ring, nonce).value();
-                if self
-                    .store(connection, StoreVerb::Set, key, young.as_bytes())
-                    .await?
-                {
-                    self.renewed = renewals;
-                }
-                true
-            }
-        };
-        if let Some(sentinel) = sentinel.filter(|_| !has_sentinel) {
-            self.sentinels += 1;
-            let is_stored = self
-                .store(connection, StoreVerb::Set, sentinel, b"")
-                .await?;
-            // It was not there to be missed. What was written until now may have been lost, unless the
-            // marker says that nothing was.
-            if is_stored && !is_lost && !step.is_whole {
-                cluster.mark_suspect(&self.node);
-            }
-            self.had_sentinel = Some(is_stored);
-        } else {
-            self.had_sentinel = Some(true);
-            if was_several && self.node.is_several_servers() {
-                self.node.has_several_servers();
-            }
+            None => self.had_sentinel = Some(true),
+        }
+        if !is_missed && was_several && self.node.is_several_servers() {
+            self.node.has_several_servers();
         }
         self.node.set_sentinel(match self.had_sentinel {
             Some(true) => Sentinel::There(self.sentinels),
             _ => Sentinel::Refused,
         });
-        Ok(Asked {
-            is_lost,
-            is_renewed,
-        })
+        Ok(must_renew)
+    }
+
+    /// Does what is to be done about the marker; says whether the node has taken it.
+    async fn step(
+        &mut self,
+        connection: &mut Connection,
+        key: Key<'_>,
+        step: Step,
+        ring: RingHash,
+    ) -> Result<bool, MemcachedError> {
+        let young = Marker::young(ring, self.random.u64(..)).value();
+        let (verb, value) = match step {
+            Step::None => return Ok(true),
+            Step::Add => (StoreVerb::Add, young),
+            Step::Renew => (StoreVerb::Set, young),
+            Step::Prove(marker) => (StoreVerb::Append, marker.proof()),
+        };
+        self.store(connection, verb, key, value.as_bytes()).await
+    }
+
+    /// Puts the sentinel there that was missing. `is_whole`: the marker says that nothing was lost.
+    async fn put_sentinel(
+        &mut self,
+        connection: &mut Connection,
+        sentinel: Key<'_>,
+        is_whole: bool,
+    ) -> Result<(), MemcachedError> {
+        self.sentinels += 1;
+        let is_stored = self
+            .store(connection, StoreVerb::Set, sentinel, b"")
+            .await?;
+        // If it was not there to be missed, what was written until now may have been lost all the same.
+        if is_stored && !self.is_lost && !is_whole {
+            self.cluster.mark_suspect(&self.node);
+        }
+        self.had_sentinel = Some(is_stored);
+        Ok(())
     }
 
     /// Whether the node has taken `value`.
@@ -350,9 +338,9 @@ impl Look {
         }
     }
 
-    /// Asks what was evicted. `is_lost`: the sentinel was missing; that is no reason to write all again
-    /// where it was evicted with the rest, as this would only push out others.
-    async fn note_evictions(&mut self, is_lost: bool) {
+    /// Asks what was evicted. That the sentinel was missing is no reason to write all again where it was
+    /// evicted with the rest, as this would only push out others.
+    async fn note_evictions(&mut self) {
         let evicted = self.evictions.look(&self.node).await;
         if evicted.is_some() || self.evictions.are_unsupported() {
             self.node
@@ -371,7 +359,7 @@ impl Look {
                 "memcached is full and evicts entries before they expire: users who are not found are unknown"
             );
         }
-        if is_lost && !(evicted.items > 0 && evicted.is_all) {
+        if std::mem::take(&mut self.is_lost) && !(evicted.items > 0 && evicted.is_all) {
             self.cluster.lost(&self.node);
         }
     }
@@ -381,7 +369,7 @@ impl Look {
     async fn rest(
         &mut self,
         connection: &mut Connection,
-        is_renewed: bool,
+        was_renewed: bool,
     ) -> Result<(), MemcachedError> {
         let next_at = Instant::now() + self.config.interval;
         loop {
@@ -393,7 +381,7 @@ impl Look {
                 () = sleep(left.min(LATE_CHECK_INTERVAL)) => {}
             }
             let must_renew = self.cluster.renewals() != self.tried
-                || !is_renewed && self.config.writes.are_late(&self.node);
+                || !was_renewed && self.config.writes.are_late(&self.node);
             if must_renew || Instant::now() >= next_at {
                 return Ok(());
             }
@@ -401,12 +389,36 @@ impl Look {
     }
 }
 
-/// What came of a look.
-struct Asked {
-    /// The sentinel was there, and is no more.
-    is_lost: bool,
-    /// The marker had to be renewed.
-    is_renewed: bool,
+/// What a look has found.
+struct Seen {
+    /// The sentinel is not there, but should be.
+    is_missed: bool,
+    /// The marker's value, if there is a marker.
+    value: Option<Vec<u8>>,
+}
+
+/// Touches the sentinel and the marker, and reads the marker.
+async fn see(
+    connection: &mut Connection,
+    sentinel: Option<Key<'_>>,
+    marker: Key<'_>,
+    exptime: i64,
+) -> Result<Seen, MemcachedError> {
+    let mut commands = Vec::new();
+    for key in sentinel.into_iter().chain([marker]) {
+        let touch = Request::Touch {
+            key,
+            exptime,
+            noreply: false,
+        };
+        encode::request(&mut commands, &touch);
+    }
+    encode::get(&mut commands, [marker]);
+    connection.send_bytes(&commands).await?;
+    let is_missed = sentinel.is_some() && !is_touched(&connection.reply().await?)?;
+    is_touched(&connection.reply().await?)?;
+    let value = connection.value(marker).await?;
+    Ok(Seen { is_missed, value })
 }
 
 fn is_touched(reply: &Reply<bytes::Bytes>) -> Result<bool, MemcachedError> {

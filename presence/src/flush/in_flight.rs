@@ -124,10 +124,10 @@ impl InFlight {
                 if let Purpose::Flush(guard) = &reply.purpose {
                     guard.fail();
                 }
-                let is_first = matches!(reply.purpose, Purpose::Connect { .. });
                 self.node.refused(1);
                 let slot = sent.take_back(&self.presence);
-                self.presence.owe(slot, is_first.then_some(&self.flush));
+                // memcached drops the entry that it could not replace.
+                self.presence.owe(slot, Some(&self.flush));
             }
         }
         let is_done = self.replies.front().is_some_and(|reply| reply.left == 0);

@@ -257,8 +257,8 @@ impl Presence {
         self.ttl_s.load(Ordering::Relaxed)
     }
 
-    /// The entry of a user who has just connected could not be written to the node whose `flush` this is:
-    /// the user is pending.
+    /// A user has no entry on the node whose `flush` this is, because it could not be written: the user is
+    /// pending.
     pub(super) fn owe(&self, slot: Slot, flush: Option<&NodeFlush>) {
         self.give_back([slot]);
         if let Some(flush) = flush {
