@@ -15,7 +15,7 @@ heading = @printf '\n== %s\n' '$(1)'
 test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
-## setup: install what the tests need (memcached and proxies, Chromium, Node.js, Python with memcached clients)
+## setup: install what the tests need (memcached, proxies for it, Chromium, Node.js, Python with memcached clients)
 .PHONY: setup
 setup:
 	$(call heading,setup)
@@ -39,13 +39,25 @@ layers:
 clippy:
 	$(call heading,cargo clippy)
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@cargo clippy --locked --test truth -- -D warnings
 
 ## rust-test: run unit, property, integration and doc tests, and replay the fuzz corpora
 .PHONY: rust-test
+# One row of each kind; `make truth` has all of them.
+TRUTH_SOME ?= a_false_offline_is_seen flush_all_in_three_seconds restart_at_once a_fresh_edge a_node_is_added cut_off_for_5_s drained behind_twemproxy \
+    users_move_to_and_fro
 # One of the conformance tests uses an npm package of the client.
 rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
 	@cargo test --locked --workspace
+	$(call heading,truth: some of the rows)
+	@cargo test --locked --test truth -- --test-threads 10 $(TRUTH_SOME)
+
+## truth: measure for how long live users are called offline during each fault, and print the table (docs/truth.md)
+.PHONY: truth
+truth: setup
+	$(call heading,truth)
+	@scripts/truth.sh
 
 ## loom: explore all interleavings with one preemption more than `make rust-test` (PREEMPTIONS=3)
 .PHONY: loom
@@ -61,12 +73,12 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=500)
+## soak: run loom, shuttle, faults, truth, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=200)
 .PHONY: soak
 STORE_CASES ?= 20000
-# Of each kind of fault: more than 2,000 runs in all, in some three minutes on two cores.
-SEEDS ?= 500
-soak: setup loom shuttle faults
+# Of each of 15 kinds of fault: 3,000 runs in all, in some four minutes on two cores.
+SEEDS ?= 200
+soak: setup loom shuttle faults truth
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)

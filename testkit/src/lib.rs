@@ -17,6 +17,7 @@
 //! - `client`: a WebSocket client on tokio-tungstenite, which answers pings.
 //! - `raw`: HTTP and frames by hand, for what no well-behaved client sends.
 //! - `crowd`: thousands of sessions without sockets.
+//! - `middle`: HAProxy and twemproxy before memcached; `names`: host names of one process alone.
 //! - `node`: a memcached node by hand; `embedded`: the store on threads of its own.
 //! - `fleet`: edges with sessions and users, on a `simulation`.
 //! - `simulation`: memcached nodes and a network in memory, in virtual time.
@@ -50,6 +51,10 @@ pub mod embedded;
 pub mod fleet;
 #[cfg(feature = "presenced")]
 mod memcached_contents;
+#[cfg(feature = "presenced")]
+pub mod middle;
+#[cfg(feature = "presenced")]
+pub mod names;
 #[cfg(feature = "presenced")]
 pub mod node;
 #[cfg(feature = "presenced")]

@@ -4,7 +4,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use presenced_memcached::marker::{self, Marker};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -137,43 +136,18 @@ impl Memcached {
         Some(ttl.parse().unwrap())
     }
 
-    /// Makes the marker whole that the edges have put there, as one does that has seen it for long enough:
-    /// from then on users who are not found are offline.
-    pub async fn make_whole(&self) {
-        self.make_whole_of("user:{userId}:online").await;
-    }
-
-    /// The same where entries have keys after another `template`.
-    pub async fn make_whole_of(&self, template: &str) {
-        let key = marker::key(template);
-        until("the marker is whole", PATIENCE, async || {
-            let found = self.try_lines(&format!("get {key}"), 2).await;
-            let value = found.as_ref().and_then(|lines| lines.get(1));
-            let Some(marker) = value.and_then(|value| Marker::parse(value.as_bytes())) else {
-                return false;
-            };
-            if !marker.is_whole {
-                let proof = marker.proof();
-                let append = format!("append {key} 0 0 {}\r\n{proof}", proof.len());
-                self.try_ask(&append).await;
-            }
-            marker.is_whole
-        })
-        .await;
-    }
-
     /// The first line of the answer to a command.
     pub async fn ask(&self, command: &str) -> String {
         let answer = timeout(PATIENCE, self.try_ask(command)).await;
         answer.ok().flatten().expect("memcached does not answer")
     }
 
-    async fn try_ask(&self, command: &str) -> Option<String> {
+    pub(crate) async fn try_ask(&self, command: &str) -> Option<String> {
         self.try_lines(command, 1).await?.pop()
     }
 
     /// The first lines of the answer to a command; fewer if it has no more.
-    async fn try_lines(&self, command: &str, count: usize) -> Option<Vec<String>> {
+    pub(crate) async fn try_lines(&self, command: &str, count: usize) -> Option<Vec<String>> {
         match &self.at {
             At::Socket(path) => ask(UnixStream::connect(path).await.ok()?, command, count).await,
             At::Tcp(_) | At::Beyond(_) => {

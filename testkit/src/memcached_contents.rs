@@ -1,6 +1,7 @@
 //! What is in a memcached, read by a client that is not ours; and its process, stopped.
 
 use async_memcached::{AsciiProtocol, Client};
+use presenced_memcached::marker::{self, Marker};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 
@@ -19,6 +20,31 @@ pub struct Entry {
 }
 
 impl Memcached {
+    /// Makes the marker whole that the edges have put there, as one does that has seen it for long enough:
+    /// from then on users who are not found are offline.
+    pub async fn make_whole(&self) {
+        self.make_whole_of("user:{userId}:online").await;
+    }
+
+    /// The same where entries have keys after another `template`.
+    pub async fn make_whole_of(&self, template: &str) {
+        let key = marker::key(template);
+        until("the marker is whole", PATIENCE, async || {
+            let found = self.try_lines(&format!("get {key}"), 2).await;
+            let value = found.as_ref().and_then(|lines| lines.get(1));
+            let Some(marker) = value.and_then(|value| Marker::parse(value.as_bytes())) else {
+                return false;
+            };
+            if !marker.is_whole {
+                let proof = marker.proof();
+                let append = format!("append {key} 0 0 {}\r\n{proof}", proof.len());
+                self.try_ask(&append).await;
+            }
+            marker.is_whole
+        })
+        .await;
+    }
+
     /// Stops it without ending it: connections stay open and no one answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);

@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::names::Names;
 use crate::port::Port;
 use crate::temp::TempFile;
 use crate::tokens::SECRET;
@@ -69,6 +70,15 @@ impl Process {
     pub async fn start(flags: &[&str]) -> Process {
         let mut command = command(&[FREE_PORTS, flags].concat());
         command.env("PRESENCED_JWT_SECRET", SECRET);
+        Process::up(command).await
+    }
+
+    /// The same, where host names are `names`.
+    pub async fn start_with(names: &Names, flags: &[&str]) -> Process {
+        let mut command = command(&[FREE_PORTS, flags].concat());
+        command.env("PRESENCED_JWT_SECRET", SECRET);
+        let mut command = Command::from(names.wrap(command.as_std()));
+        piped(&mut command);
         Process::up(command).await
     }
 

@@ -42,7 +42,12 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn before(node: &str) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Proxy::at("127.0.0.1:0", node).await
+    }
+
+    /// The same, where it is told to listen.
+    pub async fn at(listen: &str, node: &str) -> Proxy {
+        let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (mischief, connections) = (Arc::<AtomicU8>::default(), Arc::<AtomicU64>::default());
         let (open, mut task) = (Arc::new(()), JoinSet::new());
