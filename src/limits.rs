@@ -75,6 +75,13 @@ pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How old a miss may be when it is told: a user who has come in the meantime would be called offline.
+pub const MISS_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long look-ups must have missed the probe's sentinel until they are known to lead to another server: a
+/// loss is noticed, and the sentinel there again, within a look or two.
+pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(5);
+
 /// Tasks that a worker runs before it looks again which sockets are ready and which timers are due. When
 /// many connect, a task serves a hundred of them, and with tokio's 61 what waits meanwhile takes memory
 /// that stays: 5 B a session.

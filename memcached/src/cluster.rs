@@ -3,6 +3,7 @@
 //! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
 //! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -15,7 +16,7 @@ use super::log_throttle::LogThrottle;
 use super::marker::RingHash;
 use super::node::Node;
 use super::ring::{Member, Ring};
-use crate::limits::{NODES_MAX, OTHER_RING_PAUSE};
+use crate::limits::{FORMER_RINGS_MAX, NODES_MAX, OTHER_RING_PAUSE, RING_CHANGE_TIME};
 
 /// The nodes and the ring, as they are for a while.
 #[derive(Debug)]
@@ -79,6 +80,8 @@ pub struct Cluster {
     renewals: AtomicU64,
     /// When a marker was last found missing, new, or of another ring.
     disturbed_at: Mutex<Option<Instant>>,
+    /// Rings that this process had, and until when; the last ones.
+    former_rings: Mutex<VecDeque<(RingHash, Instant)>>,
     other_rings_seen: AtomicU64,
     other_rings_logged: Mutex<LogThrottle>,
 }
@@ -97,6 +100,7 @@ impl Cluster {
             changes: watch::Sender::new(()),
             renewals: AtomicU64::new(0),
             disturbed_at: Mutex::default(),
+            former_rings: Mutex::default(),
             other_rings_seen: AtomicU64::new(0),
             other_rings_logged: Mutex::default(),
         }
@@ -126,7 +130,7 @@ impl Cluster {
         self.topology().nodes.iter().any(|node| node.is_up())
     }
 
-    /// Tells when the topology has changed, or a node has lost its data.
+    /// Tells when the topology has changed, and when it became doubtful whether a node has what it confirmed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -214,7 +218,8 @@ impl Cluster {
         self.renewals.load(Ordering::Acquire)
     }
 
-    fn renew_all(&self) {
+    /// Has the markers of all nodes renewed: by then no edge believes a miss there.
+    pub(super) fn renew_all(&self) {
         // After the topology: a probe that sees the count sees the ring.
         self.renewals.fetch_add(1, Ordering::Release);
     }
@@ -231,8 +236,16 @@ impl Cluster {
         *lock(&self.disturbed_at)
     }
 
-    /// An edge has another ring.
-    pub(super) fn saw_other_ring(&self) {
+    /// A marker was found of another `ring`. What this process had itself until just now, other edges may
+    /// have for a while: that is told to nobody.
+    pub(super) fn saw_other_ring(&self, ring: RingHash) {
+        self.renew_all();
+        let was_ours = |(former, until): &(RingHash, Instant)| {
+            *former == ring && until.elapsed() < RING_CHANGE_TIME
+        };
+        if lock(&self.former_rings).iter().any(was_ours) {
+            return;
+        }
         self.other_rings_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.other_rings_logged).is_due(OTHER_RING_PAUSE) {
             tracing::warn!(
@@ -240,7 +253,6 @@ impl Cluster {
                  users who are not found are unknown until all edges agree"
             );
         }
-        self.renew_all();
     }
 
     /// How often that was seen.
@@ -263,6 +275,12 @@ impl Cluster {
             return false;
         }
         let next = Topology::new(nodes, &self.config, topology.version + 1);
+        let mut former = lock(&self.former_rings);
+        former.push_back((topology.ring_hash, Instant::now()));
+        if former.len() > FORMER_RINGS_MAX {
+            former.pop_front();
+        }
+        drop(former);
         *topology = Arc::new(next);
         drop(topology);
         self.renew_all();

@@ -64,8 +64,18 @@ pub const LATE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// the change within seconds where they read the same list, and within minutes where a name is cached.
 pub const LEAVING_TIME: Duration = Duration::from_secs(300);
 
+/// How long edges may take to learn of a change of the ring until one that has not is warned of.
+pub const RING_CHANGE_TIME: Duration = Duration::from_secs(60);
+
+/// Former rings of its own that a process remembers for that: a node that comes and goes makes two each time.
+pub const FORMER_RINGS_MAX: usize = 16;
+
 /// Time between two warnings that another edge has another ring.
 pub const OTHER_RING_PAUSE: Duration = Duration::from_secs(600);
+
+/// Least time between two checks whether a connection leads to the server that the probe asks: each takes a new
+/// connection.
+pub const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// Time between two warnings that a node is several servers.
 pub const SEVERAL_SERVERS_PAUSE: Duration = Duration::from_secs(600);
@@ -126,7 +136,7 @@ pub const WAY_PERIOD: Duration = Duration::from_secs(300);
 /// Bytes rendered before they are written: one system call for some hundred commands.
 pub const WRITE_BYTES: usize = 64 * 1024;
 
-/// Keys in one `get` command, beside the marker's: a longer command gains nothing and holds up memcached's
+/// Keys in one `get` command, beside the sentinel and the marker: a longer command gains nothing and holds up memcached's
 /// others.
 pub const KEYS_PER_GET_MAX: usize = 100;
 
@@ -152,6 +162,6 @@ pub(crate) const READ_BYTES: usize = 64 * 1024;
 const _: () = {
     assert!(WINDOW_MIN <= WINDOW_UNIX && WINDOW_UNIX <= WINDOW_TCP);
     // `get` and its keys, each behind a space; a line and a value.
-    assert!((KEYS_PER_GET_MAX + 1) * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
+    assert!((KEYS_PER_GET_MAX + 2) * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
     assert!(LINE_BYTES_MAX + VALUE_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
 };

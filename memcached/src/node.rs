@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::MemcachedError;
@@ -50,8 +50,9 @@ pub struct Node {
     is_whole: AtomicBool,
     /// What the probe knows of the sentinel.
     sentinel: watch::Sender<Sentinel>,
-    /// The sentinels, by number, that connections have not found which are up.
-    missed: Mutex<Vec<u64>>,
+    greeted: Notify,
+    /// Connections that write and are up, but did not find the sentinel.
+    elsewhere: AtomicUsize,
     several_servers_seen: AtomicU64,
     several_servers_logged: Mutex<LogThrottle>,
     evictions: AtomicU64,
@@ -77,6 +78,15 @@ pub(super) enum Sentinel {
     There(u64),
 }
 
+/// The probe of a node has not looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLooked;
+
+/// What is stored as the sentinel with this number: another server may still have an older one.
+pub fn sentinel_value(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
 /// Labels of the errors that a node counts.
 pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
 
@@ -99,7 +109,8 @@ impl Node {
             doubts: AtomicU64::new(0),
             is_whole: AtomicBool::new(false),
             sentinel: watch::Sender::new(Sentinel::NotKnown),
-            missed: Mutex::default(),
+            greeted: Notify::new(),
+            elsewhere: AtomicUsize::new(0),
             several_servers_seen: AtomicU64::new(0),
             several_servers_logged: Mutex::default(),
             evictions: AtomicU64::new(0),
@@ -213,35 +224,72 @@ impl Node {
         self.is_whole.load(Ordering::Relaxed) && !self.is_several_servers()
     }
 
-    /// The key of the process's sentinel and its number, as soon as the probe has found it or put it there;
-    /// `None` if there is no probe, or the node does not take it.
-    pub(super) async fn sentinel(&self) -> Option<(&str, u64)> {
-        let key = self.access.sentinel.as_deref()?;
+    /// The key of the process's sentinel, if there is a probe that keeps one.
+    pub fn sentinel_key(&self) -> Option<&str> {
+        self.access.sentinel.as_deref()
+    }
+
+    /// What a connection must find under [`Node::sentinel_key`] to lead to the server that the probe asks. `None`
+    /// if there need be nothing; an error as long as that is not known, because the probe has not looked.
+    ///
+    /// # Errors
+    ///
+    /// The probe has not looked.
+    pub fn wanted_sentinel(&self) -> Result<Option<Vec<u8>>, NotLooked> {
+        match (self.sentinel_key(), *self.sentinel.borrow()) {
+            (None, _) | (_, Sentinel::Refused) => Ok(None),
+            (_, Sentinel::There(number)) => Ok(Some(sentinel_value(number))),
+            (_, Sentinel::NotKnown) => Err(NotLooked),
+        }
+    }
+
+    /// The sentinel's number, as soon as the probe has found it or put it there; `None` if there is none.
+    pub(super) async fn sentinel(&self) -> Option<u64> {
+        self.sentinel_key()?;
         let mut known = self.sentinel.subscribe();
         // The node itself has the other end.
         let known = known.wait_for(|known| *known != Sentinel::NotKnown).await;
         match *known.ok()? {
-            Sentinel::There(number) => Some((key, number)),
+            Sentinel::There(number) => Some(number),
             Sentinel::NotKnown | Sentinel::Refused => None,
         }
+    }
+
+    /// Returns when the sentinel is another than that with this number.
+    pub(super) async fn another_sentinel(&self, than: Option<u64>) {
+        let is_another =
+            |known: &Sentinel| matches!(*known, Sentinel::There(number) if Some(number) != than);
+        // The node itself has the other end.
+        let _ = self.sentinel.subscribe().wait_for(is_another).await;
     }
 
     pub(super) fn set_sentinel(&self, known: Sentinel) {
         self.sentinel.send_replace(known);
     }
 
-    /// Whether a connection that is up did not find the sentinel that the probe still has: there are several
-    /// servers behind the node's name, and none of them knows what another was told.
-    pub fn is_several_servers(&self) -> bool {
-        let missed = lock(&self.missed);
-        match *self.sentinel.borrow() {
-            Sentinel::There(number) => missed.contains(&number),
-            Sentinel::NotKnown | Sentinel::Refused => false,
-        }
+    /// A connection was greeted, and waits for the probe to find the sentinel.
+    pub(super) fn greets(&self) {
+        self.greeted.notify_waiters();
     }
 
-    /// The probe has found its sentinel while a connection had not.
-    pub(super) fn has_several_servers(&self) {
+    /// Returns when a connection is greeted.
+    pub(super) async fn greeted(&self) {
+        self.greeted.notified().await;
+    }
+
+    /// Whether a connection that writes and is up did not find the probe's sentinel: there are several servers
+    /// behind the node's name, and none of them knows what another was told.
+    pub fn is_several_servers(&self) -> bool {
+        self.elsewhere.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts such a connection, until the result is dropped.
+    pub(super) fn writes_elsewhere(self: &Arc<Node>) -> Up {
+        Up::new(self, |node| &node.elsewhere)
+    }
+
+    /// The probe has found its sentinel while a connection had not: one that writes, or one that asks.
+    pub fn has_several_servers(&self) {
         self.several_servers_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.several_servers_logged).is_due(SEVERAL_SERVERS_PAUSE) {
             tracing::warn!(
@@ -409,32 +457,6 @@ fn quoted(words: &[u8]) -> String {
     start.escape_ascii().to_string()
 }
 
-/// A connection that has not found the sentinel, as long as it is up.
-#[derive(Debug)]
-pub(super) struct Elsewhere {
-    node: Arc<Node>,
-    number: u64,
-}
-
-impl Elsewhere {
-    pub(super) fn new(node: &Arc<Node>, number: u64) -> Elsewhere {
-        lock(&node.missed).push(number);
-        Elsewhere {
-            node: node.clone(),
-            number,
-        }
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        let mut missed = lock(&self.node.missed);
-        if let Some(index) = missed.iter().position(|number| *number == self.number) {
-            missed.swap_remove(index);
-        }
-    }
-}
-
 /// One of something that a node counts, while it is there.
 #[derive(Debug)]
 pub struct Up {
@@ -453,6 +475,10 @@ impl Up {
 
     pub(super) fn node(&self) -> &Node {
         &self.node
+    }
+
+    pub(super) fn shared(&self) -> Arc<Node> {
+        self.node.clone()
     }
 }
 

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use presenced_protocol::{Key, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::node::{Elsewhere, Node, Up};
+use super::MemcachedError;
+use super::node::{Node, Up};
 use super::stream::Stream;
 use super::values::{Progress, Values};
 use super::writer::greet;
-use super::{MemcachedError, same_server};
 use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
 /// One connection to one node, for look-ups.
@@ -27,7 +27,6 @@ use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 pub struct Reader {
     stream: Stream,
     timeout: Duration,
-    _elsewhere: Option<Elsewhere>,
     _up: Up,
 }
 
@@ -41,20 +40,18 @@ impl Reader {
     pub async fn dial(node: &Arc<Node>) -> Result<Reader, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
-        let elsewhere = same_server::check(&mut stream, node).await?;
         Ok(Reader {
             stream,
             timeout: node.timeout(),
-            _elsewhere: elsewhere,
             _up: node.reader_is_up(),
         })
     }
 
     /// Asks for `keys` in commands of up to 100, each sent when the one before is answered, and in each
-    /// of them for `last`. `found` is told which of the keys has a value, and the value if it is not too
-    /// long to be ours; `answered`, for each command, which keys it asked for and the value of `last`.
-    /// After an error the connection is out of step and must be dropped, and nothing that was found is to
-    /// be believed.
+    /// of them for `marks` at the end. `found` is told which of the keys has a value, and the value if it is not
+    /// too long to be ours; `answered`, for each command, which keys it asked for, when it was sent, and what the
+    /// marks' values are. After an error the connection is out of step and must be dropped, and nothing that
+    /// was found is to be believed.
     ///
     /// # Errors
     ///
@@ -63,30 +60,31 @@ impl Reader {
     pub async fn get(
         &mut self,
         keys: &[Key<'_>],
-        last: Key<'_>,
+        marks: &[Key<'_>],
         mut found: impl FnMut(usize, Option<&[u8]>),
-        mut answered: impl FnMut(Range<usize>, Option<&[u8]>),
+        mut answered: impl FnMut(Range<usize>, Instant, &[Option<Vec<u8>>]),
     ) -> Result<(), MemcachedError> {
         // Between two questions it would only be held.
         let mut buffer = Vec::with_capacity(LOOKUP_BUFFER_BYTES);
-        let mut asked = Vec::with_capacity(keys.len().min(KEYS_PER_GET_MAX) + 1);
+        let mut asked = Vec::with_capacity(keys.len().min(KEYS_PER_GET_MAX) + marks.len());
         let mut next = 0;
         for keys in keys.chunks(KEYS_PER_GET_MAX) {
             asked.clear();
             asked.extend_from_slice(keys);
-            asked.push(last);
+            asked.extend_from_slice(marks);
+            let sent_at = Instant::now();
             // All at once could fill both socket buffers, and neither side would go on.
             in_time(self.timeout, self.ask(&mut buffer, &asked)).await?;
-            let (first, mut last) = (next, None);
+            let (first, mut values) = (next, vec![None; marks.len()]);
             next += keys.len();
             self.read_answer(&mut buffer, &asked, |index, value| {
-                match index < keys.len() {
-                    true => found(first + index, value),
-                    false => last = value.map(<[u8]>::to_vec),
+                match index.checked_sub(keys.len()) {
+                    None => found(first + index, value),
+                    Some(mark) => values[mark] = value.map(<[u8]>::to_vec),
                 }
             })
             .await?;
-            answered(first..next, last.as_deref());
+            answered(first..next, sent_at, &values);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Whether a connection leads to the server that the probe asks. One name, or a balancer, may have several
-//! behind it: what one of them is told, the others don't know.
+//! Whether a connection that writes leads to the server that the probe asks. One name, or a balancer, may have
+//! several behind it: what one of them is told, the others don't know. A look-up asks for the sentinel itself,
+//! in each command.
 
 use std::sync::Arc;
 
@@ -8,12 +9,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::MemcachedError;
-use super::node::{Elsewhere, Node};
+use super::node::{Node, Up, sentinel_value};
 use super::stream::Stream;
 use super::values::{Progress, Values};
 
-/// Asks for the process's sentinel, which the probe has put on its server. If it is not there, the result
-/// says so to the node as long as it lives.
+/// What a connection was found to lead to.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// The number of the sentinel that was asked for; `None` if there was none to ask for.
+    pub(super) sentinel: Option<u64>,
+    /// It was not there: said to the node as long as the connection is up.
+    _elsewhere: Option<Up>,
+}
+
+/// Asks for the process's sentinel, which the probe has put on its server.
 ///
 /// # Errors
 ///
@@ -21,27 +30,29 @@ use super::values::{Progress, Values};
 pub(super) async fn check(
     stream: &mut Stream,
     node: &Arc<Node>,
-) -> Result<Option<Elsewhere>, MemcachedError> {
+) -> Result<Checked, MemcachedError> {
     let limit = node.timeout();
-    let checking = async {
-        // Without the probe there is nothing to tell it by.
-        let known = timeout(limit, node.sentinel()).await;
-        let Some((key, number)) = known.ok().flatten() else {
-            return Ok(None);
-        };
-        let key = Key::new(key.as_bytes()).map_err(|_| FOREIGN)?;
-        let is_there = has(stream, key).await?;
-        Ok((!is_there).then(|| Elsewhere::new(node, number)))
+    // Without the probe there is nothing to tell it by.
+    node.greets();
+    let sentinel = timeout(limit, node.sentinel()).await.ok().flatten();
+    let (Some(key), Some(number)) = (node.sentinel_key(), sentinel) else {
+        return Ok(Checked {
+            sentinel: None,
+            _elsewhere: None,
+        });
     };
-    match timeout(2 * limit, checking).await {
-        Ok(checked) => checked,
-        Err(_) => Err(MemcachedError::Timeout(limit)),
-    }
+    let key = Key::new(key.as_bytes()).map_err(|_| FOREIGN)?;
+    let is_there = timeout(limit, has(stream, key, &sentinel_value(number))).await;
+    let is_there = is_there.unwrap_or(Err(MemcachedError::Timeout(limit)))?;
+    Ok(Checked {
+        sentinel,
+        _elsewhere: (!is_there).then(|| node.writes_elsewhere()),
+    })
 }
 
 const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to a get");
 
-async fn has(stream: &mut Stream, key: Key<'_>) -> Result<bool, MemcachedError> {
+async fn has(stream: &mut Stream, key: Key<'_>, wanted: &[u8]) -> Result<bool, MemcachedError> {
     let mut buffer = Vec::new();
     encode::get(&mut buffer, [key]);
     stream.write_all(&buffer).await?;
@@ -53,7 +64,7 @@ async fn has(stream: &mut Stream, key: Key<'_>) -> Result<bool, MemcachedError> 
         if stream.read_buf(&mut buffer).await? == 0 {
             return Err(MemcachedError::Closed);
         }
-        match values.read(&buffer, |_, _| is_there = true) {
+        match values.read(&buffer, |_, value| is_there = value == Some(wanted)) {
             Ok(Progress::Part(taken)) => drop(buffer.drain(..taken)),
             Ok(Progress::Whole) => return Ok(is_there),
             Err(why) => return Err(MemcachedError::OutOfStep(why)),

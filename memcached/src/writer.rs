@@ -17,12 +17,13 @@ use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::node::{Elsewhere, Node, Up};
+use super::MemcachedError;
+use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline, WriteCommand};
+use super::same_server::{self, Checked};
 use super::stream::Stream;
 use super::window::Window;
-use super::{MemcachedError, same_server};
-use crate::limits::{READ_BYTES, WRITE_BYTES};
+use crate::limits::{CHECK_PAUSE, READ_BYTES, WRITE_BYTES};
 
 /// `protocol.txt`, *Meta No-Op*.
 const META_NOOP: &[u8] = b"mn\r\n";
@@ -47,7 +48,7 @@ pub struct Writer<T> {
     progress_at: Instant,
     /// The origin of the window's times.
     dialled_at: Instant,
-    _elsewhere: Option<Elsewhere>,
+    checked: Checked,
     up: Up,
 }
 
@@ -65,7 +66,7 @@ impl<T> Writer<T> {
         // Done by the kernels: it tells how far away the node is, however busy memcached is.
         let dialling = began.elapsed();
         greet(&mut stream, node).await?;
-        let elsewhere = same_server::check(&mut stream, node).await?;
+        let checked = same_server::check(&mut stream, node).await?;
         // A `set` that the kernel delivers after we gave it up could replace a newer entry.
         stream.set_reset_on_close(true)?;
         Ok(Writer {
@@ -80,7 +81,7 @@ impl<T> Writer<T> {
             kept: 0,
             progress_at: Instant::now(),
             dialled_at: Instant::now(),
-            _elsewhere: elsewhere,
+            checked,
             up: node.writer_is_up(),
         })
     }
@@ -105,6 +106,17 @@ impl<T> Writer<T> {
         }
         self.filled += render(&mut self.out[self.filled..]);
         self.pipeline.push(item);
+    }
+
+    /// Returns when it is no longer known that the connection leads to the server that the probe asks: then it
+    /// is to be made anew when nothing is in flight.
+    pub fn unchecked(&self) -> impl Future<Output = ()> + Send + use<T> {
+        let (node, sentinel) = (self.up.shared(), self.checked.sentinel);
+        let again_at = self.dialled_at + CHECK_PAUSE;
+        async move {
+            sleep_until(again_at).await;
+            node.another_sentinel(sentinel).await;
+        }
     }
 
     /// Commands without a reply.

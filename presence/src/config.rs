@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{FLUSH_INTERVAL, HEADROOM, REFILL_RATE, SESSIONS_PER_USER_MAX, TTL_S};
+use crate::limits::{FLUSH_INTERVAL, REFILL_RATE, SESSIONS_PER_USER_MAX, TTL_S};
 use crate::record::Record;
 use crate::users::Hasher;
 
@@ -13,13 +13,10 @@ use crate::users::Hasher;
 pub struct Config {
     /// Keys and values.
     pub record: Record,
-    /// Lifetime of an entry, seconds.
+    /// Lifetime of an entry, seconds: as the cluster's marker has it.
     pub ttl_s: u32,
-    /// Time in which everyone heard from is written once.
+    /// Time in which everyone heard from is written once: as the cluster's marker has it.
     pub flush_interval: Duration,
-    /// How much sooner than needed a heartbeat is written when all is well: the TTL less a round of pings,
-    /// the time for its pong, and a flush interval.
-    pub headroom: Duration,
     /// Sessions of one user here; one more replaces the oldest.
     pub sessions_per_user_max: usize,
     /// Users a second that are written again when a node has lost its data.
@@ -36,7 +33,6 @@ impl Config {
             record,
             ttl_s: TTL_S,
             flush_interval: FLUSH_INTERVAL,
-            headroom: HEADROOM,
             sessions_per_user_max: SESSIONS_PER_USER_MAX.into(),
             refill_rate: REFILL_RATE,
             hasher: Hasher::random(),

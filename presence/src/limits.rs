@@ -10,10 +10,6 @@ pub const TTL_S: u32 = 60;
 /// Time in which everyone heard from is written once, unless set otherwise.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much sooner than needed a heartbeat is written when all is well, unless set otherwise: the TTL less a
-/// round of pings, the time for its pong, and a flush interval.
-pub const HEADROOM: Duration = Duration::from_secs(10);
-
 /// How much of the headroom is left when an edge is late: time for a look of the probe, and for what it
 /// then writes.
 pub const LATE_BEFORE: Duration = Duration::from_secs(2);
@@ -24,7 +20,8 @@ pub const CONNECT_LATE_AFTER: Duration = Duration::from_millis(500);
 /// Connects that wait are counted by when they came, in parts of this length, …
 pub(crate) const WAITING_PART: Duration = Duration::from_millis(125);
 
-/// … and in so many of them, which is 8 s: none waits for longer, as a connection is given up before.
+/// … and in so many of them, which is 8 s. One that waits for longer is taken for one that has just come, for half
+/// a second in 8.
 pub(crate) const WAITING_PARTS: usize = 64;
 
 /// How little of its TTL may be left to an entry that is written again until the edge is late: memcached
@@ -33,6 +30,10 @@ pub(crate) const TTL_LEFT_LATE_S: u32 = 1;
 
 /// For how long it is late then: until the next looks of the probe.
 pub(crate) const TTL_LEFT_LATE_FOR: Duration = Duration::from_secs(2);
+
+/// How long a shard of which something was not written waits until it is flushed again, beside its turn: one
+/// connection that failed must not make the edge late.
+pub(crate) const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Sessions of one user, unless set otherwise: tabs and devices of a person, and no more.
 pub const SESSIONS_PER_USER_MAX: u16 = 32;

@@ -26,7 +26,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Answer;
-use crate::limits::{BATCH_USERS_MAX, LOOKUP_TIMEOUT, PULLS_WAITING_MAX};
+use crate::limits::{
+    BATCH_USERS_MAX, ELSEWHERE_AFTER, LOOKUP_TIMEOUT, MISS_AGE_MAX, PULLS_WAITING_MAX,
+};
 use crate::pull::metrics::PullMetrics;
 
 /// Asks questions of one worker's batcher.
@@ -105,7 +107,10 @@ type States = HashMap<UserId, State, Hasher>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Online(u64),
-    Offline,
+    /// When the command was sent that did not find the user.
+    Offline {
+        asked_at: Instant,
+    },
     Unknown,
 }
 
@@ -197,8 +202,8 @@ fn answer(users: Vec<UserId>, states: &States) -> Answer {
     for user in users {
         match states.get(&user) {
             Some(State::Online(since)) => answer.online.push((user, *since)),
-            Some(State::Offline) => {}
-            Some(State::Unknown) | None => answer.unknown.push(user),
+            Some(State::Offline { asked_at }) if asked_at.elapsed() < MISS_AGE_MAX => {}
+            Some(State::Offline { .. } | State::Unknown) | None => answer.unknown.push(user),
         }
     }
     answer
@@ -224,8 +229,10 @@ impl Belief<'_> {
 struct Found {
     /// Keys with a value, and since when the user is online if the value is ours.
     values: Vec<(usize, Option<u64>)>,
-    /// Of the others, those that are known not to be there.
-    told: Vec<Range<usize>>,
+    /// Of the others, those that are known not to have been there, and when they were asked for.
+    told: Vec<(Range<usize>, Instant)>,
+    /// The probe's sentinel should be there, and is not.
+    is_elsewhere: bool,
 }
 
 /// The batcher's connection to one node.
@@ -235,6 +242,8 @@ struct NodeLookup {
     connection: Option<Connection>,
     /// Delivers the next one.
     dialled: oneshot::Receiver<Connection>,
+    /// Since when look-ups don't find the sentinel.
+    elsewhere_since: Option<Instant>,
     _needed: Up,
 }
 
@@ -252,6 +261,7 @@ impl NodeLookup {
             node: node.clone(),
             connection: None,
             dialled: dial(node, node.backoff(), Duration::ZERO),
+            elsewhere_since: None,
             _needed: node.needs_connection(),
         }
     }
@@ -272,15 +282,14 @@ impl NodeLookup {
         let Some(found) = self.get(&keys, belief).await else {
             return;
         };
-        let is_all_told =
-            !self.node.may_have_evicted(belief.marker.entry_ttl) && !self.node.is_several_servers();
-        if is_all_told {
-            for range in found.told {
+        if !self.node.may_have_evicted(belief.marker.entry_ttl) {
+            for (range, asked_at) in found.told {
                 for (_, state) in &mut wanted[range] {
-                    **state = State::Offline;
+                    **state = State::Offline { asked_at };
                 }
             }
         }
+        self.note_elsewhere(found.is_elsewhere);
         for (index, since) in found.values {
             *wanted[index].1 = match since {
                 Some(since) => State::Online(since),
@@ -292,28 +301,64 @@ impl NodeLookup {
         }
     }
 
+    /// Tells the node when look-ups have led to another server than the probe's for longer than a loss takes to be
+    /// noticed.
+    fn note_elsewhere(&mut self, is_elsewhere: bool) {
+        if !is_elsewhere {
+            self.elsewhere_since = None;
+        } else if self
+            .elsewhere_since
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+            > ELSEWHERE_AFTER
+        {
+            self.elsewhere_since = Some(Instant::now());
+            self.node.has_several_servers();
+        }
+    }
+
     /// Asks for `keys`, once more on a new connection if the old one has ended since the last question,
     /// which is noticed only now, or is out of step.
     async fn get(&mut self, keys: &[Key<'_>], belief: Belief<'_>) -> Option<Found> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
-        let last = Key::new(belief.marker.key.as_bytes()).ok()?;
+        let node = self.node.clone();
+        let keys_at_the_end = node.sentinel_key().into_iter().chain([&*belief.marker.key]);
+        let marks: Vec<_> = keys_at_the_end
+            .flat_map(|key| Key::new(key.as_bytes()))
+            .collect();
         for _ in 0..2 {
             let connection = timeout_at(deadline, self.connection()).await.ok()??;
             let mut values = Vec::with_capacity(keys.len());
-            let mut told = Vec::new();
+            let (mut told, mut is_elsewhere) = (Vec::new(), false);
+            // Without it, the server is another than the probe's, or has lost what it had.
+            let wanted = node.wanted_sentinel();
             let get = connection.reader.get(
                 keys,
-                last,
+                &marks,
                 |index, value| values.push((index, value.and_then(connected_at))),
-                |range, marker| {
-                    if belief.in_misses(marker) {
-                        told.push(range);
+                |range, asked_at, marks| {
+                    let is_the_probes = match &wanted {
+                        Ok(Some(wanted)) => marks
+                            .first()
+                            .is_some_and(|mark| mark.as_ref() == Some(wanted)),
+                        Ok(None) => true,
+                        Err(_) => false,
+                    };
+                    is_elsewhere |= wanted.is_ok() && !is_the_probes;
+                    if is_the_probes && belief.in_misses(marks.last().and_then(Option::as_deref)) {
+                        told.push((range, asked_at));
                     }
                 },
             );
             let got = timeout_at(deadline, get).await;
             let error = match got.unwrap_or(Err(MemcachedError::Timeout(LOOKUP_TIMEOUT))) {
-                Ok(()) => return Some(Found { values, told }),
+                Ok(()) => {
+                    return Some(Found {
+                        values,
+                        told,
+                        is_elsewhere,
+                    });
+                }
                 Err(error) => error,
             };
             self.redial(&error);

@@ -100,7 +100,6 @@ impl Crowd {
             &presenced_presence::Config {
                 ttl_s: plan.ttl.as_secs() as u32,
                 flush_interval: plan.flush_interval,
-                headroom: plan.headroom(),
                 sessions_per_user_max: 32,
                 ..presenced_presence::Config::new(
                     Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),

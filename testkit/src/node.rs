@@ -27,7 +27,7 @@ pub struct ScriptedNode {
 
 /// A `get` without an answer.
 pub struct Get {
-    /// What it asks for, but for the marker.
+    /// What it asks for, but for the sentinel and the marker.
     pub keys: Vec<String>,
     /// How an answer ends that can be believed.
     pub end: String,
@@ -103,6 +103,9 @@ impl Answered {
     }
 }
 
+/// How the keys of sentinels begin.
+const SENTINEL: &str = "presenced:sentinel:";
+
 async fn serve(
     stream: UnixStream,
     asked: UnboundedSender<Get>,
@@ -124,8 +127,11 @@ async fn serve(
             // It still has what the probe left with it.
             ["touch", ..] => "TOUCHED\r\n",
             ["stats"] => "END\r\n",
-            ["get", key] if key.starts_with("presenced:sentinel:") => {
-                &format!("VALUE {key} 0 0\r\n\r\nEND\r\n")
+            ["get", key] if key.starts_with(SENTINEL) => {
+                &format!("VALUE {key} 0 1\r\n0\r\nEND\r\n")
+            }
+            ["get", sentinel, key] if sentinel.starts_with(SENTINEL) => {
+                &format!("VALUE {sentinel} 0 1\r\n0\r\n{}", end(&marker, key))
             }
             ["get", key] if key == its_key => &end(&marker, key),
             ["set" | "add", key, _, _, bytes] => {
@@ -142,12 +148,13 @@ async fn serve(
                 }
                 "STORED\r\n"
             }
-            ["get", ref keys @ .., last] => {
+            ["get", ref keys @ .., sentinel, last] => {
                 assert_eq!(last, its_key, "each look-up asks for the marker last");
+                assert!(sentinel.starts_with("presenced:sentinel:"), "{sentinel}");
                 let (answered, is_answered) = oneshot::channel();
                 let _ = asked.send(Get {
                     keys: keys.iter().map(ToString::to_string).collect(),
-                    end: end(&marker, last),
+                    end: format!("VALUE {sentinel} 0 1\r\n0\r\n{}", end(&marker, last)),
                     connection: connection.clone(),
                     answered,
                 });

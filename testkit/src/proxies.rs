@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::memcached::Memcached;
 use crate::port::Port;
@@ -16,6 +16,8 @@ use crate::{PATIENCE, until};
 pub struct ProxyProcess {
     process: Child,
     port: Port,
+    /// The socket where HAProxy takes orders.
+    orders: Option<TempFile>,
     _files: Files,
 }
 
@@ -53,9 +55,12 @@ impl ProxyProcess {
         let first = memcached.node();
         let backup =
             backup.map(|backup| format!("  server backup {} check backup\n", backup.node()));
+        let orders = TempFile::new("");
+        let at = orders.path().display();
         let config = |port: &Port| {
             format!(
-                "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n\
+                "global\n  stats socket {at} level admin\n\
+                 defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n\
                  listen memcached\n  bind 127.0.0.1:{}\n  \
                  default-server inter 100ms fall 2 rise 2 on-marked-down shutdown-sessions\n  \
                  server first {first} check on-marked-up shutdown-backup-sessions\n{}",
@@ -63,10 +68,12 @@ impl ProxyProcess {
                 backup.as_deref().unwrap_or_default()
             )
         };
-        ProxyProcess::start("haproxy", config, |command, files| {
+        let mut proxy = ProxyProcess::start("haproxy", config, |command, files| {
             command.arg("-db").arg("-f").arg(files.config.path());
         })
-        .await
+        .await;
+        proxy.orders = Some(orders);
+        proxy
     }
 
     async fn start(
@@ -92,6 +99,7 @@ impl ProxyProcess {
             let mut proxy = ProxyProcess {
                 process,
                 port,
+                orders: None,
                 _files: files,
             };
             if proxy.leads_to_memcached().await {
@@ -110,6 +118,18 @@ impl ProxyProcess {
         })
         .await;
         !has_ended
+    }
+
+    /// Whether HAProxy is to use the first server, which has no part in this.
+    pub async fn use_first(&self, is_used: bool) {
+        let state = if is_used { "ready" } else { "maint" };
+        let orders = self.orders.as_ref().expect("it is HAProxy");
+        let mut stream = UnixStream::connect(orders.path()).await.unwrap();
+        let order = format!("set server memcached/first state {state}\n");
+        stream.write_all(order.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.trim(), "");
     }
 
     /// Where it listens.

@@ -43,8 +43,13 @@ struct Edge {
 impl Edge {
     async fn start(name: &str, node: &str, flags: &[&str]) -> Edge {
         let (id, at) = (format!("--server-id={name}"), format!("--memcached={node}"));
-        // Users are asked for again and again.
-        let ours = [&id, &at, "--max-messages-per-second=1000"];
+        // Users are asked for again and again; and a busy machine is no memcached that hangs.
+        let ours = [
+            id.as_str(),
+            &at,
+            "--max-messages-per-second=1000",
+            "--memcached-timeout=4s",
+        ];
         let process = Process::start(&[&ours, flags].concat()).await;
         Edge {
             process,
@@ -458,6 +463,54 @@ async fn haproxy_leads_to_a_backup_and_back() {
     never_offline(&mut asker, &here, async {
         first.start_again().await;
         all_on(&first).await;
+    })
+    .await;
+    found(&mut asker, &here).await;
+    believed(&first, &mut asker).await;
+    assert!(clients.iter().chain(&late_clients).all(Client::is_open));
+}
+
+#[tokio::test]
+async fn a_server_that_haproxy_did_not_use_for_a_while_still_has_what_is_old() {
+    let (first, backup) = (Memcached::start().await, Memcached::start().await);
+    let proxy = ProxyProcess::haproxy(&first, Some(&backup)).await;
+    // No heartbeat is written while the test runs, and the first server keeps its marker.
+    let flags = [
+        "--workers=2",
+        "--ttl=900s",
+        "--ping-interval=300s",
+        "--ping-timeout=200s",
+    ];
+    let edges = Edge::two(&proxy.node(), &flags).await;
+    let users = names("u", 20);
+    let clients = edges[0].clients(&users).await;
+    let mut asker = edges[1].client("asker").await;
+    found(&mut asker, &users).await;
+    believed(&first, &mut asker).await;
+    let all_on = async |memcached: &Memcached, users: &[String]| {
+        until(
+            "all are written to the server that is used",
+            PATIENCE,
+            async || memcached.count_online(users).await == users.len(),
+        )
+        .await;
+        for edge in &edges {
+            edge.is_up().await;
+        }
+    };
+    never_offline(&mut asker, &users, async {
+        proxy.use_first(false).await;
+        all_on(&backup, &users).await;
+    })
+    .await;
+    found(&mut asker, &users).await;
+    // Users of whom the first server was not told.
+    let here = [users.clone(), names("late", 5)].concat();
+    let late_clients = edges[0].clients(&here[users.len()..]).await;
+    found(&mut asker, &here).await;
+    never_offline(&mut asker, &here, async {
+        proxy.use_first(true).await;
+        all_on(&first, &here).await;
     })
     .await;
     found(&mut asker, &here).await;

@@ -191,14 +191,15 @@ async fn get(lookup: &mut Reader, keys: &[&str]) -> Result<Vec<(usize, String)>,
         .map(|key| Key::new(key.as_bytes()).unwrap())
         .collect();
     let (mut found, mut ends) = (Vec::new(), Vec::new());
+    let marks = [Key::new(b"last").unwrap()];
     let got = lookup.get(
         &keys,
-        Key::new(b"last").unwrap(),
+        &marks,
         |place, value| {
             let value = value.unwrap_or_default().to_vec();
             found.push((place, String::from_utf8(value).unwrap()));
         },
-        |range, value| ends.push((range, value.map(<[u8]>::to_vec))),
+        |range, _, marks| ends.push((range, marks[0].clone())),
     );
     timeout(PATIENCE, got).await.expect("an answer")?;
     assert!(
@@ -370,8 +371,11 @@ async fn is_asked(wire: &mut Wire) {
     let marker = marker();
     wire.hear("touch sentinel 9\r\n").await;
     wire.hear(&format!("touch {marker} 9\r\n")).await;
-    wire.hear(&format!("get {marker}\r\n")).await;
+    wire.hear(&format!("get sentinel {marker}\r\n")).await;
 }
+
+/// The sentinel of a probe that has not put one there.
+const SENTINEL: &str = "VALUE sentinel 0 1\r\n0\r\n";
 
 /// The answer of a node that has all that a probe asks for.
 fn all_is_well(peer: &Peer) -> String {
@@ -381,7 +385,7 @@ fn all_is_well(peer: &Peer) -> String {
     };
     let (marker, value) = (marker(), value.value());
     let bytes = value.len();
-    format!("TOUCHED\r\nTOUCHED\r\nVALUE {marker} 0 {bytes}\r\n{value}\r\nEND\r\n")
+    format!("TOUCHED\r\nTOUCHED\r\n{SENTINEL}VALUE {marker} 0 {bytes}\r\n{value}\r\nEND\r\n")
 }
 
 /// The next connection asks for `stats`, and is hung up on, as twemproxy does.
@@ -476,7 +480,8 @@ async fn a_probe_keeps_the_marker() {
     let (marker, ring) = (marker(), peer.cluster.topology().ring_hash());
     let mut wire = peer.accept().await;
     is_asked(&mut wire).await;
-    wire.say("TOUCHED\r\nNOT_FOUND\r\nEND\r\n").await;
+    wire.say(&format!("TOUCHED\r\nNOT_FOUND\r\n{SENTINEL}END\r\n"))
+        .await;
     wire.hear(&format!("add {marker} 0 9 33\r\n")).await;
     let young = wire.line().await;
     assert!(young.starts_with(&format!("{ring} ")), "{young}");
@@ -488,7 +493,8 @@ async fn a_probe_keeps_the_marker() {
         is_asked(&mut wire).await;
         let bytes = value.len();
         let found = format!("VALUE {marker} 0 {bytes}\r\n{value}\r\nEND\r\n");
-        wire.say(&format!("TOUCHED\r\nTOUCHED\r\n{found}")).await;
+        wire.say(&format!("TOUCHED\r\nTOUCHED\r\n{SENTINEL}{found}"))
+            .await;
         wire.hear(&format!("set {marker} 0 9 33\r\n")).await;
         assert_ne!(wire.line().await, young, "a new nonce");
         wire.say("STORED\r\n").await;
@@ -515,19 +521,51 @@ async fn a_connection_to_another_server_than_the_probes_is_noticed() {
         other.say("END\r\n").await;
         other
     };
-    let (reader, _other) = join!(Reader::dial(&node), answering);
-    let reader = reader.unwrap();
+    let (writer, _other) = join!(Writer::<()>::dial(&node), answering);
+    let writer = writer.unwrap();
     assert!(node.is_several_servers() && !node.is_whole());
+    // Others are not to believe the probe's server either: it is not told who connects here.
     for _ in 0..2 {
         is_asked(&mut wire).await;
         wire.say(&well).await;
+        wire.hear(&format!("set {} 0 9 33\r\n", marker())).await;
+        wire.line().await;
+        wire.say("STORED\r\n").await;
     }
     is_asked(&mut wire).await;
     assert!(node.several_servers_seen() >= 1);
     assert_eq!(node.losses(), 0);
-    drop(reader);
+    drop(writer);
     assert!(
         !node.is_several_servers(),
         "the others are where the probe is"
     );
+}
+
+#[tokio::test]
+async fn a_loss_is_not_forgotten_when_the_reply_to_the_new_sentinel_is() {
+    let peer = Peer::probed(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let (well, node) = (all_is_well(&peer), peer.node());
+    let mut wire = peer.accept().await;
+    is_asked(&mut wire).await;
+    wire.say(&well).await;
+    refuse_stats(&peer).await;
+    is_asked(&mut wire).await;
+    // It has the marker, but not the sentinel.
+    let marker_alone = well.split_once("VALUE presenced:marker").unwrap().1;
+    wire.say(&format!(
+        "NOT_FOUND\r\nTOUCHED\r\nVALUE presenced:marker{marker_alone}"
+    ))
+    .await;
+    wire.hear("set sentinel 0 9 1\r\n").await;
+    drop(wire);
+    let mut wire = peer.accept().await;
+    is_asked(&mut wire).await;
+    // It was stored before the connection ended.
+    wire.say(&well.replace("VALUE sentinel 0 1\r\n0", "VALUE sentinel 0 1\r\n1"))
+        .await;
+    refuse_stats(&peer).await;
+    is_asked(&mut wire).await;
+    assert_eq!(node.losses(), 1);
 }

@@ -30,7 +30,7 @@ impl Connection {
             stream,
             inbox: BytesMut::new(),
             answered: 0,
-            // Values are read by `Connection::value`.
+            // Values are read by `Connection::values`.
             parser: reply::Parser::new(Limits {
                 value_bytes_max: 0,
                 ..Limits::default()
@@ -74,13 +74,15 @@ impl Connection {
         }
     }
 
-    /// The answer to a `get` of `key`: its value, empty if it is longer than a look-up shows.
-    pub(super) async fn value(&mut self, key: Key<'_>) -> Result<Option<Vec<u8>>, MemcachedError> {
-        let keys = [key];
-        let (mut values, mut found) = (Values::new(&keys), None);
+    /// The answer to a `get` of `keys`: the value of each, empty if it is longer than a look-up shows.
+    pub(super) async fn values(
+        &mut self,
+        keys: &[Key<'_>],
+    ) -> Result<Vec<Option<Vec<u8>>>, MemcachedError> {
+        let (mut values, mut found) = (Values::new(keys), vec![None; keys.len()]);
         loop {
-            let read = values.read(&self.inbox, |_, value| {
-                found = Some(value.unwrap_or_default().to_vec());
+            let read = values.read(&self.inbox, |index, value| {
+                found[index] = Some(value.unwrap_or_default().to_vec());
             });
             match read.map_err(MemcachedError::OutOfStep)? {
                 Progress::Part(taken) => self.inbox.advance(taken),

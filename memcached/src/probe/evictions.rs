@@ -69,49 +69,61 @@ impl Evictions {
         }
     }
 
-    /// Asks; `None` if the node can't be asked now, or at all.
+    /// Asks; `None` if the node can't be asked now, or at all. If it is cancelled, the connection is made anew.
     pub(super) async fn look(&mut self, node: &Node) -> Option<Evicted> {
         let pause = self.failed_at.map(|at| at.elapsed());
-        if self.failures >= STATS_TRIES && pause.is_some_and(|pause| pause < STATS_RETRY) {
+        if self.are_unsupported() && pause.is_some_and(|pause| pause < STATS_RETRY) {
             return None;
         }
-        let asked = timeout(node.timeout(), self.ask(node)).await;
-        match asked.unwrap_or(Err(MemcachedError::Timeout(node.timeout()))) {
+        let limit = node.timeout();
+        let known = self.connection.take();
+        let connected = match known {
+            Some(connection) => Ok(connection),
+            None => timeout(limit, Connection::dial(node))
+                .await
+                .unwrap_or(Err(MemcachedError::Timeout(limit))),
+        };
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => {
+                // That says nothing of `stats`: memcached has no room for another connection, say.
+                node.failed(&error);
+                return None;
+            }
+        };
+        let asked = timeout(limit, self.ask(&mut connection)).await;
+        match asked.unwrap_or(Err(MemcachedError::Timeout(limit))) {
             Ok(evicted) => {
                 self.failures = 0;
+                self.connection = Some(connection);
                 Some(evicted)
             }
             Err(error) => {
-                self.failed_at = Some(Instant::now());
-                if self.connection.take().is_none() {
-                    // That says nothing of `stats`: memcached has no room for another connection, say.
-                    node.failed(&error);
-                    return None;
-                }
-                self.failures += 1;
-                tracing::debug!(node = %node.addr(), %error, "stats cannot be asked");
-                if self.failures == STATS_TRIES && !self.is_unsupported_logged {
-                    self.is_unsupported_logged = true;
-                    tracing::warn!(
-                        node = %node.addr(),
-                        "memcached, or a proxy before it, answers no stats: evictions will not be noticed"
-                    );
-                }
+                self.failed(node, &error);
                 None
             }
         }
     }
 
-    /// Whether it has been found that the node can't be asked.
-    pub(super) fn are_unsupported(&self) -> bool {
-        self.failures >= STATS_TRIES
+    fn failed(&mut self, node: &Node, error: &MemcachedError) {
+        self.failed_at = Some(Instant::now());
+        self.failures = self.failures.saturating_add(1);
+        tracing::debug!(node = %node.addr(), %error, "stats cannot be asked");
+        if self.are_unsupported() && !self.is_unsupported_logged {
+            self.is_unsupported_logged = true;
+            tracing::warn!(
+                node = %node.addr(),
+                "memcached, or a proxy before it, answers no stats: evictions will not be noticed"
+            );
+        }
     }
 
-    async fn ask(&mut self, node: &Node) -> Result<Evicted, MemcachedError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(Connection::dial(node).await?),
-        };
+    /// Whether it has been found that the node has no `stats`: one that has answered before is only slow.
+    pub(super) fn are_unsupported(&self) -> bool {
+        self.failures >= STATS_TRIES && self.before.is_none()
+    }
+
+    async fn ask(&mut self, connection: &mut Connection) -> Result<Evicted, MemcachedError> {
         let mut stats = Stats::default();
         each(connection, b"stats\r\n", |name, value| match name {
             b"pid" => stats.pid = value,
@@ -120,31 +132,26 @@ impl Evictions {
             _ => {}
         })
         .await?;
-        let before = self.before.replace(stats);
-        let is_same = before.is_some_and(|before| before.pid == stats.pid);
-        if !is_same {
+        let before = self.before.filter(|before| before.pid == stats.pid);
+        if before.is_none() {
             self.classes.clear();
             self.chunk_bytes.clear();
         }
-        let items = match before {
-            Some(before) if is_same => stats.evictions.saturating_sub(before.evictions),
-            // Of what was before we came it is not known when it was.
-            _ => 0,
-        };
-        let has_news = items > 0 || (!is_same && stats.evictions > 0);
+        // Of what was before we came it is not known when it was.
+        let items = before.map_or(0, |before| stats.evictions.saturating_sub(before.evictions));
+        let has_news = items > 0 || (before.is_none() && stats.evictions > 0);
+        let may_be_entries = has_news && self.ask_classes(connection).await?;
+        self.before = Some(stats);
         Ok(Evicted {
             items,
-            may_be_entries: has_news && self.ask_classes().await?,
-            is_all: is_same && before.is_some_and(|before| before.flushes == stats.flushes),
+            may_be_entries,
+            is_all: before.is_some_and(|before| before.flushes == stats.flushes),
         })
     }
 
     /// Whether a class that entries may be in has evicted items since it was last asked that were used
     /// less than a TTL before.
-    async fn ask_classes(&mut self) -> Result<bool, MemcachedError> {
-        let Some(connection) = &mut self.connection else {
-            return Ok(false);
-        };
+    async fn ask_classes(&mut self, connection: &mut Connection) -> Result<bool, MemcachedError> {
         let (mut evicted, mut idle_s) = (BTreeMap::new(), BTreeMap::new());
         each(connection, b"stats items\r\n", |name, value| {
             let Some((class, name)) = name.strip_prefix(b"items:").and_then(class_and_name) else {

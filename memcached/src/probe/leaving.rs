@@ -2,7 +2,7 @@
 //!
 //! Edges learn of a change at different times. Those that have not yet learned of it read the node that has
 //! left, where no entry of ours is renewed any more. So its marker is kept from being whole until no other
-//! edge keeps it: until it expires.
+//! edge keeps it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Leaving {
     }
 }
 
-/// Returns when no other edge touches the marker of `node`, or the node is back.
+/// Returns when the node is back on the list.
 async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     let mut backoff = node.backoff();
     let mut seen = None;
@@ -56,8 +56,7 @@ async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
             while !cluster.has(&node) {
                 let look = look(&cluster, &node, &mut connection, &mut seen);
                 match timeout(node.timeout(), look).await {
-                    Ok(Ok(true)) => sleep(interval).await,
-                    Ok(Ok(false)) => return,
+                    Ok(Ok(())) => sleep(interval).await,
                     _ => break,
                 }
             }
@@ -67,21 +66,20 @@ async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     }
 }
 
-/// Renews the marker if another edge keeps it that has not left the node. False if there is none any more.
-/// `seen` is its nonce as it was last seen, and since when.
+/// Renews the marker if another edge keeps it that has not left the node. `seen` is its nonce as it was last seen, and since when.
 async fn look(
     cluster: &Cluster,
     node: &Node,
     connection: &mut Connection,
     seen: &mut Option<(u64, Instant)>,
-) -> Result<bool, MemcachedError> {
+) -> Result<(), MemcachedError> {
     let marker = &cluster.config().marker;
     let key = Key::new(marker.key.as_bytes()).map_err(|_| FOREIGN)?;
     let mut get = Vec::new();
     encode::get(&mut get, [key]);
     connection.send_bytes(&get).await?;
-    let Some(value) = connection.value(key).await? else {
-        return Ok(false);
+    let Some(value) = connection.values(&[key]).await?.pop().flatten() else {
+        return Ok(());
     };
     let ring = cluster.topology().ring_hash();
     let ours = Marker::parse(&value).filter(|marker| marker.ring == ring);
@@ -91,14 +89,14 @@ async fn look(
         if ours.nonce != nonce {
             // Of another edge that has left.
             *seen = Some((ours.nonce, Instant::now()));
-            return Ok(true);
+            return Ok(());
         }
         if since.elapsed() <= lifetime {
-            return Ok(true);
+            return Ok(());
         }
     }
     if seen.is_some() {
-        cluster.saw_other_ring();
+        cluster.renew_all();
     }
     let nonce = node.random().u64(..);
     let young = Marker::young(ring, nonce).value();
@@ -114,5 +112,5 @@ async fn look(
     if connection.reply().await? == Reply::Stored {
         *seen = Some((nonce, Instant::now()));
     }
-    Ok(true)
+    Ok(())
 }

@@ -4,7 +4,8 @@
 //!
 //! Whether it has our data is asked of a *sentinel*: a key of this process's own, touched at each look. It
 //! is missing when memcached was restarted or flushed, or was out of reach for its TTL: exactly when
-//! entries may be missing, too. Then the process's users are written again.
+//! entries may be missing, too. It is an older one where a balancer has led us to another server meanwhile,
+//! and back. Then the process's users are written again.
 //!
 //! Whether it has been told all is asked of the [`marker`](super::marker), which all edges keep together.
 
@@ -22,10 +23,10 @@ use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Reply, Request, encode};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::connection::{Connection, FOREIGN};
-use self::evictions::Evictions;
+use self::evictions::{Evicted, Evictions};
 use self::leaving::Leaving;
 use self::proof::{Proof, Step};
 use super::cluster::Cluster;
@@ -33,7 +34,7 @@ use super::config::OnFailure;
 use super::hold_down::HoldDown;
 use super::log_throttle::LogThrottle;
 use super::marker::{Marker, RingHash};
-use super::node::Sentinel;
+use super::node::{Sentinel, sentinel_value};
 use super::per_node::PerNode;
 use super::{MemcachedError, Node};
 use crate::limits::{LATE_CHECK_INTERVAL, STABLE_AFTER, WARNING_PAUSE};
@@ -41,7 +42,7 @@ use crate::limits::{LATE_CHECK_INTERVAL, STABLE_AFTER, WARNING_PAUSE};
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Between two looks.
+    /// Between two looks; well below the TTL of a sentinel ([`marker::Config::ttl_s`](super::marker::Config::ttl_s)).
     pub interval: Duration,
     /// Bytes of an entry's key and value together, from the shortest to the longest.
     pub entry_bytes: RangeInclusive<usize>,
@@ -100,7 +101,6 @@ struct Look {
     cluster: Arc<Cluster>,
     node: Arc<Node>,
     config: Arc<Config>,
-    changes: watch::Receiver<()>,
     random: fastrand::Rng,
     /// In a row.
     failures: u32,
@@ -109,37 +109,44 @@ struct Look {
     /// Whether it took the sentinel; `None` before the first look.
     had_sentinel: Option<bool>,
     /// The sentinel was found missing, which is not dealt with yet.
-    is_lost: bool,
+    missed: Option<Missed>,
+    /// When the sentinel was last touched, or put there.
+    touched_at: Option<Instant>,
     /// How often the sentinel had to be put there.
     sentinels: u64,
     proof: Proof,
     /// How often all markers had to be renewed when this one last was, and when that was last tried.
     renewed: u64,
     tried: u64,
+    /// Of the topology, at the last look.
+    version: u64,
     hold_down: HoldDown,
     /// When it was last put back on the ring.
     readmitted_at: Option<Instant>,
     evictions: Evictions,
+    asked_stats_at: Option<Instant>,
     evictions_logged: LogThrottle,
 }
 
 impl Look {
     fn new(cluster: &Arc<Cluster>, node: &Arc<Node>, config: &Arc<Config>) -> Look {
         Look {
-            changes: cluster.changes(),
             random: node.random(),
             failures: 0,
             logged_down: Vec::new(),
             had_sentinel: None,
-            is_lost: false,
+            missed: None,
+            touched_at: None,
             sentinels: 0,
             proof: Proof::default(),
             // A node that came with a change of the ring is told of it.
             renewed: 0,
             tried: 0,
+            version: 0,
             hold_down: HoldDown::default(),
             readmitted_at: None,
             evictions: Evictions::new(&config.entry_bytes, cluster.config().marker.entry_ttl),
+            asked_stats_at: None,
             evictions_logged: LogThrottle::default(),
             cluster: cluster.clone(),
             node: node.clone(),
@@ -157,7 +164,12 @@ impl Look {
                 continue;
             }
             self.failed(&error);
-            sleep(backoff.pause(held)).await;
+            tokio::select! {
+                biased;
+                () = sleep(backoff.pause(held)) => {}
+                // Another connection was greeted, and waits for a look.
+                () = self.node.greeted() => {}
+            }
         }
     }
 
@@ -185,7 +197,6 @@ impl Look {
         let looked = timeout(limit, self.keep_keys(connection)).await;
         let must_renew = looked.unwrap_or(Err(MemcachedError::Timeout(limit)))?;
         self.answered(dialled_at);
-        self.note_evictions().await;
         self.rest(connection, must_renew).await
     }
 
@@ -203,14 +214,24 @@ impl Look {
         let renewals = cluster.renewals();
         self.tried = renewals;
         let exptime = config.marker.ttl_s().into();
-        let Seen { is_missed, value } = see(connection, sentinel, marker, exptime).await?;
+        let seen = see(connection, sentinel, marker, exptime).await?;
         let now = Instant::now();
-        self.is_lost |= is_missed && self.had_sentinel == Some(true);
-        let ring = cluster.topology().ring_hash();
+        // A balancer may have led us to another server meanwhile, and back: what it has is an older one.
+        let is_missed = sentinel.is_some() && seen.sentinel != Some(sentinel_value(self.sentinels));
+        let is_older = is_missed && seen.sentinel.is_some() && self.had_sentinel == Some(true);
+        if is_missed && self.had_sentinel == Some(true) {
+            self.note_missed();
+        }
+        let topology = cluster.topology();
+        self.version = topology.version();
+        let ring = topology.ring_hash();
+        // Of several servers, the probe's has not been told what this process writes to another.
         let must_renew = self.config.writes.are_late(&self.node)
-            || self.is_lost && self.config.writes.has_any()
+            || self.missed.is_some() && self.config.writes.has_any()
+            || self.node.is_several_servers()
+            || is_older
             || renewals != self.renewed;
-        let value = value.as_deref();
+        let value = seen.marker.as_deref();
         let next = self.proof.step(value, ring, must_renew, now, &cluster);
         self.node.set_whole(next.is_whole);
         let must_renew = next.step == Step::Renew;
@@ -228,7 +249,10 @@ impl Look {
             self.node.has_several_servers();
         }
         self.node.set_sentinel(match self.had_sentinel {
-            Some(true) => Sentinel::There(self.sentinels),
+            Some(true) => {
+                self.touched_at = Some(now);
+                Sentinel::There(self.sentinels)
+            }
             _ => Sentinel::Refused,
         });
         Ok(must_renew)
@@ -260,11 +284,12 @@ impl Look {
         is_whole: bool,
     ) -> Result<(), MemcachedError> {
         self.sentinels += 1;
+        let value = sentinel_value(self.sentinels);
         let is_stored = self
-            .store(connection, StoreVerb::Set, sentinel, b"")
+            .store(connection, StoreVerb::Set, sentinel, &value)
             .await?;
         // If it was not there to be missed, what was written until now may have been lost all the same.
-        if is_stored && !self.is_lost && !is_whole {
+        if is_stored && self.missed.is_none() && !is_whole {
             self.cluster.mark_suspect(&self.node);
         }
         self.had_sentinel = Some(is_stored);
@@ -317,6 +342,7 @@ impl Look {
     fn failed(&mut self, error: &MemcachedError) {
         self.node.failed(error);
         self.node.set_answers(false);
+        self.node.set_whole(false);
         // Said again if it is another kind of trouble now: it is back, but wants a password.
         let kind = if error.is_away() {
             "away"
@@ -338,10 +364,9 @@ impl Look {
         }
     }
 
-    /// Asks what was evicted. That the sentinel was missing is no reason to write all again where it was
-    /// evicted with the rest, as this would only push out others.
-    async fn note_evictions(&mut self) {
-        let evicted = self.evictions.look(&self.node).await;
+    /// Notes what `stats` has told of evictions; `None` if it could not be asked. That the sentinel was missing
+    /// is no reason to write all again where it was evicted with the rest, as this would only push out others.
+    fn note_evictions(&mut self, evicted: Option<Evicted>) {
         if evicted.is_some() || self.evictions.are_unsupported() {
             self.node
                 .note_look(evicted.is_some_and(|evicted| evicted.may_be_entries));
@@ -359,53 +384,134 @@ impl Look {
                 "memcached is full and evicts entries before they expire: users who are not found are unknown"
             );
         }
-        if std::mem::take(&mut self.is_lost) && !(evicted.items > 0 && evicted.is_all) {
-            self.cluster.lost(&self.node);
+        let is_evicted = evicted.items > 0 && evicted.is_all;
+        match self.missed.take().filter(|_| !is_evicted) {
+            Some(Missed::Lost) => self.cluster.lost(&self.node),
+            Some(Missed::Expired) => self.cluster.mark_suspect(&self.node),
+            None => {}
         }
     }
 
-    /// Waits for the next look, which comes at once when the marker has to be renewed and was not just
-    /// now. An error as soon as the connection ends.
+    /// The sentinel was there, and is no more.
+    fn note_missed(&mut self) {
+        // memcached is exact to a second.
+        let ttl_s = self.cluster.config().marker.ttl_s();
+        let lifetime = Duration::from_secs(ttl_s.saturating_sub(1).into());
+        let is_alive = self.touched_at.is_some_and(|at| at.elapsed() < lifetime);
+        self.missed.get_or_insert(match is_alive {
+            true => Missed::Lost,
+            false => Missed::Expired,
+        });
+    }
+
+    /// Asks for evictions, and waits for the next look, which comes sooner when the marker has to be renewed
+    /// and was not just now. An error as soon as the connection ends.
     async fn rest(
         &mut self,
         connection: &mut Connection,
         was_renewed: bool,
     ) -> Result<(), MemcachedError> {
         let next_at = Instant::now() + self.config.interval;
-        loop {
-            let left = next_at.saturating_duration_since(Instant::now());
-            tokio::select! {
+        if self
+            .asked_stats_at
+            .is_none_or(|at| at.elapsed() >= self.config.interval)
+            || self.missed.is_some()
+        {
+            self.asked_stats_at = Some(Instant::now());
+            // Whoever keeps us waiting for `stats` must not keep the marker waiting.
+            let renewal = Renewal::of(self, was_renewed);
+            let evicted = tokio::select! {
                 biased;
                 error = connection.end() => return Err(error),
-                _ = self.changes.changed() => {}
-                () = sleep(left.min(LATE_CHECK_INTERVAL)) => {}
+                evicted = self.evictions.look(&self.node) => evicted,
+                () = renewal.due() => return Ok(()),
+            };
+            self.note_evictions(evicted);
+        }
+        let renewal = Renewal::of(self, was_renewed);
+        tokio::select! {
+            biased;
+            error = connection.end() => Err(error),
+            () = renewal.due() => Ok(()),
+            () = sleep_until(next_at) => Ok(()),
+        }
+    }
+}
+
+/// When the marker has to be renewed.
+struct Renewal {
+    cluster: Arc<Cluster>,
+    node: Arc<Node>,
+    writes: Arc<dyn Writes>,
+    changes: watch::Receiver<()>,
+    /// As the last look has seen them.
+    renewals: u64,
+    version: u64,
+    /// By the last look: then it is enough that the next one does it again.
+    was_renewed: bool,
+}
+
+impl Renewal {
+    fn of(look: &Look, was_renewed: bool) -> Renewal {
+        Renewal {
+            cluster: look.cluster.clone(),
+            node: look.node.clone(),
+            writes: look.config.writes.clone(),
+            changes: look.cluster.changes(),
+            renewals: look.tried,
+            version: look.version,
+            was_renewed,
+        }
+    }
+
+    /// Returns when it has to be, sooner than at the next look.
+    async fn due(mut self) {
+        loop {
+            if self.cluster.topology().version() != self.version {
+                return;
             }
-            let must_renew = self.cluster.renewals() != self.tried
-                || !was_renewed && self.config.writes.are_late(&self.node);
-            if must_renew || Instant::now() >= next_at {
-                return Ok(());
+            tokio::select! {
+                biased;
+                // The cluster, which is held here, has the other end.
+                _ = self.changes.changed() => {}
+                () = sleep(LATE_CHECK_INTERVAL) => {}
+            }
+            let is_owed =
+                self.cluster.renewals() != self.renewals || self.writes.are_late(&self.node);
+            if is_owed && !self.was_renewed {
+                return;
             }
         }
     }
 }
 
-/// What a look has found.
-struct Seen {
-    /// The sentinel is not there, but should be.
-    is_missed: bool,
-    /// The marker's value, if there is a marker.
-    value: Option<Vec<u8>>,
+/// Why a sentinel is missing that was there.
+#[derive(Clone, Copy, Debug)]
+enum Missed {
+    /// The node has lost its data, or has evicted it.
+    Lost,
+    /// The node was out of reach for as long as it lives: nothing need be lost.
+    Expired,
 }
 
-/// Touches the sentinel and the marker, and reads the marker.
+/// What a look has found.
+struct Seen {
+    /// The sentinel's value, if there is a sentinel.
+    sentinel: Option<Vec<u8>>,
+    /// The marker's value, if there is a marker.
+    marker: Option<Vec<u8>>,
+}
+
+/// Touches the sentinel and the marker, and reads them.
 async fn see(
     connection: &mut Connection,
     sentinel: Option<Key<'_>>,
     marker: Key<'_>,
     exptime: i64,
 ) -> Result<Seen, MemcachedError> {
+    let keys: Vec<_> = sentinel.into_iter().chain([marker]).collect();
     let mut commands = Vec::new();
-    for key in sentinel.into_iter().chain([marker]) {
+    for &key in &keys {
         let touch = Request::Touch {
             key,
             exptime,
@@ -413,18 +519,18 @@ async fn see(
         };
         encode::request(&mut commands, &touch);
     }
-    encode::get(&mut commands, [marker]);
+    encode::get(&mut commands, keys.iter().copied());
     connection.send_bytes(&commands).await?;
-    let is_missed = sentinel.is_some() && !is_touched(&connection.reply().await?)?;
-    is_touched(&connection.reply().await?)?;
-    let value = connection.value(marker).await?;
-    Ok(Seen { is_missed, value })
-}
-
-fn is_touched(reply: &Reply<bytes::Bytes>) -> Result<bool, MemcachedError> {
-    match reply {
-        Reply::Touched => Ok(true),
-        Reply::NotFound => Ok(false),
-        _ => Err(FOREIGN),
+    for _ in &keys {
+        match connection.reply().await? {
+            Reply::Touched | Reply::NotFound => {}
+            _ => return Err(FOREIGN),
+        }
     }
+    let mut values = connection.values(&keys).await?;
+    let marker = values.pop().flatten();
+    Ok(Seen {
+        sentinel: values.pop().flatten(),
+        marker,
+    })
 }

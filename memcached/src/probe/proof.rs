@@ -61,8 +61,8 @@ impl Proof {
             return Next::new(match marker {
                 None if !must_renew => Step::Add,
                 None | Some(None) => Step::Renew,
-                Some(Some(_)) => {
-                    cluster.saw_other_ring();
+                Some(Some(other)) => {
+                    cluster.saw_other_ring(other.ring);
                     Step::Renew
                 }
             });

@@ -117,6 +117,9 @@ impl Flusher {
                 sleep(schedule.due().saturating_sub(clock.now())).await;
                 schedule.had(clock.now());
                 self.flush_shard(shard).await;
+                if let Some(failed) = self.presence.take_failed(self.shards()) {
+                    self.flush_shard(failed).await;
+                }
             }
             if self.worker == 0 {
                 self.warn_if_behind(period, &mut behind_logged);

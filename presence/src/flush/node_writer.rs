@@ -167,6 +167,8 @@ impl NodeWriter {
                 continue;
             }
             connection.set_watched(true)?;
+            let unchecked = connection.unchecked();
+            let is_idle = connection.in_flight() == 0;
             // With room left, what is wanted has all been begun.
             let has_room = connection.room() > 0 && !flusher_gone;
             tokio::select! {
@@ -175,6 +177,8 @@ impl NodeWriter {
                     in_flight.note_written();
                     step?;
                 }
+                // As if it had ended while it was idle: the next one is checked.
+                () = unchecked, if is_idle => return Err(MemcachedError::Closed),
                 work = self.queues.next(wanted), if has_room => match work {
                     Some(work) => self.begin(work, connection),
                     None => flusher_gone = true,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_memcached::{Node, PerNode};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Flusher;
@@ -22,19 +23,29 @@ impl Flusher {
     pub async fn refill(self, users_per_second: u32) {
         let cluster = self.presence().cluster().clone();
         let mut changes = cluster.changes();
-        // How many doubts about each node are settled.
-        let mut refilled = PerNode::default();
+        // Each on its own: one that is away holds up no other.
+        let mut nodes = PerNode::default();
         loop {
-            changes.mark_unchanged();
-            refilled.follow(&cluster.topology(), |_| 0);
-            for (node, known) in refilled.iter_mut() {
-                let doubts = node.doubts();
-                if *known != doubts {
-                    self.refill_node(node, doubts, users_per_second).await;
-                    *known = doubts;
-                }
-            }
+            nodes.follow(&cluster.topology(), |node| {
+                let mut task = JoinSet::new();
+                task.spawn(self.clone().follow_doubts(node.clone(), users_per_second));
+                task
+            });
             if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn follow_doubts(self, node: Arc<Node>, users_per_second: u32) {
+        let mut changes = self.presence().cluster().changes();
+        let mut settled = 0;
+        loop {
+            let doubts = node.doubts();
+            if settled != doubts {
+                self.refill_node(&node, doubts, users_per_second).await;
+                settled = doubts;
+            } else if changes.changed().await.is_err() {
                 return;
             }
         }
@@ -42,6 +53,7 @@ impl Flusher {
 
     async fn refill_node(&self, node: &Arc<Node>, doubts: u64, users_per_second: u32) {
         let Some(flush) = self.presence().flush_of(node.id()) else {
+            // It is no node any more.
             return;
         };
         let mut next = Instant::now();
@@ -90,9 +102,16 @@ impl Flusher {
     async fn connected_to(&self, node: &Arc<Node>) -> Option<NodeWriterHandle> {
         loop {
             let writers = self.writers().all();
-            let (_, writer) = writers.iter().find(|(known, _)| Arc::ptr_eq(known, node))?;
-            if writer.is_connected() {
-                return Some(writer.clone());
+            let writer = writers.iter().find(|(known, _)| Arc::ptr_eq(known, node));
+            match writer {
+                Some((_, writer)) if writer.is_connected() => return Some(writer.clone()),
+                Some(_) => {}
+                // The node writers may not have followed a change yet.
+                None => {
+                    let topology = self.presence().cluster().topology();
+                    let mut nodes = topology.nodes().iter();
+                    nodes.find(|known| Arc::ptr_eq(known, node))?;
+                }
             }
             sleep(CONNECT_PAUSE).await;
         }

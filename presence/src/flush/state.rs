@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::node_flush::NodeFlush;
 use crate::config::Config;
-use crate::limits::{LATE_BEFORE, RENDER_RUN, SHARDS};
+use crate::limits::{FLUSH_AGAIN_AFTER, LATE_BEFORE, RENDER_RUN, SHARDS};
 use crate::metrics::FlushMetrics;
 use crate::pending::Pending;
 use crate::record::Record;
@@ -38,6 +38,8 @@ pub struct Presence {
     last_flush_ms: AtomicU64,
     /// By shard: the version of the topology that its users' nodes are of.
     versions: [AtomicU64; SHARDS],
+    /// By shard: when a flush ended of which something was not written, ms; 0 if there is none since.
+    failed_ms: [AtomicU64; SHARDS],
     flushes: Mutex<NodeFlushes>,
     metrics: Arc<FlushMetrics>,
     /// The server stops: no regular flush any more.
@@ -87,7 +89,10 @@ impl Drop for Round {
                 flush.settled(self.shard, self.began);
             }
         }
-        if !self.is_empty && !self.has_failed() {
+        if self.has_failed() {
+            let now_ms = self.presence.clock.now().as_millis() as u64;
+            self.presence.failed_ms[self.shard].store(now_ms.max(1), Ordering::Relaxed);
+        } else if !self.is_empty {
             let took = self.presence.clock.now() - self.began;
             self.presence.metrics.seconds.observe(took);
         }
@@ -104,6 +109,7 @@ impl Presence {
     ) -> Presence {
         let pending = Arc::new(Pending::new());
         let command = cluster.config().connect.write_command;
+        let headroom = cluster.config().marker.headroom;
         Presence {
             users: Users::new(
                 pending.clone(),
@@ -116,9 +122,10 @@ impl Presence {
             clock,
             ttl_s: AtomicU32::new(config.ttl_s),
             regular_ttl_s: config.ttl_s,
-            headroom: config.headroom,
+            headroom,
             last_flush_ms: AtomicU64::new(0),
             versions: std::array::from_fn(|_| AtomicU64::default()),
+            failed_ms: std::array::from_fn(|_| AtomicU64::default()),
             flushes: Mutex::new((u64::MAX, Arc::default())),
             metrics,
             last_flush: CancellationToken::new(),
@@ -202,6 +209,20 @@ impl Presence {
             *flushes = (topology.version(), Arc::new(next));
         }
         flushes.1.clone()
+    }
+
+    /// One of `shards` of which something was not written a while ago. It is not told again.
+    pub(super) fn take_failed(&self, mut shards: impl Iterator<Item = usize>) -> Option<usize> {
+        let now = self.clock.now();
+        shards.find(|&shard| {
+            let failed_ms = &self.failed_ms[shard];
+            let at = Duration::from_millis(failed_ms.load(Ordering::Relaxed));
+            let is_due = !at.is_zero() && now >= at + FLUSH_AGAIN_AFTER;
+            if is_due {
+                failed_ms.store(0, Ordering::Relaxed);
+            }
+            is_due
+        })
     }
 
     /// The flush to the node with this number, if there is such a node.
