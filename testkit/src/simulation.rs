@@ -52,6 +52,9 @@ const FOREIGN_ITEM_BYTES: usize = 1000;
 /// Replies that are lost or doubled, each a whole one.
 const GARBLED: [&[u8]; 4] = [b"STORED\r\n", b"END\r\n", b"TOUCHED\r\n", b"NOT_FOUND\r\n"];
 
+/// How what writes entries begins.
+const ENTRY_WRITTEN: &[u8] = b"set user:";
+
 /// Nodes called `node-0`, `node-1`, … and the network that leads to them.
 #[derive(Clone)]
 pub struct Simulation {
@@ -81,6 +84,8 @@ struct Link {
     /// Cuts that were made and not mended.
     cuts: watch::Sender<u32>,
     delay: watch::Sender<Duration>,
+    /// Whether entries that the edge writes don't arrive.
+    holds_writes: watch::Sender<bool>,
     /// What becomes of the next reply.
     garble: Arc<Mutex<Option<Garble>>>,
     /// Connections that the edge has now.
@@ -101,6 +106,7 @@ impl Link {
         Link {
             cuts: watch::Sender::new(0),
             delay: watch::Sender::new(LINK_DELAY),
+            holds_writes: watch::Sender::new(false),
             garble: Arc::default(),
             open: Arc::default(),
         }
@@ -112,6 +118,15 @@ impl Link {
         sleep(delay).await;
         // The link itself has the other end.
         let _ = self.cuts.subscribe().wait_for(|cuts| *cuts == 0).await;
+    }
+
+    /// Returns when `bytes` of an edge may go on.
+    async fn let_on(&self, bytes: &[u8]) {
+        if bytes.starts_with(ENTRY_WRITTEN) {
+            let mut holds_writes = self.holds_writes.subscribe();
+            // The link itself has the other end.
+            let _ = holds_writes.wait_for(|holds_writes| !holds_writes).await;
+        }
     }
 
     /// Loses or repeats the first reply of `bytes`, which begin with a reply, if that is due. Says what it
@@ -301,6 +316,15 @@ impl Simulation {
         self.link(edge, node).delay.send_replace(delay);
     }
 
+    /// Holds back the entries that an edge writes to a node, or no more: new ones are accepted, and all else
+    /// is answered, as by a node one of whose threads hangs.
+    pub fn hold_writes(&self, edge: u64, node: u8, holds: bool) {
+        self.note(&format!(
+            "what edge {edge} writes to node {node} is held: {holds}"
+        ));
+        self.link(edge, node).holds_writes.send_replace(holds);
+    }
+
     /// Loses or repeats the next reply that a node gives an edge, on whichever connection.
     pub fn garble(&self, edge: u64, node: u8, garble: Garble) {
         let link = self.link(edge, node);
@@ -414,6 +438,7 @@ async fn carry(
             garble(&link, &mut bytes);
         }
         begins_line = ends_line;
+        link.let_on(&bytes).await;
         link.cross().await;
         if to.write_all(&bytes).await.is_err() {
             return;

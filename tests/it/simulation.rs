@@ -39,6 +39,10 @@ const STEPS_TO_FAULT: u32 = 100;
 /// One in so many steps ends one, or begins another at the same time.
 const STEPS_TO_END: u32 = 20;
 
+/// The same where writes are held: the entries of devices that answer at once end after half a minute at the
+/// earliest, and a marker that was renewed is whole again after a TTL and a flush interval.
+const STEPS_TO_LET_ON: u32 = 160;
+
 /// When the last faults end: what was broken must then be whole again.
 const FAULTS_END: Duration = Duration::from_secs(220);
 
@@ -72,6 +76,10 @@ const GHOST_AGE: Duration = Duration::from_secs(67);
 /// After how long without a fault every user is stored: the next heartbeat of each has come, is answered
 /// and written, by an edge that has recovered.
 const STORED_AFTER: Duration = Duration::from_secs(45);
+
+/// The same where nodes have lost their data and nothing else was wrong: a pause between tries to connect,
+/// and a look; then all users are written again.
+const REFILLED_AFTER: Duration = Duration::from_secs(5);
 
 /// After how long a fleet that just starts calls nobody unknown.
 const KNOWN_AFTER_START: Duration = Duration::from_secs(68);
@@ -124,6 +132,8 @@ enum Fault {
     CutNode,
     /// A link is slow for some seconds.
     Slow,
+    /// Entries that an edge writes to a node don't arrive, while its probe and its look-ups are answered.
+    HoldWrites,
     /// A reply is lost, or comes twice.
     Garble,
     /// An edge stands still for some seconds.
@@ -147,11 +157,12 @@ enum Fault {
 }
 
 /// All of them.
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::Cut,
     Fault::CutEdge,
     Fault::CutNode,
     Fault::Slow,
+    Fault::HoldWrites,
     Fault::Garble,
     Fault::Pause,
     Fault::ClockJump,
@@ -170,12 +181,18 @@ struct Kind<'a> {
     faults: &'a [Fault],
     /// Faults at the same time, at most.
     at_once: usize,
+    /// Nobody comes or goes while there is a fault: a user who waits would by itself make an edge late.
+    is_calm: bool,
 }
 
 impl Kind<'_> {
     /// One fault at a time.
     fn of(faults: &[Fault]) -> Kind<'_> {
-        Kind { faults, at_once: 1 }
+        Kind {
+            faults,
+            at_once: 1,
+            is_calm: false,
+        }
     }
 
     fn node_bytes(&self) -> usize {
@@ -360,6 +377,7 @@ impl<'a> Run<'a> {
                 let delay = Duration::from_millis(self.random.u64(5..150));
                 simulation.set_delay(edge, node, delay);
             }
+            Fault::HoldWrites => simulation.hold_writes(edge, node, true),
             Fault::Garble => {
                 let garble = [Garble::Lose, Garble::Repeat][self.random.usize(..2)];
                 simulation.garble(edge, node, garble);
@@ -403,6 +421,7 @@ impl<'a> Run<'a> {
                 }
             }
             Fault::Slow => simulation.set_delay(edge, node, LINK_DELAY),
+            Fault::HoldWrites => simulation.hold_writes(edge, node, false),
             Fault::Pause => {
                 self.fleet.resume_edge(edge, 0..NODES);
                 (0..NODES).for_each(|node| self.end_outage(edge, node));
@@ -613,7 +632,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        if self.quiet_for() > STORED_AFTER {
+        if self.quiet_for() > self.stored_after() {
             for Session { user, edge, .. } in self.settled() {
                 let node = self.fleet.edges[&edge].node_of(&user);
                 if !entries[usize::from(node)].contains_key(&key(&user)) {
@@ -661,6 +680,16 @@ impl<'a> Run<'a> {
         match self.kind.faults.contains(&Fault::Drain) {
             true => GHOST_AGE + DRAIN_TIME,
             false => GHOST_AGE,
+        }
+    }
+
+    /// After how long without a fault every user is stored.
+    fn stored_after(&self) -> Duration {
+        let losses = [Fault::Restart, Fault::FlushAll, Fault::DelayedFlush];
+        let are_losses = self.kind.faults.iter().all(|fault| losses.contains(fault));
+        match are_losses {
+            true => REFILLED_AFTER,
+            false => STORED_AFTER,
         }
     }
 
@@ -814,15 +843,17 @@ fn run(seed: u64, kind: Kind<'_>, to_the_end: bool) -> (Vec<String>, Vec<String>
         let mut run = Run::start(seed, kind).await;
         let mut asks = 0;
         while run.started.elapsed() < RUN && (run.wrong.is_empty() || to_the_end) {
-            if run.random.u8(..4) == 0 {
+            let is_calm = kind.is_calm && !run.active.is_empty();
+            if run.random.u8(..4) == 0 && !is_calm {
                 run.move_a_user();
             }
             if run.started.elapsed() > FAULTS_END {
                 run.end_all().await;
             } else if !kind.faults.is_empty() {
-                let steps = match run.active.is_empty() {
-                    true => STEPS_TO_FAULT,
-                    false => STEPS_TO_END,
+                let steps = match run.active.first() {
+                    None => STEPS_TO_FAULT,
+                    Some(active) if active.fault == Fault::HoldWrites => STEPS_TO_LET_ON,
+                    Some(_) => STEPS_TO_END,
                 };
                 if run.random.u32(..steps) == 0 {
                     run.begin_or_end().await;
@@ -880,6 +911,19 @@ fn nobody_is_called_offline_while_links_are_cut_or_slow() {
 #[test]
 fn nobody_is_called_offline_while_an_edge_or_a_node_is_cut_off() {
     try_faults(&[Fault::CutEdge, Fault::CutNode]);
+}
+
+#[test]
+fn nobody_is_called_offline_while_writes_are_held_and_users_come() {
+    try_faults(&[Fault::HoldWrites]);
+}
+
+#[test]
+fn nobody_is_called_offline_while_writes_are_held_and_nobody_comes() {
+    try_seeds(Kind {
+        is_calm: true,
+        ..Kind::of(&[Fault::HoldWrites])
+    });
 }
 
 #[test]
