@@ -57,3 +57,7 @@ pub(crate) const SECOND_CHANCES: usize = 16;
 
 /// Up to this number of keys, there is no look ahead.
 pub(crate) const FEW_KEYS: usize = 3;
+
+/// Windows over which `evicted_time` of `stats items` is the shortest, in seconds: the last two. memcached tells
+/// it of the last item alone, which is like those before it, because its LRU evicts in order. CLOCK does not.
+pub const EVICTED_WINDOW_S: u32 = 4;

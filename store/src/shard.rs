@@ -24,7 +24,7 @@ use super::hash::{Hash, Hashed, Place};
 use super::item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER};
 use super::slab::{NONE, Slab};
 use super::stat_counters::{Count, StatCounters};
-use crate::limits::{DEAD_PER_INSERT, PREFETCHED_MAX, SECOND_CHANCES};
+use crate::limits::{DEAD_PER_INSERT, EVICTED_WINDOW_S, PREFETCHED_MAX, SECOND_CHANCES};
 
 /// What is to be stored.
 #[derive(Clone, Copy)]
@@ -60,9 +60,17 @@ pub(super) struct Shard {
     flush: FlushAll,
     /// Where the crawl goes on.
     crawl_at: u32,
-    /// When an item was evicted last, and how long it had not been used.
-    evicted: Option<(u32, u32)>,
+    /// In the last two windows in which any item was evicted: the shortest time that one had not been used.
+    evicted: [Option<EvictedIdle>; 2],
     pub(super) counters: StatCounters,
+}
+
+/// Of the items that were evicted in one window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EvictedIdle {
+    pub(super) window: u32,
+    /// The shortest time that one had not been used.
+    pub(super) idle_s: u32,
 }
 
 impl Shard {
@@ -78,7 +86,7 @@ impl Shard {
             cas_step: which.of.into(),
             flush: FlushAll::default(),
             crawl_at: 0,
-            evicted: None,
+            evicted: [None; 2],
             counters: StatCounters::default(),
         }
     }
@@ -277,9 +285,9 @@ impl Shard {
         (self.slab.oldest() != NONE).then(|| self.slab.at(self.slab.oldest()).used_s)
     }
 
-    /// When an item was evicted last, and how long it had not been used, in seconds.
-    pub(super) fn evicted(&self) -> Option<(u32, u32)> {
-        self.evicted
+    /// The shortest time that an evicted item had not been used, by window.
+    pub(super) fn evicted(&self) -> impl Iterator<Item = EvictedIdle> {
+        self.evicted.into_iter().flatten()
     }
 
     /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is too
@@ -344,7 +352,15 @@ impl Shard {
 
     fn evict(&mut self, number: u32, now: Now) {
         let item = self.slab.at(number);
-        self.evicted = Some((now.uptime_s, now.uptime_s.saturating_sub(item.used_s)));
+        let window = now.uptime_s / EVICTED_WINDOW_S;
+        let idle_s = now.uptime_s.saturating_sub(item.used_s);
+        match &mut self.evicted[0] {
+            Some(last) if last.window == window => last.idle_s = last.idle_s.min(idle_s),
+            last => {
+                let before = last.replace(EvictedIdle { window, idle_s });
+                self.evicted[1] = before;
+            }
+        }
         self.counters.add(Count::Evicted);
         if !item.marks.has(Marks::FETCHED) {
             self.counters.add(Count::EvictedUnfetched);

@@ -5,7 +5,6 @@
 //! watcher's log) is left out rather than made up. There are no slab classes; tools that want some
 //! find one, number 1, with chunks of a byte, as memory is counted by the byte.
 
-use std::cmp::Reverse;
 use std::sync::atomic::Ordering;
 
 use presenced_protocol::limits::VALUE_BYTES_MAX;
@@ -131,7 +130,7 @@ fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "items:1:mem_requested", sum.bytes);
     number(out, "items:1:evicted", count(Count::Evicted));
     number(out, "items:1:evicted_nonzero", count(Count::EvictedNonzero));
-    let idle_s = sum.evicted.map_or(0, |(_, Reverse(idle_s))| idle_s);
+    let idle_s = sum.evicted_idle_s.unwrap_or_default();
     number(out, "items:1:evicted_time", idle_s.into());
     number(out, "items:1:outofmemory", 0);
     number(out, "items:1:tailrepairs", 0);

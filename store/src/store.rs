@@ -1,6 +1,5 @@
 //! [`Store`]: the shards, and what is counted of all of them.
 
-use std::cmp::Reverse;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -239,22 +238,24 @@ impl Store {
 
     /// All shards together.
     pub(super) fn sum(&self) -> Sum {
-        let mut sum = Sum::default();
+        let (mut sum, mut evicted) = (Sum::default(), Vec::new());
         for shard in &self.shards {
             let items = shard.lock();
             sum.counters.merge(&items.counters);
             sum.items += items.len() as u64;
             sum.bytes += items.bytes() as u64;
-            let evicted = items.evicted();
-            sum.evicted = sum
-                .evicted
-                .max(evicted.map(|(at_s, idle_s)| (at_s, Reverse(idle_s))));
+            evicted.extend(items.evicted());
             sum.oldest_used_s = sum
                 .oldest_used_s
                 .into_iter()
                 .chain(items.oldest_used_s())
                 .min();
         }
+        let last = evicted.iter().map(|evicted| evicted.window).max();
+        let recent = evicted
+            .iter()
+            .filter(|evicted| Some(evicted.window + 1) >= last);
+        sum.evicted_idle_s = recent.map(|evicted| evicted.idle_s).min();
         sum
     }
 
@@ -284,8 +285,8 @@ pub(super) struct Sum {
     pub(super) items: u64,
     pub(super) bytes: u64,
     pub(super) oldest_used_s: Option<u32>,
-    /// When an item was evicted last, and the shortest time that one of that second had not been used.
-    pub(super) evicted: Option<(u32, Reverse<u32>)>,
+    /// The shortest time that an item had not been used which was evicted in the last two windows.
+    pub(super) evicted_idle_s: Option<u32>,
 }
 
 impl LockedShard {
