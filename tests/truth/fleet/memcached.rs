@@ -157,7 +157,7 @@ async fn full_and_refusing() {
     filling.abort();
     assert_eq!(memcached.ask("flush_all").await, "OK");
     let row = Row::at_most(
-        Duration::from_secs(15),
+        Duration::from_secs(2),
         21,
         "memcached full, refusing (`-M`), for 15 s",
     );
