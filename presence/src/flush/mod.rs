@@ -197,6 +197,12 @@ impl Flusher {
     /// Takes what is pending in a shard, split by node.
     fn drain(&self, shard: usize) -> (Arc<Round>, Vec<(NodeWriterHandle, Batch)>) {
         let (round, indexes) = self.presence.begin(shard);
+        // What an earlier flush has taken may not be stored yet, and is not pending any more.
+        for (node, writer) in self.writers.all().iter() {
+            if writer.is_claimed(shard) {
+                round.fail(node.id());
+            }
+        }
         let batches = self.split(shard, indexes).into_iter();
         let batches = batches.filter_map(|(node, writer, indexes)| {
             let claimed = writer.and_then(|writer| Some((writer.claim(shard)?, writer)));

@@ -103,6 +103,11 @@ impl NodeWriterHandle {
         self.connected.load(Ordering::Relaxed)
     }
 
+    /// Whether the node writer has a batch of `shard`.
+    pub(super) fn is_claimed(&self, shard: usize) -> bool {
+        ShardClaim::is_taken(&self.claimed, shard)
+    }
+
     /// Notes that the node writer has a batch of `shard`; `None` if it has one already.
     pub(super) fn claim(&self, shard: usize) -> Option<ShardClaim> {
         ShardClaim::take(&self.claimed, shard)

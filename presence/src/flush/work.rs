@@ -132,6 +132,11 @@ pub(super) struct ShardClaim {
 const _: () = assert!(SHARDS <= u64::BITS as usize);
 
 impl ShardClaim {
+    /// Whether `claimed` notes that the node writer has a batch of `shard`.
+    pub(super) fn is_taken(claimed: &AtomicU64, shard: usize) -> bool {
+        claimed.load(Ordering::Relaxed) & 1 << shard != 0
+    }
+
     /// Notes in `claimed` that the node writer has a batch of `shard`; `None` if it has one already.
     pub(super) fn take(claimed: &Arc<AtomicU64>, shard: usize) -> Option<ShardClaim> {
         let bit = 1 << shard;
