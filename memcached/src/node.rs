@@ -268,7 +268,7 @@ impl Node {
     }
 
     /// A connection was greeted, and waits for the probe to find the sentinel.
-    pub(super) fn greets(&self) {
+    pub(super) fn note_greeting(&self) {
         self.greeted.notify_waiters();
     }
 
@@ -289,7 +289,7 @@ impl Node {
     }
 
     /// The probe has found its sentinel while a connection had not: one that writes, or one that asks.
-    pub fn has_several_servers(&self) {
+    pub fn note_several_servers(&self) {
         self.several_servers_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.several_servers_logged).is_due(SEVERAL_SERVERS_PAUSE) {
             tracing::warn!(

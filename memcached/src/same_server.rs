@@ -33,7 +33,7 @@ pub(super) async fn check(
 ) -> Result<Checked, MemcachedError> {
     let limit = node.timeout();
     // Without the probe there is nothing to tell it by.
-    node.greets();
+    node.note_greeting();
     let sentinel = timeout(limit, node.sentinel()).await.ok().flatten();
     let (Some(key), Some(number)) = (node.sentinel_key(), sentinel) else {
         return Ok(Checked {

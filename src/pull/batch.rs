@@ -313,7 +313,7 @@ impl NodeLookup {
             > ELSEWHERE_AFTER
         {
             self.elsewhere_since = Some(Instant::now());
-            self.node.has_several_servers();
+            self.node.note_several_servers();
         }
     }
 

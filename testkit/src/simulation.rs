@@ -227,7 +227,7 @@ impl Simulation {
         self.converse(number, &format!("{line}\r\n")).await
     }
 
-    /// What a node has of `keys`, by key; nothing if it does not run.
+    /// What a node has of `keys`, by key; empty if it does not run.
     pub async fn values(&self, number: u8, keys: &[String]) -> BTreeMap<String, String> {
         let get = format!("get {}\r\n", keys.join(" "));
         let said = self.converse(number, &get).await.unwrap_or_default();

@@ -66,7 +66,8 @@ async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     }
 }
 
-/// Renews the marker if another edge keeps it that has not left the node. `seen` is its nonce as it was last seen, and since when.
+/// Renews the marker if another edge keeps it that has not left the node. `seen` is the nonce that was
+/// seen last, and since when.
 async fn look(
     cluster: &Cluster,
     node: &Node,

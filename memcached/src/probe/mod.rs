@@ -246,7 +246,7 @@ impl Look {
             None => self.had_sentinel = Some(true),
         }
         if !is_missed && was_several && self.node.is_several_servers() {
-            self.node.has_several_servers();
+            self.node.note_several_servers();
         }
         self.node.set_sentinel(match self.had_sentinel {
             Some(true) => {
