@@ -12,23 +12,26 @@
 mod connection;
 mod evictions;
 mod leaving;
+mod losses;
 mod proof;
+mod renewal;
+mod writes;
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Reply, Request, encode};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::connection::{Connection, FOREIGN};
-use self::evictions::{Evicted, Evictions};
+use self::connection::{Connection, FOREIGN, see};
+use self::evictions::Evictions;
 use self::leaving::Leaving;
+use self::losses::Missed;
 use self::proof::{Proof, Step};
+use self::renewal::Renewal;
 use super::cluster::Cluster;
 use super::config::OnFailure;
 use super::hold_down::HoldDown;
@@ -37,7 +40,9 @@ use super::marker::{Marker, RingHash};
 use super::node::{Sentinel, sentinel_value};
 use super::per_node::PerNode;
 use super::{MemcachedError, Node};
-use crate::limits::{LATE_CHECK_INTERVAL, STABLE_AFTER, WARNING_PAUSE};
+use crate::limits::STABLE_AFTER;
+
+pub use self::writes::{NoWrites, Writes};
 
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
@@ -48,30 +53,6 @@ pub struct Config {
     pub entry_bytes: RangeInclusive<usize>,
     /// What this process owes to nodes.
     pub writes: Arc<dyn Writes>,
-}
-
-/// What a process writes to nodes, as far as a probe must know it.
-pub trait Writes: fmt::Debug + Send + Sync {
-    /// Whether this process has entries to keep at all.
-    fn has_any(&self) -> bool;
-
-    /// Whether an entry of this process may be missing on `node`, or may soon be: nobody is to believe
-    /// then that what is not found is not there.
-    fn are_late(&self, node: &Node) -> bool;
-}
-
-/// Of a process that only asks.
-#[derive(Clone, Copy, Debug)]
-pub struct NoWrites;
-
-impl Writes for NoWrites {
-    fn has_any(&self) -> bool {
-        false
-    }
-
-    fn are_late(&self, _node: &Node) -> bool {
-        false
-    }
 }
 
 /// Probes every node of the cluster, as they come and go; never returns.
@@ -364,46 +345,6 @@ impl Look {
         }
     }
 
-    /// Notes what `stats` has told of evictions; `None` if it could not be asked. That the sentinel was missing
-    /// is no reason to write all again where it was evicted with the rest, as this would only push out others.
-    fn note_evictions(&mut self, evicted: Option<Evicted>) {
-        if evicted.is_some() || self.evictions.are_unsupported() {
-            self.node
-                .note_look(evicted.is_some_and(|evicted| evicted.may_be_entries));
-        } else {
-            self.node.note_no_look();
-        }
-        let evicted = evicted.unwrap_or_default();
-        if evicted.items > 0 {
-            self.node.evicted(evicted.items);
-        }
-        if evicted.may_be_entries && self.evictions_logged.is_due(WARNING_PAUSE) {
-            tracing::warn!(
-                node = %self.node.addr(),
-                evicted = evicted.items,
-                "memcached is full and evicts entries before they expire: users who are not found are unknown"
-            );
-        }
-        let is_evicted = evicted.items > 0 && evicted.is_all;
-        match self.missed.take().filter(|_| !is_evicted) {
-            Some(Missed::Lost) => self.cluster.lost(&self.node),
-            Some(Missed::Expired) => self.cluster.mark_suspect(&self.node),
-            None => {}
-        }
-    }
-
-    /// The sentinel was there, and is no more.
-    fn note_missed(&mut self) {
-        // memcached is exact to a second.
-        let ttl_s = self.cluster.config().marker.ttl_s();
-        let lifetime = Duration::from_secs(ttl_s.saturating_sub(1).into());
-        let is_alive = self.touched_at.is_some_and(|at| at.elapsed() < lifetime);
-        self.missed.get_or_insert(match is_alive {
-            true => Missed::Lost,
-            false => Missed::Expired,
-        });
-    }
-
     /// Asks for evictions, and waits for the next look, which comes sooner when the marker has to be renewed
     /// and was not just now. An error as soon as the connection ends.
     async fn rest(
@@ -436,101 +377,4 @@ impl Look {
             () = sleep_until(next_at) => Ok(()),
         }
     }
-}
-
-/// When the marker has to be renewed.
-struct Renewal {
-    cluster: Arc<Cluster>,
-    node: Arc<Node>,
-    writes: Arc<dyn Writes>,
-    changes: watch::Receiver<()>,
-    /// As the last look has seen them.
-    renewals: u64,
-    version: u64,
-    /// By the last look: then it is enough that the next one does it again.
-    was_renewed: bool,
-}
-
-impl Renewal {
-    fn of(look: &Look, was_renewed: bool) -> Renewal {
-        Renewal {
-            cluster: look.cluster.clone(),
-            node: look.node.clone(),
-            writes: look.config.writes.clone(),
-            changes: look.cluster.changes(),
-            renewals: look.tried,
-            version: look.version,
-            was_renewed,
-        }
-    }
-
-    /// Returns when it has to be, sooner than at the next look.
-    async fn due(mut self) {
-        loop {
-            if self.cluster.topology().version() != self.version {
-                return;
-            }
-            tokio::select! {
-                biased;
-                // The cluster, which is held here, has the other end.
-                _ = self.changes.changed() => {}
-                () = sleep(LATE_CHECK_INTERVAL) => {}
-            }
-            let is_owed =
-                self.cluster.renewals() != self.renewals || self.writes.are_late(&self.node);
-            if is_owed && !self.was_renewed {
-                return;
-            }
-        }
-    }
-}
-
-/// Why a sentinel is missing that was there.
-#[derive(Clone, Copy, Debug)]
-enum Missed {
-    /// The node has lost its data, or has evicted it.
-    Lost,
-    /// The node was out of reach for as long as it lives: nothing need be lost.
-    Expired,
-}
-
-/// What a look has found.
-struct Seen {
-    /// The sentinel's value, if there is a sentinel.
-    sentinel: Option<Vec<u8>>,
-    /// The marker's value, if there is a marker.
-    marker: Option<Vec<u8>>,
-}
-
-/// Touches the sentinel and the marker, and reads them.
-async fn see(
-    connection: &mut Connection,
-    sentinel: Option<Key<'_>>,
-    marker: Key<'_>,
-    exptime: i64,
-) -> Result<Seen, MemcachedError> {
-    let keys: Vec<_> = sentinel.into_iter().chain([marker]).collect();
-    let mut commands = Vec::new();
-    for &key in &keys {
-        let touch = Request::Touch {
-            key,
-            exptime,
-            noreply: false,
-        };
-        encode::request(&mut commands, &touch);
-    }
-    encode::get(&mut commands, keys.iter().copied());
-    connection.send_bytes(&commands).await?;
-    for _ in &keys {
-        match connection.reply().await? {
-            Reply::Touched | Reply::NotFound => {}
-            _ => return Err(FOREIGN),
-        }
-    }
-    let mut values = connection.values(&keys).await?;
-    let marker = values.pop().flatten();
-    Ok(Seen {
-        sentinel: values.pop().flatten(),
-        marker,
-    })
 }

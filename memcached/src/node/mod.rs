@@ -1,5 +1,8 @@
 //! One node: its address, how it does, and dialling it.
 
+mod errors;
+mod sentinel;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +22,11 @@ use super::network::Target;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
 use super::window::Window;
-use crate::limits::{
-    PEER_WORDS_BYTES_MAX, SEVERAL_SERVERS_PAUSE, WARNING_PAUSE, WINDOW_TCP, WINDOW_UNIX,
-};
+use crate::limits::{WINDOW_TCP, WINDOW_UNIX};
+
+pub use self::errors::NODE_ERRORS;
+pub(crate) use self::sentinel::Sentinel;
+pub use self::sentinel::{NotLooked, sentinel_value};
 
 /// Shared by all connections to it.
 #[derive(Debug)]
@@ -66,29 +71,6 @@ pub struct Node {
     /// Of the warning that it takes no more connections.
     full_logged: Mutex<LogThrottle>,
 }
-
-/// What a probe knows of the process's sentinel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sentinel {
-    /// It has not looked, or can't.
-    NotKnown,
-    /// The node does not take it.
-    Refused,
-    /// It is there; the number is another each time that it had to be put there anew.
-    There(u64),
-}
-
-/// The probe of a node has not looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotLooked;
-
-/// What is stored as the sentinel with this number: another server may still have an older one.
-pub fn sentinel_value(number: u64) -> Vec<u8> {
-    number.to_string().into_bytes()
-}
-
-/// Labels of the errors that a node counts.
-pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
 
 impl Node {
     pub(super) fn new(id: u8, wanted: Endpoint, access: Arc<ConnectOptions>) -> Node {
@@ -224,87 +206,6 @@ impl Node {
         self.is_whole.load(Ordering::Relaxed) && !self.is_several_servers()
     }
 
-    /// The key of the process's sentinel, if there is a probe that keeps one.
-    pub fn sentinel_key(&self) -> Option<&str> {
-        self.access.sentinel.as_deref()
-    }
-
-    /// What a connection must find under [`Node::sentinel_key`] to lead to the server that the probe asks. `None`
-    /// if there need be nothing; an error as long as that is not known, because the probe has not looked.
-    ///
-    /// # Errors
-    ///
-    /// The probe has not looked.
-    pub fn wanted_sentinel(&self) -> Result<Option<Vec<u8>>, NotLooked> {
-        match (self.sentinel_key(), *self.sentinel.borrow()) {
-            (None, _) | (_, Sentinel::Refused) => Ok(None),
-            (_, Sentinel::There(number)) => Ok(Some(sentinel_value(number))),
-            (_, Sentinel::NotKnown) => Err(NotLooked),
-        }
-    }
-
-    /// The sentinel's number, as soon as the probe has found it or put it there; `None` if there is none.
-    pub(super) async fn sentinel(&self) -> Option<u64> {
-        self.sentinel_key()?;
-        let mut known = self.sentinel.subscribe();
-        // The node itself has the other end.
-        let known = known.wait_for(|known| *known != Sentinel::NotKnown).await;
-        match *known.ok()? {
-            Sentinel::There(number) => Some(number),
-            Sentinel::NotKnown | Sentinel::Refused => None,
-        }
-    }
-
-    /// Returns when the sentinel is another than that with this number.
-    pub(super) async fn another_sentinel(&self, than: Option<u64>) {
-        let is_another =
-            |known: &Sentinel| matches!(*known, Sentinel::There(number) if Some(number) != than);
-        // The node itself has the other end.
-        let _ = self.sentinel.subscribe().wait_for(is_another).await;
-    }
-
-    pub(super) fn set_sentinel(&self, known: Sentinel) {
-        self.sentinel.send_replace(known);
-    }
-
-    /// A connection was greeted, and waits for the probe to find the sentinel.
-    pub(super) fn note_greeting(&self) {
-        self.greeted.notify_waiters();
-    }
-
-    /// Returns when a connection is greeted.
-    pub(super) async fn greeted(&self) {
-        self.greeted.notified().await;
-    }
-
-    /// Whether a connection that writes and is up did not find the probe's sentinel: there are several servers
-    /// behind the node's name, and none of them knows what another was told.
-    pub fn is_several_servers(&self) -> bool {
-        self.elsewhere.load(Ordering::Relaxed) > 0
-    }
-
-    /// Counts such a connection, until the result is dropped.
-    pub(super) fn writes_elsewhere(self: &Arc<Node>) -> Up {
-        Up::new(self, |node| &node.elsewhere)
-    }
-
-    /// The probe has found its sentinel while a connection had not: one that writes, or one that asks.
-    pub fn note_several_servers(&self) {
-        self.several_servers_seen.fetch_add(1, Ordering::Relaxed);
-        if lock(&self.several_servers_logged).is_due(SEVERAL_SERVERS_PAUSE) {
-            tracing::warn!(
-                node = %self.addr,
-                "connections to this node lead to several servers: users who are not found there are \
-                 unknown; list the servers one by one, or use dns+"
-            );
-        }
-    }
-
-    /// How often the probe has found that.
-    pub fn several_servers_seen(&self) -> u64 {
-        self.several_servers_seen.load(Ordering::Relaxed)
-    }
-
     pub(super) fn set_whole(&self, is_whole: bool) {
         self.is_whole.store(is_whole, Ordering::Relaxed);
     }
@@ -400,61 +301,10 @@ impl Node {
     pub fn needs_connection(self: &Arc<Node>) -> Up {
         Up::new(self, |node| &node.needed)
     }
-
-    /// Counts an error.
-    pub fn failed(&self, error: &MemcachedError) {
-        tracing::debug!(node = %self.addr, %error, "a connection to memcached failed");
-        if matches!(error, MemcachedError::Full) && lock(&self.full_logged).is_due(WARNING_PAUSE) {
-            tracing::warn!(
-                node = %self.addr,
-                "memcached has no room for all of our connections: raise its -c"
-            );
-        }
-        self.count(error.label(), 1);
-    }
-
-    /// It has refused something with this `reply`: said in the log, now and then while it lasts.
-    pub(super) fn refuses(&self, reply: &[u8]) {
-        if lock(&self.refusals_logged).is_due(WARNING_PAUSE) {
-            tracing::warn!(
-                node = %self.addr,
-                reply = quoted(reply),
-                "memcached refuses entries; their users are written again at each flush"
-            );
-        }
-    }
-
-    /// Counts `set`s that memcached refused.
-    pub fn refused(&self, sets: u64) {
-        self.count("refused", sets);
-    }
-
-    fn count(&self, label: &str, count: u64) {
-        if let Some(index) = NODE_ERRORS.iter().position(|known| *known == label) {
-            self.errors[index].fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    /// Errors so far, by label.
-    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self
-            .errors
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed));
-        NODE_ERRORS.into_iter().zip(counts)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only the
-/// start of it is kept.
-fn quoted(words: &[u8]) -> String {
-    let words = words.trim_ascii_end();
-    let start = &words[..words.len().min(PEER_WORDS_BYTES_MAX)];
-    start.escape_ascii().to_string()
 }
 
 /// One of something that a node counts, while it is there.
