@@ -2,10 +2,14 @@
 //!
 //! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
 //! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
+//!
+//! What has changed is first *announced*: markers are written with the new ring. Only when nodes have been told
+//! of it so is it *published*, and entries are written and looked for by it. The [`probe`](super::probe) does
+//! both, one change after another; what changes meanwhile is part of the next.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -69,12 +73,24 @@ fn member(node: &Node) -> Member {
     }
 }
 
+/// The nodes as they are to be, those off the ring too.
+#[derive(Debug)]
+struct Wanted {
+    nodes: Vec<Arc<Node>>,
+    /// Since a topology was last announced.
+    have_changed: bool,
+}
+
 /// The nodes of memcached, and which of them has a key.
 #[derive(Debug)]
 pub struct Cluster {
     config: Config,
     access: Arc<ConnectOptions>,
+    /// As it is published.
     topology: RwLock<Arc<Topology>>,
+    /// As it is announced: the one that comes next, or that which is published.
+    announced: Mutex<Arc<Topology>>,
+    wanted: Mutex<Wanted>,
     changes: watch::Sender<()>,
     /// How often the markers of all nodes had to be renewed.
     renewals: AtomicU64,
@@ -92,10 +108,16 @@ impl Cluster {
         let access = Arc::new(config.connect.clone());
         let nodes = nodes.into_iter().zip(0..);
         let nodes = nodes.map(|(wanted, id)| Arc::new(Node::new(id, wanted, access.clone())));
-        let topology = Topology::new(nodes.collect(), &config, 0);
+        let topology = Arc::new(Topology::new(nodes.collect(), &config, 0));
+        let wanted = Wanted {
+            nodes: topology.nodes.clone(),
+            have_changed: false,
+        };
         Cluster {
             config,
-            topology: RwLock::new(Arc::new(topology)),
+            announced: Mutex::new(topology.clone()),
+            topology: RwLock::new(topology),
+            wanted: Mutex::new(wanted),
             access,
             changes: watch::Sender::new(()),
             renewals: AtomicU64::new(0),
@@ -117,6 +139,23 @@ impl Cluster {
         topology.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The topology that comes next, or that which there is: markers are of its ring.
+    pub(super) fn announced(&self) -> Arc<Topology> {
+        lock(&self.announced).clone()
+    }
+
+    /// The nodes that there are and those that come, each once.
+    pub(super) fn all_nodes(&self) -> Vec<Arc<Node>> {
+        let next = self.announced();
+        let mut nodes = self.topology().nodes.clone();
+        for node in &next.nodes {
+            if !nodes.iter().any(|known| Arc::ptr_eq(known, node)) {
+                nodes.push(node.clone());
+            }
+        }
+        nodes
+    }
+
     /// The number of the node that has `key` now.
     pub fn node_of(&self, key: &[u8]) -> u8 {
         let topology = self.topology.read();
@@ -130,7 +169,8 @@ impl Cluster {
         self.topology().nodes.iter().any(|node| node.is_up())
     }
 
-    /// Tells when the topology has changed, and when it became doubtful whether a node has what it confirmed.
+    /// Tells when the topology has changed or is about to, and when it became doubtful whether a node has what
+    /// it confirmed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -142,6 +182,7 @@ impl Cluster {
         if wanted.is_empty() {
             return;
         }
+        let all = self.all_nodes();
         self.change(|nodes| {
             let mut next = Vec::new();
             for wanted in wanted.into_iter().take(NODES_MAX) {
@@ -153,7 +194,10 @@ impl Cluster {
                     next.push(node.clone());
                     continue;
                 }
-                let taken = |id: &u8| nodes.iter().chain(&next).any(|node| node.id() == *id);
+                let taken = |id: &u8| {
+                    let mut known = nodes.iter().chain(&next).chain(&all);
+                    known.any(|node| node.id() == *id)
+                };
                 // While as many leave as come there may be none free; the next look finds one.
                 let Some(id) = (0..=u8::MAX - 1).find(|id| !taken(id)) else {
                     continue;
@@ -201,7 +245,7 @@ impl Cluster {
         self.mark_suspect(node);
     }
 
-    /// Whether `node`, or another of its name at the same address, is one of the nodes.
+    /// Whether `node`, or another of its name at the same address, is one of the nodes, or about to be.
     pub(super) fn has(&self, node: &Node) -> bool {
         let addresses = node.addresses();
         let is_there = |other: &Arc<Node>| {
@@ -209,7 +253,7 @@ impl Cluster {
             other.addr() == node.addr()
                 && (known.is_empty() || known.iter().any(|addr| addresses.contains(addr)))
         };
-        self.topology().nodes.iter().any(is_there)
+        self.announced().nodes.iter().any(is_there)
     }
 
     /// How often the markers of all nodes had to be renewed: after each change of the ring, and each time
@@ -220,7 +264,7 @@ impl Cluster {
 
     /// Has the markers of all nodes renewed: by then no edge believes a miss there.
     pub(super) fn renew_all(&self) {
-        // After the topology: a probe that sees the count sees the ring.
+        // After the ring was announced: a probe that sees the count sees the ring.
         self.renewals.fetch_add(1, Ordering::Release);
     }
 
@@ -267,31 +311,68 @@ impl Cluster {
         self.changes.send_replace(());
     }
 
-    /// Lets `change` change the nodes; when it says that it did, the ring is made anew. Says the same.
+    /// Lets `change` change the nodes that are wanted; when it says that it did, a topology is to be
+    /// announced. Says the same.
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Node>>) -> bool) -> bool {
-        let mut topology = self.write();
-        let mut nodes = topology.nodes.clone();
-        if !change(&mut nodes) {
+        let mut wanted = lock(&self.wanted);
+        if !change(&mut wanted.nodes) {
             return false;
         }
-        let next = Topology::new(nodes, &self.config, topology.version + 1);
-        let mut former = lock(&self.former_rings);
-        former.push_back((topology.ring_hash, Instant::now()));
-        if former.len() > FORMER_RINGS_MAX {
-            former.pop_front();
-        }
-        drop(former);
-        *topology = Arc::new(next);
-        drop(topology);
-        self.renew_all();
+        wanted.have_changed = true;
+        drop(wanted);
         self.changes.send_replace(());
         true
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Arc<Topology>> {
-        self.topology
+    /// Makes the next topology of all that has changed since the last one, and has the markers of all nodes
+    /// renewed with its ring. `None` if nothing has changed. The one before must have been published.
+    pub(super) fn announce(&self) -> Option<Arc<Topology>> {
+        let mut wanted = lock(&self.wanted);
+        if !std::mem::take(&mut wanted.have_changed) {
+            return None;
+        }
+        let now = self.topology();
+        let next = Topology::new(wanted.nodes.clone(), &self.config, now.version + 1);
+        drop(wanted);
+        let mut former = lock(&self.former_rings);
+        former.push_back((now.ring_hash, Instant::now()));
+        if former.len() > FORMER_RINGS_MAX {
+            former.pop_front();
+        }
+        drop(former);
+        let next = Arc::new(next);
+        *lock(&self.announced) = next.clone();
+        self.renew_all();
+        self.changes.send_replace(());
+        Some(next)
+    }
+
+    /// From now on entries are written and looked for by the topology that was announced.
+    pub(super) fn publish(&self, next: Arc<Topology>) {
+        let mut topology = self
+            .topology
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        *topology = next;
+        drop(topology);
+        self.changes.send_replace(());
+    }
+
+    /// Returns when the topology that is announced has another version.
+    pub(super) async fn another_announced(&self, than: u64) {
+        let mut changes = self.changes();
+        while self.announced().version() == than {
+            // This cluster has the other end.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Publishes what has changed, without telling nodes.
+    #[cfg(test)]
+    pub(super) fn publish_at_once(&self) {
+        self.announce()
+            .into_iter()
+            .for_each(|next| self.publish(next));
     }
 }
 
@@ -343,11 +424,14 @@ mod tests {
         let before = placed(&three);
         let b = three.topology().nodes()[1].clone();
         assert!(three.eject(&b));
+        three.publish_at_once();
         assert_eq!(placed(&three), placed(&cluster(&["a:1", "c:1"])));
         assert_eq!(three.topology().version(), 1);
         assert!(!three.eject(&b));
+        three.publish_at_once();
         assert_eq!(three.topology().version(), 1, "twice is once");
         three.readmit(&b);
+        three.publish_at_once();
         assert_eq!(placed(&three), before);
         let all = three.topology().nodes().to_vec();
         for node in &all {
@@ -362,17 +446,46 @@ mod tests {
         let mut changes = nodes.changes();
         let a = nodes.topology().nodes()[0].clone();
         nodes.reconcile(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        nodes.publish_at_once();
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
         assert_eq!(placed(&nodes), placed(&cluster(&["a:1", "b:1", "c:1*2"])));
         let topology = nodes.topology();
         assert!(Arc::ptr_eq(&topology.nodes()[2], &a), "it has stayed");
         nodes.reconcile(["b:1", "c:1*2", "a:1"].map(wanted).into());
+        nodes.publish_at_once();
         assert!(!changes.has_changed().unwrap(), "nothing new");
         nodes.reconcile(Vec::new());
+        nodes.publish_at_once();
         assert!(!changes.has_changed().unwrap(), "none at all is a mistake");
         nodes.reconcile(vec![wanted("c:1")]);
+        nodes.publish_at_once();
         assert!(placed(&nodes).iter().all(|name| name == "c:1"));
+    }
+
+    #[test]
+    fn what_has_changed_is_announced_before_it_is_published() {
+        let nodes = cluster(&["a:1", "b:1"]);
+        let (before, was) = (nodes.topology(), nodes.renewals());
+        nodes.reconcile(["b:1", "c:1"].map(wanted).into());
+        assert!(Arc::ptr_eq(&nodes.announced(), &before));
+        let next = nodes.announce().unwrap();
+        assert_ne!(nodes.renewals(), was, "markers are renewed");
+        assert!(Arc::ptr_eq(&nodes.announced(), &next));
+        assert!(Arc::ptr_eq(&nodes.topology(), &before), "not yet");
+        let all = nodes.all_nodes();
+        let names: Vec<_> = all.iter().map(|node| node.addr().to_string()).collect();
+        assert_eq!(names, ["a:1", "b:1", "c:1"]);
+        // What changes meanwhile comes after it, and takes no number that anyone knows.
+        nodes.reconcile(["b:1", "d:1"].map(wanted).into());
+        nodes.publish(next.clone());
+        assert!(Arc::ptr_eq(&nodes.topology(), &next));
+        let last = nodes.announce().unwrap();
+        assert_eq!(last.version(), 2);
+        let known = |node: &Arc<Node>| all.iter().any(|known| known.id() == node.id());
+        assert!(!known(&last.nodes()[1]));
+        nodes.publish(last);
+        assert!(nodes.announce().is_none(), "nothing new");
     }
 
     #[test]
@@ -385,10 +498,13 @@ mod tests {
         let nodes = cluster(&["a:1"]);
         let first = nodes.topology().nodes()[0].clone();
         nodes.reconcile(vec![with(&[at(1), at(2)])]);
+        nodes.publish_at_once();
         nodes.reconcile(vec![with(&[at(2), at(3)])]);
+        nodes.publish_at_once();
         assert!(Arc::ptr_eq(&nodes.topology().nodes()[0], &first));
         assert_eq!(first.addresses(), [at(2), at(3)]);
         nodes.reconcile(vec![with(&[at(4)])]);
+        nodes.publish_at_once();
         let second = nodes.topology().nodes()[0].clone();
         assert!(!Arc::ptr_eq(&second, &first));
         assert_ne!(second.id(), first.id(), "so everyone is written there");

@@ -60,6 +60,11 @@ pub const HEADROOM: Duration = Duration::from_secs(10);
 /// connected may wait for half a second, and a reader may not believe for a second that they are not there.
 pub const LATE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long a change of the ring waits for nodes to answer the renewal of their markers, at most. A node that
+/// works answers within milliseconds, and one that has not answered for this long may be down: whoever moves
+/// from a node that was ejected should not wait for another.
+pub const TELLING_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// How long a node that has left the list is watched, at most, while other edges use it. They learn of
 /// the change within seconds where they read the same list, and within minutes where a name is cached.
 pub const LEAVING_TIME: Duration = Duration::from_secs(300);

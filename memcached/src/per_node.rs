@@ -20,9 +20,18 @@ impl<T> Default for PerNode<T> {
 impl<T> PerNode<T> {
     /// Keeps the values of the nodes that `topology` still has, drops the others, and lets `make` make
     /// what is missing.
-    pub fn follow(&mut self, topology: &Topology, mut make: impl FnMut(&Arc<Node>) -> T) {
+    pub fn follow(&mut self, topology: &Topology, make: impl FnMut(&Arc<Node>) -> T) {
+        self.follow_nodes(topology.nodes(), make);
+    }
+
+    /// The same of `nodes`, each of which is there once.
+    pub(super) fn follow_nodes(
+        &mut self,
+        nodes: &[Arc<Node>],
+        mut make: impl FnMut(&Arc<Node>) -> T,
+    ) {
         let mut before = std::mem::take(&mut self.by_id);
-        for node in topology.nodes() {
+        for node in nodes {
             let id = usize::from(node.id());
             let known = before.get_mut(id).and_then(Option::take);
             // A number is given again when its node is gone.
@@ -79,6 +88,7 @@ mod tests {
         };
         follow(&mut kept);
         cluster.reconcile(["b:1", "c:1"].map(node).into());
+        cluster.publish_at_once();
         follow(&mut kept);
         let names = kept
             .iter()
@@ -91,6 +101,7 @@ mod tests {
         assert_eq!((kept.get(b), kept.get(200)), (Some(&2), None));
         // The number of "a" is free, and is that of "d" now.
         cluster.reconcile(["d:1", "b:1"].map(node).into());
+        cluster.publish_at_once();
         follow(&mut kept);
         assert_eq!(kept.iter().map(|(_, value)| *value).max(), Some(4));
         assert_eq!(kept.iter().count(), 2);

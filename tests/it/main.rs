@@ -31,6 +31,7 @@ mod out_of_step;
 mod presence;
 mod pull;
 mod ring;
+mod ring_changes;
 mod simulation;
 mod store;
 mod store_clients;

@@ -43,6 +43,10 @@ pub struct Node {
     asks_for_none: AtomicBool,
     /// Whether the probe's last question was answered.
     answers: watch::Sender<bool>,
+    /// Since when the probe's questions are not answered, if one was not.
+    away_since: Mutex<Option<Instant>>,
+    /// Version of the topology with whose ring the marker was renewed last.
+    told: watch::Sender<u64>,
     /// Connections for the flush that are up.
     writers_up: AtomicUsize,
     /// Connections for look-ups that are up.
@@ -83,6 +87,8 @@ impl Node {
             addresses: Mutex::new(wanted.addresses),
             asks_for_none: AtomicBool::new(false),
             answers: watch::Sender::new(false),
+            away_since: Mutex::default(),
+            told: watch::Sender::new(0),
             writers_up: AtomicUsize::new(0),
             readers_up: AtomicUsize::new(0),
             needed: AtomicUsize::new(0),
@@ -168,8 +174,39 @@ impl Node {
     }
 
     pub(super) fn set_answers(&self, answers: bool) {
+        let mut away_since = lock(&self.away_since);
+        *away_since = match answers {
+            true => None,
+            false => Some(away_since.unwrap_or_else(Instant::now)),
+        };
+        drop(away_since);
         self.answers
             .send_if_modified(|before| std::mem::replace(before, answers) != answers);
+    }
+
+    /// Whether it has answered none of the probe's questions for this `time`.
+    pub(super) fn is_away_for(&self, time: Duration) -> bool {
+        lock(&self.away_since).is_some_and(|since| since.elapsed() >= time)
+    }
+
+    /// It has answered a renewal of its marker with the ring of the topology with this `version`.
+    pub(super) fn note_told(&self, version: u64) {
+        self.told.send_replace(version);
+    }
+
+    /// Whether it has been told of the topology with this `version`, or of a later one.
+    pub(super) fn is_told(&self, version: u64) -> bool {
+        *self.told.borrow() >= version
+    }
+
+    /// Returns when it has.
+    pub(super) async fn told(&self, version: u64) {
+        // The node itself has the other end.
+        let _ = self
+            .told
+            .subscribe()
+            .wait_for(|told| *told >= version)
+            .await;
     }
 
     /// How often its data were found lost.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Connection, FOREIGN};
-use crate::cluster::{Cluster, Topology};
+use crate::cluster::Cluster;
 use crate::limits::{LEAVING_TIME, NODES_MAX};
 use crate::marker::Marker;
 use crate::{MemcachedError, Node};
@@ -25,17 +25,17 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// Takes over those of the `known` nodes that `topology` has no more.
+    /// Takes over those of the `known` nodes that are not among `nodes` any more.
     pub(super) fn follow<'a>(
         &mut self,
         cluster: &Arc<Cluster>,
-        topology: &Topology,
+        nodes: &[Arc<Node>],
         known: impl Iterator<Item = &'a Arc<Node>>,
         interval: Duration,
     ) {
         while self.tasks.try_join_next().is_some() {}
         for node in known {
-            let has_left = !topology.nodes().iter().any(|next| Arc::ptr_eq(next, node));
+            let has_left = !nodes.iter().any(|next| Arc::ptr_eq(next, node));
             if has_left && self.tasks.len() < NODES_MAX {
                 let leave = leave(cluster.clone(), node.clone(), interval);
                 self.tasks
@@ -82,7 +82,7 @@ async fn look(
     let Some(value) = connection.values(&[key]).await?.pop().flatten() else {
         return Ok(());
     };
-    let ring = cluster.topology().ring_hash();
+    let ring = cluster.announced().ring_hash();
     let ours = Marker::parse(&value).filter(|marker| marker.ring == ring);
     if let (Some(ours), Some((nonce, since))) = (ours, *seen) {
         // By then it has expired, to the second that memcached is exact to, unless an edge touches it.

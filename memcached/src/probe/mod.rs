@@ -14,6 +14,7 @@ mod evictions;
 mod leaving;
 mod losses;
 mod proof;
+mod publish;
 mod renewal;
 mod writes;
 
@@ -31,6 +32,7 @@ use self::evictions::Evictions;
 use self::leaving::Leaving;
 use self::losses::Missed;
 use self::proof::{Proof, Step};
+use self::publish::publish_changes;
 use self::renewal::Renewal;
 use super::cluster::Cluster;
 use super::config::OnFailure;
@@ -55,19 +57,27 @@ pub struct Config {
     pub writes: Arc<dyn Writes>,
 }
 
-/// Probes every node of the cluster, as they come and go; never returns.
+/// Probes every node of the cluster, as they come and go, and has them told of each change of the ring before
+/// it is published; never returns.
 pub async fn watch(cluster: Arc<Cluster>, config: Config) {
-    let config = Arc::new(config);
+    tokio::join!(
+        biased;
+        publish_changes(&cluster),
+        watch_nodes(&cluster, Arc::new(config)),
+    );
+}
+
+async fn watch_nodes(cluster: &Arc<Cluster>, config: Arc<Config>) {
     let mut changes = cluster.changes();
     let mut watched = PerNode::default();
     let mut leaving = Leaving::default();
     loop {
-        let topology = cluster.topology();
+        let nodes = cluster.all_nodes();
         let known = watched.iter().map(|(node, _)| node);
-        leaving.follow(&cluster, &topology, known, config.interval);
-        watched.follow(&topology, |node| {
+        leaving.follow(cluster, &nodes, known, config.interval);
+        watched.follow_nodes(&nodes, |node| {
             let mut task = JoinSet::new();
-            let look = Look::new(&cluster, node, &config);
+            let look = Look::new(cluster, node, &config);
             task.spawn(look.watch());
             task
         });
@@ -99,7 +109,7 @@ struct Look {
     /// How often all markers had to be renewed when this one last was, and when that was last tried.
     renewed: u64,
     tried: u64,
-    /// Of the topology, at the last look.
+    /// Of the topology that was announced, at the last look.
     version: u64,
     hold_down: HoldDown,
     /// When it was last put back on the ring.
@@ -145,11 +155,14 @@ impl Look {
                 continue;
             }
             self.failed(&error);
+            let version = self.cluster.announced().version();
             tokio::select! {
                 biased;
                 () = sleep(backoff.pause(held)) => {}
                 // Another connection was greeted, and waits for a look.
                 () = self.node.greeted() => {}
+                // The node is to be told of a change of the ring.
+                () = self.cluster.another_announced(version) => {}
             }
         }
     }
@@ -203,7 +216,7 @@ impl Look {
         if is_missed && self.had_sentinel == Some(true) {
             self.note_missed();
         }
-        let topology = cluster.topology();
+        let topology = cluster.announced();
         self.version = topology.version();
         let ring = topology.ring_hash();
         // Of several servers, the probe's has not been told what this process writes to another.
@@ -218,6 +231,7 @@ impl Look {
         let must_renew = next.step == Step::Renew;
         if self.step(connection, marker, next.step, ring).await? && must_renew {
             self.renewed = renewals;
+            self.node.note_told(self.version);
         }
         match sentinel.filter(|_| is_missed) {
             Some(sentinel) => {

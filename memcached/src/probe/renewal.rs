@@ -38,7 +38,7 @@ impl Renewal {
     /// Returns when it has to be, sooner than at the next look.
     pub(super) async fn due(mut self) {
         loop {
-            if self.cluster.topology().version() != self.version {
+            if self.cluster.announced().version() != self.version {
                 return;
             }
             tokio::select! {
