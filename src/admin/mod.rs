@@ -1,5 +1,6 @@
 //! For operators: metrics and health, on a listener of their own.
 
+mod encode;
 pub mod prometheus;
 pub mod routes;
 

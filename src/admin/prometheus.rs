@@ -8,17 +8,16 @@ use presenced_presence::flush::Presence;
 use presenced_presence::metrics::FlushMetrics;
 use presenced_session::Seats;
 use presenced_session::close_reason::CloseReason;
-use presenced_session::metrics::{BOUNDS_SHARE, BOUNDS_US, Counter, Histogram, WorkerMetrics};
+use presenced_session::metrics::{BOUNDS_SHARE, Counter, WorkerMetrics};
 use presenced_store::Store;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::encode::{by_label, counter, gauge, histogram};
 use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::log;
@@ -322,54 +321,4 @@ impl Metrics {
         counter(out, "store_evictions", help, counters.evictions)?;
         counter(out, "store_expired", "Items expired", counters.expired)
     }
-}
-
-fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
-    ConstCounter::new(value).encode(metric)
-}
-
-fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    ConstGauge::new(value as i64).encode(metric)
-}
-
-fn by_label(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &'static str,
-    values: impl Iterator<Item = (&'static str, u64)>,
-) -> fmt::Result {
-    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (value, count) in values {
-        ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
-    }
-    Ok(())
-}
-
-fn histogram<'a>(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    parts: impl Iterator<Item = &'a Histogram>,
-) -> fmt::Result {
-    let mut counts = [0; BOUNDS_US.len() + 1];
-    let mut sum_us = 0;
-    for part in parts {
-        for (count, of_part) in counts.iter_mut().zip(part.counts()) {
-            *count += of_part;
-        }
-        sum_us += part.sum_us();
-    }
-    let bounds = BOUNDS_US
-        .map(|us| us as f64 / 1e6)
-        .into_iter()
-        .chain([f64::INFINITY]);
-    let buckets: Vec<_> = bounds.zip(counts).collect();
-    let kind = MetricType::Histogram;
-    let mut metric: MetricEncoder<'_> =
-        out.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-    let count = counts.iter().sum();
-    metric.encode_histogram::<NoLabelSet>(sum_us as f64 / 1e6, count, &buckets, None)
 }
