@@ -200,7 +200,7 @@ impl Metrics {
             restored,
         )?;
         let help = "From the drain of a shard to its last answer";
-        histogram(out, "flush", help, [&flush.seconds].into_iter())?;
+        histogram(out, "flush_duration", help, [&flush.seconds].into_iter())?;
         let help = "Since the last flush after which nothing was left for the node, of the shard where \
                     that is longest";
         let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
@@ -217,7 +217,9 @@ impl Metrics {
             .chain([f64::INFINITY])
             .zip(counts)
             .collect();
-        let mut metric = out.encode_descriptor("ttl_left", help, None, MetricType::Histogram)?;
+        let ratio = Unit::Other("ratio".into());
+        let mut metric =
+            out.encode_descriptor("ttl_left", help, Some(&ratio), MetricType::Histogram)?;
         let sum = flush.ttl_left.sum_millionths() as f64 / 1e6;
         metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
         let help = "Users written again because a node had lost its data";
@@ -280,7 +282,7 @@ impl Metrics {
         )?;
         histogram(
             out,
-            "pull",
+            "pull_duration",
             "From a pull to its answer",
             [&pull.seconds].into_iter(),
         )
@@ -298,7 +300,7 @@ impl Metrics {
         )?;
         gauge(out, "store_bytes", "Bytes they take", counters.bytes)?;
         let help = "The limit on the bytes of items";
-        gauge(out, "store_bytes_max", help, counters.bytes_max)?;
+        gauge(out, "store_limit_bytes", help, counters.bytes_max)?;
         let help = "Connections to the store open now";
         gauge(out, "store_connections", help, counters.connections)?;
         let help = "Connections refused as there were too many";

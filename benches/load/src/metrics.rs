@@ -45,8 +45,8 @@ impl Snapshot {
         Snapshot(numbers.collect())
     }
 
-    /// The changes since `before`. Counters lose their `_total`. Histograms end in `_us` and have
-    /// estimated quantiles. Gauges have their current value. Metrics with labels become objects by
+    /// The changes since `before`. Counters lose their `_total`. Histograms have estimated quantiles;
+    /// those of durations end in `_us`. Gauges have their current value. Metrics with labels become objects by
     /// label value, without the counters that did not change.
     pub(crate) fn since(&self, before: &Snapshot) -> Value {
         let mut values = Map::new();
@@ -56,8 +56,12 @@ impl Snapshot {
                 insert(&mut values, family, labels, more);
             } else if let Some(family) = name.strip_suffix("_sum") {
                 let buckets = self.buckets_since(before, family);
-                let name = family.strip_suffix("_seconds").unwrap_or(family);
-                values.insert(format!("{name}_us"), quantiles(&buckets));
+                let (name, unit) = match family.strip_suffix("_seconds") {
+                    Some(name) => (name.strip_suffix("_duration").unwrap_or(name), "_us"),
+                    None => (family, ""),
+                };
+                let parts = if unit == "_us" { 1.0 } else { 1e6 };
+                values.insert(format!("{name}{unit}"), quantiles(&buckets, parts));
             } else if !is_of_histogram(name) {
                 let (family, labels) = name.split_at(name.find('{').unwrap_or(name.len()));
                 insert(&mut values, family, labels, now);
@@ -108,17 +112,18 @@ fn json_number(value: f64) -> Value {
     }
 }
 
-fn quantiles(buckets: &[(f64, f64)]) -> Value {
+/// In millionths of what the bounds are in, divided by `parts`.
+fn quantiles(buckets: &[(f64, f64)], parts: f64) -> Value {
     let count = buckets.last().map_or(0.0, |(_, count)| *count);
     if count <= 0.0 {
         return Value::Null;
     }
-    let us = |share| (quantile(buckets, count * share) * 1e6).round();
+    let at = |share| (quantile(buckets, count * share) * 1e6).round() / parts;
     json!({
         "count": json_number(count),
-        "p50": json_number(us(0.5)),
-        "p90": json_number(us(0.9)),
-        "p99": json_number(us(0.99)),
+        "p50": json_number(at(0.5)),
+        "p90": json_number(at(0.9)),
+        "p99": json_number(at(0.99)),
     })
 }
 
@@ -176,8 +181,8 @@ mod tests {
     use super::*;
 
     const BEFORE: &str = "\
-# HELP presenced_pings Pings sent.
-# TYPE presenced_pings counter
+# HELP presenced_pings_total Pings sent
+# TYPE presenced_pings_total counter
 presenced_pings_total 10
 presenced_session_ends_total{reason=\"pong_timeout\"} 1
 presenced_sessions 3
@@ -195,8 +200,11 @@ presenced_ping_rtt_seconds_count 10
 presenced_ping_rtt_seconds_bucket{le=\"0.001\"} 5
 presenced_ping_rtt_seconds_bucket{le=\"0.01\"} 9
 presenced_ping_rtt_seconds_bucket{le=\"1.7976931348623157e308\"} 10
-presenced_pull_seconds_sum 0.0
-presenced_pull_seconds_bucket{le=\"+Inf\"} 0
+presenced_pull_duration_seconds_sum 0.0
+presenced_pull_duration_seconds_bucket{le=\"+Inf\"} 0
+presenced_ttl_left_ratio_sum 5.0
+presenced_ttl_left_ratio_bucket{le=\"0.5\"} 10
+presenced_ttl_left_ratio_bucket{le=\"+Inf\"} 10
 # EOF
 ";
 
@@ -212,6 +220,7 @@ presenced_pull_seconds_bucket{le=\"+Inf\"} 0
             "memcached_errors": {"127.0.0.1:1 refused": 1},
             "ping_rtt_us": {"count": 10, "p50": 1000, "p90": 10_000, "p99": 10_000},
             "pull_us": null,
+            "ttl_left_ratio": {"count": 10, "p50": 0.25, "p90": 0.45, "p99": 0.495},
         });
         assert_eq!(since, expected);
     }
