@@ -6,6 +6,7 @@
 #   chromium            runs the browser tests
 #   Node.js and npm     run the client's type check and tests
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
+#   promtool            Prometheus's own check of /metrics, in target/venv/bin
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more independent clients
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
@@ -26,6 +27,15 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() {
     printf 'setup: %s\n' "$@" >&2
     exit 1
+}
+
+can_be_root() { ((EUID == 0)) || { has sudo && { sudo -n true 2>/dev/null || [[ -t 0 && -z ${CI:-} ]]; }; }; }
+as_root() {
+    if ((EUID == 0)); then
+        DEBIAN_FRONTEND=noninteractive "$@"
+    else
+        sudo DEBIAN_FRONTEND=noninteractive "$@"
+    fi
 }
 
 # ---- Debian packages
@@ -50,18 +60,12 @@ has_venv || can_make_venv || packages+=(python3 python3-venv)
 if ((${#packages[@]})); then
     command=(apt-get install --yes --no-install-recommends "${packages[@]}")
     has apt-get || fail "missing: ${packages[*]}" 'this is not Debian: install the equivalent packages, and run this again'
-    if ((EUID == 0)); then
-        as_root=(env)
-    elif has sudo && { sudo -n true 2>/dev/null || [[ -t 0 && -z ${CI:-} ]]; }; then
-        as_root=(sudo env)
-    else
-        fail "missing: ${packages[*]}" 'there is neither root nor sudo; ask an administrator to run:' \
-            '    apt-get update' \
-            "    ${command[*]}"
-    fi
+    can_be_root || fail "missing: ${packages[*]}" 'there is neither root nor sudo; ask an administrator to run:' \
+        '    apt-get update' \
+        "    ${command[*]}"
     say "installing with apt-get: ${packages[*]}"
-    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null
-    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive "${command[@]}" -qq </dev/null >/dev/null
+    as_root apt-get update -qq </dev/null
+    as_root "${command[@]}" -qq </dev/null >/dev/null
     hash -r
 fi
 
@@ -83,6 +87,23 @@ if (($(node_major || true) + 0 < NODE_MAJOR_MIN)); then
     say "Node.js $(node --version) is too old for the browser tests; installing into $venv: $NODE_WHEEL"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$NODE_WHEEL" </dev/null
     hash -r
+fi
+
+# Of Debian's package only this program: all of it would start a Prometheus on this machine.
+if ! has promtool; then
+    has apt-get || fail 'missing: promtool' 'this is not Debian: install Prometheus, and run this again'
+    say "installing into $venv: promtool, of Debian's package prometheus"
+    folder=$(mktemp -d)
+    # Without lists of packages, or with old ones, there is nothing to download.
+    (cd "$folder" && apt-get download -qq prometheus 2>/dev/null) || {
+        can_be_root || fail 'missing: promtool' 'there is neither root nor sudo; ask an administrator to run:' \
+            '    apt-get update'
+        as_root apt-get update -qq </dev/null
+        (cd "$folder" && apt-get download -qq prometheus)
+    }
+    dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+    mv "$folder/usr/bin/promtool" "$venv/bin/"
+    rm -rf "$folder"
 fi
 
 has cargo || fail 'missing: Rust; see https://rustup.rs'

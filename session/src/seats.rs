@@ -49,6 +49,11 @@ impl Seats {
         self.taken.load(Ordering::Relaxed) & !CLOSED
     }
 
+    /// Sessions that there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// Gives no more seats.
     pub fn close(&self) {
         self.taken.fetch_or(CLOSED, Ordering::Relaxed);

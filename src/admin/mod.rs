@@ -1,6 +1,8 @@
 //! For operators: metrics and health, on a listener of their own.
 
 mod encode;
+pub mod exposition;
+mod process;
 pub mod prometheus;
 pub mod routes;
 

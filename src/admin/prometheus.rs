@@ -1,4 +1,4 @@
-//! The Prometheus text of everything that is counted.
+//! Everything that is counted, for Prometheus.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +15,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::encode::{by_label, counter, gauge, histogram};
+use super::exposition::Exposition;
+use super::process::Process;
 use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::log;
@@ -43,17 +46,20 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All of it in the Prometheus (OpenMetrics) text format.
+    /// All of it as text, and `process_…`. It may take long: see [`Process`].
     ///
     /// # Errors
     ///
     /// If a value can't be formatted, which none of ours is known to cause.
-    pub fn text(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
-        let mut registry = Registry::with_prefix("presenced");
-        registry.register_collector(Box::new(self.clone()));
-        let mut out = String::new();
-        text::encode(&mut out, &registry)?;
-        Ok(out)
+    pub fn text(self: &Arc<Metrics>, form: Exposition) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("presenced");
+        ours.register_collector(Box::new(self.clone()));
+        let process = registry.sub_registry_with_prefix("process");
+        process.register_collector(Box::new(Process));
+        let mut open_metrics = String::new();
+        text::encode(&mut open_metrics, &registry)?;
+        Ok(form.of(open_metrics))
     }
 
     fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
@@ -67,6 +73,8 @@ impl Metrics {
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let out = &mut encoder;
+        let metric = out.encode_descriptor("build", "What runs", None, MetricType::Info)?;
+        Info::new([("version", env!("CARGO_PKG_VERSION"))]).encode(metric)?;
         self.encode_sessions(out)?;
         self.encode_flush(out)?;
         self.encode_pull(out)?;
@@ -124,6 +132,10 @@ impl Metrics {
             "Sessions open now",
             self.seats.taken() as u64,
         )?;
+        let help = "Sessions that there may be (--max-sessions)";
+        gauge(out, "sessions_limit", help, self.seats.max() as u64)?;
+        let help = "Whether the server drains: no more sessions are accepted";
+        gauge(out, "draining", help, self.seats.is_closed().into())?;
         let users = self.presence.users().len();
         gauge(out, "users", "Users with a session here", users as u64)?;
         let handshakes = [("ok", self.sum(|worker| &worker.sessions))].into_iter();

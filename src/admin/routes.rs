@@ -16,11 +16,14 @@ use presenced_memcached::Cluster;
 use presenced_net::Accepting;
 use presenced_session::Seats;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
+use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the admin listener shows.
 #[derive(Debug)]
@@ -46,8 +49,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
             {
                 let admin = admin.clone();
                 let answer = service_fn(move |request: Request<Incoming>| {
-                    let answer = admin.answer(request.method(), request.uri().path());
-                    async { Ok::<_, Infallible>(answer) }
+                    let admin = admin.clone();
+                    async move { Ok::<_, Infallible>(admin.answer(&request).await) }
                 });
                 connections.spawn(async move {
                     // A scraper that goes away is no matter.
@@ -66,29 +69,34 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
-        const TEXT: &str = "text/plain; charset=utf-8";
-        if method != Method::GET {
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
         }
-        match path {
+        match request.uri().path() {
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => match self.unready() {
                 None => text(StatusCode::OK, TEXT, "ready\n".into()),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()),
             },
-            "/metrics" => match self.metrics.text() {
-                Ok(metrics) => {
-                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                    text(StatusCode::OK, kind, metrics)
-                }
-                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
-            },
+            "/metrics" => self.metrics(Exposition::wanted(request.headers())).await,
             _ => text(
                 StatusCode::NOT_FOUND,
                 TEXT,
                 "/healthz /readyz /metrics\n".into(),
             ),
+        }
+    }
+
+    async fn metrics(&self, form: Exposition) -> Response<Full<Bytes>> {
+        let metrics = self.metrics.clone();
+        // On a thread of its own: this one looks after memcached's nodes, too.
+        match spawn_blocking(move || metrics.text(form)).await {
+            Ok(Ok(metrics)) => text(StatusCode::OK, form.content_type(), metrics),
+            _ => {
+                let why = "metrics can't be told\n".into();
+                text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, why)
+            }
         }
     }
 

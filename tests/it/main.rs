@@ -25,6 +25,7 @@ mod handshake;
 mod log;
 mod memcached_access;
 mod memcached_faults;
+mod metrics;
 mod moves;
 mod other_memcacheds;
 mod out_of_step;
