@@ -35,7 +35,7 @@ pub struct NetworkFlags {
     #[arg(
         long,
         env = "PRESENCED_ADMIN",
-        default_value = "127.0.0.1:9090",
+        default_value = "127.0.0.1:9180",
         value_name = "ADDR:PORT"
     )]
     pub admin: SocketAddr,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+use presenced::cli::Flags;
 use presenced::gateway::refusal::Refusal;
 use presenced_session::close_reason::CloseReason;
 
@@ -64,6 +66,23 @@ fn the_table_of_close_codes_is_that_of_the_server() {
     for reason in without {
         let label = format!("`{}`", reason.facts().label);
         assert!(section.contains(&label), "{label} is not told of");
+    }
+}
+
+#[test]
+fn the_quick_start_asks_the_usual_addresses() {
+    let flags = Flags::try_parse_from(["presenced"]).unwrap();
+    let readme = read(&root().join("README.md"));
+    for asked in [
+        format!("http://{}/metrics", flags.network.admin),
+        format!("http://{}/", flags.network.listen),
+        format!(
+            "nc {} {}",
+            flags.storage.store_listen.ip(),
+            flags.storage.store_listen.port()
+        ),
+    ] {
+        assert!(readme.contains(&asked), "{asked}");
     }
 }
 

@@ -334,12 +334,12 @@ mod tests {
     #[test]
     fn metrics_have_an_address_or_a_url() {
         let read = |text: &str| text.parse::<MetricsAddr>();
-        let usual = read("127.0.0.1:9090").unwrap();
-        assert_eq!((usual.addr.port(), &usual.path[..]), (9090, "/metrics"));
-        assert_eq!(read("http://127.0.0.1:9090/metrics"), Ok(usual.clone()));
-        assert_eq!(read("http://127.0.0.1:9090"), Ok(usual));
-        assert_eq!(read("http://127.0.0.1:9090/m").unwrap().path, "/m");
-        assert!(read("https://127.0.0.1:9090/metrics").is_err());
-        assert!(read("9090").is_err());
+        let usual = read("127.0.0.1:9180").unwrap();
+        assert_eq!((usual.addr.port(), &usual.path[..]), (9180, "/metrics"));
+        assert_eq!(read("http://127.0.0.1:9180/metrics"), Ok(usual.clone()));
+        assert_eq!(read("http://127.0.0.1:9180"), Ok(usual));
+        assert_eq!(read("http://127.0.0.1:9180/m").unwrap().path, "/m");
+        assert!(read("https://127.0.0.1:9180/metrics").is_err());
+        assert!(read("9180").is_err());
     }
 }
