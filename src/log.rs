@@ -37,7 +37,9 @@ static STDOUT: OnceLock<Queue> = OnceLock::new();
 /// Takes errors whatever the levels are.
 static UNFILTERED: OnceLock<Dispatch> = OnceLock::new();
 
-/// Form of the log.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Form of all that the process says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -49,15 +51,16 @@ pub enum LogFormat {
 /// Starts the log of the process; panics are logged, too. Call it once. Nothing is written yet.
 pub fn start(levels: Targets, format: LogFormat) {
     let errors = Targets::new().with_default(LevelFilter::ERROR);
-    let _ = UNFILTERED.set(dispatch(errors, format));
-    let _ = set_global_default(dispatch(levels, format));
+    let _ = FORMAT.set(format);
+    let _ = UNFILTERED.set(dispatch(errors, format, stderr));
+    let _ = set_global_default(dispatch(levels, format, stderr));
     // The standard hook writes to stderr itself, so it may block.
     panic::set_hook(Box::new(|panic| always(|| log_panic(panic))));
 }
 
-fn dispatch(levels: Targets, format: LogFormat) -> Dispatch {
+fn dispatch(levels: Targets, format: LogFormat, stream: fn() -> &'static Queue) -> Dispatch {
     // Otherwise it prints its own errors to stderr, and panics if that fails.
-    let lines = layer().with_writer(stderr).log_internal_errors(false);
+    let lines = layer().with_writer(stream).log_internal_errors(false);
     match format {
         LogFormat::Text => registry()
             .with(levels)
@@ -89,22 +92,37 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Writes a text of the caller's own form to stderr, behind what was logged.
+/// Writes the text of an error to stderr, behind what was logged: in its own form, or in that of the log if
+/// that is not for people.
 pub fn say(text: &dyn Display) {
-    stderr().push(text.to_string().as_bytes());
+    let text = text.to_string();
+    match format() {
+        LogFormat::Text => stderr().push(text.as_bytes()),
+        LogFormat::Json => always(|| tracing::error!("{}", text.trim_end())),
+    }
 }
 
-/// Writes a text to stdout.
-pub fn greet(text: &str) {
-    let stdout = STDOUT.get_or_init(|| Queue::start("stdout", io::stdout()));
-    stdout.push(text.as_bytes());
+/// Greets on stdout: with a text for people, or with what `log` logs, whatever the levels are.
+pub fn greet(text: &dyn Display, log: impl FnOnce()) {
+    match format() {
+        LogFormat::Text => stdout().push(text.to_string().as_bytes()),
+        LogFormat::Json => {
+            let all = Targets::new().with_default(LevelFilter::INFO);
+            with_default(&dispatch(all, LogFormat::Json, stdout), log);
+        }
+    }
 }
 
-/// Whether texts on stderr should have colours: it is a terminal that shows them, and `NO_COLOR`
-/// (<https://no-color.org>) is not set.
+fn format() -> LogFormat {
+    FORMAT.get().copied().unwrap_or(LogFormat::Text)
+}
+
+/// Whether texts on stderr should have colours: they are for people, it is a terminal that shows them, and
+/// `NO_COLOR` (<https://no-color.org>) is not set.
 pub fn is_coloured() -> bool {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-    io::stderr().is_terminal()
+    format() == LogFormat::Text
+        && io::stderr().is_terminal()
         && set("NO_COLOR").is_none()
         && set("TERM").is_some_and(|term| term != "dumb")
 }
@@ -123,6 +141,10 @@ pub fn flush() {
     while waits() && Instant::now() < until {
         thread::sleep(LOG_FLUSH_LOOK);
     }
+}
+
+fn stdout() -> &'static Queue {
+    STDOUT.get_or_init(|| Queue::start("stdout", io::stdout()))
 }
 
 fn stderr() -> &'static Queue {

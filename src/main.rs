@@ -3,22 +3,28 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use presenced::cli::store::StoreFlags;
-use presenced::cli::{Command, Flags, promises};
+use presenced::cli::{Command, Flags, Promises, promises};
 use presenced::log;
 use presenced::server::{Config, Server, ServerError};
 use presenced::signals::Signals;
 use presenced_presence::UserId;
 use presenced_store::RunningStore;
 use tokio::runtime::Builder;
+use tracing_subscriber::filter::Targets;
 
 fn main() -> ExitCode {
-    let ran = Flags::from_process().map_err(Box::from).and_then(run);
+    let ran = Flags::from_process().map_err(|error| {
+        log::start(Targets::new(), Flags::log_format_of_process());
+        Box::from(error)
+    });
+    let ran = ran.and_then(run);
     let status = ran.map_or_else(|error| tell(&*error), |()| ExitCode::SUCCESS);
     log::flush();
     status
@@ -80,7 +86,8 @@ async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerErro
     let promises = promises(&config);
     let (is_dev, drain) = (config.gateway.secret.is_none(), config.drain);
     let mut server = Server::start(config).await?;
-    log::greet(&greeting(&server, is_dev, &promises));
+    let greeting = Greeting::new(&server, is_dev, promises);
+    log::greet(&greeting, || greeting.log());
     tokio::select! {
         () = signals.told_to_stop() => {}
         error = server.failed() => return Err(error),
@@ -97,7 +104,10 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
     let checked = flags.check();
     let (address, options) = checked.map_err(|error| refusal(Some("store"), &error.to_string()))?;
     let mut store = RunningStore::start(&address, options)?;
-    log::greet(&format!("store    {}\n", store.address()));
+    let address = store.address();
+    log::greet(&format_args!("store    {address}\n"), || {
+        tracing::info!(store = %address, "started");
+    });
     tokio::select! {
         () = signals.told_to_stop() => store.stop(),
         error = store.failed() => return Err(error.into()),
@@ -105,30 +115,79 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
     Ok(())
 }
 
-/// Says where everything is and what to try.
-fn greeting(server: &Server, is_dev: bool, promises: &str) -> String {
-    let edge = server.gateway_addr();
-    let mut text = format!(
-        "edge     http://{edge}/\nadmin    http://{}/metrics\n",
-        server.admin_addr()
-    );
-    if let Some(store) = server.store_addr() {
-        let _ = writeln!(text, "store    {store}");
+/// Where everything is and what to try.
+struct Greeting {
+    edge: String,
+    admin: String,
+    store: Option<SocketAddr>,
+    promises: Promises,
+    is_dev: bool,
+    /// Shows a user in the embedded store.
+    command: Option<String>,
+}
+
+impl Greeting {
+    fn new(server: &Server, is_dev: bool, promises: Promises) -> Greeting {
+        let alice = UserId::new("alice").ok();
+        let look_up = server.look_up().zip(alice).filter(|_| is_dev);
+        Greeting {
+            edge: format!("http://{}/", server.gateway_addr()),
+            admin: format!("http://{}/metrics", server.admin_addr()),
+            store: server.store_addr(),
+            promises,
+            is_dev,
+            command: look_up.map(|(look_up, alice)| look_up.command(&alice)),
+        }
     }
-    let _ = writeln!(text, "{promises}");
-    if is_dev {
-        let _ = write!(
-            text,
-            "\nNo key was given: tokens for everyone on this machine, and on no other.\n\
-             Open http://{edge}/ in two tabs.\n"
+
+    /// The same as its text, for programs.
+    fn log(&self) {
+        let Promises {
+            online,
+            offline,
+            headroom,
+        } = &self.promises;
+        let store = self.store.map(|store| store.to_string());
+        tracing::info!(
+            edge = self.edge,
+            admin = self.admin,
+            store,
+            online,
+            offline,
+            headroom,
+            "started"
         );
-        if let (Some(look_up), Ok(alice)) = (server.look_up(), UserId::new("alice")) {
-            let command = look_up.command(&alice);
-            let _ = write!(
-                text,
-                "Then look into the store, as any memcached client can:\n  {command}\n"
+        if self.is_dev {
+            let command = self.command.as_deref();
+            tracing::info!(
+                command,
+                "no key was given: tokens for everyone on this machine, and on no other"
             );
         }
     }
-    text
+}
+
+impl fmt::Display for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "edge     {}\nadmin    {}", self.edge, self.admin)?;
+        if let Some(store) = self.store {
+            writeln!(f, "store    {store}")?;
+        }
+        writeln!(f, "{}", self.promises)?;
+        if self.is_dev {
+            write!(
+                f,
+                "\nNo key was given: tokens for everyone on this machine, and on no other.\n\
+                 Open {} in two tabs.\n",
+                self.edge
+            )?;
+        }
+        match &self.command {
+            Some(command) => write!(
+                f,
+                "Then look into the store, as any memcached client can:\n  {command}\n"
+            ),
+            None => Ok(()),
+        }
+    }
 }

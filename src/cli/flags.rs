@@ -199,7 +199,7 @@ pub struct LimitFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogFlags {
-    /// Form of the log
+    /// Form of the log, and of all else that is said: json is an object a line
     #[arg(
         long,
         global = true,

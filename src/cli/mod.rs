@@ -13,7 +13,10 @@ pub mod store;
 mod times;
 mod units;
 
-use clap::{Parser, Subcommand};
+use std::env;
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand, ValueEnum};
 use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
@@ -23,13 +26,14 @@ use thiserror::Error;
 
 use self::flags::{HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, StorageFlags, TokenFlags};
 use self::store::StoreFlags;
-pub use self::times::{Time, promises};
+pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
 use crate::admin;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
 use crate::gateway::{self, Secret};
 use crate::limits::SERVER_ID_BYTES_MAX;
+use crate::log::LogFormat;
 use crate::server::{Config, embedded};
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
@@ -98,8 +102,14 @@ impl Flags {
     /// Wrong ones, and those that ask for a text only, such as `--help`.
     pub fn from_process() -> Result<Flags, clap::Error> {
         let mut flags = Flags::try_parse()?;
-        flags.tokens.jwt_secret = std::env::var_os("PRESENCED_JWT_SECRET");
+        flags.tokens.jwt_secret = env::var_os("PRESENCED_JWT_SECRET");
         Ok(flags)
+    }
+
+    /// Which form all that this process says should have, even if its flags are wrong.
+    pub fn log_format_of_process() -> LogFormat {
+        let args = env::args_os().skip(1).map(lossy);
+        log_format(args, env::var_os("PRESENCED_LOG_FORMAT").map(lossy))
     }
 
     /// Checks the flags against each other and the machine.
@@ -237,6 +247,26 @@ impl Flags {
             frames_per_second_max: self.limits.max_messages_per_second,
         }
     }
+}
+
+fn lossy(text: OsString) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// What `--log-format` says among `args`, or else its variable, where they need not be right.
+fn log_format(args: impl Iterator<Item = String>, variable: Option<String>) -> LogFormat {
+    const FLAG: &str = "--log-format";
+    let (mut said, mut is_next) = (variable, false);
+    for arg in args {
+        match arg.strip_prefix(FLAG) {
+            _ if is_next => (said, is_next) = (Some(arg), false),
+            Some("") => is_next = true,
+            Some(value) => said = value.strip_prefix('=').map(Into::into).or(said),
+            None => {}
+        }
+    }
+    said.and_then(|said| LogFormat::from_str(&said, false).ok())
+        .unwrap_or(LogFormat::Text)
 }
 
 /// One thread a core. A worker flushes a share of the shards: there can't be more workers than shards.

@@ -23,9 +23,27 @@ fn the_defaults_work_and_promise_what_they_keep() {
     let settings = check(&[]).unwrap();
     assert_eq!(settings.presence.ttl_s, 60);
     assert!(settings.gateway.allow_query_token && settings.gateway.secret.is_none());
-    let promises = promises(&settings);
+    let promises = promises(&settings).to_string();
     for part in ["between 9s and 1m", "headroom 10s of the TTL of 1m"] {
         assert!(promises.contains(part), "{promises}");
+    }
+}
+
+#[test]
+fn the_form_of_the_log_is_known_beside_wrong_flags() {
+    for (args, variable, expected) in [
+        ("", None, LogFormat::Text),
+        ("", Some("json"), LogFormat::Json),
+        ("", Some("yaml"), LogFormat::Text),
+        ("--log-format json", None, LogFormat::Json),
+        ("store --x=1 --log-format=json --", None, LogFormat::Json),
+        ("--log-format=text", Some("json"), LogFormat::Text),
+        ("--log-formats=json --log-format", None, LogFormat::Text),
+        ("--log-format --log-format=json", None, LogFormat::Text),
+    ] {
+        let args_of = args.split_whitespace().map(str::to_owned);
+        let found = log_format(args_of, variable.map(str::to_owned));
+        assert_eq!(found, expected, "{args:?} {variable:?}");
     }
 }
 

@@ -123,9 +123,27 @@ impl Flags {
     }
 }
 
-/// What settings promise, for people: when users are seen online and offline, and how much the TTL has to
-/// spare.
-pub fn promises(config: &Config) -> String {
+/// What settings promise, for people.
+#[derive(Clone, Debug)]
+pub struct Promises {
+    /// When users are seen online.
+    pub online: String,
+    /// When users are seen offline.
+    pub offline: String,
+    /// How much the TTL has to spare.
+    pub headroom: String,
+}
+
+impl fmt::Display for Promises {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "online   {}", self.online)?;
+        writeln!(f, "offline  {}", self.offline)?;
+        write!(f, "headroom {}", self.headroom)
+    }
+}
+
+/// What settings promise.
+pub fn promises(config: &Config) -> Promises {
     let (session, presence) = (&config.session, &config.presence);
     let ttl = Duration::from_secs(presence.ttl_s.into());
     let show = humantime::format_duration;
@@ -134,18 +152,24 @@ pub fn promises(config: &Config) -> String {
     let round = session.ping_interval + session.ping_timeout;
     let soonest = ttl - round - presence.flush_interval - Duration::from_secs(1);
     let spare = ttl - round - presence.flush_interval;
-    format!(
-        "online   at once on connect; if memcached fails just then, within {} of its return\n\
-         offline  between {} and {} after leaving; if a client just vanishes, {} after its last pong\n\
-         headroom {} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
-        show(presence.flush_interval + BACKOFF_MAX),
-        show(soonest),
-        show(ttl),
-        show(ttl + presence.flush_interval),
-        show(spare),
-        show(ttl),
-        show(spare + session.ping_timeout),
-    )
+    Promises {
+        online: format!(
+            "at once on connect; if memcached fails just then, within {} of its return",
+            show(presence.flush_interval + BACKOFF_MAX),
+        ),
+        offline: format!(
+            "between {} and {} after leaving; if a client just vanishes, {} after its last pong",
+            show(soonest),
+            show(ttl),
+            show(ttl + presence.flush_interval),
+        ),
+        headroom: format!(
+            "{} of the TTL of {} when a user is slowest to answer; {} when all answer at once",
+            show(spare),
+            show(ttl),
+            show(spare + session.ping_timeout),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -191,23 +192,31 @@ impl Process {
 
     /// Where clients connect.
     pub fn edge(&self) -> SocketAddr {
-        self.printed("edge     http://", "/")
+        self.printed("edge", "http://", "/")
     }
 
     /// Where operators look.
     pub fn admin(&self) -> SocketAddr {
-        self.printed("admin    http://", "/metrics")
+        self.printed("admin", "http://", "/metrics")
     }
 
     /// Where the embedded store listens.
     pub fn store(&self) -> SocketAddr {
-        self.printed("store    ", "")
+        self.printed("store", "", "")
     }
 
-    fn printed(&self, before: &str, after: &str) -> SocketAddr {
-        let mut lines = self.greeting.lines();
-        let addr = lines.find_map(|line| line.strip_prefix(before)?.strip_suffix(after));
-        let addr = addr.unwrap_or_else(|| panic!("no {before} in {}", self.greeting));
+    /// What it printed in its first lines, in either form, less `before` and `after`.
+    fn printed(&self, name: &str, before: &str, after: &str) -> SocketAddr {
+        let found = self.greeting.lines().find_map(|line| {
+            if let Ok(object) = serde_json::from_str::<Value>(line) {
+                return Some(object["fields"][name].as_str()?.to_owned());
+            }
+            Some(line.strip_prefix(&format!("{name:<9}"))?.to_owned())
+        });
+        let addr = found
+            .as_deref()
+            .and_then(|found| found.strip_prefix(before)?.strip_suffix(after));
+        let addr = addr.unwrap_or_else(|| panic!("no {name} in {}", self.greeting));
         addr.parse().unwrap()
     }
 

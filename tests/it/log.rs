@@ -8,13 +8,14 @@ use std::thread;
 use presenced::log::{self, LogFormat};
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
-use presenced_testkit::process::{FREE_PORTS, Process, Sink, Stream, run};
+use presenced_testkit::process::{FREE_PORTS, Process, Sink, Stream, command, run};
 use presenced_testkit::raw::{CLOSE, Raw, frame, get};
 use presenced_testkit::server::metric;
 use presenced_testkit::tokens::SECRET;
 use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -214,7 +215,7 @@ async fn what_was_logged_before_a_refusal_is_there_and_comes_first() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
         let warned = text.find("keep it private").expect("a warning");
-        let refused = text.find("--key-template \"user\"").expect("a refusal");
+        let refused = text.find("--key-template").expect("a refusal");
         assert!(warned < refused, "{text}");
     }
 }
@@ -247,6 +248,67 @@ async fn its_end_waits_for_no_reader() {
             );
         }
     }
+}
+
+/// Each line is an object as tracing's are; returns their fields.
+fn objects(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(|line| {
+        let mut object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?}"));
+        assert!(object["timestamp"].is_string(), "{line}");
+        assert!(object["level"].is_string(), "{line}");
+        assert!(object["fields"]["message"].is_string(), "{line}");
+        object["fields"].take()
+    });
+    lines.collect()
+}
+
+#[tokio::test]
+async fn json_is_the_form_of_all_that_is_said() {
+    const JSON: &str = "--log-format=json";
+    // What is printed comes whatever is to be logged.
+    let process = Process::start_dev(&[JSON, "--drain=0s", "--log-level=off"]).await;
+    let greeting = objects(&process.greeting).remove(0);
+    for field in ["edge", "admin", "store", "online", "offline", "headroom"] {
+        assert!(greeting[field].is_string(), "{field}: {greeting}");
+    }
+    assert_eq!(get(process.admin(), "/healthz").await.status, 200);
+    process.signal(Signal::TERM);
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0));
+    let said = objects(&text);
+    let command = said[1]["command"].as_str().unwrap();
+    assert!(command.contains("user:alice:online"), "{command}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = format!("--listen={}", taken.local_addr().unwrap());
+    for (flags, status, part) in [
+        (&["--no-such-flag"][..], 2, "--no-such-flag"),
+        (&["--ttl=1s"], 2, "--ttl 1s"),
+        (&["--admin=0.0.0.0:0", "--key-template=user"], 2, "template"),
+        (&["store", "--memory=1MiB"], 2, "--memory"),
+        (&["--admin=127.0.0.1:0", &taken], 1, "cannot listen"),
+    ] {
+        let output = run(&[flags, &[JSON]].concat(), None).await;
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        let last = objects(&text).pop().unwrap();
+        let message = last["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+        assert!(!message.contains('\u{1b}'), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_alone_greets_in_json_too() {
+    let mut command = command(&["store", "--listen=127.0.0.1:0", "--log-format=json"]);
+    let mut store = command.spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(store.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await;
+    let line = line.expect("it greets").unwrap().unwrap();
+    let address = objects(&line)[0]["store"].as_str().unwrap().to_owned();
+    let answer = ask(address.parse().unwrap(), "mn\r\nquit\r\n").await;
+    assert_eq!(answer, "MN\r\n");
 }
 
 /// Set for [`panics_in_a_process_of_its_own`].

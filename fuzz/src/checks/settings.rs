@@ -95,7 +95,7 @@ fn is_sound(settings: &Config) {
     assert!(
         settings.sessions_max > 0 && settings.gateway.connections_max > 0 && settings.workers > 0
     );
-    assert!(promises(settings).lines().count() == 3);
+    assert!(promises(settings).to_string().lines().count() == 3);
     assert!(settings.gateway.secret.is_some() || settings.gateway.listen.ip().is_loopback());
     assert!(settings.memcached.nodes.nodes.len() <= NODES_MAX);
 }
