@@ -3,6 +3,7 @@
 //! - [`pipeline`] (pure): which replies are expected, in order.
 //! - [`writer`]: one connection that carries a pipeline of `set`s; `window` (pure): how many at once.
 //! - [`reader`]: one connection that asks for many keys at once.
+//! - `greeting`: how each connection begins.
 //! - `same_server`: whether both lead to the server that the probe asks.
 //! - [`values`] (pure): what it is answered.
 //! - [`ring`] (pure): which node has a key.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod credentials;
 pub mod discovery;
 pub mod endpoint;
+mod greeting;
 mod hold_down;
 pub mod limits;
 pub mod log_throttle;

@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::MemcachedError;
+use super::greeting::greet;
 use super::node::{Node, Up};
 use super::stream::Stream;
 use super::values::{Progress, Values};
-use super::writer::greet;
 use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
 
 /// One connection to one node, for look-ups.

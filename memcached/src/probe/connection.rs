@@ -5,10 +5,10 @@ use presenced_protocol::reply::{self, Reply};
 use presenced_protocol::{Key, Limits, Request, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::greeting::greet;
 use crate::limits::PROBE_ANSWER_BYTES_MAX;
 use crate::stream::Stream;
 use crate::values::{Progress, Values};
-use crate::writer::greet;
 use crate::{MemcachedError, Node};
 
 /// See the module.
