@@ -46,7 +46,7 @@ pub struct CloseFacts {
     /// Close code sent to the client (RFC 6455 §7.4, IANA's registry, 4000 and up our own); none
     /// where no frame can be sent.
     pub close_code: Option<u16>,
-    /// Label in `/metrics`.
+    /// Label in `/metrics`, and the text of the close frame.
     pub label: &'static str,
     /// Level at which it is logged: what clients can cause is debug, as they may cause it often.
     pub level: Level,
@@ -106,6 +106,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::limits::CLOSE_REASON_BYTES_MAX;
 
     #[test]
     fn close_codes_are_ones_a_server_may_send() {
@@ -126,6 +127,11 @@ mod tests {
             .map(|end| end.facts().label)
             .collect();
         assert_eq!(labels.len(), CloseReason::ALL.len());
+        assert!(
+            labels
+                .iter()
+                .all(|label| (1..=CLOSE_REASON_BYTES_MAX).contains(&label.len()))
+        );
         for (index, end) in CloseReason::ALL.iter().enumerate() {
             assert_eq!(*end as usize, index);
         }

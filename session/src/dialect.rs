@@ -98,8 +98,9 @@ impl<const TAKES_BINARY: bool> Dialect for Plain<TAKES_BINARY> {
     }
 
     fn close(self, out: &mut Vec<u8>, reason: CloseReason) {
-        if let Some(code) = reason.facts().close_code {
-            frame::encode_close(out, code);
+        let facts = reason.facts();
+        if let Some(code) = facts.close_code {
+            frame::encode_close(out, code, facts.label);
         }
     }
 }

@@ -12,6 +12,7 @@ use fastwebsockets::{Frame, OpCode, Payload};
 
 use super::frame_header::{Header, Opcode};
 use crate::close_reason::CloseReason;
+use crate::limits::CLOSE_REASON_BYTES_MAX;
 
 /// Unmasks `frame`, exactly the whole frame of `header`, and returns its payload. A text frame
 /// that is a message of its own is checked to be UTF-8 (RFC 6455 §8.1).
@@ -63,15 +64,21 @@ pub fn encode_pong(out: &mut Vec<u8>, payload: &[u8]) {
     encode(out, OpCode::Pong, payload);
 }
 
-/// Appends a close frame with `code`.
-pub fn encode_close(out: &mut Vec<u8>, code: u16) {
-    encode(out, OpCode::Close, &code.to_be_bytes());
+/// Appends a close frame with `code` and `reason`, of at most [`CLOSE_REASON_BYTES_MAX`] bytes.
+pub fn encode_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+    debug_assert!(reason.len() <= CLOSE_REASON_BYTES_MAX, "{reason:?}");
+    let mut payload = [0; 2 + CLOSE_REASON_BYTES_MAX];
+    let reason = &reason.as_bytes()[..reason.len().min(CLOSE_REASON_BYTES_MAX)];
+    payload[..2].copy_from_slice(&code.to_be_bytes());
+    payload[2..][..reason.len()].copy_from_slice(reason);
+    encode(out, OpCode::Close, &payload[..2 + reason.len()]);
 }
 
-/// Appends the answer to a close frame that bore `code`, if any (RFC 6455 §5.5.1).
+/// Appends the answer to a close frame that bore `code` (RFC 6455 §5.5.1). Without a code there can be
+/// no reason either.
 pub fn encode_close_echo(out: &mut Vec<u8>, code: Option<u16>) {
     match code {
-        Some(code) => encode_close(out, code),
+        Some(code) => encode_close(out, code, CloseReason::Closed.facts().label),
         None => encode(out, OpCode::Close, &[]),
     }
 }
@@ -170,10 +177,10 @@ mod tests {
     #[test]
     fn frames_from_the_server_are_whole_and_not_masked() {
         let mut out = Vec::new();
-        encode_close(&mut out, 1012);
+        encode_close(&mut out, 1012, "bye");
         encode(&mut out, OpCode::Text, &[b'x'; 126]);
-        assert_eq!(out[..4], [0x88, 2, 0x03, 0xf4]);
-        assert_eq!(out[4..8], [0x81, 126, 0, 126]);
-        assert_eq!(out.len(), 8 + 126);
+        assert_eq!(out[..7], *b"\x88\x05\x03\xf4bye");
+        assert_eq!(out[7..11], [0x81, 126, 0, 126]);
+        assert_eq!(out.len(), 11 + 126);
     }
 }

@@ -59,6 +59,10 @@ pub const PING_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Close frame sent to TCP connection dropped: what the peer may take to answer (RFC 6455 §7.1.1).
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The text of a close frame in bytes: what a control frame has room for beside the code (RFC 6455
+/// §5.5).
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+
 /// Time between two looks of the ping wheel.
 pub const WHEEL_TICK: Duration = Duration::from_millis(10);
 

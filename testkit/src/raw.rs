@@ -233,10 +233,18 @@ impl Raw {
 
     /// The code of the close frame that comes next, after which the server ends its side.
     pub async fn close_code(&mut self) -> u16 {
+        self.close().await.0
+    }
+
+    /// The same with the reason, which every close frame has.
+    pub async fn close(&mut self) -> (u16, String) {
         let frame = self.frame().await.expect("a close frame");
         assert_eq!(frame.first, CLOSE, "{frame:?}");
         assert_eq!(self.any_frame().await, None, "after a close frame");
-        u16::from_be_bytes(frame.payload[..].try_into().expect("a code"))
+        let (code, reason) = frame.payload.split_first_chunk().expect("a code");
+        assert_ne!(reason, b"", "{frame:?}");
+        let reason = String::from_utf8(reason.to_vec()).expect("UTF-8");
+        (u16::from_be_bytes(*code), reason)
     }
 
     /// Waits until the server closes the connection.

@@ -207,6 +207,11 @@ fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8], payload].concat()
 }
 
+/// A close frame of the server.
+fn close(code: u16, reason: &str) -> Vec<u8> {
+    sent(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
 #[test]
 fn the_first_packet_comes_before_the_answers_to_what_was_read_ahead() {
     let mut tried = Tried::new();
@@ -237,9 +242,9 @@ fn messages_are_read_and_spelled_as_each_sessions_dialect_has_them() {
         "any packet is a sign of life"
     );
     // The ends, too.
-    let unsupported = sent(CLOSE, &1003u16.to_be_bytes());
+    let unsupported = close(1003, "unsupported_data");
     assert_eq!(tried.says(&plain, &frame(BINARY, b"\x01")), unsupported);
-    let protocol = sent(CLOSE, &1002u16.to_be_bytes());
+    let protocol = close(1002, "protocol");
     let bad = tried.says(&packets, &frame(TEXT, b"x"));
     assert_eq!(bad, [sent(TEXT, b"1"), protocol].concat());
 }
@@ -264,7 +269,7 @@ fn each_session_is_pinged_and_answers_in_its_dialect() {
     tried.says(&packets, &frame(TEXT, b"3"));
     // A control frame is no pong here, whatever it bears.
     tried.says(&wrong, &frame(PONG, b""));
-    let timed_out = [sent(TEXT, b"1"), sent(CLOSE, &4408u16.to_be_bytes())].concat();
+    let timed_out = [sent(TEXT, b"1"), close(4408, "pong_timeout")].concat();
     assert_eq!(tried.next(&silent), timed_out);
     assert_eq!(wrong.1.take(), timed_out);
     // Those that answered are pinged again.
@@ -280,7 +285,7 @@ fn an_unasked_pong_is_harmless_and_answers_no_later_ping() {
     let packets = tried.open(Spoken::Packets, frame(TEXT, b"3"));
     packets.1.take();
     assert_eq!(tried.next(&packets), sent(TEXT, b"2"));
-    let timed_out = [sent(TEXT, b"1"), sent(CLOSE, &4408u16.to_be_bytes())].concat();
+    let timed_out = [sent(TEXT, b"1"), close(4408, "pong_timeout")].concat();
     assert_eq!(tried.next(&packets), timed_out);
 }
 

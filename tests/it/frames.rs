@@ -258,11 +258,11 @@ async fn a_close_is_answered_with_its_code_and_nothing_after_it_counts() {
     let mut fastest = Duration::MAX;
     for (number, (sent, answered)) in [
         (vec![], vec![]),
-        (reason(1000, b""), reason(1000, b"")),
-        (reason(1001, b"going away"), reason(1001, b"")),
-        (reason(1011, &[b'x'; 123]), reason(1011, b"")),
-        (reason(3000, b""), reason(3000, b"")),
-        (reason(4999, "zoë".as_bytes()), reason(4999, b"")),
+        (reason(1000, b""), reason(1000, b"closed")),
+        (reason(1001, b"going away"), reason(1001, b"closed")),
+        (reason(1011, &[b'x'; 123]), reason(1011, b"closed")),
+        (reason(3000, b""), reason(3000, b"closed")),
+        (reason(4999, "zoë".as_bytes()), reason(4999, b"closed")),
     ]
     .into_iter()
     .enumerate()
@@ -340,7 +340,7 @@ async fn a_flood_of_frames_is_1008() {
         }
         let last = last.expect("a close frame");
         assert_eq!(last.first, CLOSE, "{what}: {last:?}");
-        assert_eq!(last.payload, reason(1008, b""), "{what}");
+        assert_eq!(last.payload, reason(1008, b"rate_limited"), "{what}");
     }
     assert_eq!(server.ends("rate_limited").await, 3);
     assert!(other.pull(&["other"]).await["online"]["other"].is_object());

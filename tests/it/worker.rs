@@ -149,8 +149,13 @@ fn answer(socket: &Memory, mut sent: &[u8]) -> usize {
 }
 
 fn close_code(sent: &[u8]) -> Option<u16> {
-    match *sent {
-        [.., 0x88, 2, high, low] => Some(u16::from_be_bytes([high, low])),
+    // Its reason is text, in which no byte is a close's first one.
+    let close = sent.iter().rposition(|&byte| byte == 0x88)?;
+    match sent[close..] {
+        [0x88, length, high, low, ref reason @ ..] if usize::from(length) == 2 + reason.len() => {
+            assert_ne!(reason, b"", "a close without a reason");
+            Some(u16::from_be_bytes([high, low]))
+        }
         _ => None,
     }
 }
@@ -184,11 +189,11 @@ fn dialogue() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let end = prop_oneof![
         Just((vec![], vec![])),
         Just((frame(0x88, b""), plain(0x88, b""))),
-        Just((frame(0x88, b"\x03\xe8bye"), plain(0x88, b"\x03\xe8"))),
-        Just((frame(0x88, b"\x03\xed"), plain(0x88, b"\x03\xea"))),
-        Just((frame(0x81, b"\xff"), plain(0x88, b"\x03\xef"))),
-        Just((frame(0x80, b""), plain(0x88, b"\x03\xea"))),
-        Just((plain(0x81, b"not masked"), plain(0x88, b"\x03\xea"))),
+        Just((frame(0x88, b"\x03\xe8bye"), plain(0x88, b"\x03\xe8closed"))),
+        Just((frame(0x88, b"\x03\xed"), plain(0x88, b"\x03\xeaprotocol"))),
+        Just((frame(0x81, b"\xff"), plain(0x88, b"\x03\xefinvalid_utf8"))),
+        Just((frame(0x80, b""), plain(0x88, b"\x03\xeaprotocol"))),
+        Just((plain(0x81, b"not masked"), plain(0x88, b"\x03\xeaprotocol"))),
     ];
     (prop::collection::vec(whole, 0..12), end).prop_map(|(mut parts, end)| {
         parts.push(end);
@@ -473,7 +478,7 @@ fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
         .concat(),
     );
     tried.read(second);
-    assert_eq!(faulty.take(), plain(0x88, &1011u16.to_be_bytes()));
+    assert_eq!(faulty.take(), plain(0x88, b"\x03\xf3internal"));
     other.send(&message[4..]);
     tried.read(first);
     assert_eq!(other.take(), plain(0x81, b"whole"));
@@ -572,6 +577,6 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     let (ran, close) = tokio::join!(worker.run(incoming, orders), late);
     ran.unwrap();
     // Behind a ping, perhaps.
-    assert!(close.ends_with(&plain(0x88, &1012u16.to_be_bytes())));
+    assert!(close.ends_with(&plain(0x88, b"\x03\xf4restart")));
     assert_eq!(seats.taken(), 0);
 }

@@ -213,8 +213,11 @@ impl Naive {
         match opcode {
             8 => {
                 let code = naive_close_code(&payload)?;
-                self.answers.extend([0x88, code.len() as u8]);
-                self.answers.extend(code);
+                // What has a code has a reason, too.
+                let reason = if code.is_empty() { "" } else { "closed" };
+                let payload = [code, reason.as_bytes()].concat();
+                self.answers.extend([0x88, payload.len() as u8]);
+                self.answers.extend(payload);
                 Err(CloseReason::Closed)
             }
             9 => {
