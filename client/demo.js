@@ -174,6 +174,8 @@ function whatCodeMeans(code) {
       return 'The edge restarts. People are shown as they were until the connection is back.';
     case 4401:
       return 'The token has expired. Fetching another one.';
+    case 4403:
+      return 'This user may not connect.';
     case 4409:
       return 'You are connected too many times, and this was the oldest session. It does not come back by itself.';
     default:

@@ -35,7 +35,8 @@ export type ConnectionState = 'connecting' | 'open' | 'waiting' | 'closed';
 export type ConnectionInfo = {
     state: ConnectionState;
     /**
-     * The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+     * The WebSocket close code that led here. A handshake that the edge refuses opens and is
+     * closed at once with a code that says why; one that never got there is 1006.
      */
     code?: number;
     /**
@@ -77,8 +78,7 @@ export type PresenceOptions = {
     url: string | URL;
     /**
      * A JWT, or a function that fetches one. The function is
-     * called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
-     * string, a refused token (4401) ends in `closed`.
+     * called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
      */
     token: string | (() => string | Promise<string>);
     /**
@@ -157,7 +157,8 @@ export type PresenceOptions = {
 /**
  * @typedef {object} ConnectionInfo
  * @property {ConnectionState} state
- * @property {number} [code] The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+ * @property {number} [code] The WebSocket close code that led here. A handshake that the edge refuses opens and is
+ *   closed at once with a code that says why; one that never got there is 1006.
  * @property {string} [reason] The reason that came with the close code.
  * @property {Error} [error] What went wrong on this side: the token function, a timeout, a malformed address.
  * @property {number} [retryInMs] Until the next attempt. Only while `waiting`.
@@ -177,8 +178,7 @@ export type PresenceOptions = {
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
- *   called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
- *   string, a refused token (4401) ends in `closed`.
+ *   called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the

@@ -53,11 +53,17 @@ const NEW_WATCH_GAP_MS = 250;
 /** The edge says that the token has expired or was never good. */
 const TOKEN_REFUSED = 4401;
 
-/** To come back by oneself would be wrong: the user has newer sessions instead. */
-const STAY_AWAY = new Set([4409]);
+/** To come back by oneself would be wrong: this user may not connect, or has newer sessions instead. */
+const STAY_AWAY = new Set([4403, 4409]);
 
 /** The edge found fault with what this end does. Coming right back would only repeat it, so the whole cap is used. */
 const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009]);
+
+/** How the edge tells when to come back, at the end of a close reason. */
+const RETRY = /; retry=(\d{1,9})$/;
+
+/** Longest wait that the edge may ask for. */
+const RETRY_MS_MAX = 300_000;
 
 /** What a client has of a WebSocket that says goodbye: 1000, normal. */
 const NORMAL_CLOSURE = 1000;
@@ -88,7 +94,8 @@ const NORMAL_CLOSURE = 1000;
 /**
  * @typedef {object} ConnectionInfo
  * @property {ConnectionState} state
- * @property {number} [code] The WebSocket close code that led here. A failed handshake is 1006, whatever its cause.
+ * @property {number} [code] The WebSocket close code that led here. A handshake that the edge refuses opens and is
+ *   closed at once with a code that says why; one that never got there is 1006.
  * @property {string} [reason] The reason that came with the close code.
  * @property {Error} [error] What went wrong on this side: the token function, a timeout, a malformed address.
  * @property {number} [retryInMs] Until the next attempt. Only while `waiting`.
@@ -110,8 +117,7 @@ const NORMAL_CLOSURE = 1000;
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
- *   called before every attempt: a browser can't see whether a handshake failed because its token had expired. With a
- *   string, a refused token (4401) ends in `closed`.
+ *   called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
@@ -450,7 +456,7 @@ export class PresenceClient {
   }
 
   /**
-   * The connection is gone, or did not come about: try again after a wait.
+   * The connection is gone, or did not come about: try again after a wait, and no sooner than the edge says.
    *
    * Full jitter (random from 0, not around a middle): when an edge restarts, all who were on it come back spread as
    * evenly as can be.
@@ -460,7 +466,8 @@ export class PresenceClient {
   #lost(cause) {
     const lost = this.#reset();
     const spread = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#backoffBase * 2 ** this.#failures;
-    const retryInMs = Math.round(this.#random() * Math.min(this.#backoffCap, spread));
+    const jitter = Math.round(this.#random() * Math.min(this.#backoffCap, spread));
+    const retryInMs = toldToWaitMs(cause.reason) + jitter;
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
@@ -614,6 +621,17 @@ function socketUrl(url) {
   // WebSocket refuses an address with a fragment.
   absolute.hash = '';
   return absolute.href;
+}
+
+/**
+ * How long the edge says to stay away at least, by the reason of its close: 0 if it does not say.
+ *
+ * @param {string | undefined} reason
+ * @returns {number}
+ */
+function toldToWaitMs(reason = '') {
+  const seconds = RETRY.exec(reason)?.[1];
+  return Math.min(Number(seconds ?? 0) * 1_000, RETRY_MS_MAX);
 }
 
 /**

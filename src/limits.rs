@@ -53,6 +53,18 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// all; no less, as a reverse proxy is one address. Those over it are dropped.
 pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 
+/// When a client that is refused for lack of room may come again, in seconds: long enough for a drain or
+/// a burst to be over.
+pub const RETRY_S: u32 = 5;
+
+/// Handshakes of a worker that are accepted only to be closed with the reason, and whose clients have
+/// not hung up yet; further ones are refused over HTTP. They have places among the HTTP connections, and
+/// must not take many of them.
+pub const REFUSED_SESSIONS_MAX: usize = 64;
+
+/// What such a client may send before it hangs up, in bytes: frames sent before it had read the close.
+pub const REFUSED_SESSION_BYTES_MAX: usize = 64 * 1024;
+
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -687,7 +687,34 @@ describe('coming back', () => {
     });
   }
 
-  for (const [code, options] of [[4409, {}], [4401, { token: 'fixed' }]]) {
+  for (const [code, reason, least] of [
+    [1013, 'too_many_sessions; retry=5', 5_000],
+    [4429, 'too_many_connections; retry=60', 60_000],
+    [1012, 'draining; retry=5', 5_000],
+    [1013, 'too_many_sessions; retry=999999999', 300_000],
+    [1013, 'too_many_sessions; retry=soon', 0],
+    [1013, 'retry=5', 0],
+  ]) {
+    test(`close code ${code} with "${reason}": waits as told, and is spread beyond it`, async () => {
+      const { sockets, states } = await startOpen({ token: () => 'fresh', random: () => 1 });
+      sockets.last.drop(code, reason);
+      assert.equal(states.at(-1).retryInMs, least + 500);
+      await advance(least + 490);
+      assert.equal(sockets.all.length, 1);
+      await advance(10);
+      assert.equal(sockets.all.length, 2);
+    });
+  }
+
+  test('a refused token is fetched anew for the next attempt', async () => {
+    const tokens = ['old', 'new'];
+    const { sockets } = await startOpen({ token: () => tokens.shift() ?? 'none' });
+    sockets.last.drop(4401, 'token_expired');
+    await advance(500);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.new']);
+  });
+
+  for (const [code, options] of [[4403, {}], [4409, {}], [4401, { token: 'fixed' }]]) {
     test(`close code ${code}${options.token ? ' with a token that can not change' : ''}: stays away`, async () => {
       const { client, sockets, states } = await startOpen({ token: () => 'fresh', ...options });
       client.watch('alice', () => {});

@@ -87,8 +87,9 @@ async function run(path, args, ready, env = process.env) {
  * presenced with an embedded store, on free ports, and so impatient that a test can wait for it.
  *
  * @param {string} [listen] Where the edge listens; by default wherever there is room.
+ * @param {{flags?: Record<string, string>, secret?: string}} [more] Flags beside the usual ones, and the tokens' secret.
  */
-export async function startEdge(listen = '127.0.0.1:0') {
+export async function startEdge(listen = '127.0.0.1:0', more = {}) {
   const path = find(
     'PRESENCED_BIN',
     ['release', 'debug'].map((profile) => join(target, profile, 'presenced')),
@@ -103,9 +104,11 @@ export async function startEdge(listen = '127.0.0.1:0') {
     'ping-timeout': '1s',
     'flush-interval': '1s',
     drain: '500ms',
+    ...more.flags,
   };
   // What is set in the shell of whoever runs the tests is not for this edge.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PRESENCED_')));
+  if (more.secret) env.PRESENCED_JWT_SECRET = more.secret;
   const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value]);
   const addresses = (output) => {
     const found = Object.fromEntries([...output.matchAll(/^\s*(edge|admin|store)\s+(\S+)\s/gm)].map((m) => m.slice(1)));

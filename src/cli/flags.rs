@@ -13,6 +13,7 @@ use super::levels::levels;
 use super::memcached::MemcachedFlags;
 use super::times::{Time, time};
 use super::units::{Size, size};
+use crate::gateway::refused_session::RefuseWith;
 use crate::limits::{
     self, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
 };
@@ -159,6 +160,16 @@ pub struct TokenFlags {
         value_delimiter = ','
     )]
     pub allow_origin: Vec<String>,
+
+    /// How a handshake is refused for its token or for room: "auto" accepts it and closes it with a code
+    /// where the client must be a web page or speaks like one, which could not see a status
+    #[arg(
+        long,
+        env = "PRESENCED_REFUSE_WITH",
+        default_value = "auto",
+        value_name = "WAY"
+    )]
+    pub refuse_with: RefuseWith,
 }
 
 /// What clients may take, and how the server stops.

@@ -32,7 +32,7 @@ use crate::admin;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
 use crate::gateway::{self, Secret};
-use crate::limits::SERVER_ID_BYTES_MAX;
+use crate::limits::{REFUSED_SESSIONS_MAX, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::server::{Config, embedded};
 
@@ -222,6 +222,8 @@ impl Flags {
             },
             origins,
             connections_max: self.max_http_of_worker(workers),
+            refuse_with: tokens.refuse_with,
+            refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
         })
     }
 

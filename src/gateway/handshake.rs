@@ -1,40 +1,61 @@
 //! The server's side of the WebSocket handshake: RFC 6455 §4.2.1 in its order, then who it is.
 
 use hyper::Request;
+use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
 use presenced_session::Seat;
 use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
 use super::auth::Identity;
 use super::refusal::Refusal;
+use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
-use super::token::{subprotocols, token};
+use super::token::{is_offered, subprotocols, token};
 
 /// The subprotocol that we speak.
 pub const SUBPROTOCOL: &str = "presence.v1";
 
-/// A handshake that may be answered with 101.
+/// A handshake that is answered with 101.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The user, and for how long.
-    pub identity: Identity,
-    /// Its session's seat.
-    pub seat: Seat,
+    /// What the connection is after the answer.
+    pub upgraded: Upgraded,
     /// What to answer.
     pub answer: Answer,
+}
+
+/// What a connection is after its handshake.
+#[derive(Debug)]
+pub enum Upgraded {
+    /// A session of the user, for as long as the token says.
+    Session(Identity, Seat),
+    /// To be closed at once with the reason.
+    Refused(RefusedSession),
 }
 
 /// Checks a request for `/ws`. The cheap things come first, the token's signature last.
 ///
 /// # Errors
 ///
-/// Why the handshake is refused.
+/// Why the handshake is refused over HTTP.
 pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let accept = check_upgrade(request)?;
     if !gateway.origins.allow(headers) {
         return Err(Refusal::Origin);
     }
+    let upgraded = match identify(request, gateway) {
+        Ok((identity, seat)) => Upgraded::Session(identity, seat),
+        Err(refusal) => Upgraded::Refused(refused(refusal, headers, gateway).ok_or(refusal)?),
+    };
+    Ok(Accepted {
+        upgraded,
+        answer: answer(accept, headers),
+    })
+}
+
+/// The user, and a seat for the session.
+fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Seat), Refusal> {
     if gateway.is_draining() {
         return Err(Refusal::Draining);
     }
@@ -44,10 +65,29 @@ pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Ref
         true => Refusal::Draining,
         false => Refusal::Full,
     })?;
-    let speaks = subprotocols(headers).any(|offered| offered == SUBPROTOCOL);
-    Ok(Accepted {
-        identity,
-        seat,
-        answer: switching_protocols(accept, speaks.then_some(SUBPROTOCOL)),
-    })
+    Ok((identity, seat))
+}
+
+/// The close that tells a client why it is refused; `None` where HTTP tells it.
+fn refused(refusal: Refusal, headers: &HeaderMap, gateway: &Gateway) -> Option<RefusedSession> {
+    let is_by_close = match gateway.refuse_with {
+        RefuseWith::Http => false,
+        RefuseWith::Close => true,
+        // A page sees the status of no handshake, only 1006 (WHATWG WebSockets). Other clients do, and
+        // so do those who look after them.
+        RefuseWith::Auto => {
+            is_ours_spoken(headers) && (headers.contains_key(ORIGIN) || is_offered(headers))
+        }
+    };
+    is_by_close
+        .then(|| RefusedSession::begin(refusal, &gateway.refused_sessions))
+        .flatten()
+}
+
+fn answer(accept: HeaderValue, headers: &HeaderMap) -> Answer {
+    switching_protocols(accept, is_ours_spoken(headers).then_some(SUBPROTOCOL))
+}
+
+fn is_ours_spoken(headers: &HeaderMap) -> bool {
+    subprotocols(headers).any(|offered| offered == SUBPROTOCOL)
 }

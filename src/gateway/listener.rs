@@ -20,7 +20,6 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use presenced_net::Accepting;
 use presenced_presence::UserId;
-use presenced_session::Seat;
 use presenced_session::dialect::Plain;
 use presenced_session::readiness::watch;
 use presenced_session::worker::NewSession;
@@ -32,7 +31,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use super::auth::Identity;
+use super::handshake::Upgraded;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::socket::Socket;
@@ -240,35 +239,37 @@ impl Connection {
             }
             return;
         }
-        if let Some(session) = upgraded(http.into_parts(), exchange, &gateway) {
-            // If the worker is gone, its seats are not waited for.
-            let _ = self.sessions.send(session).await;
+        let parts = http.into_parts();
+        // It has the exchange as well.
+        drop(parts.service);
+        let upgraded = Arc::into_inner(exchange).and_then(|exchange| exchange.upgrade.into_inner());
+        let (Some(upgraded), Ok((socket, ahead))) = (upgraded, parts.io.into_std()) else {
+            return;
+        };
+        match upgraded {
+            Upgraded::Refused(refused) => refused.close(socket).await,
+            Upgraded::Session(identity, seat) => {
+                let session = NewSession {
+                    socket,
+                    read_ahead: joined(&parts.read_buf, &ahead),
+                    peer: identity.user,
+                    dialect: Plain,
+                    expires_at: gateway.clock.now() + identity.valid_for,
+                    seat,
+                };
+                // If the worker is gone, its seats are not waited for.
+                let _ = self.sessions.send(session).await;
+            }
         }
     }
 }
 
-/// The session that a connection has become, if it has.
-fn upgraded(
-    parts: http1::Parts<Socket, Http>,
-    exchange: Arc<Exchange>,
-    gateway: &Gateway,
-) -> Option<NewSession<UserId>> {
-    // It has the exchange as well.
-    drop(parts.service);
-    let (identity, seat) = Arc::into_inner(exchange)?.upgrade.into_inner()?;
-    let (socket, ahead) = parts.io.into_std().ok()?;
-    Some(NewSession {
-        socket,
-        // Not hyper's buffer, which an empty part of it would keep.
-        read_ahead: match parts.read_buf.is_empty() && ahead.is_empty() {
-            true => Bytes::new(),
-            false => [&parts.read_buf, &ahead[..]].concat().into(),
-        },
-        peer: identity.user,
-        dialect: Plain,
-        expires_at: gateway.clock.now() + identity.valid_for,
-        seat,
-    })
+/// What was read behind the handshake. Not hyper's buffer, which an empty part of it would keep.
+fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
+    match read_by_hyper.is_empty() && ahead.is_empty() {
+        true => Bytes::new(),
+        false => [read_by_hyper, ahead].concat().into(),
+    }
 }
 
 /// How far a connection has come.
@@ -278,7 +279,7 @@ struct Exchange {
     deadline_ms: AtomicU64,
     /// Requests answered.
     served: AtomicU64,
-    upgrade: OnceLock<(Identity, Seat)>,
+    upgrade: OnceLock<Upgraded>,
 }
 
 impl Exchange {
@@ -353,7 +354,7 @@ impl Service<Request<Incoming>> for Http {
                 Outcome::Upgrade(accepted) => {
                     // The time for writing the answer; a second upgrade can't follow.
                     exchange.allow(&gateway, HANDSHAKE_TIMEOUT);
-                    let _ = exchange.upgrade.set((accepted.identity, accepted.seat));
+                    let _ = exchange.upgrade.set(accepted.upgraded);
                     accepted.answer
                 }
             })

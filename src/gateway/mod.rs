@@ -8,6 +8,8 @@
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - [`auth`]: who a token says.
+//! - [`refusal`]: why a request is refused, and what follows.
+//! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`response`]: HTTP answers.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
@@ -22,6 +24,7 @@ pub mod metrics;
 pub mod origin;
 mod query;
 pub mod refusal;
+pub mod refused_session;
 pub mod response;
 pub mod routes;
 mod secret;
@@ -39,6 +42,7 @@ use self::dev::DevMode;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
+use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
 
 /// What an operator may set of the gateway.
@@ -56,6 +60,10 @@ pub struct Config {
     pub origins: Origins,
     /// HTTP connections, handshakes among them, that each worker has at once.
     pub connections_max: usize,
+    /// How handshakes are refused.
+    pub refuse_with: RefuseWith,
+    /// Refused handshakes of all workers whose clients are told so by a close frame, at once.
+    pub refused_sessions_max: usize,
 }
 
 /// What all listeners share.
@@ -73,6 +81,10 @@ pub struct Gateway {
     pub seats: Arc<Seats>,
     /// HTTP connections, handshakes among them, that each listener serves at once.
     pub connections_max: usize,
+    /// How handshakes are refused.
+    pub refuse_with: RefuseWith,
+    /// Places for refused handshakes whose clients are told so by a close frame.
+    pub refused_sessions: Places,
     /// Time.
     pub clock: Clock,
     /// What is counted here.
@@ -105,6 +117,8 @@ impl Gateway {
             dev,
             seats: seats.clone(),
             connections_max: config.connections_max,
+            refuse_with: config.refuse_with,
+            refused_sessions: Places::new(config.refused_sessions_max),
             clock,
             metrics: Arc::default(),
         })

@@ -1,7 +1,9 @@
 //! Why a request is refused: one table from the reason to everything that follows from it (HTTP status,
-//! error code, message).
+//! error code, message, and how a WebSocket that is refused is closed).
 
 use presenced_session::handshake::HandshakeError;
+
+use crate::limits::RETRY_S;
 
 /// Why an HTTP request, a handshake among them, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +63,11 @@ pub struct RefusalFacts {
     pub code: &'static str,
     /// For people.
     pub message: &'static str,
+    /// When to come again, in seconds; none where coming again would not help.
+    pub retry_s: Option<u32>,
+    /// How a handshake is closed that was accepted only to tell why it is refused; none if that may only
+    /// be told over HTTP.
+    pub close_code: Option<u16>,
 }
 
 impl Refusal {
@@ -120,6 +127,27 @@ impl Refusal {
             status,
             code,
             message,
+            retry_s: match status {
+                429 | 503 => Some(RETRY_S),
+                _ => None,
+            },
+            close_code: match (self, status) {
+                // RFC 6455 §4.2.2: a page that may not connect gets no 101.
+                (Refusal::Origin, _) => None,
+                (Refusal::Draining, _) => Some(1012),
+                (_, 401 | 403 | 429) => Some(4000 + status),
+                (_, 503) => Some(1013),
+                _ => None,
+            },
+        }
+    }
+
+    /// The text of the close frame: the code, and when to come again if that helps.
+    pub fn close_reason(self) -> String {
+        let facts = self.facts();
+        match facts.retry_s {
+            None => facts.code.to_owned(),
+            Some(retry_s) => format!("{}; retry={retry_s}", facts.code),
         }
     }
 }
@@ -127,6 +155,8 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use presenced_session::limits::CLOSE_REASON_BYTES_MAX;
 
     use super::*;
 
@@ -140,5 +170,29 @@ mod tests {
         for (place, refusal) in Refusal::ALL.iter().enumerate() {
             assert_eq!(*refusal as usize, place);
         }
+    }
+
+    #[test]
+    fn who_is_refused_is_told_the_same_over_http_and_by_a_close() {
+        for (refusal, code, reason) in [
+            (Refusal::TokenMissing, 4401, "token_missing"),
+            (Refusal::TokenInvalid, 4401, "token_invalid"),
+            (Refusal::TokenExpired, 4401, "token_expired"),
+            (Refusal::UserId, 4403, "user_id_not_allowed"),
+            (Refusal::Full, 1013, "too_many_sessions; retry=5"),
+            (Refusal::PeerFull, 4429, "too_many_connections; retry=5"),
+            (Refusal::Draining, 1012, "draining; retry=5"),
+        ] {
+            assert_eq!(refusal.facts().close_code, Some(code), "{refusal:?}");
+            assert_eq!(refusal.close_reason(), reason);
+        }
+        for refusal in Refusal::ALL {
+            let facts = refusal.facts();
+            assert!(refusal.close_reason().len() <= CLOSE_REASON_BYTES_MAX);
+            if facts.retry_s.is_some() {
+                assert!(matches!(facts.status, 429 | 503), "{refusal:?}");
+            }
+        }
+        assert_eq!(Refusal::Origin.facts().close_code, None);
     }
 }

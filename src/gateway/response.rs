@@ -78,10 +78,12 @@ pub fn refused(refusal: Refusal) -> Answer {
             set(&mut answer, header::CONNECTION, "upgrade");
             set(&mut answer, header::SEC_WEBSOCKET_VERSION, "13");
         }
-        Refusal::Full | Refusal::Draining | Refusal::PeerFull => {
-            set(&mut answer, header::RETRY_AFTER, "5");
-        }
         _ => {}
+    }
+    if let Some(retry_s) = facts.retry_s {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, retry_s.into());
     }
     answer
 }

@@ -7,7 +7,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use presenced_presence::UserId;
 
 use super::Gateway;
-use super::handshake::{self, Accepted};
+use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::Refusal;
 use super::response::{Answer, error_json, json, refused, set};
@@ -20,7 +20,7 @@ use crate::pull::{PullError, Puller};
 pub enum Outcome {
     /// An answer; the connection goes on.
     Answer(Answer),
-    /// After this answer the connection is a session.
+    /// After this answer the connection is a session, or is closed as one.
     Upgrade(Accepted),
 }
 
@@ -49,7 +49,12 @@ impl From<PullError> for Fault {
 pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
     if request.uri().path() == "/ws" {
         return match handshake::check(&request, gateway) {
-            Ok(accepted) => Outcome::Upgrade(accepted),
+            Ok(accepted) => {
+                if let Upgraded::Refused(refused) = &accepted.upgraded {
+                    gateway.metrics.refused(refused.refusal());
+                }
+                Outcome::Upgrade(accepted)
+            }
             Err(Refusal::Method) => Outcome::Answer(fault(gateway, Fault::Method("GET"))),
             Err(refusal) => Outcome::Answer(fault(gateway, refusal.into())),
         };

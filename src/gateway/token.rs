@@ -28,6 +28,11 @@ pub(super) fn token<B>(request: &Request<B>, allow_query: bool) -> Option<String
         .map(std::borrow::Cow::into_owned)
 }
 
+/// Whether a request has a token among its subprotocols, as only a WebSocket client does.
+pub(super) fn is_offered(headers: &HeaderMap) -> bool {
+    subprotocols(headers).any(|offered| offered.starts_with(TOKEN_SUBPROTOCOL))
+}
+
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1); the scheme's case does not matter (RFC 9110
 /// §11.1).
 fn bearer(authorization: &HeaderValue) -> Option<&str> {

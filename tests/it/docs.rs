@@ -49,6 +49,18 @@ fn the_table_of_refusals_is_that_of_the_server() {
 }
 
 #[test]
+fn the_table_of_refused_handshakes_is_that_of_the_server() {
+    let sent = Refusal::ALL.iter().filter_map(|refusal| {
+        let facts = refusal.facts();
+        Some((facts.close_code?, facts.code.to_owned()))
+    });
+    assert_eq!(
+        rows(&section("### Refused handshakes")),
+        sent.collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
 fn the_table_of_close_codes_is_that_of_the_server() {
     let section = section("## Close codes");
     let written = rows(&section);

@@ -569,7 +569,7 @@ async fn a_token_among_the_subprotocols_is_never_answered() {
     assert_eq!(response.status, 101, "{response:?}");
     assert_eq!(response.header("sec-websocket-protocol"), None);
 
-    let response = handshake(server.edge, &offer("presence.v1, bearer.bad.to.ken")).await;
+    let response = handshake(server.edge, &offer("bearer.bad.to.ken")).await;
     refused(&response, 401, "token_invalid", "a bad one");
     let response = handshake(server.edge, &offer("presence.v1")).await;
     refused(&response, 401, "token_missing", "none");

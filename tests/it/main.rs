@@ -31,6 +31,7 @@ mod other_memcacheds;
 mod out_of_step;
 mod presence;
 mod pull;
+mod refused_sessions;
 mod ring;
 mod ring_changes;
 mod simulation;

@@ -9,9 +9,10 @@ use hyper::{Method, Request, Version};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use presenced::gateway::Gateway;
 use presenced::gateway::auth::{Auth, Rules};
-use presenced::gateway::handshake::check;
+use presenced::gateway::handshake::{Upgraded, check};
 use presenced::gateway::origin::Origins;
 use presenced::gateway::refusal::Refusal;
+use presenced::gateway::refused_session::{Places, RefuseWith};
 use presenced_session::Seats;
 use presenced_session::clock::{Clock, unix_ms};
 use serde_json::{Value, json};
@@ -56,6 +57,8 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             dev: None,
             seats: Arc::new(Seats::new(1)),
             connections_max: 1,
+            refuse_with: RefuseWith::Auto,
+            refused_sessions: Places::new(1),
             clock: Clock::start(),
             metrics: Arc::default(),
         }
@@ -66,10 +69,16 @@ const NAMED: &str = "https://app.example";
 
 fn compare(request: &Request<()>, signed: &Signed) {
     for gateway in &*GATEWAYS {
-        let found = check(request, gateway).map(|accepted| {
+        let found = check(request, gateway).and_then(|accepted| {
             let accept = &accepted.answer.headers()["sec-websocket-accept"];
             assert_eq!(accept.len(), 28);
-            accepted.identity.user.to_string()
+            match accepted.upgraded {
+                Upgraded::Session(identity, _) => Ok(identity.user.to_string()),
+                Upgraded::Refused(refused) => {
+                    assert!(may_be_a_page(request), "{request:?}");
+                    Err(refused.refusal())
+                }
+            }
         });
         let expected = self::expected(request, gateway.allow_query_token, signed);
         assert_eq!(found.as_deref().map_err(|refusal| *refusal), expected);
@@ -92,6 +101,18 @@ fn expected<'s>(
         true => *verdict,
         false => Err(Refusal::TokenInvalid),
     }
+}
+
+/// Whether the request may be answered with a close instead of a status.
+fn may_be_a_page(request: &Request<()>) -> bool {
+    let lines = texts(request.headers(), "sec-websocket-protocol");
+    let offered: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.split(',').map(str::trim))
+        .collect();
+    offered.contains(&"presence.v1")
+        && (request.headers().contains_key("origin")
+            || offered.iter().any(|offered| offered.starts_with("bearer.")))
 }
 
 fn upgrade(request: &Request<()>) -> Result<(), Refusal> {

@@ -1,0 +1,116 @@
+// What a page in a real Chromium sees of a handshake that a real presenced refuses, and what the client makes of it. The
+// page is of another origin than the edge.
+
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import { startBrowser, startEdge } from './programs.js';
+
+const SECRET = 'an HS256 secret for tests, long enough';
+
+/** @type {Awaited<ReturnType<typeof startEdge>>} */
+let edge;
+/** @type {Awaited<ReturnType<typeof startBrowser>>} */
+let browser;
+/** @type {import('node:http').Server} */
+let site;
+/** @type {import('playwright-core').Page} */
+let page;
+
+const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+/** A token of this user, as the back end of the page would sign it. */
+const token = (user, expiresIn = 600) => {
+  const message = `${base64url({ alg: 'HS256' })}.${base64url({ sub: user, exp: Date.now() / 1_000 + expiresIn })}`;
+  return `${message}.${createHmac('sha256', SECRET).update(message).digest('base64url')}`;
+};
+
+before(async () => {
+  const module = readFileSync(join(import.meta.dirname, '..', 'presence.js'));
+  site = createServer(({ url }, answer) => {
+    const isModule = url === '/presence.js';
+    answer.setHeader('Content-Type', isModule ? 'text/javascript' : 'text/html');
+    answer.end(isModule ? module : '<!doctype html><title>a page</title>');
+  }).listen(0, '127.0.0.1');
+  await once(site, 'listening');
+  const origin = `http://127.0.0.1:${site.address().port}`;
+  edge = await startEdge(undefined, { flags: { 'allow-origin': origin, 'max-sessions': '1' }, secret: SECRET });
+  browser = await startBrowser();
+  page = await browser.newWindow();
+  await page.goto(`${origin}/`);
+});
+
+after(async () => {
+  try {
+    await browser?.close();
+  } finally {
+    site?.close();
+    await edge?.stop('SIGTERM');
+  }
+});
+
+/**
+ * Connects from the page, with a string as the token or with a function that gives these one after another, until one
+ * of these states. Gives all that was said of the connection, and the client's own number of attempts.
+ *
+ * @param {string | string[]} tokens
+ * @param {string[]} until
+ */
+const connect = (tokens, until) =>
+  page.evaluate(
+    async ([url, tokens, until]) => {
+      const { PresenceClient } = await import('/presence.js');
+      const states = [];
+      const ended = Promise.withResolvers();
+      const client = new PresenceClient({
+        url,
+        token: typeof tokens === 'string' ? tokens : () => tokens.shift(),
+        onstate: ({ state, code, reason, retryInMs }) => {
+          states.push({ state, code, reason, retryInMs });
+          // What is open may be about to be closed.
+          if (until.includes(state) && (state !== 'open' || tokens.length === 0)) ended.resolve(undefined);
+        },
+      });
+      await ended.promise;
+      globalThis.last?.close();
+      globalThis.last = client;
+      return states;
+    },
+    [new URL('/ws', edge.url).href, tokens, until],
+  );
+
+/** The last of the states. */
+const end = async (tokens, until) => (await connect(tokens, until)).at(-1);
+
+describe('a page whose handshake is refused', { timeout: 120_000 }, () => {
+  test('a token that can not change and is refused: it stops', async () => {
+    const invalid = await end('a.b.c', ['closed', 'waiting']);
+    assert.deepEqual([invalid.state, invalid.code, invalid.reason], ['closed', 4401, 'token_invalid']);
+    const expired = await end(token('alice', -60), ['closed', 'waiting']);
+    assert.deepEqual([expired.state, expired.code, expired.reason], ['closed', 4401, 'token_expired']);
+  });
+
+  test('a user who may not connect: it stops, though it could have another token', async () => {
+    const { state, code, reason } = await end([token('a b'), token('a b')], ['closed', 'waiting']);
+    assert.deepEqual([state, code, reason], ['closed', 4403, 'user_id_not_allowed']);
+  });
+
+  test('a token that has expired: the next one is fetched, and it is online', async () => {
+    const states = await connect([token('alice', -60), token('alice')], ['open', 'closed']);
+    const [refused] = states.filter(({ state }) => state === 'waiting');
+    assert.deepEqual([refused.code, refused.reason], [4401, 'token_expired']);
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('a full edge: it waits for as long as it is told', async () => {
+    // The last test's client has the only place.
+    const { state, code, reason, retryInMs } = await end(token('bob'), ['waiting', 'closed']);
+    assert.deepEqual([state, code, reason], ['waiting', 1013, 'too_many_sessions; retry=5']);
+    assert.ok(retryInMs >= 5_000, `${retryInMs}`);
+  });
+});
