@@ -1,11 +1,12 @@
-//! Which sessions owe the answer to a ping: a bit for each entry of the slab, so that the wheel's
-//! second hand need not touch those that have answered.
+//! Which sessions have sent nothing since they were pinged: a bit for each entry of the slab, so that
+//! the wheel's second hand need not touch those that have. Any whole frame will do: some devices answer
+//! with pongs that are empty.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use super::wheel::GROUP;
 
-/// A bit for each entry: whether its session has not answered a ping yet.
+/// A bit for each entry: whether its session has sent nothing since its last ping.
 #[derive(Debug, Default)]
 pub(super) struct AwaitingPong {
     /// One for each group of entries.
@@ -28,13 +29,7 @@ impl AwaitingPong {
         &mut self.groups[(first / GROUP) as usize]
     }
 
-    /// Whether the one at this index does.
-    #[inline]
-    pub(super) fn has(&self, index: u32) -> bool {
-        self.groups[(index / GROUP) as usize] & bit(index) != 0
-    }
-
-    /// It does not any more.
+    /// The one at this index has sent something.
     #[inline]
     pub(super) fn clear(&mut self, index: u32) {
         self.groups[(index / GROUP) as usize] &= !bit(index);

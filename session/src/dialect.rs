@@ -22,7 +22,8 @@ pub trait Dialect: Copy {
     /// Spells a ping.
     fn ping(self, nonce: Nonce) -> Self::Ping;
 
-    /// Whether a pong frame with this payload (RFC 6455 §5.5.3) answers the ping with `nonce`.
+    /// Whether a pong frame with this payload (RFC 6455 §5.5.3) answers the ping with `nonce`. The
+    /// round-trip time is taken from such pongs alone; any whole frame keeps a session.
     fn is_pong(self, payload: &[u8], nonce: Nonce) -> bool;
 
     /// Whether binary messages are understood. If not, the first frame of one ends the session with
@@ -49,7 +50,7 @@ pub trait Dialect: Copy {
 pub enum Meaning<'a> {
     /// A message for the service.
     Message(Message<'a>),
-    /// The answer to a ping. It counts only while one is awaited.
+    /// The answer to a ping, from which the round-trip time is taken while one is awaited.
     Pong,
     /// Nothing but a sign of life.
     Nothing,

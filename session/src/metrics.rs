@@ -112,9 +112,9 @@ pub struct WorkerMetrics {
     pub sessions: Counter,
     /// Pings sent.
     pub pings: Counter,
-    /// Pongs that answered a ping.
+    /// Pongs that echoed the last ping.
     pub pongs: Counter,
-    /// Pings not answered in time.
+    /// Pings after which no frame came in time.
     pub missed_pongs: Counter,
     /// Whole frames from clients, of any kind.
     pub frames: Counter,

@@ -116,6 +116,17 @@ impl Tried {
         while self.worker.readable(key, self.now) {}
     }
 
+    /// Lets time pass until the server says something: a ping, to a client that is quiet.
+    fn next_ping(&mut self, socket: &Memory) -> Vec<u8> {
+        loop {
+            self.pass(WHEEL_TICK);
+            let said = socket.take();
+            if !said.is_empty() {
+                return said;
+            }
+        }
+    }
+
     /// Lets time pass, the wheel turning as it does in the server.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
@@ -421,6 +432,86 @@ fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
     assert_eq!(codes, [4408]);
     assert!(asleep.is_dropped() && !at_work.is_dropped());
     assert_eq!(tried.worker.service().closed, 1);
+}
+
+/// Some devices answer each ping with a pong that is empty, or only with messages of their own.
+#[test]
+fn any_whole_frame_after_a_ping_keeps_a_session_and_only_the_right_pong_tells_the_rtt() {
+    let mut tried = Tried::unlimited();
+    let metrics = tried.worker.metrics().clone();
+    let fragment = [frame(0x01, b"a"), frame(0x80, b"b")].concat();
+    let answers = [
+        frame(0x8a, b""),
+        frame(0x8a, b"12345678"),
+        frame(0x89, b"?"),
+        frame(0x81, b"text"),
+        fragment,
+    ];
+    let sessions = answers.map(|answer| (tried.open(), answer));
+    let (silent, half) = (tried.open().1, tried.open());
+    for _ in 0..20 {
+        tried.pass(INTERVAL / 4);
+        for ((key, socket), answer) in &sessions {
+            if !socket.take().is_empty() {
+                socket.send(answer);
+                tried.read(*key);
+            }
+        }
+        // The begin of a frame is no frame.
+        if half.1.take().starts_with(&[0x89]) {
+            half.1.send(&[0x8a]);
+            tried.read(half.0);
+        }
+    }
+    for ((_, socket), answer) in &sessions {
+        assert!(!socket.is_dropped(), "{answer:?}");
+    }
+    assert!(silent.is_dropped() && half.1.is_dropped());
+    let missed = metrics.ends[CloseReason::PongTimeout as usize].value();
+    assert_eq!((missed, metrics.pongs.value()), (2, 0));
+    assert_eq!(metrics.rtt.counts().iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn a_message_before_the_pong_does_not_hide_the_rtt_and_a_pong_counts_once() {
+    let mut tried = Tried::unlimited();
+    let metrics = tried.worker.metrics().clone();
+    let (key, socket) = tried.open();
+    let ping = tried.next_ping(&socket);
+    socket.send(&frame(0x81, b"meanwhile"));
+    tried.read(key);
+    socket.take();
+    answer(&socket, &ping.repeat(3));
+    tried.read(key);
+    assert_eq!(metrics.pongs.value(), 1);
+    // Nor does it answer the next.
+    assert_ne!(tried.next_ping(&socket), ping);
+    answer(&socket, &ping);
+    tried.read(key);
+    assert_eq!(metrics.pongs.value(), 1);
+    assert_eq!(metrics.rtt.counts().iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn a_client_that_is_slow_to_read_when_it_is_pinged_has_the_ping_behind_what_waits() {
+    let mut tried = Tried::unlimited();
+    let (key, socket) = tried.open();
+    socket.set_room(0);
+    socket.send(&frame(0x81, b"said"));
+    tried.read(key);
+    for _ in 0..4 {
+        // It is pinged within that time, and reads before the time for its answer is up.
+        tried.pass(INTERVAL - TIMEOUT / 2);
+        socket.set_room(usize::MAX);
+        tried.read(key);
+        let sent = socket.take();
+        let said = plain(0x81, b"said");
+        answer(&socket, sent.strip_prefix(&said[..]).unwrap_or(&sent));
+        tried.read(key);
+        socket.set_room(0);
+    }
+    assert!(!socket.is_dropped());
+    assert_eq!(tried.worker.service().closed, 0);
 }
 
 #[test]

@@ -74,11 +74,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
             }
             *awaiting |= bit;
             session.pinged_us = moment.us;
+            session.awaits_rtt = true;
+            pings += 1;
             if buffers.is_some_and(|buffers| !buffers.outbox.is_empty()) {
-                // A socket that can't take a ping counts as one that does not answer.
+                // Behind what waits. A client that does not read it can't answer in time.
+                odd.push((key, Ok(0)));
                 continue;
             }
-            pings += 1;
             let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
             let ping = ping.as_ref();
             match session.write(ping) {
@@ -109,7 +111,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.keep(key, &ping.as_ref()[written..])
     }
 
-    /// Ends the sessions of a group that have not answered a ping in time.
+    /// Ends the sessions of a group that have sent no frame in time after a ping.
     fn check_pongs(&mut self, group: u32) {
         let moment = self.moment();
         let mut awaiting = *self.awaiting_pong.group(group);
@@ -143,7 +145,7 @@ struct Moment {
     now: Duration,
     us: u32,
     s: u32,
-    /// How long a session may take to answer a ping.
+    /// How long a session may take to send something after a ping.
     patience_us: u32,
 }
 

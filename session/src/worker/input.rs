@@ -228,6 +228,7 @@ impl<S: Service, T> Reading<'_, S, T> {
         if taken > 0 {
             // Any whole frame proves that the client is there, but for one that ends the session:
             // a disconnect writes nothing.
+            self.awaiting_pong.clear(self.key.index);
             self.service.heard(self.session.handle);
         }
         Ok(taken)
@@ -246,7 +247,7 @@ impl<S: Service, T> Reading<'_, S, T> {
         let payload = frame::decode(header, frame)?;
         match header.opcode {
             Opcode::Pong => {
-                if self.is_awaited() && self.session.dialect.is_pong(payload, self.nonce()) {
+                if self.session.awaits_rtt && self.session.dialect.is_pong(payload, self.nonce()) {
                     self.pong();
                 }
                 Ok(())
@@ -267,18 +268,13 @@ impl<S: Service, T> Reading<'_, S, T> {
         }
     }
 
-    /// Whether a ping has no answer yet.
-    fn is_awaited(&self) -> bool {
-        self.awaiting_pong.has(self.key.index)
-    }
-
     fn nonce(&self) -> Nonce {
         nonce(self.tag, self.key, self.session.pinged_us)
     }
 
-    /// The answer to a ping has come.
+    /// The pong of the last ping has come.
     fn pong(&mut self) {
-        self.awaiting_pong.clear(self.key.index);
+        self.session.awaits_rtt = false;
         self.metrics.pongs.add_alone(1);
         let rtt_us = us(self.now).wrapping_sub(self.session.pinged_us);
         self.metrics
@@ -317,7 +313,7 @@ impl<S: Service, T> Reading<'_, S, T> {
                 self.service
                     .message(self.key, handle, message, &mut replies);
             }
-            Meaning::Pong if self.is_awaited() => self.pong(),
+            Meaning::Pong if self.session.awaits_rtt => self.pong(),
             Meaning::Pong | Meaning::Nothing => {}
         }
         Ok(())

@@ -131,6 +131,8 @@ struct Session<H, D, T> {
     closing: bool,
     /// There is more of it in [`SessionBuffers`].
     has_buffers: bool,
+    /// The pong of the last ping has not come.
+    awaits_rtt: bool,
 }
 
 // What "hundreds of bytes each" is made of. There is room for a dialect of one byte.
@@ -297,6 +299,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 bucket: TokenBucket::full(us(now)),
                 closing: false,
                 has_buffers: false,
+                awaits_rtt: false,
             }
         });
         new.seat.hand_over();
@@ -352,6 +355,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// The seats that its sessions have.
     pub fn seats(&self) -> &Arc<Seats> {
         &self.parts.seats
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
+        &self.parts.metrics
     }
 
     /// What the sessions are for.
