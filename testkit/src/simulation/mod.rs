@@ -3,35 +3,28 @@
 //! To be used in a runtime of one thread whose clock is paused. Nothing then waits for real time, and the
 //! same seed gives the same run.
 
+mod link;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use presenced_memcached::marker::{self, Marker};
 use presenced_memcached::network::{Dialler, Random, Resolver, Target};
-use presenced_memcached::stream::{SimulatedStream, Stream};
+use presenced_memcached::stream::Stream;
 use presenced_memcached::{Network, NodeSpec};
 use presenced_store::{Options, Store, serve_stream};
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
-    duplex, split,
-};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes on their way in one direction of a connection, at each of its ends.
-const WIRE_BYTES: usize = 64 * 1024;
-
-/// How long bytes take from one end of a link to the other, if nothing else is said.
-pub const LINK_DELAY: Duration = Duration::from_millis(1);
+use self::link::{Carrying, Link, WIRE_BYTES, Wire, carry};
+pub use self::link::{Garble, LINK_DELAY};
 
 /// Unix time when a simulation starts.
 pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -48,12 +41,6 @@ const FOREIGN_ITEMS_USED: u64 = 64;
 
 /// Bytes of a foreign item's value.
 const FOREIGN_ITEM_BYTES: usize = 1000;
-
-/// Replies that are lost or doubled, each a whole one.
-const GARBLED: [&[u8]; 4] = [b"STORED\r\n", b"END\r\n", b"TOUCHED\r\n", b"NOT_FOUND\r\n"];
-
-/// How what writes entries begins.
-const ENTRY_WRITTEN: &[u8] = b"set user:";
 
 /// Nodes called `node-0`, `node-1`, … and the network that leads to them.
 #[derive(Clone)]
@@ -76,80 +63,6 @@ struct Node {
     store: Arc<Store>,
     /// Ends its connections.
     killed: CancellationToken,
-}
-
-/// What lies between an edge and a node.
-#[derive(Clone)]
-struct Link {
-    /// Cuts that were made and not mended.
-    cuts: watch::Sender<u32>,
-    delay: watch::Sender<Duration>,
-    /// Whether entries that the edge writes don't arrive.
-    holds_writes: watch::Sender<bool>,
-    /// What becomes of the next reply.
-    garble: Arc<Mutex<Option<Garble>>>,
-    /// Connections that the edge has now.
-    open: Arc<AtomicUsize>,
-}
-
-/// What a link does to one reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Garble {
-    /// It never comes.
-    Lose,
-    /// It comes twice.
-    Repeat,
-}
-
-impl Link {
-    fn new() -> Link {
-        Link {
-            cuts: watch::Sender::new(0),
-            delay: watch::Sender::new(LINK_DELAY),
-            holds_writes: watch::Sender::new(false),
-            garble: Arc::default(),
-            open: Arc::default(),
-        }
-    }
-
-    /// Returns when what was sent now has arrived.
-    async fn cross(&self) {
-        let delay = *self.delay.borrow();
-        sleep(delay).await;
-        // The link itself has the other end.
-        let _ = self.cuts.subscribe().wait_for(|cuts| *cuts == 0).await;
-    }
-
-    /// Returns when `bytes` of an edge may go on.
-    async fn let_on(&self, bytes: &[u8]) {
-        if bytes.starts_with(ENTRY_WRITTEN) {
-            let mut holds_writes = self.holds_writes.subscribe();
-            // The link itself has the other end.
-            let _ = holds_writes.wait_for(|holds_writes| !holds_writes).await;
-        }
-    }
-
-    /// Loses or repeats the first reply of `bytes`, which begin with a reply, if that is due. Says what it
-    /// did to which.
-    fn garble(&self, bytes: &mut Vec<u8>) -> Option<(Garble, &'static [u8])> {
-        let mut due = self.garble.lock().unwrap_or_else(PoisonError::into_inner);
-        let garble = (*due)?;
-        let mut start = 0;
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            if let Some(reply) = GARBLED.into_iter().find(|reply| *reply == line) {
-                let twice = reply.repeat(2);
-                let instead = match garble {
-                    Garble::Lose => &[][..],
-                    Garble::Repeat => &twice,
-                };
-                bytes.splice(start..start + reply.len(), instead.iter().copied());
-                *due = None;
-                return Some((garble, reply));
-            }
-            start += line.len();
-        }
-        None
-    }
 }
 
 impl Simulation {
@@ -417,88 +330,5 @@ fn number_of(address: &SocketAddr) -> Option<u8> {
     match address.ip() {
         IpAddr::V4(ip) => Some(ip.octets()[3]),
         IpAddr::V6(_) => None,
-    }
-}
-
-type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Carries bytes over a link in one direction, until an end. `garble` may change those that begin with a
-/// line.
-async fn carry(
-    mut from: ReadHalf<DuplexStream>,
-    mut to: WriteHalf<DuplexStream>,
-    link: Link,
-    garble: impl Fn(&Link, &mut Vec<u8>),
-) {
-    let mut bytes = Vec::with_capacity(WIRE_BYTES);
-    let mut begins_line = true;
-    while let Ok(1..) = from.read_buf(&mut bytes).await {
-        let ends_line = bytes.ends_with(b"\n");
-        if begins_line {
-            garble(&link, &mut bytes);
-        }
-        begins_line = ends_line;
-        link.let_on(&bytes).await;
-        link.cross().await;
-        if to.write_all(&bytes).await.is_err() {
-            return;
-        }
-        bytes.clear();
-    }
-    link.cross().await;
-    let _ = to.shutdown().await;
-}
-
-/// An edge's end of a connection.
-#[derive(Debug)]
-struct Wire {
-    stream: DuplexStream,
-    resets: AtomicBool,
-    /// Connections of its link.
-    open: Arc<AtomicUsize>,
-    /// Throws away what is on its way.
-    reset: CancellationToken,
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        if self.resets.load(Ordering::Relaxed) {
-            self.reset.cancel();
-        }
-    }
-}
-
-impl SimulatedStream for Wire {
-    fn set_reset_on_close(&self, reset: bool) {
-        self.resets.store(reset, Ordering::Relaxed);
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

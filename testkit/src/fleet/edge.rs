@@ -1,9 +1,5 @@
-//! A fleet in one thread and in virtual time: edges with real sessions over memory, their users' devices,
-//! and nodes of a [`Simulation`]. Everything that keeps users online and asks for them is the server's
-//! own code; what is simulated are sockets, time and chance.
+//! An edge without sockets.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +22,9 @@ use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::{CLOSE, PING, pong_of};
 use crate::simulation::Simulation;
 use crate::temp::TempFile;
 
@@ -46,21 +41,21 @@ pub struct Edge {
     flusher: Flusher,
     puller: Puller,
     worker: Worker<PresenceService, Memory>,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// Its wall clock when it started, Unix time in ms.
     started_at_ms: &'static AtomicU64,
     /// The list of nodes that it reads.
     list: TempFile,
-    is_paused: watch::Sender<bool>,
+    pub(super) is_paused: watch::Sender<bool>,
     /// Sessions whose input came while it was paused.
     unread: Vec<SessionKey>,
-    drain: Option<Drain>,
+    pub(super) drain: Option<Drain>,
     /// The edge ends with them.
     tasks: JoinSet<()>,
 }
 
 /// How far the drain of an edge has come.
-struct Drain {
+pub(super) struct Drain {
     over: Duration,
     /// Cancelled when all users are written, or can't be.
     is_written: CancellationToken,
@@ -197,7 +192,7 @@ impl Edge {
         number.unwrap().parse().unwrap()
     }
 
-    fn open(&mut self, user: &UserId) -> (SessionKey, Memory) {
+    pub(super) fn open(&mut self, user: &UserId) -> (SessionKey, Memory) {
         let socket = Memory::default();
         let new = NewSession {
             socket: socket.clone(),
@@ -210,7 +205,7 @@ impl Edge {
         (self.worker.open(new, self.clock.now()), socket)
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         if self.is_paused() {
             return;
         }
@@ -227,7 +222,7 @@ impl Edge {
         self.worker.tick(self.clock.now()).unwrap();
     }
 
-    fn read(&mut self, key: SessionKey) {
+    pub(super) fn read(&mut self, key: SessionKey) {
         if self.is_paused() {
             return self.unread.push(key);
         }
@@ -239,7 +234,7 @@ impl Edge {
     }
 
     /// The steps of a server's drain; [`Edge::tick`] gives the worker its order.
-    fn begin_drain(&mut self, over: Duration) {
+    pub(super) fn begin_drain(&mut self, over: Duration) {
         let is_written = CancellationToken::new();
         self.drain = Some(Drain {
             over,
@@ -286,197 +281,4 @@ fn listed(nodes: &[u8]) -> String {
         .iter()
         .map(|number| format!("node-{number}:11211\n"))
         .collect()
-}
-
-/// A session of a user, seen from the client.
-struct Device {
-    edge: u64,
-    key: SessionKey,
-    socket: Memory,
-    connected: Instant,
-    /// It is gone without a word: nobody answers its pings.
-    has_vanished: bool,
-}
-
-/// Edges, and the devices of their users.
-pub struct Fleet {
-    pub simulation: Simulation,
-    pub edges: BTreeMap<u64, Edge>,
-    devices: BTreeMap<UserId, Vec<Device>>,
-    /// What the wall clocks showed when each user's devices connected, Unix ms.
-    connected_at_ms: BTreeMap<UserId, BTreeSet<u64>>,
-    drained: Vec<Session>,
-}
-
-/// An answering device of a user, by where it is.
-#[derive(Clone, Debug)]
-pub struct Session {
-    pub user: UserId,
-    pub edge: u64,
-    pub connected: Instant,
-}
-
-impl Fleet {
-    /// Without an edge or a user.
-    pub fn new(simulation: Simulation) -> Fleet {
-        Fleet {
-            simulation,
-            edges: BTreeMap::new(),
-            devices: BTreeMap::new(),
-            connected_at_ms: BTreeMap::new(),
-            drained: Vec::new(),
-        }
-    }
-
-    /// Connects one more device of `user` to an edge.
-    pub fn connect(&mut self, user: &UserId, edge: u64) {
-        self.simulation
-            .note(&format!("{user} connects to edge {edge}"));
-        let at = self.edges.get_mut(&edge).unwrap();
-        let times = self.connected_at_ms.entry(user.clone()).or_default();
-        times.insert(at.clock.unix_ms());
-        let (key, socket) = at.open(user);
-        self.devices.entry(user.clone()).or_default().push(Device {
-            edge,
-            key,
-            socket,
-            connected: Instant::now(),
-            has_vanished: false,
-        });
-    }
-
-    /// Disconnects the oldest device of `user`, if there is one.
-    pub fn disconnect(&mut self, user: &UserId) {
-        let devices = self
-            .devices
-            .get_mut(user)
-            .filter(|devices| !devices.is_empty());
-        let Some(device) = devices.map(|devices| devices.remove(0)) else {
-            return;
-        };
-        self.simulation
-            .note(&format!("{user} leaves edge {}", device.edge));
-        device.socket.hang_up();
-        if let Some(edge) = self.edges.get_mut(&device.edge) {
-            edge.read(device.key);
-        }
-    }
-
-    /// Lets the oldest device of `user` vanish: it answers no ping, and its connection does not end.
-    pub fn vanish(&mut self, user: &UserId) {
-        let devices = self.devices.get_mut(user).into_iter().flatten();
-        if let Some(device) = devices.into_iter().find(|device| !device.has_vanished) {
-            self.simulation
-                .note(&format!("{user} vanishes from edge {}", device.edge));
-            device.has_vanished = true;
-        }
-    }
-
-    /// Ends an edge at once, with its sessions; its users' devices are gone.
-    pub fn kill_edge(&mut self, edge: u64) {
-        self.simulation.note(&format!("edge {edge} is killed"));
-        self.edges.remove(&edge);
-        for devices in self.devices.values_mut() {
-            devices.retain(|device| device.edge != edge);
-        }
-    }
-
-    /// Stops an edge as SIGSTOP does, for as long as [`Fleet::resume_edge`] is not called. Tokio can't
-    /// stop single tasks, so what an edge starts by itself runs on, cut off from all of `nodes`: the flush
-    /// and the refill, which are stopped, give it nothing to write.
-    pub fn pause_edge(&mut self, edge: u64, nodes: Range<u8>) {
-        self.simulation.note(&format!("edge {edge} stands still"));
-        nodes.for_each(|node| self.simulation.set_cut(edge, node, true));
-        self.edges[&edge].is_paused.send_replace(true);
-    }
-
-    /// Lets an edge go on; if it was killed meanwhile, the next one has its links.
-    pub fn resume_edge(&mut self, edge: u64, nodes: Range<u8>) {
-        self.simulation.note(&format!("edge {edge} goes on"));
-        nodes.for_each(|node| self.simulation.set_cut(edge, node, false));
-        if let Some(edge) = self.edges.get(&edge) {
-            edge.is_paused.send_replace(false);
-        }
-    }
-
-    /// Begins the drain of an edge, `over` which its sessions are closed.
-    pub fn drain_edge(&mut self, edge: u64, over: Duration) {
-        self.simulation.note(&format!("edge {edge} is drained"));
-        self.edges.get_mut(&edge).unwrap().begin_drain(over);
-    }
-
-    /// Takes the answering devices that drains have closed.
-    pub fn take_drained(&mut self) -> Vec<Session> {
-        std::mem::take(&mut self.drained)
-    }
-
-    /// All answering devices, in order of their users.
-    pub fn sessions(&self) -> impl Iterator<Item = Session> {
-        self.devices.iter().flat_map(|(user, devices)| {
-            let answering = devices.iter().filter(|device| !device.has_vanished);
-            answering.map(|device| Session {
-                user: user.clone(),
-                edge: device.edge,
-                connected: device.connected,
-            })
-        })
-    }
-
-    /// Whether the wall clock of an edge showed `unix_ms` when a device of `user` connected there.
-    pub fn has_connected_at(&self, user: &UserId, unix_ms: u64) -> bool {
-        let times = self.connected_at_ms.get(user);
-        times.is_some_and(|times| times.contains(&unix_ms))
-    }
-
-    /// Users without a device.
-    pub fn offline(&self, users: &[UserId]) -> Vec<UserId> {
-        let has_none = |user: &&UserId| self.devices.get(*user).is_none_or(Vec::is_empty);
-        users.iter().filter(has_none).cloned().collect()
-    }
-
-    /// Lets time pass; devices answer their pings.
-    pub async fn pass(&mut self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(TICK);
-            sleep(step).await;
-            left -= step;
-            self.edges.values_mut().for_each(Edge::tick);
-            self.answer_pings();
-        }
-    }
-
-    fn answer_pings(&mut self) {
-        for (user, devices) in &mut self.devices {
-            devices.retain(|device| {
-                let said = device.socket.take();
-                let Some(edge) = self.edges.get_mut(&device.edge) else {
-                    return false;
-                };
-                // The server says nothing else to a client that asks nothing.
-                match said.first() {
-                    Some(&CLOSE) => {
-                        self.simulation
-                            .note(&format!("{user} is closed by edge {}", device.edge));
-                        device.socket.hang_up();
-                        edge.read(device.key);
-                        if edge.drain.is_some() && !device.has_vanished {
-                            self.drained.push(Session {
-                                user: user.clone(),
-                                edge: device.edge,
-                                connected: device.connected,
-                            });
-                        }
-                        return false;
-                    }
-                    Some(&PING) if !device.has_vanished => {
-                        device.socket.send(&pong_of(&said[..10]));
-                        edge.read(device.key);
-                    }
-                    _ => {}
-                }
-                true
-            });
-        }
-    }
 }

@@ -1,0 +1,254 @@
+//! What is checked of a run, and what excuses there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use presenced::pull::Answer;
+use presenced_presence::UserId;
+use presenced_testkit::fleet::{Session, TICK};
+use tokio::time::Instant;
+
+use super::NODES;
+use super::faults::{DRAIN_TIME, Fault, Outage};
+use super::run::{Run, USERS};
+
+/// How old a session is when no edge may call its user offline.
+const SETTLED_AGE: Duration = Duration::from_secs(1);
+
+/// How long after an edge can reach a node again it may take to say that it owes: a pause between tries to
+/// connect, and a look.
+pub(super) const RETURN: Duration = Duration::from_secs(4);
+
+/// How long an edge can be cut off from a node, or stand still, before the entries that it should have
+/// renewed may end: TTL - ping interval - ping timeout - flush interval.
+const HEADROOM: Duration = Duration::from_secs(10);
+
+/// How long after an eviction edges believe no miss: a TTL, less a look.
+pub(super) const EVICTIONS_KNOWN_FOR: Duration = Duration::from_secs(58);
+
+/// How long after a node has evicted entries it may be asked before that is known.
+const EVICTION_NOTICED: Duration = Duration::from_secs(2);
+
+/// After how long without a device a user is offline everywhere: a TTL, a flush interval and what an
+/// answer may take.
+const GHOST_AGE: Duration = Duration::from_secs(67);
+
+/// After how long without a fault every user is stored: the next heartbeat of each has come, is answered
+/// and written, by an edge that has recovered.
+const STORED_AFTER: Duration = Duration::from_secs(45);
+
+/// The same where nodes have lost their data and nothing else was wrong: a pause between tries to connect,
+/// and a look; then all users are written again.
+const REFILLED_AFTER: Duration = Duration::from_secs(5);
+
+/// After how long a fleet that just starts calls nobody unknown.
+const KNOWN_AFTER_START: Duration = Duration::from_secs(68);
+
+/// After how long without a fault nobody is unknown any more: a TTL, a flush interval and some looks at the
+/// nodes.
+const KNOWN_AFTER_FAULTS: Duration = Duration::from_secs(75);
+
+/// The same where items were evicted: what others have stored is evicted for a TTL more, and edges can't tell it
+/// from entries.
+const KNOWN_AFTER_EVICTIONS: Duration = Duration::from_secs(135);
+
+/// Connections of an edge to a node: of the flush, the look-ups and the probe's two, and one more to a node
+/// that has left the list.
+const CONNECTIONS_MAX: usize = 5;
+
+impl Run<'_> {
+    /// Whether the entry of a session may be missing on its node although the node's marker is whole: its edge
+    /// and the node could not speak to each other, and that began before the user connected, before the node
+    /// lost its data or the ring changed, or so long ago that entries have ended; or entries were evicted just
+    /// now.
+    pub(super) fn may_be_missing(&self, session: &Session, node: u8) -> bool {
+        let lost = self.lost.get(&node).copied();
+        let changed = lost.max(self.relisted);
+        let excuses = |outage: &Outage| {
+            let ended = outage.ended.unwrap_or_else(Instant::now);
+            let is_new = session.connected + SETTLED_AGE > outage.began;
+            let is_changed = changed.is_some_and(|changed| changed + RETURN > outage.began);
+            let is_overdue = ended - outage.began > HEADROOM;
+            (outage.edge, outage.node) == (session.edge, node)
+                && ended.elapsed() < RETURN
+                && (is_new || is_changed || is_overdue)
+        };
+        let evicted = self.evicted.get(&node);
+        evicted.is_some_and(|at| at.elapsed() < EVICTION_NOTICED)
+            || self.outages.iter().any(excuses)
+    }
+
+    /// Sessions whose users no edge may call offline, for longer than [`SETTLED_AGE`] here.
+    pub(super) fn settled(&self) -> Vec<Session> {
+        let sessions = self.fleet.sessions();
+        sessions
+            .filter(|session| session.connected.elapsed() > SETTLED_AGE)
+            .collect()
+    }
+
+    /// Users whom no edge may call offline.
+    pub(super) fn known(&self, settled: &[Session]) -> BTreeSet<UserId> {
+        let stored = settled.iter().filter(|session| {
+            let node = self.fleet.edges[&session.edge].node_of(&session.user);
+            !self.may_be_missing(session, node)
+        });
+        let returning = self.returning.iter();
+        let returning = returning.filter(|returning| {
+            let session = &returning.session;
+            let is_settled = session.connected.elapsed() > SETTLED_AGE;
+            is_settled && !self.may_be_missing(session, returning.node)
+        });
+        stored
+            .chain(returning.map(|returning| &returning.session))
+            .map(|session| session.user.clone())
+            .collect()
+    }
+
+    /// Asks every edge for every user, as time goes on.
+    pub(super) async fn ask(&mut self) -> Vec<(u64, Answer)> {
+        let edges = self.fleet.edges.iter();
+        let asks = edges.filter(|(_, edge)| !edge.is_paused());
+        let asks = asks.map(|(&number, edge)| {
+            let asked = edge.ask(&self.users);
+            async move { (number, asked.await) }
+        });
+        let mut asks = pin!(join_all(asks.collect::<Vec<_>>()));
+        loop {
+            tokio::select! {
+                biased;
+                answers = &mut asks => return answers,
+                () = self.fleet.pass(TICK) => {}
+            }
+        }
+    }
+
+    /// Asks, and checks the answers.
+    pub(super) async fn judge(&mut self) {
+        let settled = self.settled();
+        let known = self.known(&settled);
+        let gone = self.gone.iter();
+        let ghosts = gone.filter(|(_, since)| since.elapsed() > self.ghost_age());
+        let ghosts: Vec<_> = ghosts.map(|(user, _)| user.clone()).collect();
+        let nobody_is_unknown = match self.kind.faults {
+            [] => self.started.elapsed() > KNOWN_AFTER_START,
+            faults if faults.contains(&Fault::Evict) => self.quiet_for() > KNOWN_AFTER_EVICTIONS,
+            _ => self.quiet_for() > KNOWN_AFTER_FAULTS,
+        };
+        let mut wrong = Vec::new();
+        for (number, answer) in self.ask().await {
+            let users = self.fleet.edges[&number].presence().users();
+            let online: BTreeMap<_, _> = answer.online.iter().cloned().collect();
+            for user in &known {
+                if !online.contains_key(user) && !answer.unknown.contains(user) {
+                    wrong.push(format!("edge {number} calls {user} offline"));
+                }
+            }
+            for user in ghosts.iter().filter(|user| online.contains_key(user)) {
+                wrong.push(format!("edge {number} calls {user} online"));
+            }
+            for Session { user, .. } in settled.iter().filter(|session| session.edge == number) {
+                if users.online_since(user).is_some() && !online.contains_key(user) {
+                    wrong.push(format!("edge {number} does not know {user}, who is here"));
+                }
+            }
+            for (user, since) in online {
+                if !self.fleet.has_connected_at(&user, since) {
+                    wrong.push(format!("edge {number} says {user} connected at {since}"));
+                }
+            }
+            if nobody_is_unknown && !answer.unknown.is_empty() {
+                let unknown = &answer.unknown;
+                wrong.push(format!("edge {number} does not know {unknown:?}"));
+            }
+        }
+        self.fail(wrong);
+    }
+
+    /// Checks what is stored: each entry is of an edge that has the user, or had a TTL ago; after a quiet
+    /// time each user has one.
+    pub(super) async fn look_at_entries(&mut self) {
+        let key = |user: &UserId| format!("user:{user}:online");
+        let keys: Vec<_> = self.users.iter().map(key).collect();
+        let mut entries = Vec::new();
+        for node in 0..NODES {
+            entries.push(self.fleet.simulation.values(node, &keys).await);
+        }
+        let mut wrong = Vec::new();
+        for (node, entries) in entries.iter().enumerate() {
+            for (user, value) in self
+                .users
+                .iter()
+                .filter_map(|user| Some((user, entries.get(&key(user))?)))
+            {
+                let value: serde_json::Value = serde_json::from_str(value).unwrap();
+                let owner = value["serverId"].as_str().unwrap();
+                let edge = owner.strip_prefix("edge-").unwrap().parse().unwrap();
+                let here = self.here.get(&(user.clone(), edge));
+                if here.is_none_or(|here| here.elapsed() > self.ghost_age()) {
+                    wrong.push(format!("node {node} has {user} at {owner}"));
+                }
+            }
+        }
+        if self.quiet_for() > self.stored_after() {
+            for Session { user, edge, .. } in self.settled() {
+                let node = self.fleet.edges[&edge].node_of(&user);
+                if !entries[usize::from(node)].contains_key(&key(&user)) {
+                    wrong.push(format!("node {node} has no entry of {user} at edge {edge}"));
+                }
+            }
+        }
+        self.fail(wrong);
+    }
+
+    /// Checks what must not grow.
+    pub(super) fn look_at_bounds(&mut self) {
+        let mut wrong = Vec::new();
+        for (number, edge) in &self.fleet.edges {
+            let pending = edge.presence().pending().len();
+            if pending > USERS.into() {
+                wrong.push(format!("edge {number} has {pending} users pending"));
+            }
+            let sessions = edge.sessions();
+            let per_user = presenced_presence::limits::SESSIONS_PER_USER_MAX;
+            if sessions > USERS as usize * usize::from(per_user) {
+                wrong.push(format!("edge {number} has {sessions} sessions"));
+            }
+            for node in 0..NODES {
+                let connections = self.fleet.simulation.connections(*number, node);
+                if connections > CONNECTIONS_MAX {
+                    wrong.push(format!(
+                        "edge {number} has {connections} connections to node {node}"
+                    ));
+                }
+            }
+        }
+        self.fail(wrong);
+    }
+
+    pub(super) fn fail(&mut self, wrong: Vec<String>) {
+        wrong
+            .iter()
+            .for_each(|wrong| self.fleet.simulation.note(wrong));
+        self.wrong.extend(wrong);
+    }
+
+    /// What is written by an edge that is drained lasts for longer.
+    pub(super) fn ghost_age(&self) -> Duration {
+        match self.kind.faults.contains(&Fault::Drain) {
+            true => GHOST_AGE + DRAIN_TIME,
+            false => GHOST_AGE,
+        }
+    }
+
+    /// After how long without a fault every user is stored.
+    pub(super) fn stored_after(&self) -> Duration {
+        let losses = [Fault::Restart, Fault::FlushAll, Fault::DelayedFlush];
+        let are_losses = self.kind.faults.iter().all(|fault| losses.contains(fault));
+        match are_losses {
+            true => REFILLED_AFTER,
+            false => STORED_AFTER,
+        }
+    }
+}
