@@ -92,11 +92,14 @@ impl<F: FnOnce(&mut BytesMut)> Encoder<F> for ClientCodec {
 
 /// The server's end: requests come in, replies go out.
 ///
-/// What comes of a refused value is thrown away, and never taken for requests.
+/// What comes of a refused value is thrown away, and never taken for requests; the answer is given
+/// when all of it has come.
 #[derive(Clone, Debug, Default)]
 pub struct ServerCodec {
     limits: Limits,
     parser: request::Parser,
+    /// What is answered once a refused value has come whole.
+    due: Option<Reply<&'static [u8]>>,
 }
 
 /// What a client asks.
@@ -126,6 +129,7 @@ impl ServerCodec {
         ServerCodec {
             limits,
             parser: request::Parser::new(limits),
+            due: None,
         }
     }
 }
@@ -144,7 +148,13 @@ impl Decoder for ServerCodec {
                         limits: self.limits,
                     })));
                 }
-                Parsed::Swallowed { consumed } => input.advance(consumed),
+                Parsed::Swallowed { consumed, ended } => {
+                    input.advance(consumed);
+                    if let Some(answer) = self.due.take_if(|_| ended) {
+                        let (answer, close) = (Some(answer), false);
+                        return Ok(Some(Asked::Bad { answer, close }));
+                    }
+                }
                 Parsed::Bad {
                     answer,
                     noreply,
@@ -152,8 +162,12 @@ impl Decoder for ServerCodec {
                     next,
                 } => {
                     let answer = (!noreply).then(|| answer.reply());
-                    let close = next == Next::Close;
                     input.advance(consumed);
+                    if next == Next::Swallow {
+                        self.due = answer;
+                        continue;
+                    }
+                    let (answer, close) = (answer.or(self.due.take()), next == Next::Close);
                     return Ok(Some(Asked::Bad { answer, close }));
                 }
             }

@@ -20,12 +20,6 @@ pub const LINE_BYTES_MAX: usize = 2048;
 /// server hold before it has said anything useful.
 pub const GET_LINE_BYTES_MAX: usize = 256 * 1024;
 
-/// Greatest number of keys in one `get` or `gets`.
-///
-/// Bounds the work one line can ask for. Multi-gets gain little beyond a thousand keys; this leaves
-/// room for clients that don't split theirs.
-pub const KEYS_MAX: usize = 16 * 1024;
-
 /// Greatest length of a value: memcached's default item size, 1 MiB (`-I`).
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -53,8 +47,6 @@ pub struct Limits {
     /// Greatest length of a `get` or `gets` line, its end included. See [`GET_LINE_BYTES_MAX`].
     /// Only requests have such lines.
     pub get_line_bytes_max: usize,
-    /// Greatest number of keys in one `get` or `gets`. See [`KEYS_MAX`].
-    pub keys_max: usize,
     /// Greatest length of a value, in a `set` and in a `VALUE`. See [`VALUE_BYTES_MAX`].
     pub value_bytes_max: usize,
 }
@@ -64,7 +56,6 @@ impl Default for Limits {
         Limits {
             line_bytes_max: LINE_BYTES_MAX,
             get_line_bytes_max: GET_LINE_BYTES_MAX,
-            keys_max: KEYS_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
         }
     }

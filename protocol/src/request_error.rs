@@ -33,8 +33,6 @@ pub enum BadRequestKind<'a> {
     Exptime,
     /// What to add or subtract with `incr` and `decr` is not a number.
     Delta,
-    /// More keys than [`Limits::keys_max`](crate::Limits::keys_max).
-    TooManyKeys,
     /// The value is not followed by a line end where its length says.
     DataChunk,
     /// The value is over [`Limits::value_bytes_max`](crate::Limits::value_bytes_max).
@@ -45,6 +43,15 @@ pub enum BadRequestKind<'a> {
         base64: bool,
         /// Whether memcached removes what was stored here before: for `set` and `ms`, as nothing
         /// is better than something stale.
+        removes: bool,
+    },
+    /// The server has no memory for the value ([`Parser::out_of_memory`](crate::request::Parser::out_of_memory)).
+    OutOfMemory {
+        /// Where it was to be stored.
+        key: ReceivedKey<'a>,
+        /// The key is base64 (flag `b`).
+        base64: bool,
+        /// As in [`BadRequestKind::TooLarge`].
         removes: bool,
     },
     /// No line end within [`Limits::line_bytes_max`](crate::Limits::line_bytes_max), nor, for lines
@@ -86,7 +93,9 @@ impl BadRequest<'_> {
         let message = self.kind.message().as_bytes();
         match self.kind {
             BadRequestKind::Unknown | BadRequestKind::Http => Reply::Error(b""),
-            BadRequestKind::TooLarge { .. } => Reply::ServerError(message),
+            BadRequestKind::TooLarge { .. } | BadRequestKind::OutOfMemory { .. } => {
+                Reply::ServerError(message)
+            }
             _ => Reply::ClientError(message),
         }
     }
@@ -103,9 +112,9 @@ impl BadRequestKind<'_> {
             }
             BadRequestKind::Exptime => "invalid exptime argument",
             BadRequestKind::Delta => "invalid numeric delta argument",
-            BadRequestKind::TooManyKeys => "too many keys",
             BadRequestKind::DataChunk => "bad data chunk",
             BadRequestKind::TooLarge { .. } => "object too large for cache",
+            BadRequestKind::OutOfMemory { .. } => "out of memory storing object",
             BadRequestKind::LineTooLong => "line too long",
             BadRequestKind::TooManyGetFlags => "options flags are too long",
             BadRequestKind::TooManyFlags => "options flags too long",
@@ -141,8 +150,8 @@ impl fmt::Display for BadRequest<'_> {
             BadRequestKind::DeleteUsage => "a word that delete does not know",
             BadRequestKind::Exptime => "an expiry time that is not a number",
             BadRequestKind::DataChunk => "a value that is not as long as its line says",
-            BadRequestKind::TooManyKeys => "too many keys in one request",
             BadRequestKind::TooLarge { .. } => "a value over the size limit",
+            BadRequestKind::OutOfMemory { .. } => "a value that there is no memory for",
             BadRequestKind::LineTooLong => "a line over the length limit",
             _ => self.kind.message(),
         };

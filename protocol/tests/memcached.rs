@@ -31,7 +31,7 @@ fn ours(mut input: &[u8]) -> Option<(Vec<u8>, usize)> {
                 }
                 consumed
             }
-            Parsed::Swallowed { consumed } => {
+            Parsed::Swallowed { consumed, .. } => {
                 before.get_or_insert(out.len());
                 consumed
             }

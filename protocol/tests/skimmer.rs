@@ -8,7 +8,6 @@ use proptest::prelude::*;
 const LIMITS: Limits = Limits {
     line_bytes_max: 48,
     get_line_bytes_max: 80,
-    keys_max: 5,
     value_bytes_max: 8,
 };
 

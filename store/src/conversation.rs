@@ -3,12 +3,13 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use presenced_protocol::limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX};
-use presenced_protocol::{Limits, Next, Parsed, request};
+use presenced_protocol::{Limits, Next, Parsed, Reply, encode, request};
 
 use super::clock::Now;
 use super::execute::{self, After, ManyKeys};
+use super::replies::OUT_OF_MEMORY_READING;
 use super::store::Store;
-use crate::limits::WRITE_BYTES;
+use crate::limits::{LINE_BYTES_MAX, WRITE_BYTES};
 
 /// The first byte of every request of memcached's binary protocol.
 const BINARY: u8 = 0x80;
@@ -28,6 +29,8 @@ pub(super) struct Conversation {
     parser: request::Parser,
     /// Keys answered of the request for many that stands at the start of the input.
     keys_done: usize,
+    /// What is answered once the value of a refused request has come whole.
+    due: Option<Reply<&'static [u8]>>,
     /// Whether anything has been said.
     begun: bool,
 }
@@ -48,10 +51,12 @@ impl Conversation {
     pub(super) fn new(value_bytes_max: usize) -> Conversation {
         Conversation {
             parser: request::Parser::new(Limits {
+                line_bytes_max: LINE_BYTES_MAX,
                 value_bytes_max: VALUE_BYTES_MAX.min(value_bytes_max),
                 ..Limits::default()
             }),
             keys_done: 0,
+            due: None,
             begun: false,
         }
     }
@@ -98,21 +103,63 @@ impl Conversation {
                     }
                     start += consumed;
                 }
-                Parsed::Swallowed { consumed } => start += consumed,
+                Parsed::Swallowed { consumed, ended } => {
+                    start += consumed;
+                    if let Some(answer) = self.due.take_if(|_| ended) {
+                        encode::reply(out, &answer);
+                    }
+                }
                 Parsed::Bad {
                     answer,
                     noreply,
                     consumed,
                     next,
                 } => {
-                    execute::refuse(store, &answer, noreply, now, out);
+                    let answer = execute::refuse(store, &answer, noreply, now);
                     start += consumed;
+                    if next == Next::Swallow {
+                        self.due = answer;
+                        continue;
+                    }
+                    if let Some(answer) = self.due.take().or(answer) {
+                        encode::reply(out, &answer);
+                    }
                     if next == Next::Close {
                         return (start, NextStep::Close);
                     }
                 }
             }
         }
+    }
+
+    /// The length of the request that has begun at the start of the input, if its line is whole, and 0
+    /// otherwise.
+    pub(super) fn need(&self) -> usize {
+        self.parser.need()
+    }
+
+    /// Refuses the request that has begun in `input`, as there is no memory for all of it; a value is
+    /// swallowed from now on. Returns what [`Conversation::answer`] does.
+    pub(super) fn refuse_begun(
+        &mut self,
+        store: &Store,
+        input: &[u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> (usize, NextStep) {
+        let Some(Parsed::Bad {
+            answer,
+            noreply,
+            consumed,
+            ..
+        }) = self.parser.out_of_memory(input)
+        else {
+            encode::reply(out, &OUT_OF_MEMORY_READING);
+            return (input.len(), NextStep::Close);
+        };
+        self.due = execute::refuse(store, &answer, noreply, now);
+        let (swallowed, next_step) = self.answer(store, &input[consumed..], now, out);
+        (consumed + swallowed, next_step)
     }
 }
 

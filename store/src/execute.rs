@@ -10,10 +10,10 @@ use presenced_protocol::{
 };
 
 use super::clock::Now;
-use super::item::{Marks, deadline_s};
+use super::item::{Marks, NewItem, deadline_s};
 use super::mutations::{self, ArithmeticResult, StoreOptions, Stored};
-use super::replies::{NOT_NUMERIC, TOO_LARGE, VERSION};
-use super::shard::NewItem;
+use super::no_room::NoRoom;
+use super::replies::{NOT_NUMERIC, OUT_OF_MEMORY_COUNTING, VERSION};
 use super::stat_counters::Count;
 use super::store::Store;
 use super::{meta, stats};
@@ -193,7 +193,7 @@ fn stored(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u8
         mode,
         compare,
         invalidate: false,
-        too_large_removes: verb == StoreVerb::Set,
+        no_room_removes: verb == StoreVerb::Set,
     };
     let new = NewItem {
         value: [value, b""],
@@ -207,7 +207,7 @@ fn stored(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u8
         Stored::No => Reply::NotStored,
         Stored::Exists => Reply::Exists,
         Stored::NotFound => Reply::NotFound,
-        Stored::TooLarge => TOO_LARGE,
+        Stored::NoRoom(why) => why.reply(),
     }
 }
 
@@ -226,6 +226,7 @@ fn counted(store: &Store, request: &Received<'_>, now: Now) -> Reply<&'static [u
         ArithmeticResult::Done { result, .. } => Reply::Number(result),
         ArithmeticResult::NotFound | ArithmeticResult::Exists => Reply::NotFound,
         ArithmeticResult::NotNumeric => NOT_NUMERIC,
+        ArithmeticResult::OutOfMemory => OUT_OF_MEMORY_COUNTING,
     }
 }
 
@@ -253,30 +254,36 @@ fn delete(store: &Store, key: ReceivedKey<'_>, now: Now) -> Reply<&'static [u8]>
     Reply::Deleted
 }
 
-/// Answers what could not be read as a request.
+/// Does what a bad request does to the items. Returns what is answered, if anything is.
 pub(super) fn refuse(
     store: &Store,
     bad: &BadRequest<'_>,
     noreply: bool,
     now: Now,
-    out: &mut Vec<u8>,
-) {
-    if let BadRequestKind::TooLarge {
-        key,
-        base64,
-        removes,
-    } = bad.kind
-    {
+) -> Option<Reply<&'static [u8]>> {
+    let refused = match bad.kind {
+        BadRequestKind::TooLarge {
+            key,
+            base64,
+            removes,
+        } => Some((NoRoom::TooLarge, key, base64, removes)),
+        BadRequestKind::OutOfMemory {
+            key,
+            base64,
+            removes,
+        } => Some((NoRoom::OutOfMemory, key, base64, removes)),
+        _ => None,
+    };
+    if let Some((why, key, base64, removes)) = refused {
         let mut buffer = [0; KEY_BYTES_MAX];
         let decoded = base64.then(|| base64::decode(key, &mut buffer)).flatten();
         let (mut items, key) = store.shard(decoded.unwrap_or(key.as_bytes()));
-        items.counters.add(Count::TooLarge);
+        items.counters.add(why.count());
         if let Some(number) = items.find(key, now).filter(|_| removes) {
             items.remove(number);
         }
     }
     // A page that a browser was led to is told nothing, as memcached does.
-    if !noreply && bad.kind != BadRequestKind::Http {
-        encode::reply(out, &bad.reply());
-    }
+    let silent = noreply || bad.kind == BadRequestKind::Http;
+    (!silent).then(|| bad.reply())
 }

@@ -46,6 +46,16 @@ pub(super) struct Item {
     pub(super) marks: Marks,
 }
 
+/// What is to be stored.
+#[derive(Clone, Copy)]
+pub(super) struct NewItem<'a> {
+    /// The value, in two parts.
+    pub(super) value: [&'a [u8]; 2],
+    pub(super) flags: u32,
+    pub(super) deadline_s: u32,
+    pub(super) marks: Marks,
+}
+
 /// What is true of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks(u8);
@@ -203,6 +213,12 @@ pub(super) fn deadline_s(exptime: i64, now: Now) -> u32 {
 /// takes for the allocation, and [`ITEM_OVERHEAD_BYTES`].
 pub(super) fn cost(data_bytes: usize) -> usize {
     (data_bytes + 8).next_multiple_of(16).max(32) + ITEM_OVERHEAD_BYTES
+}
+
+/// The most bytes of key and value that count no more than `cost_max`.
+pub(super) fn data_bytes_max(cost_max: usize) -> usize {
+    let allocated = cost_max.saturating_sub(ITEM_OVERHEAD_BYTES) / 16 * 16;
+    allocated.saturating_sub(8)
 }
 
 /// Whether memcached would say so, with its default item size of 1 MiB.

@@ -11,13 +11,13 @@
 //!
 //! * `clock`: what time it is.
 //! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `hash`, `slab`, `flush_all`, `shard`: all that a shard holds, in order of use, within its memory limit. Pure.
-//! * `mutations`: what storage commands and arithmetic do to items. Pure.
+//! * `hash`, `slab`, `flush_all`, `evicted`, `shard`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `mutations`: what storage commands and arithmetic do to items; `no_room`: why not. Pure.
 //! * `store`: the shards, and what is counted of all of them.
 //! * `execute`, `meta`, `meta_reply`: a request on the store, its reply into a buffer.
 //! * `stat_counters`, `stats`: what is counted, and the answer to `stats`.
 //! * `conversation`: a client's requests in order: bytes in, bytes out.
-//! * `open`: connections are counted and limited.
+//! * `open`: connections are counted and limited. `hold`: what they keep of the memory.
 //! * `connection`: one client, over any stream.
 //! * `listener`: a worker's listener, the connection limit, the small periodic step.
 //! * `running`: a store on threads of its own.
@@ -32,15 +32,20 @@
 mod clock;
 mod connection;
 mod conversation;
+mod evicted;
 mod execute;
 mod flush_all;
 mod hash;
+mod hold;
 mod item;
 pub mod limits;
 mod listener;
+#[cfg(test)]
+mod memory_tests;
 mod meta;
 mod meta_reply;
 mod mutations;
+mod no_room;
 mod open;
 mod replies;
 mod running;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use presenced_protocol::limits::VALUE_BYTES_MAX;
+
 /// Connections to a store at once, unless set otherwise: memcached's default.
 pub const CONNECTIONS_MAX: u32 = 1024;
 
@@ -25,15 +27,35 @@ pub(crate) const CRAWL_PLACES: u32 = 512;
 pub(crate) const STEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Replies are written once there are this many bytes of them. With one value more this is all
-/// that a connection holds for a slow reader.
+/// that a connection holds for a slow reader, and it counts against the memory limit.
 pub(crate) const WRITE_BYTES: usize = 64 * 1024;
 
 /// Bytes asked for in one read: some hundred `set`s for one system call.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
-/// What is left of a request up to this is put before the next read; more is collected in a buffer of
-/// the connection's own.
-pub(crate) const LEFT_BYTES_MAX: usize = 8 * 1024;
+/// What is left of a request of up to this length is put before the next read, which costs less than
+/// the read itself, and so many unsent bytes are any connection's own. What is longer counts against the
+/// memory limit, and is collected in a buffer that has its length from the beginning.
+pub const LEFT_BYTES_MAX: usize = 8 * 1024;
+
+/// The memory of a connection that does not count against the limit, in bytes: a request and unsent
+/// answers of [`LEFT_BYTES_MAX`] each, as the allocator rounds them up, and the task with its socket.
+pub const CONNECTION_BYTES_MAX: usize = 2 * LEFT_BYTES_MAX + 4 * 1024;
+
+/// The memory of a thread that does not count against the limit, in bytes: the buffers that its
+/// connections share, an answer with the largest value in one, and the largest value once more in a
+/// connection's buffer while it is stored.
+pub const THREAD_BYTES_MAX: usize =
+    LEFT_BYTES_MAX + READ_BYTES + WRITE_BYTES + 2 * VALUE_BYTES_MAX + LINE_BYTES_MAX;
+
+/// What connections may hold of the memory of a shard: one part in so many. The rest is for items, so
+/// that clients that begin and never end, or ask and never read, keep nobody else from storing.
+pub const HELD_PARTS: usize = 2;
+
+/// Greatest length of a line that is no `get`, its end included: memcached's read buffer. memcached
+/// answers a line that is whole in it, and closes when there is no end after 2,048 bytes; which of them
+/// it is depends on how the bytes came. Here any line of this length is answered.
+pub const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// Full buffers of answers that a connection sends before the others have their turn.
 pub(crate) const WRITES_PER_TURN: usize = 4;

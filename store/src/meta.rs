@@ -10,11 +10,11 @@ use presenced_protocol::{ReceivedKey, Reply, base64, encode};
 
 use super::clock::Now;
 use super::hash::Hashed;
-use super::item::{Item, Marks, NEVER, deadline_s, seconds_left};
+use super::item::{Item, Marks, NEVER, NewItem, deadline_s, seconds_left};
 use super::meta_reply::{Buffers, MetaRequest, ReplyFlags, shown};
 use super::mutations::{self, ArithmeticResult, StoreOptions, Stored};
-use super::replies::{NOT_NUMERIC, TOO_LARGE};
-use super::shard::{NewItem, Shard};
+use super::replies::{NOT_NUMERIC, OUT_OF_MEMORY_COUNTING, OUT_OF_MEMORY_MAKING};
+use super::shard::Shard;
 use super::stat_counters::Count;
 use super::store::Store;
 
@@ -120,7 +120,7 @@ pub(super) fn set(
         mode: StoreMode::Set,
         compare: None,
         invalidate: flags.has(b'I'),
-        too_large_removes: true,
+        no_room_removes: true,
     };
     let mut new = NewItem {
         value: [value, b""],
@@ -150,7 +150,7 @@ pub(super) fn set(
         Stored::No => (MetaStatus::NotStored, 0),
         Stored::Exists => (MetaStatus::Exists, 0),
         Stored::NotFound => (MetaStatus::NotFound, 0),
-        Stored::TooLarge => return encode::reply(out, &TOO_LARGE),
+        Stored::NoRoom(why) => return encode::reply(out, &why.reply()),
     };
     let mut answers = ReplyFlags::new();
     for flag in flags {
@@ -242,12 +242,15 @@ pub(super) fn arithmetic(
         } => (MetaStatus::Done, Some(number), result, same, false),
         ArithmeticResult::NotFound if flags.has(b'N') => {
             let digits = itoa::Buffer::new().format(initial).to_owned();
-            let made = vivify(&mut items, hashed, digits.as_bytes(), now);
-            (MetaStatus::NotStored, made, initial, true, true)
+            let Some(made) = vivify(&mut items, hashed, digits.as_bytes(), now) else {
+                return encode::reply(out, &OUT_OF_MEMORY_MAKING);
+            };
+            (MetaStatus::NotStored, Some(made), initial, true, true)
         }
         ArithmeticResult::NotFound => (MetaStatus::NotFound, None, 0, true, false),
         ArithmeticResult::Exists => (MetaStatus::Exists, None, 0, true, false),
         ArithmeticResult::NotNumeric => return encode::reply(out, &NOT_NUMERIC),
+        ArithmeticResult::OutOfMemory => return encode::reply(out, &OUT_OF_MEMORY_COUNTING),
     };
     let Some(number) = number else {
         encode::meta_reply(out, status, asked.echo(asked.base64).iter());

@@ -7,8 +7,9 @@ use presenced_protocol::meta::{Direction, StoreMode};
 
 use super::clock::Now;
 use super::hash::Hashed;
-use super::item::Marks;
-use super::shard::{NewItem, Shard, TooLarge};
+use super::item::{Marks, NewItem};
+use super::no_room::NoRoom;
+use super::shard::Shard;
 use super::stat_counters::Count;
 
 /// How a value is stored: over what, and with which flags.
@@ -19,8 +20,8 @@ pub(super) struct StoreOptions {
     pub(super) compare: Option<u64>,
     /// A CAS number below the item's will do, and marks what is stored as stale (`I` of `ms`).
     pub(super) invalidate: bool,
-    /// A value that is too large takes what was there with it: none is better than a stale one.
-    pub(super) too_large_removes: bool,
+    /// A value that there is no room for takes what was there with it: none is better than a stale one.
+    pub(super) no_room_removes: bool,
 }
 
 /// What came of it.
@@ -34,7 +35,7 @@ pub(super) enum Stored {
     Exists,
     /// There is nothing with a CAS number.
     NotFound,
-    TooLarge,
+    NoRoom(NoRoom),
 }
 
 /// Stores, or not (`protocol.txt`, *Storage commands*, *Meta Set*).
@@ -48,7 +49,7 @@ pub(super) fn store(
     let old = items.find(key, now);
     let bytes = key.key.len() + new.value[0].len();
     if super::item::is_too_large(bytes, new.flags) {
-        return too_large(items, old, how);
+        return no_room(items, old, how, NoRoom::TooLarge);
     }
     items.counters.add(Count::Set);
     let replaces = matches!(how.mode, StoreMode::Set | StoreMode::Replace);
@@ -93,16 +94,16 @@ pub(super) fn store(
     };
     match stored {
         Ok(number) => Stored::Yes(items.at(number).cas),
-        Err(TooLarge) => too_large(items, old, how),
+        Err(why) => no_room(items, old, how, why),
     }
 }
 
-fn too_large(items: &mut Shard, old: Option<u32>, how: &StoreOptions) -> Stored {
-    items.counters.add(Count::TooLarge);
-    if let Some(old) = old.filter(|_| how.too_large_removes) {
+fn no_room(items: &mut Shard, old: Option<u32>, how: &StoreOptions, why: NoRoom) -> Stored {
+    items.counters.add(why.count());
+    if let Some(old) = old.filter(|_| how.no_room_removes) {
         items.remove(old);
     }
-    Stored::TooLarge
+    Stored::NoRoom(why)
 }
 
 /// Puts more at one end of a value. Flags and expiry stay; to memcached it is a new item, so what
@@ -114,7 +115,7 @@ fn extend(
     mode: StoreMode,
     more: &[u8],
     now: Now,
-) -> Result<u32, TooLarge> {
+) -> Result<u32, NoRoom> {
     let item = items.at(old);
     let (flags, deadline_s) = (item.flags, item.deadline_s);
     let value = item.value().to_vec();
@@ -147,6 +148,8 @@ pub(super) enum ArithmeticResult {
     /// The CAS number is another.
     Exists,
     NotNumeric,
+    /// The result has more digits, and there is no memory for them.
+    OutOfMemory,
 }
 
 /// Adds to a number or subtracts from it (`protocol.txt`, *Increment/Decrement*).
@@ -188,8 +191,8 @@ pub(super) fn count(
             number,
             same,
         },
-        // A number has 20 digits at most: there is no memory for any item then.
-        Err(TooLarge) => ArithmeticResult::NotFound,
+        // A number has 20 digits at most: it is never too large where there is memory for any item.
+        Err(_) => ArithmeticResult::OutOfMemory,
     }
 }
 

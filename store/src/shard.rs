@@ -19,26 +19,14 @@ use std::hint::black_box;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::clock::Now;
+use super::evicted::{Evicted, EvictedIdle};
 use super::flush_all::FlushAll;
 use super::hash::{Hash, Hashed, Place};
-use super::item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER};
+use super::item::{self, ITEM_OVERHEAD_BYTES, Item, Marks, NEVER, NewItem};
+use super::no_room::NoRoom;
 use super::slab::{NONE, Slab};
 use super::stat_counters::{Count, StatCounters};
-use crate::limits::{DEAD_PER_INSERT, EVICTED_WINDOW_S, PREFETCHED_MAX, SECOND_CHANCES};
-
-/// What is to be stored.
-#[derive(Clone, Copy)]
-pub(super) struct NewItem<'a> {
-    /// The value, in two parts.
-    pub(super) value: [&'a [u8]; 2],
-    pub(super) flags: u32,
-    pub(super) deadline_s: u32,
-    pub(super) marks: Marks,
-}
-
-/// The value is more than an item may have.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+use crate::limits::{DEAD_PER_INSERT, HELD_PARTS, PREFETCHED_MAX, SECOND_CHANCES};
 
 /// The index of a shard, and how many there are.
 #[derive(Clone, Copy, Debug)]
@@ -54,23 +42,16 @@ pub(super) struct Shard {
     hasher: DefaultHashBuilder,
     bytes: usize,
     bytes_max: usize,
+    /// What connections keep to themselves, of the same memory: see [`Hold`](super::hold::Hold).
+    held_bytes: usize,
     /// The CAS number that was given out last. Shards take turns, so that none is there twice.
     last_cas: u64,
     cas_step: u64,
     flush: FlushAll,
     /// Where the crawl goes on.
     crawl_at: u32,
-    /// In the last two windows in which any item was evicted: the shortest time that one had not been used.
-    evicted: [Option<EvictedIdle>; 2],
+    evicted: Evicted,
     pub(super) counters: StatCounters,
-}
-
-/// Of the items that were evicted in one window.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EvictedIdle {
-    pub(super) window: u32,
-    /// The shortest time that one had not been used.
-    pub(super) idle_s: u32,
 }
 
 impl Shard {
@@ -82,11 +63,12 @@ impl Shard {
             hasher,
             bytes: 0,
             bytes_max,
+            held_bytes: 0,
             last_cas: which.number.into(),
             cas_step: which.of.into(),
             flush: FlushAll::default(),
             crawl_at: 0,
-            evicted: [None; 2],
+            evicted: Evicted::default(),
             counters: StatCounters::default(),
         }
     }
@@ -152,22 +134,26 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if memcached would say so, or it is over the memory limit by itself; nothing has
-    /// changed then.
+    /// [`NoRoom::TooLarge`] if memcached would say so, or it is over the memory limit by itself;
+    /// [`NoRoom::OutOfMemory`] if it is so with what connections hold. `old` is as it was then.
     pub(super) fn store(
         &mut self,
         key: Hashed<'_>,
         old: Option<u32>,
         new: NewItem<'_>,
         now: Now,
-    ) -> Result<u32, TooLarge> {
+    ) -> Result<u32, NoRoom> {
         let bytes = key.key.len() + new.value[0].len() + new.value[1].len();
         let cost = item::cost(bytes);
         if item::is_too_large(bytes, new.flags) || cost > self.bytes_max {
-            return Err(TooLarge);
+            return Err(NoRoom::TooLarge);
         }
-        self.bytes -= old.map_or(0, |number| self.slab.at(number).cost());
-        self.make_room(cost, old, now);
+        let old_cost = old.map_or(0, |number| self.slab.at(number).cost());
+        self.bytes -= old_cost;
+        if !self.make_room(cost, old, now) {
+            self.bytes += old_cost;
+            return Err(NoRoom::OutOfMemory);
+        }
         self.bytes += cost;
         let number = old.unwrap_or_else(|| self.slab.take());
         let cas = self.next_cas();
@@ -197,7 +183,7 @@ impl Shard {
         number: u32,
         digits: &[u8],
         now: Now,
-    ) -> Result<bool, TooLarge> {
+    ) -> Result<bool, NoRoom> {
         let item = self.slab.at_mut(number);
         if digits.len() <= item.value().len() {
             item.overwrite(digits);
@@ -234,6 +220,19 @@ impl Shard {
         self.slab.unlink(number);
         self.slab.give_back(number);
         self.bytes -= cost;
+    }
+
+    /// Sets bytes aside for a connection, evicting for them as for an item. Returns whether it has.
+    pub(super) fn hold(&mut self, bytes: usize, now: Now) -> bool {
+        let within = self.held_bytes + bytes <= self.bytes_max / HELD_PARTS;
+        let room = within && self.make_room(bytes, None, now);
+        self.held_bytes += if room { bytes } else { 0 };
+        room
+    }
+
+    /// Gives back what [`Shard::hold`] has set aside.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
     }
 
     /// See [`FlushAll::order`].
@@ -280,6 +279,10 @@ impl Shard {
         self.bytes
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// When the item was last used that is to go next.
     pub(super) fn oldest_used_s(&self) -> Option<u32> {
         (self.slab.oldest() != NONE).then(|| self.slab.at(self.slab.oldest()).used_s)
@@ -287,7 +290,7 @@ impl Shard {
 
     /// The shortest time that an evicted item had not been used, by window.
     pub(super) fn evicted(&self) -> impl Iterator<Item = EvictedIdle> {
-        self.evicted.into_iter().flatten()
+        self.evicted.iter()
     }
 
     /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is too
@@ -321,24 +324,31 @@ impl Shard {
         self.remove(number);
     }
 
-    /// Makes room for a number of bytes, and leaves `kept` alone.
-    fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) {
+    /// Makes room for a number of bytes, and leaves `kept` alone. Returns whether there is.
+    fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) -> bool {
+        if self.held_bytes + bytes > self.bytes_max {
+            return false;
+        }
         let mut dead = DEAD_PER_INSERT;
         let mut chances = SECOND_CHANCES;
-        while self.slab.oldest() != NONE {
+        loop {
             let number = self.slab.oldest();
             // What many small items have left behind is memory too, until it is given back.
             let left_bytes = self.slab.spare() * ITEM_OVERHEAD_BYTES;
-            let full = self.bytes + left_bytes + bytes > self.bytes_max;
+            let taken = self.bytes + self.held_bytes + left_bytes;
+            let full = taken + bytes > self.bytes_max;
+            if number == NONE || (full && self.slab.len() == usize::from(kept.is_some())) {
+                return !full;
+            }
             if Some(number) != kept && !self.slab.at(number).is_live(self.flush.cas(), now) {
                 if !full && dead == 0 {
-                    return;
+                    return true;
                 }
                 dead = dead.saturating_sub(1);
                 self.counters.add(Count::Reclaimed);
                 self.drop_dead(number);
             } else if !full {
-                return;
+                return true;
             } else if Some(number) == kept {
                 self.move_to_front(number);
             } else if self.slab.at(number).marks.has(Marks::USED) && chances > 0 {
@@ -352,15 +362,7 @@ impl Shard {
 
     fn evict(&mut self, number: u32, now: Now) {
         let item = self.slab.at(number);
-        let window = now.uptime_s / EVICTED_WINDOW_S;
-        let idle_s = now.uptime_s.saturating_sub(item.used_s);
-        match &mut self.evicted[0] {
-            Some(last) if last.window == window => last.idle_s = last.idle_s.min(idle_s),
-            last => {
-                let before = last.replace(EvictedIdle { window, idle_s });
-                self.evicted[1] = before;
-            }
-        }
+        self.evicted.note(item.used_s, now);
         self.counters.add(Count::Evicted);
         if !item.marks.has(Marks::FETCHED) {
             self.counters.add(Count::EvictedUnfetched);

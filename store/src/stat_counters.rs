@@ -44,6 +44,8 @@ pub(super) enum Count {
     TouchMiss,
     /// `store_too_large`
     TooLarge,
+    /// `store_no_memory`
+    OutOfMemory,
     /// `total_items`: items stored.
     Stored,
     /// `evictions`: items that went for want of memory.
@@ -96,11 +98,23 @@ pub(super) struct Connections {
     pub(super) rejected: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     pub(super) bytes_written: AtomicU64,
+    /// `conn_yields`: turns after which a connection had more to do, and let others go first.
+    pub(super) yields: AtomicU64,
+    /// `idle_kicks`: connections closed for the idle timeout.
+    pub(super) idle_kicks: AtomicU64,
 }
 
 impl Connections {
     pub(super) fn read(&self, bytes: usize) {
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn yielded(&self) {
+        self.yields.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn kicked(&self) {
+        self.idle_kicks.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn written(&self, bytes: usize) {

@@ -77,8 +77,7 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "touch_hits", count(Count::TouchHit));
     number(out, "touch_misses", count(Count::TouchMiss));
     number(out, "store_too_large", count(Count::TooLarge));
-    // Nothing is refused for want of memory, something else is evicted.
-    number(out, "store_no_memory", 0);
+    number(out, "store_no_memory", count(Count::OutOfMemory));
     number(out, "bytes_read", load(&connections.bytes_read));
     number(out, "bytes_written", load(&connections.bytes_written));
     number(out, "limit_maxbytes", options.memory_bytes_max as u64);
@@ -132,7 +131,7 @@ fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "items:1:evicted_nonzero", count(Count::EvictedNonzero));
     let idle_s = sum.evicted_idle_s.unwrap_or_default();
     number(out, "items:1:evicted_time", idle_s.into());
-    number(out, "items:1:outofmemory", 0);
+    number(out, "items:1:outofmemory", count(Count::OutOfMemory));
     number(out, "items:1:tailrepairs", 0);
     number(out, "items:1:reclaimed", count(Count::Reclaimed));
     number(
@@ -166,7 +165,7 @@ fn slabs(out: &mut Vec<u8>, store: &Store) {
     number(out, "1:total_pages", bytes_max.div_ceil(PAGE_BYTES));
     number(out, "1:total_chunks", bytes_max);
     number(out, "1:used_chunks", sum.bytes);
-    number(out, "1:free_chunks", bytes_max - sum.bytes);
+    number(out, "1:free_chunks", bytes_max - sum.bytes - sum.held_bytes);
     number(out, "1:free_chunks_end", 0);
     number(out, "1:get_hits", count(Count::GetHit));
     number(out, "1:cmd_set", count(Count::Set));

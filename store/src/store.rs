@@ -9,6 +9,7 @@ use hashbrown::DefaultHashBuilder;
 
 use super::clock::{Clock, Now};
 use super::hash::{Hash, Hashed};
+use super::item;
 use super::shard::{Shard, ShardIndex};
 use super::stat_counters::{Connections, Count, StatCounters};
 use crate::limits::{
@@ -28,6 +29,8 @@ pub struct Store {
     pub(super) connections: Connections,
     /// The shard that is looked through now.
     crawled: AtomicUsize,
+    /// The shard that the next connection holds memory of.
+    holding: AtomicUsize,
     pub(super) flushes: AtomicU64,
 }
 
@@ -39,7 +42,10 @@ pub(super) struct LockedShard(Mutex<Shard>);
 /// What a [`Store`] may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of items, counted as [`Counters::bytes`] says. Buffers of connections come on top.
+    /// Bytes of items and of what connections hold, counted as [`Counters::bytes`] and
+    /// [`Counters::held_bytes`] say. What comes on top is bounded by
+    /// [`CONNECTION_BYTES_MAX`](crate::limits::CONNECTION_BYTES_MAX) and
+    /// [`THREAD_BYTES_MAX`](crate::limits::THREAD_BYTES_MAX).
     pub memory_bytes_max: usize,
     /// Connections at once.
     pub connections_max: u32,
@@ -57,7 +63,10 @@ pub struct Counters {
     /// Bytes these take: key and value, what the allocator rounds these up to, and
     /// [`ITEM_OVERHEAD_BYTES`](crate::ITEM_OVERHEAD_BYTES) each.
     pub bytes: u64,
-    /// The limit on [`Counters::bytes`].
+    /// Bytes that connections hold: requests that have begun and not ended, and answers that nobody
+    /// reads, where they are over [`LEFT_BYTES_MAX`](crate::limits::LEFT_BYTES_MAX).
+    pub held_bytes: u64,
+    /// The limit on [`Counters::bytes`] and [`Counters::held_bytes`] together.
     pub bytes_max: u64,
     /// Items that went because the limit was reached.
     pub evictions: u64,
@@ -119,6 +128,7 @@ impl Store {
             options,
             connections: Connections::default(),
             crawled: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
             flushes: AtomicU64::new(0),
         }
     }
@@ -131,6 +141,7 @@ impl Store {
         Counters {
             items: sum.items,
             bytes: sum.bytes,
+            held_bytes: sum.held_bytes,
             bytes_max: self.options.memory_bytes_max as u64,
             evictions: count(Count::Evicted),
             expired: count(Count::Expired),
@@ -147,9 +158,29 @@ impl Store {
         &self.options
     }
 
+    /// The memory of a shard.
+    pub(super) fn shard_bytes_max(&self) -> usize {
+        self.options.memory_bytes_max / self.shards.len()
+    }
+
     /// The longest value that may fit.
     pub(super) fn value_bytes_max(&self) -> usize {
-        self.options.memory_bytes_max / self.shards.len()
+        item::data_bytes_max(self.shard_bytes_max()).saturating_sub(1)
+    }
+
+    /// The shard that a new connection holds memory of: they take turns.
+    pub(super) fn next_holding_shard(&self) -> usize {
+        self.holding.fetch_add(1, Ordering::Relaxed) % self.shards.len()
+    }
+
+    /// See [`Shard::hold`].
+    pub(super) fn hold(&self, shard: usize, bytes: usize) -> bool {
+        self.shards[shard].lock().hold(bytes, self.now())
+    }
+
+    /// See [`Shard::release`].
+    pub(super) fn release(&self, shard: usize, bytes: usize) {
+        self.shards[shard].lock().release(bytes);
     }
 
     pub(super) fn now(&self) -> Now {
@@ -244,6 +275,7 @@ impl Store {
             sum.counters.merge(&items.counters);
             sum.items += items.len() as u64;
             sum.bytes += items.bytes() as u64;
+            sum.held_bytes += items.held_bytes() as u64;
             evicted.extend(items.evicted());
             sum.oldest_used_s = sum
                 .oldest_used_s
@@ -271,8 +303,18 @@ impl Store {
             rejected,
             bytes_read,
             bytes_written,
+            yields,
+            idle_kicks,
         } = &self.connections;
-        for count in [total, rejected, bytes_read, bytes_written] {
+        let counts = [
+            total,
+            rejected,
+            bytes_read,
+            bytes_written,
+            yields,
+            idle_kicks,
+        ];
+        for count in counts {
             count.store(0, Ordering::Relaxed);
         }
     }
@@ -284,6 +326,7 @@ pub(super) struct Sum {
     pub(super) counters: StatCounters,
     pub(super) items: u64,
     pub(super) bytes: u64,
+    pub(super) held_bytes: u64,
     pub(super) oldest_used_s: Option<u32>,
     /// The shortest time that an item had not been used which was evicted in the last two windows.
     pub(super) evicted_idle_s: Option<u32>,

@@ -260,34 +260,59 @@ fn a_value_too_large_removes_the_last() {
     let store = &store();
     for bytes in [1_048_517, 2_000_000] {
         check(store, 5, "set a 0 0 1\r\nx\r\n", "STORED|");
-        let value = vec![b'y'; bytes];
-        let mut out = Vec::new();
-        encode::set(&mut out, Key::new(b"a").unwrap(), 0, 0, &value);
-        let end = if bytes > 1_048_576 {
-            out.len() - bytes - 2
-        } else {
-            out.len()
-        };
-        let answer = answers(store, 5, &out[..end]);
+        let answer = answers(store, 5, &set("a", 0, 0, bytes));
         assert_eq!(answer, "SERVER_ERROR object too large for cache|");
         check(store, 5, "get a\r\n", "END|");
     }
 }
 
-/// It is dropped as it comes in, however long it is.
+/// It is dropped as it comes in, however long it is, and answered after it.
 #[test]
 fn a_refused_value_is_not_kept() {
     let store = &store();
     let (mut conversation, mut out) = (Conversation::new(MANY), Vec::new());
-    let line = b"set a x 0 2000000000\r\n";
+    let line = b"set a x 0 22000000\r\n";
     let told = conversation.answer(store, line, at(0), &mut out);
-    assert_eq!(told, (line.len(), NextStep::Read));
-    assert_eq!(out, b"CLIENT_ERROR bad command line format\r\n");
-    out.clear();
-    let commands = b"flush_all\r\n".repeat(100_000);
+    assert_eq!((told, out.len()), ((line.len(), NextStep::Read), 0));
+    let commands = b"flush_all\r\n".repeat(200_000);
     for _ in 0..10 {
         let told = conversation.answer(store, &commands, at(0), &mut out);
         assert_eq!((told, out.len()), ((commands.len(), NextStep::Read), 0));
+    }
+    let told = conversation.answer(store, b"\r\nmn\r\n", at(0), &mut out);
+    assert_eq!(told, (6, NextStep::Read));
+    assert_eq!(out, b"CLIENT_ERROR bad command line format\r\nMN\r\n");
+}
+
+/// An answer while the client still writes is one that a proxy may give to another client. Nor is it
+/// lost where the value's end is wrong.
+#[test]
+fn a_refused_value_is_answered_when_it_has_come() {
+    let large = "SERVER_ERROR object too large for cache\r\n";
+    let format = "CLIENT_ERROR bad command line format\r\n";
+    for (line, bytes, answer) in [
+        ("set a 0 0 2000000", 2_000_000, large),
+        ("ms a 2000000", 2_000_000, large),
+        ("set a 0 0 2000000 noreply", 2_000_000, ""),
+        ("add a x 0 5", 5, format),
+        ("append a x 0 5 noreply", 5, ""),
+        ("cas a 0 0 0 x", 0, format),
+        ("ms a 5 Z", 5, "CLIENT_ERROR invalid flag\r\n"),
+    ] {
+        for (end, next_step) in [("\r\n", NextStep::Read), ("\rx", NextStep::Close)] {
+            let store = &store();
+            let (mut conversation, mut out) = (Conversation::new(MANY), Vec::new());
+            let value = "v".repeat(bytes);
+            for piece in [&format!("{line}\r\n"), &value, "\r"] {
+                let (done, told) = conversation.answer(store, piece.as_bytes(), at(0), &mut out);
+                let left = usize::from(piece == "\r");
+                assert_eq!((done, told), (piece.len() - left, NextStep::Read), "{line}");
+                assert!(out.is_empty(), "{line}: {}", out.escape_ascii());
+            }
+            let told = conversation.answer(store, end.as_bytes(), at(0), &mut out);
+            assert_eq!(told, (2, next_step), "{line}");
+            assert_eq!(str::from_utf8(&out), Ok(answer), "{line}");
+        }
     }
 }
 

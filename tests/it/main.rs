@@ -39,4 +39,5 @@ mod store;
 mod store_clients;
 mod store_command;
 mod store_differential;
+mod store_memory;
 mod worker;

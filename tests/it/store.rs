@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use presenced_store::limits::LINE_BYTES_MAX;
 use presenced_testkit::blocking::{answers, connect, memcached};
 use presenced_testkit::embedded::Embedded;
 use presenced_testkit::memcached::Memcached;
@@ -390,14 +391,14 @@ fn statistics_have_memcached_s_names_in_its_order() {
 #[test]
 fn closes_a_line_without_end() {
     let embedded = Embedded::start(64 << 20);
-    let line = b"x".repeat(2048);
+    let line = b"x".repeat(LINE_BYTES_MAX);
     assert_eq!(
-        answers(embedded.address, &line, 2048),
+        answers(embedded.address, &line, 5000),
         b"CLIENT_ERROR line too long\r\n"
     );
     // Not one that is merely long, nor a long get.
     assert_eq!(
-        answers(embedded.address, &[&line[..2047], b"\n"].concat(), 100),
+        answers(embedded.address, &[&line[1..], b"\n"].concat(), 5000),
         b"ERROR\r\n"
     );
     let get = format!("get {}\n", "a ".repeat(10_000));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 /// A store in a process of its own; killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     /// What it printed of where it listens.
     at: String,
@@ -30,7 +30,7 @@ fn command(flags: &[&str]) -> Command {
 }
 
 impl Process {
-    fn start(flags: &[&str]) -> Process {
+    pub(crate) fn start(flags: &[&str]) -> Process {
         let mut command = command(flags);
         let mut child = command
             .stdout(Stdio::piped())
@@ -48,6 +48,10 @@ impl Process {
             .trim()
             .to_owned();
         Process { child, at }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Tells it to stop; what it logged.

@@ -350,7 +350,6 @@ fn limits(input: &mut Unstructured<'_>) -> Result<Limits> {
     Ok(Limits {
         line_bytes_max: input.int_in_range(10..=400)?,
         get_line_bytes_max: input.int_in_range(10..=800)?,
-        keys_max: input.int_in_range(1..=9)?,
         value_bytes_max: input.int_in_range(0..=64)?,
     })
 }

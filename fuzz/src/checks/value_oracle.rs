@@ -25,11 +25,15 @@ impl ValueOracle {
     fn check_refused(&mut self, input: &[u8], parsed: &Parsed<'_>, left: usize) {
         match *parsed {
             Parsed::Incomplete => assert!(input.is_empty() || input == b"\r"),
-            Parsed::Swallowed { consumed } => {
+            Parsed::Swallowed {
+                consumed,
+                ended: told,
+            } => {
                 // The line end is swallowed as a whole.
                 let ends = consumed == left && input[..consumed].ends_with(b"\r\n");
                 assert!(ends || consumed + 2 <= left);
                 self.refused = Some(left - consumed).filter(|&left| left > 0);
+                assert_eq!(told, self.refused.is_none());
             }
             Parsed::Bad { noreply, next, .. } => {
                 assert!(noreply && next == Next::Close);
@@ -62,8 +66,8 @@ impl ValueOracle {
                 let ends = |(line, bytes)| input[line + bytes..].starts_with(b"\r\n");
                 assert!(too_long || value.is_none_or(|value| !ends(value)));
             }
-            (Parsed::Bad { consumed, .. }, Some((line, bytes))) => {
-                assert_eq!(consumed, line);
+            (Parsed::Bad { consumed, next, .. }, Some((line, bytes))) => {
+                assert_eq!((consumed, next), (line, Next::Swallow));
                 self.refused = Some(bytes + 2);
             }
             (parsed, value) => panic!("{value:?} and {parsed:?}"),

@@ -3,7 +3,7 @@
 use super::line::{Arguments, Command, Refused, Rest};
 use super::{meta_command, storage};
 use crate::key::{KEY_BYTES_MAX, ReceivedKey};
-use crate::limits::{COMMAND_WORDS_MAX, Limits};
+use crate::limits::COMMAND_WORDS_MAX;
 use crate::meta::Direction;
 use crate::number;
 use crate::request::{Keys, Received, ReceivedKeys, Request, StoreVerb};
@@ -11,14 +11,14 @@ use crate::request_error::BadRequestKind;
 use crate::scan::{self, Words};
 
 /// The command on a line, which comes without its end.
-pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
+pub(crate) fn parse(text: &[u8]) -> Result<Command<'_>, Refused<'_>> {
     let mut words = Words::new(text);
     let Some(command) = words.next() else {
         return Err(BadRequestKind::Unknown.at(text));
     };
     let store = match command {
-        b"get" => return get(words, false, limits),
-        b"gets" => return get(words, true, limits),
+        b"get" => return get(words, false),
+        b"gets" => return get(words, true),
         b"set" => StoreVerb::Set,
         b"add" => StoreVerb::Add,
         b"replace" => StoreVerb::Replace,
@@ -29,19 +29,15 @@ pub(crate) fn parse<'a>(text: &'a [u8], limits: &Limits) -> Result<Command<'a>, 
         b"mg" | b"ms" | b"md" | b"ma" | b"mn" | b"me" => {
             return meta_command::parse(command, words);
         }
-        _ => return Ok(Command::Whole(other(command, words, limits)?)),
+        _ => return Ok(Command::Whole(other(command, words)?)),
     };
     storage::line(store, words).map(Command::Data)
 }
 
-fn other<'a>(
-    command: &'a [u8],
-    words: Words<'a>,
-    limits: &Limits,
-) -> Result<Received<'a>, Refused<'a>> {
+fn other<'a>(command: &'a [u8], words: Words<'a>) -> Result<Received<'a>, Refused<'a>> {
     match command {
-        b"gat" => get_and_touch(words, false, limits),
-        b"gats" => get_and_touch(words, true, limits),
+        b"gat" => get_and_touch(words, false),
+        b"gats" => get_and_touch(words, true),
         b"incr" => arithmetic(Direction::Up, words),
         b"decr" => arithmetic(Direction::Down, words),
         b"touch" => touch(words),
@@ -55,24 +51,20 @@ fn other<'a>(
     }
 }
 
-fn get<'a>(words: Words<'a>, with_cas: bool, limits: &Limits) -> Result<Command<'a>, Refused<'a>> {
-    let keys = keys(words, limits)?;
+fn get(words: Words<'_>, with_cas: bool) -> Result<Command<'_>, Refused<'_>> {
+    let keys = keys(words)?;
     if keys.is_empty() {
         return Err(BadRequestKind::Unknown.at(words.rest()));
     }
     Ok(Command::Whole(Request::Get { keys, with_cas }))
 }
 
-fn get_and_touch<'a>(
-    mut words: Words<'a>,
-    with_cas: bool,
-    limits: &Limits,
-) -> Result<Received<'a>, Refused<'a>> {
+fn get_and_touch(mut words: Words<'_>, with_cas: bool) -> Result<Received<'_>, Refused<'_>> {
     let Some(word) = words.next() else {
         return Err(BadRequestKind::Unknown.at(words.rest()));
     };
     let exptime = number::read(word).ok_or(BadRequestKind::Exptime.at(word))?;
-    let keys = keys(words, limits)?;
+    let keys = keys(words)?;
     Ok(Request::GetAndTouch {
         exptime,
         keys,
@@ -81,15 +73,11 @@ fn get_and_touch<'a>(
 }
 
 /// The keys that the rest of the line is, which may be none.
-fn keys<'a>(words: Words<'a>, limits: &Limits) -> Result<ReceivedKeys<'a>, Refused<'a>> {
+fn keys(words: Words<'_>) -> Result<ReceivedKeys<'_>, Refused<'_>> {
     let text = words.rest();
     if memchr::memchr(0, text).is_some() || !scan::has_spaces_within(text, KEY_BYTES_MAX) {
         let bad = { words }.find(|word| ReceivedKey::new(word).is_err());
         return Err(BadRequestKind::LineFormat.at(bad.unwrap_or(text)));
-    }
-    // A key and its space are two bytes at least, so few lines need a count.
-    if text.len() > limits.keys_max.saturating_mul(2) && words.count() > limits.keys_max {
-        return Err(BadRequestKind::TooManyKeys.at(text));
     }
     Ok(Keys::checked_before(text))
 }

@@ -55,6 +55,16 @@ pub(crate) enum DataOf<'a> {
 }
 
 impl<'a> DataLine<'a> {
+    /// The key, whether that is base64, and whether memcached removes what was stored there where the
+    /// value is refused for its length, or for want of memory: nothing is better than something stale.
+    #[cold]
+    pub(crate) fn target(&self) -> (ReceivedKey<'a>, bool, bool) {
+        match self.of {
+            DataOf::Store { verb, .. } => (self.key, false, verb == StoreVerb::Set),
+            DataOf::Meta(flags) => (self.key, flags.has(b'b'), true),
+        }
+    }
+
     #[inline]
     pub(crate) fn with(self, value: &'a [u8]) -> Received<'a> {
         let (key, noreply) = (self.key, self.noreply);

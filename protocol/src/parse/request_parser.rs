@@ -1,9 +1,9 @@
 //! What finds requests in input; part of [`request`](crate::request).
 
-use super::line::{Command, DataLine, DataOf, Refused, Rest};
+use super::line::{Command, DataLine, Refused, Rest};
 use super::{command, storage};
 use crate::limits::Limits;
-use crate::request::{Received, StoreVerb};
+use crate::request::Received;
 use crate::request_error::{BadRequest, BadRequestKind};
 use crate::scan::{self, Line};
 
@@ -24,13 +24,15 @@ pub enum Parsed<'a> {
     Swallowed {
         /// How many bytes of the input are done with; at least 1.
         consumed: usize,
+        /// That was the last of it: the answer is due ([`Next::Swallow`]).
+        ended: bool,
     },
     /// Something else.
     Bad {
         /// What was wrong with it, hence what to answer: [`BadRequest::reply`].
         answer: BadRequest<'a>,
         /// No answer is to be sent, not even that it went wrong: the client said `noreply`, or the answer
-        /// was given before the value came.
+        /// is known from the line before the value.
         noreply: bool,
         /// How many bytes of the input are done with; at least 1.
         consumed: usize,
@@ -44,6 +46,10 @@ pub enum Parsed<'a> {
 pub enum Next {
     /// It parses what follows what was consumed.
     Continue,
+    /// The same, but the request's value comes first, which is [`Parsed::Swallowed`]. The answer is to be
+    /// sent when that has ended, as memcached does: a client that is answered while it still writes may
+    /// take the answer for another request's, and a proxy may give it to another client.
+    Swallow,
     /// Where the next request begins can't be known: it answers and closes. The parser takes all that
     /// follows as [`Parsed::Swallowed`].
     Close,
@@ -97,6 +103,33 @@ impl Parser {
         parsed
     }
 
+    /// The length of the request at the start of the input, where [`Parser::parse`] has found its line
+    /// whole and its value not. 0 otherwise.
+    #[must_use]
+    pub fn need(&self) -> usize {
+        if self.seen == 0 { self.need } else { 0 }
+    }
+
+    /// Refuses the value that has begun at the start of the input, for want of memory: it is answered
+    /// and swallowed like one that is too large. `None` if it is a line that is not whole.
+    #[cold]
+    pub fn out_of_memory<'a>(&mut self, input: &'a [u8]) -> Option<Parsed<'a>> {
+        let Line::Whole(line) = self.first_line(input) else {
+            return None;
+        };
+        let Ok(Command::Data(data)) = command::parse(scan::trimmed(line)) else {
+            return None;
+        };
+        (self.seen, self.need) = (0, 0);
+        let (key, base64, removes) = data.target();
+        let kind = BadRequestKind::OutOfMemory {
+            key,
+            base64,
+            removes,
+        };
+        Some(self.refuse_value(kind, &data, line.len()))
+    }
+
     fn parse_any<'a>(&mut self, input: &'a [u8]) -> Parsed<'a> {
         let line = match self.first_line(input) {
             Line::Incomplete => {
@@ -109,7 +142,7 @@ impl Parser {
             }
             Line::Whole(line) => line,
         };
-        match command::parse(scan::trimmed(line), &self.limits) {
+        match command::parse(scan::trimmed(line)) {
             Ok(Command::Whole(request)) => Parsed::Request {
                 request,
                 consumed: line.len(),
@@ -122,16 +155,19 @@ impl Parser {
     fn refuse<'a>(&mut self, refused: &Refused<'a>, line: &'a [u8]) -> Parsed<'a> {
         let (kind, at) = (refused.kind, scan::offset(refused.word, line));
         let (answer, noreply, consumed) = (BadRequest { kind, at }, refused.noreply, line.len());
-        match refused.followed_by {
-            Rest::Request => {}
-            Rest::Value(bytes) => self.swallow = Some(bytes),
+        let next = match refused.followed_by {
+            Rest::Request => Next::Continue,
+            Rest::Value(bytes) => {
+                self.swallow = Some(bytes);
+                Next::Swallow
+            }
             Rest::Unknown => return self.lost(answer, noreply, consumed),
-        }
+        };
         Parsed::Bad {
             answer,
             noreply,
             consumed,
-            next: Next::Continue,
+            next,
         }
     }
 
@@ -165,11 +201,12 @@ impl Parser {
             }
             [b'\r', b'\n', ..] => (2, None),
             [] | [b'\r'] => return Parsed::Incomplete,
-            // The answer was given at the line.
+            // The answer is known from the line.
             _ => return self.bad_chunk(0, true, input.len()),
         };
         self.swallow = swallow;
-        Parsed::Swallowed { consumed }
+        let ended = swallow.is_none();
+        Parsed::Swallowed { consumed, ended }
     }
 
     /// Only requests for many keys may have long lines, and which it is must show within a short one.
@@ -193,11 +230,17 @@ impl Parser {
     ) -> Parsed<'a> {
         let (bytes, noreply) = (data.bytes, data.noreply);
         if bytes > self.limits.value_bytes_max {
-            return self.too_large(&data, line_bytes);
+            let (key, base64, removes) = data.target();
+            let kind = BadRequestKind::TooLarge {
+                key,
+                base64,
+                removes,
+            };
+            return self.refuse_value(kind, &data, line_bytes);
         }
         let consumed = line_bytes + bytes + 2;
         let Some(value_and_end) = input.get(line_bytes..consumed) else {
-            self.need = consumed;
+            (self.seen, self.need) = (0, consumed);
             return Parsed::Incomplete;
         };
         let Some(value) = value_and_end.strip_suffix(b"\r\n") else {
@@ -207,25 +250,21 @@ impl Parser {
         Parsed::Request { request, consumed }
     }
 
-    /// Answers at the line, and swallows the value.
+    /// Refuses the value for its length, or for want of memory, and swallows it.
     #[cold]
-    fn too_large<'a>(&mut self, data: &DataLine<'a>, line_bytes: usize) -> Parsed<'a> {
+    fn refuse_value<'a>(
+        &mut self,
+        kind: BadRequestKind<'a>,
+        data: &DataLine<'a>,
+        line_bytes: usize,
+    ) -> Parsed<'a> {
         self.swallow = Some(data.bytes);
-        let (base64, removes) = match data.of {
-            DataOf::Store { verb, .. } => (false, verb == StoreVerb::Set),
-            DataOf::Meta(flags) => (flags.has(b'b'), true),
-        };
-        let kind = BadRequestKind::TooLarge {
-            key: data.key,
-            base64,
-            removes,
-        };
         let at = line_bytes;
         Parsed::Bad {
             answer: BadRequest { kind, at },
             noreply: data.noreply,
             consumed: line_bytes,
-            next: Next::Continue,
+            next: Next::Swallow,
         }
     }
 }

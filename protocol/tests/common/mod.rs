@@ -49,7 +49,8 @@ impl Reader {
             // Also for those who don't close.
             let consumed = self.waiting.len();
             let parsed = self.parser.parse(&self.waiting);
-            assert_eq!(parsed, Parsed::Swallowed { consumed });
+            let ended = false;
+            assert_eq!(parsed, Parsed::Swallowed { consumed, ended });
             self.waiting.clear();
         }
         while !self.closed {
@@ -61,9 +62,10 @@ impl Reader {
             }
             let (seen, consumed) = match parsed {
                 Parsed::Incomplete => return,
-                Parsed::Swallowed { consumed } => {
+                Parsed::Swallowed { consumed, ended } => {
                     assert!(swallows && consumed > 0 && consumed <= self.waiting.len());
                     self.waiting.drain(..consumed);
+                    assert_eq!(ended, !self.swallows());
                     continue;
                 }
                 Parsed::Request { request, consumed } => (show(&request), consumed),
@@ -74,7 +76,6 @@ impl Reader {
                     next,
                 } => {
                     self.closed = next == Next::Close;
-                    // What is swallowed has been answered at its line.
                     (show_bad(&answer, noreply), consumed)
                 }
             };
