@@ -3,6 +3,7 @@
 #
 #   memcached           run by the integration tests and the flush bench, on free ports
 #   nutcracker, haproxy twemproxy and HAProxy, proxies before memcached that the tests run on free ports
+#   nginx               before the server, as HAProxy, run by the tests on free ports
 #   chromium            runs the browser tests
 #   Node.js and npm     run the client's type check and tests
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
@@ -46,6 +47,7 @@ has memcached || packages+=(memcached)
 has_server() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
 has_server nutcracker || packages+=(nutcracker)
 has_server haproxy || packages+=(haproxy)
+has_server nginx || packages+=(nginx-light)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
 has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)

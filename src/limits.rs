@@ -32,11 +32,9 @@ pub const PULLS_WAITING_MAX: usize = 1024;
 /// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
 pub const BATCH_USERS_MAX: usize = 10_000;
 
-/// From accept to the end of the handshake or the first request.
+/// From accept to the first byte; from the first byte of each request to the end of its head; from there to the
+/// answer; and for writing that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an HTTP connection without a request is kept.
-pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Head of an HTTP request in bytes; also hyper's smallest buffer.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -44,14 +42,37 @@ pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Header fields in a request: browsers behind proxies send some thirty.
 pub const HEADERS_MAX: usize = 64;
 
-/// HTTP connections (handshakes and requests) that a worker has at once, unless set otherwise;
-/// further ones wait in the kernel's backlog. Bounds the memory a burst takes: some 10 KiB each
-/// while it lasts.
+/// HTTP connections (handshakes and requests) that there are at once for each worker, unless set otherwise.
+/// Bounds the memory a burst takes: some 10 KiB each while it lasts.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 
 /// Which part of them one address (IPv6: one /64) may have, so that one peer can not take them
-/// all; no less, as a reverse proxy is one address. Those over it are dropped.
+/// all; no less, as a reverse proxy is one address.
 pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
+
+/// How long a connection must be idle until it may be closed for another: a proxy that has just opened one is
+/// about to use it.
+pub const IDLE_MIN: Duration = Duration::from_millis(100);
+
+/// Connections of a worker that may wait for a place: what a burst through one proxy opens at once.
+pub const LOBBY_MAX: usize = 1024;
+
+/// How long they wait: some hundred times as long as a request takes.
+pub const LOBBY_TIME: Duration = Duration::from_secs(1);
+
+/// Time between two looks whether there are places for them.
+pub const LOBBY_LOOK: Duration = Duration::from_millis(5);
+
+/// Connections of a worker for which there is no place, and that are told so: what is beyond is closed without
+/// waiting until the answer is read. As many more may be about to leave for others. Together they are
+/// a quarter of the places.
+pub const TURNED_AWAY_MAX: usize = 64;
+
+/// How long a connection that was turned away is read on, so that its answer arrives: a round trip or two.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// Time between two lines of the log that say that connections are turned away.
+pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// When a client that is refused for lack of room may come again, in seconds: long enough for a drain or
 /// a burst to be over.
@@ -133,6 +154,10 @@ pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
 /// What `--drain` may be: an operator who wants a server to stop does not wait longer.
 pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
+
+/// What `--http-keep-alive` may be: a client that sends its next request at once needs no more than the least,
+/// and idle connections for longer than the most are of no use to anybody.
+pub const HTTP_KEEP_ALIVE: RangeInclusive<Duration> = seconds(1, 3600);
 
 /// What `--resolve-interval` may be: name servers are asked no more often than ten times a second.
 pub const RESOLVE_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);

@@ -23,6 +23,7 @@ use super::exposition::Exposition;
 use super::process::Process;
 use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
+use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
 use crate::pull::metrics::PullMetrics;
 
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// HTTP requests and handshakes.
     pub gateway: Arc<GatewayMetrics>,
+    /// HTTP connections.
+    pub places: Arc<HttpPlaces>,
     /// The flush.
     pub flush: Arc<FlushMetrics>,
     /// Pulls.
@@ -76,6 +79,7 @@ impl Collector for Metrics {
         let metric = out.encode_descriptor("build", "What runs", None, MetricType::Info)?;
         Info::new([("version", env!("CARGO_PKG_VERSION"))]).encode(metric)?;
         self.encode_sessions(out)?;
+        self.encode_http(out)?;
         self.encode_flush(out)?;
         self.encode_pull(out)?;
         self.encode_store(out)?;
@@ -187,6 +191,18 @@ impl Metrics {
         )?;
         let rtt = self.workers.iter().map(|worker| &worker.rtt);
         histogram(out, "ping_rtt", "From a ping to its pong", rtt)
+    }
+
+    fn encode_http(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "HTTP connections open now, handshakes among them";
+        gauge(out, "http_connections", help, self.places.taken() as u64)?;
+        let help = "HTTP connections closed while they were idle, to make room for others";
+        counter(
+            out,
+            "http_connections_evicted",
+            help,
+            self.places.evicted.value(),
+        )
     }
 
     fn encode_flush(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

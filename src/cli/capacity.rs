@@ -3,16 +3,32 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Flags, SettingsError};
+use crate::gateway::places::Room;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX, NODES_TO_COME,
+    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, IDLE_MIN, LOBBY_MAX, NODES_TO_COME, TURNED_AWAY_MAX,
 };
 
 impl Flags {
-    /// Each worker's share, at least one.
-    pub(super) fn max_http_of_worker(&self, workers: usize) -> usize {
-        self.limits
-            .max_handshakes
-            .map_or(HTTP_CONNECTIONS_MAX, |all| (all as usize).div_ceil(workers))
+    /// HTTP connections that there may be.
+    pub(super) fn http_room(&self, workers: usize) -> Result<Room, SettingsError> {
+        let limits = &self.limits;
+        let max = limits.max_http_connections.map(|max| max as usize);
+        let max = max.unwrap_or(workers * HTTP_CONNECTIONS_MAX);
+        let per_address = limits.max_http_connections_per_address;
+        let per_address = per_address.map(|max| max as usize);
+        if let Some(per_address) = per_address.filter(|per_address| *per_address > max) {
+            refuse!(
+                "--max-http-connections-per-address {per_address} must be at most \
+                 --max-http-connections, which is {max}"
+            );
+        }
+        Ok(Room {
+            max,
+            per_peer_max: per_address.unwrap_or(max.div_ceil(HTTP_CONNECTIONS_PEER_SHARE)),
+            leaving_max: workers * TURNED_AWAY_MAX,
+            idle_min: IDLE_MIN,
+        })
     }
 
     /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
@@ -20,6 +36,7 @@ impl Flags {
         &self,
         workers: usize,
         nodes: usize,
+        http: Room,
     ) -> Result<usize, SettingsError> {
         let limit = getrlimit(Resource::Nofile);
         let hard = limit.maximum.unwrap_or(u64::MAX);
@@ -32,7 +49,7 @@ impl Flags {
             Err(_) => limit.current.unwrap_or(hard),
         };
         // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = self.other_descriptors(workers, nodes).min(allowed / 2);
+        let reserved = Flags::other_descriptors(http, workers, nodes).min(allowed / 2);
         let room = (allowed - reserved).max(1);
         let wanted = self.limits.max_sessions.unwrap_or(room);
         if wanted > room {
@@ -45,15 +62,16 @@ impl Flags {
     }
 
     /// Descriptors for everything that is not a session.
-    fn other_descriptors(&self, workers: usize, nodes: usize) -> u64 {
+    fn other_descriptors(http: Room, workers: usize, nodes: usize) -> u64 {
         // Some more may come, where the list can change.
         let nodes = nodes + NODES_TO_COME;
-        let of_worker = self.max_http_of_worker(workers) + 2 * nodes + DESCRIPTORS_PER_THREAD;
+        let of_worker = LOBBY_MAX + TURNED_AWAY_MAX + 2 * nodes + DESCRIPTORS_PER_THREAD;
         let of_store = match nodes == NODES_TO_COME {
             true => presenced_store::limits::CONNECTIONS_MAX as usize,
             false => 0,
         };
+        let of_http = http.max + http.leaving_max;
         let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;
-        (workers * of_worker + of_process) as u64
+        (workers * of_worker + of_http + of_process) as u64
     }
 }

@@ -197,9 +197,19 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_OUTBOX_BYTES, "KiB"))]
     pub max_outbox: Size,
 
-    /// Handshakes and HTTP requests under way at once; further ones wait [default: 512 a worker]
-    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_handshakes: Option<u32>,
+    /// HTTP connections, handshakes among them but not sessions; beyond it, the one that has been idle longest is
+    /// closed for a new one, or a new one refused if all have a request under way [default: 512 a worker]
+    #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_http_connections: Option<u32>,
+
+    /// The same of one client address (IPv6: a /64), which may be a proxy's [default: half of all]
+    #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_http_connections_per_address: Option<u32>,
+
+    /// How long an HTTP connection is kept without a request: longer than proxies before the server keep theirs
+    /// (60s in many), so that it is they who close it, and no request meets a closed connection
+    #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]
+    pub http_keep_alive: Time,
 
     /// Time over which sessions are closed when the server stops
     #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = time(limits::DRAIN))]

@@ -126,6 +126,8 @@ impl Flags {
         let coalesce = heartbeats.coalesce.duration;
         let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
+        let gateway = self.gateway(secret, workers)?;
+        let sessions_max = self.max_sessions(workers, memcached.nodes.nodes.len(), gateway.room)?;
         Ok(Config {
             workers,
             drain: self.limits.drain.duration,
@@ -135,11 +137,11 @@ impl Flags {
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway: self.gateway(secret, workers)?,
+            gateway,
             admin: admin::Config {
                 listen: self.network.admin,
             },
-            sessions_max: self.max_sessions(workers, memcached.nodes.nodes.len())?,
+            sessions_max,
             memcached,
         })
     }
@@ -221,7 +223,8 @@ impl Flags {
                 lifetime_max: tokens.jwt_max_lifetime.duration,
             },
             origins,
-            connections_max: self.max_http_of_worker(workers),
+            room: self.http_room(workers)?,
+            keep_alive: self.limits.http_keep_alive.duration,
             refuse_with: tokens.refuse_with,
             refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
         })

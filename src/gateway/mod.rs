@@ -15,24 +15,31 @@
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
 pub mod auth;
+mod connection;
 pub mod dev;
 pub mod handshake;
 pub mod http_pull;
 pub mod listener;
+mod lobby;
 pub mod look_up;
 pub mod metrics;
 pub mod origin;
+pub mod places;
+pub mod progress;
 mod query;
 pub mod refusal;
 pub mod refused_session;
 pub mod response;
 pub mod routes;
 mod secret;
+pub mod shared_places;
 mod socket;
 mod token;
+mod turned_away;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
@@ -42,8 +49,10 @@ use self::dev::DevMode;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
+use self::places::Room;
 use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
+use self::shared_places::HttpPlaces;
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -58,12 +67,14 @@ pub struct Config {
     pub allow_query_token: bool,
     /// Web pages that may connect.
     pub origins: Origins,
-    /// HTTP connections, handshakes among them, that each worker has at once.
-    pub connections_max: usize,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
     /// Refused handshakes of all workers whose clients are told so by a close frame, at once.
     pub refused_sessions_max: usize,
+    /// HTTP connections, handshakes among them, that there may be at once.
+    pub room: Room,
+    /// How long an HTTP connection is kept without a request.
+    pub keep_alive: Duration,
 }
 
 /// What all listeners share.
@@ -79,12 +90,14 @@ pub struct Gateway {
     pub dev: Option<DevMode>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
-    /// HTTP connections, handshakes among them, that each listener serves at once.
-    pub connections_max: usize,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
     /// Places for refused handshakes whose clients are told so by a close frame.
     pub refused_sessions: Places,
+    /// The places of HTTP connections, handshakes among them.
+    pub places: Arc<HttpPlaces>,
+    /// How long an HTTP connection is kept without a request.
+    pub keep_alive: Duration,
     /// Time.
     pub clock: Clock,
     /// What is counted here.
@@ -116,9 +129,10 @@ impl Gateway {
             allow_query_token: config.allow_query_token,
             dev,
             seats: seats.clone(),
-            connections_max: config.connections_max,
             refuse_with: config.refuse_with,
             refused_sessions: Places::new(config.refused_sessions_max),
+            places: HttpPlaces::new("gateway", config.room),
+            keep_alive: config.keep_alive,
             clock,
             metrics: Arc::default(),
         })

@@ -3,6 +3,7 @@
 
 use presenced_session::handshake::HandshakeError;
 
+use super::places::Full;
 use crate::limits::RETRY_S;
 
 /// Why an HTTP request, a handshake among them, was refused.
@@ -35,12 +36,16 @@ pub enum Refusal {
     UserId,
     /// As many sessions as the server may have.
     Full,
-    /// As many connections from this address as one may have: closed at accept, without an answer.
+    /// As many connections from this address as one may have, each with a request under way.
     PeerFull,
+    /// As many connections as the server may have, each with a request under way.
+    Busy,
     /// The server stops.
     Draining,
-    /// The head did not come in time, or was too long or not HTTP: the connection was closed.
+    /// The head was too long or not HTTP: the connection was closed.
     Head,
+    /// A request did not come in time, or a new connection brought none.
+    TooSlow,
 }
 
 impl From<HandshakeError> for Refusal {
@@ -50,6 +55,15 @@ impl From<HandshakeError> for Refusal {
             HandshakeError::UpgradeRequired => Refusal::UpgradeRequired,
             HandshakeError::Version => Refusal::Version,
             HandshakeError::BadRequest => Refusal::BadRequest,
+        }
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Refusal {
+        match full {
+            Full::Peer => Refusal::PeerFull,
+            Full::Server => Refusal::Busy,
         }
     }
 }
@@ -72,7 +86,7 @@ pub struct RefusalFacts {
 
 impl Refusal {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [Refusal; 16] = [
+    pub const ALL: [Refusal; 18] = [
         Refusal::NotFound,
         Refusal::Method,
         Refusal::BadRequest,
@@ -87,8 +101,10 @@ impl Refusal {
         Refusal::UserId,
         Refusal::Full,
         Refusal::PeerFull,
+        Refusal::Busy,
         Refusal::Draining,
         Refusal::Head,
+        Refusal::TooSlow,
     ];
 
     /// The table.
@@ -120,8 +136,10 @@ impl Refusal {
                 "too_many_connections",
                 "too many connections from this address",
             ),
+            Refusal::Busy => (503, "server_busy", "too many requests under way"),
             Refusal::Draining => (503, "draining", "the server is stopping"),
-            Refusal::Head => (431, "head", "request head too long, too slow or not HTTP"),
+            Refusal::Head => (431, "head", "request head too long or not HTTP"),
+            Refusal::TooSlow => (408, "request_timeout", "the request did not come in time"),
         };
         RefusalFacts {
             status,

@@ -3,10 +3,11 @@
 //! Most requests are there when their connection is accepted, and the answer fits the socket's
 //! buffer: such a connection is never registered with the runtime, which saves two system calls
 //! and the runtime's record of it. hyper asks for more than the request all the same, so it is not
-//! the socket that knows when waiting begins, but whoever drives hyper: see [`Patience`].
+//! the socket that knows when waiting begins, but whoever drives hyper: see [`Hold`].
 
 use std::io::{self, Read};
-use std::net::TcpStream as BareTcp;
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, TcpStream as BareTcp};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,22 +26,57 @@ pub(super) struct Socket {
     /// What was read before hyper asked for it.
     ahead: Vec<u8>,
     stream: Watchable<TcpStream>,
-    patience: Patience,
+    hold: Hold,
 }
 
-/// Whether to wait. As long as not, a socket that has nothing is pending, and no one is told when
-/// it has: the driver of hyper allows waiting when hyper has nothing else to do, and polls it again.
+/// What the driver of hyper says to the socket, and sees of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Patience(Arc<AtomicBool>);
+pub(super) struct Hold(Arc<State>);
 
-impl Patience {
-    /// Allows waiting; true the first time.
-    pub(super) fn begin(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+#[derive(Debug, Default)]
+struct State {
+    may_wait: AtomicBool,
+    is_leaving: AtomicBool,
+    has_read: AtomicBool,
+    has_unwritten: AtomicBool,
+}
+
+impl Hold {
+    /// Allows waiting; true the first time. As long as not, a socket that has nothing is pending, and no
+    /// one is told when it has: the driver of hyper allows waiting when hyper has nothing else to do, and
+    /// polls it again.
+    pub(super) fn begin_waiting(&self) -> bool {
+        !self.0.may_wait.swap(true, Ordering::Relaxed)
     }
 
-    fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// The connection is about to be closed: what has come by now is still to be read, even if the runtime
+    /// does not know of it yet.
+    pub(super) fn leave(&self) {
+        self.0.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`Hold::leave`].
+    pub(super) fn is_leaving(&self) -> bool {
+        self.0.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether hyper has read something since this was asked last.
+    pub(super) fn has_read(&self) -> bool {
+        self.0.has_read.swap(false, Ordering::Relaxed)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.0.may_wait.load(Ordering::Relaxed)
+    }
+
+    /// An end is nothing that was read.
+    fn note_read(&self, count: usize) {
+        self.0.has_read.fetch_or(count > 0, Ordering::Relaxed);
+    }
+
+    /// Whether hyper has written all that it had.
+    pub(super) fn has_written(&self) -> bool {
+        !self.0.has_unwritten.load(Ordering::Relaxed)
     }
 }
 
@@ -50,13 +86,13 @@ impl Socket {
         Socket {
             ahead,
             stream: Watchable::Unwatched(stream),
-            patience: Patience::default(),
+            hold: Hold::default(),
         }
     }
 
     /// Its driver's hold on it.
-    pub(super) fn patience(&self) -> Patience {
-        self.patience.clone()
+    pub(super) fn hold(&self) -> Hold {
+        self.hold.clone()
     }
 
     /// Whether there is something for hyper already.
@@ -69,9 +105,36 @@ impl Socket {
         self.stream.watch()?.readable().await
     }
 
+    /// Whether there is something to read that the runtime may not know of yet.
+    pub(super) fn has_come(&self) -> bool {
+        let socket = self.stream.socket();
+        let peeked = socket.and_then(|socket| socket.peek(&mut [MaybeUninit::uninit()]));
+        peeked.is_ok_and(|count| count > 0)
+    }
+
+    /// Writes what it takes at once, and ends this side.
+    pub(super) fn say_last(&self, bytes: &[u8]) {
+        if let Ok(socket) = self.stream.socket() {
+            // A peer that is gone misses nothing.
+            let _ = socket.send(bytes);
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+    }
+
     /// The stream and what was read ahead and not taken by hyper.
     pub(super) fn into_std(self) -> io::Result<(BareTcp, Vec<u8>)> {
         Ok((self.stream.into_bare()?, self.ahead))
+    }
+
+    fn read_now(&mut self, bytes: &mut [u8]) -> Option<io::Result<usize>> {
+        let read = match &mut self.stream {
+            Watchable::Unwatched(stream) => stream.read(bytes),
+            Watchable::Watched(stream) if self.hold.is_leaving() => {
+                (&*socket2::SockRef::from(&*stream)).read(bytes)
+            }
+            Watchable::Watched(_) | Watchable::Lost => return None,
+        };
+        (!would_block(&read)).then_some(read)
     }
 }
 
@@ -91,22 +154,23 @@ impl hyper::rt::Read for Socket {
             let count = room.min(self.ahead.len());
             buffer.put_slice(&self.ahead[..count]);
             self.ahead.drain(..count);
+            self.hold.note_read(count);
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; HEAD_READ_BYTES];
-        if let Watchable::Unwatched(stream) = &mut self.stream {
-            let read = stream.read(&mut bytes[..room]);
-            if !would_block(&read) {
-                buffer.put_slice(&bytes[..read?]);
-                return Poll::Ready(Ok(()));
-            }
-            if !self.patience.has_begun() {
-                return Poll::Pending;
-            }
+        if let Some(read) = self.read_now(&mut bytes[..room]) {
+            let count = read?;
+            buffer.put_slice(&bytes[..count]);
+            self.hold.note_read(count);
+            return Poll::Ready(Ok(()));
+        }
+        if !self.hold.may_wait() {
+            return Poll::Pending;
         }
         let mut bytes = ReadBuf::new(&mut bytes[..room]);
         ready!(Pin::new(self.stream.watch()?).poll_read(context, &mut bytes))?;
         buffer.put_slice(bytes.filled());
+        self.hold.note_read(bytes.filled().len());
         Poll::Ready(Ok(()))
     }
 }
@@ -117,12 +181,16 @@ impl hyper::rt::Write for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // Until it is asked to flush, hyper may have more.
+        self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
+        // Until it is asked to flush, hyper may have more.
+        self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
         // Even one that is watched, as the runtime does not know yet what a new one takes.
         let written = self.stream.socket()?.send(bytes);
         if !would_block(&written) {
             return Poll::Ready(written);
         }
-        if !self.patience.has_begun() {
+        if !self.hold.may_wait() {
             return Poll::Pending;
         }
         Pin::new(self.stream.watch()?).poll_write(context, bytes)
@@ -130,6 +198,8 @@ impl hyper::rt::Write for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A TCP stream has no buffer of its own.
+        self.hold.0.has_unwritten.store(false, Ordering::Relaxed);
+        self.hold.0.has_unwritten.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 

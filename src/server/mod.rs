@@ -109,6 +109,7 @@ impl Server {
             metrics: Arc::new(Metrics {
                 workers: shared.workers.clone(),
                 gateway: shared.gateway.metrics.clone(),
+                places: shared.gateway.places.clone(),
                 flush: shared.flush.clone(),
                 pull: shared.pull.clone(),
                 seats: shared.seats.clone(),

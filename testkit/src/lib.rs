@@ -14,6 +14,7 @@
 //! With the feature `presenced`:
 //!
 //! - `server`: a server in this process, with short times; `process`: the binary.
+//! - `balancers`: HAProxy and nginx before the edge.
 //! - `client`: a WebSocket client on tokio-tungstenite, which answers pings.
 //! - `raw`: HTTP and frames by hand, for what no well-behaved client sends.
 //! - `crowd`: thousands of sessions without sockets.
@@ -31,6 +32,8 @@
 )]
 #![allow(missing_docs, reason = "most of it says what it is by its name")]
 
+#[cfg(feature = "presenced")]
+pub mod balancers;
 pub mod blocking;
 pub mod cable;
 pub mod frame;

@@ -1,11 +1,11 @@
 //! HTTP/1.1 and frames by hand, for what no well-behaved client sends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::PATIENCE;
@@ -131,6 +131,19 @@ pub async fn handshake(addr: SocketAddr, headers: &[(&str, String)]) -> Response
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Raw {
         Raw::try_connect(addr).await.expect("the server listens")
+    }
+
+    /// The same from an address of loopback.
+    pub async fn connect_from(from: IpAddr, addr: SocketAddr) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = timeout(PATIENCE, socket.connect(addr)).await;
+        let stream = stream.expect("the server listens").unwrap();
+        stream.set_nodelay(true).unwrap();
+        Raw {
+            stream,
+            inbox: Vec::new(),
+        }
     }
 
     /// The same with a server that may have ended.

@@ -92,20 +92,6 @@ async fn who_does_not_read_has_an_outbox_of_the_size_that_is_set() {
     assert_eq!(server.metric("sessions").await, 0);
 }
 
-#[tokio::test]
-async fn handshakes_under_way_are_as_many_as_are_set() {
-    let _alone = alone();
-    let server = TestServer::start(&["--workers=1", "--max-handshakes=2"]).await;
-    // One address may have half of them.
-    let _silent = Raw::connect(server.edge).await;
-    until("it is there", PATIENCE, async || {
-        let mut second = Raw::connect(server.edge).await;
-        second.hung_up().await;
-        server.handshakes("too_many_connections").await > 0
-    })
-    .await;
-}
-
 fn process_id(process: &Process) -> Pid {
     Pid::from_raw(process.id() as i32).unwrap()
 }

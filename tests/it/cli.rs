@@ -153,7 +153,11 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             None,
             &["--max-messages-per-second", "0"],
         ),
-        (&["--max-handshakes=0"], None, &["--max-handshakes", "0"]),
+        (
+            &["--max-http-connections=0"],
+            None,
+            &["--max-http-connections", "0"],
+        ),
         (&["--ring=circle"], None, &["--ring", "circle", "ketama"]),
         (
             &["--on-node-failure=cry"],

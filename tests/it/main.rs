@@ -22,6 +22,7 @@ mod faults;
 mod frames;
 mod fuzz_corpus;
 mod handshake;
+mod http_connections;
 mod log;
 mod memcached_access;
 mod memcached_faults;

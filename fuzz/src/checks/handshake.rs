@@ -11,8 +11,10 @@ use presenced::gateway::Gateway;
 use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::{Upgraded, check};
 use presenced::gateway::origin::Origins;
+use presenced::gateway::places::Room;
 use presenced::gateway::refusal::Refusal;
 use presenced::gateway::refused_session::{Places, RefuseWith};
+use presenced::gateway::shared_places::HttpPlaces;
 use presenced_session::Seats;
 use presenced_session::clock::{Clock, unix_ms};
 use serde_json::{Value, json};
@@ -56,14 +58,22 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             allow_query_token,
             dev: None,
             seats: Arc::new(Seats::new(1)),
-            connections_max: 1,
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),
+            places: HttpPlaces::new("gateway", ROOM),
+            keep_alive: Duration::from_secs(75),
             clock: Clock::start(),
             metrics: Arc::default(),
         }
     })
 });
+
+const ROOM: Room = Room {
+    max: 1,
+    per_peer_max: 1,
+    leaving_max: 1,
+    idle_min: Duration::ZERO,
+};
 
 const NAMED: &str = "https://app.example";
 

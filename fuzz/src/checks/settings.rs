@@ -93,7 +93,7 @@ fn is_sound(settings: &Config) {
     assert!(ttl > round + 2 * settings.presence.flush_interval);
     assert!(settings.session.ping_timeout < settings.session.ping_interval);
     assert!(
-        settings.sessions_max > 0 && settings.gateway.connections_max > 0 && settings.workers > 0
+        settings.sessions_max > 0 && settings.gateway.room.per_peer_max > 0 && settings.workers > 0
     );
     assert!(promises(settings).to_string().lines().count() == 3);
     assert!(settings.gateway.secret.is_some() || settings.gateway.listen.ip().is_loopback());
@@ -101,7 +101,7 @@ fn is_sound(settings: &Config) {
 }
 
 /// Flags that take a duration.
-const DURATIONS: [&str; 7] = [
+const DURATIONS: [&str; 8] = [
     "ttl",
     "flush-interval",
     "ping-interval",
@@ -109,19 +109,21 @@ const DURATIONS: [&str; 7] = [
     "coalesce",
     "jwt-max-lifetime",
     "drain",
+    "http-keep-alive",
 ];
 
 /// Flags that take a size.
 const SIZES: [&str; 3] = ["store-memory", "max-message", "max-outbox"];
 
 /// Flags that take a number.
-const NUMBERS: [&str; 6] = [
+const NUMBERS: [&str; 7] = [
     "workers",
     "value-flags",
     "max-sessions",
     "max-sessions-per-user",
     "max-messages-per-second",
-    "max-handshakes",
+    "max-http-connections",
+    "max-http-connections-per-address",
 ];
 
 /// Flags that take a text of some other form.

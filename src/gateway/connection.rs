@@ -1,0 +1,271 @@
+//! One HTTP connection: served with hyper until it ends or has become a session.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use presenced_presence::UserId;
+use presenced_session::clock::Clock;
+use presenced_session::dialect::Plain;
+use presenced_session::worker::NewSession;
+use tokio::sync::mpsc::Sender;
+use tokio::time::sleep;
+
+use super::Gateway;
+use super::handshake::Upgraded;
+use super::progress::{Event, Phase, Progress};
+use super::refusal::Refusal;
+use super::response::{self, Answer};
+use super::routes::{self, Outcome};
+use super::shared_places::Place;
+use super::socket::{Hold, Socket};
+use super::turned_away;
+use crate::limits::{DEADLINE_LOOK, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::pull::Puller;
+
+/// What a connection is served with.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) puller: Puller,
+    pub(super) sessions: Sender<NewSession<UserId>>,
+}
+
+type Http1 = http1::Connection<Socket, Http>;
+
+impl Connection {
+    /// Serves it until it ends or is a session.
+    pub(super) async fn run(self, mut socket: Socket, place: Place) {
+        let exchange = Exchange::begin(&self.gateway, place, socket.has_read());
+        let exchange = Arc::new(exchange);
+        // hyper has a buffer of 8 KiB, which who waits for a request does not need.
+        if !socket.has_read() {
+            tokio::select! {
+                biased;
+                _ = socket.readable() => {}
+                // The peer has time for its first byte as for all others.
+                () = exchange.overdue() => return self.gateway.metrics.refused(Refusal::TooSlow),
+                () = exchange.place.evicted() => {
+                    if !socket.has_come() {
+                        return;
+                    }
+                }
+            }
+        }
+        Box::pin(self.serve(socket, exchange)).await;
+    }
+
+    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) {
+        let gateway = self.gateway;
+        let hold = socket.hold();
+        let service = Http {
+            gateway: gateway.clone(),
+            puller: self.puller,
+            exchange: exchange.clone(),
+        };
+        let mut http = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            // The exchange has deadlines for all of it.
+            .header_read_timeout(None)
+            .serve_connection(socket, service);
+        let served = tokio::select! {
+            biased;
+            served = drive(&mut http, &hold, &exchange) => Some(served),
+            () = exchange.overdue() => None,
+        };
+        match served {
+            None => overdue(http, &exchange, &gateway),
+            Some(Err(error)) => {
+                // Otherwise the peer went away.
+                if error.is_parse() || error.is_parse_too_large() {
+                    gateway.metrics.refused(Refusal::Head);
+                }
+            }
+            Some(Ok(())) => hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await,
+        }
+    }
+}
+
+/// Serves requests until the connection ends, is a session, or was evicted: then what has come by then is the
+/// last request.
+async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Result<()> {
+    let mut evicted = pin!(exchange.place.evicted());
+    let mut is_last = false;
+    poll_fn(|context| {
+        if !hold.is_leaving() && evicted.as_mut().poll(context).is_ready() {
+            hold.leave();
+        }
+        loop {
+            let mut polled = http.poll_without_shutdown(context);
+            if polled.is_pending() && hold.begin_waiting() {
+                polled = http.poll_without_shutdown(context);
+            }
+            exchange.look(hold);
+            if polled.is_ready() || is_last || !hold.is_leaving() {
+                return polled;
+            }
+            is_last = true;
+            Pin::new(&mut *http).graceful_shutdown();
+        }
+    })
+    .await?;
+    match exchange.is_upgraded() {
+        true => Ok(()),
+        // hyper may have to write the rest of an answer.
+        false => http.await,
+    }
+}
+
+/// Ends a connection whose time is over.
+fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
+    // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
+    if let Phase::Head | Phase::Request = exchange.progress().phase() {
+        gateway.metrics.refused(Refusal::TooSlow);
+        let socket = http.into_parts().io;
+        socket.say_last(&turned_away::bytes(Refusal::TooSlow));
+    }
+}
+
+/// Gives a connection that was upgraded to the worker, or closes it if it was upgraded only for that.
+async fn hand_over(
+    parts: http1::Parts<Socket, Http>,
+    exchange: Arc<Exchange>,
+    gateway: &Gateway,
+    sessions: &Sender<NewSession<UserId>>,
+) {
+    // It has the exchange as well.
+    drop(parts.service);
+    let upgraded = Arc::into_inner(exchange).and_then(|exchange| exchange.upgrade.into_inner());
+    let (Some(upgraded), Ok((socket, ahead))) = (upgraded, parts.io.into_std()) else {
+        return;
+    };
+    match upgraded {
+        Upgraded::Refused(refused) => refused.close(socket).await,
+        Upgraded::Session(identity, seat) => {
+            let session = NewSession {
+                socket,
+                read_ahead: joined(&parts.read_buf, &ahead),
+                peer: identity.user,
+                dialect: Plain,
+                expires_at: gateway.clock.now() + identity.valid_for,
+                seat,
+            };
+            // If the worker is gone, its seats are not waited for.
+            let _ = sessions.send(session).await;
+        }
+    }
+}
+
+/// What was read behind the handshake. Not hyper's buffer, which an empty part of it would keep.
+fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
+    match read_by_hyper.is_empty() && ahead.is_empty() {
+        true => Bytes::new(),
+        false => [read_by_hyper, ahead].concat().into(),
+    }
+}
+
+/// What the driver of a connection and the service have in common.
+#[derive(Debug)]
+struct Exchange {
+    clock: Clock,
+    place: Place,
+    progress: Mutex<Progress>,
+    upgrade: OnceLock<Upgraded>,
+}
+
+impl Exchange {
+    fn begin(gateway: &Gateway, place: Place, has_sent: bool) -> Exchange {
+        let clock = gateway.clock;
+        Exchange {
+            clock,
+            place,
+            progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
+            upgrade: OnceLock::new(),
+        }
+    }
+
+    fn is_upgraded(&self) -> bool {
+        self.upgrade.get().is_some()
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: Event) {
+        let mut progress = self.progress();
+        if progress.note(event, self.clock.now()) {
+            match progress.phase() {
+                Phase::Idle => self.place.idles(),
+                Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
+            }
+        }
+    }
+
+    /// Looks at what the socket has done while hyper was polled.
+    fn look(&self, hold: &Hold) {
+        if hold.has_read() {
+            self.note(Event::Read);
+        }
+        if hold.has_written() {
+            self.note(Event::Written);
+        }
+    }
+
+    /// Returns when the deadline has passed without having been moved.
+    async fn overdue(&self) {
+        loop {
+            let deadline = self.progress().deadline();
+            let left = deadline.saturating_sub(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            // The deadline may have been moved nearer.
+            sleep(left.min(DEADLINE_LOOK)).await;
+        }
+    }
+}
+
+/// hyper's way to [`routes::respond`].
+struct Http {
+    gateway: Arc<Gateway>,
+    puller: Puller,
+    exchange: Arc<Exchange>,
+}
+
+impl Service<Request<Incoming>> for Http {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
+        let exchange = self.exchange.clone();
+        exchange.note(Event::Request);
+        Box::pin(async move {
+            let outcome = routes::respond(request, &gateway, &puller).await;
+            exchange.note(Event::Answered);
+            Ok(match outcome {
+                Outcome::Answer(mut answer) => {
+                    // Who was refused has no claim to one of the places.
+                    if answer.status().is_client_error() || answer.status().is_server_error() {
+                        response::set_close(&mut answer);
+                    }
+                    answer
+                }
+                Outcome::Upgrade(accepted) => {
+                    // A second upgrade can't follow.
+                    let _ = exchange.upgrade.set(accepted.upgraded);
+                    accepted.answer
+                }
+            })
+        })
+    }
+}

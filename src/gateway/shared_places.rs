@@ -1,0 +1,131 @@
+//! The places of HTTP connections ([`Places`]), shared by all listeners: each connection holds a [`Place`],
+//! and learns when it has to leave.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use presenced_memcached::log_throttle::LogThrottle;
+use presenced_session::metrics::Counter;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::places::{ConnectionId, Full, Places, Room};
+use crate::limits::FULL_LOG_PAUSE;
+
+/// The places of one kind of listener.
+#[derive(Debug)]
+pub struct HttpPlaces {
+    /// Names it in the log.
+    listener: &'static str,
+    room: Room,
+    refusals_logged: Mutex<LogThrottle>,
+    places: Mutex<Places<Arc<Eviction>>>,
+    /// Connections that had to leave.
+    pub evicted: Counter,
+}
+
+/// A connection's place; free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<HttpPlaces>,
+    id: ConnectionId,
+    eviction: Arc<Eviction>,
+}
+
+/// How a connection is told to leave.
+#[derive(Debug, Default)]
+struct Eviction {
+    is_told: AtomicBool,
+    told: Notify,
+}
+
+impl HttpPlaces {
+    /// Empty places.
+    pub fn new(listener: &'static str, room: Room) -> Arc<HttpPlaces> {
+        Arc::new(HttpPlaces {
+            listener,
+            room,
+            refusals_logged: Mutex::default(),
+            places: Mutex::new(Places::new(room)),
+            evicted: Counter::default(),
+        })
+    }
+
+    /// Gives a newcomer from `address` a place, and tells the one to leave that had it.
+    ///
+    /// # Errors
+    ///
+    /// There is none, and nobody who is idle for long enough to leave.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, is_idle: bool) -> Result<Place, Full> {
+        let eviction = Arc::<Eviction>::default();
+        let now = Instant::now().into_std();
+        let entered = self.lock().enter(address, is_idle, now, eviction.clone())?;
+        if let Some(evicted) = entered.evicted {
+            self.evicted.add(1);
+            evicted.is_told.store(true, Ordering::Release);
+            evicted.told.notify_one();
+        }
+        Ok(Place {
+            places: self.clone(),
+            id: entered.id,
+            eviction,
+        })
+    }
+
+    /// Places that are taken.
+    pub fn taken(&self) -> usize {
+        self.lock().taken()
+    }
+
+    /// Says now and again that a connection is refused.
+    pub fn log_refusal(&self, full: Full, address: IpAddr) {
+        let logged = self.refusals_logged.lock();
+        if logged
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_due(FULL_LOG_PAUSE)
+        {
+            let Room {
+                max, per_peer_max, ..
+            } = self.room;
+            let (all, max) = match full {
+                Full::Peer => ("all connections of its address", per_peer_max),
+                Full::Server => ("all connections", max),
+            };
+            tracing::warn!(
+                listener = self.listener, peer = %address, max,
+                "a connection is refused, as {all} have a request under way; this is said once a minute"
+            );
+        }
+    }
+
+    /// For some lines that wait for nothing.
+    fn lock(&self) -> MutexGuard<'_, Places<Arc<Eviction>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// The connection is idle from now on.
+    pub fn idles(&self) {
+        self.places.lock().idles(self.id, Instant::now().into_std());
+    }
+
+    /// It is idle no longer.
+    pub fn begins(&self) {
+        self.places.lock().begins(self.id);
+    }
+
+    /// Returns when the connection has to leave, because another has its place.
+    pub async fn evicted(&self) {
+        while !self.eviction.is_told.load(Ordering::Acquire) {
+            self.eviction.told.notified().await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().left(self.id);
+    }
+}

@@ -1,0 +1,114 @@
+//! Load balancers before the edge: HAProxy and nginx, which keep connections to it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::port::Port;
+use crate::proxies::program;
+use crate::raw::{Raw, request};
+use crate::temp::{TempFile, unique_path};
+use crate::{PATIENCE, until};
+
+/// A process before an edge; killed when dropped.
+pub struct Balancer {
+    process: Child,
+    port: Port,
+    folder: PathBuf,
+    _config: TempFile,
+}
+
+impl Balancer {
+    /// HAProxy in HTTP mode; only its time-outs are set, which it asks for.
+    pub async fn haproxy(edge: SocketAddr) -> Balancer {
+        let config = |port: &Port, _: &str| {
+            format!(
+                "defaults\n  mode http\n  timeout connect 5s\n  timeout client 50s\n  timeout server 50s\n\
+                 listen edge\n  bind 127.0.0.1:{}\n  server edge {edge}\n",
+                port.number()
+            )
+        };
+        Balancer::start("haproxy", config, &["-db", "-f"]).await
+    }
+
+    /// nginx with a pool of connections, and what its documentation says for WebSocket.
+    pub async fn nginx(edge: SocketAddr) -> Balancer {
+        let config = |port: &Port, folder: &str| {
+            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let temporary = temporary.map(|what| format!("  {what}_temp_path {folder}/{what};\n"));
+            format!(
+                "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error;\n\
+                 events {{}}\nhttp {{\n  access_log off;\n{}\
+                 map $http_upgrade $upgrade_or_not {{ default upgrade; '' ''; }}\n\
+                 upstream edge {{ server {edge}; keepalive 64; }}\n\
+                 server {{\n  listen 127.0.0.1:{};\n  location / {{\n\
+                 proxy_pass http://edge;\n  proxy_http_version 1.1;\n\
+                 proxy_set_header Upgrade $http_upgrade;\n\
+                 proxy_set_header Connection $upgrade_or_not;\n  }}\n}}\n}}\n",
+                temporary.concat(),
+                port.number()
+            )
+        };
+        Balancer::start("nginx", config, &["-c"]).await
+    }
+
+    /// `flags` end with that of the configuration.
+    async fn start(
+        package: &str,
+        config: impl Fn(&Port, &str) -> String,
+        flags: &[&str],
+    ) -> Balancer {
+        for _ in 0..20 {
+            let (port, folder) = (Port::free(), unique_path());
+            std::fs::create_dir(&folder).unwrap();
+            let config = TempFile::new(&config(&port, folder.to_str().unwrap()));
+            let mut command = Command::new(program(package));
+            command.args(flags).arg(config.path());
+            command.stdin(Stdio::null());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let process = command.spawn().unwrap_or_else(|error| {
+                panic!("these tests need {package}: install the package of that name ({error})")
+            });
+            let mut balancer = Balancer {
+                process,
+                port,
+                folder,
+                _config: config,
+            };
+            if balancer.leads_to_edge().await {
+                return balancer;
+            }
+        }
+        panic!("the balancer does not start");
+    }
+
+    /// Returns when the edge answers through it; false if it has ended: a port was taken meanwhile.
+    async fn leads_to_edge(&mut self) -> bool {
+        let mut has_ended = false;
+        let asked = request("GET", "/no/such/path", &[], "");
+        until("the balancer leads to the edge", PATIENCE, async || {
+            has_ended = self.process.try_wait().unwrap().is_some();
+            let Some(mut raw) = Raw::try_connect(self.address()).await else {
+                return has_ended;
+            };
+            raw.try_send(&asked).await;
+            let answer = raw.try_response().await;
+            has_ended || answer.is_some_and(|answer| answer.status == 404)
+        })
+        .await;
+        !has_ended
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
