@@ -15,7 +15,7 @@ use crate::limits::USER_ID_BYTES_MAX;
 pub struct UserId(CompactString);
 
 /// Why a text is not a user id.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
 pub enum UserIdError {
     /// No bytes at all.
     #[error("a user id can't be empty")]

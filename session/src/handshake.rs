@@ -25,9 +25,24 @@ pub enum HandshakeError {
     /// A version other than 13: 426, with `Sec-WebSocket-Version: 13` (§4.4).
     #[error("the WebSocket version must be 13")]
     Version,
-    /// Another head that the RFC forbids: 400.
-    #[error("not a valid WebSocket handshake")]
-    BadRequest,
+    /// Not HTTP/1.1: 400.
+    #[error("a WebSocket handshake needs HTTP/1.1")]
+    HttpVersion,
+    /// No `Host`, or several: 400.
+    #[error("a request needs exactly one Host header")]
+    Host,
+    /// No `Connection: Upgrade`: 400.
+    #[error("the Connection header must name Upgrade")]
+    Connection,
+    /// A body: 400.
+    #[error("a WebSocket handshake has no body")]
+    Body,
+    /// No `Sec-WebSocket-Version`, or several: 400.
+    #[error("a handshake needs exactly one Sec-WebSocket-Version header")]
+    VersionCount,
+    /// No `Sec-WebSocket-Key`, several, or one that is not 16 bytes in base64: 400.
+    #[error("a handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64")]
+    Key,
 }
 
 /// RFC 6455 §4.2.1; returns the value of `Sec-WebSocket-Accept`.
@@ -42,42 +57,42 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeEr
         return Err(HandshakeError::Method);
     }
     if request.version() != Version::HTTP_11 {
-        return Err(HandshakeError::BadRequest);
+        return Err(HandshakeError::HttpVersion);
     }
     // 2: Host.
-    only(headers, &header::HOST).ok_or(HandshakeError::BadRequest)?;
+    only(headers, &header::HOST).ok_or(HandshakeError::Host)?;
     // 3, 4: Upgrade and Connection.
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Err(HandshakeError::UpgradeRequired);
     }
     if !has_token(headers, &header::CONNECTION, "upgrade") {
-        return Err(HandshakeError::BadRequest);
+        return Err(HandshakeError::Connection);
     }
     // No body: it would be read as frames. A length of zero says that there is none (RFC 9110 §8.6).
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if lengths.any(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(HandshakeError::BadRequest);
+        return Err(HandshakeError::Body);
     }
     // 6 before 5: a client of another version is told ours (§4.4).
     let version =
-        only(headers, &header::SEC_WEBSOCKET_VERSION).ok_or(HandshakeError::BadRequest)?;
+        only(headers, &header::SEC_WEBSOCKET_VERSION).ok_or(HandshakeError::VersionCount)?;
     if version.as_bytes() != b"13" {
         return Err(HandshakeError::Version);
     }
     // 5: a key of 16 bytes in base64.
-    let key = only(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::BadRequest)?;
+    let key = only(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
     if !BASE64_STANDARD
         .decode(key.as_bytes())
         .is_ok_and(|key| key.len() == 16)
     {
-        return Err(HandshakeError::BadRequest);
+        return Err(HandshakeError::Key);
     }
     let digest = Sha1::new()
         .chain_update(key.as_bytes())
         .chain_update(GUID)
         .finalize();
     let accept = BASE64_STANDARD.encode(digest);
-    HeaderValue::from_str(&accept).map_err(|_| HandshakeError::BadRequest)
+    HeaderValue::from_str(&accept).map_err(|_| HandshakeError::Key)
 }
 
 /// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the subprotocol
@@ -164,31 +179,35 @@ mod tests {
                     .append(name, HeaderValue::from_static(value));
             })
         };
-        use HandshakeError::{BadRequest, UpgradeRequired, Version as OtherVersion};
+        use HandshakeError::{
+            Body, Connection, Host, HttpVersion, Key, UpgradeRequired, Version as OtherVersion,
+            VersionCount,
+        };
         let method = changed(|request| *request.method_mut() = Method::POST);
         assert_eq!(method, Err(HandshakeError::Method));
         let old = changed(|request| *request.version_mut() = Version::HTTP_10);
-        assert_eq!(old, Err(BadRequest));
-        assert_eq!(without("host"), Err(BadRequest));
+        assert_eq!(old, Err(HttpVersion));
+        assert_eq!(without("host"), Err(Host));
+        assert_eq!(twice("host", "y"), Err(Host));
         assert_eq!(without("upgrade"), Err(UpgradeRequired));
         assert_eq!(set("upgrade", "h2c"), Err(UpgradeRequired));
-        assert_eq!(set("connection", "close"), Err(BadRequest));
-        assert_eq!(without("sec-websocket-version"), Err(BadRequest));
+        assert_eq!(set("connection", "close"), Err(Connection));
+        assert_eq!(without("sec-websocket-version"), Err(VersionCount));
         assert_eq!(set("sec-websocket-version", "8"), Err(OtherVersion));
-        assert_eq!(without("sec-websocket-key"), Err(BadRequest));
-        assert_eq!(set("sec-websocket-key", "c2hvcnQ="), Err(BadRequest));
+        assert_eq!(without("sec-websocket-key"), Err(Key));
+        assert_eq!(set("sec-websocket-key", "c2hvcnQ="), Err(Key));
         assert_eq!(
             set("sec-websocket-key", "not base64 at all!!!!!!="),
-            Err(BadRequest)
+            Err(Key)
         );
         assert_eq!(
             twice("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            Err(BadRequest)
+            Err(Key)
         );
-        assert_eq!(twice("sec-websocket-version", "13"), Err(BadRequest));
-        assert_eq!(set("content-length", "5"), Err(BadRequest));
-        assert_eq!(set("content-length", "00"), Err(BadRequest));
-        assert_eq!(set("transfer-encoding", "chunked"), Err(BadRequest));
+        assert_eq!(twice("sec-websocket-version", "13"), Err(VersionCount));
+        assert_eq!(set("content-length", "5"), Err(Body));
+        assert_eq!(set("content-length", "00"), Err(Body));
+        assert_eq!(set("transfer-encoding", "chunked"), Err(Body));
     }
 
     #[test]

@@ -142,16 +142,7 @@ impl Metrics {
         gauge(out, "draining", help, self.seats.is_closed().into())?;
         let users = self.presence.users().len();
         gauge(out, "users", "Users with a session here", users as u64)?;
-        let handshakes = [("ok", self.sum(|worker| &worker.sessions))].into_iter();
-        let refusals = Refusal::ALL.iter().zip(&self.gateway.refusals);
-        let refusals = refusals.map(|(refusal, count)| (refusal.facts().code, count.value()));
-        by_label(
-            out,
-            "handshakes",
-            "Handshakes and requests by result",
-            "result",
-            handshakes.chain(refusals),
-        )?;
+        self.encode_handshakes(out)?;
         counter(
             out,
             "http_requests",
@@ -203,6 +194,21 @@ impl Metrics {
             help,
             self.places.evicted.value(),
         )
+    }
+
+    fn encode_handshakes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Handshakes, and refused requests, by result, and by reason where a result has several";
+        let mut family = out.encode_descriptor("handshakes", help, None, MetricType::Counter)?;
+        let accepted = self.sum(|worker| &worker.sessions);
+        ConstCounter::new(accepted).encode(family.encode_family(&[("result", "ok")])?)?;
+        for (refusal, count) in Refusal::ALL.iter().zip(&self.gateway.refusals) {
+            let facts = refusal.facts();
+            let reason = facts.reason.map(|reason| ("reason", reason));
+            let labels: Vec<_> = [("result", facts.code)].into_iter().chain(reason).collect();
+            ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn encode_flush(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -5,14 +5,17 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
-use presenced_presence::UserId;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
+use presenced_presence::{UserId, UserIdError};
 use presenced_session::clock::unix_ms;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::gateway::refusal::Refusal;
+use crate::gateway::refusal::{Refusal, TokenFault};
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
 
 /// What a token must be.
@@ -75,41 +78,98 @@ impl Auth {
     ///
     /// Why the token is refused.
     pub fn verify(&self, token: &str) -> Result<Identity, Refusal> {
-        if token.len() > TOKEN_BYTES_MAX || token.bytes().filter(|&byte| byte == b'.').count() != 2
-        {
-            return Err(Refusal::TokenInvalid);
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(Refusal::TokenInvalid(TokenFault::TooLong));
+        }
+        if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
+            return Err(Refusal::TokenInvalid(TokenFault::Malformed));
         }
         let TokenData { header, claims } =
             match decode::<Map<String, Value>>(token, &self.key, &self.validation) {
                 Ok(token) => token,
                 Err(error) => return Err(self.refusal(token, error.kind())),
             };
-        if !is_typ_known(&header) || header.crit.is_some() {
-            return Err(Refusal::TokenInvalid);
+        if !is_typ_known(&header) {
+            return Err(Refusal::TokenInvalid(TokenFault::Typ));
+        }
+        if header.crit.is_some() {
+            return Err(Refusal::TokenInvalid(TokenFault::Crit));
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
-        let valid_for = self.valid_for(&claims).ok_or(Refusal::TokenInvalid)?;
+        let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
         Ok(Identity { user, valid_for })
     }
 
-    fn refusal(&self, token: &str, error: &ErrorKind) -> Refusal {
-        match error {
-            ErrorKind::ExpiredSignature => Refusal::TokenExpired,
-            // The signature is good, but the claims are not JSON in UTF-8. If they are but for
-            // the strings, a string is what is wrong; the one that matters is the user's id.
-            ErrorKind::Json(_) if decode::<Claims>(token, &self.key, &self.validation).is_ok() => {
-                Refusal::UserId
-            }
-            _ => Refusal::TokenInvalid,
+    /// The user's id in a token that was signed with our key, whatever else is wrong with it: for the log.
+    /// What is not signed may say anything, so it is not read.
+    pub fn signed_user(&self, token: &str) -> Option<String> {
+        let mut signature_only = Validation::new(Algorithm::HS256);
+        signature_only.required_spec_claims.clear();
+        signature_only.validate_exp = false;
+        signature_only.validate_aud = false;
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let token = decode::<Map<String, Value>>(token, &self.key, &signature_only).ok()?;
+        match token.claims.get(&self.rules.user_claim)? {
+            Value::String(id) => Some(id.chars().take(USER_ID_BYTES_MAX).collect()),
+            Value::Number(id) => Some(id.to_string()),
+            _ => None,
         }
     }
 
+    /// The signature is checked before the claims, so errors of the latter mean that it is good.
+    fn refusal(&self, token: &str, error: &ErrorKind) -> Refusal {
+        let fault = match error {
+            ErrorKind::ExpiredSignature => return Refusal::TokenExpired,
+            ErrorKind::ImmatureSignature => TokenFault::NotYetValid,
+            ErrorKind::InvalidIssuer => TokenFault::Issuer,
+            ErrorKind::InvalidAudience => TokenFault::Audience,
+            ErrorKind::MissingRequiredClaim(name) | ErrorKind::InvalidClaimFormat(name) => {
+                match name.as_str() {
+                    "iss" => TokenFault::Issuer,
+                    "aud" => TokenFault::Audience,
+                    _ => TokenFault::Claims,
+                }
+            }
+            // The signature is good, but the claims are not JSON in UTF-8. If they are but for
+            // the strings, a string is what is wrong; the one that matters is the user's id.
+            ErrorKind::Json(_) if decode::<Claims>(token, &self.key, &self.validation).is_ok() => {
+                return Refusal::UserId(UserIdError::Character);
+            }
+            _ => match fault_of_head(token) {
+                Some(fault) => fault,
+                None if matches!(error, ErrorKind::InvalidSignature) => TokenFault::Signature,
+                None if matches!(error, ErrorKind::Json(_)) => TokenFault::Claims,
+                None => TokenFault::Malformed,
+            },
+        };
+        Refusal::TokenInvalid(fault)
+    }
+
     /// Time to `exp` and the leeway, if `exp` is not further ahead than allowed.
-    fn valid_for(&self, claims: &Map<String, Value>) -> Option<Duration> {
-        let exp_s = claims.get("exp")?.as_f64()?;
+    fn valid_for(&self, claims: &Map<String, Value>) -> Result<Duration, TokenFault> {
+        let exp_s = claims.get("exp").and_then(Value::as_f64);
+        let exp_s = exp_s.ok_or(TokenFault::Claims)?;
         let left_s = exp_s + TOKEN_LEEWAY.as_secs_f64() - unix_ms() as f64 / 1000.0;
-        let left = Duration::try_from_secs_f64(left_s.max(0.0)).ok()?;
-        (left <= self.rules.lifetime_max + 2 * TOKEN_LEEWAY).then_some(left)
+        let left = Duration::try_from_secs_f64(left_s.max(0.0)).ok();
+        left.filter(|left| *left <= self.rules.lifetime_max + 2 * TOKEN_LEEWAY)
+            .ok_or(TokenFault::LifetimeTooLong)
+    }
+}
+
+/// What is wrong with the head of a token that was refused, if anything is.
+fn fault_of_head(token: &str) -> Option<TokenFault> {
+    let (head, _) = token.split_once('.')?;
+    let json = BASE64_URL_SAFE_NO_PAD.decode(head).ok();
+    let head = json.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
+    match head {
+        None => Some(TokenFault::Malformed),
+        Some(head) if head.get("alg") != Some(&"HS256".into()) => Some(TokenFault::Algorithm),
+        // A member that has a name of RFC 7515 and another type.
+        Some(head) => serde_json::from_value::<Header>(head.into())
+            .is_err()
+            .then_some(TokenFault::Malformed),
     }
 }
 
@@ -133,15 +193,13 @@ fn user_of(claim: Option<&Value>) -> Result<UserId, Refusal> {
     let id = match claim {
         Some(Value::String(id)) => UserId::new(id),
         Some(Value::Number(id)) if id.is_i64() || id.is_u64() => UserId::new(&id.to_string()),
-        _ => return Err(Refusal::TokenInvalid),
+        _ => return Err(Refusal::TokenInvalid(TokenFault::UserClaim)),
     };
-    id.map_err(|_| Refusal::UserId)
+    id.map_err(Refusal::UserId)
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use jsonwebtoken::{EncodingKey, encode};
     use serde_json::json;
 
@@ -205,25 +263,29 @@ mod tests {
 
     #[test]
     fn claims_that_are_missing_mistyped_or_wrong() {
-        use Refusal::{TokenExpired, TokenInvalid};
-        for (name, value, refusal) in [
-            ("exp", Value::Null, TokenInvalid),
-            ("exp", json!("soon"), TokenInvalid),
-            ("exp", json!(in_s(-10)), TokenExpired),
-            ("exp", json!(in_s(86_400 + 60)), TokenInvalid),
-            ("exp", json!(253_402_300_800u64), TokenInvalid),
-            ("nbf", json!(in_s(60)), TokenInvalid),
-            ("aud", Value::Null, TokenInvalid),
-            ("aud", json!("other"), TokenInvalid),
-            ("iss", Value::Null, TokenInvalid),
-            ("iss", json!(1), TokenInvalid),
-            ("iss", json!("https://id.example.evil"), TokenInvalid),
-            ("sub", Value::Null, TokenInvalid),
-            ("sub", json!(1.5), TokenInvalid),
-            ("sub", json!(["alice"]), TokenInvalid),
+        use TokenFault::{Audience, Claims, Issuer, LifetimeTooLong, NotYetValid, UserClaim};
+        for (name, value, fault) in [
+            ("exp", Value::Null, Claims),
+            ("exp", json!("soon"), Claims),
+            ("exp", json!(in_s(86_400 + 60)), LifetimeTooLong),
+            ("exp", json!(253_402_300_800u64), LifetimeTooLong),
+            ("nbf", json!(in_s(60)), NotYetValid),
+            ("nbf", json!("soon"), Claims),
+            ("aud", Value::Null, Audience),
+            ("aud", json!("other"), Audience),
+            ("aud", json!(1), Audience),
+            ("iss", Value::Null, Issuer),
+            ("iss", json!(1), Issuer),
+            ("iss", json!("https://id.example.evil"), Issuer),
+            ("sub", Value::Null, UserClaim),
+            ("sub", json!(1.5), UserClaim),
+            // No library looks further into this one.
+            ("sub", json!(["alice"]), Claims),
         ] {
-            assert_eq!(with(name, value.clone()), Err(refusal), "{name} {value}");
+            let refused = Err(Refusal::TokenInvalid(fault));
+            assert_eq!(with(name, value.clone()), refused, "{name} {value}");
         }
+        assert_eq!(with("exp", json!(in_s(-10))), Err(Refusal::TokenExpired));
         assert!(with("exp", json!(in_s(-3))).is_ok(), "within the leeway");
         assert!(with("nbf", json!(in_s(3))).is_ok(), "within the leeway");
         assert!(with("aud", json!(["x", "presence"])).is_ok());
@@ -231,8 +293,17 @@ mod tests {
 
     #[test]
     fn user_ids_that_no_key_can_have() {
-        for id in ["", "a b", "u1\r\nflush_all", &"x".repeat(201)] {
-            assert_eq!(with("sub", json!(id)), Err(Refusal::UserId), "{id:?}");
+        for (id, error) in [
+            ("", UserIdError::Empty),
+            ("a b", UserIdError::Character),
+            ("u1\r\nflush_all", UserIdError::Character),
+            (&"x".repeat(201), UserIdError::TooLong),
+        ] {
+            assert_eq!(
+                with("sub", json!(id)),
+                Err(Refusal::UserId(error)),
+                "{id:?}"
+            );
         }
         // Not UTF-8, yet signed.
         let claims = format!(
@@ -246,7 +317,7 @@ mod tests {
         let signature =
             jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         let verified = Auth::new(SECRET, rules()).verify(&format!("{message}.{signature}"));
-        assert_eq!(verified, Err(Refusal::UserId));
+        assert_eq!(verified, Err(Refusal::UserId(UserIdError::Character)));
     }
 
     #[test]
@@ -261,48 +332,86 @@ mod tests {
             auth.verify(&sign(&header("application/jwt"), &claims()))
                 .is_ok()
         );
+        let refused = |token: &str| match auth.verify(token) {
+            Err(Refusal::TokenInvalid(fault)) => fault,
+            other => panic!("{other:?}"),
+        };
         let other = sign(&header("secevent+jwt"), &claims());
-        assert_eq!(auth.verify(&other), Err(Refusal::TokenInvalid));
+        assert_eq!(refused(&other), TokenFault::Typ);
         let crit = Header {
             crit: Some(vec!["x-must".into()]),
             ..Header::default()
         };
-        assert_eq!(
-            auth.verify(&sign(&crit, &claims())),
-            Err(Refusal::TokenInvalid)
-        );
+        assert_eq!(refused(&sign(&crit, &claims())), TokenFault::Crit);
         for algorithm in [Algorithm::HS384, Algorithm::HS512] {
             let token = sign(&Header::new(algorithm), &claims());
-            assert_eq!(
-                auth.verify(&token),
-                Err(Refusal::TokenInvalid),
-                "{algorithm:?}"
-            );
+            assert_eq!(refused(&token), TokenFault::Algorithm, "{algorithm:?}");
         }
     }
 
     #[test]
     fn forgeries() {
+        use TokenFault::{Algorithm, Malformed, Signature, TooLong};
         let auth = Auth::new(SECRET, rules());
         let good = sign(&Header::default(), &claims());
-        let body = good.split('.').nth(1).unwrap();
-        let none = BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"none"}"#);
-        let none_mixed = BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"nOnE"}"#);
+        let (_, rest) = good.split_once('.').unwrap();
+        let (body, _) = rest.split_once('.').unwrap();
+        let head = |json: &str| format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(json));
         let other_key = EncodingKey::from_secret(b"another secret of thirty-two byte");
         let other = encode(&Header::default(), &claims(), &other_key).unwrap();
-        for token in [
-            String::new(),
-            "..".into(),
-            "a.b.c.d".into(),
-            "a".repeat(TOKEN_BYTES_MAX + 1),
-            good[..good.rfind('.').unwrap() + 1].to_string(),
-            format!("{none}.{body}."),
-            format!("{none_mixed}.{body}."),
-            format!("{good}x"),
-            other,
+        for (token, fault) in [
+            (String::new(), Malformed),
+            ("..".into(), Malformed),
+            ("a.b.c.d".into(), Malformed),
+            ("a!.b!.c!".into(), Malformed),
+            ("a".repeat(TOKEN_BYTES_MAX + 1), TooLong),
+            (good[..good.rfind('.').unwrap() + 1].to_string(), Signature),
+            (head(r#"{"alg":"none"}"#), Algorithm),
+            (head(r#"{"alg":"nOnE"}"#), Algorithm),
+            (head(r#"{"alg":"RS256","typ":"JWT"}"#), Algorithm),
+            (head(r#"{"typ":"JWT"}"#), Algorithm),
+            (head(r#"{"alg":1}"#), Algorithm),
+            (head(r#"{"alg":"HS256","typ":1}"#), Malformed),
+            (head(r#"["HS256"]"#), Malformed),
+            (head(r#"{"alg":"HS256"}"#), Signature),
+            (format!("{good}x"), Signature),
+            (good.replace(body, &format!("{body}A")), Signature),
+            (other, Signature),
         ] {
-            assert_eq!(auth.verify(&token), Err(Refusal::TokenInvalid), "{token:?}");
+            let refused = Err(Refusal::TokenInvalid(fault));
+            assert_eq!(auth.verify(&token), refused, "{token:?}");
+            assert_eq!(auth.signed_user(&token), None, "{token:?}");
         }
         assert!(auth.verify(&good).is_ok());
+    }
+
+    #[test]
+    fn claims_that_are_no_object() {
+        let auth = Auth::new(SECRET, rules());
+        let key = EncodingKey::from_secret(SECRET);
+        let signed = |claims: Value| encode(&Header::default(), &claims, &key).unwrap();
+        for claims in [json!([]), json!("alice"), json!(1)] {
+            let refused = auth.verify(&signed(claims));
+            assert_eq!(refused, Err(Refusal::TokenInvalid(TokenFault::Claims)));
+        }
+    }
+
+    #[test]
+    fn the_user_of_a_signed_token_is_known_whatever_else_is_wrong() {
+        let auth = Auth::new(SECRET, rules());
+        let user = |claims: Value| auth.signed_user(&sign(&Header::default(), &claims));
+        assert_eq!(user(json!({"sub": "alice"})).as_deref(), Some("alice"));
+        assert_eq!(
+            user(json!({"sub": 7, "exp": 1, "nbf": in_s(60)})).as_deref(),
+            Some("7")
+        );
+        assert_eq!(
+            user(json!({"sub": "a b", "aud": 1})).as_deref(),
+            Some("a b")
+        );
+        assert_eq!(user(json!({"sub": ["alice"]})), None);
+        assert_eq!(user(json!({})), None);
+        let long = user(json!({"sub": "\u{e9}".repeat(1000)})).unwrap();
+        assert_eq!(long.chars().count(), USER_ID_BYTES_MAX);
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::sleep;
 
 use super::Gateway;
+use super::caller::Caller;
 use super::handshake::Upgraded;
 use super::progress::{Event, Phase, Progress};
 use super::refusal::Refusal;
@@ -41,7 +42,7 @@ type Http1 = http1::Connection<Socket, Http>;
 
 impl Connection {
     /// Serves it until it ends or is a session.
-    pub(super) async fn run(self, mut socket: Socket, place: Place) {
+    pub(super) async fn run(self, mut socket: Socket, place: Place, caller: Caller) {
         let exchange = Exchange::begin(&self.gateway, place, socket.has_read());
         let exchange = Arc::new(exchange);
         // hyper has a buffer of 8 KiB, which who waits for a request does not need.
@@ -50,7 +51,7 @@ impl Connection {
                 biased;
                 _ = socket.readable() => {}
                 // The peer has time for its first byte as for all others.
-                () = exchange.overdue() => return self.gateway.metrics.refused(Refusal::TooSlow),
+                () = exchange.overdue() => return self.gateway.refused(Refusal::TooSlow, Some(caller)),
                 () = exchange.place.evicted() => {
                     if !socket.has_come() {
                         return;
@@ -58,16 +59,17 @@ impl Connection {
                 }
             }
         }
-        Box::pin(self.serve(socket, exchange)).await;
+        Box::pin(self.serve(socket, exchange, caller)).await;
     }
 
-    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) {
+    async fn serve(self, socket: Socket, exchange: Arc<Exchange>, caller: Caller) {
         let gateway = self.gateway;
         let hold = socket.hold();
         let service = Http {
             gateway: gateway.clone(),
             puller: self.puller,
             exchange: exchange.clone(),
+            caller,
         };
         let mut http = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
@@ -81,11 +83,11 @@ impl Connection {
             () = exchange.overdue() => None,
         };
         match served {
-            None => overdue(http, &exchange, &gateway),
+            None => overdue(http, &exchange, &gateway, caller),
             Some(Err(error)) => {
                 // Otherwise the peer went away.
                 if error.is_parse() || error.is_parse_too_large() {
-                    gateway.metrics.refused(Refusal::Head);
+                    gateway.refused(Refusal::Head, Some(caller));
                 }
             }
             Some(Ok(())) => hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await,
@@ -124,10 +126,10 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
 }
 
 /// Ends a connection whose time is over.
-fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
+fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway, caller: Caller) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
     if let Phase::Head | Phase::Request = exchange.progress().phase() {
-        gateway.metrics.refused(Refusal::TooSlow);
+        gateway.refused(Refusal::TooSlow, Some(caller));
         let socket = http.into_parts().io;
         socket.say_last(&turned_away::bytes(Refusal::TooSlow));
     }
@@ -238,6 +240,7 @@ struct Http {
     gateway: Arc<Gateway>,
     puller: Puller,
     exchange: Arc<Exchange>,
+    caller: Caller,
 }
 
 impl Service<Request<Incoming>> for Http {
@@ -245,10 +248,11 @@ impl Service<Request<Incoming>> for Http {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
         let exchange = self.exchange.clone();
         exchange.note(Event::Request);
+        request.extensions_mut().insert(self.caller);
         Box::pin(async move {
             let outcome = routes::respond(request, &gateway, &puller).await;
             exchange.note(Event::Answered);

@@ -85,7 +85,7 @@ impl DevMode {
             .next()
             .flatten()
             .ok_or(Refusal::BadPull)?;
-        let user = UserId::new(&name).map_err(|_| Refusal::UserId)?;
+        let user = UserId::new(&name).map_err(Refusal::UserId)?;
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Reply<'a> {
@@ -102,7 +102,7 @@ impl DevMode {
             expires_in: self.lifetime.as_secs(),
             look_up: self.look_up.as_ref().map(|look_up| look_up.command(&user)),
         };
-        let reply = serde_json::to_vec(&reply).map_err(|_| Refusal::BadRequest)?;
+        let reply = serde_json::to_vec(&reply).map_err(|_| Refusal::BadPull)?;
         Ok(json(200, reply))
     }
 
@@ -115,7 +115,7 @@ impl DevMode {
         if let Some(issuer) = &self.issuer {
             claims["iss"] = issuer.as_str().into();
         }
-        encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadRequest)
+        encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadPull)
     }
 }
 

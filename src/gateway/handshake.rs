@@ -7,6 +7,7 @@ use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
 use super::auth::Identity;
+use super::caller::Caller;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
@@ -60,7 +61,7 @@ fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Sea
         return Err(Refusal::Draining);
     }
     let token = token(request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
-    let identity = gateway.auth.verify(&token)?;
+    let identity = gateway.identify(&token, Caller::of(request))?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,
         false => Refusal::Full,

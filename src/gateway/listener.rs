@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
+use super::caller::Caller;
 use super::connection::Connection;
 use super::lobby::{Lobby, Newcomer};
 use super::places::Full;
@@ -114,7 +115,8 @@ impl Door {
 
     async fn serve(&mut self, newcomer: Newcomer, place: Place) {
         let socket = Socket::new(newcomer.stream, newcomer.ahead);
-        let mut served = Box::pin(self.connection.clone().run(socket, place));
+        let caller = Caller(newcomer.peer.to_canonical());
+        let mut served = Box::pin(self.connection.clone().run(socket, place, caller));
         // Most requests are there by now and are answered at once, without a task.
         let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
         if first.await.is_pending() {
@@ -125,7 +127,7 @@ impl Door {
     fn turn_away(&mut self, newcomer: Newcomer, full: Full) {
         let gateway = &self.connection.gateway;
         gateway.places.log_refusal(full, newcomer.peer);
-        gateway.metrics.refused(full.into());
+        gateway.refused(full.into(), Some(Caller(newcomer.peer.to_canonical())));
         self.turned_away.turn_away(newcomer.stream, full.into());
     }
 }

@@ -8,6 +8,7 @@
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - [`auth`]: who a token says.
+//! - [`caller`]: who is calling.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`response`]: HTTP answers.
@@ -15,6 +16,7 @@
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
 pub mod auth;
+pub mod caller;
 mod connection;
 pub mod dev;
 pub mod handshake;
@@ -38,21 +40,26 @@ mod token;
 mod turned_away;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use presenced_memcached::LogThrottle;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
+use tracing::field::display;
 
-use self::auth::{Auth, Rules};
+use self::auth::{Auth, Identity, Rules};
+use self::caller::Caller;
 use self::dev::DevMode;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
 use self::places::Room;
+use self::refusal::Refusal;
 use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
+use crate::limits::REFUSALS_LOG_PAUSE;
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -102,6 +109,8 @@ pub struct Gateway {
     pub clock: Clock,
     /// What is counted here.
     pub metrics: Arc<GatewayMetrics>,
+    /// When it was last logged that there are as many sessions as there may be.
+    pub full_logged: Mutex<LogThrottle>,
 }
 
 impl Gateway {
@@ -135,11 +144,56 @@ impl Gateway {
             keep_alive: config.keep_alive,
             clock,
             metrics: Arc::default(),
+            full_logged: Mutex::default(),
         })
+    }
+
+    /// Whom a token names.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is refused. It is logged at debug, with the user if the signature is good; nothing of
+    /// the token itself is.
+    pub fn identify(&self, token: &str, caller: Option<Caller>) -> Result<Identity, Refusal> {
+        self.auth.verify(token).inspect_err(|refusal| {
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                log_refusal(*refusal, caller, self.auth.signed_user(token).as_deref());
+            }
+        })
+    }
+
+    /// Counts a refusal, and logs it at debug, unless [`Gateway::identify`] has. That there are too many
+    /// sessions is a warning now and again: someone must act on it.
+    pub fn refused(&self, refusal: Refusal, caller: Option<Caller>) {
+        self.metrics.refused(refusal);
+        if !refusal.is_of_token() {
+            log_refusal(refusal, caller, None);
+        }
+        if refusal == Refusal::Full {
+            let mut logged = self
+                .full_logged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if logged.is_due(REFUSALS_LOG_PAUSE) {
+                let (sessions, max) = (self.seats.taken(), self.seats.max());
+                tracing::warn!(
+                    sessions,
+                    max,
+                    "sessions are refused: --max-sessions is reached"
+                );
+            }
+        }
     }
 
     /// Whether the server stops: no new sessions.
     pub fn is_draining(&self) -> bool {
         self.seats.is_closed()
     }
+}
+
+/// One line for each refusal. The log escapes what the user's id may have.
+fn log_refusal(refusal: Refusal, caller: Option<Caller>, user: Option<&str>) {
+    let (facts, address) = (refusal.facts(), caller.map(|caller| display(caller.0)));
+    let (code, reason) = (facts.code, facts.reason);
+    tracing::debug!(code, reason, user, address, "refused");
 }

@@ -1,6 +1,7 @@
 //! Why a request is refused: one table from the reason to everything that follows from it (HTTP status,
-//! error code, message, and how a WebSocket that is refused is closed).
+//! error code, message, label in the metrics, and how a WebSocket that is refused is closed).
 
+use presenced_presence::UserIdError;
 use presenced_session::handshake::HandshakeError;
 
 use super::places::Full;
@@ -13,8 +14,8 @@ pub enum Refusal {
     NotFound,
     /// A method that the path does not have.
     Method,
-    /// Not HTTP/1.1, no Host, or another head that RFC 6455 §4.2.1 or RFC 9112 forbids.
-    BadRequest,
+    /// A request that RFC 6455 §4.2.1 or RFC 9112 forbids.
+    BadRequest(RequestFault),
     /// A question that can't be read: JSON, user ids or their number.
     BadPull,
     /// A body over the limit.
@@ -27,13 +28,12 @@ pub enum Refusal {
     Origin,
     /// No token.
     TokenMissing,
-    /// A token that is malformed, badly signed, of another algorithm, issuer or audience, not yet
-    /// valid, or made to live too long.
-    TokenInvalid,
+    /// A token that is not valid; its sender is not told why.
+    TokenInvalid(TokenFault),
     /// A token past its time.
     TokenExpired,
     /// A user id that can't be part of a memcached key.
-    UserId,
+    UserId(UserIdError),
     /// As many sessions as the server may have.
     Full,
     /// As many connections from this address as one may have, each with a request under way.
@@ -48,14 +48,117 @@ pub enum Refusal {
     TooSlow,
 }
 
+/// Which rule a request breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestFault {
+    /// Not HTTP/1.1.
+    HttpVersion,
+    /// Not exactly one `Host`.
+    Host,
+    /// No `Connection: Upgrade`.
+    Connection,
+    /// A handshake with a body.
+    Body,
+    /// Not exactly one `Sec-WebSocket-Version`.
+    WebSocketVersion,
+    /// Not exactly one `Sec-WebSocket-Key`, of 16 bytes in base64.
+    Key,
+    /// A body that ends early, or is badly encoded.
+    BrokenBody,
+}
+
+impl RequestFault {
+    /// Label in `/metrics`, and what is told.
+    const fn facts(self) -> (&'static str, &'static str) {
+        match self {
+            RequestFault::HttpVersion => ("http_version", "a WebSocket handshake needs HTTP/1.1"),
+            RequestFault::Host => ("host", "a request needs exactly one Host header"),
+            RequestFault::Connection => ("connection", "the Connection header must name Upgrade"),
+            RequestFault::Body => ("body", "a WebSocket handshake has no body"),
+            RequestFault::WebSocketVersion => (
+                "websocket_version",
+                "a WebSocket handshake needs exactly one Sec-WebSocket-Version header",
+            ),
+            RequestFault::Key => (
+                "key",
+                "a WebSocket handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64",
+            ),
+            RequestFault::BrokenBody => ("broken_body", "the body did not arrive whole"),
+        }
+    }
+}
+
+/// What is wrong with a token: for the operator's eyes only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// Longer than a token may be.
+    TooLong,
+    /// Not three parts in base64, or a head that is no JSON object of the kind.
+    Malformed,
+    /// Another algorithm than the key's.
+    Algorithm,
+    /// Not signed with the key.
+    Signature,
+    /// A `typ` that is not that of a token for us (RFC 8725 §3.11).
+    Typ,
+    /// Extensions that must be understood (RFC 7515 §4.1.11); we have none.
+    Crit,
+    /// Claims that are no JSON object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
+    Claims,
+    /// Not ours, or no issuer.
+    Issuer,
+    /// Not for us, or for nobody.
+    Audience,
+    /// `nbf` is still to come.
+    NotYetValid,
+    /// `exp` is further ahead than allowed.
+    LifetimeTooLong,
+    /// No user's id, or one that is neither a string nor an integer.
+    UserClaim,
+}
+
+impl TokenFault {
+    /// Label in `/metrics`.
+    const fn label(self) -> &'static str {
+        match self {
+            TokenFault::TooLong => "too_long",
+            TokenFault::Malformed => "malformed",
+            TokenFault::Algorithm => "algorithm",
+            TokenFault::Signature => "signature",
+            TokenFault::Typ => "typ",
+            TokenFault::Crit => "crit",
+            TokenFault::Claims => "claims",
+            TokenFault::Issuer => "issuer",
+            TokenFault::Audience => "audience",
+            TokenFault::NotYetValid => "not_yet_valid",
+            TokenFault::LifetimeTooLong => "lifetime_too_long",
+            TokenFault::UserClaim => "user_claim",
+        }
+    }
+}
+
+/// Label of a rule of user ids in `/metrics`.
+const fn user_id_label(error: UserIdError) -> &'static str {
+    match error {
+        UserIdError::Empty => "empty",
+        UserIdError::TooLong => "too_long",
+        UserIdError::Character => "character",
+    }
+}
+
 impl From<HandshakeError> for Refusal {
     fn from(error: HandshakeError) -> Refusal {
-        match error {
-            HandshakeError::Method => Refusal::Method,
-            HandshakeError::UpgradeRequired => Refusal::UpgradeRequired,
-            HandshakeError::Version => Refusal::Version,
-            HandshakeError::BadRequest => Refusal::BadRequest,
-        }
+        Refusal::BadRequest(match error {
+            HandshakeError::Method => return Refusal::Method,
+            HandshakeError::UpgradeRequired => return Refusal::UpgradeRequired,
+            HandshakeError::Version => return Refusal::Version,
+            HandshakeError::HttpVersion => RequestFault::HttpVersion,
+            HandshakeError::Host => RequestFault::Host,
+            HandshakeError::Connection => RequestFault::Connection,
+            HandshakeError::Body => RequestFault::Body,
+            HandshakeError::VersionCount => RequestFault::WebSocketVersion,
+            HandshakeError::Key => RequestFault::Key,
+        })
     }
 }
 
@@ -75,6 +178,9 @@ pub struct RefusalFacts {
     pub status: u16,
     /// Stable error code in the JSON body, and label in `/metrics`.
     pub code: &'static str,
+    /// Which of several reasons with the same code it is: the second label in `/metrics`. Clients are not
+    /// told.
+    pub reason: Option<&'static str>,
     /// For people.
     pub message: &'static str,
     /// When to come again, in seconds; none where coming again would not help.
@@ -86,19 +192,38 @@ pub struct RefusalFacts {
 
 impl Refusal {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: &[Refusal] = &[
         Refusal::NotFound,
         Refusal::Method,
-        Refusal::BadRequest,
+        Refusal::BadRequest(RequestFault::HttpVersion),
+        Refusal::BadRequest(RequestFault::Host),
+        Refusal::BadRequest(RequestFault::Connection),
+        Refusal::BadRequest(RequestFault::Body),
+        Refusal::BadRequest(RequestFault::WebSocketVersion),
+        Refusal::BadRequest(RequestFault::Key),
+        Refusal::BadRequest(RequestFault::BrokenBody),
         Refusal::BadPull,
         Refusal::BodyTooBig,
         Refusal::UpgradeRequired,
         Refusal::Version,
         Refusal::Origin,
         Refusal::TokenMissing,
-        Refusal::TokenInvalid,
+        Refusal::TokenInvalid(TokenFault::TooLong),
+        Refusal::TokenInvalid(TokenFault::Malformed),
+        Refusal::TokenInvalid(TokenFault::Algorithm),
+        Refusal::TokenInvalid(TokenFault::Signature),
+        Refusal::TokenInvalid(TokenFault::Typ),
+        Refusal::TokenInvalid(TokenFault::Crit),
+        Refusal::TokenInvalid(TokenFault::Claims),
+        Refusal::TokenInvalid(TokenFault::Issuer),
+        Refusal::TokenInvalid(TokenFault::Audience),
+        Refusal::TokenInvalid(TokenFault::NotYetValid),
+        Refusal::TokenInvalid(TokenFault::LifetimeTooLong),
+        Refusal::TokenInvalid(TokenFault::UserClaim),
         Refusal::TokenExpired,
-        Refusal::UserId,
+        Refusal::UserId(UserIdError::Empty),
+        Refusal::UserId(UserIdError::TooLong),
+        Refusal::UserId(UserIdError::Character),
         Refusal::Full,
         Refusal::PeerFull,
         Refusal::Busy,
@@ -107,12 +232,24 @@ impl Refusal {
         Refusal::TooSlow,
     ];
 
+    /// Whether it is a token that is refused.
+    pub fn is_of_token(self) -> bool {
+        use Refusal::{TokenExpired, TokenInvalid, UserId};
+        matches!(self, TokenInvalid(_) | TokenExpired | UserId(_))
+    }
+
     /// The table.
     pub const fn facts(self) -> RefusalFacts {
+        let reason = match self {
+            Refusal::BadRequest(fault) => Some(fault.facts().0),
+            Refusal::TokenInvalid(fault) => Some(fault.label()),
+            Refusal::UserId(error) => Some(user_id_label(error)),
+            _ => None,
+        };
         let (status, code, message) = match self {
             Refusal::NotFound => (404, "not_found", "no such path"),
             Refusal::Method => (405, "method_not_allowed", "method not allowed here"),
-            Refusal::BadRequest => (400, "bad_request", "not a valid request"),
+            Refusal::BadRequest(fault) => (400, "bad_request", fault.facts().1),
             Refusal::BadPull => (400, "bad_pull", "not a valid question"),
             Refusal::BodyTooBig => (413, "body_too_big", "body over the limit"),
             Refusal::UpgradeRequired => (
@@ -123,9 +260,9 @@ impl Refusal {
             Refusal::Version => (426, "websocket_version", "WebSocket version must be 13"),
             Refusal::Origin => (403, "origin_not_allowed", "origin not allowed"),
             Refusal::TokenMissing => (401, "token_missing", "a token is needed"),
-            Refusal::TokenInvalid => (401, "token_invalid", "the token is not valid"),
+            Refusal::TokenInvalid(_) => (401, "token_invalid", "the token is not valid"),
             Refusal::TokenExpired => (401, "token_expired", "the token has expired"),
-            Refusal::UserId => (
+            Refusal::UserId(_) => (
                 403,
                 "user_id_not_allowed",
                 "the token's user id can't be part of a memcached key",
@@ -144,6 +281,7 @@ impl Refusal {
         RefusalFacts {
             status,
             code,
+            reason,
             message,
             retry_s: match status {
                 429 | 503 => Some(RETRY_S),
@@ -179,24 +317,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_distinct_and_all_is_in_order() {
-        let labels: HashSet<_> = Refusal::ALL
-            .iter()
-            .map(|refusal| refusal.facts().code)
-            .collect();
+    fn labels_are_distinct() {
+        let facts = Refusal::ALL.iter().map(|refusal| refusal.facts());
+        let labels: HashSet<_> = facts.map(|facts| (facts.code, facts.reason)).collect();
         assert_eq!(labels.len(), Refusal::ALL.len());
-        for (place, refusal) in Refusal::ALL.iter().enumerate() {
-            assert_eq!(*refusal as usize, place);
-        }
+    }
+
+    #[test]
+    fn a_code_has_reasons_always_or_never() {
+        let has_reason: HashSet<_> = Refusal::ALL
+            .iter()
+            .map(|refusal| (refusal.facts().code, refusal.facts().reason.is_some()))
+            .collect();
+        let codes: HashSet<_> = has_reason.iter().map(|(code, _)| code).collect();
+        assert_eq!(codes.len(), has_reason.len());
     }
 
     #[test]
     fn who_is_refused_is_told_the_same_over_http_and_by_a_close() {
         for (refusal, code, reason) in [
             (Refusal::TokenMissing, 4401, "token_missing"),
-            (Refusal::TokenInvalid, 4401, "token_invalid"),
+            (
+                Refusal::TokenInvalid(TokenFault::Signature),
+                4401,
+                "token_invalid",
+            ),
             (Refusal::TokenExpired, 4401, "token_expired"),
-            (Refusal::UserId, 4403, "user_id_not_allowed"),
+            (
+                Refusal::UserId(UserIdError::Empty),
+                4403,
+                "user_id_not_allowed",
+            ),
             (Refusal::Full, 1013, "too_many_sessions; retry=5"),
             (Refusal::PeerFull, 4429, "too_many_connections; retry=5"),
             (Refusal::Draining, 1012, "draining; retry=5"),

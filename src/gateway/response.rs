@@ -68,7 +68,7 @@ pub fn refused(refusal: Refusal) -> Answer {
     match refusal {
         Refusal::TokenMissing => set(&mut answer, header::WWW_AUTHENTICATE, "Bearer"),
         // RFC 6750 §3.1: expired is invalid too.
-        Refusal::TokenInvalid | Refusal::TokenExpired => {
+        Refusal::TokenInvalid(_) | Refusal::TokenExpired => {
             let challenge = r#"Bearer error="invalid_token""#;
             set(&mut answer, header::WWW_AUTHENTICATE, challenge);
         }

@@ -7,9 +7,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use presenced_presence::UserId;
 
 use super::Gateway;
+use super::caller::Caller;
 use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RequestFault};
 use super::response::{Answer, error_json, json, refused, set};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
@@ -47,16 +48,17 @@ impl From<PullError> for Fault {
 
 /// Answers one request, and counts it.
 pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+    let caller = Caller::of(&request);
     if request.uri().path() == "/ws" {
         return match handshake::check(&request, gateway) {
             Ok(accepted) => {
                 if let Upgraded::Refused(refused) = &accepted.upgraded {
-                    gateway.metrics.refused(refused.refusal());
+                    gateway.refused(refused.refusal(), caller);
                 }
                 Outcome::Upgrade(accepted)
             }
-            Err(Refusal::Method) => Outcome::Answer(fault(gateway, Fault::Method("GET"))),
-            Err(refusal) => Outcome::Answer(fault(gateway, refusal.into())),
+            Err(Refusal::Method) => Outcome::Answer(fault(gateway, caller, Fault::Method("GET"))),
+            Err(refusal) => Outcome::Answer(fault(gateway, caller, refusal.into())),
         };
     }
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -65,7 +67,7 @@ pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Pul
             gateway.metrics.requests.add(1);
             answer
         }
-        Err(error) => fault(gateway, error),
+        Err(error) => fault(gateway, caller, error),
     };
     // A page of an allowed origin may read the answer.
     set(&mut answer, header::VARY, "Origin");
@@ -77,19 +79,19 @@ pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Pul
     Outcome::Answer(answer)
 }
 
-fn fault(gateway: &Gateway, fault: Fault) -> Answer {
+fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
     match fault {
         Fault::Refused(refusal) => {
-            gateway.metrics.refused(refusal);
+            gateway.refused(refusal, caller);
             refused(refusal)
         }
         Fault::Pull(error) => {
-            gateway.metrics.refused(Refusal::BadPull);
+            gateway.refused(Refusal::BadPull, caller);
             let body = error_json(error.code(), &error.to_string(), None);
             json(Refusal::BadPull.facts().status, body)
         }
         Fault::Method(allowed) => {
-            gateway.metrics.refused(Refusal::Method);
+            gateway.refused(Refusal::Method, caller);
             let mut answer = refused(Refusal::Method);
             set(&mut answer, header::ALLOW, allowed);
             answer
@@ -141,7 +143,7 @@ async fn presence(
         _ => return Err(Fault::Method("GET, POST, OPTIONS")),
     }
     let token = token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
-    gateway.auth.verify(&token)?;
+    gateway.identify(&token, Caller::of(&request))?;
     let users = if request.method() == Method::GET {
         users_of_query(request.uri().query().unwrap_or_default())?
     } else {
@@ -159,7 +161,7 @@ async fn users_in(request: Request<Incoming>) -> Result<Vec<UserId>, Fault> {
         if error.is::<LengthLimitError>() {
             Refusal::BodyTooBig
         } else {
-            Refusal::BadRequest
+            Refusal::BadRequest(RequestFault::BrokenBody)
         }
     })?;
     Ok(users_of_body(&body.to_bytes())?)

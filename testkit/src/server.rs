@@ -109,9 +109,25 @@ impl TestServer {
         self.metric(&name).await
     }
 
-    /// Requests that had `result`.
+    /// Requests that had `result`, for whatever reason.
     pub async fn handshakes(&self, result: &str) -> u64 {
-        let name = format!("handshakes_total{{result=\"{result}\"}}");
+        let response = get(self.admin, "/metrics").await;
+        let name = format!("presenced_handshakes_total{{result=\"{result}\"");
+        let counts = response.body.lines().filter_map(|line| {
+            let (labels, count) = line.strip_prefix(&name)?.split_once(' ')?;
+            ["}", ","]
+                .iter()
+                .any(|end| labels.starts_with(end))
+                .then(|| count.parse::<u64>().unwrap())
+        });
+        counts
+            .reduce(|sum, count| sum + count)
+            .unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// Requests that had `result` for `reason`.
+    pub async fn refused_for(&self, result: &str, reason: &str) -> u64 {
+        let name = format!("handshakes_total{{result=\"{result}\",reason=\"{reason}\"}}");
         self.metric(&name).await
     }
 }

@@ -32,6 +32,7 @@ mod other_memcacheds;
 mod out_of_step;
 mod presence;
 mod pull;
+mod refusals;
 mod refused_sessions;
 mod ring;
 mod ring_changes;

@@ -12,9 +12,10 @@ use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::{Upgraded, check};
 use presenced::gateway::origin::Origins;
 use presenced::gateway::places::Room;
-use presenced::gateway::refusal::Refusal;
+use presenced::gateway::refusal::{Refusal, RequestFault, TokenFault};
 use presenced::gateway::refused_session::{Places, RefuseWith};
 use presenced::gateway::shared_places::HttpPlaces;
+use presenced_presence::UserIdError;
 use presenced_session::Seats;
 use presenced_session::clock::{Clock, unix_ms};
 use serde_json::{Value, json};
@@ -27,6 +28,13 @@ const LIFETIME_MAX_S: u64 = 86_400;
 /// A token, and its user or why it is refused.
 type Signed = (String, Result<&'static str, Refusal>);
 
+/// What is found of any token that was not signed here.
+const UNSIGNED: Result<&str, Refusal> = Err(invalid(TokenFault::Signature));
+
+const fn invalid(fault: TokenFault) -> Refusal {
+    Refusal::TokenInvalid(fault)
+}
+
 /// Takes the bytes as the lines of a request head, and as choices of its parts. The accepted user,
 /// or the refusal, must be what a naive check of the head finds; no token is accepted that was not
 /// signed here.
@@ -36,7 +44,7 @@ pub fn handshake(data: &[u8]) {
         compare(&request, &signed);
     }
     if let Some(request) = read(data) {
-        compare(&request, &(String::new(), Err(Refusal::TokenInvalid)));
+        compare(&request, &(String::new(), UNSIGNED));
     }
 }
 
@@ -64,6 +72,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             keep_alive: Duration::from_secs(75),
             clock: Clock::start(),
             metrics: Arc::default(),
+            full_logged: Default::default(),
         }
     })
 });
@@ -79,7 +88,8 @@ const NAMED: &str = "https://app.example";
 
 fn compare(request: &Request<()>, signed: &Signed) {
     for gateway in &*GATEWAYS {
-        let found = check(request, gateway).and_then(|accepted| {
+        let found = check(request, gateway);
+        let found = found.and_then(|accepted| {
             let accept = &accepted.answer.headers()["sec-websocket-accept"];
             assert_eq!(accept.len(), 28);
             match accepted.upgraded {
@@ -91,7 +101,14 @@ fn compare(request: &Request<()>, signed: &Signed) {
             }
         });
         let expected = self::expected(request, gateway.allow_query_token, signed);
-        assert_eq!(found.as_deref().map_err(|refusal| *refusal), expected);
+        let found = found.as_deref().map_err(|refusal| match refusal {
+            Refusal::TokenInvalid(TokenFault::TooLong | TokenFault::Malformed) => {
+                invalid(TokenFault::Signature)
+            }
+            Refusal::TokenInvalid(TokenFault::Algorithm) => invalid(TokenFault::Signature),
+            refusal => *refusal,
+        });
+        assert_eq!(found, expected);
     }
 }
 
@@ -109,7 +126,7 @@ fn expected<'s>(
     let sent = sent_token(request, named).ok_or(Refusal::TokenMissing)?;
     match sent == *token {
         true => *verdict,
-        false => Err(Refusal::TokenInvalid),
+        false => UNSIGNED,
     }
 }
 
@@ -144,8 +161,11 @@ fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     if request.method() != Method::GET {
         return Err(Refusal::Method);
     }
-    if request.version() != Version::HTTP_11 || all("host").len() != 1 {
-        return Err(Refusal::BadRequest);
+    if request.version() != Version::HTTP_11 {
+        return Err(Refusal::BadRequest(RequestFault::HttpVersion));
+    }
+    if all("host").len() != 1 {
+        return Err(Refusal::BadRequest(RequestFault::Host));
     }
     if !listed("upgrade", "websocket") {
         return Err(Refusal::UpgradeRequired);
@@ -153,15 +173,21 @@ fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     let has_length = all("content-length").iter().any(|length| *length != b"0");
     let has_body = has_length || !all("transfer-encoding").is_empty();
     let versions = all("sec-websocket-version");
-    if !listed("connection", "upgrade") || has_body || versions.len() != 1 {
-        return Err(Refusal::BadRequest);
+    if !listed("connection", "upgrade") {
+        return Err(Refusal::BadRequest(RequestFault::Connection));
+    }
+    if has_body {
+        return Err(Refusal::BadRequest(RequestFault::Body));
+    }
+    if versions.len() != 1 {
+        return Err(Refusal::BadRequest(RequestFault::WebSocketVersion));
     }
     if versions[0] != b"13" {
         return Err(Refusal::Version);
     }
     match all("sec-websocket-key")[..] {
         [key] if is_nonce(key) => Ok(()),
-        _ => Err(Refusal::BadRequest),
+        _ => Err(Refusal::BadRequest(RequestFault::Key)),
     }
 }
 
@@ -358,19 +384,19 @@ fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
     let lasts_too_long = exp.as_u64().is_some_and(|exp| exp > now_s + LIFETIME_MAX_S);
     let (sub, user) = subject(input)?;
     let (nbf, not_before) = match input.int_in_range(0..=7)? {
-        0 => (json!(now_s + FAR_S), Err(Refusal::TokenInvalid)),
+        0 => (json!(now_s + FAR_S), Err(invalid(TokenFault::NotYetValid))),
         _ => (json!(now_s - FAR_S), Ok(())),
     };
     let (key, signed) = match input.ratio(1, 10)? {
         true => (
             &b"another secret of thirty-two bytes"[..],
-            Err(Refusal::TokenInvalid),
+            Err(invalid(TokenFault::Signature)),
         ),
         false => (SECRET, Ok(())),
     };
     if input.ratio(1, 10)? {
         let garbage = input.choose(&["", ".", "..", "a.b.c", "x"])?;
-        return Ok((garbage.to_string(), Err(Refusal::TokenInvalid)));
+        return Ok((garbage.to_string(), UNSIGNED));
     }
     let header = Header {
         typ: typ.map(String::from),
@@ -379,7 +405,7 @@ fn token(input: &mut Unstructured<'_>) -> Result<Signed> {
     let claims = json!({"sub": sub, "exp": exp, "nbf": nbf});
     let token = encode(&header, &claims, &EncodingKey::from_secret(key)).unwrap();
     let verdict = match signed.and(expired).and(not_before).and(known).and(user) {
-        Ok(_) if lasts_too_long => Err(Refusal::TokenInvalid),
+        Ok(_) if lasts_too_long => Err(invalid(TokenFault::LifetimeTooLong)),
         verdict => verdict,
     };
     Ok((token, verdict))
@@ -392,8 +418,8 @@ fn token_type(input: &mut Unstructured<'_>) -> Result<(Option<&'static str>, Res
         (Some("at+jwt"), Ok(())),
         (Some("application/jwt"), Ok(())),
         (None, Ok(())),
-        (Some("dpop+jwt"), Err(Refusal::TokenInvalid)),
-        (Some(""), Err(Refusal::TokenInvalid)),
+        (Some("dpop+jwt"), Err(invalid(TokenFault::Typ))),
+        (Some(""), Err(invalid(TokenFault::Typ))),
     ];
     Ok(*input.choose(&types)?)
 }
@@ -402,8 +428,8 @@ fn token_type(input: &mut Unstructured<'_>) -> Result<(Option<&'static str>, Res
 fn expiry(input: &mut Unstructured<'_>, now_s: u64) -> Result<(Value, Result<(), Refusal>)> {
     Ok(match input.int_in_range(0..=9)? {
         0 => (json!(now_s - 3600), Err(Refusal::TokenExpired)),
-        1 => (json!("soon"), Err(Refusal::TokenInvalid)),
-        2 => (Value::Null, Err(Refusal::TokenInvalid)),
+        1 => (json!("soon"), Err(invalid(TokenFault::Claims))),
+        2 => (Value::Null, Err(invalid(TokenFault::Claims))),
         3 => (json!(now_s + LIFETIME_MAX_S + FAR_S), Ok(())),
         _ => (json!(now_s + 3600), Ok(())),
     })
@@ -414,10 +440,10 @@ fn subject(input: &mut Unstructured<'_>) -> Result<(Value, Result<&'static str, 
     let too_long = "u".repeat(201);
     Ok(match input.int_in_range(0..=9)? {
         0 => (json!(42), Ok("42")),
-        1 => (json!("a b"), Err(Refusal::UserId)),
-        2 => (json!(too_long), Err(Refusal::UserId)),
-        3 => (json!(1.5), Err(Refusal::TokenInvalid)),
-        4 => (Value::Null, Err(Refusal::TokenInvalid)),
+        1 => (json!("a b"), Err(Refusal::UserId(UserIdError::Character))),
+        2 => (json!(too_long), Err(Refusal::UserId(UserIdError::TooLong))),
+        3 => (json!(1.5), Err(invalid(TokenFault::UserClaim))),
+        4 => (Value::Null, Err(invalid(TokenFault::UserClaim))),
         5 => (json!("zo\u{eb}"), Ok("zo\u{eb}")),
         _ => (json!("alice"), Ok("alice")),
     })

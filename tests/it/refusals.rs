@@ -1,0 +1,374 @@
+//! What operators are told of requests that are refused, and what they are not.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use jsonwebtoken::{Algorithm, Header};
+use presenced::limits::TOKEN_BYTES_MAX;
+use presenced_testkit::client::Client;
+use presenced_testkit::process::Process;
+use presenced_testkit::raw::{
+    KEY, Raw, get, get_with, handshake, request, send, upgrade, upgrade_with,
+};
+use presenced_testkit::server::{TestServer, metric};
+use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_with, token};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// A token that is refused: the code and the reason, the token, and the user that the log names, if the
+/// signature is good.
+type Refused = (
+    &'static str,
+    Option<&'static str>,
+    String,
+    Option<&'static str>,
+);
+
+/// Claims that the server of this test accepts.
+fn strict_claims() -> Value {
+    let mut claims = claims("mallory");
+    claims["iss"] = "https://id.example".into();
+    claims["aud"] = "presence".into();
+    claims
+}
+
+/// The same with one of them changed.
+fn with(name: &str, value: Value) -> String {
+    let mut claims = strict_claims();
+    claims[name] = value;
+    sign(&claims)
+}
+
+/// The same with another head.
+fn head(change: impl FnOnce(&mut Header)) -> String {
+    let mut header = Header::default();
+    change(&mut header);
+    sign_with(&header, &strict_claims())
+}
+
+/// A token for every reason.
+fn refused_tokens() -> Vec<Refused> {
+    let good = token("mallory");
+    let (_, rest) = good.split_once('.').unwrap();
+    let (body, _) = rest.split_once('.').unwrap();
+    let none = format!("{}.{body}.", base64url(br#"{"alg":"none"}"#));
+    let unsigned = format!(
+        "{}.{body}.c2lnbmVkIGJ5IG5vYm9keQ",
+        base64url(br#"{"alg":"HS256"}"#)
+    );
+    let (invalid, user_id, mallory) = ("token_invalid", "user_id_not_allowed", Some("mallory"));
+    let escape = "mal\u{1b}[31mlory\r\nflush_all";
+    vec![
+        (
+            invalid,
+            Some("malformed"),
+            "a-word-of-no-token".into(),
+            None,
+        ),
+        (
+            invalid,
+            Some("too_long"),
+            "x".repeat(TOKEN_BYTES_MAX + 1),
+            None,
+        ),
+        (invalid, Some("algorithm"), none, None),
+        (
+            invalid,
+            Some("algorithm"),
+            head(|head| head.alg = Algorithm::HS512),
+            None,
+        ),
+        (invalid, Some("signature"), unsigned, None),
+        (
+            invalid,
+            Some("typ"),
+            head(|head| head.typ = Some("secevent+jwt".into())),
+            mallory,
+        ),
+        (
+            invalid,
+            Some("crit"),
+            head(|head| head.crit = Some(vec!["x-must".into()])),
+            mallory,
+        ),
+        (invalid, Some("claims"), with("exp", "soon".into()), mallory),
+        (
+            invalid,
+            Some("issuer"),
+            with("iss", "another-issuer".into()),
+            mallory,
+        ),
+        (
+            invalid,
+            Some("audience"),
+            with("aud", "another-audience".into()),
+            mallory,
+        ),
+        (
+            invalid,
+            Some("not_yet_valid"),
+            with("nbf", in_s(60).into()),
+            mallory,
+        ),
+        (
+            invalid,
+            Some("lifetime_too_long"),
+            with("exp", in_s(2 * 3600).into()),
+            mallory,
+        ),
+        (invalid, Some("user_claim"), with("sub", Value::Null), None),
+        (
+            "token_expired",
+            None,
+            with("exp", in_s(-60).into()),
+            mallory,
+        ),
+        (user_id, Some("empty"), with("sub", "".into()), Some("")),
+        (
+            user_id,
+            Some("too_long"),
+            with("sub", "m".repeat(201).into()),
+            None,
+        ),
+        (
+            user_id,
+            Some("character"),
+            with("sub", escape.into()),
+            Some(escape),
+        ),
+    ]
+}
+
+/// Sends a token in each of its places.
+async fn send_everywhere(edge: SocketAddr, token: &str) {
+    let offered = vec![(
+        "Sec-WebSocket-Protocol",
+        format!("presence.v1, bearer.{token}"),
+    )];
+    let mut offered = [upgrade(), offered].concat();
+    if token.len() < TOKEN_BYTES_MAX {
+        offered.push(("Cookie", token.to_owned()));
+    }
+    let in_query = format!("/ws?token={token}");
+    let responses = [
+        handshake(edge, &upgrade_with(token)).await,
+        handshake(edge, &offered).await,
+        send(edge, "GET", &in_query, &upgrade(), "").await,
+        get_with(edge, "/v1/presence?user=1", token).await,
+    ];
+    for response in responses {
+        // The code alone: who tries learns nothing more.
+        let code = response.error_code();
+        assert!([401, 403].contains(&response.status), "{response:?}");
+        assert!(!response.body.contains("mallory"), "{response:?}");
+        assert!(["token_invalid", "token_expired", "user_id_not_allowed"].contains(&&*code));
+    }
+}
+
+/// The fields of the lines of a JSON log that have this message.
+fn lines(log: &str, message: &str) -> Vec<Value> {
+    let json = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    json.map(|line| line["fields"].clone())
+        .filter(|fields| fields["message"] == message)
+        .collect()
+}
+
+/// Pieces of a token that are long enough not to be in the log by chance.
+fn pieces(token: &str) -> impl Iterator<Item = &str> {
+    let parts = token.split('.');
+    parts.flat_map(|part| (0..part.len().saturating_sub(11)).map(|at| &part[at..at + 12]))
+}
+
+#[tokio::test]
+async fn each_reason_is_counted_and_logged_and_no_token_is() {
+    let tokens = refused_tokens();
+    for format in ["--log-format=json", "--log-format=text"] {
+        let process = Process::start(&[
+            "--jwt-issuer=https://id.example",
+            "--jwt-audience=presence",
+            "--jwt-max-lifetime=1h",
+            "--allow-query-token",
+            "--log-level=trace",
+            format,
+        ])
+        .await;
+        for (code, reason, token, _) in &tokens {
+            send_everywhere(process.edge(), token).await;
+            let metrics = get(process.admin(), "/metrics").await;
+            let reason = reason.map(|reason| format!(",reason=\"{reason}\""));
+            let reason = reason.unwrap_or_default();
+            let count = metric(
+                &metrics,
+                &format!("handshakes_total{{result=\"{code}\"{reason}}}"),
+            );
+            assert!(
+                count >= 4 && count.is_multiple_of(4),
+                "{code} {reason}: {count}"
+            );
+        }
+        process.signal(Signal::TERM);
+        let (_, log) = process.ended().await;
+        for (_, _, token, _) in &tokens {
+            for piece in pieces(token) {
+                assert!(!log.contains(piece), "{piece} of {token} is in the log");
+            }
+        }
+        assert!(!log.contains('\u{1b}') && !log.lines().any(|line| line == "flush_all"));
+        if format == "--log-format=text" {
+            let escaped = r#"user="mal\u{1b}[31mlory\r\nflush_all""#;
+            assert!(log.contains(escaped), "{log}");
+            continue;
+        }
+        let refused = lines(&log, "refused");
+        assert_eq!(refused.len(), 4 * tokens.len());
+        for (number, fields) in refused.iter().enumerate() {
+            let (code, reason, token, user) = &tokens[number / 4];
+            assert_eq!(fields["code"], **code, "{fields}");
+            assert_eq!(
+                fields.get("reason").and_then(Value::as_str),
+                *reason,
+                "{fields}"
+            );
+            assert_eq!(fields["address"], "127.0.0.1", "{fields}");
+            // One that is too long is cut.
+            let told = fields.get("user").and_then(Value::as_str);
+            match reason == &Some("too_long") && token.len() < TOKEN_BYTES_MAX {
+                true => assert_eq!(told, Some(&*"m".repeat(200))),
+                false => assert_eq!(told, *user, "{fields}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_is_told_which_rule_it_breaks() {
+    let server = TestServer::start(&[]).await;
+    let good = || upgrade_with(&token("alice"));
+    let without = |name: &str| {
+        let mut headers = good();
+        headers.retain(|(other, _)| *other != name);
+        headers
+    };
+    let and = |name, value: &str| [good(), vec![(name, value.to_owned())]].concat();
+    let get = |headers: &[_]| request("GET", "/ws", headers, "");
+    let cases = [
+        (
+            "http_version",
+            "HTTP/1.1",
+            get(&good()).replace("HTTP/1.1", "HTTP/1.0"),
+        ),
+        ("host", "Host", get(&and("Host", "other"))),
+        (
+            "host",
+            "Host",
+            get(&good()).replace("Host: edge.test\r\n", ""),
+        ),
+        ("connection", "Connection", get(&without("Connection"))),
+        ("body", "body", get(&and("Content-Length", "3"))),
+        (
+            "websocket_version",
+            "Sec-WebSocket-Version",
+            get(&without("Sec-WebSocket-Version")),
+        ),
+        (
+            "key",
+            "Sec-WebSocket-Key",
+            get(&and("Sec-WebSocket-Key", KEY)),
+        ),
+    ];
+    let mut counts = std::collections::BTreeMap::new();
+    for (reason, word, request) in cases {
+        let mut raw = Raw::connect(server.edge).await;
+        raw.send(&request).await;
+        let response = raw.response().await;
+        assert_eq!(
+            (response.status, &*response.error_code()),
+            (400, "bad_request"),
+            "{request}"
+        );
+        let message = response.json()["error"]["message"].clone();
+        assert!(
+            message.as_str().unwrap().contains(word),
+            "{reason}: {message}"
+        );
+        let count = counts.entry(reason).or_insert(0);
+        *count += 1;
+        assert_eq!(
+            server.refused_for("bad_request", reason).await,
+            *count,
+            "{reason}"
+        );
+    }
+    // These have codes of their own.
+    for (headers, method, code) in [
+        (good(), "POST", "method_not_allowed"),
+        (without("Upgrade"), "GET", "upgrade_required"),
+    ] {
+        let response = send(server.edge, method, "/ws", &headers, "").await;
+        assert_eq!(response.error_code(), code);
+        assert_eq!(server.handshakes(code).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn that_sessions_are_refused_for_want_of_places_is_logged_once_a_minute() {
+    let process = Process::start(&["--max-sessions=1", "--log-format=json"]).await;
+    let _first = Client::connect(process.edge(), "first").await;
+    for _ in 0..20 {
+        let response = handshake(process.edge(), &upgrade_with(&token("second"))).await;
+        assert_eq!(response.error_code(), "too_many_sessions");
+    }
+    process.signal(Signal::TERM);
+    let (_, log) = process.ended().await;
+    let said = lines(&log, "sessions are refused: --max-sessions is reached");
+    assert_eq!(said.len(), 1, "{log}");
+    assert_eq!(
+        (&said[0]["sessions"], &said[0]["max"]),
+        (&json!(1), &json!(1))
+    );
+    // What clients cause is not said at the usual level.
+    assert_eq!(lines(&log, "refused").len(), 0, "{log}");
+}
+
+/// Names of labels, and how many series there are.
+async fn labels(server: &TestServer) -> (BTreeSet<String>, usize) {
+    let metrics = get(server.admin, "/metrics").await.body;
+    let series = metrics.lines().filter(|line| !line.starts_with('#'));
+    let labels = series
+        .clone()
+        .filter_map(|line| line.split_once('{')?.1.split_once('}'));
+    let names = labels
+        .flat_map(|(labels, _)| labels.split("\","))
+        .map(|label| {
+            let (name, _) = label.split_once('=').unwrap();
+            name.to_owned()
+        });
+    (names.collect(), series.count())
+}
+
+#[tokio::test]
+async fn no_label_of_a_metric_is_chosen_by_a_client() {
+    let server = TestServer::start(&[]).await;
+    let (names, count) = labels(&server).await;
+    let known = ["error", "le", "node", "reason", "result"].map(String::from);
+    assert!(names.is_subset(&BTreeSet::from(known)), "{names:?}");
+    let mut clients = vec![];
+    for number in 0..10 {
+        clients.push(Client::connect(server.edge, &format!("user-{number}")).await);
+        let header = Header {
+            kid: Some(format!("kid-{number}")),
+            typ: Some(format!("typ-{number}")),
+            ..Header::default()
+        };
+        let refused = sign_with(&header, &claims("mallory"));
+        handshake(server.edge, &upgrade_with(&refused)).await;
+        get(server.edge, &format!("/path-{number}")).await;
+    }
+    assert_eq!(labels(&server).await, (names, count));
+    let metrics = get(server.admin, "/metrics").await.body;
+    for word in ["user-", "mallory", "kid-", "typ-", "path-"] {
+        assert!(!metrics.contains(word), "{word} in {metrics}");
+    }
+}
