@@ -16,6 +16,7 @@ use presenced_session::dialect::Plain;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_session::{Config, Seat};
+use presenced_testkit::fleet::visitor;
 pub use presenced_testkit::null::Ping;
 use presenced_testkit::null::{Null, keep_pings, take_pings};
 use tokio::runtime::{Builder, Runtime};
@@ -87,7 +88,7 @@ impl Sessions {
             let new = NewSession {
                 socket: Null::new(number as u32),
                 read_ahead: Default::default(),
-                peer: UserId::new(&format!("user-{number}")).unwrap(),
+                peer: visitor(UserId::new(&format!("user-{number}")).unwrap()),
                 dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(self.worker.seats()).unwrap(),

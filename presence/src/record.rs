@@ -64,6 +64,7 @@ pub struct Record {
     /// Bytes that a command without a user's id may write over.
     room: usize,
     flags: u32,
+    boot: u32,
 }
 
 impl Record {
@@ -111,6 +112,7 @@ impl Record {
             socket: Fixed::new(socket.as_bytes()),
             room: 0,
             flags,
+            boot,
         };
         Ok(record.written_by(WriteCommand::Set))
     }
@@ -159,6 +161,12 @@ impl Record {
         out.extend_from_slice(self.prefix.as_bytes());
         out.extend_from_slice(user.as_str().as_bytes());
         out.extend_from_slice(self.suffix.as_bytes());
+    }
+
+    /// The `socketId` of a session, as its user's value has it.
+    pub fn socket_id(&self, session: SessionId) -> String {
+        let SessionKey { index, generation } = session.key;
+        format!("{:08x}-{}-{index}-{generation}", self.boot, session.worker)
     }
 
     /// Bytes of a key and its value together, from the shortest to the longest.
@@ -306,6 +314,16 @@ mod tests {
             r#"{"serverId":"server-1","connectedAt":1234567890123,"socketId":"deadbeef-1-23-4"}"#;
         let expected = format!("set user:123:online 2 60 {}\r\n{value}\r\n", value.len());
         assert_eq!(set("user:{userId}:online", "server-1", "123"), expected);
+    }
+
+    #[test]
+    fn the_socket_id_is_that_of_the_value() {
+        let record = Record::new("{userId}", "s", 0, 0x00ad_beef).unwrap();
+        let mut out = Vec::new();
+        record.set(&mut out, &UserId::new("123").unwrap(), live(), 60);
+        let set = String::from_utf8(out).unwrap();
+        let value: serde_json::Value = serde_json::from_str(set.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(value["socketId"], record.socket_id(live().session));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use tracing::Level;
+
+use super::close_reason::CloseReason;
 use super::dialect::Dialect;
 pub use super::message::Message;
 use super::slab::{SessionId, SessionKey};
@@ -39,14 +42,27 @@ pub trait Service {
         replies: &mut Replies<'_, Self::Dialect>,
     );
 
+    /// Logs that the session ends, at the level of its reason: a service that knows more of it says more.
+    /// Called once, before [`Service::closed`].
+    fn log_end(&mut self, handle: Self::Handle, session: SessionId, end: CloseReason) {
+        let _ = handle;
+        let facts = end.facts();
+        match facts.level {
+            Level::ERROR => tracing::error!(?session, reason = facts.label, "session ended"),
+            _ => tracing::debug!(?session, reason = facts.label, "session ended"),
+        }
+    }
+
     /// The session has ended, for whatever reason. Called once.
     fn closed(&mut self, handle: Self::Handle, session: SessionId) {
         let _ = (handle, session);
     }
 
-    /// A drain wants to end the session. Either it has ended now, as by [`Service::closed`], or the
-    /// answer is false, and the drain asks again at its next look, until the worker ends.
+    /// A drain wants to end the session. Either it has ended now, as by [`Service::log_end`] and
+    /// [`Service::closed`], or the answer is false, and the drain asks again at its next look, until the
+    /// worker ends.
     fn try_close(&mut self, handle: Self::Handle, session: SessionId) -> bool {
+        self.log_end(handle, session, CloseReason::Restart);
         self.closed(handle, session);
         true
     }
@@ -63,7 +79,7 @@ pub trait Service {
 pub struct Opened<H> {
     /// What the service knows the session by.
     pub handle: H,
-    /// Another session that must end for it, with [`crate::close_reason::CloseReason::Replaced`].
+    /// Another session that must end for it, with [`CloseReason::Replaced`].
     pub replaced: Option<SessionId>,
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use hyper::Request;
+use presenced_presence::UserId;
 
 /// The address that a request comes from, as an extension of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,4 +14,13 @@ impl Caller {
     pub fn of<B>(request: &Request<B>) -> Option<Caller> {
         request.extensions().get().copied()
     }
+}
+
+/// Whom a handshake has let in.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// The user whom the token names.
+    pub user: UserId,
+    /// Where the handshake came from.
+    pub caller: Caller,
 }

@@ -10,7 +10,6 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use presenced_presence::UserId;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::worker::NewSession;
@@ -18,7 +17,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::sleep;
 
 use super::Gateway;
-use super::caller::Caller;
+use super::caller::{Caller, Visitor};
 use super::handshake::Upgraded;
 use super::progress::{Event, Phase, Progress};
 use super::refusal::Refusal;
@@ -35,7 +34,7 @@ use crate::pull::Puller;
 pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     pub(super) puller: Puller,
-    pub(super) sessions: Sender<NewSession<UserId>>,
+    pub(super) sessions: Sender<NewSession<Visitor>>,
 }
 
 type Http1 = http1::Connection<Socket, Http>;
@@ -90,7 +89,16 @@ impl Connection {
                     gateway.refused(Refusal::Head, Some(caller));
                 }
             }
-            Some(Ok(())) => hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await,
+            Some(Ok(())) => {
+                hand_over(
+                    http.into_parts(),
+                    exchange,
+                    &gateway,
+                    &self.sessions,
+                    caller,
+                )
+                .await
+            }
         }
     }
 }
@@ -140,7 +148,8 @@ async fn hand_over(
     parts: http1::Parts<Socket, Http>,
     exchange: Arc<Exchange>,
     gateway: &Gateway,
-    sessions: &Sender<NewSession<UserId>>,
+    sessions: &Sender<NewSession<Visitor>>,
+    caller: Caller,
 ) {
     // It has the exchange as well.
     drop(parts.service);
@@ -154,7 +163,10 @@ async fn hand_over(
             let session = NewSession {
                 socket,
                 read_ahead: joined(&parts.read_buf, &ahead),
-                peer: identity.user,
+                peer: Visitor {
+                    user: identity.user,
+                    caller,
+                },
                 dialect: Plain,
                 expires_at: gateway.clock.now() + identity.valid_for,
                 seat,

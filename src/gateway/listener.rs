@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use presenced_net::Accepting;
-use presenced_presence::UserId;
 use presenced_session::readiness::watch;
 use presenced_session::worker::NewSession;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Gateway;
-use super::caller::Caller;
+use super::caller::{Caller, Visitor};
 use super::connection::Connection;
 use super::lobby::{Lobby, Newcomer};
 use super::places::Full;
@@ -39,7 +38,7 @@ pub async fn serve(
     listener: std::net::TcpListener,
     gateway: Arc<Gateway>,
     puller: Puller,
-    sessions: Sender<NewSession<UserId>>,
+    sessions: Sender<NewSession<Visitor>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let listener = watch(listener.into())?;

@@ -10,12 +10,15 @@ use futures_util::stream::FuturesUnordered;
 use hashbrown::HashMap;
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
-use presenced_presence::{Pending, SessionId, Slot, UserId};
+use presenced_presence::{Pending, SessionId, Slot};
+use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::Plain;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 
 use super::client_message::{self, Fault, Pull};
+use super::session_log::SessionLog;
+use crate::gateway::caller::Visitor;
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, PullError, Puller};
 
@@ -31,6 +34,7 @@ pub struct PresenceService {
     pulls: FuturesUnordered<Answered>,
     /// How many of `pulls` each session waits for.
     waiting: HashMap<SessionKey, u8>,
+    log: SessionLog,
 }
 
 impl PresenceService {
@@ -43,6 +47,7 @@ impl PresenceService {
             puller,
             pulls: FuturesUnordered::new(),
             waiting: HashMap::new(),
+            log: SessionLog::default(),
         }
     }
 
@@ -73,22 +78,24 @@ impl PresenceService {
 }
 
 impl Service for PresenceService {
-    type Peer = UserId;
+    type Peer = Visitor;
     type Handle = Slot;
 
     type Dialect = Plain<false>;
 
     fn opened(
         &mut self,
-        user: UserId,
+        visitor: Visitor,
         session: SessionId,
         _: &mut Replies<'_, Self::Dialect>,
     ) -> Opened<Slot> {
+        let clock = self.presence.clock();
+        self.log.opened(session, visitor.caller, clock.now());
         let live = Live {
-            connected_at_ms: self.presence.clock().unix_ms(),
+            connected_at_ms: clock.unix_ms(),
             session,
         };
-        let connected = self.presence.connect(&user, live);
+        let connected = self.presence.connect(&visitor.user, live);
         self.flusher.write_now(connected.slot);
         Opened {
             handle: connected.slot,
@@ -115,14 +122,31 @@ impl Service for PresenceService {
         }
     }
 
+    fn log_end(&mut self, slot: Slot, session: SessionId, end: CloseReason) {
+        let line = self.log.line(&self.presence, slot, session, end);
+        if let Some(line) = line {
+            line.log();
+        }
+    }
+
     fn closed(&mut self, slot: Slot, session: SessionId) {
+        self.log.closed(session);
         self.presence.users().disconnect(slot, session);
     }
 
     /// Not while a `set` of the user may be on its way: it could reach memcached after that of the
     /// server that the user goes to.
     fn try_close(&mut self, slot: Slot, session: SessionId) -> bool {
-        self.presence.users().try_disconnect(slot, session)
+        let end = CloseReason::Restart;
+        let line = self.log.line(&self.presence, slot, session, end);
+        let is_closed = self.presence.users().try_disconnect(slot, session);
+        if is_closed {
+            if let Some(line) = line {
+                line.log();
+            }
+            self.log.closed(session);
+        }
+        is_closed
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::fleet::visitor;
 use crate::frame::pong_of;
 use crate::memcached::Memcached;
 use crate::null::{Null, keep_pings, take_pings};
@@ -212,7 +213,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
             let new = NewSession {
                 socket: Null::new(number),
                 read_ahead: Default::default(),
-                peer: UserId::new(user).unwrap(),
+                peer: visitor(UserId::new(user).unwrap()),
                 dialect: Plain,
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(worker.seats()).unwrap(),

@@ -1,4 +1,4 @@
-//! What operators are told of requests that are refused, and what they are not.
+//! What operators are told of requests that are refused and of sessions that end, and what they are not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use presenced_testkit::raw::{
 };
 use presenced_testkit::server::{TestServer, metric};
 use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_with, token};
+use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -330,6 +331,66 @@ async fn that_sessions_are_refused_for_want_of_places_is_logged_once_a_minute() 
     );
     // What clients cause is not said at the usual level.
     assert_eq!(lines(&log, "refused").len(), 0, "{log}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_is_told_whole() {
+    let flags = [
+        "--log-level=debug",
+        "--log-format=json",
+        "--max-sessions-per-user=1",
+        "--drain=1s",
+    ];
+    let process = Process::start(&flags).await;
+    let stored = async |user: &str| -> Value {
+        let (mut value, command) = (Value::Null, format!("get user:{user}:online\r\nquit\r\n"));
+        until("the user is stored", PATIENCE, async || {
+            let mut raw = Raw::connect(process.store()).await;
+            raw.send(&command).await;
+            let answer = String::from_utf8(raw.rest().await).unwrap();
+            let found = answer
+                .lines()
+                .nth(1)
+                .and_then(|value| serde_json::from_str(value).ok());
+            value = found.unwrap_or_default();
+            value.is_object()
+        })
+        .await;
+        value
+    };
+    let closes = Client::connect(process.edge(), "closes").await;
+    let replaced = Client::connect(process.edge(), "moves").await;
+    let breaks = Raw::session(process.edge(), "breaks").await;
+    let mut socket_ids = vec![];
+    for user in ["closes", "moves", "breaks"] {
+        socket_ids.push(stored(user).await["socketId"].clone());
+    }
+    closes.close().await;
+    breaks.reset();
+    let stays = Client::connect(process.edge(), "moves").await;
+    assert_eq!(replaced.closed().await.code, Some(4409));
+    until("all three are logged", PATIENCE, async || {
+        process.logged("session ended") == 3
+    })
+    .await;
+    process.signal(Signal::TERM);
+    assert_eq!(stays.closed().await.code, Some(1012));
+    let (_, log) = process.ended().await;
+    let ended = lines(&log, "session ended");
+    let of = |user: &str, reason: &str| {
+        let is_it = |fields: &&Value| fields["user"] == user && fields["reason"] == reason;
+        let found = ended.iter().find(is_it);
+        let found = found.unwrap_or_else(|| panic!("no {user} in {log}"));
+        assert_eq!(found["address"], "127.0.0.1", "{found}");
+        let duration_ms = found["duration_ms"].as_u64().unwrap();
+        assert!(duration_ms < PATIENCE.as_millis() as u64, "{found}");
+        found["socketId"].clone()
+    };
+    assert_eq!(of("closes", "closed"), socket_ids[0]);
+    assert_eq!(of("moves", "replaced"), socket_ids[1]);
+    assert_eq!(of("breaks", "disconnected"), socket_ids[2]);
+    assert_ne!(of("moves", "restart"), socket_ids[1]);
+    assert_eq!(ended.len(), 4, "{log}");
 }
 
 /// Names of labels, and how many series there are.

@@ -163,6 +163,13 @@ impl Users {
         entry.is_online().then_some(entry.connected_at_ms)
     }
 
+    /// The slot's user, who may have left.
+    pub fn user(&self, slot: Slot) -> Option<UserId> {
+        let shard = self.lock(slot.shard());
+        let entry = shard.entry(slot.index())?;
+        (entry.state != State::Free).then(|| entry.id.clone())
+    }
+
     /// The memcached node of the slot's user.
     pub fn node(&self, slot: Slot) -> Option<u8> {
         let shard = self.lock(slot.shard());

@@ -1,7 +1,5 @@
 //! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for its answer.
 
-use tracing::Level;
-
 use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
@@ -22,6 +20,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
         let handle = session.handle;
         let id = self.id(key);
+        self.service.log_end(handle, id, end);
         self.service.closed(handle, id);
         self.ended(key, end);
     }
@@ -33,15 +32,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
         };
         session.closing = true;
         let dialect = session.dialect;
-        let facts = end.facts();
         self.parts.metrics.ends[end as usize].add_alone(1);
         if end == CloseReason::PongTimeout {
             self.parts.metrics.missed_pongs.add_alone(1);
-        }
-        let id = self.id(key);
-        match facts.level {
-            Level::ERROR => tracing::error!(session = ?id, reason = facts.label, "session ended"),
-            _ => tracing::debug!(session = ?id, reason = facts.label, "session ended"),
         }
         if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
             return self.remove(key);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use presenced::gateway::caller::{Caller, Visitor};
 use presenced::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 use presenced::pull::metrics::PullMetrics;
 use presenced::pull::{Answer, Puller};
@@ -197,7 +198,7 @@ impl Edge {
         let new = NewSession {
             socket: socket.clone(),
             read_ahead: Default::default(),
-            peer: user.clone(),
+            peer: visitor(user.clone()),
             dialect: Plain,
             expires_at: Duration::from_secs(1 << 30),
             seat: Seat::take(self.worker.seats()).unwrap(),
@@ -281,4 +282,10 @@ fn listed(nodes: &[u8]) -> String {
         .iter()
         .map(|number| format!("node-{number}:11211\n"))
         .collect()
+}
+
+/// A user whom a handshake from this machine has let in.
+pub fn visitor(user: UserId) -> Visitor {
+    let caller = Caller([127, 0, 0, 1].into());
+    Visitor { user, caller }
 }

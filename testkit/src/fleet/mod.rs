@@ -13,7 +13,7 @@ use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
 use tokio::time::{Instant, sleep};
 
-pub use self::edge::{Edge, TICK};
+pub use self::edge::{Edge, TICK, visitor};
 use crate::frame::{CLOSE, PING, pong_of};
 use crate::simulation::Simulation;
 

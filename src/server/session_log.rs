@@ -1,0 +1,107 @@
+//! What is logged of a session when it ends: its user, where it came from, how long it was.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use presenced_presence::flush::Presence;
+use presenced_presence::{SessionId, Slot, UserId};
+use presenced_session::close_reason::CloseReason;
+use presenced_session::slab::SessionKey;
+use tracing::field::display;
+use tracing::{Level, enabled};
+
+use crate::gateway::caller::Caller;
+
+/// How the sessions of a worker began. It is kept only while ends of sessions are logged at debug, as a
+/// session takes no more memory than it must.
+#[derive(Debug, Default)]
+pub(super) struct SessionLog {
+    began: HashMap<SessionKey, Began>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    caller: Caller,
+    /// By the clock.
+    at: Duration,
+}
+
+/// A line of the log, which is written once the session has ended.
+#[derive(Debug)]
+pub(super) struct EndLine {
+    user: Option<UserId>,
+    address: Option<IpAddr>,
+    duration: Option<Duration>,
+    socket_id: String,
+    end: CloseReason,
+}
+
+impl SessionLog {
+    /// A session begins.
+    pub(super) fn opened(&mut self, session: SessionId, caller: Caller, at: Duration) {
+        if enabled!(Level::DEBUG) {
+            self.began.insert(session.key, Began { caller, at });
+        }
+    }
+
+    /// The line of a session that may end now, if the log has one for it. The user must not have left the
+    /// directory yet.
+    pub(super) fn line(
+        &self,
+        presence: &Presence,
+        slot: Slot,
+        session: SessionId,
+        end: CloseReason,
+    ) -> Option<EndLine> {
+        let is_logged = match end.facts().level {
+            Level::ERROR => enabled!(Level::ERROR),
+            _ => enabled!(Level::DEBUG),
+        };
+        let began = self.began.get(&session.key);
+        is_logged.then(|| EndLine {
+            user: presence.users().user(slot),
+            address: began.map(|began| began.caller.0),
+            duration: began.map(|began| presence.clock().now().saturating_sub(began.at)),
+            socket_id: presence.record().socket_id(session),
+            end,
+        })
+    }
+
+    /// A session has ended.
+    pub(super) fn closed(&mut self, session: SessionId) {
+        self.began.remove(&session.key);
+    }
+}
+
+impl EndLine {
+    /// Writes it.
+    #[expect(non_snake_case, reason = "the name that it has in the user's value")]
+    pub(super) fn log(self) {
+        let facts = self.end.facts();
+        let user = self.user.as_ref().map(UserId::as_str);
+        let address = self.address.map(display);
+        let duration_ms = self.duration.map(|duration| duration.as_millis() as u64);
+        let (socketId, reason) = (self.socket_id, facts.label);
+        match facts.level {
+            Level::ERROR => {
+                tracing::error!(
+                    user,
+                    address,
+                    duration_ms,
+                    socketId,
+                    reason,
+                    "session ended"
+                );
+            }
+            _ => tracing::debug!(
+                user,
+                address,
+                duration_ms,
+                socketId,
+                reason,
+                "session ended"
+            ),
+        }
+    }
+}
