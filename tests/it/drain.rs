@@ -268,7 +268,8 @@ async fn crowd_in(edge: SocketAddr) -> Vec<Option<u16>> {
             Some(101) => {
                 sessions.spawn(async move {
                     let close = raw.frame().await?;
-                    Some(u16::from_be_bytes(close.payload[..].try_into().unwrap()))
+                    let (code, reason) = close.payload.split_first_chunk()?;
+                    (reason == b"restart").then(|| u16::from_be_bytes(*code))
                 });
             }
             Some(503) => {}
