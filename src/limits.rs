@@ -156,7 +156,10 @@ pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
 /// What `--jwt-max-lifetime` may be: a token that is valid for longer might as well not expire.
 pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
-/// What `--drain` may be: an operator who wants a server to stop does not wait longer.
+/// From SIGTERM to the drain, unless set otherwise: two looks of a balancer that looks every two seconds.
+pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
+/// What `--drain` and `--drain-delay` may be: an operator who wants a server to stop does not wait longer.
 pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
 
 /// What `--http-keep-alive` may be: a client that sends its next request at once needs no more than the least,

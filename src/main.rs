@@ -13,10 +13,11 @@ use presenced::cli::store::StoreFlags;
 use presenced::cli::{Command, Flags, Promises, promises};
 use presenced::log;
 use presenced::server::{Config, Server, ServerError};
-use presenced::signals::Signals;
+use presenced::signals::{Signals, Stop};
 use presenced_presence::UserId;
 use presenced_store::RunningStore;
 use tokio::runtime::Builder;
+use tokio::time::sleep;
 use tracing_subscriber::filter::Targets;
 
 fn main() -> ExitCode {
@@ -84,19 +85,37 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
 
 async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerError> {
     let promises = promises(&config);
-    let (is_dev, drain) = (config.gateway.secret.is_none(), config.drain);
+    let is_dev = config.gateway.secret.is_none();
+    let (drain_delay, drain) = (config.drain_delay, config.drain);
     let mut server = Server::start(config).await?;
     let greeting = Greeting::new(&server, is_dev, promises);
     log::greet(&greeting, || greeting.log());
-    tokio::select! {
-        () = signals.told_to_stop() => {}
+    let stop = tokio::select! {
+        stop = signals.told_to_stop() => stop,
         error = server.failed() => return Err(error),
+    };
+    if stop == Stop::Terminate && !drain_delay.is_zero() {
+        server.announce_departure();
+        tracing::info!(
+            ?drain_delay,
+            "not ready from now on; a second signal ends it at once"
+        );
+        tokio::select! {
+            () = sleep(drain_delay) => {}
+            _ = signals.told_to_stop() => return stopped_at_once(),
+            error = server.failed() => return Err(error),
+        }
     }
     tracing::info!(?drain, "draining; a second signal ends it at once");
     tokio::select! {
         () = server.drain() => tracing::info!("stopped"),
-        () = signals.told_to_stop() => tracing::warn!("stopped at once"),
+        _ = signals.told_to_stop() => return stopped_at_once(),
     }
+    Ok(())
+}
+
+fn stopped_at_once() -> Result<(), ServerError> {
+    tracing::warn!("stopped at once");
     Ok(())
 }
 
@@ -109,7 +128,7 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
         tracing::info!(store = %address, "started");
     });
     tokio::select! {
-        () = signals.told_to_stop() => store.stop(),
+        _ = signals.told_to_stop() => store.stop(),
         error = store.failed() => return Err(error.into()),
     }
     Ok(())

@@ -9,6 +9,15 @@ use std::io;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// What tells the process to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM: what looks after servers wants to replace it.
+    Terminate,
+    /// SIGINT: someone at a terminal wants it gone.
+    Interrupt,
+}
+
 /// The signals that the process handles.
 #[derive(Debug)]
 pub struct Signals {
@@ -39,11 +48,11 @@ impl Signals {
     }
 
     /// Returns at the next SIGTERM or SIGINT; logs those that are ignored.
-    pub async fn told_to_stop(&mut self) {
+    pub async fn told_to_stop(&mut self) -> Stop {
         loop {
             let signal = tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Stop::Terminate,
+                _ = self.interrupt.recv() => return Stop::Interrupt,
                 _ = self.hangup.recv() => "SIGHUP",
                 _ = self.user_defined1.recv() => "SIGUSR1",
                 _ = self.user_defined2.recv() => "SIGUSR2",

@@ -104,6 +104,7 @@ export async function startEdge(listen = '127.0.0.1:0', more = {}) {
     'ping-timeout': '1s',
     'flush-interval': '1s',
     drain: '500ms',
+    'drain-delay': '0s',
     ...more.flags,
   };
   // What is set in the shell of whoever runs the tests is not for this edge.

@@ -12,15 +12,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use presenced_memcached::Cluster;
 use presenced_net::Accepting;
-use presenced_session::Seats;
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
+use crate::gateway::health::Health;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -30,10 +29,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub struct Admin {
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Closed when the server drains.
-    pub seats: Arc<Seats>,
-    /// Which nodes answer.
-    pub cluster: Arc<Cluster>,
+    /// For `/readyz`.
+    pub health: Health,
 }
 
 /// Serves `listener` until `stop`.
@@ -75,7 +72,7 @@ impl Admin {
         }
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
-            "/readyz" => match self.unready() {
+            "/readyz" => match self.health.unready() {
                 None => text(StatusCode::OK, TEXT, "ready\n".into()),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()),
             },
@@ -98,16 +95,6 @@ impl Admin {
                 text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, why)
             }
         }
-    }
-
-    fn unready(&self) -> Option<&'static str> {
-        if self.seats.is_closed() {
-            return Some("draining\n");
-        }
-        if !self.cluster.is_up() {
-            return Some("no memcached node answers\n");
-        }
-        None
     }
 }
 

@@ -211,6 +211,11 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]
     pub http_keep_alive: Time,
 
+    /// Time from SIGTERM to the drain, in which /readyz says 503 and clients are still served: what a load
+    /// balancer takes to notice [default: 5s with a key, 0s without]
+    #[arg(long, env = "PRESENCED_DRAIN_DELAY", value_name = "DURATION", value_parser = time(limits::DRAIN))]
+    pub drain_delay: Option<Time>,
+
     /// Time over which sessions are closed when the server stops
     #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = time(limits::DRAIN))]
     pub drain: Time,

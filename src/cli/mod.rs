@@ -15,6 +15,7 @@ mod units;
 
 use std::env;
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use presenced_memcached::marker;
@@ -32,7 +33,7 @@ use crate::admin;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
 use crate::gateway::{self, Secret};
-use crate::limits::{REFUSED_SESSIONS_MAX, SERVER_ID_BYTES_MAX};
+use crate::limits::{DRAIN_DELAY, REFUSED_SESSIONS_MAX, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::server::{Config, embedded};
 
@@ -126,10 +127,12 @@ impl Flags {
         let coalesce = heartbeats.coalesce.duration;
         let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
+        let drain_delay = self.drain_delay(secret.is_some());
         let gateway = self.gateway(secret, workers)?;
         let sessions_max = self.max_sessions(workers, memcached.nodes.nodes.len(), gateway.room)?;
         Ok(Config {
             workers,
+            drain_delay,
             drain: self.limits.drain.duration,
             session: self.session(),
             presence: self.presence()?,
@@ -167,6 +170,15 @@ impl Flags {
             tracing::warn!(admin = %network.admin, "the admin address has no authentication: keep it private");
         }
         Ok(())
+    }
+
+    /// Without a key there is no balancer: someone tries it out, and does not want to wait.
+    fn drain_delay(&self, has_key: bool) -> Duration {
+        match &self.limits.drain_delay {
+            Some(time) => time.duration,
+            None if has_key => DRAIN_DELAY,
+            None => Duration::ZERO,
+        }
     }
 
     fn marker(&self) -> marker::Config {

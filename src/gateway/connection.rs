@@ -271,7 +271,10 @@ impl Service<Request<Incoming>> for Http {
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {
                     // Who was refused has no claim to one of the places.
-                    if answer.status().is_client_error() || answer.status().is_server_error() {
+                    let is_refused =
+                        answer.status().is_client_error() || answer.status().is_server_error();
+                    // Its next request is for another server.
+                    if is_refused || gateway.departure.is_announced() {
                         response::set_close(&mut answer);
                     }
                     answer

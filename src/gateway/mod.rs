@@ -12,6 +12,7 @@
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`response`]: HTTP answers.
+//! - [`health`]: whether the server may be sent clients.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
@@ -20,6 +21,7 @@ pub mod caller;
 mod connection;
 pub mod dev;
 pub mod handshake;
+pub mod health;
 pub mod http_pull;
 pub mod listener;
 mod lobby;
@@ -51,6 +53,7 @@ use tracing::field::display;
 use self::auth::{Auth, Identity, Rules};
 use self::caller::Caller;
 use self::dev::DevMode;
+use self::health::Departure;
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
@@ -95,6 +98,8 @@ pub struct Gateway {
     pub allow_query_token: bool,
     /// Dev mode's page, if there is no secret.
     pub dev: Option<DevMode>,
+    /// Before the server stops.
+    pub departure: Departure,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
     /// How handshakes are refused.
@@ -137,6 +142,7 @@ impl Gateway {
             origins: config.origins.clone(),
             allow_query_token: config.allow_query_token,
             dev,
+            departure: Departure::default(),
             seats: seats.clone(),
             refuse_with: config.refuse_with,
             refused_sessions: Places::new(config.refused_sessions_max),

@@ -12,6 +12,8 @@ pub struct Config {
     pub workers: usize,
     /// Sessions on this server.
     pub sessions_max: usize,
+    /// Time in which balancers learn that the server is about to stop, before it refuses sessions.
+    pub drain_delay: Duration,
     /// Time over which sessions are closed when the server stops.
     pub drain: Duration,
     /// How sessions are pinged, and what each may take.

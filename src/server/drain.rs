@@ -11,11 +11,18 @@ use super::Server;
 use crate::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 
 impl Server {
+    /// From now on `/readyz` says 503 and HTTP connections end with their next answer, so that balancers
+    /// turn to other servers before this one refuses anyone. Clients that come meanwhile are served.
+    pub fn announce_departure(&self) {
+        self.departure.announce();
+    }
+
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
     /// once more with a TTL that lasts until they are back elsewhere; then their sessions are closed
     /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way. Ends
     /// when no session is left.
     pub async fn drain(mut self) {
+        self.announce_departure();
         self.seats.close();
         let ended = join_all(take(&mut self.ended));
         tokio::select! {

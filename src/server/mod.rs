@@ -38,6 +38,7 @@ use self::worker_thread::{Ended, Shared, WorkerHandle, start_workers};
 use crate::admin::prometheus::Metrics;
 use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
+use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
 
 /// Why the server could not start, or ended on its own.
@@ -71,6 +72,7 @@ pub struct Server {
     addrs: Addrs,
     config: Config,
     presence: Arc<Presence>,
+    departure: Departure,
     seats: Arc<Seats>,
     workers: Vec<WorkerHandle>,
     /// Sends when a worker has ended.
@@ -118,8 +120,10 @@ impl Server {
                 presence: shared.presence.clone(),
                 store: store.map(|store| store.store.clone()),
             }),
-            seats: shared.seats.clone(),
-            cluster: cluster.clone(),
+            health: Health {
+                departure: shared.gateway.departure.clone(),
+                cluster: cluster.clone(),
+            },
         });
         if let Some(store) = store {
             store.vouch(&cluster).await?;
@@ -136,6 +140,7 @@ impl Server {
             addrs,
             config,
             presence: shared.presence,
+            departure: shared.gateway.departure.clone(),
             seats: shared.seats,
             workers,
             ended,

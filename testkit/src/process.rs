@@ -336,13 +336,14 @@ pub async fn run(flags: &[&str], secret: Option<&str>) -> Output {
     output.expect("the command ends").unwrap()
 }
 
-/// The binary with `flags` and nothing of the environment's settings.
+/// The binary with `flags` and nothing of the environment's settings. No balancer has to notice its end.
 pub fn command(flags: &[&str]) -> Command {
     let mut command = Command::new(binary());
     let settings = std::env::vars_os().map(|(name, _)| name);
     for name in settings.filter(|name| name.to_string_lossy().starts_with("PRESENCED_")) {
         command.env_remove(name);
     }
+    command.env("PRESENCED_DRAIN_DELAY", "0s");
     piped(command.args(flags));
     command
 }

@@ -61,6 +61,7 @@ async fn presenced() -> Server {
         "--ping-interval=1500ms",
         "--ping-timeout=1200ms",
         "--drain=0s",
+        "--drain-delay=0s",
     ];
     let mut flags = Flags::parse_from(flags);
     flags.tokens.jwt_secret = Some(SECRET.into());

@@ -10,6 +10,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use presenced::gateway::Gateway;
 use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::{Upgraded, check};
+use presenced::gateway::health::Departure;
 use presenced::gateway::origin::Origins;
 use presenced::gateway::places::Room;
 use presenced::gateway::refusal::{Refusal, RequestFault, TokenFault};
@@ -65,6 +66,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             origins: Origins::new(named).unwrap(),
             allow_query_token,
             dev: None,
+            departure: Departure::default(),
             seats: Arc::new(Seats::new(1)),
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),

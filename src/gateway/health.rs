@@ -1,0 +1,47 @@
+//! Whether the server lives and whether it may be sent clients, wherever a balancer asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use presenced_memcached::Cluster;
+
+/// Whether the server is about to stop: balancers are to send clients elsewhere, but those that come all
+/// the same are served until the drain begins.
+#[derive(Clone, Debug, Default)]
+pub struct Departure(Arc<AtomicBool>);
+
+impl Departure {
+    /// From now on.
+    pub fn announce(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What `/readyz` goes by.
+#[derive(Debug)]
+pub struct Health {
+    /// Before the server stops.
+    pub departure: Departure,
+    /// Which nodes answer.
+    pub cluster: Arc<Cluster>,
+}
+
+impl Health {
+    /// Why no more clients should be sent here; `None` if they may.
+    #[must_use]
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.departure.is_announced() {
+            return Some("draining\n");
+        }
+        if !self.cluster.is_up() {
+            return Some("no memcached node answers\n");
+        }
+        None
+    }
+}
