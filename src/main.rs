@@ -136,7 +136,8 @@ async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<d
 
 /// Where everything is and what to try.
 struct Greeting {
-    edge: String,
+    /// One for each address that was given.
+    edges: Vec<String>,
     admin: String,
     store: Option<SocketAddr>,
     promises: Promises,
@@ -149,8 +150,9 @@ impl Greeting {
     fn new(server: &Server, is_dev: bool, promises: Promises) -> Greeting {
         let alice = UserId::new("alice").ok();
         let look_up = server.look_up().zip(alice).filter(|_| is_dev);
+        let edges = server.gateway_addrs().iter();
         Greeting {
-            edge: format!("http://{}/", server.gateway_addr()),
+            edges: edges.map(|edge| format!("http://{edge}/")).collect(),
             admin: format!("http://{}/metrics", server.admin_addr()),
             store: server.store_addr(),
             promises,
@@ -168,7 +170,7 @@ impl Greeting {
         } = &self.promises;
         let store = self.store.map(|store| store.to_string());
         tracing::info!(
-            edge = self.edge,
+            edge = self.edges.join(", "),
             admin = self.admin,
             store,
             online,
@@ -188,7 +190,10 @@ impl Greeting {
 
 impl fmt::Display for Greeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "edge     {}\nadmin    {}", self.edge, self.admin)?;
+        for edge in &self.edges {
+            writeln!(f, "edge     {edge}")?;
+        }
+        writeln!(f, "admin    {}", self.admin)?;
         if let Some(store) = self.store {
             writeln!(f, "store    {store}")?;
         }
@@ -198,7 +203,7 @@ impl fmt::Display for Greeting {
                 f,
                 "\nNo key was given: tokens for everyone on this machine, and on no other.\n\
                  Open {} in two tabs.\n",
-                self.edge
+                self.edges[0]
             )?;
         }
         match &self.command {

@@ -49,7 +49,9 @@ impl Flags {
             Err(_) => limit.current.unwrap_or(hard),
         };
         // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = Flags::other_descriptors(http, workers, nodes).min(allowed / 2);
+        let reserved = self
+            .other_descriptors(http, workers, nodes)
+            .min(allowed / 2);
         let room = (allowed - reserved).max(1);
         let wanted = self.limits.max_sessions.unwrap_or(room);
         if wanted > room {
@@ -62,10 +64,14 @@ impl Flags {
     }
 
     /// Descriptors for everything that is not a session.
-    fn other_descriptors(http: Room, workers: usize, nodes: usize) -> u64 {
+    fn other_descriptors(&self, http: Room, workers: usize, nodes: usize) -> u64 {
         // Some more may come, where the list can change.
         let nodes = nodes + NODES_TO_COME;
-        let of_worker = LOBBY_MAX + TURNED_AWAY_MAX + 2 * nodes + DESCRIPTORS_PER_THREAD;
+        let listeners = self.network.listen.len();
+        let of_worker = listeners * (LOBBY_MAX + TURNED_AWAY_MAX)
+            + listeners
+            + 2 * nodes
+            + DESCRIPTORS_PER_THREAD;
         let of_store = match nodes == NODES_TO_COME {
             true => presenced_store::limits::CONNECTIONS_MAX as usize,
             false => 0,

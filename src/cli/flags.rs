@@ -10,6 +10,7 @@ use presenced_session::limits::{FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OUTBOX
 use tracing_subscriber::filter::Targets;
 
 use super::levels::levels;
+use super::listen::address;
 use super::memcached::MemcachedFlags;
 use super::times::{Time, time};
 use super::units::{Size, size};
@@ -23,19 +24,16 @@ use crate::log::LogFormat;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkFlags {
-    /// Address for clients: WebSocket at /ws, pulls at /v1/presence
-    #[arg(
-        long,
-        env = "PRESENCED_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDR:PORT"
-    )]
-    pub listen: SocketAddr,
+    /// Address for clients: WebSocket at /ws, pulls at /v1/presence; :8080 is every address; may be
+    /// repeated
+    #[arg(long, env = "PRESENCED_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", value_delimiter = ',', value_parser = address)]
+    pub listen: Vec<SocketAddr>,
 
     /// Address for operators: /healthz, /readyz, /metrics (no authentication: keep it private)
     #[arg(
         long,
         env = "PRESENCED_ADMIN",
+        value_parser = address,
         default_value = "127.0.0.1:9180",
         value_name = "ADDR:PORT"
     )]
@@ -58,6 +56,7 @@ pub struct StorageFlags {
     #[arg(
         long,
         env = "PRESENCED_STORE_LISTEN",
+        value_parser = address,
         default_value = "127.0.0.1:11311",
         value_name = "ADDR:PORT"
     )]

@@ -7,6 +7,7 @@ macro_rules! refuse {
 mod capacity;
 mod flags;
 mod levels;
+mod listen;
 mod memcached;
 mod secret;
 pub mod store;
@@ -152,11 +153,11 @@ impl Flags {
     /// What has no authentication stays on this machine.
     fn check_addresses(&self, has_key: bool) -> Result<(), SettingsError> {
         let (network, storage) = (&self.network, &self.storage);
-        if !has_key && !network.listen.ip().is_loopback() {
+        let mut listen = network.listen.iter();
+        if !has_key && let Some(listen) = listen.find(|listen| !listen.ip().is_loopback()) {
             refuse!(
-                "--listen {} without a key: anyone could be anyone; \
-                 give --jwt-secret-file (or PRESENCED_JWT_SECRET), or listen on 127.0.0.1",
-                network.listen
+                "--listen {listen} without a key: anyone could be anyone; \
+                 give --jwt-secret-file (or PRESENCED_JWT_SECRET), or listen on 127.0.0.1"
             );
         }
         if !storage.store_listen.ip().is_loopback() && storage.memcached.is_empty() {
@@ -225,7 +226,7 @@ impl Flags {
             refuse!("--user-claim can't be empty");
         }
         Ok(gateway::Config {
-            listen: self.network.listen,
+            listen: self.network.listen.clone(),
             allow_query_token: tokens.allow_query_token || secret.is_none(),
             secret,
             rules: Rules {

@@ -9,6 +9,7 @@ use presenced_store::limits::CONNECTIONS_MAX;
 use presenced_store::{Address, Options};
 use rustix::process::{Resource, getrlimit};
 
+use super::listen::address;
 use super::times::{Time, time};
 use super::units::size;
 use super::{SettingsError, Size, cores};
@@ -23,6 +24,7 @@ pub struct StoreFlags {
     #[arg(
         long,
         env = "PRESENCED_STORE_TCP",
+        value_parser = address,
         default_value = "127.0.0.1:11211",
         value_name = "ADDR:PORT"
     )]

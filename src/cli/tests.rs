@@ -122,6 +122,12 @@ fn without_a_key_only_this_machine_is_served() {
         &["--store-listen 0.0.0.0:1", "--memcached"],
     );
     assert!(check(&["--listen", "[::1]:8080"]).is_ok());
+    assert!(check(&["--listen", "localhost:1", "--listen", "[::1]:1"]).is_ok());
+    refused(&["--listen", ":8080"], &[":8080", "--jwt-secret-file"]);
+    refused(
+        &["--listen", "127.0.0.1:1,0.0.0.0:1"],
+        &["--listen 0.0.0.0:1", "--jwt-secret-file"],
+    );
 }
 
 #[test]

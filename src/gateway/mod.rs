@@ -67,8 +67,8 @@ use crate::limits::REFUSALS_LOG_PAUSE;
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients connect.
-    pub listen: SocketAddr,
+    /// Where clients connect; at least one.
+    pub listen: Vec<SocketAddr>,
     /// The tokens' HMAC secret; none for a random one, and the demo page.
     pub secret: Option<Secret>,
     /// What tokens must be.

@@ -81,9 +81,10 @@ pub struct Server {
     _stop_on_drop: DropGuard,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Addrs {
-    gateway: SocketAddr,
+    /// At least one.
+    gateway: Vec<SocketAddr>,
     admin: SocketAddr,
     store: Option<SocketAddr>,
 }
@@ -149,9 +150,14 @@ impl Server {
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect first of all.
     pub fn gateway_addr(&self) -> SocketAddr {
-        self.addrs.gateway
+        self.addrs.gateway[0]
+    }
+
+    /// All addresses where clients connect.
+    pub fn gateway_addrs(&self) -> &[SocketAddr] {
+        &self.addrs.gateway
     }
 
     /// Where operators look.
@@ -183,8 +189,8 @@ impl Server {
 
 /// All listeners, before anything is served.
 struct Bound {
-    /// One a worker.
-    clients: Vec<std::net::TcpListener>,
+    /// Each worker's: one an address.
+    clients: Vec<Vec<std::net::TcpListener>>,
     admin: TcpListener,
     /// The store, unless there are others to write to.
     store: Option<EmbeddedStore>,
@@ -192,12 +198,19 @@ struct Bound {
 
 impl Bound {
     async fn bind(config: &Config) -> Result<Bound, ServerError> {
-        let (gateway, admin, store) = (config.gateway.listen, config.admin.listen, &config.store);
+        let (admin, store) = (config.admin.listen, &config.store);
         let in_listen = |flag, addr| move |error| ServerError::Listen { flag, addr, error };
         let embedded = config.memcached.nodes.nodes.is_empty();
+        let mut clients = Vec::new();
+        clients.resize_with(config.workers, Vec::new);
+        for addr in &config.gateway.listen {
+            let bound = listen::tcp(*addr, config.workers).map_err(in_listen("--listen", *addr))?;
+            for (of_worker, listener) in clients.iter_mut().zip(bound) {
+                of_worker.push(listener);
+            }
+        }
         Ok(Bound {
-            clients: listen::tcp(gateway, config.workers)
-                .map_err(in_listen("--listen", gateway))?,
+            clients,
             admin: TcpListener::bind(admin)
                 .await
                 .map_err(in_listen("--admin", admin))?,
@@ -209,8 +222,11 @@ impl Bound {
     }
 
     fn addrs(&self) -> io::Result<Addrs> {
+        let of_worker = self.clients.iter().next().into_iter().flatten();
         Ok(Addrs {
-            gateway: self.clients[0].local_addr()?,
+            gateway: of_worker
+                .map(std::net::TcpListener::local_addr)
+                .collect::<Result<_, _>>()?,
             admin: self.admin.local_addr()?,
             store: self.store.as_ref().map(|store| store.addr),
         })

@@ -10,7 +10,7 @@ use presenced_session::Seats;
 use presenced_session::clock::Clock;
 use presenced_session::limits::WORKER_QUEUE;
 use presenced_session::metrics::WorkerMetrics;
-use presenced_session::worker::{Worker, WorkerCommand, WorkerConfig};
+use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::embedded::Part;
 use super::presence_service::PresenceService;
 use super::{Config, ServerError};
+use crate::gateway::caller::Visitor;
 use crate::gateway::{Gateway, listener};
 use crate::limits::EVENT_INTERVAL;
 use crate::pull::Puller;
@@ -52,13 +53,14 @@ pub(super) type Ended = Vec<oneshot::Receiver<io::Result<()>>>;
 pub(super) async fn start_workers(
     config: &Config,
     shared: &Shared,
-    listeners: Vec<(TcpListener, Option<Part>)>,
+    listeners: Vec<(Vec<TcpListener>, Option<Part>)>,
 ) -> Result<(Vec<WorkerHandle>, Ended), ServerError> {
     let (peers, commands): (Vec<_>, Vec<_>) = (0..config.workers)
         .map(|_| mpsc::channel(WORKER_QUEUE))
         .unzip();
     let (mut workers, mut ends) = (Vec::new(), Vec::new());
-    for (number, ((listener, store), commands)) in listeners.into_iter().zip(commands).enumerate() {
+    for (number, ((listeners, store), commands)) in listeners.into_iter().zip(commands).enumerate()
+    {
         let (started, flusher) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
         let thread = WorkerThread {
@@ -69,7 +71,7 @@ pub(super) async fn start_workers(
             refill_rate: config.presence.refill_rate,
             peers: peers.clone(),
             shared: shared.clone(),
-            listener,
+            listeners,
             commands,
             started,
             ended: ending,
@@ -101,7 +103,7 @@ struct WorkerThread {
     refill_rate: u32,
     peers: Vec<mpsc::Sender<WorkerCommand>>,
     shared: Shared,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     commands: mpsc::Receiver<WorkerCommand>,
     started: oneshot::Sender<Flusher>,
     ended: oneshot::Sender<io::Result<()>>,
@@ -131,13 +133,10 @@ impl WorkerThread {
             }
         };
         let (sessions, incoming) = mpsc::channel(WORKER_QUEUE);
-        let (gateway, stop) = (shared.gateway.clone(), shared.stop.clone());
-        let serving = listener::serve(self.listener, gateway, puller, sessions, stop.clone());
-        tasks.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "cannot listen");
-            }
-        });
+        let stop = shared.stop.clone();
+        listen(self.listeners, shared, &puller, &sessions, &mut tasks);
+        // The listeners have clones: with the last of them it is known here that no session comes.
+        drop((puller, sessions));
         tasks.spawn(flusher.clone().run(self.flush_interval));
         let refill_rate = self.refill_rate / self.workers as u32;
         tasks.spawn(flusher.clone().refill(refill_rate.max(1)));
@@ -171,5 +170,24 @@ impl WorkerThread {
             seats: self.shared.seats.clone(),
             config: self.session,
         }
+    }
+}
+
+/// Takes connections on each of a worker's listeners; sessions go to `sessions`.
+fn listen(
+    listeners: Vec<TcpListener>,
+    shared: &Shared,
+    puller: &Puller,
+    sessions: &mpsc::Sender<NewSession<Visitor>>,
+    tasks: &mut JoinSet<()>,
+) {
+    for listener in listeners {
+        let (gateway, stop) = (shared.gateway.clone(), shared.stop.clone());
+        let serving = listener::serve(listener, gateway, puller.clone(), sessions.clone(), stop);
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "cannot listen");
+            }
+        });
     }
 }

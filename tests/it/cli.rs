@@ -29,7 +29,21 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
     let secret_file = format!("--jwt-secret-file={}", short.path().display());
     let cases: &[(&[&str], Option<&str>, &[&str])] = &[
         (&["--no-such-flag"], None, &["--no-such-flag"]),
-        (&["--listen=nowhere"], None, &["--listen", "nowhere"]),
+        (
+            &["--listen=nowhere"],
+            None,
+            &["--listen", "nowhere", "localhost:8080"],
+        ),
+        (
+            &["--listen=127.0.0.1:0", "--listen=8080"],
+            None,
+            &["--listen", "'8080'", "127.0.0.1:8080"],
+        ),
+        (
+            &["store", "--listen=x"],
+            None,
+            &["--listen", "127.0.0.1:8080"],
+        ),
         (&["--workers=0"], None, &["--workers", "0"]),
         (&["--ttl=60"], None, &["--ttl", "'60'", "25s or 500ms"]),
         (

@@ -87,7 +87,7 @@ fn the_quick_start_asks_the_usual_addresses() {
     let readme = read(&root().join("README.md"));
     for asked in [
         format!("http://{}/metrics", flags.network.admin),
-        format!("http://{}/", flags.network.listen),
+        format!("http://{}/", flags.network.listen[0]),
         format!(
             "nc {} {}",
             flags.storage.store_listen.ip(),
