@@ -74,6 +74,10 @@ pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Time between two lines of the log that say that connections are turned away.
 pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
+/// Names of headers that a page of an allowed origin is told it may send, in bytes: what tracing adds is some
+/// hundreds.
+pub const ALLOWED_HEADERS_BYTES_MAX: usize = 1024;
+
 /// When a client that is refused for lack of room may come again, in seconds: long enough for a drain or
 /// a burst to be over.
 pub const RETRY_S: u32 = 5;

@@ -87,6 +87,27 @@ const connect = (tokens, until) =>
 /** The last of the states. */
 const end = async (tokens, until) => (await connect(tokens, until)).at(-1);
 
+describe('a page of another origin', { timeout: 60_000 }, () => {
+  /** What a pull over HTTP comes to, with headers that a browser asks for first. */
+  const pull = (token) =>
+    page.evaluate(
+      async ([url, token]) => {
+        const headers = { Authorization: `Bearer ${token}`, traceparent: '00-0123456789abcdef0123456789abcdef-00-00' };
+        const answer = await fetch(url, { headers });
+        return { status: answer.status, body: await answer.json() };
+      },
+      [new URL('/v1/presence?user=nobody', edge.url).href, token],
+    );
+
+  test('may send headers of its own, and read answers and errors', async () => {
+    const { status, body } = await pull(token('alice'));
+    assert.equal(status, 200);
+    assert.ok(body.online);
+    const refused = await pull('a.b.c');
+    assert.deepEqual([refused.status, refused.body.error.code], [401, 'token_invalid']);
+  });
+});
+
 describe('a page whose handshake is refused', { timeout: 120_000 }, () => {
   test('a token that can not change and is refused: it stops', async () => {
     const invalid = await end('a.b.c', ['closed', 'waiting']);

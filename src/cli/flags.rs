@@ -151,7 +151,8 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_ALLOW_QUERY_TOKEN")]
     pub allow_query_token: bool,
 
-    /// Origin of web pages that may connect, exactly; may be repeated [default: the same origin]
+    /// Origin of web pages that may connect, such as https://app.example or https://*.preview.example (one
+    /// label), null or file://; may be repeated [default: the same origin]
     #[arg(
         long,
         env = "PRESENCED_ALLOW_ORIGIN",

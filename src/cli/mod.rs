@@ -218,10 +218,8 @@ impl Flags {
         workers: usize,
     ) -> Result<gateway::Config, SettingsError> {
         let tokens = &self.tokens;
-        let origins = Origins::new(&tokens.allow_origin).map_err(|error| {
-            let origins = tokens.allow_origin.join(",");
-            SettingsError(format!("--allow-origin {origins}: {error}"))
-        })?;
+        let origins = Origins::new(&tokens.allow_origin)
+            .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
         if tokens.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
         }

@@ -7,6 +7,7 @@
 //! - [`http_pull`]: pulls as HTTP requests carry them; `query`: their query strings.
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
+//! - `cors`: what lets them read the answers.
 //! - [`auth`]: who a token says.
 //! - [`caller`]: who is calling.
 //! - [`refusal`]: why a request is refused, and what follows.
@@ -19,6 +20,7 @@
 pub mod auth;
 pub mod caller;
 mod connection;
+mod cors;
 pub mod dev;
 pub mod handshake;
 pub mod health;

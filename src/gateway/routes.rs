@@ -2,12 +2,13 @@
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header;
+use hyper::{Method, Request};
 use presenced_presence::UserId;
 
 use super::Gateway;
 use super::caller::Caller;
+use super::cors::{Page, preflight};
 use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::{Refusal, RequestFault};
@@ -48,6 +49,15 @@ impl From<PullError> for Fault {
 
 /// Answers one request, and counts it.
 pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+    let page = Page::of(request.headers(), &gateway.origins);
+    let mut outcome = dispatch(request, gateway, puller).await;
+    if let Outcome::Answer(answer) = &mut outcome {
+        page.may_read(answer);
+    }
+    outcome
+}
+
+async fn dispatch(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
     let caller = Caller::of(&request);
     if request.uri().path() == "/ws" {
         return match handshake::check(&request, gateway) {
@@ -61,22 +71,13 @@ pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Pul
             Err(refusal) => Outcome::Answer(fault(gateway, caller, refusal.into())),
         };
     }
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut answer = match route(request, gateway, puller).await {
+    Outcome::Answer(match route(request, gateway, puller).await {
         Ok(answer) => {
             gateway.metrics.requests.add(1);
             answer
         }
         Err(error) => fault(gateway, caller, error),
-    };
-    // A page of an allowed origin may read the answer.
-    set(&mut answer, header::VARY, "Origin");
-    if let Some(origin) = origin.filter(|_| answer.status() != StatusCode::FORBIDDEN) {
-        answer
-            .headers_mut()
-            .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    }
-    Outcome::Answer(answer)
+    })
 }
 
 fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
@@ -138,7 +139,7 @@ async fn presence(
     puller: &Puller,
 ) -> Result<Answer, Fault> {
     match *request.method() {
-        Method::OPTIONS => return Ok(preflight()),
+        Method::OPTIONS => return Ok(preflight(request.headers())),
         Method::GET | Method::POST => {}
         _ => return Err(Fault::Method("GET, POST, OPTIONS")),
     }
@@ -165,22 +166,4 @@ async fn users_in(request: Request<Incoming>) -> Result<Vec<UserId>, Fault> {
         }
     })?;
     Ok(users_of_body(&body.to_bytes())?)
-}
-
-/// What a browser asks before it sends a token to another origin.
-fn preflight() -> Answer {
-    let mut answer = Response::default();
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "600"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    answer
 }

@@ -44,6 +44,11 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             None,
             &["--listen", "127.0.0.1:8080"],
         ),
+        (
+            &["--allow-origin=https://app.example/"],
+            None,
+            &["--allow-origin https://app.example/", "no path"],
+        ),
         (&["--workers=0"], None, &["--workers", "0"]),
         (&["--ttl=60"], None, &["--ttl", "'60'", "25s or 500ms"]),
         (

@@ -15,6 +15,7 @@ mod cli;
 mod codec;
 mod conformance;
 mod congestion;
+mod cross_origin;
 mod departure;
 mod dialect;
 mod docs;

@@ -1,5 +1,6 @@
 //! Handshakes of sessions: RFC 6455 §4.2.1, the origin, and the token.
 
+use std::net::Ipv6Addr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -210,14 +211,46 @@ fn origin(headers: &HeaderMap, named: bool) -> bool {
     let Ok(origin) = origin.to_str().map(str::to_lowercase) else {
         return false;
     };
-    if named {
-        return origin == NAMED;
-    }
-    let host = headers
-        .get("host")
-        .and_then(|host| host.to_str().ok())
-        .map(str::to_lowercase);
-    host.is_some_and(|host| [format!("http://{host}"), format!("https://{host}")].contains(&origin))
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let of_page = place(scheme, authority);
+    let allowed = match named {
+        true => place("https", "app.example").filter(|_| scheme == "https"),
+        false => headers
+            .get("host")
+            .and_then(|host| host.to_str().ok())
+            .and_then(|host| place(scheme, &host.to_lowercase())),
+    };
+    of_page.is_some() && of_page == allowed
+}
+
+/// The host and the port of a web address.
+fn place(scheme: &str, authority: &str) -> Option<(String, u32)> {
+    let own_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (v6, port) = rest.split_once(']')?;
+            (v6.parse::<Ipv6Addr>().ok()?.to_string(), port)
+        }
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            let legal = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+            (!host.is_empty() && host.chars().all(legal)).then_some((host.into(), port))?
+        }
+    };
+    let digits = match port.strip_prefix(':') {
+        None => return port.is_empty().then_some((host, own_port)),
+        Some(digits) => digits,
+    };
+    let is_plain = digits.chars().all(|c| c.is_ascii_digit()) && !digits.starts_with('0');
+    let port = digits.parse().ok().filter(|port| *port <= 65_535)?;
+    is_plain.then_some((host, port))
 }
 
 fn sent_token(request: &Request<()>, in_query: bool) -> Option<String> {
