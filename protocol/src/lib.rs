@@ -35,8 +35,9 @@
 //! * No byte of a value is ever read as a request; memcached runs the value of many a refused storage
 //!   command, and what comes behind one that is longer than its line says. See [`request`].
 //! * A storage command may end in `noreply`, and in no other word too many; memcached takes any.
-//! * Numbers out of range are refused; memcached cuts flags, expiry times and lengths to 32 bits.
-//!   So are numbers with a tab or the like before or behind them.
+//! * Flags, lengths and levels beyond 32 bits are refused, and expiry times and delays are what they
+//!   say; memcached cuts all of them to 32 bits. It adds 2^64 to deltas and the like below -2^63, and
+//!   takes numbers with a tab or the like before or behind them; here both are refused.
 //! * The bound on a line without a newline does not depend on how the bytes came in, is wider for
 //!   `gat` and `gats` too, and a line over it is answered before the connection closes; memcached
 //!   closes without a word.

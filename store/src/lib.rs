@@ -15,7 +15,7 @@
 //! * `mutations`: what storage commands and arithmetic do to items; `no_room`: why not. Pure.
 //! * `store`: the shards, and what is counted of all of them.
 //! * `execute`, `meta`, `meta_reply`: a request on the store, its reply into a buffer.
-//! * `stat_counters`, `stats`: what is counted, and the answer to `stats`.
+//! * `stat_counters`, `processor_time`, `stats`: what is counted, and the answer to `stats`.
 //! * `conversation`: a client's requests in order: bytes in, bytes out.
 //! * `open`: connections are counted and limited. `hold`: what they keep of the memory.
 //! * `connection`: one client, over any stream.
@@ -47,6 +47,7 @@ mod meta_reply;
 mod mutations;
 mod no_room;
 mod open;
+mod processor_time;
 mod replies;
 mod running;
 mod shard;

@@ -88,7 +88,8 @@ impl Shard {
         } else {
             Count::GetExpired
         });
-        self.drop_dead(number);
+        self.counters.add(Count::Expired);
+        self.remove(number);
         None
     }
 
@@ -257,10 +258,8 @@ impl Shard {
             if item.is_vacant() {
                 continue;
             }
-            self.counters.add(Count::CrawlerChecked);
             if !item.is_live(self.flush.cas(), now) {
-                self.counters.add(Count::CrawlerReclaimed);
-                self.drop_dead(number);
+                self.reclaim(number);
             }
         }
         false
@@ -316,8 +315,10 @@ impl Shard {
         self.last_cas
     }
 
-    fn drop_dead(&mut self, number: u32) {
+    /// Drops a dead item that no look-up came upon.
+    fn reclaim(&mut self, number: u32) {
         self.counters.add(Count::Expired);
+        self.counters.add(Count::Reclaimed);
         if !self.slab.at(number).marks.has(Marks::FETCHED) {
             self.counters.add(Count::ExpiredUnfetched);
         }
@@ -345,8 +346,7 @@ impl Shard {
                     return true;
                 }
                 dead = dead.saturating_sub(1);
-                self.counters.add(Count::Reclaimed);
-                self.drop_dead(number);
+                self.reclaim(number);
             } else if !full {
                 return true;
             } else if Some(number) == kept {

@@ -56,17 +56,15 @@ pub(super) enum Count {
     EvictedNonzero,
     /// Dead items dropped, however they were come upon.
     Expired,
-    /// `reclaimed`: those of them that made room for a new one.
+    /// `reclaimed`: those of them that no look-up came upon. In memcached they go at the end of its LRUs,
+    /// mostly by a thread of its own, which here the crawl stands for. What memcached calls its crawler
+    /// is another one, which the store has not.
     Reclaimed,
-    /// `expired_unfetched`: those of them that nobody had asked for.
+    /// `expired_unfetched`: those of the reclaimed that nobody had asked for.
     ExpiredUnfetched,
-    /// `crawler_reclaimed`: those of them that the crawl came upon.
-    CrawlerReclaimed,
-    /// `crawler_items_checked`
-    CrawlerChecked,
 }
 
-const COUNTS: usize = Count::CrawlerChecked as usize + 1;
+const COUNTS: usize = Count::ExpiredUnfetched as usize + 1;
 
 /// What was counted so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,18 +6,23 @@
 //! find one, number 1, with chunks of a byte, as memory is counted by the byte.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use presenced_protocol::limits::VALUE_BYTES_MAX;
 use presenced_protocol::request::ReceivedKeys;
 use presenced_protocol::{Reply, encode};
 
 use super::clock::Now;
+use super::processor_time::ProcessorTime;
 use super::replies::VERSION;
 use super::stat_counters::Count;
 use super::store::Store;
 
 /// Bytes of a page in `stats slabs`, memcached's.
 const PAGE_BYTES: u64 = 1024 * 1024;
+
+/// How many slab classes memcached may have.
+const SLAB_CLASSES: u32 = 64;
 
 /// Appends the whole answer.
 pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: ReceivedKeys<'_>, now: Now) {
@@ -32,9 +37,36 @@ pub(super) fn write(out: &mut Vec<u8>, store: &Store, mut arguments: ReceivedKey
             store.reset();
             return encode::reply(out, &Reply::Reset);
         }
+        // Who is connected is not listed.
+        Some(b"conns") => {}
+        Some(b"detail") => return encode::reply(out, &detail(arguments)),
+        Some(b"cachedump") => return encode::reply(out, &cachedump(arguments)),
         Some(_) => return encode::reply(out, &Reply::Error(b"")),
     }
     encode::reply(out, &Reply::End);
+}
+
+/// Statistics by the beginning of the key are never collected, so none are dumped.
+fn detail(mut arguments: ReceivedKeys<'_>) -> Reply<&'static [u8]> {
+    match arguments.next().map(|word| word.as_bytes()) {
+        Some(b"on" | b"off") => Reply::Ok,
+        Some(b"dump") => Reply::End,
+        _ => Reply::ClientError(b"usage: stats detail on|off|dump"),
+    }
+}
+
+/// The keys of a slab class, of which none is listed: memcached itself lists no more than the first
+/// megabytes of those that were not used for a while.
+fn cachedump(mut arguments: ReceivedKeys<'_>) -> Reply<&'static [u8]> {
+    let (Some(class), Some(count)) = (arguments.next(), arguments.next()) else {
+        return Reply::ClientError(b"bad command line");
+    };
+    let number = |word: &[u8]| str::from_utf8(word).ok()?.parse::<u32>().ok();
+    match (number(class.as_bytes()), number(count.as_bytes())) {
+        (Some(class), Some(_)) if class < SLAB_CLASSES => Reply::End,
+        (Some(_), Some(_)) => Reply::ClientError(b"Illegal slab id"),
+        _ => Reply::ClientError(b"bad command line format"),
+    }
 }
 
 fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
@@ -48,10 +80,16 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "time", now.unix_s);
     text(out, "version", VERSION);
     number(out, "pointer_size", usize::BITS.into());
+    if let Some(time) = ProcessorTime::now() {
+        seconds(out, "rusage_user", time.user);
+        seconds(out, "rusage_system", time.system);
+    }
     number(out, "max_connections", options.connections_max.into());
     number(out, "curr_connections", load(&connections.open));
     number(out, "total_connections", load(&connections.total));
     number(out, "rejected_connections", load(&connections.rejected));
+    // None is kept for a connection to come.
+    number(out, "connection_structures", load(&connections.open));
     number(out, "cmd_get", count(Count::GetHit) + count(Count::GetMiss));
     number(out, "cmd_set", count(Count::Set));
     number(out, "cmd_flush", load(&store.flushes));
@@ -78,6 +116,9 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "touch_misses", count(Count::TouchMiss));
     number(out, "store_too_large", count(Count::TooLarge));
     number(out, "store_no_memory", count(Count::OutOfMemory));
+    if options.idle_timeout.is_some() {
+        number(out, "idle_kicks", load(&connections.idle_kicks));
+    }
     number(out, "bytes_read", load(&connections.bytes_read));
     number(out, "bytes_written", load(&connections.bytes_written));
     number(out, "limit_maxbytes", options.memory_bytes_max as u64);
@@ -85,6 +126,7 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "accepting_conns", 1);
     number(out, "listen_disabled_num", 0);
     number(out, "threads", options.threads as u64);
+    number(out, "conn_yields", load(&connections.yields));
     number(out, "bytes", sum.bytes);
     number(out, "curr_items", sum.items);
     number(out, "total_items", count(Count::Stored));
@@ -92,8 +134,9 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "evicted_unfetched", count(Count::EvictedUnfetched));
     number(out, "evictions", count(Count::Evicted));
     number(out, "reclaimed", count(Count::Reclaimed));
-    number(out, "crawler_reclaimed", count(Count::CrawlerReclaimed));
-    number(out, "crawler_items_checked", count(Count::CrawlerChecked));
+    // See `Count::Reclaimed`.
+    number(out, "crawler_reclaimed", 0);
+    number(out, "crawler_items_checked", 0);
 }
 
 fn settings(out: &mut Vec<u8>, store: &Store) {
@@ -144,16 +187,8 @@ fn items(out: &mut Vec<u8>, store: &Store, now: Now) {
         "items:1:evicted_unfetched",
         count(Count::EvictedUnfetched),
     );
-    number(
-        out,
-        "items:1:crawler_reclaimed",
-        count(Count::CrawlerReclaimed),
-    );
-    number(
-        out,
-        "items:1:crawler_items_checked",
-        count(Count::CrawlerChecked),
-    );
+    number(out, "items:1:crawler_reclaimed", 0);
+    number(out, "items:1:crawler_items_checked", 0);
 }
 
 fn slabs(out: &mut Vec<u8>, store: &Store) {
@@ -181,6 +216,11 @@ fn slabs(out: &mut Vec<u8>, store: &Store) {
 
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     text(out, name, itoa::Buffer::new().format(value));
+}
+
+fn seconds(out: &mut Vec<u8>, name: &str, time: Duration) {
+    let (whole_s, rest_us) = (time.as_secs(), time.subsec_micros());
+    text(out, name, &format!("{whole_s}.{rest_us:06}"));
 }
 
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {

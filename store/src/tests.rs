@@ -665,7 +665,8 @@ fn counts_what_it_does() {
         "cmd_get 4",
         "get_hits 1",
         "get_expired 1",
-        "expired_unfetched 1",
+        "expired_unfetched 0",
+        "reclaimed 0",
         "curr_items 1",
         "total_items 2",
         "touch_misses 1",
@@ -678,6 +679,12 @@ fn counts_what_it_does() {
     assert!(stats.ends_with("|END|"));
     check(store, 9, "stats reset\r\nstats nothing\r\n", "RESET|ERROR|");
     assert_eq!((len(store).0, count(store, Count::Set)), (1, 0));
+    check(
+        store,
+        9,
+        "stats conns\r\nstats conns x\r\nstats detail dump\r\n",
+        "END|END|END|",
+    );
     for more in ["settings", "items", "slabs", "sizes"] {
         let stats = answers(store, 9, format!("stats {more}\r\n").as_bytes());
         assert!(

@@ -193,6 +193,11 @@ fn closes_idle_connections_and_those_over_the_limit() {
     assert_eq!(ask(second, b""), "ERROR Too many open connections\r\n");
     // The end comes by itself.
     assert_eq!(first.read(&mut [0]).unwrap(), 0);
+    let stats = ask(TcpStream::connect(&store.at).unwrap(), b"stats\r\nquit\r\n");
+    assert!(
+        stats.contains("\r\nSTAT store_no_memory 0\r\nSTAT idle_kicks 1\r\nSTAT bytes_read "),
+        "{stats}"
+    );
 }
 
 /// No descriptor is left for a second client: it waits, the first is served, and the log has one
