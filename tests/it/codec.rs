@@ -234,6 +234,39 @@ async fn a_server_stays_in_step_where_memcached_does() {
     );
 }
 
+/// A client that is answered while it still writes may take the answer for another request's.
+#[test]
+fn a_server_answers_a_refused_value_when_it_has_come() {
+    for (line, answer) in [
+        ("set a x 0 5", "bad command line format"),
+        ("add a 0 0 2000000", "object too large for cache"),
+    ] {
+        let bytes = if line.ends_with('5') { 5 } else { 2_000_000 };
+        for (end, closes) in [("\r\n", false), ("\rx", true)] {
+            let mut codec = ServerCodec::default();
+            let value = "v".repeat(bytes);
+            let mut input = BytesMut::new();
+            for piece in [line, "\r\n", &value, "\r"] {
+                input.extend_from_slice(piece.as_bytes());
+                assert!(matches!(codec.decode(&mut input), Ok(None)), "{line}");
+            }
+            input.truncate(0);
+            input.extend_from_slice(end.as_bytes());
+            let Ok(Some(Asked::Bad {
+                answer: told,
+                close,
+            })) = codec.decode(&mut input)
+            else {
+                panic!("{line} is refused");
+            };
+            let Some(Reply::ClientError(text) | Reply::ServerError(text)) = told else {
+                panic!("{told:?}");
+            };
+            assert_eq!((text, close), (answer.as_bytes(), closes), "{line}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_takes_no_value_for_requests() {
     let format = "CLIENT_ERROR bad command line format\r\n";

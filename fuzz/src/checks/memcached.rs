@@ -156,7 +156,15 @@ pub fn requests(data: &[u8]) {
     for limits in limits() {
         let whole = requests_in([data].into_iter(), &limits);
         assert_eq!(requests_in(pieces(data), &limits), whole);
+        read(pieces(data), &limits, Memory::None);
     }
+}
+
+/// Whether a server has memory for a value that has begun.
+#[derive(Clone, Copy, PartialEq)]
+enum Memory {
+    Enough,
+    None,
 }
 
 /// What a server does with the requests, as text; the last line says how it ends. No byte of a
@@ -164,6 +172,16 @@ pub fn requests(data: &[u8]) {
 pub(super) fn requests_in<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limits: &Limits,
+) -> Vec<String> {
+    read(pieces, limits, Memory::Enough)
+}
+
+/// The same for one that has such memory, or none: then what is refused depends on the cuts, but no
+/// value is parsed as a request either.
+fn read<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    limits: &Limits,
+    memory: Memory,
 ) -> Vec<String> {
     let mut parser = RequestParser::new(*limits);
     let mut values = ValueOracle::default();
@@ -174,7 +192,10 @@ pub(super) fn requests_in<'a>(
         let mut start = 0;
         loop {
             let input = &waiting[start..];
-            let parsed = parser.parse(input);
+            let mut parsed = parser.parse(input);
+            if parsed == Parsed::Incomplete && memory == Memory::None && parser.need() > 0 {
+                parsed = parser.out_of_memory(input).unwrap();
+            }
             values.check(input, &parsed);
             let (shown, consumed) = match parsed {
                 Parsed::Incomplete => break,

@@ -87,7 +87,7 @@ impl Parser {
 
     /// The first request in `input`.
     pub fn parse<'a>(&mut self, input: &'a [u8]) -> Parsed<'a> {
-        if input.len() < self.need {
+        if input.is_empty() || input.len() < self.need {
             return Parsed::Incomplete;
         }
         if let Some(left) = self.swallow {
