@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::MemcachedError;
+use super::misfit::Misfit;
 use super::node::Node;
 use super::pipeline::WriteCommand;
 use super::stream::Stream;
@@ -23,18 +24,16 @@ pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), Memcac
             Greeting::Unauthenticated => {
                 authenticate(stream, node).await?;
                 if ask_version(stream).await? != Greeting::Version {
-                    return Err(NO_GREETING);
+                    return Err(MemcachedError::Greeting(Misfit::unquoted(
+                        "memcached took our user and password, and asks for them again",
+                    )));
                 }
             }
-            Greeting::Full => return Err(MemcachedError::Full),
-            Greeting::Other => return Err(NO_GREETING),
         }
-        if node.write_command() == WriteCommand::Ms
-            && !exchange(stream, META_NOOP, |reply| matches!(reply, Reply::MetaNoop)).await?
-        {
-            return Err(NO_META);
+        match node.write_command() {
+            WriteCommand::Ms => ask_meta(stream).await,
+            WriteCommand::Set => Ok(()),
         }
-        Ok(())
     };
     let limit = node.timeout();
     match timeout(limit, greeting).await {
@@ -49,64 +48,91 @@ enum Greeting {
     Version,
     /// `CLIENT_ERROR unauthenticated`; the connection stays usable.
     Unauthenticated,
-    /// `ERROR Too many open connections`, which it says unasked, and closes the connection.
-    Full,
-    Other,
 }
 
 async fn ask_version(stream: &mut Stream) -> Result<Greeting, MemcachedError> {
+    const NO_GREETING: &str = "not a memcached that answers version";
     let mut command = Vec::new();
     encode::request(&mut command, &Request::Version);
-    exchange(stream, &command, |reply| match reply {
-        Reply::Version(_) => Greeting::Version,
-        Reply::ClientError(b"unauthenticated") => Greeting::Unauthenticated,
-        Reply::Error(b"Too many open connections") => Greeting::Full,
-        _ => Greeting::Other,
-    })
-    .await
+    let said = exchange(stream, &command).await?;
+    match said.reply() {
+        Some(Reply::Version(_)) => Ok(Greeting::Version),
+        Some(Reply::ClientError(b"unauthenticated")) => Ok(Greeting::Unauthenticated),
+        // It says so unasked, and closes the connection.
+        Some(Reply::Error(b"Too many open connections")) => Err(MemcachedError::Full),
+        _ => Err(MemcachedError::Greeting(said.misfit(NO_GREETING))),
+    }
 }
 
 /// `protocol.txt`, *Authentication*: a `set` of any key, whose value is the user and the password.
 async fn authenticate(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
+    const REFUSED: &str = "memcached refuses our user and password";
+    const UNQUOTED: MemcachedError = MemcachedError::Authentication(Misfit::unquoted(REFUSED));
     let credentials = node.credentials().ok_or(MemcachedError::Unauthenticated)?;
+    let text = credentials.text().await;
+    let (_, password) = text.split_once(' ').unwrap_or_default();
     let mut command = Vec::new();
-    let key = Key::new(b"auth").map_err(|_| MemcachedError::Authentication)?;
-    encode::set(&mut command, key, 0, 0, credentials.text().await.as_bytes());
-    if exchange(stream, &command, |reply| matches!(reply, Reply::Stored)).await? {
-        Ok(())
-    } else {
-        Err(MemcachedError::Authentication)
+    let key = Key::new(b"auth").map_err(|_| UNQUOTED)?;
+    encode::set(&mut command, key, 0, 0, text.as_bytes());
+    let said = exchange(stream, &command).await?;
+    match said.reply() {
+        Some(Reply::Stored) => Ok(()),
+        // An echo of the password must not be quoted, nor the start of one.
+        Some(_) if !said.has(password) => Err(MemcachedError::Authentication(said.misfit(REFUSED))),
+        _ => Err(UNQUOTED),
     }
 }
 
-const NO_GREETING: MemcachedError =
-    MemcachedError::Greeting("not a memcached that answers version");
+async fn ask_meta(stream: &mut Stream) -> Result<(), MemcachedError> {
+    const NO_META: &str = "a memcached without meta commands: --memcached-command ms can't be";
+    let said = exchange(stream, META_NOOP).await?;
+    match said.reply() {
+        Some(Reply::MetaNoop) => Ok(()),
+        _ => Err(MemcachedError::Greeting(said.misfit(NO_META))),
+    }
+}
 
-const NO_META: MemcachedError =
-    MemcachedError::Greeting("a memcached without meta commands: --memcached-command ms can't be");
+/// A line is all that is awaited; a longer one, or a value, is no reply.
+fn limits() -> Limits {
+    Limits {
+        value_bytes_max: 0,
+        ..Limits::default()
+    }
+}
 
-/// What `read` makes of the one reply to `command`.
-async fn exchange<T>(
-    stream: &mut Stream,
-    command: &[u8],
-    read: impl FnOnce(&Reply<&[u8]>) -> T,
-) -> Result<T, MemcachedError> {
+/// All that was said to a command.
+struct Said(Vec<u8>);
+
+impl Said {
+    /// `None` if it is not one whole reply, and no more.
+    fn reply(&self) -> Option<Reply<&[u8]>> {
+        match reply::parse(&self.0, &limits()) {
+            Ok(Some((reply, taken))) if taken == self.0.len() => Some(reply),
+            _ => None,
+        }
+    }
+
+    fn misfit(&self, why: &'static str) -> Misfit {
+        Misfit::new(why, &self.0)
+    }
+
+    fn has(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.0).contains(words)
+    }
+}
+
+/// Sends a command and reads what is said to it: one reply, or what can't become one.
+async fn exchange(stream: &mut Stream, command: &[u8]) -> Result<Said, MemcachedError> {
     stream.write_all(command).await?;
     stream.flush().await?;
     let mut inbox = Vec::with_capacity(256);
-    // A line is all that is awaited; a longer one, or a value, is an error at once.
-    let limits = Limits {
-        value_bytes_max: 0,
-        ..Limits::default()
-    };
     loop {
-        if stream.read_buf(&mut inbox).await? == 0 {
+        let is_end = stream.read_buf(&mut inbox).await? == 0;
+        if is_end && inbox.is_empty() {
             return Err(MemcachedError::Closed);
         }
-        match reply::parse(&inbox, &limits) {
-            Ok(Some((reply, taken))) if taken == inbox.len() => return Ok(read(&reply)),
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return Err(NO_GREETING),
+        if is_end || !matches!(reply::parse(&inbox, &limits()), Ok(None)) {
+            return Ok(Said(inbox));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - `greeting`: how each connection begins.
 //! - `same_server`: whether both lead to the server that the probe asks.
 //! - [`values`] (pure): what it is answered.
+//! - [`misfit`] (pure): an answer that does not fit, in the peer's words.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
 //! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
@@ -33,6 +34,7 @@ mod hold_down;
 pub mod limits;
 pub mod log_throttle;
 pub mod marker;
+pub mod misfit;
 pub mod network;
 pub mod node;
 pub mod node_list;
@@ -58,6 +60,7 @@ pub use self::cluster::Cluster;
 pub use self::config::{Config, ConnectOptions, OnFailure};
 pub use self::endpoint::Endpoint;
 pub use self::log_throttle::LogThrottle;
+pub use self::misfit::Misfit;
 pub use self::network::Network;
 pub use self::node::Node;
 pub use self::node_list::NodeList;
@@ -82,8 +85,8 @@ pub enum MemcachedError {
     #[error("memcached asks for a user and password: --memcached-auth-file")]
     Unauthenticated,
     /// It does not know our user, or that password.
-    #[error("memcached refuses our user and password")]
-    Authentication,
+    #[error("{0}")]
+    Authentication(Misfit),
     /// It broke.
     #[error("connection broken: {0}")]
     Io(#[from] io::Error),
@@ -95,10 +98,10 @@ pub enum MemcachedError {
     Timeout(std::time::Duration),
     /// It answers the greeting in a way that memcached would not.
     #[error("{0}")]
-    Greeting(&'static str),
+    Greeting(Misfit),
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
-    OutOfStep(&'static str),
+    OutOfStep(Misfit),
 }
 
 impl MemcachedError {
@@ -113,13 +116,26 @@ impl MemcachedError {
         )
     }
 
+    /// What kind of trouble it is: an operator does something else about each. A node that is restarted
+    /// closes connections, refuses them and keeps silent in turn, which is one kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            _ if self.is_away() => "away",
+            MemcachedError::Greeting(misfit) | MemcachedError::OutOfStep(misfit) => misfit.why(),
+            MemcachedError::Full => "full",
+            MemcachedError::Unauthenticated => "no password",
+            MemcachedError::Authentication(_) => "wrong password",
+            _ => "name",
+        }
+    }
+
     /// Label in `/metrics`.
     pub fn label(&self) -> &'static str {
         match self {
             MemcachedError::Connect(_) | MemcachedError::ServerName | MemcachedError::Full => {
                 "connect"
             }
-            MemcachedError::Unauthenticated | MemcachedError::Authentication => "auth",
+            MemcachedError::Unauthenticated | MemcachedError::Authentication(_) => "auth",
             MemcachedError::Io(_) | MemcachedError::Closed => "io",
             MemcachedError::Timeout(_) => "timeout",
             MemcachedError::OutOfStep(_) | MemcachedError::Greeting(_) => "protocol",

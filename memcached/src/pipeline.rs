@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use presenced_protocol::reply::{self, MetaStatus, Reply};
 use presenced_protocol::{Limits, encode};
 
+use super::misfit::Misfit;
+
 /// How an entry is written. What is stored is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
@@ -108,22 +110,26 @@ impl<T> Pipeline<T> {
         &mut self,
         input: &[u8],
         mut answered: impl FnMut(T, Outcome),
-    ) -> Result<usize, &'static str> {
+    ) -> Result<usize, Misfit> {
         let mut taken = 0;
         loop {
+            let rest = &input[taken..];
             if self.command == WriteCommand::Set {
-                let run = reply::stored_run(&input[taken..]);
+                let run = reply::stored_run(rest);
                 if run > self.expected.len() {
-                    return Err(TOO_MANY);
+                    return Err(Misfit::new(TOO_MANY, rest));
                 }
                 taken += run * b"STORED\r\n".len();
                 self.answer(run, Outcome::Stored, &mut answered);
             }
-            let parsed = reply::parse(&input[taken..], &self.limits);
-            let Some((reply, length)) = parsed.map_err(|_| "not a memcached reply")? else {
+            let rest = &input[taken..];
+            let parsed = reply::parse(rest, &self.limits);
+            let parsed = parsed.map_err(|_| Misfit::new("not a memcached reply", rest))?;
+            let Some((reply, length)) = parsed else {
                 return Ok(taken);
             };
-            self.take(&reply, &mut answered)?;
+            let fits = self.take(&reply, &mut answered);
+            fits.map_err(|why| Misfit::new(why, &rest[..length]))?;
             taken += length;
         }
     }

@@ -114,7 +114,7 @@ impl Reader {
                 // Less than one reply is left, so there is always room to read more.
                 Ok(Progress::Part(taken)) => drop(buffer.drain(..taken)),
                 Ok(Progress::Whole) => return Ok(()),
-                Err(why) => return Err(MemcachedError::OutOfStep(why)),
+                Err(misfit) => return Err(MemcachedError::OutOfStep(misfit)),
             }
         }
     }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::MemcachedError;
+use super::misfit::Misfit;
 use super::node::{Node, Up, sentinel_value};
 use super::stream::Stream;
 use super::values::{Progress, Values};
@@ -50,7 +51,8 @@ pub(super) async fn check(
     })
 }
 
-const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to a get");
+const FOREIGN: MemcachedError =
+    MemcachedError::OutOfStep(Misfit::unquoted("not an answer to a get"));
 
 async fn has(stream: &mut Stream, key: Key<'_>, wanted: &[u8]) -> Result<bool, MemcachedError> {
     let mut buffer = Vec::new();
@@ -67,7 +69,7 @@ async fn has(stream: &mut Stream, key: Key<'_>, wanted: &[u8]) -> Result<bool, M
         match values.read(&buffer, |_, value| is_there = value == Some(wanted)) {
             Ok(Progress::Part(taken)) => drop(buffer.drain(..taken)),
             Ok(Progress::Whole) => return Ok(is_there),
-            Err(why) => return Err(MemcachedError::OutOfStep(why)),
+            Err(misfit) => return Err(MemcachedError::OutOfStep(misfit)),
         }
     }
 }

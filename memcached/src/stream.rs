@@ -15,7 +15,9 @@ use tokio::task::yield_now;
 use tokio_rustls::client::TlsStream;
 
 use super::MemcachedError;
+use super::misfit::Misfit;
 use super::tls::Tls;
+use crate::limits::PEER_WORDS_BYTES_MAX;
 
 /// A connection to a node, of any kind.
 #[derive(Debug)]
@@ -91,9 +93,13 @@ impl Stream {
     pub async fn expect_silence(&mut self) -> Result<(), MemcachedError> {
         loop {
             // The socket no longer has what TLS has decrypted.
-            match self.read(&mut [0]).now_or_never() {
+            let mut words = [0; PEER_WORDS_BYTES_MAX];
+            match self.read(&mut words).now_or_never() {
                 Some(Ok(0)) => return Err(MemcachedError::Closed),
-                Some(Ok(_)) => return Err(MemcachedError::OutOfStep("a reply without a question")),
+                Some(Ok(count)) => {
+                    let misfit = Misfit::new("a reply without a question", &words[..count]);
+                    return Err(MemcachedError::OutOfStep(misfit));
+                }
                 Some(Err(error)) => return Err(error.into()),
                 None if !self.has_unread()? => return Ok(()),
                 // It came after the runtime's last look at its sockets, or is no more than TLS's own messages.

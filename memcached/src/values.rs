@@ -9,6 +9,7 @@
 use presenced_protocol::reply::{Skimmed, Skimmer};
 use presenced_protocol::{Key, Limits, Reply};
 
+use super::misfit::Misfit;
 use crate::limits::VALUE_BYTES_MAX;
 
 /// An iterator over the values of one `get`'s reply.
@@ -53,39 +54,49 @@ impl<'a> Values<'a> {
         &mut self,
         input: &[u8],
         mut found: impl FnMut(usize, Option<&[u8]>),
-    ) -> Result<Progress, &'static str> {
+    ) -> Result<Progress, Misfit> {
         let mut taken = 0;
         loop {
-            let skimmed = self.skimmer.parse(&input[taken..]);
-            let (skimmed, length) = skimmed.map_err(|_| "not a memcached reply")?;
+            let rest = &input[taken..];
+            let misfit = |why| Misfit::new(why, rest);
+            let skimmed = self.skimmer.parse(rest);
+            let (skimmed, length) = skimmed.map_err(|_| misfit("not a memcached reply"))?;
             taken += length;
             match skimmed {
                 None => return Ok(Progress::Part(taken)),
                 Some(Skimmed::Whole(Reply::End)) if taken == input.len() => {
                     return Ok(Progress::Whole);
                 }
-                Some(Skimmed::Whole(Reply::End)) => return Err("more than the answer to a get"),
+                Some(Skimmed::Whole(Reply::End)) => {
+                    let more = &input[taken..];
+                    return Err(Misfit::new("more than the answer to a get", more));
+                }
                 Some(Skimmed::Whole(Reply::Value { key, value, .. })) => {
-                    found(self.place_of(key)?, Some(value));
+                    found(
+                        self.place_of(key).ok_or_else(|| misfit(NOT_ASKED))?,
+                        Some(value),
+                    );
                 }
                 Some(Skimmed::Large {
                     head: Reply::Value { key, .. },
                     ..
-                }) => found(self.place_of(key)?, None),
-                Some(_) => return Err("not an answer to a get"),
+                }) => found(self.place_of(key).ok_or_else(|| misfit(NOT_ASKED))?, None),
+                Some(_) => return Err(misfit("not an answer to a get")),
             }
         }
     }
 
-    /// Keys without a value are left out of the answer.
-    fn place_of(&mut self, key: &[u8]) -> Result<usize, &'static str> {
+    /// `None` if it was not asked for. Keys without a value are left out of the answer.
+    fn place_of(&mut self, key: &[u8]) -> Option<usize> {
         let rest = &self.keys[self.next..];
         let missing = rest.iter().position(|asked| asked.as_bytes() == key);
-        let index = self.next + missing.ok_or("a key not asked for")?;
+        let index = self.next + missing?;
         self.next = index + 1;
-        Ok(index)
+        Some(index)
     }
 }
+
+const NOT_ASKED: &str = "a key not asked for";
 
 #[cfg(test)]
 mod tests {
@@ -101,7 +112,7 @@ mod tests {
     fn read<'a>(
         names: &[&str],
         pieces: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<(Found, bool), &'static str> {
+    ) -> Result<(Found, bool), Misfit> {
         let keys: Vec<_> = names
             .iter()
             .flat_map(|name| Key::new(name.as_bytes()))
@@ -123,7 +134,7 @@ mod tests {
         Ok((found, progress == Progress::Whole))
     }
 
-    fn read_whole(names: &[&str], input: &[u8]) -> Result<(Found, bool), &'static str> {
+    fn read_whole(names: &[&str], input: &[u8]) -> Result<(Found, bool), Misfit> {
         read(names, [input].into_iter())
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::MemcachedError;
 use super::greeting::{META_NOOP, greet};
+use super::misfit::Misfit;
 use super::node::{Node, Up};
 use super::pipeline::{Outcome, Pipeline};
 use super::same_server::{self, Checked};
@@ -276,7 +277,10 @@ impl<T> Writer<T> {
         self.inbox.copy_within(taken..filled, 0);
         self.kept = filled - taken;
         if self.kept == self.inbox.len() {
-            return Poll::Ready(Err(MemcachedError::OutOfStep("a reply without end")));
+            return Poll::Ready(Err(MemcachedError::OutOfStep(Misfit::new(
+                "a reply without end",
+                &self.inbox,
+            ))));
         }
         if taken > 0 {
             // Part of a reply is no progress: a node could send a byte now and then for ever.

@@ -32,6 +32,7 @@ mod metrics;
 mod moves;
 mod other_memcacheds;
 mod out_of_step;
+mod peer_words;
 mod presence;
 mod pull;
 mod refusals;

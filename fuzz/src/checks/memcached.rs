@@ -67,8 +67,8 @@ fn matched<'a>(
         });
         match read {
             Ok(taken) => drop(waiting.drain(..taken)),
-            Err(why) => {
-                ended = Some(why);
+            Err(misfit) => {
+                ended = Some(misfit.why());
                 break;
             }
         }

@@ -145,7 +145,7 @@ fn found_in<'a>(
             Ok(Progress::Whole) if pieces.peek().is_some() => {
                 return (found, Err("more than the answer to a get"));
             }
-            ended => return (found, ended),
+            ended => return (found, ended.map_err(|misfit| misfit.why())),
         }
     }
     (found, Ok(Progress::Part(0)))

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::{Node, lock};
 use crate::MemcachedError;
-use crate::limits::{PEER_WORDS_BYTES_MAX, WARNING_PAUSE};
+use crate::limits::WARNING_PAUSE;
+use crate::misfit::quoted;
 
 /// Labels of the errors that a node counts.
 pub const NODE_ERRORS: [&str; 6] = ["connect", "auth", "io", "timeout", "protocol", "refused"];
@@ -13,18 +14,27 @@ impl Node {
     /// Counts an error.
     pub fn failed(&self, error: &MemcachedError) {
         tracing::debug!(node = %self.addr, %error, "a connection to memcached failed");
-        if matches!(error, MemcachedError::Full) && lock(&self.full_logged).is_due(WARNING_PAUSE) {
-            tracing::warn!(
-                node = %self.addr,
-                "memcached has no room for all of our connections: raise its -c"
-            );
+        // While the probe is not answered, it says why.
+        let is_said_here = match error {
+            MemcachedError::Full => true,
+            MemcachedError::Greeting(_) | MemcachedError::OutOfStep(_) => *self.answers.borrow(),
+            _ => false,
+        };
+        if is_said_here && lock(&self.failures_logged).is_due_for(error.kind(), WARNING_PAUSE) {
+            match error {
+                MemcachedError::Full => tracing::warn!(
+                    node = %self.addr,
+                    "memcached has no room for all of our connections: raise its -c"
+                ),
+                _ => tracing::warn!(node = %self.addr, %error, "a connection to memcached failed"),
+            }
         }
         self.count(error.label(), 1);
     }
 
     /// It has refused something with this `reply`: said in the log, now and then while it lasts.
     pub(crate) fn refuses(&self, reply: &[u8]) {
-        if lock(&self.refusals_logged).is_due(WARNING_PAUSE) {
+        if lock(&self.refusals_logged).is_due_for(kind_of_refusal(reply), WARNING_PAUSE) {
             tracing::warn!(
                 node = %self.addr,
                 reply = quoted(reply),
@@ -54,10 +64,17 @@ impl Node {
     }
 }
 
-/// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only the
-/// start of it is kept.
-fn quoted(words: &[u8]) -> String {
-    let words = words.trim_ascii_end();
-    let start = &words[..words.len().min(PEER_WORDS_BYTES_MAX)];
-    start.escape_ascii().to_string()
+/// What an operator can do about a refusal depends on it.
+fn kind_of_refusal(reply: &[u8]) -> &'static str {
+    let kinds = [
+        "SERVER_ERROR out of memory",
+        "SERVER_ERROR object too large",
+    ];
+    let known = kinds
+        .into_iter()
+        .find(|kind| reply.starts_with(kind.as_bytes()));
+    known.unwrap_or(match reply.starts_with(b"SERVER_ERROR") {
+        true => "SERVER_ERROR",
+        false => "NOT_STORED",
+    })
 }

@@ -72,8 +72,8 @@ pub struct Node {
     errors: [AtomicU64; NODE_ERRORS.len()],
     /// Of the warning that it refuses entries.
     refusals_logged: Mutex<LogThrottle>,
-    /// Of the warning that it takes no more connections.
-    full_logged: Mutex<LogThrottle>,
+    /// Of warnings that connections to it fail though it answers its probe.
+    failures_logged: Mutex<LogThrottle>,
 }
 
 impl Node {
@@ -106,7 +106,7 @@ impl Node {
             evictions_watched: AtomicBool::new(false),
             errors: Default::default(),
             refusals_logged: Mutex::default(),
-            full_logged: Mutex::default(),
+            failures_logged: Mutex::default(),
         }
     }
 

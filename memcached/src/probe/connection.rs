@@ -9,7 +9,7 @@ use crate::greeting::greet;
 use crate::limits::PROBE_ANSWER_BYTES_MAX;
 use crate::stream::Stream;
 use crate::values::{Progress, Values};
-use crate::{MemcachedError, Node};
+use crate::{MemcachedError, Misfit, Node};
 
 /// See the module.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Connection {
     /// The same, already encoded.
     pub(super) async fn send_bytes(&mut self, commands: &[u8]) -> Result<(), MemcachedError> {
         if !self.inbox.is_empty() {
-            return Err(UNASKED);
+            return Err(out_of_step(UNASKED, &self.inbox));
         }
         self.stream.expect_silence().await?;
         self.answered = 0;
@@ -62,7 +62,8 @@ impl Connection {
     pub(super) async fn reply(&mut self) -> Result<Reply<Bytes>, MemcachedError> {
         loop {
             let taken = self.parser.take(&mut self.inbox);
-            match taken.map_err(|_| MemcachedError::OutOfStep("not a memcached reply"))? {
+            let taken = taken.map_err(|_| out_of_step("not a memcached reply", &self.inbox));
+            match taken? {
                 Some(reply) => return Ok(reply),
                 None if self.answered > PROBE_ANSWER_BYTES_MAX => return Err(ENDLESS),
                 None => {}
@@ -101,18 +102,32 @@ impl Connection {
     pub(super) async fn end(&mut self) -> MemcachedError {
         match self.stream.read_buf(&mut self.inbox).await {
             Ok(0) => MemcachedError::Closed,
-            Ok(_) => UNASKED,
+            Ok(_) => out_of_step(UNASKED, &self.inbox),
             Err(error) => error.into(),
         }
     }
 }
 
-const UNASKED: MemcachedError = MemcachedError::OutOfStep("a reply without a command");
+const UNASKED: &str = "a reply without a command";
 
-const ENDLESS: MemcachedError = MemcachedError::OutOfStep("an answer without end");
+const NO_ANSWER: &str = "not an answer to the probe";
 
-/// What is not an answer to what was asked.
-pub(super) const FOREIGN: MemcachedError = MemcachedError::OutOfStep("not an answer to the probe");
+const ENDLESS: MemcachedError =
+    MemcachedError::OutOfStep(Misfit::unquoted("an answer without end"));
+
+/// What is not an answer to what was asked, where there are no words.
+pub(super) const FOREIGN: MemcachedError = MemcachedError::OutOfStep(Misfit::unquoted(NO_ANSWER));
+
+/// The same of a reply.
+pub(super) fn foreign(reply: &Reply<Bytes>) -> MemcachedError {
+    let mut line = Vec::new();
+    encode::reply_bytes(&mut line, reply);
+    out_of_step(NO_ANSWER, &line)
+}
+
+fn out_of_step(why: &'static str, said: &[u8]) -> MemcachedError {
+    MemcachedError::OutOfStep(Misfit::new(why, said))
+}
 
 /// What a look has found.
 pub(super) struct Seen {
@@ -144,7 +159,7 @@ pub(super) async fn see(
     for _ in &keys {
         match connection.reply().await? {
             Reply::Touched | Reply::NotFound => {}
-            _ => return Err(FOREIGN),
+            reply => return Err(foreign(&reply)),
         }
     }
     let mut values = connection.values(&keys).await?;

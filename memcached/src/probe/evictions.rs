@@ -10,7 +10,7 @@ use std::time::Duration;
 use presenced_protocol::Reply;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, FOREIGN};
+use super::connection::{Connection, foreign};
 use crate::limits::{ITEM_OVERHEAD_BYTES, STATS_RETRY, STATS_TRIES};
 use crate::{MemcachedError, Node};
 
@@ -113,6 +113,7 @@ impl Evictions {
             self.is_unsupported_logged = true;
             tracing::warn!(
                 node = %node.addr(),
+                %error,
                 "memcached, or a proxy before it, answers no stats: evictions will not be noticed"
             );
         }
@@ -227,7 +228,7 @@ async fn each(
                 }
             }
             Reply::End => return Ok(()),
-            _ => return Err(FOREIGN),
+            reply => return Err(foreign(&reply)),
         }
     }
 }

@@ -27,7 +27,7 @@ use presenced_protocol::{Key, Reply, Request, encode};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::connection::{Connection, FOREIGN, see};
+use self::connection::{Connection, FOREIGN, foreign, see};
 use self::evictions::Evictions;
 use self::leaving::Leaving;
 use self::losses::Missed;
@@ -42,7 +42,7 @@ use super::marker::{Marker, RingHash};
 use super::node::{Sentinel, sentinel_value};
 use super::per_node::PerNode;
 use super::{MemcachedError, Node};
-use crate::limits::STABLE_AFTER;
+use crate::limits::{STABLE_AFTER, WARNING_PAUSE};
 
 pub use self::writes::{NoWrites, Writes};
 
@@ -95,8 +95,9 @@ struct Look {
     random: fastrand::Rng,
     /// In a row.
     failures: u32,
-    /// Kinds of trouble that were logged since it last answered.
-    logged_down: Vec<&'static str>,
+    /// The kind of trouble that was logged last, since it last answered.
+    trouble: Option<&'static str>,
+    trouble_logged: LogThrottle,
     /// Whether it took the sentinel; `None` before the first look.
     had_sentinel: Option<bool>,
     /// The sentinel was found missing, which is not dealt with yet.
@@ -124,7 +125,8 @@ impl Look {
         Look {
             random: node.random(),
             failures: 0,
-            logged_down: Vec::new(),
+            trouble: None,
+            trouble_logged: LogThrottle::default(),
             had_sentinel: None,
             missed: None,
             touched_at: None,
@@ -317,7 +319,7 @@ impl Look {
                 self.node.refuses(&line);
                 Ok(false)
             }
-            _ => Err(FOREIGN),
+            reply => Err(foreign(&reply)),
         }
     }
 
@@ -325,7 +327,8 @@ impl Look {
     fn answered(&mut self, dialled_at: Instant) {
         self.failures = 0;
         self.node.set_answers(true);
-        if !std::mem::take(&mut self.logged_down).is_empty() {
+        if self.trouble.take().is_some() {
+            self.trouble_logged = LogThrottle::default();
             tracing::info!(node = %self.node.addr(), "memcached answers again");
         }
         if self.node.is_ejected() && dialled_at.elapsed() >= self.hold_down.time() {
@@ -335,18 +338,18 @@ impl Look {
     }
 
     fn failed(&mut self, error: &MemcachedError) {
-        self.node.failed(error);
         self.node.set_answers(false);
         self.node.set_whole(false);
+        self.node.failed(error);
         // Said again if it is another kind of trouble now: it is back, but wants a password.
-        let kind = if error.is_away() {
-            "away"
-        } else {
-            error.label()
-        };
-        if !self.logged_down.contains(&kind) {
-            tracing::warn!(node = %self.node.addr(), %error, "memcached does not answer");
-            self.logged_down.push(kind);
+        let kind = error.kind();
+        if self.trouble != Some(kind) && self.trouble_logged.is_due_for(kind, WARNING_PAUSE) {
+            self.trouble = Some(kind);
+            let node = self.node.addr();
+            match error.is_away() {
+                true => tracing::warn!(%node, %error, "memcached does not answer"),
+                false => tracing::warn!(%node, %error, "memcached can't be used"),
+            }
         }
         self.failures = self.failures.saturating_add(1);
         let config = self.cluster.config();
