@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -25,6 +25,9 @@ pub struct Discovery {
     known: HashMap<NodeAddr, Vec<SocketAddr>>,
     /// What is wrong with the file, as it was logged.
     complaint: Option<String>,
+    /// What is wrong with names, as it was logged.
+    unresolved: HashMap<NodeAddr, String>,
+    failures: Arc<NameFailures>,
     /// Names of one node that have several addresses, as it was logged.
     several: HashSet<NodeAddr>,
     /// Names of several nodes that have more IPv6 addresses than IPv4, as it was logged.
@@ -39,9 +42,16 @@ impl Discovery {
             resolver,
             known: HashMap::new(),
             complaint: None,
+            unresolved: HashMap::new(),
+            failures: Arc::default(),
             several: HashSet::new(),
             uneven: HashSet::new(),
         }
+    }
+
+    /// How often names could not be resolved, counted from now on.
+    pub fn failures(&self) -> Arc<NameFailures> {
+        self.failures.clone()
     }
 
     /// The nodes to start with. Only names with `dns+` are resolved, in bounded time: the others are
@@ -87,6 +97,9 @@ impl Discovery {
                 self.complaint = None;
                 let changed = nodes != self.listing.nodes;
                 self.listing.nodes = nodes;
+                if changed {
+                    self.forget_names();
+                }
                 changed
             }
             Err(why) => {
@@ -123,12 +136,42 @@ impl Discovery {
                     } else {
                         self.warn_if_several(&addr, &found);
                     }
+                    self.note_resolved(&addr, None);
                     self.known.insert(addr, found);
                 }
-                Ok(_) => tracing::debug!(node = %addr, "has no address"),
-                Err(error) => tracing::debug!(node = %addr, %error, "can't be resolved"),
+                Ok(_) => self.note_resolved(&addr, Some("it has no address".into())),
+                Err(error) => self.note_resolved(&addr, Some(error.to_string())),
             }
         }
+    }
+
+    /// Counts a failure. The first one is logged, another kind of failure, and the end of it.
+    fn note_resolved(&mut self, addr: &NodeAddr, failure: Option<String>) {
+        self.failures.add(addr, failure.is_some().into());
+        let before = match &failure {
+            Some(why) => self.unresolved.insert(addr.clone(), why.clone()),
+            None => self.unresolved.remove(addr),
+        };
+        match failure {
+            Some(why) if before.as_ref() != Some(&why) => tracing::warn!(
+                name = %addr,
+                why,
+                addresses = self.known.get(addr).map_or(0, Vec::len),
+                "a name of memcached nodes can't be resolved; the addresses that it had are kept"
+            ),
+            None if before.is_some() => {
+                tracing::info!(name = %addr, "the name can be resolved again");
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets names that are no longer listed.
+    fn forget_names(&mut self) {
+        let nodes = &self.listing.nodes;
+        let is_listed = |addr: &NodeAddr| nodes.iter().any(|node| node.addr == *addr);
+        self.unresolved.retain(|addr, _| is_listed(addr));
+        self.failures.lock().retain(|addr, _| is_listed(addr));
     }
 
     /// Behind one name there must be one server: each connection may go to any of its addresses, and
@@ -189,8 +232,33 @@ impl Discovery {
     }
 }
 
+/// How often each name could not be resolved.
+#[derive(Debug, Default)]
+pub struct NameFailures(Mutex<HashMap<NodeAddr, u64>>);
+
+impl NameFailures {
+    /// By name.
+    pub fn counts(&self) -> Vec<(NodeAddr, u64)> {
+        let counts = self.lock();
+        counts
+            .iter()
+            .map(|(name, &count)| (name.clone(), count))
+            .collect()
+    }
+
+    fn add(&self, name: &NodeAddr, count: u64) {
+        *self.lock().entry(name.clone()).or_default() += count;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeAddr, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// The nodes of a listing whose names all have these addresses, and the discovery.
@@ -231,6 +299,49 @@ mod tests {
         let (nodes, discovery) = found("cache:11211", &uneven).await;
         assert_eq!(nodes[0].addresses.len(), 3, "each may lead to it");
         assert!(discovery.uneven.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_fails_is_counted_and_its_trouble_noted_until_it_is_over() {
+        let answers: [Result<&[&str], io::ErrorKind>; 6] = [
+            Err(io::ErrorKind::TimedOut),
+            Err(io::ErrorKind::TimedOut),
+            Ok(&[]),
+            Ok(&["10.0.0.1:11211"]),
+            Err(io::ErrorKind::NotFound),
+            Ok(&["10.0.0.2:11211"]),
+        ];
+        let asked = AtomicUsize::new(0);
+        let resolver = Resolver::new(move |_, _| {
+            let answer = answers[asked.fetch_add(1, Ordering::Relaxed)];
+            let found = answer.map(|found| found.iter().map(|a| a.parse().unwrap()).collect());
+            Box::pin(async { Ok(found?) })
+        });
+        let listing = parse_list("dns+cache:11211").unwrap();
+        let mut discovery = Discovery::new(NodeList::from(listing), resolver);
+        let mut seen = Vec::new();
+        for _ in answers {
+            discovery.resolve(|_| true).await;
+            let trouble = discovery.unresolved.values().next().cloned();
+            let (name, count) = discovery.failures().counts().remove(0);
+            assert_eq!(name.to_string(), "cache:11211");
+            seen.push((trouble.unwrap_or_default(), count, discovery.wanted().len()));
+        }
+        let seen: Vec<_> = seen.iter().map(|(a, b, c)| (a.as_str(), *b, *c)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("timed out", 1, 0),
+                ("timed out", 2, 0),
+                ("it has no address", 3, 0),
+                ("", 3, 1),
+                ("entity not found", 4, 1),
+                ("", 4, 1),
+            ]
+        );
+        discovery.listing.nodes = parse_list("dns+other:1").unwrap();
+        discovery.forget_names();
+        assert!(discovery.failures().counts().is_empty());
     }
 
     #[tokio::test]

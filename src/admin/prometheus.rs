@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use presenced_memcached::Node;
+use presenced_memcached::discovery::NameFailures;
 use presenced_presence::flush::Presence;
 use presenced_presence::metrics::FlushMetrics;
 use presenced_session::Seats;
@@ -42,6 +43,8 @@ pub struct Metrics {
     pub pull: Arc<PullMetrics>,
     /// Sessions that are open.
     pub seats: Arc<Seats>,
+    /// Names of memcached nodes that could not be resolved.
+    pub names: Arc<NameFailures>,
     /// Users, pending heartbeats, memcached nodes.
     pub presence: Arc<Presence>,
     /// The embedded store, if there is one.
@@ -277,6 +280,13 @@ impl Metrics {
                 let labels = [("node", node.addr().to_string())];
                 ConstCounter::new(value(node)).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "Times that a name of memcached nodes could not be resolved";
+        let kind = MetricType::Counter;
+        let mut family = out.encode_descriptor("memcached_name_failures", help, None, kind)?;
+        for (name, count) in self.names.counts() {
+            let labels = [("name", name.to_string())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         let help = "Times that a marker was seen of an edge with another ring";
         let seen = self.presence.cluster().other_rings_seen();

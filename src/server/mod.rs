@@ -107,7 +107,7 @@ impl Server {
             bound.nodes(&config),
             config.memcached.connect.network.resolver.clone(),
         );
-        let nodes = discovery.first().await;
+        let (names, nodes) = (discovery.failures(), discovery.first().await);
         let cluster = Arc::new(Cluster::new(nodes, config.memcached.clone()));
         let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;
         let admin = Arc::new(Admin {
@@ -118,6 +118,7 @@ impl Server {
                 flush: shared.flush.clone(),
                 pull: shared.pull.clone(),
                 seats: shared.seats.clone(),
+                names,
                 presence: shared.presence.clone(),
                 store: store.map(|store| store.store.clone()),
             }),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use presenced_testkit::memcached::Memcached;
+use presenced_testkit::names::Names;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::get;
 use presenced_testkit::server::metric;
@@ -142,4 +144,37 @@ async fn a_password_that_a_peer_repeats_is_not_in_the_log() {
         let (_, text) = process.ended().await;
         assert!(!text.contains(&PASSWORD[..7]), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_name_that_can_not_be_resolved_is_logged_and_counted() {
+    let memcached = Memcached::start().await;
+    let Some(names) = Names::new("127.0.0.1 other.test\n") else {
+        eprintln!("not tested: no file system of a process's own without `unshare`");
+        return;
+    };
+    let name = format!("cache.test:{}", memcached.address().port());
+    let flags = [
+        &format!("--memcached=dns+{name}"),
+        "--resolve-interval=100ms",
+    ];
+    let process = Process::start_with(&names, &flags).await;
+    process
+        .logs("a name of memcached nodes can't be resolved")
+        .await;
+    let failures = format!("memcached_name_failures_total{{name=\"{name}\"}}");
+    let failures = async || metric(&get(process.admin(), "/metrics").await, &failures);
+    until("each failure is counted", PATIENCE, async || {
+        failures().await > 5
+    })
+    .await;
+    names.set("127.0.0.1 cache.test\n");
+    process.logs("the name can be resolved again").await;
+    until("its node is used", PATIENCE, async || {
+        get(process.admin(), "/readyz").await.status == 200
+    })
+    .await;
+    // Once, unless name servers fail in several ways.
+    assert!(process.logged("can't be resolved") <= 3);
+    assert_eq!(process.logged("the name can be resolved again"), 1);
 }
