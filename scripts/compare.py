@@ -54,6 +54,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         secret = Path(folder, "secret")
         secret.write_text(secrets.token_hex(32))
+        secret.chmod(0o600)
         for interval in flags.intervals:
             results[interval] = {
                 name: reasons.get(name) or measure(name, interval, flags, secret) for name in names

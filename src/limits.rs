@@ -8,6 +8,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use presenced_memcached::limits::LEAVING_TIME;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::limits::{
     MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX, PING_INTERVAL_MAX,
@@ -170,8 +171,11 @@ pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
 /// and idle connections for longer than the most are of no use to anybody.
 pub const HTTP_KEEP_ALIVE: RangeInclusive<Duration> = seconds(1, 3600);
 
-/// What `--resolve-interval` may be: name servers are asked no more often than ten times a second.
-pub const RESOLVE_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
+/// What `--resolve-interval` may be: name servers are asked no more often than ten times a second. A node that
+/// a name has left is watched for those that have not learned of it ([`LEAVING_TIME`]): half of that is left
+/// for caches of names.
+pub const RESOLVE_INTERVAL: RangeInclusive<Duration> =
+    milliseconds(100, LEAVING_TIME.as_millis() as u64 / 2);
 
 /// What memcached's time-outs may be: longer than a round trip, and short enough to notice a fault.
 pub const REPLY_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);

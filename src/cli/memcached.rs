@@ -1,6 +1,7 @@
 //! The flags that say where memcached is and how it is spoken to.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use presenced_memcached::node_list::{NodeList, parse_list};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
 use presenced_memcached::tls::Tls;
-use presenced_memcached::{Config, ConnectOptions, Network, NodeSpec, OnFailure, marker};
+use presenced_memcached::{Config, ConnectOptions, Network, NodeAddr, NodeSpec, OnFailure, marker};
 
 use super::SettingsError;
-use super::secret::warn_if_open;
+use super::secret::check_access;
 use super::times::{Time, time};
 use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 
@@ -33,7 +34,7 @@ pub struct MemcachedFlags {
     pub memcached: Vec<NodeSpec>,
 
     /// File with the nodes instead, one a line, # before a comment; it is watched, and nodes are added
-    /// and removed as it changes
+    /// and removed as it changes (replace it atomically)
     #[arg(long, env = "PRESENCED_MEMCACHED_FILE", value_name = "FILE")]
     pub memcached_file: Option<PathBuf>,
 
@@ -107,6 +108,7 @@ impl MemcachedFlags {
     ) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
+        self.check_resolving(&listing, ttl)?;
         let (flag, nodes) = match &listing.file {
             Some(file) => (
                 format!("--memcached-file {}", file.display()),
@@ -168,11 +170,9 @@ impl MemcachedFlags {
         let Some(file) = &self.memcached_auth_file else {
             return Ok(None);
         };
+        check_access("--memcached-auth-file", file)?;
         match Credentials::read(file) {
-            Ok(credentials) => {
-                warn_if_open(file);
-                Ok(Some(Arc::new(credentials)))
-            }
+            Ok(credentials) => Ok(Some(Arc::new(credentials))),
             Err(why) => refuse!("--memcached-auth-file {}: {why}", file.display()),
         }
     }
@@ -196,6 +196,24 @@ impl MemcachedFlags {
             }),
             Err(why) => refuse!("--memcached-file {}: {why}", file.display()),
         }
+    }
+
+    /// A node whose address changes is written to at its new one only when its name is resolved again. By then
+    /// what other readers find there must not have expired. A file may come to have names.
+    fn check_resolving(&self, listing: &NodeList, ttl: &Time) -> Result<(), SettingsError> {
+        let is_name = |node: &NodeSpec| match &node.addr {
+            NodeAddr::Tcp(host, _) => host.parse::<IpAddr>().is_err(),
+            NodeAddr::Unix(_) => false,
+        };
+        let interval = &self.resolve_interval;
+        let has_names = listing.file.is_some() || listing.nodes.iter().any(is_name);
+        if has_names && interval.duration >= ttl.duration {
+            refuse!(
+                "--resolve-interval {interval} must be less than --ttl {ttl}: a node whose address has \
+                 changed must be found before what was written to it has expired"
+            );
+        }
+        Ok(())
     }
 
     /// Checks times that must go together; each alone is in its range.

@@ -223,6 +223,12 @@ impl Flags {
         if tokens.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
         }
+        if secret.is_some() && tokens.jwt_audience.is_none() {
+            tracing::info!(
+                "no --jwt-audience: every token that is signed with the secret is accepted, whatever \
+                 service it is for"
+            );
+        }
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
             allow_query_token: tokens.allow_query_token || secret.is_none(),

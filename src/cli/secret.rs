@@ -13,10 +13,10 @@ impl Flags {
         match (&self.tokens.jwt_secret_file, &self.tokens.jwt_secret) {
             (None, None) => Ok(None),
             (Some(file), None) => {
+                check_access("--jwt-secret-file", file)?;
                 let bytes = fs::read(file).map_err(|error| {
                     SettingsError(format!("--jwt-secret-file {}: {error}", file.display()))
                 })?;
-                warn_if_open(file);
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 match Secret::new(secret) {
                     Ok(secret) => Ok(Some(secret)),
@@ -34,10 +34,23 @@ impl Flags {
     }
 }
 
-/// A file with a secret should be its owner's only.
-pub(super) fn warn_if_open(file: &Path) {
-    let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        tracing::warn!(file = %file.display(), "every user of this machine can read the secret");
+/// A file with a secret should be its owner's only. What others can write is no secret: they can make it
+/// theirs. That they can read it is only warned of, as Kubernetes mounts secrets so. A file that can't be looked
+/// at is left to whoever reads it.
+pub(super) fn check_access(flag: &str, file: &Path) -> Result<(), SettingsError> {
+    let Ok(meta) = fs::metadata(file) else {
+        return Ok(());
+    };
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        refuse!(
+            "{flag} {}: others than its owner can write the secret (its mode is {mode:03o}); \
+             take that from them: chmod go-w",
+            file.display()
+        );
     }
+    if mode & 0o004 != 0 {
+        tracing::warn!(flag, file = %file.display(), "every user of this machine can read the secret");
+    }
+    Ok(())
 }

@@ -112,6 +112,25 @@ fn no_ttl_is_a_date_to_memcached_even_while_it_drains() {
 }
 
 #[test]
+fn a_name_is_resolved_again_before_entries_expire() {
+    let slow = ["--resolve-interval", "1m", "--ttl", "60s"];
+    for nodes in [["--memcached", "cache:1"], ["--memcached", "dns+cache:1"]] {
+        refused(
+            &[&nodes[..], &slow].concat(),
+            &["--resolve-interval 1m", "less than --ttl 60s"],
+        );
+        let faster = [&nodes[..], &["--resolve-interval", "59s"]].concat();
+        assert!(check(&faster).is_ok());
+    }
+    // There is nothing to be resolved.
+    for nodes in ["10.0.0.1:1,[::1]:1", "unix:/m"] {
+        assert!(check(&[&["--memcached", nodes][..], &slow].concat()).is_ok());
+    }
+    assert!(check(&slow).is_ok());
+    refused(&["--resolve-interval", "151s"], &["from 100ms to 150s"]);
+}
+
+#[test]
 fn without_a_key_only_this_machine_is_served() {
     refused(
         &["--listen", "0.0.0.0:8080"],
@@ -214,7 +233,7 @@ fn everything_else_that_can_not_work() {
     );
     refused(
         &["--resolve-interval", "1ms"],
-        &["--resolve-interval", "'1ms'", "from 100ms to 3600000ms"],
+        &["--resolve-interval", "'1ms'", "from 100ms to 150000ms"],
     );
     for flag in ["--memcached-tls-ca", "--memcached-auth-file"] {
         refused(&[flag, "/no/file"], &[flag, "/no/file"]);

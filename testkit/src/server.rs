@@ -25,6 +25,7 @@ const FLAGS: &[&str] = &[
     "--ping-timeout=1500ms",
     "--flush-interval=250ms",
     "--drain=200ms",
+    "--resolve-interval=1s",
 ];
 
 /// What [`FLAGS`] say.

@@ -1,6 +1,7 @@
 //! Files and folders that are gone when dropped.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +21,15 @@ impl TempFile {
     pub fn new(content: &str) -> TempFile {
         let path = unique_path();
         fs::write(&path, content).unwrap();
-        TempFile(path)
+        let file = TempFile(path);
+        // Whatever the umask is: files with secrets that others can write are refused.
+        file.set_mode(0o644);
+        file
+    }
+
+    /// Who may do what with it.
+    pub fn set_mode(&self, mode: u32) {
+        fs::set_permissions(&self.0, Permissions::from_mode(mode)).unwrap();
     }
 
     pub fn path(&self) -> &Path {

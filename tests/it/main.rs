@@ -40,6 +40,7 @@ mod refused_sessions;
 mod ring;
 mod ring_changes;
 mod simulation;
+mod start_up;
 mod store;
 mod store_clients;
 mod store_command;
