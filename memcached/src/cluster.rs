@@ -293,8 +293,8 @@ impl Cluster {
         self.other_rings_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.other_rings_logged).is_due(OTHER_RING_PAUSE) {
             tracing::warn!(
-                "another edge has other nodes, weights, --ring, --ttl or times of pings and flushes: \
-                 users who are not found are unknown until all edges agree"
+                "another edge has other nodes (or another order of them, with --ring modulo), weights, \
+                 --ring, --ttl or times of pings and flushes: users who are not found are unknown until all edges agree"
             );
         }
     }
@@ -395,6 +395,7 @@ mod tests {
 
     use super::*;
     use crate::NodeSpec;
+    use crate::ring::RingKind;
 
     fn wanted(text: &str) -> Endpoint {
         text.parse::<NodeSpec>().unwrap().into()
@@ -486,6 +487,35 @@ mod tests {
         assert!(!known(&last.nodes()[1]));
         nodes.publish(last);
         assert!(nodes.announce().is_none(), "nothing new");
+    }
+
+    #[test]
+    fn a_modulo_ring_has_the_order_of_the_list() {
+        let config = || Config {
+            ring: RingKind::Modulo,
+            ..Config::default()
+        };
+        let modulo = |nodes: &[&str]| Cluster::new(nodes.iter().map(|n| wanted(n)), config());
+        let nodes = modulo(&["a:1", "b:1", "c:1"]);
+        for list in [
+            &["a:1", "d:1", "b:1", "c:1"][..],
+            &["c:1", "b:1", "a:1", "d:1"],
+            &["d:1", "e:1", "a:1"],
+        ] {
+            nodes.reconcile(list.iter().map(|n| wanted(n)).collect());
+            nodes.publish_at_once();
+            let fresh = modulo(list);
+            assert_eq!(placed(&nodes), placed(&fresh), "{list:?}");
+            let [ring, of_fresh] = [&nodes, &fresh].map(|c| c.topology().ring_hash());
+            assert_eq!(ring, of_fresh, "{list:?}");
+        }
+        let other = modulo(&["e:1", "d:1", "a:1"]);
+        assert_ne!(
+            placed(&nodes),
+            placed(&other),
+            "another order is another ring"
+        );
+        assert_ne!(nodes.topology().ring_hash(), other.topology().ring_hash());
     }
 
     #[test]

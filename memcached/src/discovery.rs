@@ -23,6 +23,8 @@ pub struct Discovery {
     resolver: Resolver,
     /// What each name resolved to last, in order.
     known: HashMap<NodeAddr, Vec<SocketAddr>>,
+    /// What the file has said since when, where that is something new.
+    next: Option<(Vec<NodeSpec>, Instant)>,
     /// What is wrong with the file, as it was logged.
     complaint: Option<String>,
     /// What is wrong with names, as it was logged.
@@ -41,6 +43,7 @@ impl Discovery {
             listing,
             resolver,
             known: HashMap::new(),
+            next: None,
             complaint: None,
             unresolved: HashMap::new(),
             failures: Arc::default(),
@@ -85,8 +88,9 @@ impl Discovery {
         }
     }
 
-    /// Whether the file says something else now. One that can't be used is logged once, and what it
-    /// said before holds. It is read again each time: a mounted file may change without a trace.
+    /// Whether the file says something else now, and has said so for a look: one that is being written is
+    /// another at the next. One that can't be used is logged once, and what it said before holds. It is read
+    /// again each time: a mounted file may change without a trace.
     fn read_file(&mut self) -> bool {
         let Some(file) = &self.listing.file else {
             return false;
@@ -95,14 +99,21 @@ impl Discovery {
         match text.and_then(|text| parse_list(&text)) {
             Ok(nodes) => {
                 self.complaint = None;
-                let changed = nodes != self.listing.nodes;
-                self.listing.nodes = nodes;
-                if changed {
-                    self.forget_names();
+                let next = self.next.take().filter(|(next, _)| *next == nodes);
+                if nodes == self.listing.nodes {
+                    return false;
                 }
-                changed
+                let since = next.map_or_else(Instant::now, |(_, since)| since);
+                if since.elapsed() < NODE_FILE_INTERVAL {
+                    self.next = Some((nodes, since));
+                    return false;
+                }
+                self.listing.nodes = nodes;
+                self.forget_names();
+                true
             }
             Err(why) => {
+                self.next = None;
                 if self.complaint.as_ref() != Some(&why) {
                     tracing::warn!(file = %file.display(), why, "the list of memcached nodes can't be used");
                     self.complaint = Some(why);
@@ -259,11 +270,13 @@ impl NameFailures {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tokio::time::advance;
+
     use super::*;
 
     /// The nodes of a listing whose names all have these addresses, and the discovery.
     async fn found(listing: &str, addresses: &[&str]) -> (Vec<Endpoint>, Discovery) {
-        let listing = parse_list(listing).unwrap();
+        let listing = parse_list(&format!("{listing}\n")).unwrap();
         let found: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
         let resolver = Resolver::new(move |_, _| {
             let found = found.clone();
@@ -317,7 +330,7 @@ mod tests {
             let found = answer.map(|found| found.iter().map(|a| a.parse().unwrap()).collect());
             Box::pin(async { Ok(found?) })
         });
-        let listing = parse_list("dns+cache:11211").unwrap();
+        let listing = parse_list("dns+cache:11211\n").unwrap();
         let mut discovery = Discovery::new(NodeList::from(listing), resolver);
         let mut seen = Vec::new();
         for _ in answers {
@@ -339,9 +352,47 @@ mod tests {
                 ("", 4, 1),
             ]
         );
-        discovery.listing.nodes = parse_list("dns+other:1").unwrap();
+        discovery.listing.nodes = parse_list("dns+other:1\n").unwrap();
         discovery.forget_names();
         assert!(discovery.failures().counts().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_being_written_drops_no_node() {
+        const WHOLE: &str = "a:1\nb:2\nc:3\n";
+        let file = std::env::temp_dir().join(format!("presenced-list-{}", std::process::id()));
+        let write = |text: &str| std::fs::write(&file, text).unwrap();
+        write(WHOLE);
+        let listing = NodeList {
+            nodes: parse_list(WHOLE).unwrap(),
+            file: Some(file.clone()),
+        };
+        let resolver = Resolver::new(|_, _| Box::pin(async { Ok(Vec::new()) }));
+        let mut discovery = Discovery::new(listing, resolver);
+        // Cut anywhere, and written to its end before the next look.
+        for cut in 0..WHOLE.len() {
+            write(&WHOLE[..cut]);
+            assert!(!discovery.read_file(), "{cut}");
+            advance(NODE_FILE_INTERVAL / 2).await;
+            assert!(!discovery.read_file(), "{cut}");
+            advance(NODE_FILE_INTERVAL / 2).await;
+            write(WHOLE);
+            assert!(!discovery.read_file(), "{cut}");
+        }
+        // Within a line it is never taken for whole.
+        write(&WHOLE[..WHOLE.len() - 1]);
+        for _ in 0..5 {
+            assert!(!discovery.read_file());
+            advance(NODE_FILE_INTERVAL).await;
+        }
+        assert!(discovery.complaint.is_some());
+        assert_eq!(discovery.listing.nodes.len(), 3);
+        write("b:2\n");
+        assert!(!discovery.read_file());
+        advance(NODE_FILE_INTERVAL).await;
+        assert!(discovery.read_file());
+        assert_eq!(discovery.listing.nodes, parse_list("b:2\n").unwrap());
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[tokio::test]

@@ -32,13 +32,16 @@ impl NodeList {
     }
 }
 
-/// Reads a list: a node a line, `#` before a comment.
+/// Reads a list: a node a line, `#` before a comment. A byte order mark before it, as some editors leave,
+/// is passed over.
 ///
 /// # Errors
 ///
 /// For people: what is wrong, and in which line. A list without nodes, with too many, or with one
-/// that is there twice is refused.
+/// that is there twice is refused. So is one whose last line has no end: if it is half-written, the node
+/// there is another, or nodes are missing.
 pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut nodes = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -49,6 +52,9 @@ pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
     }
     if nodes.is_empty() {
         return Err("no node in it".into());
+    }
+    if !text.ends_with('\n') {
+        return Err("the last line has no end (a newline): the list may be half-written".into());
     }
     if nodes.len() > NODES_MAX {
         return Err(format!(
@@ -72,11 +78,17 @@ mod tests {
         let text = "# cache\na:1\n\n  b:2*3  # heavy\nunix:/m\n";
         let nodes = parse_list(text).unwrap();
         assert_eq!(nodes.len(), 3);
+        let as_on_windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(parse_list(&as_on_windows).unwrap(), nodes);
+        assert_eq!(parse_list("\u{feff}a:1\n").unwrap(), nodes[..1]);
         assert_eq!(nodes[1], "b:2*3".parse().unwrap());
         for (text, why) in [
             ("# none\n", "no node"),
             ("a:1\nb\n", "line 2: \"b\""),
             ("a:1\na:1*2\n", "a:1 is there twice"),
+            ("a:1\nb:11211", "half-written"),
+            ("a:1\nb:11", "half-written"),
+            ("a:1\n# b", "half-written"),
         ] {
             let error = parse_list(text).unwrap_err();
             assert!(error.contains(why), "{error}");

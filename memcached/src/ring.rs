@@ -15,7 +15,8 @@ pub enum RingKind {
     /// libmemcached's `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED` (PHP: `OPT_LIBKETAMA_COMPATIBLE`)
     #[default]
     Ketama,
-    /// libmemcached as it comes: the key's hash modulo the number of nodes; knows no weights
+    /// libmemcached as it comes: the key's hash modulo the number of nodes; knows no weights, and every
+    /// server and reader must list the nodes in the same order
     Modulo,
     /// the npm client `memcached`, which has `hashring`
     Hashring,

@@ -63,3 +63,31 @@ async fn an_audience_that_is_not_set_is_named() {
     let process = Process::start_dev(&["--drain=0s"]).await;
     assert_eq!(says(process).await.matches(NAMED).count(), 0);
 }
+
+#[tokio::test]
+async fn a_list_of_nodes_may_begin_with_a_byte_order_mark_and_must_end_with_a_newline() {
+    let list = TempFile::new("\u{feff}127.0.0.1:1\r\n127.0.0.1:2\r\n");
+    let flag = format!("--memcached-file={}", list.path().display());
+    let process = Process::start(&[&flag, "--drain=0s"]).await;
+    std::fs::write(list.path(), "127.0.0.1:1\n127.0.0.1:211").unwrap();
+    process.logs("may be half-written").await;
+    for change in ["memcached node added", "memcached node removed"] {
+        assert_eq!(process.logged(change), 0, "it holds what it had");
+    }
+    std::fs::write(list.path(), "127.0.0.1:1\n127.0.0.1:2112\n").unwrap();
+    process
+        .logs("memcached node added node=127.0.0.1:2112")
+        .await;
+    process
+        .logs("memcached node removed node=127.0.0.1:2")
+        .await;
+
+    std::fs::write(list.path(), "127.0.0.1:1\n127.0.0.1:211").unwrap();
+    let output = run(&[FREE_PORTS, &[&flag]].concat(), Some(SECRET)).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("--memcached-file") && text.contains("half-written"),
+        "{text}"
+    );
+}
