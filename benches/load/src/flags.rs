@@ -40,7 +40,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "PATH", help_heading = SERVER)]
     pub(crate) path: Option<String>,
 
-    /// File with the server's HS256 secret, which signs the tokens; without it, no tokens are sent
+    /// File with the server's HS256 secret, which signs the tokens; without it, a server on this machine that
+    /// runs without a key is asked for them (/dev/token), and none are sent to others
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_secret_file: Option<PathBuf>,
 
@@ -242,6 +243,11 @@ impl Flags {
             .map_err(|error| format!("--jwt-secret-file {}: {error}", file.display()))?;
         secret.pop_if(|byte| *byte == b'\n');
         Ok(Some(secret))
+    }
+
+    /// Whether the server may be a presenced that hands out tokens: it does so on its own machine only.
+    pub(crate) fn may_have_dev_mode(&self) -> bool {
+        self.protocol == Protocol::WebSocket && self.connect.ip().is_loopback()
     }
 
     /// The share of the run that this process has.

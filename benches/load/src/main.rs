@@ -10,7 +10,7 @@
 //!   little of the machine as it can. [`socket`] is a connection, [`session`] the protocol on it,
 //!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`session_error`].
 //! - [`pace`], [`shard`]: how the load is spread over time and over processes. [`tokens`]: the
-//!   sessions' JWTs.
+//!   sessions' JWTs, signed here or (over [`http`]) by a server in dev mode.
 //! - [`fleet`]: several processes that run together.
 //! - [`counts`], [`latency`]: what the client counts. [`process`], [`metrics`]: what it reads about
 //!   the server.
@@ -22,6 +22,7 @@ mod flags;
 mod fleet;
 mod frame;
 mod handshake;
+mod http;
 mod latency;
 mod metrics;
 mod pace;

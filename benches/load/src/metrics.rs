@@ -1,22 +1,12 @@
 //! The counters of a presenced, from its `/metrics`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io;
 
-use httparse::{EMPTY_HEADER, Response, Status};
 use serde_json::{Map, Value, json};
 
 use crate::flags::MetricsAddr;
-
-/// Limit for connecting, and for each read and write.
-const IO_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Far more than presenced sends.
-const RESPONSE_BYTES_MAX: u64 = 4 << 20;
-
-const HEADERS_MAX: usize = 64;
+use crate::http::Http;
 
 /// A greater bound stands for infinity: it is infinite, or the largest number there is.
 const SECONDS_MAX: f64 = 1e9;
@@ -34,7 +24,12 @@ impl Snapshot {
             let message = format!("--metrics http://{}{}: {error}", at.addr, at.path);
             io::Error::other(message)
         };
-        get(at).map(|text| Snapshot::read(&text)).map_err(in_flag)
+        let answer = Http::connect(at.addr).and_then(|mut http| http.get(&at.path));
+        let text = answer.and_then(|(status, text)| match status {
+            200 => Ok(text),
+            _ => Err(io::Error::other(format!("status {status}"))),
+        });
+        text.map(|text| Snapshot::read(&text)).map_err(in_flag)
     }
 
     fn read(text: &str) -> Snapshot {
@@ -143,39 +138,6 @@ fn quantile(buckets: &[(f64, f64)], rank: f64) -> f64 {
     low
 }
 
-/// A plain GET (RFC 9112); the body ends with the connection.
-fn get(at: &MetricsAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at.addr, IO_TIMEOUT)?;
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-    stream.set_write_timeout(Some(IO_TIMEOUT))?;
-    let (path, host) = (&at.path, at.addr);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(RESPONSE_BYTES_MAX).read_to_end(&mut answer)?;
-    body(&answer)
-}
-
-fn body(answer: &[u8]) -> io::Result<String> {
-    let mut headers = [EMPTY_HEADER; HEADERS_MAX];
-    let mut response = Response::new(&mut headers);
-    let Ok(Status::Complete(head)) = response.parse(answer) else {
-        return Err(io::Error::other("not an HTTP response"));
-    };
-    if response.code != Some(200) {
-        let status = response.code.unwrap_or_default();
-        return Err(io::Error::other(format!("status {status}")));
-    }
-    let encoded = response
-        .headers
-        .iter()
-        .any(|header| header.name.eq_ignore_ascii_case("transfer-encoding"));
-    if encoded {
-        return Err(io::Error::other("chunked responses are not supported"));
-    }
-    Ok(String::from_utf8_lossy(&answer[head..]).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,17 +192,5 @@ presenced_ttl_left_ratio_bucket{le=\"+Inf\"} 10
         let buckets = [(0.001, 0.0), (0.002, 10.0), (f64::INFINITY, 10.0)];
         assert!((quantile(&buckets, 5.0) - 0.0015).abs() < 1e-9);
         assert!((quantile(&buckets, 10.0) - 0.002).abs() < 1e-9);
-    }
-
-    #[test]
-    fn answers() {
-        let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
-        assert_eq!(body(ok).unwrap(), "hi");
-        let error = |answer: &[u8]| body(answer).unwrap_err().to_string();
-        assert_eq!(error(b"HTTP/1.1 404 Not Found\r\n\r\n"), "status 404");
-        assert!(error(b"hello").contains("HTTP"));
-        assert!(
-            error(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").contains("chunked")
-        );
     }
 }

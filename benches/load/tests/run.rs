@@ -52,6 +52,10 @@ impl Drop for SecretFile {
 /// The ping timeout is short enough for an unresponsive session to meet it within a run, and long
 /// enough for all others on a busy machine.
 async fn presenced() -> Server {
+    started(Some(SECRET)).await
+}
+
+async fn started(secret: Option<&str>) -> Server {
     let flags = [
         "presenced",
         "--listen=127.0.0.1:0",
@@ -64,7 +68,7 @@ async fn presenced() -> Server {
         "--drain-delay=0s",
     ];
     let mut flags = Flags::parse_from(flags);
-    flags.tokens.jwt_secret = Some(SECRET.into());
+    flags.tokens.jwt_secret = secret.map(Into::into);
     Server::start(flags.check().unwrap()).await.unwrap()
 }
 
@@ -211,6 +215,39 @@ async fn refused_sessions_are_reported_with_the_reason() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("connection refused: 10"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_a_key_is_asked_for_tokens() {
+    let server = started(None).await;
+    for processes in ["--processes=1", "--processes=2"] {
+        let flags = [
+            "--sessions=30",
+            "--user-prefix=a+b&%-",
+            "--settle=0s",
+            "--duration=500ms",
+            "--pull-every=100ms",
+            "--pull-users=5",
+            "--churn=20",
+            "--json",
+            processes,
+        ];
+        let report = report(&load(server.gateway_addr(), &flags).await);
+        assert_eq!(report["connected"], 30, "{report:#}");
+        assert_eq!(report["refused"], json!({}), "{report:#}");
+        assert_eq!(report["pull_errors"], 0, "{report:#}");
+        // They are known by their own names.
+        assert!(number(&report, "/pulled_online") > 0, "{report:#}");
+    }
+    for (flag, parts) in [
+        ("--duration=2h", ["3600 s", "--jwt-secret-file"]),
+        ("--user-prefix=a b", ["/dev/token", "user"]),
+    ] {
+        let output = load(server.gateway_addr(), &[flag]).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

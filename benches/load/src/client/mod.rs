@@ -82,13 +82,14 @@ impl Client {
         let shard = flags.shard();
         let count = shard.share(flags.sessions.get());
         let first_user = shard.offset(flags.sessions.get());
+        let users = first_user..first_user + count;
+        let users = users.map(|user| format!("{}{user}", flags.user_prefix));
+        let time = flags.settle + flags.duration;
         let tokens = match secret {
             Some(secret) => {
-                let users = first_user..first_user + count;
-                let users = users.map(|user| format!("{}{user}", flags.user_prefix));
-                let time = flags.settle + flags.duration + TOKEN_TIME;
-                Tokens::mint(secret, users, time).map_err(io::Error::other)?
+                Tokens::mint(secret, users, time + TOKEN_TIME).map_err(io::Error::other)?
             }
+            None if flags.may_have_dev_mode() => Tokens::fetch(flags.connect, users, time)?,
             None => Tokens::default(),
         };
         let sessions = sessions(flags, count, first_user);
