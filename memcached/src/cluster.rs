@@ -293,8 +293,9 @@ impl Cluster {
         self.other_rings_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.other_rings_logged).is_due(OTHER_RING_PAUSE) {
             tracing::warn!(
-                "another edge has other nodes (or another order of them, with --ring modulo), weights, \
-                 --ring, --ttl or times of pings and flushes: users who are not found are unknown until all edges agree"
+                "another edge has other nodes (or another order of them, with --ring modulo), \
+                 weights, --ring, --ttl or times of pings and flushes: users who are not found \
+                 are unknown until all edges agree"
             );
         }
     }
