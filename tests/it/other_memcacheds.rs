@@ -203,6 +203,33 @@ async fn twemproxy_has_no_stats_and_all_else_works() {
     assert!(clients.iter().all(Client::is_open));
 }
 
+/// Restarts the memcached of `edges`, which makes none of `users` offline for `asker`, and waits until they are all
+/// there again.
+async fn restarted_empty(
+    memcached: &mut Memcached,
+    edges: &[Edge],
+    asker: &mut Client,
+    users: &[String],
+) {
+    never_offline(asker, users, async {
+        memcached.kill();
+        for edge in edges {
+            until("not ready", PATIENCE, async || !edge.ready().await).await;
+        }
+        memcached.start_again().await;
+        until("all are written again", PATIENCE, async || {
+            memcached.count_online(users).await == users.len()
+        })
+        .await;
+        for edge in edges {
+            edge.is_up().await;
+        }
+    })
+    .await;
+    found(asker, users).await;
+    believed(memcached, asker).await;
+}
+
 #[tokio::test]
 async fn a_memcached_behind_twemproxy_is_restarted_empty() {
     let mut memcached = Memcached::start().await;
@@ -213,23 +240,7 @@ async fn a_memcached_behind_twemproxy_is_restarted_empty() {
     let mut asker = edges[1].client("asker").await;
     found(&mut asker, &users).await;
     believed(&memcached, &mut asker).await;
-    never_offline(&mut asker, &users, async {
-        memcached.kill();
-        for edge in &edges {
-            until("not ready", PATIENCE, async || !edge.ready().await).await;
-        }
-        memcached.start_again().await;
-        until("all are written again", PATIENCE, async || {
-            memcached.count_online(&users).await == users.len()
-        })
-        .await;
-        for edge in &edges {
-            edge.is_up().await;
-        }
-    })
-    .await;
-    found(&mut asker, &users).await;
-    believed(&memcached, &mut asker).await;
+    restarted_empty(&mut memcached, &edges, &mut asker, &users).await;
 }
 
 /// Connections of other clients.
@@ -404,23 +415,7 @@ async fn a_server_behind_haproxy_is_restarted_empty() {
         assert_eq!(edge.errors().await, [""; 0]);
         assert_eq!(edge.process.logged("WARN"), 0);
     }
-    never_offline(&mut asker, &users, async {
-        memcached.kill();
-        for edge in &edges {
-            until("not ready", PATIENCE, async || !edge.ready().await).await;
-        }
-        memcached.start_again().await;
-        until("all are written again", PATIENCE, async || {
-            memcached.count_online(&users).await == users.len()
-        })
-        .await;
-        for edge in &edges {
-            edge.is_up().await;
-        }
-    })
-    .await;
-    found(&mut asker, &users).await;
-    believed(&memcached, &mut asker).await;
+    restarted_empty(&mut memcached, &edges, &mut asker, &users).await;
     assert!(clients.iter().all(Client::is_open));
     for edge in &edges {
         assert_eq!(edge.process.logged("memcached does not answer"), 1);
