@@ -115,6 +115,11 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
 
+/// Most quiet commands before an `mn` that is answered: as many as are rendered at once. A node that suddenly
+/// becomes slow is not given up while it serves so many in a [`REPLY_TIMEOUT`]. Its answer is four bytes, which
+/// costs next to nothing beside 128 commands.
+pub const QUIET_GROUP_MAX: usize = 128;
+
 /// Most `set` commands in flight on a TCP connection: keeps the fastest memcached busy while replies travel.
 pub const WINDOW_TCP: usize = 8192;
 

@@ -12,6 +12,7 @@ use presenced_protocol::reply::{self, MetaStatus, Reply};
 use presenced_protocol::{Limits, encode};
 
 use super::misfit::Misfit;
+use crate::limits::QUIET_GROUP_MAX;
 
 /// How an entry is written. What is stored is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum WriteCommand {
     /// Every write is acknowledged: works with any memcached, and with what speaks its protocol
     #[default]
     Set,
-    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece tells that all
-    /// before it is done. Less work for both sides; memcached 1.6.6 or later
+    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece, and each 128 of them, tells
+    /// that all before it is done. Less work for both sides; memcached 1.6.6 or later
     Ms,
 }
 
@@ -74,6 +75,13 @@ impl<T> Pipeline<T> {
     pub fn push(&mut self, item: T) {
         self.expected.push_back(item);
         self.open += 1;
+    }
+
+    /// Whether an `mn` is to be sent before the next command: each answer shows that the node goes on.
+    #[inline]
+    #[must_use]
+    pub fn is_group_full(&self) -> bool {
+        self.open >= QUIET_GROUP_MAX && self.command == WriteCommand::Ms
     }
 
     /// Whether an `mn` is to be sent now, as otherwise nothing would be answered; notes that it was.
@@ -283,6 +291,22 @@ mod tests {
         ];
         assert_eq!(seen, expected);
         assert_eq!(pipeline.into_unanswered().collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn quiet_commands_are_answered_in_groups_and_others_one_by_one() {
+        let mut quiet = Pipeline::new(WriteCommand::Ms);
+        let mut full = Vec::new();
+        for item in 1..=3 * QUIET_GROUP_MAX {
+            quiet.push(item);
+            if quiet.is_group_full() {
+                assert!(quiet.close_group());
+                full.push(item);
+            }
+        }
+        assert_eq!(full, [1, 2, 3].map(|count| count * QUIET_GROUP_MAX));
+        assert!(!quiet.close_group(), "nothing was pushed since");
+        assert!(!pipeline(2 * QUIET_GROUP_MAX as u32).is_group_full());
     }
 
     #[test]

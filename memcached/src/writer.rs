@@ -103,6 +103,19 @@ impl<T> Writer<T> {
         }
         self.filled += render(&mut self.out[self.filled..]);
         self.pipeline.push(item);
+        if self.pipeline.is_group_full() {
+            self.close_group();
+        }
+    }
+
+    /// Has memcached tell when it has done all that was pushed, if it would not do so by itself.
+    fn close_group(&mut self) {
+        if self.pipeline.close_group() {
+            let end = self.filled + META_NOOP.len();
+            self.out.resize(self.out.len().max(end), 0);
+            self.out[self.filled..end].copy_from_slice(META_NOOP);
+            self.filled = end;
+        }
     }
 
     /// Returns when it is no longer known that the connection leads to the server that the probe asks: then it
@@ -220,12 +233,7 @@ impl<T> Writer<T> {
         if rendered > 0 {
             self.window.wrote(rendered, self.dialled_at.elapsed());
         }
-        if self.pipeline.close_group() {
-            let end = self.filled + META_NOOP.len();
-            self.out.resize(self.out.len().max(end), 0);
-            self.out[self.filled..end].copy_from_slice(META_NOOP);
-            self.filled = end;
-        }
+        self.close_group();
         let mut wrote = false;
         while self.sent < self.filled {
             let rest = &self.out[self.sent..self.filled];

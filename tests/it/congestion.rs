@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct SlowNode {
     store: Arc<Store>,
     commands: UnboundedSender<Command>,
     is_up: Arc<AtomicBool>,
+    /// Commands a second.
+    rate: Arc<AtomicU32>,
     /// When each key was set.
     sets: Arc<Mutex<HashMap<String, Vec<Instant>>>>,
 }
@@ -64,9 +66,10 @@ impl SlowNode {
             store: Arc::new(Store::new(Options::new(64 << 20))),
             commands,
             is_up: Arc::new(AtomicBool::new(true)),
+            rate: Arc::new(AtomicU32::new(RATE)),
             sets: Arc::default(),
         };
-        tokio::spawn(serve(waiting, node.sets.clone()));
+        tokio::spawn(serve(waiting, node.rate.clone(), node.sets.clone()));
         node
     }
 
@@ -159,9 +162,9 @@ fn command_bytes(bytes: &[u8]) -> Option<usize> {
 
 async fn serve(
     mut waiting: UnboundedReceiver<Command>,
+    rate: Arc<AtomicU32>,
     sets: Arc<Mutex<HashMap<String, Vec<Instant>>>>,
 ) {
-    let service = Duration::from_secs(1) / RATE;
     let mut done_at = Instant::now();
     loop {
         let command = match waiting.try_recv() {
@@ -175,7 +178,7 @@ async fn serve(
                 command
             }
         };
-        done_at += service;
+        done_at += Duration::from_secs(1) / rate.load(Ordering::Relaxed);
         if done_at > Instant::now() {
             sleep_until(done_at).await;
         }
@@ -420,6 +423,48 @@ async fn whoever_is_pending_when_a_node_is_back_empty_is_mostly_written_once() {
     let twice = everyone_is_set(&node, &edges, 0).await.len();
     // By the flush in the second in which the loss is noticed, and then by the refill.
     assert!(twice < USERS / 8, "{twice}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_slow_all_at_once_is_not_given_up_while_it_answers() {
+    slow_all_at_once(WriteCommand::Set).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_slow_all_at_once_is_not_given_up_while_it_answers_quietly() {
+    slow_all_at_once(WriteCommand::Ms).await;
+}
+
+/// A fast node, with as much in flight as it is used to, has its answers ready in a second for a good hundred
+/// commands, and is fast again before it has lost anything.
+async fn slow_all_at_once(command: WriteCommand) {
+    let (node, fast) = (SlowNode::start(), 1_000_000);
+    node.rate.store(fast, Ordering::Relaxed);
+    let edge = Edge::start(0, &node, command);
+    let users = USERS / EDGES;
+    until("everyone is set", Duration::from_secs(10), async || {
+        node.users_set() == users
+    })
+    .await;
+    let flusher = edge.flusher.clone();
+    for _ in 0..10 {
+        edge.presence.users().mark_all();
+        assert!(flusher.flush_all().await);
+    }
+    sleep(2 * FLUSH_INTERVAL).await;
+    node.take_sets();
+    edge.presence.users().mark_all();
+    node.rate.store(200, Ordering::Relaxed);
+    let flushing = tokio::spawn(async move { flusher.flush_all().await });
+    sleep(Duration::from_secs(4)).await;
+    let set = node.users_set();
+    assert!((2..users / 2).contains(&set), "{set}");
+    node.rate.store(fast, Ordering::Relaxed);
+    assert!(flushing.await.unwrap(), "no connection was given up");
+    let sets = node.take_sets();
+    assert_eq!(sets.len(), users);
+    let twice = sets.values().filter(|times| times.len() > 1).count();
+    assert_eq!(twice, 0);
 }
 
 #[tokio::test(start_paused = true)]
