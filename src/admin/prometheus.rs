@@ -343,7 +343,9 @@ impl Metrics {
             counters.items,
         )?;
         gauge(out, "store_bytes", "Bytes they take", counters.bytes)?;
-        let help = "The limit on the bytes of items";
+        let help = "Bytes of begun requests and unread answers";
+        gauge(out, "store_held_bytes", help, counters.held_bytes)?;
+        let help = "The limit on the bytes of items and what connections hold";
         gauge(out, "store_limit_bytes", help, counters.bytes_max)?;
         let help = "Connections to the store open now";
         gauge(out, "store_connections", help, counters.connections)?;

@@ -34,7 +34,7 @@ pub struct StoreFlags {
     #[arg(long, env = "PRESENCED_STORE_UNIX", value_name = "PATH")]
     pub unix: Option<PathBuf>,
 
-    /// Memory for items; beyond it, items are evicted
+    /// Memory for items and what connections hold; beyond it, items are evicted
     #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
     pub memory: Size,
 

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::{io, mem};
 
@@ -97,14 +98,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let turn = match idle {
                 None => turn.await,
                 Some(idle) => timeout(idle, turn).await.unwrap_or_else(|_| {
-                    self.store.traffic().kicked();
+                    self.store.traffic().idle_kicks.fetch_add(1, Relaxed);
                     Ok(Turn::End)
                 }),
             };
             match turn? {
                 Turn::Done => {}
                 Turn::More => {
-                    self.store.traffic().yielded();
+                    self.store.traffic().yields.fetch_add(1, Relaxed);
                     yield_now().await;
                 }
                 Turn::End => return Ok(()),
@@ -233,7 +234,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // An answer can't be taken back: where there is no memory for the rest of it, this is the end.
         match self.account() {
             Ok(()) => (start, sent),
-            Err(_) => (start, Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()))),
+            Err(no_room) => {
+                self.store.traffic().unread.fetch_add(1, Relaxed);
+                (start, Poll::Ready(Err(no_room.into())))
+            }
         }
     }
 

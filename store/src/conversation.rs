@@ -2,6 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::sync::atomic::Ordering;
+
 use presenced_protocol::limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX};
 use presenced_protocol::{Limits, Next, Parsed, Reply, encode, request};
 
@@ -154,6 +156,7 @@ impl Conversation {
             ..
         }) = self.parser.out_of_memory(input)
         else {
+            store.traffic().unended.fetch_add(1, Ordering::Relaxed);
             encode::reply(out, &OUT_OF_MEMORY_READING);
             return (input.len(), NextStep::Close);
         };

@@ -159,6 +159,14 @@ async fn a_begun_value_evicts_and_then_is_refused() {
         lines.push(client);
     }
     assert!(lines.len() < 100, "lines count");
+    let told = first.ask(b"stats\r\nmn\r\n").await;
+    let bytes = held(&store);
+    for stat in [
+        "read_buf_oom 1".to_owned(),
+        format!("read_buf_bytes {bytes}"),
+    ] {
+        assert!(told.contains(&format!("|STAT {stat}|")), "{stat} in {told}");
+    }
     // The others go on as if nothing had been.
     for client in &mut others {
         client.say(&vec![b'v'; 1_000_000 - 10]).await;
@@ -253,6 +261,8 @@ async fn answers_that_nobody_reads_count() {
         slow.push(client);
     }
     slow.retain(|client| !client.serving.is_finished());
+    let told = reader.ask(b"stats\r\nmn\r\n").await;
+    assert!(told.contains("|STAT response_obj_oom 1|"), "{told}");
     assert!(
         held(&store) > ONE_SHARD / 3,
         "{} of {}",

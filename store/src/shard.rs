@@ -327,16 +327,14 @@ impl Shard {
 
     /// Makes room for a number of bytes, and leaves `kept` alone. Returns whether there is.
     fn make_room(&mut self, bytes: usize, kept: Option<u32>, now: Now) -> bool {
-        if self.held_bytes + bytes > self.bytes_max {
+        if self.held_bytes + self.left_bytes() + bytes > self.bytes_max {
             return false;
         }
         let mut dead = DEAD_PER_INSERT;
         let mut chances = SECOND_CHANCES;
         loop {
             let number = self.slab.oldest();
-            // What many small items have left behind is memory too, until it is given back.
-            let left_bytes = self.slab.spare() * ITEM_OVERHEAD_BYTES;
-            let taken = self.bytes + self.held_bytes + left_bytes;
+            let taken = self.bytes + self.held_bytes + self.left_bytes();
             let full = taken + bytes > self.bytes_max;
             if number == NONE || (full && self.slab.len() == usize::from(kept.is_some())) {
                 return !full;
@@ -358,6 +356,11 @@ impl Shard {
                 self.evict(number, now);
             }
         }
+    }
+
+    /// What many small items have left behind: it is memory too, until it is given back.
+    fn left_bytes(&self) -> usize {
+        self.slab.spare() * ITEM_OVERHEAD_BYTES
     }
 
     fn evict(&mut self, number: u32, now: Now) {
@@ -391,7 +394,6 @@ impl fmt::Debug for Shard {
         f.debug_struct("Shard")
             .field("items", &self.len())
             .field("bytes", &self.bytes)
-            .field("bytes_max", &self.bytes_max)
             .finish_non_exhaustive()
     }
 }

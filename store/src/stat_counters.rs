@@ -100,19 +100,15 @@ pub(super) struct Connections {
     pub(super) yields: AtomicU64,
     /// `idle_kicks`: connections closed for the idle timeout.
     pub(super) idle_kicks: AtomicU64,
+    /// `response_obj_oom`: connections closed for want of memory for answers that they do not read.
+    pub(super) unread: AtomicU64,
+    /// `read_buf_oom`: connections closed for want of memory for a line that has begun.
+    pub(super) unended: AtomicU64,
 }
 
 impl Connections {
     pub(super) fn read(&self, bytes: usize) {
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn yielded(&self) {
-        self.yields.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn kicked(&self) {
-        self.idle_kicks.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn written(&self, bytes: usize) {

@@ -90,6 +90,9 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "rejected_connections", load(&connections.rejected));
     // None is kept for a connection to come.
     number(out, "connection_structures", load(&connections.open));
+    number(out, "response_obj_oom", load(&connections.unread));
+    number(out, "read_buf_bytes", sum.held_bytes);
+    number(out, "read_buf_oom", load(&connections.unended));
     number(out, "cmd_get", count(Count::GetHit) + count(Count::GetMiss));
     number(out, "cmd_set", count(Count::Set));
     number(out, "cmd_flush", load(&store.flushes));

@@ -305,16 +305,12 @@ impl Store {
             bytes_written,
             yields,
             idle_kicks,
+            unread,
+            unended,
         } = &self.connections;
-        let counts = [
-            total,
-            rejected,
-            bytes_read,
-            bytes_written,
-            yields,
-            idle_kicks,
-        ];
-        for count in counts {
+        let traffic = [total, rejected, bytes_read, bytes_written];
+        let ends = [yields, idle_kicks, unread, unended];
+        for count in traffic.into_iter().chain(ends) {
             count.store(0, Ordering::Relaxed);
         }
     }
