@@ -9,8 +9,8 @@
 //! mostly does the same, and then runs the value as commands: whoever writes the value has written
 //! them. Here no byte of a value is ever read as a request:
 //!
-//! * Where the line says how long the value is, the request has one answer, and its value is
-//!   swallowed ([`Parsed::Swallowed`]), whatever else is wrong with the line.
+//! * Where the line says how long the value is, the value is swallowed ([`Parsed::Swallowed`]), and then
+//!   the request has one answer ([`Next::Swallow`]), whatever else is wrong with the line.
 //! * Where it does not (the number of words is wrong, the length is not a number or out of range),
 //!   the connection is to be closed after the answer ([`Next::Close`]).
 //! * Where a value is not followed by a line end, its length was wrong: it is to be closed, too.
