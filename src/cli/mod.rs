@@ -110,6 +110,7 @@ impl Flags {
 
     /// Which form all that this process says should have, even if its flags are wrong.
     pub fn log_format_of_process() -> LogFormat {
+        let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let args = env::args_os().skip(1).map(lossy);
         log_format(args, env::var_os("PRESENCED_LOG_FORMAT").map(lossy))
     }
@@ -269,10 +270,6 @@ impl Flags {
             frames_per_second_max: self.limits.max_messages_per_second,
         }
     }
-}
-
-fn lossy(text: OsString) -> String {
-    text.to_string_lossy().into_owned()
 }
 
 /// What `--log-format` says among `args`, or else its variable, where they need not be right.
