@@ -52,7 +52,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All of it as text, and `process_…`. It may take long: see [`Process`].
+    /// All of it as text, and `process_…`. It may take long, where there are many descriptors to count.
     ///
     /// # Errors
     ///
