@@ -91,6 +91,12 @@ pub const REFUSED_SESSIONS_MAX: usize = 64;
 /// What such a client may send before it hangs up, in bytes: frames sent before it had read the close.
 pub const REFUSED_SESSION_BYTES_MAX: usize = 64 * 1024;
 
+/// What the kernel may hold of a client's connection each way, in bytes; Linux doubles it for its own
+/// overhead. Unbounded, each client that does not read made it hold 4 MiB. With half of this the largest
+/// answer to a pull takes 2.6 ms over loopback, where the peer's delayed acknowledgement is waited for,
+/// and with this 0.03 ms, as it does unbounded.
+pub const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
+
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 

@@ -89,8 +89,12 @@ pub const SEVERAL_SERVERS_PAUSE: Duration = Duration::from_secs(600);
 /// none.
 pub const STATS_TRIES: u32 = 3;
 
-/// Time until such a node is asked again.
+/// Time until such a node is asked again, and the most until one is whose answer cannot be read.
 pub const STATS_RETRY: Duration = Duration::from_secs(60);
+
+/// Time until a node is asked again whose answer to `stats` could not be read, an endless one say: at first. It
+/// doubles with each failure in a row, as each may take [`PROBE_ANSWER_BYTES_MAX`] to read.
+pub const STATS_RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// What an item takes in memcached beside its key and value, in bytes: its head, a CAS number, ends of
 /// line, and 8 more for what versions differ in.

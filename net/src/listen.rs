@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use socket2::SockRef;
+
 use crate::limits::BACKLOG;
 
 /// Binds `count` listeners that share `addr` (`SO_REUSEPORT`). Without that at first, so that
@@ -33,6 +35,22 @@ pub fn tcp(addr: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Bounds what the kernel holds of each connection that `listeners` accept, which inherit it: `bytes` each
+/// way, which Linux doubles for its own overhead. Without it a peer that does not read, or is not read
+/// from, can make it hold megabytes.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn bound_buffers(listeners: &[TcpListener], bytes: usize) -> io::Result<()> {
+    for listener in listeners {
+        let socket = SockRef::from(listener);
+        socket.set_send_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    Ok(())
 }
 
 fn socket(addr: SocketAddr) -> io::Result<socket2::Socket> {

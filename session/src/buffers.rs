@@ -4,6 +4,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -30,18 +31,18 @@ impl Buffers {
         self.partial.is_empty() && self.assembly.is_none() && self.outbox.is_empty()
     }
 
-    /// Memory that it holds, itself included.
+    /// Memory that it holds, itself and its place among those that have begun included.
     fn bytes(&self) -> usize {
         let assembly = self.assembly.as_ref().map_or(0, Assembly::capacity);
-        size_of::<Buffers>() + self.partial.capacity() + assembly + self.outbox.capacity()
+        let itself = size_of::<Buffers>() + size_of::<(Duration, u32)>();
+        itself + self.partial.capacity() + assembly + self.outbox.capacity()
     }
 
-    /// Whether a frame or a message should have been whole by `now`.
-    pub(super) fn is_overdue(&self, now: Duration) -> bool {
-        let late = |since| now.saturating_sub(since) > MESSAGE_TIME_MAX;
-        let partial = !self.partial.is_empty() && late(self.partial_since);
-        let assembly = self.assembly.as_ref();
-        partial || assembly.is_some_and(|message| late(message.since()))
+    /// Since when a frame or a message is not whole, if one has begun.
+    fn begun_at(&self) -> Option<Duration> {
+        let partial = (!self.partial.is_empty()).then_some(self.partial_since);
+        let assembly = self.assembly.as_ref().map(Assembly::since);
+        partial.into_iter().chain(assembly).min()
     }
 }
 
@@ -49,6 +50,8 @@ impl Buffers {
 #[derive(Debug, Default)]
 pub(super) struct SessionBuffers {
     by_index: HashMap<u32, Box<Buffers>>,
+    /// Those with a frame or a message that is not whole, by when it began.
+    begun: BTreeSet<(Duration, u32)>,
     bytes: usize,
 }
 
@@ -57,6 +60,9 @@ impl SessionBuffers {
     pub(super) fn take(&mut self, index: u32) -> Option<Box<Buffers>> {
         let buffers = self.by_index.remove(&index)?;
         self.bytes -= buffers.bytes();
+        if let Some(begun_at) = buffers.begun_at() {
+            self.begun.remove(&(begun_at, index));
+        }
         Some(buffers)
     }
 
@@ -66,12 +72,21 @@ impl SessionBuffers {
             return false;
         };
         self.bytes += buffers.bytes();
+        if let Some(begun_at) = buffers.begun_at() {
+            self.begun.insert((begun_at, index));
+        }
         self.by_index.insert(index, buffers);
         true
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&Buffers> {
         self.by_index.get(&index).map(|buffers| &**buffers)
+    }
+
+    /// A session with a frame or a message that should have been whole by `now`.
+    pub(super) fn overdue(&self, now: Duration) -> Option<u32> {
+        let (begun_at, index) = *self.begun.first()?;
+        (now.saturating_sub(begun_at) > MESSAGE_TIME_MAX).then_some(index)
     }
 
     /// Whether something waits for a session's socket.

@@ -53,6 +53,14 @@ pub const FRAMES_PER_SECOND_MAX: u32 = 20;
 /// So much time's worth of frames may come at once: a page that has just woken.
 pub const FRAMES_BURST_TIME: Duration = Duration::from_secs(10);
 
+/// What a malformed message costs more than another, in frames: at the usual rate a client may send one a
+/// second for ever, and ten at once.
+pub const MALFORMED_FRAMES: u32 = 19;
+
+/// The most that it may cost, as time's worth of frames: where the rate is low, a first one must not end
+/// a session.
+pub const MALFORMED_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// The most that `--ping-interval` may be: times of sessions are kept in 32 bits of µs, 71 minutes.
 pub const PING_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
@@ -82,3 +90,4 @@ pub const OPENED_PER_TURN: usize = 64;
 pub const WORKER_QUEUE: usize = 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX <= MESSAGE_BYTES_CEILING);
+const _: () = assert!(2 * MALFORMED_TIME_MAX.as_secs() <= FRAMES_BURST_TIME.as_secs());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{FRAMES_BURST_TIME, PING_INTERVAL_MAX};
+use crate::limits::{FRAMES_BURST_TIME, MALFORMED_FRAMES, MALFORMED_TIME_MAX, PING_INTERVAL_MAX};
 
 // An old time is told from one ahead by being more than a burst ahead, in 32 bits of µs (71
 // minutes); each ping of the wheel renews it.
@@ -43,7 +43,18 @@ impl TokenBucket {
     /// Takes one frame's worth, if it is there.
     #[inline]
     pub fn take(&mut self, rate: Rate, now_us: u32) -> bool {
-        let ahead_us = self.ahead_us(now_us) + rate.cost_us;
+        self.take_us(rate.cost_us, now_us)
+    }
+
+    /// Takes what a malformed message costs beside its frames, if it is there.
+    pub fn take_malformed(&mut self, rate: Rate, now_us: u32) -> bool {
+        let cost_us = rate.cost_us.saturating_mul(MALFORMED_FRAMES);
+        self.take_us(cost_us.min(MALFORMED_US_MAX), now_us)
+    }
+
+    #[inline]
+    fn take_us(&mut self, cost_us: u32, now_us: u32) -> bool {
+        let ahead_us = self.ahead_us(now_us) + cost_us;
         if ahead_us > BURST_US {
             return false;
         }
@@ -65,6 +76,8 @@ impl TokenBucket {
 }
 
 const BURST_US: u32 = FRAMES_BURST_TIME.as_micros() as u32;
+
+const MALFORMED_US_MAX: u32 = MALFORMED_TIME_MAX.as_micros() as u32;
 
 /// The low 32 bits of a time in µs.
 #[inline]
@@ -90,6 +103,17 @@ mod tests {
             passed += u32::from(bucket.take(rate, start.wrapping_add(ms * 1000)));
         }
         assert_eq!(passed, 200, "20 a second for 10 s");
+    }
+
+    #[test]
+    fn malformed_messages_cost_twenty_and_never_all_of_a_burst() {
+        // Frames a second, and malformed messages at once.
+        for (frames, at_once) in [(1000, 500), (20, 10), (2, 1), (1, 1)] {
+            let rate = Rate::per_second(frames);
+            let mut bucket = TokenBucket::full(0);
+            let mut take = || bucket.take(rate, 0) && bucket.take_malformed(rate, 0);
+            assert_eq!((0..).take_while(|_| take()).count(), at_once, "{frames}");
+        }
     }
 
     #[test]

@@ -98,11 +98,27 @@ impl<H> From<H> for Opened<H> {
 pub struct Replies<'a, D> {
     dialect: D,
     out: &'a mut Vec<u8>,
+    is_malformed: bool,
 }
 
 impl<D: Dialect> Replies<'_, D> {
     pub(super) fn new(dialect: D, out: &mut Vec<u8>) -> Replies<'_, D> {
-        Replies { dialect, out }
+        Replies {
+            dialect,
+            out,
+            is_malformed: false,
+        }
+    }
+
+    /// The message could not be understood. That costs the session as much as many messages
+    /// ([`MALFORMED_FRAMES`](crate::limits::MALFORMED_FRAMES)), and ends it with 1008 if it has not as much left; what is put
+    /// in here comes first.
+    pub fn malformed(&mut self) {
+        self.is_malformed = true;
+    }
+
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed
     }
 
     /// Adds a text message; `text` must be UTF-8 (RFC 6455 §5.6).

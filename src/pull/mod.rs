@@ -83,6 +83,11 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Whether the question could never be answered, whenever it is asked.
+    pub fn is_malformed(&self) -> bool {
+        !matches!(self, PullError::TooManyPulls)
+    }
+
     /// Stable code for clients.
     pub fn code(&self) -> &'static str {
         match self {

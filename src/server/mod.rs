@@ -40,6 +40,7 @@ use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
 use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
+use crate::limits::SOCKET_BUFFER_BYTES;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -206,6 +207,7 @@ impl Bound {
         clients.resize_with(config.workers, Vec::new);
         for addr in &config.gateway.listen {
             let bound = listen::tcp(*addr, config.workers).map_err(in_listen("--listen", *addr))?;
+            listen::bound_buffers(&bound, SOCKET_BUFFER_BYTES)?;
             for (of_worker, listener) in clients.iter_mut().zip(bound) {
                 of_worker.push(listener);
             }

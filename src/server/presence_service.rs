@@ -119,6 +119,9 @@ impl Service for PresenceService {
         let pulled = client_message::parse(text).and_then(|pull| self.pull(key, pull));
         if let Err(fault) = pulled {
             replies.text(&fault.json());
+            if fault.error.is_malformed() {
+                replies.malformed();
+            }
         }
     }
 

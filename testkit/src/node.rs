@@ -1,5 +1,6 @@
 //! A memcached node by hand, for what a real one can't be made to do at a moment of the test's.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use presenced_memcached::marker::{self, Marker};
@@ -21,8 +22,16 @@ use crate::temp::TempFile;
 pub struct ScriptedNode {
     socket: TempFile,
     gets: UnboundedReceiver<Get>,
+    stats: Arc<Stats>,
     /// Ends with the node, its connections too.
     _task: JoinSet<()>,
+}
+
+/// How it answers `stats`.
+#[derive(Debug, Default)]
+struct Stats {
+    are_endless: AtomicBool,
+    asked: AtomicU64,
 }
 
 /// A `get` without an answer.
@@ -49,17 +58,21 @@ impl ScriptedNode {
         let listener = UnixListener::bind(socket.path()).unwrap();
         let (asked, gets) = unbounded_channel();
         let marker = Arc::<Mutex<Option<Marker>>>::default();
+        let stats = Arc::<Stats>::default();
+        let answered = stats.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, asked.clone(), marker.clone()));
+                let (asked, marker, stats) = (asked.clone(), marker.clone(), answered.clone());
+                connections.spawn(serve(stream, asked, marker, stats));
             }
         });
         ScriptedNode {
             socket,
             gets,
+            stats,
             _task: task,
         }
     }
@@ -67,6 +80,16 @@ impl ScriptedNode {
     /// For `--memcached`.
     pub fn node(&self) -> String {
         format!("unix:{}", self.socket.path().display())
+    }
+
+    /// From now on the answer to `stats` never ends.
+    pub fn never_end_stats(&self) {
+        self.stats.are_endless.store(true, Ordering::Relaxed);
+    }
+
+    /// How often it was asked for `stats`.
+    pub fn stats_asked(&self) -> u64 {
+        self.stats.asked.load(Ordering::Relaxed)
     }
 
     /// The next `get`.
@@ -110,6 +133,7 @@ async fn serve(
     stream: UnixStream,
     asked: UnboundedSender<Get>,
     marker: Arc<Mutex<Option<Marker>>>,
+    stats: Arc<Stats>,
 ) {
     let its_key = marker::Config::default().key;
     let (reader, writer) = stream.into_split();
@@ -121,6 +145,12 @@ async fn serve(
     let mut line = String::new();
     // An error is an end too.
     while reader.read_line(&mut line).await.unwrap_or(0) > 0 {
+        if line.starts_with("stats") {
+            stats.asked.fetch_add(1, Ordering::Relaxed);
+            if stats.are_endless.load(Ordering::Relaxed) {
+                return never_end(&connection).await;
+            }
+        }
         let words: Vec<_> = line.split_whitespace().collect();
         let answer = match words[..] {
             ["version"] => "VERSION 1.6.0\r\n",
@@ -168,6 +198,17 @@ async fn serve(
         };
         let _ = connection.send((answer.into(), oneshot::channel().0));
         line.clear();
+    }
+}
+
+/// Says statistics until the other side hangs up.
+async fn never_end(connection: &UnboundedSender<Say>) {
+    let lines = "STAT a 1\r\n".repeat(1000);
+    loop {
+        let (said, is_said) = oneshot::channel();
+        if connection.send((lines.clone(), said)).is_err() || is_said.await.is_err() {
+            return;
+        }
     }
 }
 

@@ -166,6 +166,11 @@ impl Raw {
         raw
     }
 
+    /// Where it comes from.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
         sent.expect("the server reads").unwrap();

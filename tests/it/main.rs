@@ -24,6 +24,7 @@ mod faults;
 mod frames;
 mod fuzz_corpus;
 mod handshake;
+mod hostile;
 mod http_connections;
 mod log;
 mod memcached_access;

@@ -135,7 +135,7 @@ async fn a_pull_has_at_most_500_users() {
 
 #[tokio::test]
 async fn what_can_not_be_read_is_an_error_and_the_session_lives_on() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&["--max-messages-per-second=1000"]).await;
     let mut alice = Client::connect(server.edge, "alice").await;
     let long = format!(r#"{{"pull":1,"users":["{}"]}}"#, "x".repeat(201));
     for (text, number, code) in [

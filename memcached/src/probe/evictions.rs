@@ -11,7 +11,7 @@ use presenced_protocol::Reply;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, foreign};
-use crate::limits::{ITEM_OVERHEAD_BYTES, STATS_RETRY, STATS_TRIES};
+use crate::limits::{ITEM_OVERHEAD_BYTES, STATS_RETRY, STATS_RETRY_MIN, STATS_TRIES};
 use crate::{MemcachedError, Node};
 
 /// What is known of a node's evictions, and the connection that asks.
@@ -20,8 +20,11 @@ pub(super) struct Evictions {
     connection: Option<Connection>,
     /// How often in a row a connection that was made did not bring the answer, while the node answers.
     failures: u32,
-    failed_at: Option<Instant>,
+    /// When it may be asked again.
+    retry_at: Option<Instant>,
     is_unsupported_logged: bool,
+    /// That its answers cannot be read was logged since it last answered well.
+    is_unreadable_logged: bool,
     before: Option<Stats>,
     /// By slab class: how many items it has evicted.
     classes: BTreeMap<u32, u64>,
@@ -59,8 +62,9 @@ impl Evictions {
         Evictions {
             connection: None,
             failures: 0,
-            failed_at: None,
+            retry_at: None,
             is_unsupported_logged: false,
+            is_unreadable_logged: false,
             before: None,
             classes: BTreeMap::new(),
             chunk_bytes: BTreeMap::new(),
@@ -71,8 +75,7 @@ impl Evictions {
 
     /// Asks; `None` if the node can't be asked now, or at all. If it is cancelled, the connection is made anew.
     pub(super) async fn look(&mut self, node: &Node) -> Option<Evicted> {
-        let pause = self.failed_at.map(|at| at.elapsed());
-        if self.are_unsupported() && pause.is_some_and(|pause| pause < STATS_RETRY) {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return None;
         }
         let limit = node.timeout();
@@ -95,6 +98,7 @@ impl Evictions {
         match asked.unwrap_or(Err(MemcachedError::Timeout(limit))) {
             Ok(evicted) => {
                 self.failures = 0;
+                self.is_unreadable_logged = false;
                 self.connection = Some(connection);
                 Some(evicted)
             }
@@ -106,9 +110,19 @@ impl Evictions {
     }
 
     fn failed(&mut self, node: &Node, error: &MemcachedError) {
-        self.failed_at = Some(Instant::now());
         self.failures = self.failures.saturating_add(1);
         tracing::debug!(node = %node.addr(), %error, "stats cannot be asked");
+        let is_unreadable = matches!(error, MemcachedError::OutOfStep(_));
+        let pause = match (self.are_unsupported(), is_unreadable) {
+            (true, _) => STATS_RETRY,
+            (false, true) => (STATS_RETRY_MIN * (1 << (self.failures - 1).min(6))).min(STATS_RETRY),
+            // It is slow, or away for a moment.
+            (false, false) => Duration::ZERO,
+        };
+        self.retry_at = Some(Instant::now() + pause);
+        if is_unreadable && !std::mem::replace(&mut self.is_unreadable_logged, true) {
+            tracing::warn!(node = %node.addr(), %error, "memcached's stats cannot be read");
+        }
         if self.are_unsupported() && !self.is_unsupported_logged {
             self.is_unsupported_logged = true;
             tracing::warn!(

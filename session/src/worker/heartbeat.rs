@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::{Session, Worker};
+use super::Worker;
 use crate::awaiting_pong;
-use crate::buffers::{Buffers, SessionBuffers};
 use crate::close_reason::CloseReason;
 use crate::dialect::{Dialect, Nonce};
 use crate::limits::WHEEL_CATCH_UP;
@@ -19,7 +18,8 @@ use crate::transport::Transport;
 use crate::wheel::GROUP;
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// Moves the wheel on to `now`: pings, checks for pongs, and drops sessions that do not answer a close.
+    /// Moves the wheel on to `now`: pings, checks for pongs, ends messages that take too long, and drops
+    /// sessions that do not answer a close.
     /// Fails where the poll does.
     ///
     /// # Errors
@@ -44,6 +44,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
         due.clear();
         self.due = due;
+        self.end_overdue();
         while let Some((_, key)) = self.closing.pop_front_if(|(until, _)| *until <= self.now) {
             self.remove(key);
         }
@@ -52,7 +53,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(())
     }
 
-    /// Pings the sessions of a group, and ends those that are overdue.
+    /// Pings the sessions of a group, and ends those whose token has expired.
     fn ping(&mut self, group: u32) {
         let moment = self.moment();
         let mut odd = std::mem::take(&mut self.odd);
@@ -63,9 +64,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 continue;
             }
             session.bucket.renew(moment.us);
-            let buffers = session.buffers(&self.buffers, key);
-            if let Some(end) = session.overdue(buffers, moment) {
-                odd.push((key, Err(end)));
+            if session.expires_s <= moment.s {
+                odd.push((key, Err(CloseReason::TokenExpired)));
                 continue;
             }
             let bit = awaiting_pong::bit(key.index);
@@ -76,7 +76,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             session.pinged_us = moment.us;
             session.awaits_rtt = true;
             pings += 1;
-            if buffers.is_some_and(|buffers| !buffers.outbox.is_empty()) {
+            if session.has_buffers && self.buffers.has_outbox(key.index) {
                 // Behind what waits. A client that does not read it can't answer in time.
                 odd.push((key, Ok(0)));
                 continue;
@@ -127,11 +127,21 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
+    /// Ends the sessions that have begun a frame or a message for too long.
+    fn end_overdue(&mut self) {
+        while let Some(index) = self.buffers.overdue(self.now) {
+            match self.slab.at(index) {
+                Some((key, _)) => self.end(key, CloseReason::MessageTimeout),
+                // There are none of a session that is gone.
+                None => drop(self.buffers.take(index)),
+            }
+        }
+    }
+
     fn moment(&self) -> Moment {
         // A ping may be sent late in its turn of the wheel, by at most one turn.
         let timeout = self.parts.config.ping_timeout;
         Moment {
-            now: self.now,
             us: us(self.now),
             s: self.now.as_secs() as u32,
             patience_us: us(timeout - WHEEL_CATCH_UP.min(timeout / 2)),
@@ -142,30 +152,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
 /// This moment, as sessions keep their times.
 #[derive(Clone, Copy)]
 struct Moment {
-    now: Duration,
     us: u32,
     s: u32,
     /// How long a session may take to send something after a ping.
     patience_us: u32,
-}
-
-impl<H, D, T> Session<H, D, T> {
-    /// Its buffers beside the slab; most sessions have none, and are not looked up.
-    fn buffers<'a>(&self, all: &'a SessionBuffers, key: SessionKey) -> Option<&'a Buffers> {
-        match self.has_buffers {
-            true => all.get(key.index),
-            false => None,
-        }
-    }
-
-    /// Why it must end now, if it must.
-    fn overdue(&self, buffers: Option<&Buffers>, moment: Moment) -> Option<CloseReason> {
-        if self.expires_s <= moment.s {
-            return Some(CloseReason::TokenExpired);
-        }
-        let is_slow = buffers.is_some_and(|buffers| buffers.is_overdue(moment.now));
-        is_slow.then_some(CloseReason::MessageTimeout)
-    }
 }
 
 /// What a ping bears.

@@ -312,6 +312,10 @@ impl<S: Service, T> Reading<'_, S, T> {
                 let handle = self.session.handle;
                 self.service
                     .message(self.key, handle, message, &mut replies);
+                let is_malformed = replies.is_malformed();
+                if is_malformed && !self.session.bucket.take_malformed(self.rate, us(self.now)) {
+                    return Err(CloseReason::RateLimited);
+                }
             }
             Meaning::Pong if self.session.awaits_rtt => self.pong(),
             Meaning::Pong | Meaning::Nothing => {}
