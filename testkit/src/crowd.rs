@@ -2,7 +2,7 @@
 //! and answer each ping, with everything between them and real memcached processes.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
 
 use crate::fleet::visitor;
 use crate::frame::pong_of;
@@ -119,6 +121,7 @@ impl Crowd {
             let subscriber = tracing_subscriber::fmt()
                 .with_ansi(false)
                 .with_writer(move || writer.clone());
+            LazyLock::force(&NOBODY);
             let _all_of_this_thread = tracing::subscriber::set_default(subscriber.finish());
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(stopped.run_until_cancelled(live(plan, discovery, members, there)));
@@ -236,6 +239,10 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
         }
     }
 }
+
+/// A subscriber beside that of a crowd. While there is one only, tracing asks whichever thread comes by a line of
+/// the log first whether it is wanted, and takes the answer of a thread without a subscriber for everyone's.
+static NOBODY: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// What a crowd's server would have logged.
 #[derive(Clone, Default)]
