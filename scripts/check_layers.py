@@ -10,9 +10,10 @@ import re, sys, tempfile, tomllib, unittest
 from pathlib import Path
 
 CRATES = {  # folder: the presenced crates that it may depend on
-    "protocol": [], "net": [], "memcached": ["protocol", "net"], "store": ["protocol", "net"], "session": [],
-    "presence": ["protocol", "memcached", "session"], "benches/load": [],
-    ".": ["protocol", "net", "memcached", "store", "session", "presence"],
+    "protocol": [], "net": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
+    "store": ["protocol", "net", "tasks"], "session": ["tasks"],
+    "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": [],
+    ".": ["protocol", "net", "tasks", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
     "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "admin"], "server": ["gateway", "pull", "admin"],

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use presenced_tasks::{Pauses, Task, catch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::Cluster;
@@ -67,24 +68,39 @@ impl Discovery {
     /// Looks for changes, for ever.
     pub async fn follow(mut self, cluster: Arc<Cluster>, resolve_interval: Duration) {
         let mut resolve_at = Instant::now();
+        let mut pauses = Pauses::default();
         loop {
-            let file_changed = self.read_file();
-            let due = Instant::now() >= resolve_at;
-            if due {
-                self.resolve(|_| true).await;
-                resolve_at = Instant::now() + resolve_interval;
-            } else if file_changed {
-                self.resolve(|node| node.each_address).await;
+            let began_at = Instant::now();
+            let is_due = began_at >= resolve_at;
+            if is_due {
+                resolve_at = began_at + resolve_interval;
             }
-            if due || file_changed {
-                cluster.reconcile(self.wanted());
+            let looked = catch(Task::Discovery, self.look(&cluster, is_due));
+            if looked.await.is_none() {
+                // What was found before holds.
+                sleep(pauses.next(began_at.elapsed())).await;
+                resolve_at = Instant::now();
+                continue;
             }
-            let until_due = resolve_at - Instant::now();
+            let until_due = resolve_at.saturating_duration_since(Instant::now());
             let pause = match self.listing.file {
                 Some(_) => until_due.min(NODE_FILE_INTERVAL),
                 None => until_due,
             };
             sleep(pause).await;
+        }
+    }
+
+    /// Reads the file, resolves the names if that is due, and tells the cluster.
+    async fn look(&mut self, cluster: &Cluster, is_due: bool) {
+        let file_changed = self.read_file();
+        if is_due {
+            self.resolve(|_| true).await;
+        } else if file_changed {
+            self.resolve(|node| node.each_address).await;
+        }
+        if is_due || file_changed {
+            cluster.reconcile(self.wanted());
         }
     }
 

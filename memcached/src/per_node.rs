@@ -43,6 +43,15 @@ impl<T> PerNode<T> {
         }
     }
 
+    /// Drops the values for which `is_over` holds; returns their nodes.
+    pub fn remove(&mut self, is_over: impl Fn(&T) -> bool) -> Vec<Arc<Node>> {
+        let over = self.by_id.iter_mut().filter_map(|kept| {
+            let is_over = kept.as_ref().is_some_and(|(_, value)| is_over(value));
+            is_over.then(|| kept.take())?
+        });
+        over.map(|(node, _)| node).collect()
+    }
+
     /// The value of the node with this number.
     #[inline]
     pub fn get(&self, id: u8) -> Option<&T> {
@@ -99,11 +108,15 @@ mod tests {
         );
         let b = cluster.topology().nodes()[0].id();
         assert_eq!((kept.get(b), kept.get(200)), (Some(&2), None));
+        assert_eq!(kept.remove(|value| *value == 3).len(), 1);
+        assert_eq!(kept.get(b), Some(&2));
+        follow(&mut kept);
+        assert_eq!(kept.iter().map(|(_, value)| *value).max(), Some(4));
         // The number of "a" is free, and is that of "d" now.
         cluster.reconcile(["d:1", "b:1"].map(node).into());
         cluster.publish_at_once();
         follow(&mut kept);
-        assert_eq!(kept.iter().map(|(_, value)| *value).max(), Some(4));
+        assert_eq!(kept.iter().map(|(_, value)| *value).max(), Some(5));
         assert_eq!(kept.iter().count(), 2);
     }
 }

@@ -24,9 +24,9 @@ impl AwaitingPong {
         }
     }
 
-    /// Those of the group whose first index this is, bit by bit.
-    pub(super) fn group(&mut self, first: u32) -> &mut u32 {
-        &mut self.groups[(first / GROUP) as usize]
+    /// Those of the group that this index is in, bit by bit.
+    pub(super) fn group(&mut self, index: u32) -> &mut u32 {
+        &mut self.groups[(index / GROUP) as usize]
     }
 
     /// The one at this index has sent something.

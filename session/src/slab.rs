@@ -98,19 +98,20 @@ impl<T> Slab<T> {
 
     /// Puts in the value that `make` makes for its key.
     pub fn insert(&mut self, make: impl FnOnce(SessionKey) -> T) -> SessionKey {
-        self.len += 1;
+        let key = self.vacant();
+        let value = make(key);
+        self.fill(key, value);
+        key
+    }
+
+    /// The key of the next value, which is put in with [`Slab::fill`] or comes to nothing with
+    /// [`Slab::burn`].
+    pub fn vacant(&mut self) -> SessionKey {
         if let Some(index) = self.free
             && let Some(entry) = entry_mut(&mut self.chunks, index)
         {
-            if let Content::Free { next } = entry.content {
-                self.free = next;
-            }
-            let key = SessionKey {
-                index,
-                generation: entry.generation,
-            };
-            entry.content = Content::Taken(make(key));
-            return key;
+            let generation = entry.generation;
+            return SessionKey { index, generation };
         }
         if self
             .chunks
@@ -127,9 +128,30 @@ impl<T> Slab<T> {
         };
         chunk.push(Entry {
             generation: 0,
-            content: Content::Taken(make(key)),
+            content: Content::Free { next: None },
         });
+        self.free = Some(key.index);
         key
+    }
+
+    /// Puts in the value of the key that [`Slab::vacant`] has given.
+    pub fn fill(&mut self, key: SessionKey, value: T) {
+        if let Some(entry) = entry_mut(&mut self.chunks, key.index)
+            && let Content::Free { next } = entry.content
+        {
+            self.free = next;
+            self.len += 1;
+            entry.content = Content::Taken(value);
+        }
+    }
+
+    /// The key that [`Slab::vacant`] has given is never used: somebody may know it.
+    pub fn burn(&mut self, key: SessionKey) {
+        if let Some(entry) = entry_mut(&mut self.chunks, key.index)
+            && let Content::Free { .. } = entry.content
+        {
+            entry.generation = entry.generation.wrapping_add(1);
+        }
     }
 
     /// The value of `key`, if it is there still.
@@ -230,6 +252,24 @@ mod tests {
         assert_eq!(slab.get_mut(second), Some(&mut "second"));
         assert_eq!(slab.at(second.index), Some((second, &mut "second")));
         assert_eq!(SessionKey::from_usize(second.to_usize()), second);
+    }
+
+    #[test]
+    fn a_key_that_was_burnt_never_means_a_value() {
+        let mut slab = Slab::default();
+        let first = slab.insert(|_| "first");
+        for _ in 0..2 {
+            let burnt = slab.vacant();
+            assert_eq!(slab.vacant(), burnt);
+            slab.burn(burnt);
+            let next = slab.insert(|_| "next");
+            assert_eq!(next.index, burnt.index);
+            assert_eq!(slab.get_mut(burnt), None);
+            assert_eq!(slab.len(), 2);
+            assert_eq!(slab.remove(next), Some("next"));
+        }
+        assert_eq!(slab.get_mut(first), Some(&mut "first"));
+        assert_eq!((slab.len(), slab.chunks()), (1, 1));
     }
 
     #[test]

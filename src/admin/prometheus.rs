@@ -11,6 +11,7 @@ use presenced_session::Seats;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::metrics::{BOUNDS_SHARE, Counter, WorkerMetrics};
 use presenced_store::Store;
+use presenced_tasks::{Task, panics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -146,6 +147,9 @@ impl Metrics {
         let users = self.presence.users().len();
         gauge(out, "users", "Users with a session here", users as u64)?;
         self.encode_handshakes(out)?;
+        let panics = Task::ALL.iter().map(|&task| (task.label(), panics(task)));
+        let help = "Panics that were caught, by what they ended: faults of the server's own";
+        by_label(out, "panics", help, "task", panics)?;
         counter(
             out,
             "http_requests",

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use presenced_net::Accepting;
+use presenced_tasks::{Task, catch};
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ pub struct Admin {
 }
 
 /// Serves `listener` until `stop`.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationToken) {
+pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::new("admin");
     loop {
@@ -49,7 +50,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
                     let admin = admin.clone();
                     async move { Ok::<_, Infallible>(admin.answer(&request).await) }
                 });
-                connections.spawn(async move {
+                connections.spawn(catch(Task::Admin, async move {
                     // A scraper that goes away is no matter.
                     let _ = http1::Builder::new()
                         .timer(TokioTimer::new())
@@ -59,7 +60,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, stop: CancellationT
                         .keep_alive(false)
                         .serve_connection(TokioIo::new(stream), answer)
                         .await;
-                });
+                }));
             }
         }
     }

@@ -11,6 +11,7 @@ use std::task::Poll;
 use presenced_net::Accepting;
 use presenced_session::readiness::watch;
 use presenced_session::worker::NewSession;
+use presenced_tasks::{Task, catch};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
@@ -73,7 +74,7 @@ pub async fn serve(
 struct Door {
     /// What each is served with.
     connection: Connection,
-    connections: JoinSet<()>,
+    connections: JoinSet<Option<()>>,
     lobby: Lobby,
     turned_away: TurnedAway,
 }
@@ -115,7 +116,8 @@ impl Door {
     async fn serve(&mut self, newcomer: Newcomer, place: Place) {
         let socket = Socket::new(newcomer.stream, newcomer.ahead);
         let caller = Caller(newcomer.peer.to_canonical());
-        let mut served = Box::pin(self.connection.clone().run(socket, place, caller));
+        let served = self.connection.clone().run(socket, place, caller);
+        let mut served = Box::pin(catch(Task::Connection, served));
         // Most requests are there by now and are answered at once, without a task.
         let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
         if first.await.is_pending() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 use presenced_memcached::cluster::Topology;
-use presenced_memcached::limits::STABLE_AFTER;
+use presenced_memcached::limits::{BACKOFF_MAX, STABLE_AFTER};
 use presenced_memcached::marker::{self, Marker, RingHash};
 use presenced_memcached::node::Up;
 use presenced_memcached::{Backoff, MemcachedError, Node, PerNode, Reader};
@@ -20,8 +20,9 @@ use presenced_presence::flush::Presence;
 use presenced_presence::record::connected_at;
 use presenced_presence::users::Hasher;
 use presenced_protocol::Key;
+use presenced_tasks::{Pauses, Task, catch};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -125,7 +126,9 @@ struct Batcher {
 
 impl Batcher {
     async fn run(mut self) {
+        let mut pauses = Pauses::default();
         while let Some(first) = self.questions.recv().await {
+            let began_at = Instant::now();
             let mut count = first.users.len();
             let mut questions = vec![first];
             while count < BATCH_USERS_MAX
@@ -134,21 +137,38 @@ impl Batcher {
                 count += question.users.len();
                 questions.push(question);
             }
-            let mut states = self.known(&questions);
-            self.look_up(&mut states).await;
-            // Who has come meanwhile is not offline.
-            for (user, state) in &mut states {
-                if !matches!(state, State::Online(_))
-                    && let Some(since) = self.presence.users().online_since(user)
-                {
-                    *state = State::Online(since);
-                }
-            }
+            let states = catch(Task::LookUp, self.states(&questions)).await;
+            let has_failed = states.is_none();
             for Question { users, reply } in questions {
+                let answer = match &states {
+                    Some(states) => answer(users, states),
+                    None => known_here(&self.presence, users),
+                };
                 // Whoever asked may be gone.
-                let _ = reply.send(answer(users, &states));
+                let _ = reply.send(answer);
+            }
+            if has_failed {
+                // What its connections have still to say is not known.
+                self.nodes = PerNode::default();
+                self.nodes.follow(&self.topology, NodeLookup::new);
+                sleep(pauses.next(began_at.elapsed())).await;
             }
         }
+    }
+
+    /// Every user asked for, and what is known of them.
+    async fn states(&mut self, questions: &[Question]) -> States {
+        let mut states = self.known(questions);
+        self.look_up(&mut states).await;
+        // Who has come meanwhile is not offline.
+        for (user, state) in &mut states {
+            if !matches!(state, State::Online(_))
+                && let Some(since) = self.presence.users().online_since(user)
+            {
+                *state = State::Online(since);
+            }
+        }
+        states
     }
 
     /// Every user asked for, once: online here, or not known yet.
@@ -391,12 +411,21 @@ impl NodeLookup {
     /// waiting for it is better than an "unknown".
     async fn connection(&mut self) -> Option<&mut Connection> {
         if self.connection.is_none() {
-            self.connection = if self.node.is_up() {
-                let dialled = timeout(self.node.timeout(), &mut self.dialled).await;
-                dialled.ok().and_then(Result::ok)
+            // With a channel that is closed the dial has panicked, or what it brought was taken.
+            let (dialled, is_over) = if self.node.is_up() {
+                match timeout(self.node.timeout(), &mut self.dialled).await {
+                    Ok(dialled) => (dialled.ok(), true),
+                    Err(_) => (None, false),
+                }
             } else {
-                self.dialled.try_recv().ok()
+                let dialled = self.dialled.try_recv();
+                let is_over = !matches!(dialled, Err(TryRecvError::Empty));
+                (dialled.ok(), is_over)
             };
+            if dialled.is_none() && is_over {
+                self.dialled = dial(&self.node, self.node.backoff(), BACKOFF_MAX);
+            }
+            self.connection = dialled;
         }
         self.connection.as_mut()
     }
@@ -410,7 +439,7 @@ fn dial(
 ) -> oneshot::Receiver<Connection> {
     let (mut dialled, receiver) = oneshot::channel();
     let node = node.clone();
-    tokio::spawn(async move {
+    let dialling = async move {
         loop {
             sleep(pause).await;
             let made = tokio::select! {
@@ -432,6 +461,7 @@ fn dial(
             }
             pause = backoff.pause(Duration::ZERO);
         }
-    });
+    };
+    tokio::spawn(catch(Task::LookUp, dialling));
     receiver
 }

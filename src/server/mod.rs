@@ -28,6 +28,7 @@ use presenced_net::listen;
 use presenced_presence::flush::Presence;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
+use presenced_tasks::{Task, keep_up};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -131,11 +132,17 @@ impl Server {
         if let Some(store) = store {
             store.vouch(&cluster).await?;
         }
-        let watching = probe::watch(cluster.clone(), probe_config(&config, &shared.presence));
+        let (probed, probes) = (cluster.clone(), probe_config(&config, &shared.presence));
+        let watching = keep_up(Task::Probe, move || {
+            probe::watch(probed.clone(), probes.clone())
+        });
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
-        tokio::spawn(routes::serve(bound.admin, admin, stop.clone()));
+        let (listener, stopped) = (Arc::new(bound.admin), stop.clone());
+        tokio::spawn(keep_up(Task::Admin, move || {
+            routes::serve(listener.clone(), admin.clone(), stopped.clone())
+        }));
         let stores = EmbeddedStore::parts(bound.store);
         let listeners = bound.clients.into_iter().zip(stores).collect();
         let (workers, ended) = start_workers(&config, &shared, listeners).await?;

@@ -15,14 +15,20 @@ use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::Plain;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
+use presenced_tasks::{Task, catch, caught};
 
 use super::client_message::{self, Fault, Pull};
 use super::session_log::SessionLog;
 use crate::gateway::caller::Visitor;
+use crate::gateway::response::error_json;
 use crate::limits::PULLS_PER_SESSION_MAX;
-use crate::pull::{Answer, PullError, Puller};
+use crate::pull::{PullError, Puller};
 
-type Answered = Pin<Box<dyn Future<Output = (SessionKey, u64, Option<Answer>)>>>;
+/// The text of an answer; none when the server stops.
+type Answered = Pin<Box<dyn Future<Output = (SessionKey, Option<Vec<u8>>)>>>;
+
+/// What a client is told whose question met a fault.
+const INTERNAL: &str = "a fault of the server's own: ask again";
 
 /// Presence, as the service that a worker's sessions are for.
 #[derive(Debug)]
@@ -62,8 +68,12 @@ impl PresenceService {
         *waiting += 1;
         let asked = self.puller.ask(pull.users);
         let number = pull.number;
-        self.pulls
-            .push(Box::pin(async move { (key, number, asked.await) }));
+        self.pulls.push(Box::pin(async move {
+            let answer = async { Some(asked.await?.json(Some(number))) };
+            // A client that hears nothing would wait for ever.
+            let fault = || Some(error_json("internal", INTERNAL, Some(number)));
+            (key, catch(Task::LookUp, answer).await.unwrap_or_else(fault))
+        }));
         Ok(())
     }
 
@@ -96,7 +106,11 @@ impl Service for PresenceService {
             session,
         };
         let connected = self.presence.connect(&visitor.user, live);
-        self.flusher.write_now(connected.slot);
+        let slot = connected.slot;
+        if caught(Task::Open, || self.flusher.write_now(slot)).is_none() {
+            // The next flush does it.
+            self.pending.record(slot);
+        }
         Opened {
             handle: connected.slot,
             replaced: connected.replaced,
@@ -155,10 +169,10 @@ impl Service for PresenceService {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
         loop {
             match self.pulls.poll_next_unpin(context) {
-                Poll::Ready(Some((key, number, answer))) => {
+                Poll::Ready(Some((key, answer))) => {
                     self.answered(key);
                     if let Some(answer) = answer {
-                        return Poll::Ready((key, answer.json(Some(number))));
+                        return Poll::Ready((key, answer));
                     }
                 }
                 // The next pull comes from the worker, which then asks again.

@@ -11,9 +11,12 @@ use presenced_session::clock::Clock;
 use presenced_session::limits::WORKER_QUEUE;
 use presenced_session::metrics::WorkerMetrics;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_tasks::limits::RESTART_PAUSE_MAX;
+use presenced_tasks::{Task, keep_up};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::embedded::Part;
@@ -120,7 +123,7 @@ impl WorkerThread {
     async fn work(self) {
         let shared = &self.shared;
         let presence = &shared.presence;
-        // None of these ends by itself; one that does takes the worker with it, loudly.
+        // None of these ends by itself, nor by a panic; one that does takes the worker with it, loudly.
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(presence, self.number, self.workers, &mut tasks);
         let puller = Puller::start(presence, &shared.pull, &mut tasks);
@@ -182,12 +185,41 @@ fn listen(
     tasks: &mut JoinSet<()>,
 ) {
     for listener in listeners {
+        let listener = Arc::new(listener);
         let (gateway, stop) = (shared.gateway.clone(), shared.stop.clone());
-        let serving = listener::serve(listener, gateway, puller.clone(), sessions.clone(), stop);
-        tasks.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "cannot listen");
-            }
-        });
+        let (puller, sessions) = (puller.clone(), sessions.clone());
+        tasks.spawn(keep_up(Task::Listener, move || {
+            let (puller, sessions) = (puller.clone(), sessions.clone());
+            serve(
+                listener.clone(),
+                gateway.clone(),
+                puller,
+                sessions,
+                stop.clone(),
+            )
+        }));
+    }
+}
+
+/// Serves clients until `stop`, again after a pause where the system has no descriptor for it.
+async fn serve(
+    listener: Arc<TcpListener>,
+    gateway: Arc<Gateway>,
+    puller: Puller,
+    sessions: mpsc::Sender<NewSession<Visitor>>,
+    stop: CancellationToken,
+) {
+    let serve = async |listener| {
+        let (gateway, puller) = (gateway.clone(), puller.clone());
+        listener::serve(listener, gateway, puller, sessions.clone(), stop.clone()).await
+    };
+    loop {
+        let served = match listener.try_clone() {
+            Ok(listener) => serve(listener).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = served else { return };
+        tracing::error!(%error, "cannot listen; trying again");
+        sleep(RESTART_PAUSE_MAX).await;
     }
 }

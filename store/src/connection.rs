@@ -214,6 +214,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> (usize, Poll<io::Result<()>>) {
         let now = self.store.now();
         let mut start = 0;
+        // A connection that met a fault may have left something in what all of a thread share.
+        out.clear();
         let mut sent = Poll::Ready(Ok(()));
         for _ in 0..WRITES_PER_TURN {
             let rest = &input[start..];

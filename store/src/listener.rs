@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::{io, net};
 
 use presenced_net::Accepting;
+use presenced_tasks::{Pauses, Task, catch};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
@@ -47,30 +48,51 @@ pub async fn serve(
 ) -> io::Result<()> {
     let acceptor = Acceptor::new(listener)?;
     let mut connections = JoinSet::new();
+    // A fault costs no connection that is open.
+    let mut pauses = Pauses::default();
+    loop {
+        let began_at = Instant::now();
+        let accepting = accept_until(&acceptor, &store, &mut connections, &stop);
+        if catch(Task::Store, accepting).await.is_some() {
+            break;
+        }
+        sleep(pauses.next(began_at.elapsed())).await;
+    }
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Accepts connections and serves them until `stop` is cancelled.
+async fn accept_until(
+    acceptor: &Acceptor,
+    store: &Arc<Store>,
+    connections: &mut JoinSet<Option<()>>,
+    stop: &CancellationToken,
+) {
     let mut steps = interval(STEP_INTERVAL);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut accepting = Accepting::new("store");
     loop {
         tokio::select! {
-            () = stop.cancelled() => break,
-            Some(ended) = connections.join_next() => log_panic(&ended),
+            () = stop.cancelled() => return,
+            Some(_) = connections.join_next() => {}
             _ = steps.tick() => store.step(),
             stream = accepting.next(|| acceptor.accept()) => {
-                if let Some(open) = admit(&store, &stream) {
+                if let Some(open) = admit(store, &stream) {
                     let stop = stop.clone();
                     match stream {
-                        Stream::Tcp(stream) => connections.spawn(converse(stream, open, stop)),
-                        Stream::Unix(stream) => connections.spawn(converse(stream, open, stop)),
+                        Stream::Tcp(stream) => {
+                            connections.spawn(catch(Task::Store, converse(stream, open, stop)))
+                        }
+                        Stream::Unix(stream) => {
+                            connections.spawn(catch(Task::Store, converse(stream, open, stop)))
+                        }
                     };
                 }
             }
         }
     }
-    drop(acceptor);
-    while let Some(ended) = connections.join_next().await {
-        log_panic(&ended);
-    }
-    Ok(())
 }
 
 /// Serves the store to one client over any stream, until either side ends the connection or `stop` is
@@ -137,11 +159,5 @@ where
                 tracing::debug!(%error, "a connection to the store ended");
             }
         }
-    }
-}
-
-fn log_panic(ended: &Result<(), JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a connection to the store was ended by a fault in the server");
     }
 }

@@ -11,6 +11,7 @@
 mod flush_pace;
 mod heartbeat;
 mod limits;
+mod panics;
 
 /// A test that takes no turn would run beside those that measure.
 #[test]

@@ -33,6 +33,7 @@ mod metrics;
 mod moves;
 mod other_memcacheds;
 mod out_of_step;
+mod panics;
 mod peer_words;
 mod presence;
 mod pull;

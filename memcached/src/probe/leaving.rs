@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Reply, Request, encode};
+use presenced_tasks::{Task, keep_up};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,7 +38,10 @@ impl Leaving {
         for node in known {
             let has_left = !nodes.iter().any(|next| Arc::ptr_eq(next, node));
             if has_left && self.tasks.len() < NODES_MAX {
-                let leave = leave(cluster.clone(), node.clone(), interval);
+                let (cluster, node) = (cluster.clone(), node.clone());
+                let leave = keep_up(Task::Probe, move || {
+                    leave(cluster.clone(), node.clone(), interval)
+                });
                 self.tasks
                     .spawn(async { drop(timeout(LEAVING_TIME, leave).await) });
             }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use presenced_protocol::request::StoreVerb;
 use presenced_protocol::{Key, Reply, Request, encode};
+use presenced_tasks::{Pauses, Task, catch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -34,6 +35,7 @@ use self::losses::Missed;
 use self::proof::{Proof, Step};
 use self::publish::publish_changes;
 use self::renewal::Renewal;
+use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::config::OnFailure;
 use super::hold_down::HoldDown;
@@ -149,23 +151,40 @@ impl Look {
 
     async fn watch(mut self) {
         let mut backoff = self.node.backoff();
+        let mut pauses = Pauses::default();
         loop {
-            let (error, held) = self.look_until_error().await;
-            self.node.set_sentinel(Sentinel::NotKnown);
-            // An orderly end of a connection that has held is no failure of the node's.
-            if matches!(error, MemcachedError::Closed) && held >= STABLE_AFTER {
-                continue;
+            let began_at = Instant::now();
+            if catch(Task::Probe, self.look_and_rest(&mut backoff))
+                .await
+                .is_none()
+            {
+                // Nobody looks meanwhile, so nothing is believed.
+                self.node.set_sentinel(Sentinel::NotKnown);
+                self.node.set_answers(false);
+                self.node.set_whole(false);
+                self.node.note_no_look();
+                sleep(pauses.next(began_at.elapsed())).await;
             }
-            self.failed(&error);
-            let version = self.cluster.announced().version();
-            tokio::select! {
-                biased;
-                () = sleep(backoff.pause(held)) => {}
-                // Another connection was greeted, and waits for a look.
-                () = self.node.greeted() => {}
-                // The node is to be told of a change of the ring.
-                () = self.cluster.another_announced(version) => {}
-            }
+        }
+    }
+
+    /// Looks until the connection ends, and waits until it is time for another.
+    async fn look_and_rest(&mut self, backoff: &mut Backoff) {
+        let (error, held) = self.look_until_error().await;
+        self.node.set_sentinel(Sentinel::NotKnown);
+        // An orderly end of a connection that has held is no failure of the node's.
+        if matches!(error, MemcachedError::Closed) && held >= STABLE_AFTER {
+            return;
+        }
+        self.failed(&error);
+        let version = self.cluster.announced().version();
+        tokio::select! {
+            biased;
+            () = sleep(backoff.pause(held)) => {}
+            // Another connection was greeted, and waits for a look.
+            () = self.node.greeted() => {}
+            // The node is to be told of a change of the ring.
+            () = self.cluster.another_announced(version) => {}
         }
     }
 

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_memcached::LogThrottle;
+use presenced_tasks::{Task, keep_up};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -102,9 +103,15 @@ impl Flusher {
     /// never returns.
     pub async fn run(self, period: Duration) {
         let last_flush = self.presence.last_flush().clone();
-        last_flush
-            .run_until_cancelled(self.flush_regularly(period))
-            .await;
+        let mut is_first = true;
+        let flushing = keep_up(Task::Flush, || {
+            if !std::mem::take(&mut is_first) {
+                // It panicked, and what it had taken is not known.
+                self.presence.users().mark_all();
+            }
+            self.flush_regularly(period)
+        });
+        last_flush.run_until_cancelled(flushing).await;
         pending::<()>().await;
     }
 

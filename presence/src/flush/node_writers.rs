@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use presenced_memcached::PerNode;
+use presenced_tasks::{Pauses, Task, catch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::node_flush::NodeFlush;
 use super::node_writer::NodeWriter;
@@ -18,6 +20,9 @@ pub(super) struct NodeWriters {
     by_node: RwLock<Arc<PerNode<NodeWriterHandle>>>,
 }
 
+/// How a node writer has ended: `None` if it panicked, `Some(None)` if writing was to stop.
+type Running = Option<Option<()>>;
+
 /// How work comes to a node writer, which ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct NodeWriterHandle {
@@ -28,8 +33,9 @@ pub(super) struct NodeWriterHandle {
 }
 
 impl NodeWriters {
-    /// The node writers of the nodes that there are now, and the task that keeps up with the cluster. It
-    /// ends only if a node writer did, which none should.
+    /// The node writers of the nodes that there are now, and the task that keeps up with the cluster. A node
+    /// writer that panics is replaced, and all users of its node are written again: what it had in flight is
+    /// not known.
     pub(super) fn start(
         presence: &Arc<Presence>,
     ) -> (Arc<NodeWriters>, impl Future<Output = ()> + use<>) {
@@ -41,6 +47,7 @@ impl NodeWriters {
         writers.follow(presence, &mut running);
         let (kept, presence) = (writers.clone(), presence.clone());
         let keeper = async move {
+            let (mut pauses, mut failed_at) = (Pauses::default(), Instant::now());
             loop {
                 tokio::select! {
                     biased;
@@ -48,10 +55,11 @@ impl NodeWriters {
                         Ok(()) => kept.follow(&presence, &mut running),
                         Err(_) => return,
                     },
-                    // One ends when its node is gone; with an error only if it panicked.
-                    Some(Err(error)) = running.join_next() => {
-                        tracing::error!(%error, "a node writer to memcached ended");
-                        return;
+                    // One ends when its node is gone, with `Some`.
+                    Some(Ok(None)) = running.join_next() => {
+                        sleep(pauses.next(failed_at.elapsed())).await;
+                        failed_at = Instant::now();
+                        kept.replace_ended(&presence, &mut running);
                     }
                 }
             }
@@ -65,9 +73,27 @@ impl NodeWriters {
         by_node.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts node writers to nodes that are new, lets go of those whose nodes are gone.
-    fn follow(&self, presence: &Arc<Presence>, running: &mut JoinSet<()>) {
+    /// Starts node writers in place of those that have ended.
+    fn replace_ended(&self, presence: &Arc<Presence>, running: &mut JoinSet<Running>) {
         let mut next = (*self.all()).clone();
+        let ended = next.remove(|writer| writer.work.is_closed());
+        self.start_missing(next, presence, running);
+        for node in ended {
+            presence.cluster().mark_suspect(&node);
+        }
+    }
+
+    /// Starts node writers to nodes that are new, lets go of those whose nodes are gone.
+    fn follow(&self, presence: &Arc<Presence>, running: &mut JoinSet<Running>) {
+        self.start_missing((*self.all()).clone(), presence, running);
+    }
+
+    fn start_missing(
+        &self,
+        mut next: PerNode<NodeWriterHandle>,
+        presence: &Arc<Presence>,
+        running: &mut JoinSet<Running>,
+    ) {
         next.follow(&presence.cluster().topology(), |node| {
             let (sender, queues) = work_queues();
             let now = presence.clock().now();
@@ -79,7 +105,7 @@ impl NodeWriters {
             let writer = NodeWriter::new(presence, node, &flush, queues, connected.clone());
             let stop = presence.written_off();
             let work = stop.clone().run_until_cancelled_owned(writer.run());
-            running.spawn(async { work.await.unwrap_or_default() });
+            running.spawn(catch(Task::NodeWriter, work));
             NodeWriterHandle {
                 work: sender,
                 claimed: Arc::default(),

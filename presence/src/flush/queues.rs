@@ -78,6 +78,11 @@ impl WorkSender {
             .map_err(mpsc::error::TrySendError::into_inner)
     }
 
+    /// Whether the node writer has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.iter().all(Sender::is_closed)
+    }
+
     /// Gives the work back if the node writer has ended.
     pub(super) async fn send(&self, work: Work) -> Result<(), Work> {
         let queue = &self.0[rank(&work) as usize];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_memcached::{Node, PerNode};
+use presenced_tasks::{Task, keep_up};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -27,8 +28,11 @@ impl Flusher {
         let mut nodes = PerNode::default();
         loop {
             nodes.follow(&cluster.topology(), |node| {
+                let (refill, node) = (self.clone(), node.clone());
                 let mut task = JoinSet::new();
-                task.spawn(self.clone().follow_doubts(node.clone(), users_per_second));
+                task.spawn(keep_up(Task::Refill, move || {
+                    refill.clone().follow_doubts(node.clone(), users_per_second)
+                }));
                 task
             });
             if changes.changed().await.is_err() {

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use presenced_memcached::probe::Writes;
@@ -84,6 +85,10 @@ impl Round {
 
 impl Drop for Round {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // Whoever had it has not done its work.
+            self.failed = [const { AtomicU64::new(u64::MAX) }; 4];
+        }
         for (node, flush) in self.flushes.iter() {
             if !self.has_failed_for(node.id()) {
                 flush.settled(self.shard, self.began);

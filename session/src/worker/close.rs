@@ -1,5 +1,7 @@
 //! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for its answer.
 
+use presenced_tasks::{Task, caught};
+
 use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
@@ -20,13 +22,25 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
         let handle = session.handle;
         let id = self.id(key);
-        self.service.log_end(handle, id, end);
-        self.service.closed(handle, id);
-        self.ended(key, end);
+        caught(Task::Session, || {
+            self.service.log_end(handle, id, end);
+            self.service.closed(handle, id);
+        });
+        self.part(key, end);
+    }
+
+    /// Says goodbye to a session that the service has closed. A fault met there costs the goodbye.
+    pub(super) fn part(&mut self, key: SessionKey, end: CloseReason) {
+        if self
+            .guarded(Task::Session, |worker| worker.ended(key, end))
+            .is_none()
+        {
+            self.remove(key);
+        }
     }
 
     /// What is left to do when the service has closed the session.
-    pub(super) fn ended(&mut self, key: SessionKey, end: CloseReason) {
+    fn ended(&mut self, key: SessionKey, end: CloseReason) {
         let Some(session) = self.slab.get_mut(key) else {
             return;
         };

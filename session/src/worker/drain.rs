@@ -1,5 +1,7 @@
 //! The drain: sessions are closed evenly over its time.
 
+use presenced_tasks::{Task, caught};
+
 use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::limits::CLOSE_TIMEOUT;
@@ -37,9 +39,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 return false;
             };
             let id = self.id(key);
-            let is_closed = self.service.try_close(handle, id);
+            // One whose service fails at it has no more to be waited for.
+            let is_closed = caught(Task::Session, || self.service.try_close(handle, id));
+            let is_closed = is_closed.unwrap_or(true);
             if is_closed {
-                self.ended(key, CloseReason::Restart);
+                self.part(key, CloseReason::Restart);
             }
             !is_closed
         });

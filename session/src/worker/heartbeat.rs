@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use presenced_tasks::Task;
 
 use super::Worker;
 use crate::awaiting_pong;
@@ -55,17 +56,41 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Pings the sessions of a group, and ends those whose token has expired.
     fn ping(&mut self, group: u32) {
+        let (mut next, end) = (group, group + GROUP);
+        while next < end {
+            let from = next;
+            let pinged = self.guarded(Task::Tick, |worker| worker.ping_some(&mut next, end));
+            if pinged.is_none() {
+                // A fault met by one session, the others of the group are still to be pinged.
+                next = next.max(from + 1);
+                self.odd.extend(
+                    self.slab
+                        .at(next - 1)
+                        .map(|(key, _)| (key, Err(CloseReason::Internal))),
+                );
+            }
+        }
+        while let Some((key, what)) = self.odd.pop() {
+            let kept = what.and_then(|written| self.keep_ping(key, written));
+            if let Err(end) = kept {
+                self.end(key, end);
+            }
+        }
+    }
+
+    /// Pings the sessions from `next` to `end`; `next` is behind the one that is being pinged.
+    fn ping_some(&mut self, next: &mut u32, end: u32) {
         let moment = self.moment();
-        let mut odd = std::mem::take(&mut self.odd);
         let mut pings = 0;
-        let awaiting = self.awaiting_pong.group(group);
-        for (key, session) in self.slab.run(group, GROUP) {
+        let awaiting = self.awaiting_pong.group(*next);
+        for (key, session) in self.slab.run(*next, end - *next) {
+            *next = key.index + 1;
             if session.closing {
                 continue;
             }
             session.bucket.renew(moment.us);
             if session.expires_s <= moment.s {
-                odd.push((key, Err(CloseReason::TokenExpired)));
+                self.odd.push((key, Err(CloseReason::TokenExpired)));
                 continue;
             }
             let bit = awaiting_pong::bit(key.index);
@@ -78,37 +103,31 @@ impl<S: Service, T: Transport> Worker<S, T> {
             pings += 1;
             if session.has_buffers && self.buffers.has_outbox(key.index) {
                 // Behind what waits. A client that does not read it can't answer in time.
-                odd.push((key, Ok(0)));
+                self.odd.push((key, Ok(0)));
                 continue;
             }
             let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
             let ping = ping.as_ref();
             match session.write(ping) {
                 Ok(written) if written == ping.len() => {}
-                part_or_end => odd.push((key, part_or_end)),
+                part_or_end => self.odd.push((key, part_or_end)),
             }
         }
+        *next = end;
         self.parts.metrics.pings.add_alone(pings);
-        for (key, what) in odd.drain(..) {
-            if let Err(end) = what.and_then(|written| self.keep_ping(key, written, moment)) {
-                self.end(key, end);
-            }
-        }
-        self.odd = odd;
     }
 
     /// Keeps the rest of a ping of which `written` bytes were sent.
-    fn keep_ping(
-        &mut self,
-        key: SessionKey,
-        written: usize,
-        moment: Moment,
-    ) -> Result<(), CloseReason> {
-        let Some(session) = self.slab.get_mut(key) else {
-            return Ok(());
-        };
-        let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
-        self.keep(key, &ping.as_ref()[written..])
+    fn keep_ping(&mut self, key: SessionKey, written: usize) -> Result<(), CloseReason> {
+        let kept = self.guarded(Task::Tick, |worker| {
+            let Some(session) = worker.slab.get_mut(key) else {
+                return Ok(());
+            };
+            let nonce = nonce(&worker.tag, key, session.pinged_us);
+            let ping = session.dialect.ping(nonce);
+            worker.keep(key, &ping.as_ref()[written..])
+        });
+        kept.unwrap_or(Err(CloseReason::Internal))
     }
 
     /// Ends the sessions of a group that have sent no frame in time after a ping.

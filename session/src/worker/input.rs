@@ -1,10 +1,10 @@
 //! From the sockets: what became ready, its frames, what they ask for.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use presenced_tasks::Task;
 
 use super::heartbeat::nonce;
 use super::{Session, Worker, is_transient};
@@ -13,7 +13,7 @@ use crate::buffers::Buffers;
 use crate::close_reason::CloseReason;
 use crate::dialect::{Dialect, Meaning, Nonce};
 use crate::frame_header::{Header, HeaderCheck, Opcode};
-use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX, SCRATCH_BYTES};
+use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX};
 use crate::metrics::WorkerMetrics;
 use crate::rate_limit::{Rate, us};
 use crate::service::{Message, Replies, Service};
@@ -69,21 +69,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.now = now;
         let waiting = self.again.len();
         // A fault met by one session's bytes must not take the others with it.
-        let served = catch_unwind(AssertUnwindSafe(|| self.serve(key, now)));
-        let served = served.unwrap_or_else(|_| {
-            self.renew();
-            Err(CloseReason::Internal)
-        });
-        if let Err(end) = served {
+        let served = self.guarded(Task::Session, |worker| worker.serve(key, now));
+        if let Err(end) = served.unwrap_or(Err(CloseReason::Internal)) {
             self.end(key, end);
         }
         self.again.len() > waiting
-    }
-
-    /// Nothing of a session that panicked may reach the next.
-    fn renew(&mut self) {
-        self.scratch = vec![0; SCRATCH_BYTES].into();
-        self.out = Vec::new();
     }
 
     /// Writes what waits, then reads once.

@@ -12,13 +12,14 @@
 //! which drive a worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time
 //! of their own.
 //!
-//! This file has the loop and how sessions start; `input` reads, `output` writes, `heartbeat` pings,
+//! This file has the loop; `open` begins sessions, `input` reads, `output` writes, `heartbeat` pings,
 //! `close` ends sessions and `drain` all of them.
 
 mod close;
 mod drain;
 mod heartbeat;
 mod input;
+mod open;
 mod output;
 
 use std::collections::VecDeque;
@@ -27,12 +28,13 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::{self, Context};
 use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll};
+use mio::{Events, Poll};
+use presenced_tasks::{Task, caught};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{MissedTickBehavior, interval};
@@ -41,16 +43,16 @@ use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
 use super::coalesce::Coalescer;
 use super::dialect::Plain;
-use super::rate_limit::{Rate, TokenBucket, us};
-use super::service::{Replies, Service};
+use super::rate_limit::{Rate, TokenBucket};
+use super::service::Service;
 use super::slab::{SessionId, SessionKey, Slab};
 use super::transport::Transport;
-use super::wheel::{CHUNK, Wheel};
+use super::wheel::Wheel;
 use super::{Seat, Seats};
 use crate::Config;
 use crate::clock::Clock;
 use crate::close_reason::CloseReason;
-use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_TICK};
+use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
 
 /// A handshake that succeeded.
@@ -238,13 +240,22 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 },
                 woken = ready.wait() => {
                     woken?;
-                    let more = self.look()?;
+                    let more = self.guarded(Task::Session, Worker::look).unwrap_or(Ok(true))?;
                     ready.looked(more);
                 }
-                _ = ticks.tick(), if busy => self.tick(self.parts.clock.now())?,
-                (key, text) = poll_fn(|context| self.service.poll_answer(context)) => {
+                _ = ticks.tick(), if busy => {
+                    let now = self.parts.clock.now();
+                    match self.guarded(Task::Tick, |worker| worker.tick(now)) {
+                        Some(ticked) => ticked?,
+                        // The wheel makes up for the time.
+                        None => ticks.reset_after(WHEEL_CATCH_UP / 2),
+                    }
+                }
+                (key, text) = poll_fn(|context| self.poll_answer(context)) => {
                     self.now = self.parts.clock.now();
-                    self.answer(key, &text);
+                    if self.guarded(Task::Session, |worker| worker.answer(key, &text)).is_none() {
+                        self.end(key, CloseReason::Internal);
+                    }
                 }
                 Some(new) = incoming.recv() => {
                     self.open(new, self.parts.clock.now());
@@ -258,6 +269,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 return Ok(());
             }
         }
+    }
+
+    /// The next answer of the service. After a panic there is none until the worker asks again.
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> task::Poll<(SessionKey, Vec<u8>)> {
+        let polled = caught(Task::Session, || self.service.poll_answer(context));
+        polled.unwrap_or(task::Poll::Pending)
     }
 
     /// Does what others tell it; a drain then goes on with each [`Worker::tick`].
@@ -277,69 +294,21 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
-    /// Begins a session at the time `now`; it may have ended when this returns.
-    pub fn open(&mut self, new: NewSession<S::Peer, S::Dialect, T>, now: Duration) -> SessionKey {
-        self.now = now;
-        let number = self.parts.number;
-        let mut replaced = None;
-        let key = self.slab.insert(|key| {
-            let id = SessionId {
-                worker: number,
-                key,
-            };
-            let mut replies = Replies::new(new.dialect, &mut self.out);
-            let opened = self.service.opened(new.peer, id, &mut replies);
-            replaced = opened.replaced;
-            Session {
-                socket: new.socket,
-                handle: opened.handle,
-                dialect: new.dialect,
-                pinged_us: 0,
-                expires_s: new.expires_at.as_secs() as u32,
-                bucket: TokenBucket::full(us(now)),
-                closing: false,
-                has_buffers: false,
-                awaits_rtt: false,
-            }
-        });
-        new.seat.hand_over();
-        self.wheel.grow(self.slab.chunks());
-        self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
-        self.awaiting_pong.clear(key.index);
-        self.parts.metrics.sessions.add_alone(1);
-        if let Some(oldest) = replaced {
-            self.replace(oldest);
+    /// Does `work`; `None` if it panicked, and nothing that it has left may reach the next session.
+    fn guarded<R>(&mut self, task: Task, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        let done = caught(task, || work(self));
+        if done.is_none() {
+            self.scratch = vec![0; SCRATCH_BYTES].into();
+            self.out = Vec::new();
+            self.events
+                .get_or_insert_with(|| Events::with_capacity(EVENTS_PER_POLL));
         }
-        let registered = self.register(key).map_err(|error| {
-            tracing::error!(%error, "a session can't be polled");
-            CloseReason::Internal
-        });
-        // What is said first comes before the answers to what was read ahead.
-        let begun = registered.and_then(|()| self.reply(key)).and_then(|()| {
-            match new.read_ahead.is_empty() {
-                true => Ok(()),
-                false => self.receive(key, &mut Vec::from(new.read_ahead), now),
-            }
-        });
-        if let Err(end) = begun {
-            self.end(key, end);
-        }
-        key
+        done
     }
 
     fn id(&self, key: SessionKey) -> SessionId {
         let worker = self.parts.number;
         SessionId { worker, key }
-    }
-
-    fn register(&mut self, key: SessionKey) -> io::Result<()> {
-        let session = self.slab.get_mut(key);
-        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
-            return Ok(());
-        };
-        let (mut source, name) = (SourceFd(&fd), mio::Token(key.to_usize()));
-        let registry = self.poll.registry();
-        registry.register(&mut source, name, Interest::READABLE)
     }
 
     /// Sessions that there are, those that are closing included.

@@ -1,0 +1,95 @@
+//! How sessions begin.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::Interest;
+use mio::unix::SourceFd;
+use presenced_tasks::{Task, caught};
+
+use super::{NewSession, Session, Worker};
+use crate::close_reason::CloseReason;
+use crate::dialect::Dialect;
+use crate::rate_limit::{TokenBucket, us};
+use crate::service::{Replies, Service};
+use crate::slab::SessionKey;
+use crate::transport::Transport;
+use crate::wheel::CHUNK;
+
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Begins a session at the time `now`; it may have ended when this returns.
+    pub fn open(&mut self, new: NewSession<S::Peer, S::Dialect, T>, now: Duration) -> SessionKey {
+        self.now = now;
+        let (key, dialect) = (self.slab.vacant(), new.dialect);
+        let id = self.id(key);
+        let mut replies = Replies::new(dialect, &mut self.out);
+        let opened = caught(Task::Open, || {
+            self.service.opened(new.peer, id, &mut replies)
+        });
+        let Some(opened) = opened else {
+            self.slab.burn(key);
+            self.guarded(Task::Open, |worker| worker.turn_away(new.socket, dialect));
+            return key;
+        };
+        let session = Session {
+            socket: new.socket,
+            handle: opened.handle,
+            dialect,
+            pinged_us: 0,
+            expires_s: new.expires_at.as_secs() as u32,
+            bucket: TokenBucket::full(us(now)),
+            closing: false,
+            has_buffers: false,
+            awaits_rtt: false,
+        };
+        self.slab.fill(key, session);
+        new.seat.hand_over();
+        self.wheel.grow(self.slab.chunks());
+        self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
+        self.awaiting_pong.clear(key.index);
+        self.parts.metrics.sessions.add_alone(1);
+        if let Some(oldest) = opened.replaced {
+            self.replace(oldest);
+        }
+        let begun = self.guarded(Task::Open, |worker| worker.begin(key, new.read_ahead));
+        if let Err(end) = begun.unwrap_or(Err(CloseReason::Internal)) {
+            self.end(key, end);
+        }
+        key
+    }
+
+    /// What is said first comes before the answers to what was read ahead.
+    fn begin(&mut self, key: SessionKey, read_ahead: Bytes) -> Result<(), CloseReason> {
+        self.register(key).map_err(|error| {
+            tracing::error!(%error, "a session can't be polled");
+            CloseReason::Internal
+        })?;
+        self.reply(key)?;
+        if read_ahead.is_empty() {
+            return Ok(());
+        }
+        self.receive(key, &mut Vec::from(read_ahead), self.now)
+    }
+
+    /// Ends a connection that the service has failed to make a session of.
+    fn turn_away(&mut self, mut socket: T, dialect: S::Dialect) {
+        self.parts.metrics.ends[CloseReason::Internal as usize].add_alone(1);
+        let mut close = Vec::new();
+        dialect.close(&mut close, CloseReason::Internal);
+        // A new socket takes so few bytes at once; if not, it is closed without a word.
+        let _ = socket.write(&close);
+        socket.finish();
+        self.out.clear();
+    }
+
+    fn register(&mut self, key: SessionKey) -> io::Result<()> {
+        let session = self.slab.get_mut(key);
+        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
+            return Ok(());
+        };
+        let (mut source, name) = (SourceFd(&fd), mio::Token(key.to_usize()));
+        let registry = self.poll.registry();
+        registry.register(&mut source, name, Interest::READABLE)
+    }
+}
