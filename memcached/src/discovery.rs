@@ -72,15 +72,14 @@ impl Discovery {
         loop {
             let began_at = Instant::now();
             let is_due = began_at >= resolve_at;
-            if is_due {
-                resolve_at = began_at + resolve_interval;
-            }
             let looked = catch(Task::Discovery, self.look(&cluster, is_due));
             if looked.await.is_none() {
                 // What was found before holds.
                 sleep(pauses.next(began_at.elapsed())).await;
-                resolve_at = Instant::now();
                 continue;
+            }
+            if is_due {
+                resolve_at = Instant::now() + resolve_interval;
             }
             let until_due = resolve_at.saturating_duration_since(Instant::now());
             let pause = match self.listing.file {

@@ -227,8 +227,17 @@ impl Process {
 
     /// The most that it has had in memory since it started (VmHWM), bytes.
     pub fn memory_max_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// What it has in memory now (VmRSS), bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kib.unwrap().parse::<u64>().unwrap() * 1024
     }

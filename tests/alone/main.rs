@@ -10,6 +10,7 @@
 
 mod flush_pace;
 mod heartbeat;
+mod hostile;
 mod limits;
 mod panics;
 
