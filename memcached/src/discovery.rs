@@ -74,8 +74,9 @@ impl Discovery {
             let is_due = began_at >= resolve_at;
             let looked = catch(Task::Discovery, self.look(&cluster, is_due));
             if looked.await.is_none() {
-                // What was found before holds.
+                // What was found before holds. All is looked for again.
                 sleep(pauses.next(began_at.elapsed())).await;
+                resolve_at = Instant::now();
                 continue;
             }
             if is_due {

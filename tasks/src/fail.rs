@@ -27,7 +27,7 @@ pub(crate) fn point(task: Task) {
     // Another thread may have been faster.
     if is_armed
         && armed
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
             .is_ok()
     {
         panic!("a fail point of {}", task.label());
