@@ -75,6 +75,10 @@ pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Time between two lines of the log that say that connections are turned away.
 pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
+/// Path and query of a request in bytes: what the head has room for beside a request's usual headers. Longer
+/// questions are for POST.
+pub const URI_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+
 /// Names of headers that a page of an allowed origin is told it may send, in bytes: what tracing adds is some
 /// hundreds.
 pub const ALLOWED_HEADERS_BYTES_MAX: usize = 1024;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::gateway::health::Health;
+use crate::gateway::request::has_legal_host;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -68,8 +69,16 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: Cancella
 
 impl Admin {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if request.method() != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+        if !has_legal_host(request) {
+            let why = "exactly one Host header is needed\n";
+            return text(StatusCode::BAD_REQUEST, TEXT, why.into());
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let why = "only GET and HEAD\n";
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, why.into());
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(ALLOW, allowed);
+            return answer;
         }
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),

@@ -39,6 +39,11 @@ pub struct NetworkFlags {
     )]
     pub admin: SocketAddr,
 
+    /// Answer /healthz and /readyz on the addresses for clients, too, for a balancer that asks where it sends
+    /// them
+    #[arg(long, env = "PRESENCED_SERVE_HEALTH")]
+    pub serve_health: bool,
+
     /// Threads that serve sessions, at most 64 [default: number of cores]
     #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64))]
     pub workers: Option<u16>,

@@ -243,6 +243,7 @@ impl Flags {
             origins,
             room: self.http_room(workers)?,
             keep_alive: self.limits.http_keep_alive.duration,
+            serve_health: self.network.serve_health,
             refuse_with: tokens.refuse_with,
             refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
         })

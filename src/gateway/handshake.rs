@@ -1,7 +1,7 @@
 //! The server's side of the WebSocket handshake: RFC 6455 §4.2.1 in its order, then who it is.
 
-use hyper::Request;
-use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::{Request, Version};
 use presenced_session::Seat;
 use presenced_session::handshake::{check_upgrade, switching_protocols};
 
@@ -83,6 +83,14 @@ fn refused(refusal: Refusal, headers: &HeaderMap, gateway: &Gateway) -> Option<R
     is_by_close
         .then(|| RefusedSession::begin(refusal, &gateway.refused_sessions))
         .flatten()
+}
+
+/// Whether a client has sent a handshake and the server got another request: a proxy that does not know of
+/// upgrades leaves out what is between it and its neighbour (RFC 9110 §7.6.1), and passes on the rest.
+pub fn is_not_forwarded<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is_whole = request.version() == Version::HTTP_11 && headers.contains_key(UPGRADE);
+    headers.contains_key(SEC_WEBSOCKET_KEY) && !is_whole
 }
 
 fn answer(accept: HeaderValue, headers: &HeaderMap) -> Answer {

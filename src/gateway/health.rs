@@ -24,7 +24,7 @@ impl Departure {
 }
 
 /// What `/readyz` goes by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Health {
     /// Before the server stops.
     pub departure: Departure,

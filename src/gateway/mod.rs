@@ -12,6 +12,7 @@
 //! - [`caller`]: who is calling.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
+//! - [`request`]: what every request must be.
 //! - [`response`]: HTTP answers.
 //! - [`health`]: whether the server may be sent clients.
 //! - [`dev`]: the page and the tokens of dev mode.
@@ -35,6 +36,7 @@ pub mod progress;
 mod query;
 pub mod refusal;
 pub mod refused_session;
+pub mod request;
 pub mod response;
 pub mod routes;
 mod secret;
@@ -55,7 +57,7 @@ use tracing::field::display;
 use self::auth::{Auth, Identity, Rules};
 use self::caller::Caller;
 use self::dev::DevMode;
-use self::health::Departure;
+use self::health::{Departure, Health};
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
@@ -79,6 +81,8 @@ pub struct Config {
     pub allow_query_token: bool,
     /// Web pages that may connect.
     pub origins: Origins,
+    /// Whether clients' addresses have `/healthz` and `/readyz`.
+    pub serve_health: bool,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
     /// Refused handshakes of all workers whose clients are told so by a close frame, at once.
@@ -102,6 +106,8 @@ pub struct Gateway {
     pub dev: Option<DevMode>,
     /// Before the server stops.
     pub departure: Departure,
+    /// For `/healthz` and `/readyz`, if they are here.
+    pub health: Option<Health>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
     /// How handshakes are refused.
@@ -122,7 +128,8 @@ pub struct Gateway {
 
 impl Gateway {
     /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page
-    /// has; `look_up` is what the page shows if there is an embedded store.
+    /// has; `look_up` is what the page shows if there is an embedded store. `health` is for those who ask
+    /// here, if they may.
     ///
     /// # Errors
     ///
@@ -132,6 +139,7 @@ impl Gateway {
         seats: &Arc<Seats>,
         clock: Clock,
         look_up: Option<LookUp>,
+        health: &Health,
     ) -> Result<Gateway, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
@@ -144,7 +152,8 @@ impl Gateway {
             origins: config.origins.clone(),
             allow_query_token: config.allow_query_token,
             dev,
-            departure: Departure::default(),
+            departure: health.departure.clone(),
+            health: config.serve_health.then(|| health.clone()),
             seats: seats.clone(),
             refuse_with: config.refuse_with,
             refused_sessions: Places::new(config.refused_sessions_max),

@@ -20,6 +20,10 @@ pub enum Refusal {
     BadPull,
     /// A body over the limit.
     BodyTooBig,
+    /// A path and query over the limit.
+    UriTooLong,
+    /// A body in a form that we don't decode.
+    Compressed,
     /// A plain request where an upgrade is needed.
     UpgradeRequired,
     /// A WebSocket version other than 13.
@@ -204,6 +208,8 @@ impl Refusal {
         Refusal::BadRequest(RequestFault::BrokenBody),
         Refusal::BadPull,
         Refusal::BodyTooBig,
+        Refusal::UriTooLong,
+        Refusal::Compressed,
         Refusal::UpgradeRequired,
         Refusal::Version,
         Refusal::Origin,
@@ -252,6 +258,12 @@ impl Refusal {
             Refusal::BadRequest(fault) => (400, "bad_request", fault.facts().1),
             Refusal::BadPull => (400, "bad_pull", "not a valid question"),
             Refusal::BodyTooBig => (413, "body_too_big", "body over the limit"),
+            Refusal::UriTooLong => (
+                414,
+                "uri_too_long",
+                "the path and query are too long: ask with POST",
+            ),
+            Refusal::Compressed => (415, "compressed_body", "send the body as it is"),
             Refusal::UpgradeRequired => (
                 426,
                 "upgrade_required",

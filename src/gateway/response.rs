@@ -78,6 +78,8 @@ pub fn refused(refusal: Refusal) -> Answer {
             set(&mut answer, header::CONNECTION, "upgrade");
             set(&mut answer, header::SEC_WEBSOCKET_VERSION, "13");
         }
+        // RFC 9110 §15.5.16.
+        Refusal::Compressed => set(&mut answer, header::ACCEPT_ENCODING, "identity"),
         _ => {}
     }
     if let Some(retry_s) = facts.retry_s {

@@ -10,9 +10,11 @@ use super::Gateway;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::handshake::{self, Accepted, Upgraded};
+use super::health::Health;
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::{Refusal, RequestFault};
-use super::response::{Answer, error_json, json, refused, set};
+use super::request::{self, HEALTH, is_compressed};
+use super::response::{Answer, error_json, json, refused, set, with_type};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
 use crate::pull::{PullError, Puller};
@@ -33,6 +35,8 @@ enum Fault {
     Pull(PullError),
     /// With the methods that are allowed.
     Method(&'static str),
+    /// Of a handshake that a proxy has not passed on as one.
+    NotForwarded(Refusal),
 }
 
 impl From<Refusal> for Fault {
@@ -59,16 +63,13 @@ pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Pul
 
 async fn dispatch(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
     let caller = Caller::of(&request);
+    if let Err(refusal) = request::check(&request) {
+        return Outcome::Answer(fault(gateway, caller, refusal.into()));
+    }
     if request.uri().path() == "/ws" {
-        return match handshake::check(&request, gateway) {
-            Ok(accepted) => {
-                if let Upgraded::Refused(refused) = &accepted.upgraded {
-                    gateway.refused(refused.refusal(), caller);
-                }
-                Outcome::Upgrade(accepted)
-            }
-            Err(Refusal::Method) => Outcome::Answer(fault(gateway, caller, Fault::Method("GET"))),
-            Err(refusal) => Outcome::Answer(fault(gateway, caller, refusal.into())),
+        return match handshake(&request, gateway, caller) {
+            Ok(accepted) => Outcome::Upgrade(accepted),
+            Err(error) => Outcome::Answer(fault(gateway, caller, error)),
         };
     }
     Outcome::Answer(match route(request, gateway, puller).await {
@@ -80,8 +81,33 @@ async fn dispatch(request: Request<Incoming>, gateway: &Gateway, puller: &Puller
     })
 }
 
+fn handshake(
+    request: &Request<Incoming>,
+    gateway: &Gateway,
+    caller: Option<Caller>,
+) -> Result<Accepted, Fault> {
+    let accepted = handshake::check(request, gateway).map_err(|refusal| match refusal {
+        // As `GET`, which is an answer of this path only together with an upgrade.
+        Refusal::Method if request.method() == Method::HEAD => Refusal::UpgradeRequired.into(),
+        Refusal::Method => Fault::Method("GET"),
+        refusal if handshake::is_not_forwarded(request) => Fault::NotForwarded(refusal),
+        refusal => refusal.into(),
+    })?;
+    if let Upgraded::Refused(refused) = &accepted.upgraded {
+        gateway.refused(refused.refusal(), caller);
+    }
+    Ok(accepted)
+}
+
 fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
     match fault {
+        Fault::NotForwarded(refusal) => {
+            gateway.refused(refusal, caller);
+            let mut answer = refused(refusal);
+            let code = refusal.facts().code;
+            *answer.body_mut() = error_json(code, NOT_FORWARDED, None).into();
+            answer
+        }
         Fault::Refused(refusal) => {
             gateway.refused(refusal, caller);
             refused(refusal)
@@ -111,12 +137,17 @@ async fn route(
     if request.uri().path() == "/v1/presence" {
         return presence(request, gateway, puller).await;
     }
-    let dev = gateway.dev.as_ref().ok_or(Refusal::NotFound)?;
     let path = request.uri().path();
-    if path != "/dev/token" {
-        let file = dev.file(path).ok_or(Refusal::NotFound)?;
-        return only_get(request.method()).map(|()| file);
+    let page = match (&gateway.health, &gateway.dev) {
+        (Some(health), _) if HEALTH.contains(&path) => Some(told(health, path)),
+        (_, Some(dev)) => dev.file(path),
+        (_, None) => (path == "/").then(|| with_type(200, TEXT, ABOUT.into())),
+    };
+    if let Some(page) = page {
+        return only_get(request.method()).map(|()| page);
     }
+    let dev = gateway.dev.as_ref().filter(|_| path == "/dev/token");
+    let dev = dev.ok_or(Refusal::NotFound)?;
     only_get(request.method())?;
     let host = request
         .headers()
@@ -125,11 +156,32 @@ async fn route(
     Ok(dev.token(host, request.uri().query().unwrap_or_default())?)
 }
 
-fn only_get(method: &Method) -> Result<(), Fault> {
-    if method == Method::GET {
-        return Ok(());
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a person sees who opens the server's address.
+const ABOUT: &str = "presenced: who is online now\n\n\
+                     /ws            WebSocket, with a token\n\
+                     /v1/presence   pulls, with a token: ?user=ID&user=ID\n";
+
+/// What the operator of a proxy needs whose clients' handshakes arrive as plain requests.
+const NOT_FORWARDED: &str = "a proxy has taken the upgrade out of this handshake; in nginx, set \
+                             proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                             proxy_set_header Connection \"upgrade\";";
+
+/// The answer to a balancer's probe.
+fn told(health: &Health, path: &str) -> Answer {
+    match health.unready().filter(|_| path == "/readyz") {
+        None => with_type(200, TEXT, "ok\n".into()),
+        Some(why) => with_type(503, TEXT, why.into()),
     }
-    Err(Fault::Method("GET"))
+}
+
+/// hyper leaves out the body that a HEAD would have.
+fn only_get(method: &Method) -> Result<(), Fault> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Fault::Method("GET, HEAD")),
+    }
 }
 
 /// `/v1/presence`: a pull over HTTP, with the same token as a session.
@@ -140,21 +192,23 @@ async fn presence(
 ) -> Result<Answer, Fault> {
     match *request.method() {
         Method::OPTIONS => return Ok(preflight(request.headers())),
-        Method::GET | Method::POST => {}
-        _ => return Err(Fault::Method("GET, POST, OPTIONS")),
+        Method::GET | Method::HEAD | Method::POST => {}
+        _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
     let token = token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
     gateway.identify(&token, Caller::of(&request))?;
-    let users = if request.method() == Method::GET {
-        users_of_query(request.uri().query().unwrap_or_default())?
-    } else {
-        users_in(request).await?
+    let users = match *request.method() {
+        Method::POST => users_in(request).await?,
+        _ => users_of_query(request.uri().query().unwrap_or_default())?,
     };
     let answer = puller.ask(users).await.ok_or(Refusal::Draining)?;
     Ok(json(200, answer.json(None)))
 }
 
 async fn users_in(request: Request<Incoming>) -> Result<Vec<UserId>, Fault> {
+    if is_compressed(request.headers()) {
+        return Err(Refusal::Compressed.into());
+    }
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX)
         .collect()
         .await;

@@ -124,10 +124,7 @@ impl Server {
                 presence: shared.presence.clone(),
                 store: store.map(|store| store.store.clone()),
             }),
-            health: Health {
-                departure: shared.gateway.departure.clone(),
-                cluster: cluster.clone(),
-            },
+            health: shared.health.clone(),
         });
         if let Some(store) = store {
             store.vouch(&cluster).await?;
@@ -150,7 +147,7 @@ impl Server {
             addrs,
             config,
             presence: shared.presence,
-            departure: shared.gateway.departure.clone(),
+            departure: shared.health.departure,
             seats: shared.seats,
             workers,
             ended,
@@ -273,12 +270,17 @@ impl Shared {
         let (clock, flush) = (Clock::start(), Arc::default());
         let seats = Arc::new(Seats::new(config.sessions_max));
         let look_up = look_up(config, store);
-        let gateway =
-            Gateway::new(&config.gateway, &seats, clock, look_up).map_err(ServerError::Random)?;
+        let health = Health {
+            departure: Departure::default(),
+            cluster: cluster.clone(),
+        };
+        let gateway = Gateway::new(&config.gateway, &seats, clock, look_up, &health)
+            .map_err(ServerError::Random)?;
         let presence = Presence::new(&config.presence, cluster.clone(), clock, Arc::clone(&flush));
         Ok(Shared {
             presence: Arc::new(presence),
             gateway: Arc::new(gateway),
+            health,
             workers: (0..config.workers).map(|_| Arc::default()).collect(),
             flush,
             pull: Arc::default(),

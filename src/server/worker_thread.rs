@@ -23,6 +23,7 @@ use super::embedded::Part;
 use super::presence_service::PresenceService;
 use super::{Config, ServerError};
 use crate::gateway::caller::Visitor;
+use crate::gateway::health::Health;
 use crate::gateway::{Gateway, listener};
 use crate::limits::EVENT_INTERVAL;
 use crate::pull::Puller;
@@ -33,6 +34,7 @@ use crate::pull::metrics::PullMetrics;
 pub(super) struct Shared {
     pub(super) presence: Arc<Presence>,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) health: Health,
     /// By worker.
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) flush: Arc<FlushMetrics>,

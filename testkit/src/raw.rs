@@ -189,6 +189,22 @@ impl Raw {
 
     /// The next response; `None` if the connection ends before its head does.
     pub async fn try_response(&mut self) -> Option<Response> {
+        let mut response = self.try_head().await?;
+        let length = response.header("content-length");
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        while self.inbox.len() < length {
+            assert!(self.read().await, "a body cut off: {response:?}");
+        }
+        response.body = String::from_utf8(self.inbox.drain(..length).collect()).unwrap();
+        Some(response)
+    }
+
+    /// The next response up to its body.
+    pub async fn head(&mut self) -> Response {
+        self.try_head().await.expect("a response")
+    }
+
+    async fn try_head(&mut self) -> Option<Response> {
         let end = loop {
             if let Some(end) = self.inbox.windows(4).position(|end| end == b"\r\n\r\n") {
                 break end + 4;
@@ -198,18 +214,11 @@ impl Raw {
             }
         };
         let head = String::from_utf8(self.inbox.drain(..end).collect()).unwrap();
-        let mut response = Response {
+        Some(Response {
             status: head.split(' ').nth(1).unwrap().parse().unwrap(),
             head,
             body: String::new(),
-        };
-        let length = response.header("content-length");
-        let length = length.map_or(0, |length| length.parse().unwrap());
-        while self.inbox.len() < length {
-            assert!(self.read().await, "a body cut off: {response:?}");
-        }
-        response.body = String::from_utf8(self.inbox.drain(..length).collect()).unwrap();
-        Some(response)
+        })
     }
 
     /// Ends the connection with a reset.

@@ -480,7 +480,7 @@ async fn tokens_are_handed_out_to_this_machine_only() {
     }
     let mut raw = Raw::connect(process.edge()).await;
     raw.send("GET /dev/token?user=1 HTTP/1.1\r\n\r\n").await;
-    assert_eq!(raw.response().await.status, 404, "no Host");
+    assert_eq!(raw.response().await.status, 400, "no Host");
     let elsewhere = [("Origin", "https://evil.example".to_owned())];
     let response = send(process.edge(), "GET", "/dev/token?user=1", &elsewhere, "").await;
     assert_eq!(response.status, 403, "{response:?}");

@@ -351,7 +351,7 @@ async fn what_is_not_a_handshake_of_rfc_6455_is_refused() {
     let plain = get(server.edge, "/ws").await;
     refused(&plain, 426, "upgrade_required", "a browser's address bar");
     refused(
-        &get(server.edge, "/").await,
+        &get(server.edge, "/demo.js").await,
         404,
         "not_found",
         "the demo page with a key",
@@ -469,8 +469,8 @@ async fn a_head_over_the_limits_is_closed_and_counted() {
     let many: Vec<_> = (0..=HEADERS_MAX)
         .map(|_| ("X-More", "x".to_owned()))
         .collect();
-    let many = [upgrade_with(&token("alice")), many].concat();
     let long_uri = format!("/ws?{}", "x".repeat(HEAD_BYTES_MAX));
+    let many = [upgrade_with(&token("alice")), many].concat();
     for (counted, head) in [
         request("GET", "/ws", &long, ""),
         request("GET", "/ws", &many, ""),

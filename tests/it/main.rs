@@ -25,6 +25,7 @@ mod frames;
 mod fuzz_corpus;
 mod handshake;
 mod hostile;
+mod http;
 mod http_connections;
 mod log;
 mod memcached_access;

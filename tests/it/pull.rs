@@ -277,7 +277,7 @@ async fn http_requests_that_are_not_pulls() {
         let headers = [("Authorization", format!("Bearer {}", token("asker")))];
         let response = send(server.edge, method, PRESENCE, &headers, "").await;
         refused(&response, 405, "method_not_allowed", method);
-        assert_eq!(response.header("allow"), Some("GET, POST, OPTIONS"));
+        assert_eq!(response.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
     }
     refused(
         &get(server.edge, "/v1/other").await,

@@ -68,6 +68,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             allow_query_token,
             dev: None,
             departure: Departure::default(),
+            health: None,
             seats: Arc::new(Seats::new(1)),
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),

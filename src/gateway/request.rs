@@ -1,0 +1,117 @@
+//! What every request must be, whatever it asks for: told from its head alone.
+
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Request, Version};
+
+use super::refusal::{Refusal, RequestFault};
+use crate::limits::{BODY_BYTES_MAX, URI_BYTES_MAX};
+
+/// Where a prober asks, which may be as old as HTTP/1.0.
+pub(super) const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Checks a request's head.
+///
+/// # Errors
+///
+/// Why no path answers such a request.
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let is_probe = HEALTH.contains(&request.uri().path()) && has_legal_host(request);
+    if !is_probe && count(request.headers(), &header::HOST) != 1 {
+        return Err(Refusal::BadRequest(RequestFault::Host));
+    }
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > URI_BYTES_MAX) {
+        return Err(Refusal::UriTooLong);
+    }
+    // Before a byte of it is read, or asked for (`Expect: 100-continue`).
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > BODY_BYTES_MAX as u64) {
+        return Err(Refusal::BodyTooBig);
+    }
+    Ok(())
+}
+
+/// Whether a request has exactly one `Host` (RFC 9112 §3.2), which HTTP/1.0 may leave out.
+pub fn has_legal_host<B>(request: &Request<B>) -> bool {
+    let is_old = request.version() < Version::HTTP_11;
+    match count(request.headers(), &header::HOST) {
+        0 => is_old,
+        hosts => hosts == 1,
+    }
+}
+
+/// Whether a body comes in another form than its own (RFC 9110 §8.4).
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+fn count(headers: &HeaderMap, name: &HeaderName) -> usize {
+    headers.get_all(name).iter().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(change: impl FnOnce(&mut Request<()>)) -> Result<(), Refusal> {
+        let mut request = Request::get("/x").header("host", "a").body(()).unwrap();
+        change(&mut request);
+        check(&request)
+    }
+
+    fn set(request: &mut Request<()>, name: &'static str, value: &str) {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+
+    #[test]
+    fn exactly_one_host() {
+        assert_eq!(checked(|_| {}), Ok(()));
+        let twice = checked(|request| set(request, "host", "a"));
+        assert_eq!(twice, Err(Refusal::BadRequest(RequestFault::Host)));
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            for path in ["/x", "/healthz", "/readyz"] {
+                let none = checked(|request| {
+                    request.headers_mut().clear();
+                    *request.version_mut() = version;
+                    *request.uri_mut() = path.parse().unwrap();
+                });
+                let is_probe = version == Version::HTTP_10 && path != "/x";
+                assert_eq!(none.is_ok(), is_probe, "{version:?} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_seen_in_the_head() {
+        let of_length = |length: &str| checked(|request| set(request, "content-length", length));
+        assert_eq!(of_length("131072"), Ok(()));
+        assert_eq!(of_length("131073"), Err(Refusal::BodyTooBig));
+        assert_eq!(of_length("18446744073709551615"), Err(Refusal::BodyTooBig));
+        let with_uri = |bytes: usize| {
+            let uri = format!("/{}", "x".repeat(bytes - 1));
+            checked(|request| *request.uri_mut() = uri.parse().unwrap())
+        };
+        assert_eq!(with_uri(URI_BYTES_MAX), Ok(()));
+        assert_eq!(with_uri(URI_BYTES_MAX + 1), Err(Refusal::UriTooLong));
+    }
+
+    #[test]
+    fn a_compressed_body_says_so() {
+        for (coding, expected) in [
+            ("gzip", true),
+            ("identity", false),
+            ("Identity, BR", true),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_ENCODING, coding.parse().unwrap());
+            assert_eq!(is_compressed(&headers), expected, "{coding}");
+        }
+        assert!(!is_compressed(&HeaderMap::new()));
+    }
+}
