@@ -69,15 +69,15 @@ pub const LOBBY_LOOK: Duration = Duration::from_millis(5);
 /// a quarter of the places.
 pub const TURNED_AWAY_MAX: usize = 64;
 
-/// How long a connection that was turned away is read on, so that its answer arrives: a round trip or two.
-pub const LINGER_TIME: Duration = Duration::from_secs(1);
-
 /// Time between two lines of the log that say that connections are turned away.
 pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// Path and query of a request in bytes: what the head has room for beside a request's usual headers. Longer
 /// questions are for POST.
 pub const URI_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+
+/// The line of a request in bytes: the method and the version beside the URI.
+pub const LINE_BYTES_MAX: usize = URI_BYTES_MAX + 64;
 
 /// Names of headers that a page of an allowed origin is told it may send, in bytes: what tracing adds is some
 /// hundreds.
@@ -92,8 +92,11 @@ pub const RETRY_S: u32 = 5;
 /// must not take many of them.
 pub const REFUSED_SESSIONS_MAX: usize = 64;
 
-/// What such a client may send before it hangs up, in bytes: frames sent before it had read the close.
-pub const REFUSED_SESSION_BYTES_MAX: usize = 64 * 1024;
+/// What a peer that is given up may send before it hangs up, in bytes: what was on its way to us.
+pub const PARTING_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a peer whose request is refused unread has to hang up.
+pub const PARTING_TIME: Duration = Duration::from_secs(1);
 
 /// What the kernel may hold of a client's connection each way, in bytes; Linux doubles it for its own
 /// overhead. Unbounded, each client that does not read made it hold 4 MiB. With half of this the largest
@@ -254,4 +257,5 @@ const _: () = {
     // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
 };

@@ -19,14 +19,14 @@ use tokio::time::sleep;
 use super::Gateway;
 use super::caller::{Caller, Visitor};
 use super::handshake::Upgraded;
+use super::parting::{part, refused};
 use super::progress::{Event, Phase, Progress};
 use super::refusal::Refusal;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
-use super::turned_away;
-use crate::limits::{DEADLINE_LOOK, HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::{DEADLINE_LOOK, HEAD_BYTES_MAX, HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
 /// What a connection is served with.
@@ -83,12 +83,7 @@ impl Connection {
         };
         match served {
             None => overdue(http, &exchange, &gateway, caller),
-            Some(Err(error)) => {
-                // Otherwise the peer went away.
-                if error.is_parse() || error.is_parse_too_large() {
-                    gateway.refused(Refusal::Head, Some(caller));
-                }
-            }
+            Some(Err(error)) => failed(http, &error, &gateway, caller).await,
             Some(Ok(())) => {
                 hand_over(
                     http.into_parts(),
@@ -133,13 +128,27 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
     }
 }
 
+/// Ends a connection that hyper has given up.
+async fn failed(http: Http1, error: &hyper::Error, gateway: &Gateway, caller: Caller) {
+    let socket = http.into_parts().io;
+    if socket.is_line_too_long() {
+        gateway.refused(Refusal::UriTooLong, Some(caller));
+        if let Ok((stream, _)) = socket.into_std() {
+            part(stream, &refused(Refusal::UriTooLong), PARTING_TIME).await;
+        }
+    } else if error.is_parse() || error.is_parse_too_large() {
+        // Otherwise the peer went away.
+        gateway.refused(Refusal::Head, Some(caller));
+    }
+}
+
 /// Ends a connection whose time is over.
 fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway, caller: Caller) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
     if let Phase::Head | Phase::Request = exchange.progress().phase() {
         gateway.refused(Refusal::TooSlow, Some(caller));
         let socket = http.into_parts().io;
-        socket.say_last(&turned_away::bytes(Refusal::TooSlow));
+        socket.say_last(&refused(Refusal::TooSlow));
     }
 }
 

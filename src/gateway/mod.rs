@@ -15,6 +15,7 @@
 //! - [`request`]: what every request must be.
 //! - [`response`]: HTTP answers.
 //! - [`health`]: whether the server may be sent clients.
+//! - `parting`: the last bytes on a connection that is given up.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
@@ -31,6 +32,7 @@ mod lobby;
 pub mod look_up;
 pub mod metrics;
 pub mod origin;
+mod parting;
 pub mod places;
 pub mod progress;
 mod query;

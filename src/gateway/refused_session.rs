@@ -1,20 +1,16 @@
 //! Handshakes that are accepted only to be closed at once, with a code and a reason: a page sees nothing
 //! of a refusal over HTTP but that there is no connection.
 
-use std::io;
 use std::net::TcpStream as BareTcp;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use presenced_session::frame::encode_close;
 use presenced_session::limits::CLOSE_TIMEOUT;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
+use super::parting::part;
 use super::refusal::Refusal;
-use crate::limits::{HEAD_READ_BYTES, REFUSED_SESSION_BYTES_MAX};
 
 /// How a handshake is refused that is good but for its token, or for room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -63,31 +59,13 @@ impl RefusedSession {
         self.refusal
     }
 
-    /// Sends the close frame and the end of the stream, and gives the client a moment to hang up. To
-    /// drop the connection sooner would reset it when a frame of the client comes, and the reset can
-    /// overtake the close frame.
+    /// Sends the close frame and the end of the stream, as a session does (RFC 6455 §7.1.1), and gives the
+    /// client a moment to hang up.
     pub async fn close(self, stream: BareTcp) {
-        // A client that goes away is no matter.
-        let _ = timeout(CLOSE_TIMEOUT, self.part(stream)).await;
-    }
-
-    async fn part(&self, stream: BareTcp) -> io::Result<()> {
         let mut frame = Vec::new();
         if let Some(code) = self.refusal.facts().close_code {
             encode_close(&mut frame, code, &self.refusal.close_reason());
         }
-        let mut stream = TcpStream::from_std(stream)?;
-        stream.write_all(&frame).await?;
-        // As a session does (RFC 6455 §7.1.1).
-        stream.shutdown().await?;
-        let mut bytes = [0; HEAD_READ_BYTES];
-        let mut left = REFUSED_SESSION_BYTES_MAX;
-        while left > 0 {
-            match stream.read(&mut bytes).await? {
-                0 => break,
-                count => left = left.saturating_sub(count),
-            }
-        }
-        Ok(())
+        part(stream, &frame, CLOSE_TIMEOUT).await;
     }
 }

@@ -18,7 +18,7 @@ use presenced_net::Watchable;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::limits::HEAD_READ_BYTES;
+use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX};
 
 /// A connection for hyper that the runtime watches only when it must wait.
 #[derive(Debug)]
@@ -27,6 +27,27 @@ pub(super) struct Socket {
     ahead: Vec<u8>,
     stream: Watchable<TcpStream>,
     hold: Hold,
+    line: Line,
+}
+
+/// The line of the first request: its bytes so far, or `None` once it has ended.
+#[derive(Debug)]
+struct Line(Option<usize>);
+
+impl Line {
+    fn is_too_long(&self) -> bool {
+        self.0.is_some_and(|bytes| bytes > LINE_BYTES_MAX)
+    }
+
+    /// Looks at what is read next.
+    fn look_at(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let so_far = self.0.filter(|_| !bytes.contains(&b'\n'));
+        self.0 = so_far.map(|so_far| so_far + bytes.len());
+        match self.is_too_long() {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What the driver of hyper says to the socket, and sees of it.
@@ -87,7 +108,14 @@ impl Socket {
             ahead,
             stream: Watchable::Unwatched(stream),
             hold: Hold::default(),
+            line: Line(Some(0)),
         }
+    }
+
+    /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no more of it,
+    /// as it would call it a head that is too long.
+    pub(super) fn is_line_too_long(&self) -> bool {
+        self.line.is_too_long()
     }
 
     /// Its driver's hold on it.
@@ -152,16 +180,19 @@ impl hyper::rt::Read for Socket {
         let room = buffer.remaining().min(HEAD_READ_BYTES);
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
-            buffer.put_slice(&self.ahead[..count]);
-            self.ahead.drain(..count);
-            self.hold.note_read(count);
+            let this = &mut *self;
+            this.line.look_at(&this.ahead[..count])?;
+            buffer.put_slice(&this.ahead[..count]);
+            this.ahead.drain(..count);
+            this.hold.note_read(count);
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; HEAD_READ_BYTES];
         if let Some(read) = self.read_now(&mut bytes[..room]) {
-            let count = read?;
-            buffer.put_slice(&bytes[..count]);
-            self.hold.note_read(count);
+            let read = &bytes[..read?];
+            self.line.look_at(read)?;
+            buffer.put_slice(read);
+            self.hold.note_read(read.len());
             return Poll::Ready(Ok(()));
         }
         if !self.hold.may_wait() {
@@ -169,6 +200,7 @@ impl hyper::rt::Read for Socket {
         }
         let mut bytes = ReadBuf::new(&mut bytes[..room]);
         ready!(Pin::new(self.stream.watch()?).poll_read(context, &mut bytes))?;
+        self.line.look_at(bytes.filled())?;
         buffer.put_slice(bytes.filled());
         self.hold.note_read(bytes.filled().len());
         Poll::Ready(Ok(()))
@@ -181,8 +213,6 @@ impl hyper::rt::Write for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Until it is asked to flush, hyper may have more.
-        self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
         // Until it is asked to flush, hyper may have more.
         self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
         // Even one that is watched, as the runtime does not know yet what a new one takes.
@@ -198,7 +228,6 @@ impl hyper::rt::Write for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A TCP stream has no buffer of its own.
-        self.hold.0.has_unwritten.store(false, Ordering::Relaxed);
         self.hold.0.has_unwritten.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }

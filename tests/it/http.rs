@@ -137,6 +137,18 @@ async fn what_is_too_much_is_refused_by_its_head() {
     let path = |bytes: usize| format!("/v1/presence?user={}", "x".repeat(bytes - before));
     let long = send(server.edge, "GET", &path(URI_BYTES_MAX + 1), &[], "").await;
     assert_eq!((long.status, &long.error_code()[..]), (414, "uri_too_long"));
+    // In one piece, or in many.
+    for parts in [1, 50] {
+        let whole = request("GET", &path(20_000), &[], "");
+        let mut raw = Raw::connect(server.edge).await;
+        for part in whole.as_bytes().chunks(whole.len().div_ceil(parts)) {
+            raw.try_send(part).await;
+        }
+        let long = raw.response().await;
+        assert_eq!((long.status, &long.error_code()[..]), (414, "uri_too_long"));
+        raw.hung_up().await;
+    }
+    assert_eq!(server.handshakes("uri_too_long").await, 3);
     let fits = send(server.edge, "GET", &path(URI_BYTES_MAX), &[], "").await;
     assert_eq!(fits.status, 401, "{fits:?}");
 }

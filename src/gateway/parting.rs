@@ -1,0 +1,63 @@
+//! The last bytes on a connection that is given up, so that they arrive.
+
+use std::io::{self, Write};
+use std::net::TcpStream as BareTcp;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Collected};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use super::response::{self, Answer};
+use crate::limits::{HEAD_READ_BYTES, PARTING_BYTES_MAX};
+
+/// Sends `last` and the end of the stream, and gives the peer `patience` to hang up.
+pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
+    let say = async {
+        let mut stream = TcpStream::from_std(stream)?;
+        stream.write_all(last).await?;
+        stream.shutdown().await?;
+        hear_out(stream, patience).await;
+        io::Result::Ok(())
+    };
+    // A peer that goes away is no matter.
+    let _ = timeout(patience, say).await;
+}
+
+/// Reads on until the peer has ended its side, but not for longer than `patience`. To drop the connection
+/// sooner would reset it when something of the peer comes, and the reset can overtake what was sent.
+pub(super) async fn hear_out(mut stream: TcpStream, patience: Duration) {
+    let mut bytes = [0; HEAD_READ_BYTES];
+    let mut left = PARTING_BYTES_MAX;
+    let hear = async {
+        while left > 0 {
+            match stream.read(&mut bytes).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => left = left.saturating_sub(count),
+            }
+        }
+    };
+    let _ = timeout(patience, hear).await;
+}
+
+/// The answer to a request that is not read, as it goes over the wire; the connection ends with it.
+pub(super) fn refused(refusal: Refusal) -> Vec<u8> {
+    let mut answer: Answer = response::refused(refusal);
+    response::set_close(&mut answer);
+    let (head, body) = answer.into_parts();
+    // It is there whole.
+    let body = body.collect().now_or_never().and_then(Result::ok);
+    let body = body.map(Collected::to_bytes).unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    let _ = write!(bytes, "content-length: {}\r\n\r\n", body.len());
+    bytes.extend_from_slice(&body);
+    bytes
+}
