@@ -52,21 +52,22 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 
 /// How long a connection must be idle until it may be closed for another: a proxy that has just opened one is
-/// about to use it.
-pub const IDLE_MIN: Duration = Duration::from_millis(100);
+/// about to use it, even on a machine that is busy.
+pub const IDLE_MIN: Duration = Duration::from_millis(500);
 
-/// Connections of a worker that may wait for a place: what a burst through one proxy opens at once.
+/// Connections of a worker that may wait for a place, if there are descriptors enough: what a burst through one proxy opens at once.
 pub const LOBBY_MAX: usize = 1024;
 
-/// How long they wait: some hundred times as long as a request takes.
-pub const LOBBY_TIME: Duration = Duration::from_secs(1);
+/// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`], so that a
+/// place that is idle is found.
+pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 
 /// Time between two looks whether there are places for them.
-pub const LOBBY_LOOK: Duration = Duration::from_millis(5);
+pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 
 /// Connections of a worker for which there is no place, and that are told so: what is beyond is closed without
 /// waiting until the answer is read. As many more may be about to leave for others. Together they are
-/// a quarter of the places.
+/// a quarter of the places; where descriptors are few, all of these are fewer.
 pub const TURNED_AWAY_MAX: usize = 64;
 
 /// Time between two lines of the log that say that connections are turned away.
@@ -144,6 +145,12 @@ pub const EVENT_INTERVAL: u32 = 8;
 
 /// Longest `--server-id` in bytes: it is in every value.
 pub const SERVER_ID_BYTES_MAX: usize = 128;
+
+/// Connections to the embedded store that are left for others than this server, at least.
+pub const STORE_CONNECTIONS_MIN: usize = 16;
+
+/// More descriptors than any kernel gives to a process: what is not limited is taken for this.
+pub const DESCRIPTORS_MAX: usize = 1 << 31;
 
 /// Nodes that descriptors are kept for beyond those listed at start.
 pub const NODES_TO_COME: usize = 8;
@@ -258,4 +265,5 @@ const _: () = {
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
 };

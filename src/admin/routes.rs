@@ -2,7 +2,9 @@
 //! operators, and they answer while the edge is full or drains.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::gateway::health::Health;
+use crate::gateway::places::Room;
 use crate::gateway::request::has_legal_host;
+use crate::gateway::shared_places::{HttpPlaces, Place};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -37,32 +41,55 @@ pub struct Admin {
 
 /// Serves `listener` until `stop`.
 pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: CancellationToken) {
+    let places = HttpPlaces::new("admin", ROOM);
     let mut connections = JoinSet::new();
     let mut accepting = Accepting::new("admin");
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             Some(_) = connections.join_next() => {}
-            (stream, _) = accepting.next(|| listener.accept()),
-                if connections.len() < ADMIN_CONNECTIONS_MAX =>
-            {
+            (stream, peer) = accepting.next(|| listener.accept()) => {
+                let place = enter(&places, peer.ip()).await;
                 let admin = admin.clone();
                 let answer = service_fn(move |request: Request<Incoming>| {
                     let admin = admin.clone();
                     async move { Ok::<_, Infallible>(admin.answer(&request).await) }
                 });
                 connections.spawn(catch(Task::Admin, async move {
-                    // A scraper that goes away is no matter.
-                    let _ = http1::Builder::new()
+                    let served = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HANDSHAKE_TIMEOUT)
                         .max_buf_size(HEAD_BYTES_MAX)
-                        // A connection a request: idle ones would fill the places.
                         .keep_alive(false)
-                        .serve_connection(TokioIo::new(stream), answer)
-                        .await;
+                        .serve_connection(TokioIo::new(stream), answer);
+                    tokio::select! {
+                        biased;
+                        // A scraper that goes away is no matter.
+                        _ = served => {}
+                        () = place.evicted() => {}
+                    }
                 }));
             }
+        }
+    }
+}
+
+/// Answers are there at once: whoever has been here longest is too slow, whatever it does, and makes room.
+const ROOM: Room = Room {
+    max: ADMIN_CONNECTIONS_MAX,
+    per_peer_max: ADMIN_CONNECTIONS_MAX,
+    leaving_max: ADMIN_CONNECTIONS_MAX,
+    idle_min: Duration::ZERO,
+    silent_may_evict: true,
+};
+
+/// A place for a connection from `address`.
+async fn enter(places: &Arc<HttpPlaces>, address: IpAddr) -> Place {
+    loop {
+        match places.enter(address, true) {
+            Ok(place) => return place,
+            // Those who leave do so as soon as they are polled.
+            Err(_) => tokio::task::yield_now().await,
         }
     }
 }

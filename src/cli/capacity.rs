@@ -1,20 +1,126 @@
-//! How much fits: sessions within the limit of open files, HTTP connections of a worker.
+//! What fits into the limit of open files: sessions, HTTP connections, memcached, the admin address and the
+//! embedded store each have a share, and these add up to it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Flags, SettingsError};
+use crate::gateway::Capacity;
 use crate::gateway::places::Room;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX,
-    HTTP_CONNECTIONS_PEER_SHARE, IDLE_MIN, LOBBY_MAX, NODES_TO_COME, TURNED_AWAY_MAX,
+    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, IDLE_MIN, LOBBY_MAX, NODES_TO_COME, REFUSED_SESSIONS_MAX,
+    STORE_CONNECTIONS_MIN, TURNED_AWAY_MAX,
 };
 
+/// Shares of the descriptors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shares {
+    pub(super) sessions_max: usize,
+    pub(super) http: Capacity,
+    pub(super) store_connections_max: u32,
+}
+
+/// What all threads and connections that are no client's need.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    /// Polls, timers, listeners, the log.
+    threads: usize,
+    memcached: usize,
+    admin: usize,
+}
+
+impl Fixed {
+    fn new(workers: usize, nodes: usize) -> Fixed {
+        // Each worker has two connections to a node, the probe two more. Some nodes may come, where the list
+        // can change.
+        let of_node = 2 * workers + 2;
+        Fixed {
+            threads: (workers + 1) * DESCRIPTORS_PER_THREAD,
+            memcached: (nodes.max(1) + NODES_TO_COME) * of_node,
+            // As many again may be about to be closed for others.
+            admin: 2 * ADMIN_CONNECTIONS_MAX,
+        }
+    }
+
+    fn sum(self) -> usize {
+        self.threads + self.memcached + self.admin
+    }
+}
+
 impl Flags {
-    /// HTTP connections that there may be.
-    pub(super) fn http_room(&self, workers: usize) -> Result<Room, SettingsError> {
+    /// Divides the descriptors. With a low limit HTTP and the embedded store have less than usual, so that a
+    /// half of what is left is for sessions; what flags ask for is given or refused.
+    pub(super) fn shares(&self, workers: usize, nodes: usize) -> Result<Shares, SettingsError> {
+        let allowed = raise_limit();
+        let fixed = Fixed::new(workers, nodes);
+        let left = allowed.saturating_sub(fixed.sum());
+        let store = match nodes {
+            0 => {
+                let usual = presenced_store::limits::CONNECTIONS_MAX as usize;
+                // This server's own connections come first.
+                usual
+                    .min(left / 4)
+                    .max(2 * workers + 2 + STORE_CONNECTIONS_MIN)
+            }
+            _ => 0,
+        };
+        let http = self.http_capacity(workers, left / 4)?;
+        let of_http = http.descriptors(self.doors(workers));
+        let others = fixed.sum() + store + of_http;
+        let room = allowed.saturating_sub(others);
+        let wanted = self
+            .limits
+            .max_sessions
+            .map_or(room, |wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
+        if room == 0 || wanted > room {
+            let asked = self
+                .limits
+                .max_sessions
+                .map(|wanted| format!("--max-sessions {wanted}: "));
+            refuse!(
+                "{}the limit of open files (ulimit -n) is {allowed}, of which {} are for memcached, {} for \
+                 HTTP connections, {} for the admin address, {store} for the embedded store and {} for \
+                 threads; that leaves {room} for sessions",
+                asked.unwrap_or_default(),
+                fixed.memcached,
+                of_http,
+                fixed.admin,
+                fixed.threads
+            );
+        }
+        Ok(Shares {
+            sessions_max: wanted,
+            http,
+            store_connections_max: store as u32,
+        })
+    }
+
+    /// Listeners for clients: one for each worker and address.
+    fn doors(&self, workers: usize) -> usize {
+        workers * self.network.listen.len()
+    }
+
+    /// HTTP connections that there may be, with a share of `descriptors` for them, unless flags ask for more.
+    fn http_capacity(&self, workers: usize, descriptors: usize) -> Result<Capacity, SettingsError> {
         let limits = &self.limits;
-        let max = limits.max_http_connections.map(|max| max as usize);
-        let max = max.unwrap_or(workers * HTTP_CONNECTIONS_MAX);
+        let doors = self.doors(workers);
+        let usual = Capacity {
+            room: Room {
+                max: workers * HTTP_CONNECTIONS_MAX,
+                per_peer_max: 0,
+                leaving_max: workers * TURNED_AWAY_MAX,
+                idle_min: IDLE_MIN,
+                silent_may_evict: false,
+            },
+            lobby_max: LOBBY_MAX,
+            turned_away_max: TURNED_AWAY_MAX,
+            refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
+        };
+        let mut http = usual.within(descriptors, doors);
+        if let Some(max) = limits.max_http_connections {
+            http.room.max = max as usize;
+        }
+        let max = http.room.max;
         let per_address = limits.max_http_connections_per_address;
         let per_address = per_address.map(|max| max as usize);
         if let Some(per_address) = per_address.filter(|per_address| *per_address > max) {
@@ -23,61 +129,55 @@ impl Flags {
                  --max-http-connections, which is {max}"
             );
         }
-        Ok(Room {
-            max,
-            per_peer_max: per_address.unwrap_or(max.div_ceil(HTTP_CONNECTIONS_PEER_SHARE)),
-            leaving_max: workers * TURNED_AWAY_MAX,
-            idle_min: IDLE_MIN,
-        })
+        let half = max.div_ceil(HTTP_CONNECTIONS_PEER_SHARE);
+        http.room.per_peer_max = per_address.unwrap_or(half);
+        Ok(http)
+    }
+}
+
+impl Capacity {
+    /// Descriptors that all of it takes.
+    fn descriptors(&self, doors: usize) -> usize {
+        // Two more a listener: itself, and what is accepted before it is decided.
+        let of_door = self.lobby_max + self.turned_away_max + 2;
+        let of_all = self.room.max + self.room.leaving_max + self.refused_sessions_max;
+        of_all + doors * of_door
     }
 
-    /// A session needs a descriptor: raises the soft limit to the hard one and stays below it.
-    pub(super) fn max_sessions(
-        &self,
-        workers: usize,
-        nodes: usize,
-        http: Room,
-    ) -> Result<usize, SettingsError> {
-        let limit = getrlimit(Resource::Nofile);
-        let hard = limit.maximum.unwrap_or(u64::MAX);
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
+    /// The same in proportion, so that it takes `descriptors` at most, or as little as can be.
+    fn within(self, descriptors: usize, doors: usize) -> Capacity {
+        let usual = self.descriptors(doors);
+        let part = |count: usize| match descriptors < usual {
+            true => (count * descriptors / usual).max(1),
+            false => count,
         };
-        let allowed = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => hard,
-            Err(_) => limit.current.unwrap_or(hard),
-        };
-        // With a low limit not all of it: sessions come first, and accepting rests when none is left.
-        let reserved = self
-            .other_descriptors(http, workers, nodes)
-            .min(allowed / 2);
-        let room = (allowed - reserved).max(1);
-        let wanted = self.limits.max_sessions.unwrap_or(room);
-        if wanted > room {
-            refuse!(
-                "--max-sessions {wanted}: the limit of open files (ulimit -n) is {allowed}, and \
-                 {reserved} of them are kept for other things; at most {room}"
-            );
+        Capacity {
+            room: Room {
+                max: part(self.room.max),
+                leaving_max: part(self.room.leaving_max),
+                ..self.room
+            },
+            lobby_max: part(self.lobby_max),
+            turned_away_max: part(self.turned_away_max),
+            refused_sessions_max: part(self.refused_sessions_max),
         }
-        Ok(usize::try_from(wanted).unwrap_or(usize::MAX))
     }
+}
 
-    /// Descriptors for everything that is not a session.
-    fn other_descriptors(&self, http: Room, workers: usize, nodes: usize) -> u64 {
-        // Some more may come, where the list can change.
-        let nodes = nodes + NODES_TO_COME;
-        let listeners = self.network.listen.len();
-        let of_worker = listeners * (LOBBY_MAX + TURNED_AWAY_MAX)
-            + listeners
-            + 2 * nodes
-            + DESCRIPTORS_PER_THREAD;
-        let of_store = match nodes == NODES_TO_COME {
-            true => presenced_store::limits::CONNECTIONS_MAX as usize,
-            false => 0,
-        };
-        let of_http = http.max + http.leaving_max;
-        let of_process = ADMIN_CONNECTIONS_MAX + nodes + of_store + DESCRIPTORS_PER_THREAD;
-        (workers * of_worker + of_http + of_process) as u64
-    }
+/// Raises the soft limit of open files to the hard one; returns what is allowed.
+fn raise_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => hard,
+        Err(_) => limit.current.unwrap_or(hard),
+    };
+    // So that sums of shares are numbers.
+    usize::try_from(allowed)
+        .unwrap_or(usize::MAX)
+        .min(DESCRIPTORS_MAX)
 }

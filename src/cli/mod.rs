@@ -33,8 +33,8 @@ pub use self::units::Size;
 use crate::admin;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
-use crate::gateway::{self, Secret};
-use crate::limits::{DRAIN_DELAY, REFUSED_SESSIONS_MAX, SERVER_ID_BYTES_MAX};
+use crate::gateway::{self, Capacity, Secret};
+use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::server::{Config, embedded};
 
@@ -130,23 +130,23 @@ impl Flags {
         let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
         let drain_delay = self.drain_delay(secret.is_some());
-        let gateway = self.gateway(secret, workers)?;
-        let sessions_max = self.max_sessions(workers, memcached.nodes.nodes.len(), gateway.room)?;
+        let shares = self.shares(workers, memcached.nodes.nodes.len())?;
         Ok(Config {
             workers,
             drain_delay,
             drain: self.limits.drain.duration,
             session: self.session(),
             presence: self.presence()?,
+            sessions_max: shares.sessions_max,
             store: embedded::Config {
+                connections_max: shares.store_connections_max,
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway,
+            gateway: self.gateway(secret, shares.http)?,
             admin: admin::Config {
                 listen: self.network.admin,
             },
-            sessions_max,
             memcached,
         })
     }
@@ -216,7 +216,7 @@ impl Flags {
     fn gateway(
         &self,
         secret: Option<Secret>,
-        workers: usize,
+        capacity: Capacity,
     ) -> Result<gateway::Config, SettingsError> {
         let tokens = &self.tokens;
         let origins = Origins::new(&tokens.allow_origin)
@@ -241,11 +241,10 @@ impl Flags {
                 lifetime_max: tokens.jwt_max_lifetime.duration,
             },
             origins,
-            room: self.http_room(workers)?,
+            capacity,
             keep_alive: self.limits.http_keep_alive.duration,
             serve_health: self.network.serve_health,
             refuse_with: tokens.refuse_with,
-            refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
         })
     }
 

@@ -2,7 +2,7 @@
 //! port (`SO_REUSEPORT`) and the places.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,17 +16,15 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Gateway;
 use super::caller::{Caller, Visitor};
 use super::connection::Connection;
 use super::lobby::{Lobby, Newcomer};
-use super::places::Full;
 use super::shared_places::Place;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
+use super::{Capacity, Gateway};
 use crate::limits::HEAD_BYTES_MAX;
 use crate::pull::Puller;
 
@@ -43,6 +41,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let listener = watch(listener.into())?;
+    let Capacity {
+        lobby_max,
+        turned_away_max,
+        ..
+    } = gateway.capacity;
     let mut door = Door {
         connection: Connection {
             gateway,
@@ -50,11 +53,11 @@ pub async fn serve(
             sessions,
         },
         connections: JoinSet::new(),
-        lobby: Lobby::default(),
-        turned_away: TurnedAway::default(),
+        lobby: Lobby::new(lobby_max),
+        turned_away: TurnedAway::new(turned_away_max),
+        scratch: vec![0; HEAD_BYTES_MAX],
     };
     let mut accepting = Accepting::new("gateway");
-    let mut scratch = vec![0; HEAD_BYTES_MAX];
     loop {
         tokio::select! {
             biased;
@@ -62,9 +65,7 @@ pub async fn serve(
             Some(_) = door.connections.join_next() => {}
             () = door.lobby.look() => door.call_in().await,
             (stream, peer) = accepting.next(|| accept(&listener)) => {
-                let ahead = read_ahead(&stream, &mut scratch);
-                let came_at = Instant::now();
-                door.comes(Newcomer { stream, ahead, peer, came_at }).await;
+                door.comes(stream, peer).await;
             }
         }
     }
@@ -77,21 +78,25 @@ struct Door {
     connections: JoinSet<Option<()>>,
     lobby: Lobby,
     turned_away: TurnedAway,
+    /// What is read goes here first.
+    scratch: Vec<u8>,
 }
 
 impl Door {
-    async fn comes(&mut self, newcomer: Newcomer) {
-        if !self.lobby.has(newcomer.peer) {
-            return self.admit(newcomer).await;
+    async fn comes(&mut self, stream: TcpStream, peer: IpAddr) {
+        let newcomer = Newcomer::new(stream, peer, &mut self.scratch);
+        if newcomer.has_ended {
+            return;
         }
-        if let Err(newcomer) = self.lobby.wait(newcomer) {
-            self.admit(newcomer).await;
+        match self.lobby.has_before(&newcomer) {
+            true => self.wait(newcomer),
+            false => self.admit(newcomer).await,
         }
     }
 
     /// Looks whether there are places for those in the lobby.
     async fn call_in(&mut self) {
-        for newcomer in self.lobby.take_all() {
+        for newcomer in self.lobby.take_all(&mut self.scratch) {
             // Others on this thread take their turn.
             tokio::task::coop::consume_budget().await;
             self.admit(newcomer).await;
@@ -99,17 +104,23 @@ impl Door {
     }
 
     /// Serves a connection, or lets it wait, or turns it away.
-    async fn admit(&mut self, newcomer: Newcomer) {
+    async fn admit(&mut self, mut newcomer: Newcomer) {
         let places = &self.connection.gateway.places;
-        let entered = places.enter(newcomer.peer, newcomer.ahead.is_empty());
-        match entered {
+        match places.enter(newcomer.peer, newcomer.is_silent()) {
             Ok(place) => self.serve(newcomer, place).await,
-            Err(full) if newcomer.has_waited() => self.turn_away(newcomer, full),
             Err(full) => {
-                if let Err(newcomer) = self.lobby.wait(newcomer) {
-                    self.turn_away(newcomer, full);
+                newcomer.full = full;
+                match newcomer.has_waited() {
+                    true => self.turn_away(newcomer),
+                    false => self.wait(newcomer),
                 }
             }
+        }
+    }
+
+    fn wait(&mut self, newcomer: Newcomer) {
+        if let Some(out) = self.lobby.wait(newcomer) {
+            self.turn_away(out);
         }
     }
 
@@ -125,8 +136,8 @@ impl Door {
         }
     }
 
-    fn turn_away(&mut self, newcomer: Newcomer, full: Full) {
-        let gateway = &self.connection.gateway;
+    fn turn_away(&mut self, newcomer: Newcomer) {
+        let (gateway, full) = (&self.connection.gateway, newcomer.full);
         gateway.places.log_refusal(full, newcomer.peer);
         gateway.refused(full.into(), Some(Caller(newcomer.peer.to_canonical())));
         self.turned_away.turn_away(newcomer.stream, full.into());
@@ -149,11 +160,4 @@ async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<(TcpStream, IpAddr)> 
             return Ok((stream.into(), peer.ip()));
         }
     }
-}
-
-/// What the peer has sent already.
-fn read_ahead(mut stream: &TcpStream, scratch: &mut [u8]) -> Vec<u8> {
-    // An end or an error comes again when it is read for.
-    let count = stream.read(scratch).unwrap_or_default();
-    scratch[..count].to_vec()
 }

@@ -1,26 +1,63 @@
 //! Where new connections wait for a place, for a moment: a burst through a proxy opens more connections than
 //! may have a place, and most requests are answered within milliseconds.
+//!
+//! Those whose request has come are first: a proxy sends one as soon as it is connected, and an attacker who
+//! opens connections without a word must not be before anybody.
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, TcpStream};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::places::network;
-use crate::limits::{LOBBY_LOOK, LOBBY_MAX, LOBBY_TIME};
+use super::places::{Full, network};
+use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
 
-/// A connection that was accepted.
+/// A connection that was accepted, and has no place yet.
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
-    /// What it has sent by then.
-    pub(super) ahead: Vec<u8>,
     pub(super) peer: IpAddr,
-    pub(super) came_at: Instant,
+    /// What was read of it.
+    pub(super) ahead: Vec<u8>,
+    /// Why it had no place when it was asked last.
+    pub(super) full: Full,
+    came_at: Instant,
+    /// Its end came first.
+    pub(super) has_ended: bool,
 }
 
 impl Newcomer {
+    pub(super) fn new(stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) -> Newcomer {
+        let mut newcomer = Newcomer {
+            stream,
+            peer,
+            ahead: Vec::new(),
+            full: Full::Server,
+            came_at: Instant::now(),
+            has_ended: false,
+        };
+        newcomer.listen(scratch);
+        newcomer
+    }
+
+    /// Reads what has come, unless it has sent something before.
+    fn listen(&mut self, scratch: &mut [u8]) {
+        if !self.is_silent() {
+            return;
+        }
+        match self.stream.read(scratch) {
+            Ok(count) if count > 0 => self.ahead = scratch[..count].to_vec(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => self.has_ended = true,
+        }
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.ahead.is_empty()
+    }
+
     /// Whether it has waited long enough.
     pub(super) fn has_waited(&self) -> bool {
         self.came_at.elapsed() >= LOBBY_TIME
@@ -28,33 +65,52 @@ impl Newcomer {
 }
 
 /// Those who wait, in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lobby {
-    waiting: VecDeque<Newcomer>,
+    max: usize,
+    speaking: VecDeque<Newcomer>,
+    silent: VecDeque<Newcomer>,
     /// When to look again whether there are places.
     look_at: Option<Instant>,
 }
 
 impl Lobby {
-    /// Whether others of this peer wait, who come first.
-    pub(super) fn has(&self, peer: IpAddr) -> bool {
-        let same = |waiting: &Newcomer| network(waiting.peer) == network(peer);
-        self.waiting.iter().any(same)
+    /// Nobody waits; at most `max` may.
+    pub(super) fn new(max: usize) -> Lobby {
+        Lobby {
+            max,
+            speaking: VecDeque::new(),
+            silent: VecDeque::new(),
+            look_at: None,
+        }
     }
 
-    /// Lets it wait.
-    ///
-    /// # Errors
-    ///
-    /// Too many wait already; gives it back.
-    pub(super) fn wait(&mut self, newcomer: Newcomer) -> Result<(), Newcomer> {
-        if self.waiting.len() >= LOBBY_MAX {
-            return Err(newcomer);
+    /// Whether others of its peer come before it.
+    pub(super) fn has_before(&self, newcomer: &Newcomer) -> bool {
+        let waiting = match newcomer.is_silent() {
+            true => &self.silent,
+            false => &self.speaking,
+        };
+        let peer = network(newcomer.peer);
+        waiting.iter().any(|other| network(other.peer) == peer)
+    }
+
+    /// Lets it wait; returns the one that may not if too many do.
+    pub(super) fn wait(&mut self, newcomer: Newcomer) -> Option<Newcomer> {
+        let is_full = self.speaking.len() + self.silent.len() >= self.max;
+        // Whoever has been silent longest goes: a newcomer may be about to speak.
+        let out = match is_full.then(|| self.silent.pop_front()) {
+            None => None,
+            Some(None) => return Some(newcomer),
+            Some(out) => out,
+        };
+        match newcomer.is_silent() {
+            true => self.silent.push_back(newcomer),
+            false => self.speaking.push_back(newcomer),
         }
-        self.waiting.push_back(newcomer);
         let next_look = Instant::now() + LOBBY_LOOK;
         self.look_at.get_or_insert(next_look);
-        Ok(())
+        out
     }
 
     /// Returns when it is time to look whether there are places for those who wait; never if nobody does.
@@ -65,9 +121,20 @@ impl Lobby {
         }
     }
 
-    /// All who wait, to be given a place or to [`Lobby::wait`] on.
-    pub(super) fn take_all(&mut self) -> VecDeque<Newcomer> {
+    /// All who wait, in their order, to be given a place or to [`Lobby::wait`] on.
+    pub(super) fn take_all(&mut self, scratch: &mut [u8]) -> VecDeque<Newcomer> {
         self.look_at = None;
-        std::mem::take(&mut self.waiting)
+        let mut all = std::mem::take(&mut self.speaking);
+        let mut silent = std::mem::take(&mut self.silent);
+        for newcomer in &mut silent {
+            newcomer.listen(scratch);
+        }
+        silent.retain(|newcomer| !newcomer.has_ended);
+        let (spoke, silent): (VecDeque<_>, VecDeque<_>) = silent
+            .into_iter()
+            .partition(|newcomer| !newcomer.is_silent());
+        all.extend(spoke);
+        all.extend(silent);
+        all
     }
 }

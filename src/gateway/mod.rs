@@ -87,12 +87,23 @@ pub struct Config {
     pub serve_health: bool,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
-    /// Refused handshakes of all workers whose clients are told so by a close frame, at once.
-    pub refused_sessions_max: usize,
-    /// HTTP connections, handshakes among them, that there may be at once.
-    pub room: Room,
+    /// How many HTTP connections, handshakes among them, there may be at once.
+    pub capacity: Capacity,
     /// How long an HTTP connection is kept without a request.
     pub keep_alive: Duration,
+}
+
+/// How many HTTP connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Places, of all workers together.
+    pub room: Room,
+    /// Connections of one listener that may wait for a place.
+    pub lobby_max: usize,
+    /// Connections of one listener that are told that there is no place.
+    pub turned_away_max: usize,
+    /// Refused handshakes of all workers whose clients are told so by a close frame, at once.
+    pub refused_sessions_max: usize,
 }
 
 /// What all listeners share.
@@ -118,6 +129,8 @@ pub struct Gateway {
     pub refused_sessions: Places,
     /// The places of HTTP connections, handshakes among them.
     pub places: Arc<HttpPlaces>,
+    /// How many there are, and may be beside them.
+    pub capacity: Capacity,
     /// How long an HTTP connection is kept without a request.
     pub keep_alive: Duration,
     /// Time.
@@ -158,8 +171,9 @@ impl Gateway {
             health: config.serve_health.then(|| health.clone()),
             seats: seats.clone(),
             refuse_with: config.refuse_with,
-            refused_sessions: Places::new(config.refused_sessions_max),
-            places: HttpPlaces::new("gateway", config.room),
+            refused_sessions: Places::new(config.capacity.refused_sessions_max),
+            places: HttpPlaces::new("gateway", config.capacity.room),
+            capacity: config.capacity,
             keep_alive: config.keep_alive,
             clock,
             metrics: Arc::default(),

@@ -3,8 +3,8 @@
 //!
 //! A connection is *idle* while it neither waits for an answer nor has sent a byte of a request's head. Those
 //! that are idle never keep anybody out: when the places are full, the one that has been idle longest leaves
-//! for a newcomer, and when a peer has its share, one of its own. Only when none is idle for long enough, there
-//! is no place.
+//! for a newcomer whose request has come, and when a peer has its share, one of its own. Only when none is
+//! idle for long enough, there is no place.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -23,6 +23,9 @@ pub struct Room {
     pub leaving_max: usize,
     /// How long a connection must be idle until it may be told to leave.
     pub idle_min: Duration,
+    /// Whether a newcomer that has sent nothing yet may have one leave for it; if not, only one whose request
+    /// has come.
+    pub silent_may_evict: bool,
 }
 
 /// Why a connection finds no place.
@@ -110,7 +113,8 @@ impl<H> Places<H> {
         holder: H,
     ) -> Result<Entered<H>, Full> {
         let peer = network(address);
-        let evicted = self.make_room(peer, self.taken() >= self.room.max, now)?;
+        let may_evict = !is_idle || self.room.silent_may_evict;
+        let evicted = self.make_room(peer, self.taken() >= self.room.max, may_evict, now)?;
         let id = ConnectionId(self.next_turn());
         *self.peers.entry(peer).or_default() += 1;
         let connection = Connection {
@@ -144,7 +148,7 @@ impl<H> Places<H> {
         if old == peer {
             return Ok(None);
         }
-        let evicted = self.make_room(peer, false, now)?;
+        let evicted = self.make_room(peer, false, true, now)?;
         let idle = self.set_busy(id);
         self.forget_peer(old);
         *self.peers.entry(peer).or_default() += 1;
@@ -182,7 +186,13 @@ impl<H> Places<H> {
     }
 
     /// Has one leave if the peer has its share, or if the places `are_full`.
-    fn make_room(&mut self, peer: IpAddr, are_full: bool, now: Instant) -> Result<Option<H>, Full> {
+    fn make_room(
+        &mut self,
+        peer: IpAddr,
+        are_full: bool,
+        may_evict: bool,
+        now: Instant,
+    ) -> Result<Option<H>, Full> {
         let has_share =
             self.peers.get(&peer).copied().unwrap_or_default() >= self.room.per_peer_max;
         let (longest, full) = if has_share {
@@ -194,10 +204,10 @@ impl<H> Places<H> {
             return Ok(None);
         };
         // Those who leave have descriptors as well: there must not be any number of them.
-        let may_leave = self.leaving.len() < self.room.leaving_max;
+        let may_evict = may_evict && self.leaving.len() < self.room.leaving_max;
         let is_long = |idle: &Idle| now.saturating_duration_since(idle.since) >= self.room.idle_min;
         let idle = longest
-            .filter(|idle| may_leave && is_long(idle))
+            .filter(|idle| may_evict && is_long(idle))
             .ok_or(full)?;
         let evicted = self.remove(idle.id);
         self.leaving.insert(idle.id);

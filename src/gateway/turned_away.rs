@@ -9,15 +9,24 @@ use tokio::task::JoinSet;
 
 use super::parting::{hear_out, refused};
 use super::refusal::Refusal;
-use crate::limits::{PARTING_TIME, TURNED_AWAY_MAX};
+use crate::limits::PARTING_TIME;
 
 /// Those who were told, and may not have heard it yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TurnedAway {
+    max: usize,
     lingering: JoinSet<()>,
 }
 
 impl TurnedAway {
+    /// Nobody yet; at most `max` at once.
+    pub(super) fn new(max: usize) -> TurnedAway {
+        TurnedAway {
+            max,
+            lingering: JoinSet::new(),
+        }
+    }
+
     /// Answers with what `refusal` says, and closes the connection.
     pub(super) fn turn_away(&mut self, mut stream: BareTcp, refusal: Refusal) {
         while self.lingering.try_join_next().is_some() {}
@@ -27,7 +36,7 @@ impl TurnedAway {
             return;
         }
         // Beyond that they are closed at once, and may miss the answer.
-        if self.lingering.len() < TURNED_AWAY_MAX
+        if self.lingering.len() < self.max
             && let Ok(stream) = TcpStream::from_std(stream)
         {
             self.lingering.spawn(hear_out(stream, PARTING_TIME));

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Connections to it at once, this server's own among them.
+    pub connections_max: u32,
     /// Memory for items, in bytes.
     pub memory_bytes: usize,
 }
@@ -47,6 +49,7 @@ impl EmbeddedStore {
         let listeners = listen::tcp(config.listen, workers)?;
         let options = Options {
             threads: workers,
+            connections_max: config.connections_max,
             ..Options::new(config.memory_bytes)
         };
         Ok(EmbeddedStore {

@@ -83,6 +83,13 @@ impl Process {
         Process::up(command).await
     }
 
+    /// The same under a limit of the shell's: `-n 1024`.
+    pub async fn start_within(limit: &str, flags: &[&str]) -> Process {
+        let mut command = command(&[FREE_PORTS, flags].concat());
+        command.env("PRESENCED_JWT_SECRET", SECRET);
+        Process::up(within(limit, &command)).await
+    }
+
     /// The same in dev mode.
     pub async fn start_dev(flags: &[&str]) -> Process {
         Process::up(command(&[FREE_PORTS, flags].concat())).await
@@ -121,7 +128,7 @@ impl Process {
     /// With a stream that leads to `sink`, [`SECRET`] and `flags`; returns at once.
     pub fn spawn_into(stream: Stream, sink: Sink, flags: &[&str]) -> Process {
         let mut command = match sink {
-            Sink::Limited => limited(&command(flags)),
+            Sink::Limited => limited("-f 0", flags),
             _ => command(flags),
         };
         command.env("PRESENCED_JWT_SECRET", SECRET);
@@ -317,12 +324,17 @@ impl Sink {
     }
 }
 
-/// The same command with files that may not grow.
-fn limited(command: &Command) -> Command {
+/// The binary under a limit of the shell's: `-n 1024`.
+pub fn limited(limit: &str, flags: &[&str]) -> Command {
+    within(limit, &command(flags))
+}
+
+/// The same command under a limit of the shell's.
+fn within(limit: &str, command: &Command) -> Command {
     let inner = command.as_std();
     let mut outer = Command::new("sh");
     outer
-        .args(["-c", "ulimit -f 0; exec \"$@\"", "sh"])
+        .args(["-c", &format!("ulimit {limit}; exec \"$@\""), "sh"])
         .arg(inner.get_program())
         .args(inner.get_args());
     for (name, value) in inner.get_envs() {

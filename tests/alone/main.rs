@@ -8,6 +8,7 @@
     reason = "helpers of tests may panic"
 )]
 
+mod descriptors;
 mod flush_pace;
 mod heartbeat;
 mod hostile;

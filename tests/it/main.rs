@@ -11,6 +11,7 @@
     reason = "helpers of tests may panic"
 )]
 
+mod admin;
 mod cli;
 mod codec;
 mod conformance;

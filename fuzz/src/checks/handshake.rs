@@ -8,7 +8,6 @@ use arbitrary::{Result, Unstructured};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version};
 use jsonwebtoken::{EncodingKey, Header, encode};
-use presenced::gateway::Gateway;
 use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::{Upgraded, check};
 use presenced::gateway::health::Departure;
@@ -17,6 +16,7 @@ use presenced::gateway::places::Room;
 use presenced::gateway::refusal::{Refusal, RequestFault, TokenFault};
 use presenced::gateway::refused_session::{Places, RefuseWith};
 use presenced::gateway::shared_places::HttpPlaces;
+use presenced::gateway::{Capacity, Gateway};
 use presenced_presence::UserIdError;
 use presenced_session::Seats;
 use presenced_session::clock::{Clock, unix_ms};
@@ -73,6 +73,12 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),
             places: HttpPlaces::new("gateway", ROOM),
+            capacity: Capacity {
+                room: ROOM,
+                lobby_max: 1,
+                turned_away_max: 1,
+                refused_sessions_max: 1,
+            },
             keep_alive: Duration::from_secs(75),
             clock: Clock::start(),
             metrics: Arc::default(),
@@ -86,6 +92,7 @@ const ROOM: Room = Room {
     per_peer_max: 1,
     leaving_max: 1,
     idle_min: Duration::ZERO,
+    silent_may_evict: true,
 };
 
 const NAMED: &str = "https://app.example";

@@ -93,7 +93,9 @@ fn is_sound(settings: &Config) {
     assert!(ttl > round + 2 * settings.presence.flush_interval);
     assert!(settings.session.ping_timeout < settings.session.ping_interval);
     assert!(
-        settings.sessions_max > 0 && settings.gateway.room.per_peer_max > 0 && settings.workers > 0
+        settings.sessions_max > 0
+            && settings.gateway.capacity.room.per_peer_max > 0
+            && settings.workers > 0
     );
     assert!(promises(settings).to_string().lines().count() == 3);
     let mut listen = settings.gateway.listen.iter();

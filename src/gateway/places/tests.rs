@@ -12,6 +12,7 @@ const ROOM: Room = Room {
     per_peer_max: 2,
     leaving_max: 2,
     idle_min: Duration::ZERO,
+    silent_may_evict: true,
 };
 
 fn peer(number: u8) -> IpAddr {
@@ -116,6 +117,19 @@ fn one_that_has_just_come_is_not_told_to_leave() {
 }
 
 #[test]
+fn one_that_is_silent_takes_nobodys_place() {
+    let room = Room {
+        max: 1,
+        silent_may_evict: false,
+        ..ROOM
+    };
+    let mut now = Now::new(room);
+    now.idle(1, "first");
+    assert_eq!(now.enter(2, true, "silent"), Err(Full::Server));
+    assert_eq!(now.evicted_for(2, false), Some("first"));
+}
+
+#[test]
 fn a_connection_may_turn_out_to_be_of_another_peer() {
     let mut now = Now::new(Room { max: 9, ..ROOM });
     let of_proxy = now.idle(9, "of proxy");
@@ -183,7 +197,12 @@ impl List {
     }
 
     /// The connection that has to make room for one of `peer`, or why there is none.
-    fn to_leave(&self, peer: u8, are_full: bool) -> Result<Option<ConnectionId>, Full> {
+    fn to_leave(
+        &self,
+        peer: u8,
+        is_silent: bool,
+        are_full: bool,
+    ) -> Result<Option<ConnectionId>, Full> {
         let of_peer = self.staying().filter(|known| known.peer == peer).count();
         let has_share = of_peer >= self.room.per_peer_max;
         if !has_share && !are_full {
@@ -197,7 +216,8 @@ impl List {
         let longest = candidates.min_by_key(|known| known.idle_since.map(|(_, order)| order));
         let leaving = self.known.len() - self.staying().count();
         let full = if has_share { Full::Peer } else { Full::Server };
-        let longest = longest.filter(|_| leaving < self.room.leaving_max);
+        let may_evict = !is_silent || self.room.silent_may_evict;
+        let longest = longest.filter(|_| may_evict && leaving < self.room.leaving_max);
         longest.map(|known| Some(known.id)).ok_or(full)
     }
 
@@ -212,7 +232,7 @@ impl List {
         let idle_since = Some((self.now, self.step));
         match step {
             Step::Enter(of, is_idle) => {
-                let expected = self.to_leave(of, self.staying().count() >= self.room.max);
+                let expected = self.to_leave(of, is_idle, self.staying().count() >= self.room.max);
                 let entered = places.enter(peer(of), is_idle, self.now, self.step);
                 prop_assert_eq!(entered.as_ref().err(), expected.as_ref().err());
                 if let (Ok(entered), Ok(expected)) = (entered, expected) {
@@ -231,7 +251,7 @@ impl List {
                 let one = self.known[at];
                 let expected = match one.is_leaving || one.peer == to {
                     true => Ok(None),
-                    false => self.to_leave(to, false),
+                    false => self.to_leave(to, false, false),
                 };
                 let moved = places.belongs_to(one.id, peer(to), self.now);
                 prop_assert_eq!(
@@ -271,10 +291,11 @@ proptest! {
         per_peer_max in 1..6usize,
         leaving_max in 1..4usize,
         idle_min_s in 0..8u64,
+        silent_may_evict: bool,
         steps in prop::collection::vec(step(), 1..200),
     ) {
         let idle_min = Duration::from_secs(idle_min_s);
-        let room = Room { max, per_peer_max, leaving_max, idle_min };
+        let room = Room { max, per_peer_max, leaving_max, idle_min, silent_may_evict };
         let mut places = Places::new(room);
         let mut list = List { room, known: Vec::new(), now: Instant::now(), step: 0 };
         for step in steps {
