@@ -70,7 +70,19 @@ pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 /// a quarter of the places; where descriptors are few, all of these are fewer.
 pub const TURNED_AWAY_MAX: usize = 64;
 
-/// Time between two lines of the log that say that connections are turned away.
+/// Handshakes that may come at once, as the time in which so many may come on average: clients that connect again
+/// after a moment's trouble do so within seconds.
+pub const HANDSHAKE_BURST_TIME: Duration = Duration::from_secs(10);
+
+/// Handshakes of one user a second, unless set otherwise: more than all devices of a person ever need, and few
+/// enough that a client which connects again and again without a pause costs nobody anything.
+pub const HANDSHAKES_PER_SECOND_PER_USER: u32 = 50;
+
+/// Addresses, and users, whose handshakes are counted at once: one that is quiet is forgotten. Each takes some
+/// 20 bytes.
+pub const RATED_MAX: usize = 1 << 16;
+
+/// Time between two lines of the log that say that connections or handshakes are refused.
 pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// Path and query of a request in bytes: what the head has room for beside a request's usual headers. Longer

@@ -2,6 +2,7 @@
 
 mod encode;
 pub mod exposition;
+mod netstat;
 mod process;
 pub mod prometheus;
 pub mod routes;

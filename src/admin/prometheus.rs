@@ -22,6 +22,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::encode::{by_label, counter, gauge, histogram};
 use super::exposition::Exposition;
+use super::netstat::listen_overflows;
 use super::process::Process;
 use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
@@ -200,7 +201,12 @@ impl Metrics {
             "http_connections_evicted",
             help,
             self.places.evicted.value(),
-        )
+        )?;
+        let Some(overflows) = listen_overflows() else {
+            return Ok(());
+        };
+        let help = "Connections that the kernel dropped as a listener's queue was full, of presenced's or not";
+        counter(out, "listen_overflows", help, overflows)
     }
 
     fn encode_handshakes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -211,6 +211,19 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections_per_address: Option<u32>,
 
+    /// Handshakes per second on average, ten seconds' worth at once; more get 503 [default: no limit]
+    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_handshakes_per_second: Option<u32>,
+
+    /// The same from one client address (IPv6: a /64), which may be a proxy's; more get 429, before their tokens
+    /// are looked at [default: no limit]
+    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_handshakes_per_second_per_address: Option<u32>,
+
+    /// The same of one user, with good tokens; more get 429
+    #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_USER", default_value_t = limits::HANDSHAKES_PER_SECOND_PER_USER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_handshakes_per_second_per_user: u32,
+
     /// How long an HTTP connection is kept without a request: longer than proxies before the server keep theirs
     /// (60s in many), so that it is they who close it, and no request meets a closed connection
     #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]

@@ -33,6 +33,7 @@ pub use self::units::Size;
 use crate::admin;
 use crate::gateway::auth::Rules;
 use crate::gateway::origin::Origins;
+use crate::gateway::rates::{Rate, Rates};
 use crate::gateway::{self, Capacity, Secret};
 use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
@@ -245,7 +246,18 @@ impl Flags {
             keep_alive: self.limits.http_keep_alive.duration,
             serve_health: self.network.serve_health,
             refuse_with: tokens.refuse_with,
+            rates: self.rates(),
         })
+    }
+
+    fn rates(&self) -> Rates {
+        let limits = &self.limits;
+        let address = limits.max_handshakes_per_second_per_address;
+        Rates {
+            server: limits.max_handshakes_per_second.map(Rate::per_second),
+            address: address.map(Rate::per_second),
+            user: Some(Rate::per_second(limits.max_handshakes_per_second_per_user)),
+        }
     }
 
     fn server_id(&self) -> Result<String, SettingsError> {

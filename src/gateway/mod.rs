@@ -25,6 +25,7 @@ mod connection;
 mod cors;
 pub mod dev;
 pub mod handshake;
+pub mod handshake_rates;
 pub mod health;
 pub mod http_pull;
 pub mod listener;
@@ -36,6 +37,7 @@ mod parting;
 pub mod places;
 pub mod progress;
 mod query;
+pub mod rates;
 pub mod refusal;
 pub mod refused_session;
 pub mod request;
@@ -59,11 +61,13 @@ use tracing::field::display;
 use self::auth::{Auth, Identity, Rules};
 use self::caller::Caller;
 use self::dev::DevMode;
+use self::handshake_rates::HandshakeRates;
 use self::health::{Departure, Health};
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
 use self::places::Room;
+use self::rates::Rates;
 use self::refusal::Refusal;
 use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
@@ -91,6 +95,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// How long an HTTP connection is kept without a request.
     pub keep_alive: Duration,
+    /// How many handshakes there may be in a time.
+    pub rates: Rates,
 }
 
 /// How many HTTP connections there may be.
@@ -133,6 +139,8 @@ pub struct Gateway {
     pub capacity: Capacity,
     /// How long an HTTP connection is kept without a request.
     pub keep_alive: Duration,
+    /// How many handshakes there may be in a time.
+    pub rates: HandshakeRates,
     /// Time.
     pub clock: Clock,
     /// What is counted here.
@@ -175,6 +183,7 @@ impl Gateway {
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
             keep_alive: config.keep_alive,
+            rates: HandshakeRates::new(config.rates, clock),
             clock,
             metrics: Arc::default(),
             full_logged: Mutex::default(),

@@ -5,6 +5,7 @@ use presenced_presence::UserIdError;
 use presenced_session::handshake::HandshakeError;
 
 use super::places::Full;
+use super::rates::Exceeded;
 use crate::limits::RETRY_S;
 
 /// Why an HTTP request, a handshake among them, was refused.
@@ -42,6 +43,12 @@ pub enum Refusal {
     Full,
     /// As many connections from this address as one may have, each with a request under way.
     PeerFull,
+    /// More handshakes from one address than its rate allows.
+    AddressRate,
+    /// More handshakes of one user than the rate of users allows.
+    UserRate,
+    /// More handshakes than the server's rate allows.
+    Rate,
     /// As many connections as the server may have, each with a request under way.
     Busy,
     /// The server stops.
@@ -175,6 +182,16 @@ impl From<Full> for Refusal {
     }
 }
 
+impl From<Exceeded> for Refusal {
+    fn from(exceeded: Exceeded) -> Refusal {
+        match exceeded {
+            Exceeded::Server => Refusal::Rate,
+            Exceeded::Address => Refusal::AddressRate,
+            Exceeded::User => Refusal::UserRate,
+        }
+    }
+}
+
 /// What follows from a [`Refusal`].
 #[derive(Clone, Copy, Debug)]
 pub struct RefusalFacts {
@@ -232,6 +249,9 @@ impl Refusal {
         Refusal::UserId(UserIdError::Character),
         Refusal::Full,
         Refusal::PeerFull,
+        Refusal::AddressRate,
+        Refusal::UserRate,
+        Refusal::Rate,
         Refusal::Busy,
         Refusal::Draining,
         Refusal::Head,
@@ -285,6 +305,17 @@ impl Refusal {
                 "too_many_connections",
                 "too many connections from this address",
             ),
+            Refusal::AddressRate => (
+                429,
+                "too_many_handshakes_from_address",
+                "too many handshakes from this address",
+            ),
+            Refusal::UserRate => (
+                429,
+                "too_many_handshakes_of_user",
+                "too many handshakes of this user",
+            ),
+            Refusal::Rate => (503, "too_many_handshakes", "too many handshakes"),
             Refusal::Busy => (503, "server_busy", "too many requests under way"),
             Refusal::Draining => (503, "draining", "the server is stopping"),
             Refusal::Head => (431, "head", "request head too long or not HTTP"),
@@ -302,6 +333,8 @@ impl Refusal {
             close_code: match (self, status) {
                 // RFC 6455 §4.2.2: a page that may not connect gets no 101.
                 (Refusal::Origin, _) => None,
+                // What sheds a flood must cost less than what it sheds.
+                (Refusal::Rate | Refusal::AddressRate, _) => None,
                 (Refusal::Draining, _) => Some(1012),
                 (_, 401 | 403 | 429) => Some(4000 + status),
                 (_, 503) => Some(1013),

@@ -25,6 +25,7 @@ mod faults;
 mod frames;
 mod fuzz_corpus;
 mod handshake;
+mod handshake_rates;
 mod hostile;
 mod http;
 mod http_connections;

@@ -10,9 +10,11 @@ use hyper::{Method, Request, Version};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use presenced::gateway::auth::{Auth, Rules};
 use presenced::gateway::handshake::{Upgraded, check};
+use presenced::gateway::handshake_rates::HandshakeRates;
 use presenced::gateway::health::Departure;
 use presenced::gateway::origin::Origins;
 use presenced::gateway::places::Room;
+use presenced::gateway::rates::Rates;
 use presenced::gateway::refusal::{Refusal, RequestFault, TokenFault};
 use presenced::gateway::refused_session::{Places, RefuseWith};
 use presenced::gateway::shared_places::HttpPlaces;
@@ -80,6 +82,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
                 refused_sessions_max: 1,
             },
             keep_alive: Duration::from_secs(75),
+            rates: HandshakeRates::new(Rates::default(), Clock::start()),
             clock: Clock::start(),
             metrics: Arc::default(),
             full_logged: Default::default(),

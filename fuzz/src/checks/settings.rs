@@ -119,7 +119,7 @@ const DURATIONS: [&str; 8] = [
 const SIZES: [&str; 3] = ["store-memory", "max-message", "max-outbox"];
 
 /// Flags that take a number.
-const NUMBERS: [&str; 7] = [
+const NUMBERS: [&str; 10] = [
     "workers",
     "value-flags",
     "max-sessions",
@@ -127,6 +127,9 @@ const NUMBERS: [&str; 7] = [
     "max-messages-per-second",
     "max-http-connections",
     "max-http-connections-per-address",
+    "max-handshakes-per-second",
+    "max-handshakes-per-second-per-address",
+    "max-handshakes-per-second-per-user",
 ];
 
 /// Flags that take a text of some other form.

@@ -1,0 +1,262 @@
+//! How many handshakes there may be: of the whole server, of one address, of one user. Token buckets in eight
+//! bytes each (the generic cell rate algorithm: what is kept is the time at which a bucket will be full again).
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::places::network;
+use crate::limits::{HANDSHAKE_BURST_TIME, RATED_MAX};
+
+/// So many a second on average, [`HANDSHAKE_BURST_TIME`]'s worth at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    cost_ns: u64,
+}
+
+impl Rate {
+    /// A rate.
+    pub fn per_second(count: u32) -> Rate {
+        Rate {
+            cost_ns: 1_000_000_000 / u64::from(count.max(1)),
+        }
+    }
+
+    /// Takes one handshake's worth from a bucket that is full at `full_at_ns`, if it is there.
+    fn take(self, full_at_ns: &mut u64, now_ns: u64) -> bool {
+        let after_ns = (*full_at_ns).max(now_ns) + self.cost_ns;
+        // One handshake is always allowed after a while, however low the rate.
+        let burst_ns = (HANDSHAKE_BURST_TIME.as_nanos() as u64).max(self.cost_ns);
+        if after_ns - now_ns > burst_ns {
+            return false;
+        }
+        *full_at_ns = after_ns;
+        true
+    }
+}
+
+/// What an operator may set; without a rate there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of all handshakes.
+    pub server: Option<Rate>,
+    /// Of those from one address (IPv6: one /64).
+    pub address: Option<Rate>,
+    /// Of those with a good token for one user.
+    pub user: Option<Rate>,
+}
+
+/// Which rate is exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exceeded {
+    /// That of the whole server.
+    Server,
+    /// That of an address.
+    Address,
+    /// That of a user.
+    User,
+}
+
+/// The buckets. Times are those of a monotonic clock.
+#[derive(Debug)]
+pub struct Buckets {
+    rates: Rates,
+    server_full_at_ns: u64,
+    addresses: Table,
+    users: Table,
+    hasher: RandomState,
+}
+
+impl Buckets {
+    /// All full.
+    pub fn new(rates: Rates) -> Buckets {
+        Buckets {
+            rates,
+            server_full_at_ns: 0,
+            addresses: Table::default(),
+            users: Table::default(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// A handshake has come, from `address` if that is known; nothing is known of its token.
+    ///
+    /// # Errors
+    ///
+    /// The rate that it exceeds. An address that does takes nothing from the whole server's.
+    pub fn comes(&mut self, address: Option<IpAddr>, now: Duration) -> Result<(), Exceeded> {
+        let now_ns = ns(now);
+        if let (Some(rate), Some(address)) = (self.rates.address, address) {
+            let key = self.hasher.hash_one(network(address));
+            self.addresses
+                .take(rate, key, now_ns)
+                .ok_or(Exceeded::Address)?;
+        }
+        match self.rates.server {
+            Some(rate) if !rate.take(&mut self.server_full_at_ns, now_ns) => Err(Exceeded::Server),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its token is a good one of `user`.
+    ///
+    /// # Errors
+    ///
+    /// It exceeds the user's rate.
+    pub fn is_of(&mut self, user: &impl Hash, now: Duration) -> Result<(), Exceeded> {
+        let Some(rate) = self.rates.user else {
+            return Ok(());
+        };
+        let key = self.hasher.hash_one(user);
+        self.users.take(rate, key, ns(now)).ok_or(Exceeded::User)
+    }
+}
+
+fn ns(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
+/// Buckets that are not full, by the hash of their owners, of which there are too many to keep more.
+#[derive(Debug, Default)]
+struct Table {
+    full_at_ns: HashMap<u64, u64>,
+    /// When to look for full ones again.
+    sweep_at_ns: u64,
+}
+
+impl Table {
+    /// Takes one handshake's worth from the bucket of `key`, if it is there. A bucket for which there is no room
+    /// is taken for full: then that many others are exceeded, and the rate of the whole server holds.
+    fn take(&mut self, rate: Rate, key: u64, now_ns: u64) -> Option<()> {
+        if let Some(full_at_ns) = self.full_at_ns.get_mut(&key) {
+            return rate.take(full_at_ns, now_ns).then_some(());
+        }
+        if self.full_at_ns.len() >= RATED_MAX && self.sweep_at_ns <= now_ns {
+            // A full bucket is like none.
+            self.full_at_ns.retain(|_, full_at_ns| *full_at_ns > now_ns);
+            self.sweep_at_ns = now_ns + ns(SWEEP_PAUSE);
+        }
+        if self.full_at_ns.len() < RATED_MAX {
+            self.full_at_ns.insert(key, now_ns + rate.cost_ns);
+        }
+        Some(())
+    }
+}
+
+/// Time between two looks for buckets that are full; each takes about a millisecond.
+const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(number: u32) -> Option<IpAddr> {
+        Some(IpAddr::V4(number.into()))
+    }
+
+    fn buckets(server: Option<u32>, address: Option<u32>, user: Option<u32>) -> Buckets {
+        Buckets::new(Rates {
+            server: server.map(Rate::per_second),
+            address: address.map(Rate::per_second),
+            user: user.map(Rate::per_second),
+        })
+    }
+
+    #[test]
+    fn a_burst_then_the_rate_and_each_address_has_its_own() {
+        let mut buckets = buckets(None, Some(20), None);
+        let start = Duration::from_secs(1000);
+        let burst = HANDSHAKE_BURST_TIME.as_secs() * 20;
+        for number in [1, 2] {
+            let mut passed = 0;
+            while buckets.comes(address(number), start).is_ok() {
+                passed += 1;
+            }
+            assert_eq!(passed, burst);
+        }
+        let later = (1..=10_000).map(|ms| start + Duration::from_millis(ms));
+        let passed = later.filter(|now| buckets.comes(address(1), *now).is_ok());
+        assert_eq!(passed.count(), 200, "20 a second for 10 s");
+    }
+
+    #[test]
+    fn who_exceeds_its_own_rate_takes_nothing_of_the_others() {
+        let mut buckets = buckets(Some(10), Some(1), Some(1));
+        let now = Duration::from_secs(1);
+        let worth = HANDSHAKE_BURST_TIME.as_secs();
+        for _ in 0..worth {
+            assert_eq!(buckets.comes(address(1), now), Ok(()));
+        }
+        for _ in 0..1000 {
+            assert_eq!(buckets.comes(address(1), now), Err(Exceeded::Address));
+        }
+        for other in 0..9 * worth {
+            assert_eq!(buckets.comes(address(100 + other as u32), now), Ok(()));
+        }
+        assert_eq!(buckets.comes(address(2), now), Err(Exceeded::Server));
+        assert_eq!(buckets.comes(None, now), Err(Exceeded::Server));
+        for _ in 0..worth {
+            assert_eq!(buckets.is_of(&"alice", now), Ok(()));
+        }
+        assert_eq!(buckets.is_of(&"alice", now), Err(Exceeded::User));
+        assert_eq!(buckets.is_of(&"bob", now), Ok(()));
+    }
+
+    #[test]
+    fn customers_with_many_addresses_have_one_bucket() {
+        let mut buckets = buckets(None, Some(1), None);
+        let passed = (0..100).filter(|number| {
+            let address = format!("2001:db8:1:2::{number:x}").parse().unwrap();
+            buckets.comes(Some(address), Duration::ZERO).is_ok()
+        });
+        assert_eq!(passed.count() as u64, HANDSHAKE_BURST_TIME.as_secs());
+    }
+
+    #[test]
+    fn tables_are_bounded_and_forget_who_is_quiet() {
+        let mut buckets = buckets(None, Some(1), None);
+        let mut now = Duration::from_secs(1);
+        for number in 0..RATED_MAX as u32 {
+            assert_eq!(buckets.comes(address(number), now), Ok(()));
+        }
+        // There is no room for more, and nobody is refused for that.
+        for _ in 0..1000 {
+            assert_eq!(buckets.comes(address(u32::MAX), now), Ok(()));
+        }
+        assert_eq!(buckets.addresses.full_at_ns.len(), RATED_MAX);
+        now += 2 * HANDSHAKE_BURST_TIME;
+        let passed = (0..1000).filter(|_| buckets.comes(address(u32::MAX), now).is_ok());
+        assert_eq!(passed.count() as u64, HANDSHAKE_BURST_TIME.as_secs());
+        assert_eq!(buckets.addresses.full_at_ns.len(), 1);
+    }
+
+    proptest! {
+        /// Against the plain form of a token bucket.
+        #[test]
+        fn as_a_token_bucket(
+            per_second in 1..2000u32,
+            waits_ms in prop::collection::vec(0..3000u64, 1..300),
+        ) {
+            let mut buckets = buckets(None, None, Some(per_second));
+            let cost_ns = 1_000_000_000 / u64::from(per_second);
+            let burst_ns = ns(HANDSHAKE_BURST_TIME).max(cost_ns);
+            let (mut now, mut level_ns) = (Duration::from_secs(5), burst_ns);
+            for wait_ms in waits_ms {
+                let wait = Duration::from_millis(wait_ms);
+                now += wait;
+                level_ns = (level_ns + ns(wait)).min(burst_ns);
+                let passes = level_ns >= cost_ns;
+                prop_assert_eq!(buckets.is_of(&"alice", now).is_ok(), passes);
+                if passes {
+                    level_ns -= cost_ns;
+                }
+            }
+        }
+    }
+}
