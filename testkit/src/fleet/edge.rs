@@ -1,5 +1,7 @@
 //! An edge without sockets.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +15,9 @@ use presenced::server::presence_service::PresenceService;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::{Cluster, ConnectOptions, NodeList, OnFailure, probe};
 use presenced_presence::flush::{Flusher, Presence};
+use presenced_presence::limits::SHARDS;
 use presenced_presence::users::Hasher;
-use presenced_presence::{Record, UserId};
+use presenced_presence::{Record, Slot, UserId};
 use presenced_session::Seat;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
@@ -36,6 +39,9 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 const TTL: Duration = Duration::from_secs(60);
 
+/// Users of a shard that are looked at.
+const USERS_PER_SHARD_MAX: u32 = 1000;
+
 /// An edge without sockets, on one worker.
 pub struct Edge {
     presence: Arc<Presence>,
@@ -48,6 +54,8 @@ pub struct Edge {
     /// The list of nodes that it reads.
     list: TempFile,
     pub(super) is_paused: watch::Sender<bool>,
+    /// The nodes of users, by the version of the ring: without it, a test would do little else than hash.
+    homes: RefCell<(u64, BTreeMap<UserId, u8>)>,
     /// Sessions whose input came while it was paused.
     unread: Vec<SessionKey>,
     pub(super) drain: Option<Drain>,
@@ -64,13 +72,15 @@ pub(super) struct Drain {
 }
 
 impl Edge {
-    /// Starts it with `nodes` on its list. `number` is its own, `seed` what it does at random.
+    /// Starts it with `nodes` on its list. `number` is its own, `seed` what it does at random. It writes
+    /// `refill_rate` users a second again to a node that has lost its data.
     pub async fn start(
         simulation: &Simulation,
         number: u64,
         seed: u64,
         nodes: &[u8],
         on_failure: OnFailure,
+        refill_rate: u32,
     ) -> Edge {
         let list = TempFile::new(&listed(nodes));
         let network = simulation.network(number, seed);
@@ -93,6 +103,7 @@ impl Edge {
             hasher: Hasher::fixed(),
             ttl_s: TTL.as_secs() as u32,
             flush_interval: FLUSH_INTERVAL,
+            refill_rate,
             ..presenced_presence::Config::new(record)
         };
         // A few bytes for each edge of a test.
@@ -130,6 +141,7 @@ impl Edge {
             started_at_ms,
             list,
             is_paused,
+            homes: RefCell::default(),
             unread: Vec::new(),
             drain: None,
             tasks,
@@ -144,6 +156,25 @@ impl Edge {
     /// What is known of the users here.
     pub fn presence(&self) -> &Arc<Presence> {
         &self.presence
+    }
+
+    /// Users with a session here whose entries are to be written.
+    pub fn pending(&self) -> BTreeSet<UserId> {
+        let (users, pending) = (self.presence.users(), self.presence.pending());
+        let mut found = BTreeSet::new();
+        for shard in 0..SHARDS {
+            users.visit(
+                shard,
+                0,
+                USERS_PER_SHARD_MAX,
+                |index, user, _, is_online| {
+                    if is_online && pending.contains(Slot::new(shard, index)) {
+                        found.insert(user.clone());
+                    }
+                },
+            );
+        }
+        found
     }
 
     /// Asks for users, as a client of this edge does.
@@ -181,16 +212,25 @@ impl Edge {
 
     /// The number of the node that has the entry of `user`, as this edge sees the ring.
     pub fn node_of(&self, user: &UserId) -> u8 {
+        let topology = self.presence.cluster().topology();
+        let mut homes = self.homes.borrow_mut();
+        if homes.0 != topology.version() {
+            *homes = (topology.version(), BTreeMap::new());
+        }
+        if let Some(&home) = homes.1.get(user) {
+            return home;
+        }
         let mut key = Vec::new();
         self.presence.record().key(&mut key, user);
-        let topology = self.presence.cluster().topology();
         let id = topology.node_of(&key);
         let node = topology.nodes().iter().find(|node| node.id() == id);
         let name = node.unwrap().addr().to_string();
         let number = name
             .strip_prefix("node-")
             .and_then(|name| name.strip_suffix(":11211"));
-        number.unwrap().parse().unwrap()
+        let home = number.unwrap().parse().unwrap();
+        homes.1.insert(user.clone(), home);
+        home
     }
 
     pub(super) fn open(&mut self, user: &UserId) -> (SessionKey, Memory) {

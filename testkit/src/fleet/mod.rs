@@ -6,9 +6,12 @@ mod edge;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_presence::UserId;
+use presenced_presence::limits::SHARDS;
+use presenced_presence::users::{Hasher, Live, Users};
+use presenced_presence::{SessionId, UserId};
 use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
 use tokio::time::{Instant, sleep};
@@ -16,6 +19,9 @@ use tokio::time::{Instant, sleep};
 pub use self::edge::{Edge, TICK, visitor};
 use crate::frame::{CLOSE, PING, pong_of};
 use crate::simulation::Simulation;
+
+/// How many shards have users, of a fleet that wants them to meet: they are flushed at times far apart.
+const USED_SHARDS: usize = 4;
 
 /// A session of a user, seen from the client.
 struct Device {
@@ -25,6 +31,27 @@ struct Device {
     connected: Instant,
     /// It is gone without a word: nobody answers its pings.
     has_vanished: bool,
+}
+
+/// So many users, all of them in one of a few shards: what one of them does then meets what is done for another.
+pub fn users_of_few_shards(count: usize) -> Vec<UserId> {
+    let users = Users::new(Arc::default(), 1, Hasher::fixed());
+    let live = Live {
+        connected_at_ms: 0,
+        session: SessionId {
+            worker: 0,
+            key: SessionKey {
+                index: 0,
+                generation: 0,
+            },
+        },
+    };
+    let all = (0..).map(|number| UserId::new(&format!("u{number}")).unwrap());
+    let is_one = |user: &UserId| {
+        let shard = users.connect(user, live, |_| 0).slot.shard();
+        shard.is_multiple_of(SHARDS / USED_SHARDS)
+    };
+    all.filter(is_one).take(count).collect()
 }
 
 /// Edges, and the devices of their users.
@@ -89,6 +116,11 @@ impl Fleet {
         if let Some(edge) = self.edges.get_mut(&device.edge) {
             edge.read(device.key);
         }
+    }
+
+    /// Devices of `user`, those that have vanished included.
+    pub fn devices(&self, user: &UserId) -> usize {
+        self.devices.get(user).map_or(0, Vec::len)
     }
 
     /// Lets the oldest device of `user` vanish: it answers no ping, and its connection does not end.

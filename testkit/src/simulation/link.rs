@@ -24,6 +24,10 @@ pub const LINK_DELAY: Duration = Duration::from_millis(1);
 /// Replies that are lost or doubled, each a whole one.
 const GARBLED: [&[u8]; 4] = [b"STORED\r\n", b"END\r\n", b"TOUCHED\r\n", b"NOT_FOUND\r\n"];
 
+/// How long after an answer it comes once more, where answers are repeated: when the next question may have
+/// been asked, or not.
+const STALE_AFTER: Duration = Duration::from_millis(50);
+
 /// How what writes entries begins.
 const ENTRY_WRITTEN: &[u8] = b"set user:";
 
@@ -35,6 +39,10 @@ pub(super) struct Link {
     pub(super) delay: watch::Sender<Duration>,
     /// Whether entries that the edge writes don't arrive.
     pub(super) holds_writes: watch::Sender<bool>,
+    /// Whether connections that write end, and new ones are refused.
+    pub(super) refuses: watch::Sender<bool>,
+    /// Whether what a `get` is answered comes once more, later.
+    pub(super) repeats_answers: Arc<AtomicBool>,
     /// What becomes of the next reply.
     pub(super) garble: Arc<Mutex<Option<Garble>>>,
     /// Connections that the edge has now.
@@ -56,6 +64,8 @@ impl Link {
             cuts: watch::Sender::new(0),
             delay: watch::Sender::new(LINK_DELAY),
             holds_writes: watch::Sender::new(false),
+            refuses: watch::Sender::new(false),
+            repeats_answers: Arc::default(),
             garble: Arc::default(),
             open: Arc::default(),
         }
@@ -76,6 +86,18 @@ impl Link {
             // The link itself has the other end.
             let _ = holds_writes.wait_for(|holds_writes| !holds_writes).await;
         }
+    }
+
+    /// Returns when connections that write have to end.
+    async fn refusal(&self) {
+        // The link itself has the other end.
+        let _ = self.refuses.subscribe().wait_for(|refuses| *refuses).await;
+    }
+
+    /// Whether `bytes` are a whole answer to a `get` that comes once more.
+    fn repeats(&self, bytes: &[u8]) -> bool {
+        let is_answer = bytes.starts_with(b"VALUE ") || bytes.starts_with(b"END");
+        self.repeats_answers.load(Ordering::Relaxed) && is_answer && bytes.ends_with(b"END\r\n")
     }
 
     /// Loses or repeats the first reply of `bytes`, which begin with a reply, if that is due. Says what it
@@ -103,9 +125,38 @@ impl Link {
 
 pub(super) type Carrying = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Carries bytes over a link in one direction, until an end. `garble` may change those that begin with a
-/// line.
-pub(super) async fn carry(
+/// Carries what an edge says over a link, until an end. When the link refuses those who write, `reset` ends both
+/// directions.
+pub(super) async fn carry_there(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    link: Link,
+    reset: CancellationToken,
+) {
+    let mut bytes = Vec::with_capacity(WIRE_BYTES);
+    let mut is_writer = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = link.refusal(), if is_writer => return reset.cancel(),
+            read = from.read_buf(&mut bytes) => if !matches!(read, Ok(1..)) {
+                break;
+            }
+        }
+        is_writer |= bytes.starts_with(ENTRY_WRITTEN);
+        link.let_on(&bytes).await;
+        link.cross().await;
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+        bytes.clear();
+    }
+    link.cross().await;
+    let _ = to.shutdown().await;
+}
+
+/// The same of what a node says. `garble` may change what begins with a line.
+pub(super) async fn carry_back(
     mut from: ReadHalf<DuplexStream>,
     mut to: WriteHalf<DuplexStream>,
     link: Link,
@@ -118,11 +169,17 @@ pub(super) async fn carry(
         if begins_line {
             garble(&link, &mut bytes);
         }
+        let is_stale = begins_line && link.repeats(&bytes);
         begins_line = ends_line;
-        link.let_on(&bytes).await;
         link.cross().await;
         if to.write_all(&bytes).await.is_err() {
             return;
+        }
+        if is_stale {
+            sleep(STALE_AFTER).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
         }
         bytes.clear();
     }

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::link::{Carrying, Link, WIRE_BYTES, Wire, carry};
+use self::link::{Carrying, Link, WIRE_BYTES, Wire, carry_back, carry_there};
 pub use self::link::{Garble, LINK_DELAY};
 
 /// Unix time when a simulation starts.
@@ -238,6 +238,24 @@ impl Simulation {
         self.link(edge, node).holds_writes.send_replace(holds);
     }
 
+    /// Ends the connections over which an edge writes entries to a node, and refuses new ones, or no more: as by a
+    /// node that has no room for another connection. What else is connected stays.
+    pub fn refuse(&self, edge: u64, node: u8, refuses: bool) {
+        self.note(&format!(
+            "what edge {edge} wants of node {node} is refused: {refuses}"
+        ));
+        self.link(edge, node).refuses.send_replace(refuses);
+    }
+
+    /// Repeats each answer that a node gives to an edge's `get`s a little later, or no more.
+    pub fn repeat_answers(&self, edge: u64, node: u8, repeats: bool) {
+        self.note(&format!(
+            "what node {node} answers edge {edge} comes twice: {repeats}"
+        ));
+        let link = self.link(edge, node);
+        link.repeats_answers.store(repeats, Ordering::Relaxed);
+    }
+
     /// Loses or repeats the next reply that a node gives an edge, on whichever connection.
     pub fn garble(&self, edge: u64, node: u8, garble: Garble) {
         let link = self.link(edge, node);
@@ -274,6 +292,7 @@ impl Simulation {
         let link = self.link(edge, number);
         link.cross().await;
         let node = self.state().nodes.get(&number).cloned();
+        let node = node.filter(|_| !*link.refuses.borrow());
         let answer = if node.is_some() {
             "accepted"
         } else {
@@ -292,8 +311,8 @@ impl Simulation {
                 simulation.note(&format!("edge {edge}, node {number}: {what:?} {reply}"));
             }
         };
-        let there = carry(from_edge, to_node, link.clone(), |_, _| {});
-        let back = carry(from_node, to_edge, link.clone(), garble);
+        let there = carry_there(from_edge, to_node, link.clone(), reset.clone());
+        let back = carry_back(from_node, to_edge, link.clone(), garble);
         for carrying in [Box::pin(there) as Carrying, Box::pin(back)] {
             let carrying = reset.clone().run_until_cancelled_owned(carrying);
             tokio::spawn(killed.clone().run_until_cancelled_owned(carrying));

@@ -11,7 +11,7 @@ use presenced_testkit::fleet::{Session, TICK};
 use tokio::time::Instant;
 
 use super::NODES;
-use super::faults::{DRAIN_TIME, Fault, Outage};
+use super::faults::{Active, DRAIN_TIME, Fault, Outage};
 use super::run::{Run, USERS};
 
 /// How old a session is when no edge may call its user offline.
@@ -31,6 +31,22 @@ pub(super) const EVICTIONS_KNOWN_FOR: Duration = Duration::from_secs(58);
 /// How long after a node has evicted entries it may be asked before that is known.
 const EVICTION_NOTICED: Duration = Duration::from_secs(2);
 
+/// How long after a node has lost its data nobody can be called offline who is not found there: a TTL and a
+/// flush interval, less the second that memcached is exact to.
+const UNKNOWN_AFTER_LOSS: Duration = Duration::from_secs(64);
+
+/// How soon an edge has seen another's ring on a node that they share, and has renewed the markers of all others: a
+/// look, and the pause until its other probes do.
+const RING_SEEN: Duration = Duration::from_secs(3);
+
+/// How long a user may be neither pending nor stored: as long as a command may be in flight, and wait for a
+/// connection.
+const IN_FLIGHT_MAX: Duration = Duration::from_secs(3);
+
+/// How soon after a change of the ring users are pending who have another node now: a flush interval, the pause
+/// between two looks at the list, and some.
+const REMAPPED_AFTER: Duration = Duration::from_secs(8);
+
 /// After how long without a device a user is offline everywhere: a TTL, a flush interval and what an
 /// answer may take.
 const GHOST_AGE: Duration = Duration::from_secs(67);
@@ -42,6 +58,9 @@ const STORED_AFTER: Duration = Duration::from_secs(45);
 /// The same where nodes have lost their data and nothing else was wrong: a pause between tries to connect,
 /// and a look; then all users are written again.
 const REFILLED_AFTER: Duration = Duration::from_secs(5);
+
+/// The same where only writes were held up: a pause between tries to connect, a flush interval and a second.
+const FLUSHED_AFTER: Duration = Duration::from_secs(9);
 
 /// After how long a fleet that just starts calls nobody unknown.
 const KNOWN_AFTER_START: Duration = Duration::from_secs(68);
@@ -65,6 +84,10 @@ impl Run<'_> {
     /// now.
     pub(super) fn may_be_missing(&self, session: &Session, node: u8) -> bool {
         let lost = self.lost.get(&node).copied();
+        if lost.is_some_and(|at| (SETTLED_AGE..UNKNOWN_AFTER_LOSS).contains(&at.elapsed())) {
+            // Its marker is gone, too, and is not whole again.
+            return false;
+        }
         let changed = lost.max(self.relisted);
         let excuses = |outage: &Outage| {
             let ended = outage.ended.unwrap_or_else(Instant::now);
@@ -88,11 +111,13 @@ impl Run<'_> {
             .collect()
     }
 
-    /// Users whom no edge may call offline.
-    pub(super) fn known(&self, settled: &[Session]) -> BTreeSet<UserId> {
+    /// Users whom an edge may not call offline.
+    pub(super) fn known(&self, observer: u64, settled: &[Session]) -> BTreeSet<UserId> {
+        let observer = &self.fleet.edges[&observer];
         let stored = settled.iter().filter(|session| {
             let node = self.fleet.edges[&session.edge].node_of(&session.user);
-            !self.may_be_missing(session, node)
+            let asked = observer.node_of(&session.user);
+            !self.may_be_missing(session, node) && !self.has_just_moved(session, node, asked)
         });
         let returning = self.returning.iter();
         let returning = returning.filter(|returning| {
@@ -106,12 +131,33 @@ impl Run<'_> {
             .collect()
     }
 
-    /// Asks every edge for every user, as time goes on.
-    pub(super) async fn ask(&mut self) -> Vec<(u64, Answer)> {
+    /// Whether an observer who asks another node than the session's may not have heard of a change of the ring: the
+    /// edge that has changed it could not tell that node, and has only just told those that they share.
+    fn has_just_moved(&self, session: &Session, node: u8, asked: u8) -> bool {
+        let is_cut = self
+            .outages
+            .iter()
+            .any(|outage| (outage.edge, outage.node) == (session.edge, asked));
+        let is_new = self.relisted.is_some_and(|at| at.elapsed() < RING_SEEN);
+        node != asked && is_cut && is_new
+    }
+
+    /// The users to ask for: all, or a few, so that an answer could be taken for that to another question.
+    fn asked(&mut self) -> Vec<UserId> {
+        if self.kind.faults != [Fault::Stale] {
+            return self.users.clone();
+        }
+        let two = [self.random.usize(..USERS), self.random.usize(..USERS)];
+        let two = BTreeSet::from(two).into_iter();
+        two.map(|index| self.users[index].clone()).collect()
+    }
+
+    /// Asks every edge for `users`, as time goes on.
+    pub(super) async fn ask(&mut self, users: &[UserId]) -> Vec<(u64, Answer)> {
         let edges = self.fleet.edges.iter();
         let asks = edges.filter(|(_, edge)| !edge.is_paused());
         let asks = asks.map(|(&number, edge)| {
-            let asked = edge.ask(&self.users);
+            let asked = edge.ask(users);
             async move { (number, asked.await) }
         });
         let mut asks = pin!(join_all(asks.collect::<Vec<_>>()));
@@ -126,22 +172,30 @@ impl Run<'_> {
 
     /// Asks, and checks the answers.
     pub(super) async fn judge(&mut self) {
-        let settled = self.settled();
-        let known = self.known(&settled);
+        let asked = self.asked();
+        let mut settled = self.settled();
+        settled.retain(|session| asked.contains(&session.user));
+        let observers = self.fleet.edges.keys();
+        let known: BTreeMap<_, _> = observers
+            .map(|&observer| (observer, self.known(observer, &settled)))
+            .collect();
         let gone = self.gone.iter();
         let ghosts = gone.filter(|(_, since)| since.elapsed() > self.ghost_age());
         let ghosts: Vec<_> = ghosts.map(|(user, _)| user.clone()).collect();
         let nobody_is_unknown = match self.kind.faults {
             [] => self.started.elapsed() > KNOWN_AFTER_START,
             faults if faults.contains(&Fault::Evict) => self.quiet_for() > KNOWN_AFTER_EVICTIONS,
-            _ => self.quiet_for() > KNOWN_AFTER_FAULTS,
+            _ => self.quiet_for() > KNOWN_AFTER_FAULTS + self.kind.refill_time(),
         };
         let mut wrong = Vec::new();
-        for (number, answer) in self.ask().await {
+        for (number, answer) in self.ask(&asked).await {
             let users = self.fleet.edges[&number].presence().users();
             let online: BTreeMap<_, _> = answer.online.iter().cloned().collect();
-            for user in &known {
-                if !online.contains_key(user) && !answer.unknown.contains(user) {
+            for user in &known[&number] {
+                if asked.contains(user)
+                    && !online.contains_key(user)
+                    && !answer.unknown.contains(user)
+                {
                     wrong.push(format!("edge {number} calls {user} offline"));
                 }
             }
@@ -202,17 +256,80 @@ impl Run<'_> {
         self.fail(wrong);
     }
 
+    /// Checks that each user is stored, or pending, or in flight, which can't be seen but does not take long.
+    pub(super) async fn look_at_debts(&mut self) {
+        if self.kind.faults.contains(&Fault::Evict) {
+            return;
+        }
+        let key = |user: &UserId| format!("user:{user}:online");
+        let keys: Vec<_> = self.users.iter().map(key).collect();
+        let mut entries = Vec::new();
+        for node in 0..NODES {
+            entries.push(self.fleet.simulation.values(node, &keys).await);
+        }
+        let edges = self.fleet.edges.iter();
+        let pending: BTreeMap<_, _> = edges.map(|(edge, at)| (*edge, at.pending())).collect();
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.unwritten);
+        for session in self.settled() {
+            let Session { user, edge, .. } = &session;
+            let at = &self.fleet.edges[edge];
+            let node = at.node_of(user);
+            let is_stored = entries[usize::from(node)].contains_key(&key(user));
+            if !is_stored
+                && !pending[edge].contains(user)
+                && !at.is_paused()
+                && !self.is_recovering(*edge, node)
+            {
+                let id = (user.clone(), *edge);
+                let since = before.get(&id).copied().unwrap_or(now);
+                self.unwritten.insert(id, since);
+            }
+        }
+        let late = self.unwritten.iter();
+        let late = late.filter(|(_, since)| since.elapsed() > IN_FLIGHT_MAX);
+        let wrong = late.map(|((user, edge), _)| {
+            format!("{user} of edge {edge} is neither stored nor pending")
+        });
+        self.fail(wrong.collect());
+    }
+
+    /// Whether an edge may not know yet that it has to write its users to a node again, or be about to.
+    fn is_recovering(&self, edge: u64, node: u8) -> bool {
+        let refill = self.kind.refill_time();
+        let lost = self.lost.get(&node);
+        let is_away = |active: &Active| active.fault == Fault::Restart && active.node == node;
+        let is_lost = lost.is_some_and(|at| at.elapsed() < REFILLED_AFTER + refill)
+            || self.active.iter().any(is_away);
+        let is_relisted = self
+            .relisted
+            .is_some_and(|at| at.elapsed() < REMAPPED_AFTER);
+        let is_cut = self
+            .outages
+            .iter()
+            .any(|outage| (outage.edge, outage.node) == (edge, node));
+        // What was lost is not written again while writes don't arrive.
+        let holds = self.active.iter().any(|active| {
+            let stops_writes = matches!(active.fault, Fault::HoldWrites | Fault::Refuse);
+            stops_writes && (active.edge, active.node) == (edge, node)
+        });
+        let is_held =
+            holds || self.kind.at_once > 1 && self.quiet_since.elapsed() < REFILLED_AFTER + refill;
+        let was_lost = lost.is_some_and(|at| at.elapsed() < UNKNOWN_AFTER_LOSS * 4);
+        is_lost || is_relisted || is_cut || is_held && was_lost
+    }
+
     /// Checks what must not grow.
     pub(super) fn look_at_bounds(&mut self) {
         let mut wrong = Vec::new();
         for (number, edge) in &self.fleet.edges {
             let pending = edge.presence().pending().len();
-            if pending > USERS.into() {
+            if pending > USERS as u64 {
                 wrong.push(format!("edge {number} has {pending} users pending"));
             }
             let sessions = edge.sessions();
             let per_user = presenced_presence::limits::SESSIONS_PER_USER_MAX;
-            if sessions > USERS as usize * usize::from(per_user) {
+            if sessions > USERS * usize::from(per_user) {
                 wrong.push(format!("edge {number} has {sessions} sessions"));
             }
             for node in 0..NODES {
@@ -246,9 +363,10 @@ impl Run<'_> {
     pub(super) fn stored_after(&self) -> Duration {
         let losses = [Fault::Restart, Fault::FlushAll, Fault::DelayedFlush];
         let are_losses = self.kind.faults.iter().all(|fault| losses.contains(fault));
-        match are_losses {
-            true => REFILLED_AFTER,
-            false => STORED_AFTER,
+        match self.kind.faults {
+            [Fault::HoldWrites | Fault::Refuse] => FLUSHED_AFTER,
+            _ if are_losses => REFILLED_AFTER + self.kind.refill_time(),
+            _ => STORED_AFTER,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use presenced_testkit::simulation::{Garble, LINK_DELAY};
+use presenced_testkit::simulation::Garble;
 use tokio::time::Instant;
 
 use super::run::Run;
@@ -11,11 +11,17 @@ use super::{EDGES, NODES};
 /// The edges may see a change of their lists this much apart.
 const LISTS_APART: Duration = Duration::from_secs(20);
 
+/// The same where faults are long.
+const LISTS_APART_LONG: Duration = Duration::from_secs(60);
+
 /// Over which the sessions of an edge are closed that is drained.
 pub(super) const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// How long an edge stands still at most.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(20);
+
+/// The same where faults are long.
+pub(super) const PAUSE_MAX_LONG: Duration = Duration::from_secs(100);
 
 /// How far a wall clock is set at once, at most, in ms.
 const CLOCK_JUMP_MAX_MS: i64 = 3_600_000;
@@ -33,6 +39,10 @@ pub(super) enum Fault {
     Slow,
     /// Entries that an edge writes to a node don't arrive, while its probe and its look-ups are answered.
     HoldWrites,
+    /// Connections over which an edge writes to a node end, and new ones are refused; the others stay.
+    Refuse,
+    /// What an edge asks a node is answered twice, the second time a little later.
+    Stale,
     /// A reply is lost, or comes twice.
     Garble,
     /// An edge stands still for some seconds.
@@ -49,6 +59,8 @@ pub(super) enum Fault {
     Evict,
     /// A node is added to the edges' lists or taken off; they see it one after the other.
     RingChange,
+    /// The list becomes one of other nodes altogether; edges see it one after the other.
+    ListSwap,
     /// An edge is killed; a new one is there after some seconds.
     EdgeRestart,
     /// An edge is drained; a new one is there after some seconds.
@@ -56,12 +68,14 @@ pub(super) enum Fault {
 }
 
 /// All of them.
-pub(super) const FAULTS: [Fault; 15] = [
+pub(super) const FAULTS: [Fault; 18] = [
     Fault::Cut,
     Fault::CutEdge,
     Fault::CutNode,
     Fault::Slow,
     Fault::HoldWrites,
+    Fault::Refuse,
+    Fault::Stale,
     Fault::Garble,
     Fault::Pause,
     Fault::ClockJump,
@@ -70,9 +84,30 @@ pub(super) const FAULTS: [Fault; 15] = [
     Fault::DelayedFlush,
     Fault::Evict,
     Fault::RingChange,
+    Fault::ListSwap,
     Fault::EdgeRestart,
     Fault::Drain,
 ];
+
+/// Where a fault is: no two are at once in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// An edge, or its way to nodes.
+    Edge,
+    Node,
+    /// The list of nodes.
+    List,
+}
+
+impl Fault {
+    fn place(self) -> Place {
+        match self {
+            Fault::Restart | Fault::FlushAll | Fault::DelayedFlush | Fault::Evict => Place::Node,
+            Fault::RingChange | Fault::ListSwap => Place::List,
+            _ => Place::Edge,
+        }
+    }
+}
 
 /// A fault that has begun and not ended.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +141,11 @@ impl Run<'_> {
             node: self.list[self.random.usize(..self.list.len())],
             began: Instant::now(),
         };
-        let overlaps = |other: &Active| other.edge == active.edge || other.node == active.node;
+        let overlaps = |other: &Active| match (active.fault.place(), other.fault.place()) {
+            (Place::Edge, Place::Edge) => other.edge == active.edge || other.node == active.node,
+            (Place::Node, Place::Node) => other.node == active.node,
+            (place, other) => place == other,
+        };
         if !self.active.iter().any(overlaps) {
             self.begin(active).await;
             self.active.push(active);
@@ -132,6 +171,8 @@ impl Run<'_> {
                 simulation.set_delay(edge, node, delay);
             }
             Fault::HoldWrites => simulation.hold_writes(edge, node, true),
+            Fault::Refuse => simulation.refuse(edge, node, true),
+            Fault::Stale => simulation.repeat_answers(edge, node, true),
             Fault::Garble => {
                 let garble = [Garble::Lose, Garble::Repeat][self.random.usize(..2)];
                 simulation.garble(edge, node, garble);
@@ -156,6 +197,7 @@ impl Run<'_> {
             }
             Fault::Evict => simulation.note(&format!("others fill node {node}")),
             Fault::RingChange => self.change_list(),
+            Fault::ListSwap => self.swap_list(),
             Fault::EdgeRestart => self.fleet.kill_edge(edge),
             Fault::Drain => self.fleet.drain_edge(edge, DRAIN_TIME),
         }
@@ -174,8 +216,10 @@ impl Run<'_> {
                     self.end_outage(edge, node);
                 }
             }
-            Fault::Slow => simulation.set_delay(edge, node, LINK_DELAY),
+            Fault::Slow => simulation.set_delay(edge, node, self.kind.link_delay),
             Fault::HoldWrites => simulation.hold_writes(edge, node, false),
+            Fault::Refuse => simulation.refuse(edge, node, false),
+            Fault::Stale => simulation.repeat_answers(edge, node, false),
             Fault::Pause => {
                 self.fleet.resume_edge(edge, 0..NODES);
                 (0..NODES).for_each(|node| self.end_outage(edge, node));
@@ -184,7 +228,9 @@ impl Run<'_> {
                 simulation.start_with(node, self.kind.node_bytes());
                 self.lost.insert(node, Instant::now());
             }
-            Fault::RingChange if !self.unseen.is_empty() => return self.active.push(active),
+            Fault::RingChange | Fault::ListSwap if !self.unseen.is_empty() => {
+                return self.active.push(active);
+            }
             Fault::Drain if self.fleet.edges.contains_key(&edge) => {
                 return self.active.push(active);
             }
@@ -194,7 +240,8 @@ impl Run<'_> {
             | Fault::FlushAll
             | Fault::DelayedFlush
             | Fault::Evict
-            | Fault::RingChange => {}
+            | Fault::RingChange
+            | Fault::ListSwap => {}
         }
         self.quiet_since = self.quiet_since.max(Instant::now());
     }
@@ -246,10 +293,26 @@ impl Run<'_> {
             Some(_) => return,
             None => self.list.push(node),
         }
+        self.publish_list();
+    }
+
+    /// Replaces all nodes of the list by those that are not on it.
+    fn swap_list(&mut self) {
+        let list = std::mem::take(&mut self.list);
+        self.list = (0..NODES).filter(|node| !list.contains(node)).collect();
+        self.publish_list();
+    }
+
+    /// Decides when each edge sees the list.
+    fn publish_list(&mut self) {
         let list = format!("the list is {:?} now", self.list);
         self.fleet.simulation.note(&list);
         for edge in 0..EDGES {
-            let after = LISTS_APART.mul_f64(self.random.f64());
+            let apart = match self.kind.are_long {
+                true => LISTS_APART_LONG,
+                false => LISTS_APART,
+            };
+            let after = apart.mul_f64(self.random.f64());
             self.unseen.push((Instant::now() + after, edge));
         }
     }

@@ -4,6 +4,7 @@
 
 mod checks;
 mod faults;
+mod kind;
 mod run;
 
 use std::fmt::Write;
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use presenced_memcached::OnFailure;
 use presenced_presence::UserId;
+use presenced_presence::limits::REFILL_RATE;
 use presenced_testkit::fleet::{Edge, Fleet};
-use presenced_testkit::simulation::Simulation;
+use presenced_testkit::simulation::{LINK_DELAY, Simulation};
 use tokio::runtime::Builder;
 
 use self::faults::{FAULTS, Fault};
+use self::kind::Kind;
 use self::run::Run;
 
 const EDGES: u64 = 3;
@@ -32,55 +35,23 @@ const RUN: Duration = Duration::from_secs(300);
 /// One in so many steps begins a fault, so that markers are whole again at times.
 const STEPS_TO_FAULT: u32 = 100;
 
-/// One in so many steps ends one, or begins another at the same time.
-const STEPS_TO_END: u32 = 20;
-
-/// The same where writes are held: the entries of devices that answer at once end after half a minute at the
-/// earliest, and a marker that was renewed is whole again after a TTL and a flush interval.
-const STEPS_TO_LET_ON: u32 = 160;
-
 /// When the last faults end: what was broken must then be whole again.
 const FAULTS_END: Duration = Duration::from_secs(220);
 
 /// How often every edge is asked for every user.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// After how many questions it is looked at whether each user is stored or pending.
+const ASKS_PER_LOOK_AT_DEBTS: u32 = 2;
+
 /// After how many questions the entries on the nodes are looked at.
 const ASKS_PER_LOOK: u32 = 8;
 
-/// Memory of a node that is filled by others: room for some 50 of their items.
-const SMALL_NODE_BYTES: usize = 64 * 1024;
+/// Users that an edge writes again in a second where refills are slower than looks.
+const SLOW_REFILL_RATE: u32 = 1;
 
-/// Memory of a node otherwise: nothing is evicted.
-const NODE_BYTES: usize = 64 * 1024 * 1024;
-
-/// What may happen in a run.
-#[derive(Clone, Copy, Debug)]
-struct Kind<'a> {
-    faults: &'a [Fault],
-    /// Faults at the same time, at most.
-    at_once: usize,
-    /// Nobody comes or goes while there is a fault: a user who waits would by itself make an edge late.
-    is_calm: bool,
-}
-
-impl Kind<'_> {
-    /// One fault at a time.
-    fn of(faults: &[Fault]) -> Kind<'_> {
-        Kind {
-            faults,
-            at_once: 1,
-            is_calm: false,
-        }
-    }
-
-    fn node_bytes(&self) -> usize {
-        match self.faults.contains(&Fault::Evict) {
-            true => SMALL_NODE_BYTES,
-            false => NODE_BYTES,
-        }
-    }
-}
+/// How far nodes are where they are far: another region.
+const FAR: Duration = Duration::from_millis(100);
 
 /// What was wrong in a run, and all that happened. With `to_the_end` it goes on after something was.
 fn run(seed: u64, kind: Kind<'_>, to_the_end: bool) -> (Vec<String>, Vec<String>) {
@@ -101,8 +72,7 @@ fn run(seed: u64, kind: Kind<'_>, to_the_end: bool) -> (Vec<String>, Vec<String>
             } else if !kind.faults.is_empty() {
                 let steps = match run.active.first() {
                     None => STEPS_TO_FAULT,
-                    Some(active) if active.fault == Fault::HoldWrites => STEPS_TO_LET_ON,
-                    Some(_) => STEPS_TO_END,
+                    Some(active) => kind.steps_to_end(active.fault),
                 };
                 if run.random.u32(..steps) == 0 {
                     run.begin_or_end().await;
@@ -111,6 +81,9 @@ fn run(seed: u64, kind: Kind<'_>, to_the_end: bool) -> (Vec<String>, Vec<String>
             run.pass(ASK_INTERVAL).await;
             run.judge().await;
             asks += 1;
+            if asks % ASKS_PER_LOOK_AT_DEBTS == 0 {
+                run.look_at_debts().await;
+            }
             if asks % ASKS_PER_LOOK == 0 {
                 run.look_at_entries().await;
                 run.look_at_bounds();
@@ -127,7 +100,7 @@ fn number(name: &str, default: u64) -> u64 {
 /// Tries seeds, and shows the run of the first in which something is wrong.
 fn try_seeds(kind: Kind<'_>) {
     let seeds = match number("SEED", u64::MAX) {
-        u64::MAX => 0..number("SEEDS", 2),
+        u64::MAX => 0..number("SEEDS", 1),
         seed => seed..seed + 1,
     };
     for seed in seeds {
@@ -223,9 +196,65 @@ fn users_of_an_edge_that_ends_come_back_and_a_new_edge_knows_all() {
 #[test]
 fn a_new_edge_takes_no_loss_for_an_answer() {
     let faults = [Fault::EdgeRestart, Fault::FlushAll, Fault::Restart];
+    try_seeds(Kind::two_of(&faults));
+}
+
+#[test]
+fn a_node_that_takes_no_more_connections_makes_nobody_offline() {
+    try_faults(&[Fault::Refuse]);
+}
+
+#[test]
+fn an_answer_that_comes_once_more_is_taken_for_no_other() {
+    try_faults(&[Fault::Stale]);
+}
+
+#[test]
+fn cuts_that_are_longer_than_a_ttl_make_nobody_offline() {
+    try_seeds(Kind::of(&[Fault::Cut, Fault::CutEdge]).long());
+}
+
+#[test]
+fn losses_while_links_are_cut_make_nobody_offline() {
+    let faults = [Fault::Cut, Fault::CutEdge, Fault::FlushAll, Fault::Restart];
+    try_seeds(Kind::two_of(&faults).long());
+}
+
+#[test]
+fn lists_that_change_while_edges_are_cut_off_make_nobody_offline() {
+    let faults = [Fault::RingChange, Fault::Cut, Fault::Pause];
+    try_seeds(Kind::two_of(&faults).long());
+}
+
+#[test]
+fn lists_that_change_far_from_the_nodes_make_nobody_offline() {
     try_seeds(Kind {
-        at_once: 2,
-        ..Kind::of(&faults)
+        link_delay: FAR,
+        ..Kind::of(&[Fault::RingChange])
+    });
+}
+
+#[test]
+fn lists_that_share_no_node_make_nobody_offline() {
+    try_faults(&[Fault::ListSwap]);
+}
+
+#[test]
+fn an_edge_without_users_believes_no_loss_while_others_write_again() {
+    try_seeds(Kind {
+        has_observer: true,
+        refill_rate: SLOW_REFILL_RATE,
+        ..Kind::of(&[Fault::FlushAll, Fault::DelayedFlush, Fault::Restart])
+    });
+}
+
+#[test]
+fn writes_that_are_held_from_a_loss_on_make_nobody_offline() {
+    let faults = [Fault::HoldWrites, Fault::FlushAll, Fault::Refuse];
+    try_seeds(Kind {
+        has_observer: true,
+        refill_rate: SLOW_REFILL_RATE,
+        ..Kind::two_of(&faults).long()
     });
 }
 
@@ -236,18 +265,12 @@ fn a_drain_makes_nobody_offline() {
 
 #[test]
 fn two_faults_at_once_make_nobody_offline() {
-    try_seeds(Kind {
-        at_once: 2,
-        ..Kind::of(&FAULTS)
-    });
+    try_seeds(Kind::two_of(&FAULTS));
 }
 
 #[test]
 fn a_seed_repeats_its_run_event_by_event() {
-    let kind = Kind {
-        at_once: 2,
-        ..Kind::of(&FAULTS)
-    };
+    let kind = Kind::two_of(&FAULTS);
     let once = run(1, kind, true);
     assert_eq!(once, run(1, kind, true));
     assert_ne!(once.1, run(2, kind, true).1);
@@ -262,7 +285,7 @@ fn alone<T>(nodes: u8, on_failure: OnFailure, live: impl AsyncFnOnce(&mut Fleet)
     runtime.unwrap().block_on(async {
         let mut fleet = Fleet::new(Simulation::with_nodes(nodes));
         let nodes: Vec<_> = (0..nodes).collect();
-        let edge = Edge::start(&fleet.simulation, 0, 1, &nodes, on_failure).await;
+        let edge = Edge::start(&fleet.simulation, 0, 1, &nodes, on_failure, REFILL_RATE).await;
         fleet.edges.insert(0, edge);
         fleet.pass(Duration::from_secs(2)).await;
         live(&mut fleet).await
@@ -310,6 +333,24 @@ fn the_end_of_an_idle_connection_delays_nobody() {
             let get = format!("get user:{user}:online");
             let found = fleet.simulation.command(0, &get).await.unwrap();
             assert!(found.contains("edge-0"), "{user} is written at once");
+        }
+    });
+}
+
+#[test]
+fn users_who_connect_while_a_connection_is_made_anew_wait_for_it() {
+    alone(1, OnFailure::Wait, async |fleet| {
+        for number in 0..20 {
+            fleet.pass(Duration::from_secs(6)).await;
+            fleet.simulation.hang_up(0);
+            // The end has come, and the next connection is under way.
+            fleet.pass(LINK_DELAY * 2).await;
+            let user = UserId::new(&format!("u{number}")).unwrap();
+            fleet.connect(&user, 0);
+            fleet.pass(LINK_DELAY * 20).await;
+            let get = format!("get user:{user}:online");
+            let found = fleet.simulation.command(0, &get).await.unwrap();
+            assert!(found.contains("edge-0"), "{user} has waited");
         }
     });
 }

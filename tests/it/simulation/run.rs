@@ -6,15 +6,22 @@ use std::time::Duration;
 use fastrand::Rng;
 use presenced_memcached::OnFailure;
 use presenced_presence::UserId;
-use presenced_testkit::fleet::{Edge, Fleet, Session};
+use presenced_testkit::fleet::{Edge, Fleet, Session, users_of_few_shards};
 use presenced_testkit::simulation::Simulation;
 use tokio::time::Instant;
 
 use super::checks::{EVICTIONS_KNOWN_FOR, RETURN};
-use super::faults::{Active, Fault, Outage, PAUSE_MAX};
-use super::{EDGES, Kind, LISTED, NODES};
+use super::faults::{Active, Fault, Outage, PAUSE_MAX, PAUSE_MAX_LONG};
+use super::kind::Kind;
+use super::{EDGES, LISTED, NODES};
 
-pub(super) const USERS: u32 = 20;
+pub(super) const USERS: usize = 20;
+
+/// How long after each other edges start, so that they don't look at nodes at the same time.
+const STARTS_APART: Duration = Duration::from_millis(310);
+
+/// How long users stay away who leave for good, as far as a run goes: until nobody may take them for online.
+const AWAY: Duration = Duration::from_secs(100);
 
 /// When each edge has looked at each node.
 const FIRST_LOOKS: Duration = Duration::from_secs(2);
@@ -66,6 +73,10 @@ pub(super) struct Run<'a> {
     /// When each user last had a session on an edge.
     pub(super) here: BTreeMap<(UserId, u64), Instant>,
     pub(super) returning: Vec<Returning>,
+    /// Since when users who have left for good are away.
+    away: BTreeMap<UserId, Instant>,
+    /// Since when users on an edge are neither pending nor stored.
+    pub(super) unwritten: BTreeMap<(UserId, u64), Instant>,
     /// What was wrong, and when.
     pub(super) wrong: Vec<String>,
 }
@@ -74,14 +85,16 @@ impl<'a> Run<'a> {
     pub(super) async fn start(seed: u64, kind: Kind<'a>) -> Run<'a> {
         let simulation = Simulation::with_nodes(0);
         (0..NODES).for_each(|node| simulation.start_with(node, kind.node_bytes()));
-        let users = (0..USERS).map(|number| UserId::new(&format!("u{number}")).unwrap());
+        for (edge, node) in (0..EDGES).flat_map(|edge| (0..NODES).map(move |node| (edge, node))) {
+            simulation.set_delay(edge, node, kind.link_delay);
+        }
         let mut run = Run {
             kind,
             fleet: Fleet::new(simulation),
             started: Instant::now(),
             starts: 0,
             random: Rng::with_seed(seed),
-            users: users.collect(),
+            users: users_of_few_shards(USERS),
             list: (0..LISTED).collect(),
             active: Vec::new(),
             outages: Vec::new(),
@@ -95,10 +108,13 @@ impl<'a> Run<'a> {
             gone: BTreeMap::new(),
             here: BTreeMap::new(),
             returning: Vec::new(),
+            away: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
             wrong: Vec::new(),
         };
         for number in 0..EDGES {
             run.start_edge(number).await;
+            run.fleet.pass(STARTS_APART).await;
         }
         // Else a run is over before an answer can be believed. Nobody was there before.
         if !kind.faults.is_empty() {
@@ -114,7 +130,16 @@ impl<'a> Run<'a> {
         self.starts += 1;
         let seed = self.random.u64(..) ^ self.starts;
         let simulation = &self.fleet.simulation;
-        let edge = Edge::start(simulation, number, seed, &self.list, OnFailure::Wait).await;
+        let refill_rate = self.kind.refill_rate;
+        let edge = Edge::start(
+            simulation,
+            number,
+            seed,
+            &self.list,
+            OnFailure::Wait,
+            refill_rate,
+        );
+        let edge = edge.await;
         self.fleet.edges.insert(number, edge);
         self.unseen.retain(|(_, edge)| *edge != number);
     }
@@ -122,14 +147,23 @@ impl<'a> Run<'a> {
     /// An edge that takes users. Faults leave at least one.
     pub(super) fn edge(&mut self) -> u64 {
         let edges = self.fleet.edges.iter();
-        let open: Vec<_> = edges.filter(|(_, edge)| edge.is_open()).collect();
+        let has_users = |number: u64| !self.kind.has_observer || number != EDGES - 1;
+        let open = edges.filter(|(number, edge)| edge.is_open() && has_users(**number));
+        let open: Vec<_> = open.collect();
         *open[self.random.usize(..open.len())].0
     }
 
     /// A user comes, gets another device, moves, leaves or vanishes.
     pub(super) fn move_a_user(&mut self) {
         let user = self.users[self.random.usize(..self.users.len())].clone();
-        match self.random.u8(..8) {
+        if self
+            .away
+            .get(&user)
+            .is_some_and(|since| since.elapsed() < AWAY)
+        {
+            return;
+        }
+        match self.random.u8(..9) {
             0..=2 => {
                 let edge = self.edge();
                 self.fleet.connect(&user, edge);
@@ -140,6 +174,10 @@ impl<'a> Run<'a> {
                 self.fleet.connect(&user, edge);
             }
             5 | 6 => self.fleet.disconnect(&user),
+            7 => {
+                (0..self.fleet.devices(&user)).for_each(|_| self.fleet.disconnect(&user));
+                self.away.insert(user, Instant::now());
+            }
             _ => self.fleet.vanish(&user),
         }
     }
@@ -155,8 +193,12 @@ impl<'a> Run<'a> {
     pub(super) async fn pass(&mut self, time: Duration) {
         self.fleet.pass(time).await;
         let now = Instant::now();
+        let pause_max = match self.kind.are_long {
+            true => PAUSE_MAX_LONG,
+            false => PAUSE_MAX,
+        };
         let is_over =
-            |active: &Active| active.fault == Fault::Pause && active.began + PAUSE_MAX < now;
+            |active: &Active| active.fault == Fault::Pause && active.began + pause_max < now;
         for active in self
             .active
             .extract_if(.., |active| is_over(active))
