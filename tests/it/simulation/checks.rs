@@ -51,6 +51,10 @@ const REMAPPED_AFTER: Duration = Duration::from_secs(8);
 /// answer may take.
 const GHOST_AGE: Duration = Duration::from_secs(67);
 
+/// The same where each edge runs and reaches its nodes: nothing is written of a user who has left but what was in
+/// flight, for a second, and memcached is exact to a second.
+const GHOST_AGE_AT_BEST: Duration = Duration::from_secs(63);
+
 /// After how long without a fault every user is stored: the next heartbeat of each has come, is answered
 /// and written, by an edge that has recovered.
 const STORED_AFTER: Duration = Duration::from_secs(45);
@@ -353,9 +357,10 @@ impl Run<'_> {
 
     /// What is written by an edge that is drained lasts for longer.
     pub(super) fn ghost_age(&self) -> Duration {
-        match self.kind.faults.contains(&Fault::Drain) {
-            true => GHOST_AGE + DRAIN_TIME,
-            false => GHOST_AGE,
+        match self.kind.faults {
+            [] | [Fault::HoldWrites | Fault::Refuse | Fault::Stale] => GHOST_AGE_AT_BEST,
+            faults if faults.contains(&Fault::Drain) => GHOST_AGE + DRAIN_TIME,
+            _ => GHOST_AGE,
         }
     }
 
