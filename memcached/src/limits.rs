@@ -158,6 +158,10 @@ pub const KEYS_PER_GET_MAX: usize = 100;
 /// and one reply of ours must fit; more makes large foreign values pass in fewer reads.
 pub const LOOKUP_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Longest answer to one command of a look-up, in bytes: as many foreign values of a MiB as it has keys, and more.
+/// memcached may keep values of a GiB, and a peer that claims to have some keeps a worker busy with them.
+pub const LOOKUP_ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// memcached nodes that a ring may have: a user's node is kept in one byte.
 pub const NODES_MAX: usize = 255;
 
@@ -178,4 +182,5 @@ const _: () = {
     // `get` and its keys, each behind a space; a line and a value.
     assert!((KEYS_PER_GET_MAX + 2) * (KEY_BYTES_MAX + 1) + "get\r\n".len() <= LOOKUP_BUFFER_BYTES);
     assert!(LINE_BYTES_MAX + VALUE_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
+    assert!((KEYS_PER_GET_MAX + 2) * (1 << 20) < LOOKUP_ANSWER_BYTES_MAX);
 };

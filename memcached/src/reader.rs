@@ -17,10 +17,15 @@ use tokio::time::{Instant, timeout};
 
 use super::MemcachedError;
 use super::greeting::greet;
+use super::misfit::Misfit;
 use super::node::{Node, Up};
 use super::stream::Stream;
 use super::values::{Progress, Values};
-use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES};
+use crate::limits::{KEYS_PER_GET_MAX, LOOKUP_ANSWER_BYTES_MAX, LOOKUP_BUFFER_BYTES};
+
+/// An answer that is longer than any that may be ours.
+pub(super) const ENDLESS: MemcachedError =
+    MemcachedError::OutOfStep(Misfit::unquoted("an answer without end"));
 
 /// One connection to one node, for look-ups.
 #[derive(Debug)]
@@ -105,10 +110,15 @@ impl Reader {
     ) -> Result<(), MemcachedError> {
         let mut values = Values::new(keys);
         buffer.clear();
+        let mut answered = 0;
         loop {
             let read = async { Ok(self.stream.read_buf(buffer).await?) };
-            if in_time(self.timeout, read).await? == 0 {
-                return Err(MemcachedError::Closed);
+            match in_time(self.timeout, read).await? {
+                0 => return Err(MemcachedError::Closed),
+                count => answered += count,
+            }
+            if answered > LOOKUP_ANSWER_BYTES_MAX {
+                return Err(ENDLESS);
             }
             match values.read(buffer, &mut found) {
                 // Less than one reply is left, so there is always room to read more.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presenced_memcached::limits::{
-    KEYS_PER_GET_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX, STATS_TRIES,
+    KEYS_PER_GET_MAX, LOOKUP_ANSWER_BYTES_MAX, LOOKUP_BUFFER_BYTES, PROBE_ANSWER_BYTES_MAX,
+    STATS_TRIES,
 };
 use presenced_memcached::marker::{self, Marker};
 use presenced_memcached::probe::{self, NoWrites};
@@ -435,8 +436,52 @@ async fn a_probe_puts_no_sentinel_on_what_came_unasked() {
     assert_eq!(peer.errors("protocol"), 1);
 }
 
+/// Says more until the other side hangs up, which it does before this many bytes.
+async fn flood(wire: &mut Wire, bytes_max: usize) {
+    let more = vec![b'x'; 64 * 1024];
+    let mut sent = 0;
+    while wire.0.write_all(&more).await.is_ok() {
+        sent += more.len();
+        assert!(sent < bytes_max, "it never hangs up");
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_reads_no_answer_without_end() {
+    let peer = Peer::listen(Kind::Tcp).await;
+    let node = peer.node();
+    let (reader, mut wire) = join!(Reader::dial(&node), peer.accept());
+    let key = Key::new(b"a").unwrap();
+    let asking = async {
+        // It ends with the connection.
+        let mut reader = reader.unwrap();
+        reader.get(&[key], &[], |_, _| {}, |_, _, _| {}).await
+    };
+    let answering = async {
+        wire.hear("get a\r\n").await;
+        wire.say("VALUE a 0 1000000000\r\n").await;
+        flood(&mut wire, 2 * LOOKUP_ANSWER_BYTES_MAX).await;
+    };
+    let (asked, ()) = join!(asking, answering);
+    assert!(
+        matches!(asked, Err(MemcachedError::OutOfStep(_))),
+        "{asked:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_probe_reads_no_answer_without_end() {
+    // Nor a value.
+    let peer = Peer::probed(Kind::Tcp).await;
+    let _watching = watch(&peer);
+    let mut wire = peer.accept().await;
+    is_asked(&mut wire).await;
+    wire.say("TOUCHED\r\nTOUCHED\r\nVALUE sentinel 0 1000000000\r\n")
+        .await;
+    flood(&mut wire, 64 << 20).await;
+    assert_eq!(peer.errors("protocol"), 1);
+    drop(wire);
+
     let line = "STAT a 1\r\n".to_owned();
     let value = "VALUE a 0 1000000\r\n".to_owned();
     for endless in [line.clone(), "STAT a".into(), value] {

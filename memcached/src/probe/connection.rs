@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::greeting::greet;
 use crate::limits::PROBE_ANSWER_BYTES_MAX;
+use crate::reader::ENDLESS;
 use crate::stream::Stream;
 use crate::values::{Progress, Values};
 use crate::{MemcachedError, Misfit, Node};
@@ -92,8 +93,12 @@ impl Connection {
                     return Ok(found);
                 }
             }
-            if self.stream.read_buf(&mut self.inbox).await? == 0 {
-                return Err(MemcachedError::Closed);
+            if self.answered > PROBE_ANSWER_BYTES_MAX {
+                return Err(ENDLESS);
+            }
+            match self.stream.read_buf(&mut self.inbox).await? {
+                0 => return Err(MemcachedError::Closed),
+                count => self.answered += count,
             }
         }
     }
@@ -111,9 +116,6 @@ impl Connection {
 const UNASKED: &str = "a reply without a command";
 
 const NO_ANSWER: &str = "not an answer to the probe";
-
-const ENDLESS: MemcachedError =
-    MemcachedError::OutOfStep(Misfit::unquoted("an answer without end"));
 
 /// What is not an answer to what was asked, where there are no words.
 pub(super) const FOREIGN: MemcachedError = MemcachedError::OutOfStep(Misfit::unquoted(NO_ANSWER));
