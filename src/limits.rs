@@ -254,8 +254,9 @@ pub const LOG_LINES_MAX: usize = 4096;
 /// A longer line, in bytes, counts as several; most have a tenth of this.
 pub const LOG_LINE_BYTES: usize = 1024;
 
-/// How long the end of the process waits for what it has said last to be written.
-pub const LOG_FLUSH_TIME: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for what it has said last to be written. On a busy machine the thread that
+/// writes may have to wait for a core for some hundred milliseconds.
+pub const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Time between two looks whether it is.
 pub const LOG_FLUSH_LOOK: Duration = Duration::from_millis(1);
