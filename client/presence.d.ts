@@ -69,6 +69,10 @@ export type PullInfo = {
         code: string;
         message: string;
     };
+    /**
+     * Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
+     */
+    invalid?: string[];
 };
 export type PresenceOptions = {
     /**
@@ -172,6 +176,7 @@ export type PresenceOptions = {
  * @property {'sent' | 'answered' | 'refused' | 'lost'} phase
  * @property {number} users How many it asked for.
  * @property {{code: string, message: string}} [error] Only when `refused`.
+ * @property {string[]} [invalid] Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
  */
 /**
  * @typedef {object} PresenceOptions
@@ -212,7 +217,7 @@ export declare class PresenceClient {
      * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
      *
      * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
-     *   be called is a TypeError here; in a pull it would cost everyone else theirs.
+     *   be called is a TypeError here; the edge would only name it in the answer.
      * @param {(presence: Presence) => void} callback
      * @returns {() => void} Ends it. May be called twice.
      */

@@ -110,6 +110,7 @@ const NORMAL_CLOSURE = 1000;
  * @property {'sent' | 'answered' | 'refused' | 'lost'} phase
  * @property {number} users How many it asked for.
  * @property {{code: string, message: string}} [error] Only when `refused`.
+ * @property {string[]} [invalid] Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
  */
 
 /**
@@ -244,7 +245,7 @@ export class PresenceClient {
    * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
    *
    * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
-   *   be called is a TypeError here; in a pull it would cost everyone else theirs.
+   *   be called is a TypeError here; the edge would only name it in the answer.
    * @param {(presence: Presence) => void} callback
    * @returns {() => void} Ends it. May be called twice.
    */
@@ -363,9 +364,11 @@ export class PresenceClient {
 
     const users = taken.users.length;
     if (isObject(message.online)) {
-      const unknown = new Set(Array.isArray(message.unknown) ? message.unknown : []);
+      const invalid = Array.isArray(message.invalid) ? message.invalid.map(String) : [];
+      // Whoever can't be asked for is not offline either.
+      const unknown = new Set([...(Array.isArray(message.unknown) ? message.unknown : []), ...invalid]);
       for (const userId of taken.users) this.#learn(userId, pull, message.online, unknown);
-      call(this.#onpull, { pull, phase: 'answered', users });
+      call(this.#onpull, { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
     } else {
       const error = isObject(message.error) ? message.error : {};
       call(this.#onpull, {
@@ -635,7 +638,7 @@ function toldToWaitMs(reason = '') {
 }
 
 /**
- * The edge's own rule. It refuses a pull with such an id in it as a whole.
+ * The edge's own rule.
  *
  * @param {string} userId
  */

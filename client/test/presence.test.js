@@ -201,6 +201,16 @@ describe('connecting', () => {
 });
 
 describe('pulling', () => {
+  test('what is no id to the edge is unknown, and never called offline', async () => {
+    const { client, sockets, pulls } = await startOpen();
+    const [known, odd] = [hear(client, 'alice'), hear(client, 'odd')];
+    await advance(20);
+    sockets.last.say({ pull: sockets.last.pulls.at(-1).pull, online: {}, invalid: ['odd'] });
+    assert.deepEqual(known, ['offline']);
+    assert.deepEqual(odd, ['unknown']);
+    assert.deepEqual(pulls.at(-1).invalid, ['odd']);
+  });
+
   test('a hundred watches are one pull, before and after the socket opens', async () => {
     const { client, sockets } = start();
     for (let n = 0; n < 100; n += 1) client.watch(`early${n}`, () => {});

@@ -96,14 +96,14 @@ mod tests {
 
     #[test]
     fn errors_are_the_contract_to_the_letter() {
-        let json = |pull| String::from_utf8(error_json("bad_user", "no \"user\"", pull)).unwrap();
+        let json = |pull| String::from_utf8(error_json("malformed", "no \"user\"", pull)).unwrap();
         assert_eq!(
             json(Some(1)),
-            r#"{"pull":1,"error":{"code":"bad_user","message":"no \"user\""}}"#
+            r#"{"pull":1,"error":{"code":"malformed","message":"no \"user\""}}"#
         );
         assert_eq!(
             json(None),
-            r#"{"error":{"code":"bad_user","message":"no \"user\""}}"#
+            r#"{"error":{"code":"malformed","message":"no \"user\""}}"#
         );
     }
 }

@@ -4,7 +4,6 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Method, Request};
-use presenced_presence::UserId;
 
 use super::Gateway;
 use super::caller::Caller;
@@ -17,7 +16,7 @@ use super::request::{self, HEALTH, is_compressed};
 use super::response::{Answer, error_json, json, refused, set, with_type};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
-use crate::pull::{PullError, Puller};
+use crate::pull::{Asked, PullError, Puller};
 
 /// What a request comes to.
 #[derive(Debug)]
@@ -197,15 +196,16 @@ async fn presence(
     }
     let token = token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
     gateway.identify(&token, Caller::of(&request))?;
-    let users = match *request.method() {
+    let asked = match *request.method() {
         Method::POST => users_in(request).await?,
         _ => users_of_query(request.uri().query().unwrap_or_default())?,
     };
-    let answer = puller.ask(users).await.ok_or(Refusal::Draining)?;
+    let mut answer = puller.ask(asked.users).await.ok_or(Refusal::Draining)?;
+    answer.invalid = asked.invalid;
     Ok(json(200, answer.json(None)))
 }
 
-async fn users_in(request: Request<Incoming>) -> Result<Vec<UserId>, Fault> {
+async fn users_in(request: Request<Incoming>) -> Result<Asked, Fault> {
     if is_compressed(request.headers()) {
         return Err(Refusal::Compressed.into());
     }

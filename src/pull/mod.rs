@@ -1,5 +1,6 @@
 //! Pulls: a client asks which of some users are online.
 //!
+//! - [`names`]: the users of a question, as it names them.
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
 //!
 //! The answer never has a false "offline": users with a session here are online, those whose node can't
@@ -7,25 +8,26 @@
 
 pub mod batch;
 pub mod metrics;
+pub mod names;
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-
-use presenced_presence::{UserId, UserIdError};
+use presenced_presence::UserId;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 pub use self::batch::Puller;
+pub use self::names::{Asked, Names, asked};
 use crate::limits::PULL_USERS_MAX;
 
-/// What is known of the users asked for. Users in neither list are offline.
+/// What is known of the users asked for. Users in none of the lists are offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// With the time of connecting, Unix ms.
     pub online: Vec<(UserId, u64)>,
     /// Users whose memcached node can't be asked.
     pub unknown: Vec<UserId>,
+    /// What can't be a user's id, as it was asked for.
+    pub invalid: Vec<String>,
 }
 
 impl Answer {
@@ -40,11 +42,14 @@ impl Answer {
             online: &'a [(UserId, u64)],
             #[serde(skip_serializing_if = "Vec::is_empty")]
             unknown: Vec<&'a str>,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            invalid: &'a [String],
         }
         let json = Json {
             pull,
             online: &self.online,
             unknown: self.unknown.iter().map(UserId::as_str).collect(),
+            invalid: &self.invalid,
         };
         // Strings and numbers always serialize.
         serde_json::to_vec(&json).unwrap_or_default()
@@ -74,9 +79,10 @@ pub enum PullError {
     /// More users than one pull may ask for.
     #[error("a pull may ask for at most {PULL_USERS_MAX} users")]
     TooManyUsers,
-    /// Something that no user is called.
-    #[error("{0}")]
-    User(#[from] UserIdError),
+    /// A query that asks for no user, which would be answered as if all were offline. With the names of
+    /// its other parameters.
+    #[error("no user is asked for{}: expected user=ID, once for each user", without(.0))]
+    NoUser(Vec<String>),
     /// The session has too many pulls without an answer.
     #[error("too many pulls at once: wait for an answer")]
     TooManyPulls,
@@ -91,9 +97,8 @@ impl PullError {
     /// Stable code for clients.
     pub fn code(&self) -> &'static str {
         match self {
-            PullError::Malformed(_) => "malformed",
+            PullError::Malformed(_) | PullError::NoUser(_) => "malformed",
             PullError::TooManyUsers => "too_many_users",
-            PullError::User(_) => "bad_user",
             PullError::TooManyPulls => "too_many_pulls",
         }
     }
@@ -108,41 +113,11 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// Checks the users of a question; a user asked for twice is answered once.
-///
-/// # Errors
-///
-/// If there are too many, or a name can't be a user's.
-pub fn users<'a>(names: impl IntoIterator<Item = Cow<'a, str>>) -> Result<Vec<UserId>, PullError> {
-    let (mut users, mut seen) = (Vec::new(), HashSet::new());
-    for (count, name) in names.into_iter().enumerate() {
-        if count == PULL_USERS_MAX {
-            return Err(PullError::TooManyUsers);
-        }
-        let user = UserId::new(&name)?;
-        if seen.insert(user.clone()) {
-            users.push(user);
-        }
-    }
-    Ok(users)
-}
-
-/// `"users": ["…"]`, wherever a question comes from.
-#[derive(Debug, Deserialize)]
-pub struct Names<'a>(#[serde(borrow)] Vec<Name<'a>>);
-
-/// Borrows where JSON has no escapes.
-#[derive(Debug, Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Names<'_> {
-    /// Checks them.
-    ///
-    /// # Errors
-    ///
-    /// If there are too many, or a name can't be a user's.
-    pub fn users(self) -> Result<Vec<UserId>, PullError> {
-        users(self.0.into_iter().map(|name| name.0))
+/// What a query has instead of users, for people.
+fn without(unknown: &[String]) -> String {
+    match unknown {
+        [] => String::new(),
+        unknown => format!(", and this means nothing here: {}", unknown.join(", ")),
     }
 }
 
@@ -156,30 +131,18 @@ mod tests {
         let mut answer = Answer {
             online: vec![(user("123"), 1_700_000_000_000)],
             unknown: vec![user("9")],
+            invalid: vec!["a \"b".into()],
         };
         assert_eq!(
             String::from_utf8(answer.json(Some(7))).unwrap(),
-            r#"{"pull":7,"online":{"123":{"connectedAt":1700000000000}},"unknown":["9"]}"#
+            r#"{"pull":7,"online":{"123":{"connectedAt":1700000000000}},"unknown":["9"],"invalid":["a \"b"]}"#
         );
         answer.unknown.clear();
+        answer.invalid.clear();
         answer.online = vec![(user("a\"b"), 1)];
         assert_eq!(
             String::from_utf8(answer.json(None)).unwrap(),
             r#"{"online":{"a\"b":{"connectedAt":1}}}"#
         );
-    }
-
-    #[test]
-    fn users_are_counted_and_checked() {
-        let names = |count| (0..count).map(|n: usize| Cow::from(n.to_string()));
-        assert_eq!(users(names(500)).unwrap().len(), 500);
-        assert_eq!(users(names(501)), Err(PullError::TooManyUsers));
-        let same = |count| std::iter::repeat_n(Cow::from("a"), count);
-        assert_eq!(users(same(500)).unwrap(), [UserId::new("a").unwrap()]);
-        let twice = users(["b", "a", "b", "c", "a"].map(Cow::from)).unwrap();
-        assert_eq!(twice, ["b", "a", "c"].map(|id| UserId::new(id).unwrap()));
-        assert_eq!(users(same(501)), Err(PullError::TooManyUsers));
-        let bad = users([Cow::from("a b")]);
-        assert_eq!(bad, Err(PullError::User(UserIdError::Character)));
     }
 }

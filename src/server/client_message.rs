@@ -2,11 +2,10 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use presenced_presence::UserId;
 use serde::Deserialize;
 
 use crate::gateway::response::error_json;
-use crate::pull::{Names, PullError, object};
+use crate::pull::{Asked, Names, PullError, object};
 
 /// A question of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub struct Pull {
     /// The client's own number of the question; the answer bears it.
     pub number: u64,
     /// Whom it asks for.
-    pub users: Vec<UserId>,
+    pub asked: Asked,
 }
 
 /// A message that can't be answered.
@@ -55,10 +54,10 @@ pub fn parse(text: &[u8]) -> Result<Pull, Fault> {
             error: PullError::Malformed(r#"{"pull":NUMBER,"users":["…"]}"#),
         });
     };
-    match message.users.users() {
-        Ok(users) => Ok(Pull {
+    match message.users.asked() {
+        Ok(asked) => Ok(Pull {
             number: message.pull,
-            users,
+            asked,
         }),
         Err(error) => Err(Fault {
             number: Some(message.pull),
@@ -75,9 +74,13 @@ mod tests {
     fn a_pull_is_read() {
         let pull = parse(br#"{"pull":7,"users":["123","4\u0035"],"later":{"x":[1]}}"#).unwrap();
         assert_eq!(pull.number, 7);
-        let users: Vec<_> = pull.users.iter().map(UserId::as_str).collect();
+        let users: Vec<_> = pull.asked.users.iter().map(ToString::to_string).collect();
         assert_eq!(users, ["123", "45"]);
-        assert_eq!(parse(br#"{"pull":0,"users":[]}"#).unwrap().users, []);
+        let none = parse(br#"{"pull":0,"users":[]}"#).unwrap();
+        assert_eq!(none.asked, Asked::default());
+        let one_bad = parse(br#"{"pull":7,"users":[1,"a b"]}"#).unwrap().asked;
+        assert_eq!(one_bad.users.len(), 1);
+        assert_eq!(one_bad.invalid, ["a b"]);
     }
 
     #[test]
@@ -99,7 +102,6 @@ mod tests {
             assert_eq!(fault(text), (None, "malformed"), "{text}");
         }
         assert_eq!(fault(r#"{"pull":7,"users":"1"}"#), (Some(7), "malformed"));
-        assert_eq!(fault(r#"{"pull":7,"users":[""]}"#), (Some(7), "bad_user"));
         let many = format!(r#"{{"pull":7,"users":[{}"1"]}}"#, r#""1","#.repeat(500));
         assert_eq!(fault(&many), (Some(7), "too_many_users"));
         let deep = format!(r#"{{"pull":7,"x":{}"#, "[".repeat(100_000));

@@ -22,7 +22,7 @@ use super::session_log::SessionLog;
 use crate::gateway::caller::Visitor;
 use crate::gateway::response::error_json;
 use crate::limits::PULLS_PER_SESSION_MAX;
-use crate::pull::{PullError, Puller};
+use crate::pull::{Answer, PullError, Puller};
 
 /// The text of an answer; none when the server stops.
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, Option<Vec<u8>>)>>>;
@@ -66,10 +66,13 @@ impl PresenceService {
             });
         }
         *waiting += 1;
-        let asked = self.puller.ask(pull.users);
-        let number = pull.number;
+        let asked = self.puller.ask(pull.asked.users);
+        let (number, invalid) = (pull.number, pull.asked.invalid);
         self.pulls.push(Box::pin(async move {
-            let answer = async { Some(asked.await?.json(Some(number))) };
+            let answer = async {
+                let answer = asked.await?;
+                Some(Answer { invalid, ..answer }.json(Some(number)))
+            };
             // A client that hears nothing would wait for ever.
             let fault = || Some(error_json("internal", INTERNAL, Some(number)));
             (key, catch(Task::LookUp, answer).await.unwrap_or_else(fault))

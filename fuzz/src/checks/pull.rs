@@ -7,7 +7,7 @@ use arbitrary::Unstructured;
 use presenced::gateway::http_pull;
 use presenced::gateway::response::error_json;
 use presenced::limits::PULL_USERS_MAX;
-use presenced::pull::{Answer, PullError};
+use presenced::pull::{Answer, Asked, PullError};
 use presenced::server::client_message;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Live;
@@ -41,14 +41,14 @@ pub fn pull(data: &[u8]) {
 }
 
 fn as_message(data: &[u8]) {
-    let (number, users) = match client_message::parse(data) {
-        Ok(pull) => (Some(pull.number), Ok(pull.users)),
+    let (number, asked) = match client_message::parse(data) {
+        Ok(pull) => (Some(pull.number), Ok(pull.asked)),
         Err(fault) => {
             is_error(&fault.json(), &fault.error, fault.number);
             (fault.number, Err(fault.error))
         }
     };
-    is_sound(&users, number);
+    is_sound(&asked, number);
     // serde_json validates skipped values less strictly than those it keeps, so a message may be
     // accepted although the naive reading finds no JSON.
     if serde_json::from_slice::<Value>(data).is_err() {
@@ -58,32 +58,35 @@ fn as_message(data: &[u8]) {
     let expected_number = members.only("pull").and_then(Value::as_u64);
     let expected = members.users().filter(|_| expected_number.is_some());
     assert_eq!(number, expected_number);
-    is_as_expected(&users, expected.as_deref());
+    is_as_expected(&asked, expected.as_deref());
 }
 
 fn as_body(data: &[u8]) {
-    let users = http_pull::users_of_body(data);
-    is_sound(&users, None);
+    let asked = http_pull::users_of_body(data);
+    is_sound(&asked, None);
     if serde_json::from_slice::<Value>(data).is_ok() {
-        is_as_expected(&users, Members::of(data).users().as_deref());
+        is_as_expected(&asked, Members::of(data).users().as_deref());
     }
 }
 
 fn as_query(query: &str) {
-    let users = http_pull::users_of_query(query);
-    is_sound(&users, None);
+    let asked = http_pull::users_of_query(query);
+    is_sound(&asked, None);
     let values = query.split('&').filter_map(|pair| match pair {
         "user" => Some(""),
         _ => pair.strip_prefix("user="),
     });
-    let names: Option<Vec<String>> = values.map(plain_decode).collect();
-    is_as_expected(&users, names.as_deref());
+    let names: Vec<Named> = values
+        .map(|value| plain_decode(value).ok_or(value.to_owned()))
+        .collect();
+    // A query asks for somebody.
+    is_as_expected(&asked, Some(&names[..]).filter(|names| !names.is_empty()));
 }
 
 /// The result of parsing a pull is within its limits, and so is the answer.
-fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
-    let users = match users {
-        Ok(users) => users,
+fn is_sound(asked: &Result<Asked, PullError>, number: Option<u64>) {
+    let Asked { users, invalid } = match asked {
+        Ok(asked) => asked,
         Err(error) => {
             return is_error(
                 &error_json(error.code(), &error.to_string(), number),
@@ -92,7 +95,7 @@ fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
             );
         }
     };
-    assert!(users.len() <= PULL_USERS_MAX);
+    assert!(users.len() + invalid.len() <= PULL_USERS_MAX);
     let record = Record::new("user:{userId}:online", "edge \"1\"\r\n", 1, 7).unwrap();
     for user in users {
         assert_eq!(UserId::new(user.as_str()).as_ref(), Ok(user));
@@ -102,7 +105,7 @@ fn is_sound(users: &Result<Vec<UserId>, PullError>, number: Option<u64>) {
     for user in users.iter().step_by(users.len() / 16 + 1) {
         is_one_request(&record, user);
     }
-    is_answer(users, number);
+    is_answer(users, invalid, number);
 }
 
 /// The key of a look-up and the `set` of a heartbeat are always exactly one command of that kind.
@@ -143,11 +146,16 @@ fn is_one_request(record: &Record, user: &UserId) {
     }
 }
 
-fn is_answer(users: &[UserId], number: Option<u64>) {
+fn is_answer(users: &[UserId], invalid: &[String], number: Option<u64>) {
     let (online, unknown) = users.split_at(users.len() / 2);
     let online: Vec<(UserId, u64)> = online.iter().cloned().zip(u64::MAX - 500..).collect();
     let unknown = unknown.to_vec();
-    let answer = Answer { online, unknown };
+    let invalid = invalid.to_vec();
+    let answer = Answer {
+        online,
+        unknown,
+        invalid,
+    };
     let json = answer.json(number);
     assert!(json.len() <= OUTBOX_BYTES_MAX);
     let json: Value = serde_json::from_slice(&json).unwrap();
@@ -174,6 +182,9 @@ fn is_answer(users: &[UserId], number: Option<u64>) {
     });
     let unknown: Vec<&str> = answer.unknown.iter().map(UserId::as_str).collect();
     assert_eq!(found, unknown);
+    let found = json.get("invalid").cloned().unwrap_or_default();
+    let found: Option<Vec<String>> = serde_json::from_value(found).unwrap();
+    assert_eq!(found.unwrap_or_default(), answer.invalid);
 }
 
 fn is_error(json: &[u8], error: &PullError, number: Option<u64>) {
@@ -183,27 +194,37 @@ fn is_error(json: &[u8], error: &PullError, number: Option<u64>) {
     assert_eq!(json["error"]["message"], error.to_string());
 }
 
+/// What may be a user's id, or what it is shown as otherwise.
+type Named = Result<String, String>;
+
 /// `names` is `None` if they can't be parsed.
-fn is_as_expected(users: &Result<Vec<UserId>, PullError>, names: Option<&[String]>) {
+fn is_as_expected(asked: &Result<Asked, PullError>, names: Option<&[Named]>) {
     let expected = match names {
         None => Err("malformed"),
-        Some(names) => match names.iter().position(|name| !is_user(name)) {
-            Some(place) if place < PULL_USERS_MAX => Err("bad_user"),
-            _ if names.len() > PULL_USERS_MAX => Err("too_many_users"),
-            _ => Ok(each_once(names)),
-        },
+        Some(names) if names.len() > PULL_USERS_MAX => Err("too_many_users"),
+        Some(names) => {
+            let users = names.iter().flatten().filter(|name| is_user(name));
+            let others = names.iter().filter_map(|name| match name {
+                Ok(name) => Some(name).filter(|name| !is_user(name)),
+                Err(other) => Some(other),
+            });
+            Ok((each_once(users), each_once(others)))
+        }
     };
-    let found = match users {
-        Ok(users) => Ok(users.iter().map(UserId::as_str).collect()),
+    let found = match asked {
+        Ok(Asked { users, invalid }) => Ok((
+            users.iter().map(UserId::as_str).collect(),
+            invalid.iter().map(String::as_str).collect(),
+        )),
         Err(error) => Err(error.code()),
     };
     assert_eq!(found, expected);
 }
 
 /// Removes duplicates and keeps the order.
-fn each_once(names: &[String]) -> Vec<&str> {
+fn each_once<'n>(names: impl Iterator<Item = &'n String>) -> Vec<&'n str> {
     let mut seen = BTreeSet::new();
-    let names = names.iter().map(String::as_str);
+    let names = names.map(String::as_str);
     names.filter(|name| seen.insert(*name)).collect()
 }
 
@@ -248,9 +269,16 @@ impl Members {
         Some(&value.1)
     }
 
-    fn users(&self) -> Option<Vec<String>> {
+    fn users(&self) -> Option<Vec<Named>> {
         let names = self.only("users")?.as_array()?.iter();
-        names.map(|name| name.as_str().map(Into::into)).collect()
+        let named = names.map(|name| match name {
+            Value::String(id) => Ok(id.clone()),
+            Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
+            Value::Array(_) => Err("[…]".into()),
+            Value::Object(_) => Err("{…}".into()),
+            other => Err(other.to_string()),
+        });
+        Some(named.collect())
     }
 }
 
