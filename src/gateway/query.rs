@@ -13,7 +13,9 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The values of a parameter; `None` for one that is not UTF-8.
 pub(super) fn values<'a>(query: &'a str, name: &str) -> impl Iterator<Item = Option<Cow<'a, str>>> {
-    pairs(query).filter_map(move |(key, value)| (key == name).then(|| decode(value)))
+    pairs(query)
+        .filter(move |(key, _)| *key == name)
+        .map(|(_, value)| decode(value))
 }
 
 /// A value as it was meant; `None` if that is not UTF-8.

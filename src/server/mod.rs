@@ -229,7 +229,7 @@ impl Bound {
     }
 
     fn addrs(&self) -> io::Result<Addrs> {
-        let of_worker = self.clients.iter().next().into_iter().flatten();
+        let of_worker = self.clients.first().into_iter().flatten();
         Ok(Addrs {
             gateway: of_worker
                 .map(std::net::TcpListener::local_addr)
