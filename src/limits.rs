@@ -40,6 +40,13 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Head of an HTTP request in bytes; also hyper's smallest buffer.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
 
+/// Longest line of the PROXY protocol's version 1 in bytes, its end included (its specification, §2.1).
+pub const PROXY_V1_BYTES_MAX: usize = 107;
+
+/// Longest header of its version 2 in bytes: the addresses of Unix sockets, and a certificate's names and more behind
+/// them. The specification allows 64 KiB, which no proxy sends, and which each connection could have us keep.
+pub const PROXY_V2_BYTES_MAX: usize = 4096;
+
 /// Header fields in a request: browsers behind proxies send some thirty.
 pub const HEADERS_MAX: usize = 64;
 

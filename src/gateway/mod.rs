@@ -9,7 +9,8 @@
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
 //! - [`auth`]: who a token says.
-//! - [`caller`]: who is calling.
+//! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`] before a connection's
+//!   first request, or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`request`]: what every request must be.
@@ -24,6 +25,7 @@ pub mod caller;
 mod connection;
 mod cors;
 pub mod dev;
+pub mod forwarded;
 pub mod handshake;
 pub mod handshake_rates;
 pub mod health;
@@ -36,6 +38,8 @@ pub mod origin;
 mod parting;
 pub mod places;
 pub mod progress;
+pub mod proxies;
+pub mod proxy_header;
 mod query;
 pub mod rates;
 pub mod refusal;

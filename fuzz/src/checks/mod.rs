@@ -17,6 +17,7 @@ mod frames;
 mod gate;
 mod handshake;
 mod memcached;
+mod proxies;
 mod pull;
 mod questions;
 mod settings;
@@ -27,6 +28,7 @@ pub use self::exchange::exchange;
 pub use self::gate::gate;
 pub use self::handshake::handshake;
 pub use self::memcached::{replies, requests};
+pub use self::proxies::proxies;
 pub use self::pull::pull;
 pub use self::settings::settings;
 
@@ -38,6 +40,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("exchange", exchange),
     ("gate", gate),
     ("handshake", handshake),
+    ("proxies", proxies),
     ("pull", pull),
     ("replies", replies),
     ("requests", requests),
