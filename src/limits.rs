@@ -130,10 +130,6 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Longest token in bytes, looked at before anything is decoded.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 
-/// Time between two warnings that sessions are refused for want of places: an operator needs to read it
-/// once, and it is caused as often as clients like.
-pub const REFUSALS_LOG_PAUSE: Duration = Duration::from_secs(60);
-
 /// Clock difference allowed when a token's times are checked.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
 

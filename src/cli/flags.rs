@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use ipnet::IpNet;
 use presenced_presence::limits::SHARDS;
 use presenced_session::limits::{FRAMES_PER_SECOND_MAX, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX};
 use tracing_subscriber::filter::Targets;
@@ -14,6 +15,8 @@ use super::listen::address;
 use super::memcached::MemcachedFlags;
 use super::times::{Time, time};
 use super::units::{Size, size};
+use crate::gateway::forwarded::ForwardedHeader;
+use crate::gateway::proxies;
 use crate::gateway::refused_session::RefuseWith;
 use crate::limits::{
     self, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
@@ -47,6 +50,35 @@ pub struct NetworkFlags {
     /// Threads that serve sessions, at most 64 [default: number of cores]
     #[arg(long, env = "PRESENCED_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64))]
     pub workers: Option<u16>,
+}
+
+/// What stands before the server, and is believed.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Proxies before the server")]
+pub struct ProxyFlags {
+    /// Address or network of proxies that may say where their callers come from; may be repeated
+    #[arg(
+        long,
+        env = "PRESENCED_TRUSTED_PROXY",
+        value_name = "NETWORK",
+        value_delimiter = ',',
+        value_parser = proxies::network
+    )]
+    pub trusted_proxy: Vec<IpNet>,
+
+    /// Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, env = "PRESENCED_PROXY_PROTOCOL")]
+    pub proxy_protocol: bool,
+
+    /// Header in which trusted proxies tell where a request comes from: the last address in it that is
+    /// not a trusted proxy's
+    #[arg(
+        long,
+        env = "PRESENCED_FORWARDED_HEADER",
+        default_value = "none",
+        value_name = "HEADER"
+    )]
+    pub forwarded_header: ForwardedHeader,
 }
 
 /// Where entries are, and what is in them.

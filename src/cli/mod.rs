@@ -26,13 +26,17 @@ use presenced_presence::record::PLACEHOLDER;
 use presenced_presence::users::Hasher;
 use thiserror::Error;
 
-use self::flags::{HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, StorageFlags, TokenFlags};
+use self::flags::{
+    HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, ProxyFlags, StorageFlags, TokenFlags,
+};
 use self::store::StoreFlags;
 pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
 use crate::admin;
 use crate::gateway::auth::Rules;
+use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::origin::Origins;
+use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::{Rate, Rates};
 use crate::gateway::{self, Capacity, Secret};
 use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
@@ -60,6 +64,10 @@ pub struct Flags {
     /// Addresses and threads.
     #[command(flatten)]
     pub network: NetworkFlags,
+
+    /// What stands before the server, and is believed.
+    #[command(flatten)]
+    pub proxies: ProxyFlags,
 
     /// Where entries are, and what is in them.
     #[command(flatten)]
@@ -184,6 +192,33 @@ impl Flags {
         }
     }
 
+    /// What a client could say as well is believed of trusted proxies only.
+    fn check_proxies(&self) -> Result<Proxies, SettingsError> {
+        let flags = &self.proxies;
+        let proxies = Proxies {
+            trusted: flags.trusted_proxy.clone(),
+            use_proxy_protocol: flags.proxy_protocol,
+            forwarded_header: flags.forwarded_header,
+        };
+        let header = match flags.forwarded_header {
+            ForwardedHeader::None => None,
+            ForwardedHeader::XForwardedFor => Some("--forwarded-header x-forwarded-for"),
+            ForwardedHeader::Forwarded => Some("--forwarded-header forwarded"),
+        };
+        let protocol = flags.proxy_protocol.then_some("--proxy-protocol");
+        match (protocol.or(header), proxies.trusted.is_empty()) {
+            (Some(flag), true) => refuse!(
+                "{flag} needs --trusted-proxy: without it anyone could claim any address; name \
+                 the networks of the proxies, such as --trusted-proxy 10.0.0.0/8"
+            ),
+            (None, false) => tracing::warn!(
+                "--trusted-proxy has no effect without --proxy-protocol or --forwarded-header"
+            ),
+            _ => {}
+        }
+        Ok(proxies)
+    }
+
     fn marker(&self) -> marker::Config {
         marker::Config {
             key: marker::key(&self.storage.key_template),
@@ -242,6 +277,7 @@ impl Flags {
                 lifetime_max: tokens.jwt_max_lifetime.duration,
             },
             origins,
+            proxies: self.check_proxies()?,
             capacity,
             keep_alive: self.limits.http_keep_alive.duration,
             serve_health: self.network.serve_health,

@@ -285,3 +285,45 @@ fn every_flag_has_its_variable() {
     }
     assert_eq!(shared, ["PRESENCED_STORE_MEMORY"]);
 }
+
+#[test]
+fn proxies_are_believed_only_where_they_are_named() {
+    refused(
+        &["--proxy-protocol"],
+        &["--proxy-protocol needs --trusted-proxy", "10.0.0.0/8"],
+    );
+    for header in ["x-forwarded-for", "forwarded"] {
+        let flag = format!("--forwarded-header {header}");
+        refused(
+            &["--forwarded-header", header],
+            &[&flag, "needs --trusted-proxy"],
+        );
+    }
+    refused(
+        &["--forwarded-header", "x-real-ip"],
+        &["--forwarded-header", "x-real-ip", "x-forwarded-for"],
+    );
+    refused(
+        &["--trusted-proxy", "10.1.2.3/8"],
+        &["--trusted-proxy", "10.1.2.3/8", "10.0.0.0/8"],
+    );
+    refused(
+        &["--trusted-proxy", "10.0.0.0/8,proxy.internal"],
+        &["--trusted-proxy", "proxy.internal", "2001:db8::/32"],
+    );
+    refused(
+        &["--trusted-proxy", "0.0.0.0/0"],
+        &["--trusted-proxy", "0.0.0.0/0", "everyone"],
+    );
+    let flags = [
+        "--trusted-proxy=10.0.0.0/8,::1",
+        "--trusted-proxy=192.0.2.7",
+        "--forwarded-header=forwarded",
+        "--proxy-protocol",
+    ];
+    let proxies = check(&flags).unwrap().gateway.proxies;
+    let trusted: Vec<_> = proxies.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]);
+    assert!(proxies.use_proxy_protocol);
+    assert_eq!(proxies.forwarded_header, ForwardedHeader::Forwarded);
+}

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::Gateway;
 use super::caller::{Caller, Visitor};
 use super::handshake::Upgraded;
+use super::introduction::{self, Introduced};
 use super::parting::{part, refused};
 use super::progress::{Event, Phase, Progress};
 use super::refusal::Refusal;
@@ -41,8 +42,24 @@ type Http1 = http1::Connection<Socket, Http>;
 
 impl Connection {
     /// Serves it until it ends or is a session.
-    pub(super) async fn run(self, mut socket: Socket, place: Place, caller: Caller) {
-        let exchange = Exchange::begin(&self.gateway, place, socket.has_read());
+    pub(super) async fn run(
+        self,
+        mut socket: Socket,
+        place: Place,
+        peer: Caller,
+        introduced: Introduced,
+    ) {
+        let peer = match introduced {
+            Introduced::Already => peer,
+            Introduced::NotYet => {
+                let gateway = &self.gateway;
+                match introduction::wait(gateway, &mut socket, peer, &place).await {
+                    Some(caller) => caller,
+                    None => return,
+                }
+            }
+        };
+        let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);
         // hyper has a buffer of 8 KiB, which who waits for a request does not need.
         if !socket.has_read() {
@@ -50,7 +67,7 @@ impl Connection {
                 biased;
                 _ = socket.readable() => {}
                 // The peer has time for its first byte as for all others.
-                () = exchange.overdue() => return self.gateway.refused(Refusal::TooSlow, Some(caller)),
+                () = exchange.overdue() => return self.gateway.refused(Refusal::TooSlow, Some(peer)),
                 () = exchange.place.evicted() => {
                     if !socket.has_come() {
                         return;
@@ -58,17 +75,16 @@ impl Connection {
                 }
             }
         }
-        Box::pin(self.serve(socket, exchange, caller)).await;
+        Box::pin(self.serve(socket, exchange)).await;
     }
 
-    async fn serve(self, socket: Socket, exchange: Arc<Exchange>, caller: Caller) {
+    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) {
         let gateway = self.gateway;
         let hold = socket.hold();
         let service = Http {
             gateway: gateway.clone(),
             puller: self.puller,
             exchange: exchange.clone(),
-            caller,
         };
         let mut http = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
@@ -82,18 +98,9 @@ impl Connection {
             () = exchange.overdue() => None,
         };
         match served {
-            None => overdue(http, &exchange, &gateway, caller),
-            Some(Err(error)) => failed(http, &error, &gateway, caller).await,
-            Some(Ok(())) => {
-                hand_over(
-                    http.into_parts(),
-                    exchange,
-                    &gateway,
-                    &self.sessions,
-                    caller,
-                )
-                .await
-            }
+            None => overdue(http, &exchange, &gateway),
+            Some(Err(error)) => failed(http, &error, &exchange, &gateway).await,
+            Some(Ok(())) => hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await,
         }
     }
 }
@@ -129,24 +136,24 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
 }
 
 /// Ends a connection that hyper has given up.
-async fn failed(http: Http1, error: &hyper::Error, gateway: &Gateway, caller: Caller) {
+async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway: &Gateway) {
     let socket = http.into_parts().io;
     if socket.is_line_too_long() {
-        gateway.refused(Refusal::UriTooLong, Some(caller));
+        gateway.refused(Refusal::UriTooLong, Some(exchange.peer));
         if let Ok((stream, _)) = socket.into_std() {
             part(stream, &refused(Refusal::UriTooLong), PARTING_TIME).await;
         }
     } else if error.is_parse() || error.is_parse_too_large() {
         // Otherwise the peer went away.
-        gateway.refused(Refusal::Head, Some(caller));
+        gateway.refused(Refusal::Head, Some(exchange.peer));
     }
 }
 
 /// Ends a connection whose time is over.
-fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway, caller: Caller) {
+fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
     if let Phase::Head | Phase::Request = exchange.progress().phase() {
-        gateway.refused(Refusal::TooSlow, Some(caller));
+        gateway.refused(Refusal::TooSlow, Some(exchange.peer));
         let socket = http.into_parts().io;
         socket.say_last(&refused(Refusal::TooSlow));
     }
@@ -158,12 +165,11 @@ async fn hand_over(
     exchange: Arc<Exchange>,
     gateway: &Gateway,
     sessions: &Sender<NewSession<Visitor>>,
-    caller: Caller,
 ) {
     // It has the exchange as well.
     drop(parts.service);
     let upgraded = Arc::into_inner(exchange).and_then(|exchange| exchange.upgrade.into_inner());
-    let (Some(upgraded), Ok((socket, ahead))) = (upgraded, parts.io.into_std()) else {
+    let (Some((upgraded, caller)), Ok((socket, ahead))) = (upgraded, parts.io.into_std()) else {
         return;
     };
     match upgraded {
@@ -198,16 +204,22 @@ fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
 #[derive(Debug)]
 struct Exchange {
     clock: Clock,
+    /// Where the connection comes from, which may be a proxy that says of each request where that comes from.
+    peer: Caller,
+    /// Whether it is such a proxy.
+    is_forwarded: bool,
     place: Place,
     progress: Mutex<Progress>,
-    upgrade: OnceLock<Upgraded>,
+    upgrade: OnceLock<(Upgraded, Caller)>,
 }
 
 impl Exchange {
-    fn begin(gateway: &Gateway, place: Place, has_sent: bool) -> Exchange {
+    fn begin(gateway: &Gateway, peer: Caller, place: Place, has_sent: bool) -> Exchange {
         let clock = gateway.clock;
         Exchange {
             clock,
+            peer,
+            is_forwarded: gateway.proxies.forward(peer.0),
             place,
             progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
             upgrade: OnceLock::new(),
@@ -222,11 +234,28 @@ impl Exchange {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts the connection among those of the caller of its request, from the head of the request on.
+    fn is_of(&self, caller: Caller, gateway: &Gateway) -> Result<(), Refusal> {
+        if !self.is_forwarded {
+            return Ok(());
+        }
+        self.place.belongs_to(caller.0).map_err(|full| {
+            gateway.places.log_refusal(full, caller.0);
+            gateway.refused(full.into(), Some(caller));
+            full.into()
+        })
+    }
+
     fn note(&self, event: Event) {
         let mut progress = self.progress();
         if progress.note(event, self.clock.now()) {
             match progress.phase() {
-                Phase::Idle => self.place.idles(),
+                Phase::Idle => {
+                    self.place.idles();
+                    if self.is_forwarded {
+                        self.place.back_to(self.peer.0);
+                    }
+                }
                 Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
             }
         }
@@ -261,7 +290,6 @@ struct Http {
     gateway: Arc<Gateway>,
     puller: Puller,
     exchange: Arc<Exchange>,
-    caller: Caller,
 }
 
 impl Service<Request<Incoming>> for Http {
@@ -272,10 +300,14 @@ impl Service<Request<Incoming>> for Http {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
         let exchange = self.exchange.clone();
+        let caller = Caller(gateway.proxies.caller(exchange.peer.0, request.headers()));
         exchange.note(Event::Request);
-        request.extensions_mut().insert(self.caller);
+        request.extensions_mut().insert(caller);
         Box::pin(async move {
-            let outcome = routes::respond(request, &gateway, &puller).await;
+            let outcome = match exchange.is_of(caller, &gateway) {
+                Ok(()) => routes::respond(request, &gateway, &puller).await,
+                Err(refusal) => Outcome::Answer(response::refused(refusal)),
+            };
             exchange.note(Event::Answered);
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {
@@ -290,7 +322,7 @@ impl Service<Request<Incoming>> for Http {
                 }
                 Outcome::Upgrade(accepted) => {
                     // A second upgrade can't follow.
-                    let _ = exchange.upgrade.set(accepted.upgraded);
+                    let _ = exchange.upgrade.set((accepted.upgraded, caller));
                     accepted.answer
                 }
             })

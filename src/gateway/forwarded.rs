@@ -25,6 +25,9 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
+/// Reads the address in an element of the header.
+type ReadAddress = fn(&[u8]) -> Option<IpAddr>;
+
 impl ForwardedHeader {
     /// The address that a request comes from that was sent by `peer`: the rightmost one that is not trusted.
     /// If a trusted proxy tells none that can be read, it is that proxy's own.
@@ -34,7 +37,7 @@ impl ForwardedHeader {
         peer: IpAddr,
         is_trusted: impl Fn(IpAddr) -> bool,
     ) -> IpAddr {
-        let (name, may_quote, address): (_, _, fn(&[u8]) -> Option<IpAddr>) = match self {
+        let (name, may_quote, address): (_, _, ReadAddress) = match self {
             ForwardedHeader::None => return peer,
             ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, false, node),
             ForwardedHeader::Forwarded => (FORWARDED, true, of_element),

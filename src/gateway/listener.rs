@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::caller::{Caller, Visitor};
 use super::connection::Connection;
 use super::lobby::{Lobby, Newcomer};
+use super::proxy_header::ProxyHeaderError;
+use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
@@ -84,8 +86,15 @@ struct Door {
 
 impl Door {
     async fn comes(&mut self, stream: TcpStream, peer: IpAddr) {
-        let newcomer = Newcomer::new(stream, peer, &mut self.scratch);
+        let mut newcomer = Newcomer::new(stream, peer, &mut self.scratch);
         if newcomer.has_ended {
+            return;
+        }
+        let gateway = &self.connection.gateway;
+        if let Err(ProxyHeaderError) = newcomer.introduce(&gateway.proxies) {
+            let refusal = Refusal::BadRequest(RequestFault::ProxyHeader);
+            gateway.refused(refusal, Some(Caller(peer.to_canonical())));
+            self.turned_away.turn_away(newcomer.stream, refusal);
             return;
         }
         match self.lobby.has_before(&newcomer) {
@@ -127,7 +136,11 @@ impl Door {
     async fn serve(&mut self, newcomer: Newcomer, place: Place) {
         let socket = Socket::new(newcomer.stream, newcomer.ahead);
         let caller = Caller(newcomer.peer.to_canonical());
-        let served = self.connection.clone().run(socket, place, caller);
+        let introduced = newcomer.introduced;
+        let served = self
+            .connection
+            .clone()
+            .run(socket, place, caller, introduced);
         let mut served = Box::pin(catch(Task::Connection, served));
         // Most requests are there by now and are answered at once, without a task.
         let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));

@@ -11,7 +11,11 @@ use std::net::{IpAddr, TcpStream};
 
 use tokio::time::{Instant, sleep_until};
 
+use super::caller::Caller;
+use super::introduction::{Introduced, introduce};
 use super::places::{Full, network};
+use super::proxies::Proxies;
+use super::proxy_header::ProxyHeaderError;
 use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
 
 /// A connection that was accepted, and has no place yet.
@@ -19,6 +23,8 @@ use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
 pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
+    /// Whether `peer` is known to be the caller, and not a proxy before it.
+    pub(super) introduced: Introduced,
     /// What was read of it.
     pub(super) ahead: Vec<u8>,
     /// Why it had no place when it was asked last.
@@ -33,6 +39,7 @@ impl Newcomer {
         let mut newcomer = Newcomer {
             stream,
             peer,
+            introduced: Introduced::NotYet,
             ahead: Vec::new(),
             full: Full::Server,
             came_at: Instant::now(),
@@ -52,6 +59,18 @@ impl Newcomer {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Ok(_) | Err(_) => self.has_ended = true,
         }
+    }
+
+    /// Looks where it comes from, as far as that can be known by now.
+    ///
+    /// # Errors
+    ///
+    /// A proxy says it in a way that it must not.
+    pub(super) fn introduce(&mut self, proxies: &Proxies) -> Result<(), ProxyHeaderError> {
+        let mut caller = Caller(self.peer);
+        self.introduced = introduce(proxies, &mut caller, &mut self.ahead)?;
+        self.peer = caller.0;
+        Ok(())
     }
 
     pub(super) fn is_silent(&self) -> bool {

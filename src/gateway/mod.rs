@@ -10,7 +10,7 @@
 //! - `cors`: what lets them read the answers.
 //! - [`auth`]: who a token says.
 //! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`] before a connection's
-//!   first request, or [`forwarded`] with each.
+//!   first request (`introduction`), or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`request`]: what every request must be.
@@ -30,6 +30,7 @@ pub mod handshake;
 pub mod handshake_rates;
 pub mod health;
 pub mod http_pull;
+mod introduction;
 pub mod listener;
 mod lobby;
 pub mod look_up;
@@ -71,12 +72,13 @@ use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::origin::Origins;
 use self::places::Room;
+use self::proxies::Proxies;
 use self::rates::Rates;
-use self::refusal::Refusal;
+use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
-use crate::limits::REFUSALS_LOG_PAUSE;
+use crate::limits::FULL_LOG_PAUSE;
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -91,6 +93,8 @@ pub struct Config {
     pub allow_query_token: bool,
     /// Web pages that may connect.
     pub origins: Origins,
+    /// The proxies before the server.
+    pub proxies: Proxies,
     /// Whether clients' addresses have `/healthz` and `/readyz`.
     pub serve_health: bool,
     /// How handshakes are refused.
@@ -137,6 +141,8 @@ pub struct Gateway {
     pub refuse_with: RefuseWith,
     /// Places for refused handshakes whose clients are told so by a close frame.
     pub refused_sessions: Places,
+    /// The proxies before the server.
+    pub proxies: Proxies,
     /// The places of HTTP connections, handshakes among them.
     pub places: Arc<HttpPlaces>,
     /// How many there are, and may be beside them.
@@ -151,6 +157,8 @@ pub struct Gateway {
     pub metrics: Arc<GatewayMetrics>,
     /// When it was last logged that there are as many sessions as there may be.
     pub full_logged: Mutex<LogThrottle>,
+    /// When it was last logged that a trusted proxy's connection has no header.
+    pub proxy_header_logged: Mutex<LogThrottle>,
 }
 
 impl Gateway {
@@ -186,11 +194,13 @@ impl Gateway {
             refused_sessions: Places::new(config.capacity.refused_sessions_max),
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
+            proxies: config.proxies.clone(),
             keep_alive: config.keep_alive,
             rates: HandshakeRates::new(config.rates, clock),
             clock,
             metrics: Arc::default(),
             full_logged: Mutex::default(),
+            proxy_header_logged: Mutex::default(),
         })
     }
 
@@ -208,26 +218,29 @@ impl Gateway {
         })
     }
 
-    /// Counts a refusal, and logs it at debug, unless [`Gateway::identify`] has. That there are too many
-    /// sessions is a warning now and again: someone must act on it.
+    /// Counts a refusal, and logs it at debug, unless [`Gateway::identify`] has. What an operator must act on is
+    /// a warning now and again.
     pub fn refused(&self, refusal: Refusal, caller: Option<Caller>) {
         self.metrics.refused(refusal);
         if !refusal.is_of_token() {
             log_refusal(refusal, caller, None);
         }
-        if refusal == Refusal::Full {
-            let mut logged = self
-                .full_logged
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if logged.is_due(REFUSALS_LOG_PAUSE) {
-                let (sessions, max) = (self.seats.taken(), self.seats.max());
-                tracing::warn!(
-                    sessions,
-                    max,
-                    "sessions are refused: --max-sessions is reached"
-                );
-            }
+        if refusal == Refusal::Full && is_due(&self.full_logged) {
+            let (sessions, max) = (self.seats.taken(), self.seats.max());
+            tracing::warn!(
+                sessions,
+                max,
+                "sessions are refused: --max-sessions is reached"
+            );
+        }
+        if refusal == Refusal::BadRequest(RequestFault::ProxyHeader)
+            && is_due(&self.proxy_header_logged)
+        {
+            let address = caller.map(|caller| display(caller.0));
+            tracing::warn!(
+                address,
+                "connections of a trusted proxy are refused: with --proxy-protocol each begins with a header"
+            );
         }
     }
 
@@ -242,4 +255,10 @@ fn log_refusal(refusal: Refusal, caller: Option<Caller>, user: Option<&str>) {
     let (facts, address) = (refusal.facts(), caller.map(|caller| display(caller.0)));
     let (code, reason) = (facts.code, facts.reason);
     tracing::debug!(code, reason, user, address, "refused");
+}
+
+/// Whether a warning may be logged again. If it may, it counts as logged now.
+fn is_due(logged: &Mutex<LogThrottle>) -> bool {
+    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+    logged.is_due(FULL_LOG_PAUSE)
 }

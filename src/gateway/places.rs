@@ -149,6 +149,20 @@ impl<H> Places<H> {
             return Ok(None);
         }
         let evicted = self.make_room(peer, false, true, now)?;
+        self.count_for(id, old, peer);
+        Ok(evicted)
+    }
+
+    /// Counts a connection that is idle among those of `address` again, a proxy which it comes from; also if that has its
+    /// share: the next that comes from there makes room.
+    pub fn back_to(&mut self, id: ConnectionId, address: IpAddr) {
+        let old = self.connections.get(&id).map(|connection| connection.peer);
+        if let Some(old) = old.filter(|old| *old != network(address)) {
+            self.count_for(id, old, network(address));
+        }
+    }
+
+    fn count_for(&mut self, id: ConnectionId, old: IpAddr, peer: IpAddr) {
         let idle = self.set_busy(id);
         self.forget_peer(old);
         *self.peers.entry(peer).or_default() += 1;
@@ -158,7 +172,6 @@ impl<H> Places<H> {
         if let Some((turn, since)) = idle {
             self.set_idle(id, turn, since);
         }
-        Ok(evicted)
     }
 
     /// A byte of a request has come.

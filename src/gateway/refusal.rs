@@ -76,6 +76,8 @@ pub enum RequestFault {
     Key,
     /// A body that ends early, or is badly encoded.
     BrokenBody,
+    /// A connection from a trusted proxy without the header that it should begin with.
+    ProxyHeader,
 }
 
 impl RequestFault {
@@ -95,6 +97,10 @@ impl RequestFault {
                 "a WebSocket handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64",
             ),
             RequestFault::BrokenBody => ("broken_body", "the body did not arrive whole"),
+            RequestFault::ProxyHeader => (
+                "proxy_header",
+                "a connection from a trusted proxy must begin with a header of the PROXY protocol",
+            ),
         }
     }
 }
@@ -223,6 +229,7 @@ impl Refusal {
         Refusal::BadRequest(RequestFault::WebSocketVersion),
         Refusal::BadRequest(RequestFault::Key),
         Refusal::BadRequest(RequestFault::BrokenBody),
+        Refusal::BadRequest(RequestFault::ProxyHeader),
         Refusal::BadPull,
         Refusal::BodyTooBig,
         Refusal::UriTooLong,

@@ -61,16 +61,20 @@ impl HttpPlaces {
         let eviction = Arc::<Eviction>::default();
         let now = Instant::now().into_std();
         let entered = self.lock().enter(address, is_idle, now, eviction.clone())?;
-        if let Some(evicted) = entered.evicted {
-            self.evicted.add(1);
-            evicted.is_told.store(true, Ordering::Release);
-            evicted.told.notify_one();
-        }
+        self.evict(entered.evicted);
         Ok(Place {
             places: self.clone(),
             id: entered.id,
             eviction,
         })
+    }
+
+    fn evict(&self, evicted: Option<Arc<Eviction>>) {
+        if let Some(evicted) = evicted {
+            self.evicted.add(1);
+            evicted.is_told.store(true, Ordering::Release);
+            evicted.told.notify_one();
+        }
     }
 
     /// Places that are taken.
@@ -114,6 +118,23 @@ impl Place {
     /// It is idle no longer.
     pub fn begins(&self) {
         self.places.lock().begins(self.id);
+    }
+
+    /// The connection has turned out to be one of `address`, among whose it counts from now on.
+    ///
+    /// # Errors
+    ///
+    /// That address has its share. The connection counts as before.
+    pub fn belongs_to(&self, address: IpAddr) -> Result<(), Full> {
+        let now = Instant::now().into_std();
+        let evicted = self.places.lock().belongs_to(self.id, address, now)?;
+        self.places.evict(evicted);
+        Ok(())
+    }
+
+    /// The connection is idle, and one of `address` again, which may be a proxy.
+    pub fn back_to(&self, address: IpAddr) {
+        self.places.lock().back_to(self.id, address);
     }
 
     /// Returns when the connection has to leave, because another has its place.

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 use presenced_net::Watchable;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX};
@@ -126,6 +126,31 @@ impl Socket {
     /// Whether there is something for hyper already.
     pub(super) fn has_read(&self) -> bool {
         !self.ahead.is_empty()
+    }
+
+    /// What was read before hyper asked for it.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Reads more before hyper asks for it, as soon as there is something.
+    ///
+    /// # Errors
+    ///
+    /// There will be nothing more.
+    pub(super) async fn read_ahead(&mut self) -> io::Result<()> {
+        let mut bytes = [0; HEAD_READ_BYTES];
+        let count = self.stream.watch()?.read(&mut bytes).await?;
+        self.ahead.extend_from_slice(&bytes[..count]);
+        match count {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Hyper gets no more of the first `count` bytes that were read ahead.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.ahead.drain(..count.min(self.ahead.len()));
     }
 
     /// Returns when there is something to read, an end or an error included.

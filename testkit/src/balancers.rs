@@ -31,8 +31,44 @@ impl Balancer {
         Balancer::start("haproxy", config, &["-db", "-f"]).await
     }
 
+    /// HAProxy in TCP mode; `options` are those of its server, which it checks by HTTP.
+    pub async fn haproxy_tcp(edge: SocketAddr, options: &str) -> Balancer {
+        let config = |port: &Port, _: &str| {
+            format!(
+                "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 50s\n  timeout server 50s\n\
+                 listen edge\n  bind 127.0.0.1:{}\n  option httpchk GET /no/such/path\n\
+                 http-check expect status 404\n  server edge {edge} {options}\n",
+                port.number()
+            )
+        };
+        Balancer::start("haproxy", config, &["-db", "-f"]).await
+    }
+
+    /// HAProxy in HTTP mode, which adds `X-Forwarded-For`.
+    pub async fn haproxy_forwarding(edge: SocketAddr) -> Balancer {
+        let config = |port: &Port, _: &str| {
+            format!(
+                "defaults\n  mode http\n  timeout connect 5s\n  timeout client 50s\n  timeout server 50s\n\
+                 listen edge\n  bind 127.0.0.1:{}\n  option forwardfor\n  server edge {edge}\n",
+                port.number()
+            )
+        };
+        Balancer::start("haproxy", config, &["-db", "-f"]).await
+    }
+
     /// nginx with a pool of connections, and what its documentation says for WebSocket.
     pub async fn nginx(edge: SocketAddr) -> Balancer {
+        Balancer::nginx_with(edge, "").await
+    }
+
+    /// The same, which adds `X-Forwarded-For`.
+    pub async fn nginx_forwarding(edge: SocketAddr) -> Balancer {
+        let add = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n";
+        Balancer::nginx_with(edge, add).await
+    }
+
+    /// `more` is for the location that leads to the edge.
+    async fn nginx_with(edge: SocketAddr, more: &str) -> Balancer {
         let config = |port: &Port, folder: &str| {
             let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let temporary = temporary.map(|what| format!("  {what}_temp_path {folder}/{what};\n"));
@@ -44,7 +80,7 @@ impl Balancer {
                  server {{\n  listen 127.0.0.1:{};\n  location / {{\n\
                  proxy_pass http://edge;\n  proxy_http_version 1.1;\n\
                  proxy_set_header Upgrade $http_upgrade;\n\
-                 proxy_set_header Connection $upgrade_or_not;\n  }}\n}}\n}}\n",
+                 proxy_set_header Connection $upgrade_or_not;\n{more}  }}\n}}\n}}\n",
                 temporary.concat(),
                 port.number()
             )

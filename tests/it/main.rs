@@ -39,6 +39,7 @@ mod out_of_step;
 mod panics;
 mod peer_words;
 mod presence;
+mod proxies;
 mod pull;
 mod refusals;
 mod refused_sessions;

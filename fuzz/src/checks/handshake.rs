@@ -74,6 +74,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             seats: Arc::new(Seats::new(1)),
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),
+            proxies: Default::default(),
             places: HttpPlaces::new("gateway", ROOM),
             capacity: Capacity {
                 room: ROOM,
@@ -86,6 +87,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             clock: Clock::start(),
             metrics: Arc::default(),
             full_logged: Default::default(),
+            proxy_header_logged: Default::default(),
         }
     })
 });

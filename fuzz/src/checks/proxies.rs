@@ -87,7 +87,6 @@ fn naive_binary(data: &[u8]) -> Option<ProxyHeader> {
     let length = usize::from(high) << 8 | usize::from(low);
     let block = block.get(..length).filter(|_| length <= 4080)?;
     let source = match (command, family >> 4, family & 15) {
-        (0x20, ..) => None,
         (0x21, 1, 1 | 2) => {
             let source: [u8; 4] = *block.get(..12)?.first_chunk()?;
             Some(IpAddr::from(source))
@@ -96,7 +95,7 @@ fn naive_binary(data: &[u8]) -> Option<ProxyHeader> {
             let source: [u8; 16] = *block.get(..36)?.first_chunk()?;
             Some(IpAddr::from(source).to_canonical())
         }
-        (0x21, 0 | 3, 0..=2) | (0x21, 1 | 2, 0) => None,
+        (0x20, ..) | (0x21, 0 | 3, 0..=2) | (0x21, 1 | 2, 0) => None,
         _ => return None,
     };
     let len = 16 + length;

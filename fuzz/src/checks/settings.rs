@@ -8,6 +8,7 @@ use clap::Parser;
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
 use presenced::cli::{Flags, promises};
 use presenced::gateway::Secret;
+use presenced::gateway::forwarded::ForwardedHeader;
 use presenced::gateway::origin::Origins;
 use presenced::server::Config;
 use presenced_memcached::limits::NODES_MAX;
@@ -97,6 +98,10 @@ fn is_sound(settings: &Config) {
             && settings.gateway.capacity.room.per_peer_max > 0
             && settings.workers > 0
     );
+    let proxies = &settings.gateway.proxies;
+    let is_believed =
+        proxies.use_proxy_protocol || proxies.forwarded_header != ForwardedHeader::None;
+    assert!(!is_believed || !proxies.trusted.is_empty());
     assert!(promises(settings).to_string().lines().count() == 3);
     let mut listen = settings.gateway.listen.iter();
     assert!(settings.gateway.secret.is_some() || listen.all(|listen| listen.ip().is_loopback()));
@@ -133,7 +138,7 @@ const NUMBERS: [&str; 10] = [
 ];
 
 /// Flags that take a text of some other form.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 10] = [
     "listen",
     "store-listen",
     "admin",
@@ -142,6 +147,8 @@ const TEXTS: [&str; 8] = [
     "user-claim",
     "jwt-issuer",
     "log-format",
+    "trusted-proxy",
+    "forwarded-header",
 ];
 
 const ORIGINS: [&str; 4] = [

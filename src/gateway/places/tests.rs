@@ -315,3 +315,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_idle_is_the_proxys_again_whatever_its_share() {
+    let mut now = Now::new(Room { max: 9, ..ROOM });
+    let mut of_one = Vec::new();
+    for _ in 0..2 {
+        let id = now.enter(1, false, "through the proxy").unwrap().id;
+        now.belongs_to(id, 2).unwrap();
+        of_one.push(id);
+    }
+    assert_eq!(now.enter(2, false, "third"), Err(Full::Peer));
+    let own = [now.idle(1, "own"), now.idle(1, "own")];
+    for id in of_one {
+        now.places.idles(id, now.now);
+        now.places.back_to(id, peer(1));
+    }
+    assert_eq!(now.enter(2, false, "third").unwrap().evicted, None);
+    // The proxy has more than its share now, all of it idle.
+    assert_eq!(now.evicted_for(1, false), Some("own"));
+    // One that has left comes back nowhere.
+    now.places.left(own[1]);
+    now.places.back_to(own[1], peer(3));
+    assert_eq!(now.places.taken(), 4);
+}

@@ -1,0 +1,98 @@
+//! A trusted proxy's connection begins with a header that says where it comes from ([`proxy_header`](super::proxy_header)):
+//! reads it, before HTTP begins.
+
+use std::io;
+
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::caller::Caller;
+use super::parting::refused;
+use super::proxies::Proxies;
+use super::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
+use super::refusal::{Refusal, RequestFault};
+use super::shared_places::Place;
+use super::socket::Socket;
+use crate::limits::HANDSHAKE_TIMEOUT;
+
+/// What is known of a connection's origin when it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Introduced {
+    /// Its address is that of the caller.
+    Already,
+    /// Its address is that of a proxy, whose header has not come whole.
+    NotYet,
+}
+
+/// Takes the header off what a new connection from `peer` has sent, if one belongs there, and puts the caller's address in
+/// the place of the proxy's.
+///
+/// # Errors
+///
+/// What was sent is not the header that belongs there.
+pub(super) fn introduce(
+    proxies: &Proxies,
+    peer: &mut Caller,
+    ahead: &mut Vec<u8>,
+) -> Result<Introduced, ProxyHeaderError> {
+    if !proxies.introduce(peer.0) {
+        return Ok(Introduced::Already);
+    }
+    let Some(header) = parse(ahead)? else {
+        return Ok(Introduced::NotYet);
+    };
+    ahead.drain(..header.len);
+    *peer = caller(*peer, header);
+    Ok(Introduced::Already)
+}
+
+/// Waits for the rest of the header, and counts the connection among those of the caller from then on; until then it is one of
+/// the proxy's. Returns the caller; `None` if the connection is to be closed, which it has been told.
+pub(super) async fn wait(
+    gateway: &Gateway,
+    socket: &mut Socket,
+    proxy: Caller,
+    place: &Place,
+) -> Option<Caller> {
+    let refusal = tokio::select! {
+        biased;
+        read = timeout(HANDSHAKE_TIMEOUT, read(socket)) => match read {
+            Ok(Ok(Ok(header))) => {
+                let caller = caller(proxy, header);
+                match place.belongs_to(caller.0) {
+                    Ok(()) => return Some(caller),
+                    Err(full) => {
+                        gateway.places.log_refusal(full, caller.0);
+                        full.into()
+                    }
+                }
+            }
+            Ok(Ok(Err(ProxyHeaderError))) => Refusal::BadRequest(RequestFault::ProxyHeader),
+            // The proxy is gone.
+            Ok(Err(_)) => return None,
+            Err(_) => Refusal::TooSlow,
+        },
+        () = place.evicted() => return None,
+    };
+    gateway.refused(refusal, Some(proxy));
+    socket.say_last(&refused(refusal));
+    None
+}
+
+async fn read(socket: &mut Socket) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
+    loop {
+        match parse(socket.ahead()) {
+            Ok(None) => socket.read_ahead().await?,
+            Ok(Some(header)) => {
+                socket.skip(header.len);
+                return Ok(Ok(header));
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// A proxy that names nobody speaks for itself.
+fn caller(proxy: Caller, header: ProxyHeader) -> Caller {
+    header.source.map_or(proxy, Caller)
+}
