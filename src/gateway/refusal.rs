@@ -338,10 +338,9 @@ impl Refusal {
                 _ => None,
             },
             close_code: match (self, status) {
-                // RFC 6455 §4.2.2: a page that may not connect gets no 101.
-                (Refusal::Origin, _) => None,
-                // What sheds a flood must cost less than what it sheds.
-                (Refusal::Rate | Refusal::AddressRate, _) => None,
+                // RFC 6455 §4.2.2: a page that may not connect gets no 101. And what sheds a flood must cost
+                // less than what it sheds.
+                (Refusal::Origin | Refusal::Rate | Refusal::AddressRate, _) => None,
                 (Refusal::Draining, _) => Some(1012),
                 (_, 401 | 403 | 429) => Some(4000 + status),
                 (_, 503) => Some(1013),
