@@ -37,8 +37,12 @@ pub const BATCH_USERS_MAX: usize = 10_000;
 /// answer; and for writing that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Head of an HTTP request in bytes; also hyper's smallest buffer.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Head of an HTTP request in bytes, unless set otherwise: cookies of the page's own site and what proxies add
+/// come with each. A connection takes as much only while such a head is read.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What `--max-head` may be, in bytes: a long path, a token and a browser's headers must fit.
+pub const MAX_HEAD_BYTES: RangeInclusive<u64> = 16 * 1024..=1 << 20;
 
 /// Longest line of the PROXY protocol's version 1 in bytes, its end included (its specification, §2.1).
 pub const PROXY_V1_BYTES_MAX: usize = 107;
@@ -51,7 +55,8 @@ pub const PROXY_V2_BYTES_MAX: usize = 4096;
 pub const HEADERS_MAX: usize = 64;
 
 /// HTTP connections (handshakes and requests) that there are at once for each worker, unless set otherwise.
-/// Bounds the memory a burst takes: some 10 KiB each while it lasts.
+/// Bounds the memory a burst takes: some 10 KiB each while it lasts, and as much as
+/// a head may have where heads are that long.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 
 /// Which part of them one address (IPv6: one /64) may have, so that one peer can not take them
@@ -92,9 +97,9 @@ pub const RATED_MAX: usize = 1 << 16;
 /// Time between two lines of the log that say that connections or handshakes are refused.
 pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// Path and query of a request in bytes: what the head has room for beside a request's usual headers. Longer
+/// Path and query of a request in bytes: a little more than every server should take (RFC 9112 §3). Longer
 /// questions are for POST.
-pub const URI_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+pub const URI_BYTES_MAX: usize = 8 * 1024;
 
 /// The line of a request in bytes: the method and the version beside the URI.
 pub const LINE_BYTES_MAX: usize = URI_BYTES_MAX + 64;
@@ -280,6 +285,6 @@ const _: () = {
     // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
-    assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(LINE_BYTES_MAX + TOKEN_BYTES_MAX < *MAX_HEAD_BYTES.start() as usize);
     assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
 };

@@ -19,7 +19,8 @@ use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::proxies;
 use crate::gateway::refused_session::RefuseWith;
 use crate::limits::{
-    self, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
+    self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES,
+    STORE_MEMORY_BYTES_DEFAULT,
 };
 use crate::log::LogFormat;
 
@@ -220,6 +221,10 @@ pub struct LimitFlags {
     /// Sessions of one user on this server; one more ends the oldest
     #[arg(long, env = "PRESENCED_MAX_SESSIONS_PER_USER", default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_sessions_per_user: u16,
+
+    /// Longest head of an HTTP request or handshake; longer ones get 431, and 64 header lines are allowed
+    #[arg(long, env = "PRESENCED_MAX_HEAD", default_value_t = Size(HEAD_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_HEAD_BYTES, "KiB"))]
+    pub max_head: Size,
 
     /// Longest message, and longest frame, from a client; longer ones end the session with 1009
     #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_MESSAGE_BYTES, "KiB"))]

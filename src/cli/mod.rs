@@ -280,6 +280,7 @@ impl Flags {
             proxies: self.check_proxies()?,
             capacity,
             keep_alive: self.limits.http_keep_alive.duration,
+            head_bytes_max: self.limits.max_head.in_memory(),
             serve_health: self.network.serve_health,
             refuse_with: tokens.refuse_with,
             rates: self.rates(),

@@ -27,7 +27,7 @@ use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
-use crate::limits::{DEADLINE_LOOK, HEAD_BYTES_MAX, HEADERS_MAX, PARTING_TIME};
+use crate::limits::{DEADLINE_LOOK, HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
 /// What a connection is served with.
@@ -87,7 +87,7 @@ impl Connection {
             exchange: exchange.clone(),
         };
         let mut http = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
+            .max_buf_size(gateway.head_bytes_max)
             .max_headers(HEADERS_MAX)
             // The exchange has deadlines for all of it.
             .header_read_timeout(None)

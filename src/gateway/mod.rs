@@ -95,6 +95,8 @@ pub struct Config {
     pub origins: Origins,
     /// The proxies before the server.
     pub proxies: Proxies,
+    /// Longest head of a request.
+    pub head_bytes_max: usize,
     /// Whether clients' addresses have `/healthz` and `/readyz`.
     pub serve_health: bool,
     /// How handshakes are refused.
@@ -137,6 +139,8 @@ pub struct Gateway {
     pub health: Option<Health>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
+    /// Longest head of a request.
+    pub head_bytes_max: usize,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
     /// Places for refused handshakes whose clients are told so by a close frame.
@@ -190,6 +194,7 @@ impl Gateway {
             departure: health.departure.clone(),
             health: config.serve_health.then(|| health.clone()),
             seats: seats.clone(),
+            head_bytes_max: config.head_bytes_max,
             refuse_with: config.refuse_with,
             refused_sessions: Places::new(config.capacity.refused_sessions_max),
             places: HttpPlaces::new("gateway", config.capacity.room),

@@ -684,7 +684,7 @@ async fn no_token_is_in_any_log() {
                 .await;
             raw.hung_up().await;
             let mut long = upgrade_with(&token);
-            long.push(("X-Pad", "x".repeat(9000)));
+            long.push(("X-Pad", "x".repeat(presenced::limits::HEAD_BYTES_MAX)));
             let mut raw = Raw::connect(edge).await;
             raw.try_send(request("GET", "/ws", &long, "")).await;
             raw.hung_up().await;

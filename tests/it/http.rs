@@ -154,6 +154,36 @@ async fn what_is_too_much_is_refused_by_its_head() {
 }
 
 #[tokio::test]
+async fn heads_are_as_long_as_the_operator_allows() {
+    let usual = TestServer::start(&[]).await;
+    let short = TestServer::start(&["--max-head=16KiB"]).await;
+    // Cookies of the site that the page is on.
+    let cookies = |bytes: usize| {
+        let mut headers = bearer();
+        headers.push(("Cookie", "x".repeat(bytes)));
+        headers
+    };
+    for (server, bytes, is_taken) in [
+        (&usual, 30 * 1024, true),
+        (&usual, 33 * 1024, false),
+        (&short, 14 * 1024, true),
+        (&short, 17 * 1024, false),
+    ] {
+        let mut raw = Raw::connect(server.edge).await;
+        let path = "/v1/presence?user=1";
+        raw.try_send(request("GET", path, &cookies(bytes), ""))
+            .await;
+        // The answer to a head that is not read to its end may be lost.
+        let status = raw.try_response().await.map(|response| response.status);
+        let expected = if is_taken { Some(200) } else { Some(431) };
+        assert!(
+            status == expected || (status.is_none() && !is_taken),
+            "{bytes}: {status:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_that_a_proxy_took_apart_says_what_to_set() {
     let server = TestServer::start(&[]).await;
     let whole = upgrade_with(&token("alice"));

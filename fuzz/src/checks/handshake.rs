@@ -72,6 +72,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             departure: Departure::default(),
             health: None,
             seats: Arc::new(Seats::new(1)),
+            head_bytes_max: 1,
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),
             proxies: Default::default(),
