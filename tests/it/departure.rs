@@ -21,7 +21,7 @@ async fn not_ready(process: &Process) {
 #[tokio::test]
 async fn before_a_drain_clients_are_served_and_balancers_learn_of_it() {
     // It does not end by itself while this test runs.
-    let process = Process::start(&["--drain-delay=1h"]).await;
+    let process = Process::start(&["--drain-delay=1h", "--serve-health"]).await;
     let mut old = Client::connect(process.edge(), "old").await;
     let bearer = [("Authorization", format!("Bearer {}", token("old")))];
     let pull = request("GET", "/v1/presence?user=old", &bearer, "");
@@ -32,7 +32,10 @@ async fn before_a_drain_clients_are_served_and_balancers_learn_of_it() {
 
     process.signal(Signal::TERM);
     not_ready(&process).await;
-    assert_eq!(get(process.admin(), "/healthz").await.status, 200);
+    for addr in [process.admin(), process.edge()] {
+        assert_eq!(get(addr, "/healthz").await.status, 200);
+        assert_eq!(get(addr, "/readyz").await.status, 503);
+    }
     // Clients that come by a balancer that does not know yet.
     let mut new = Client::connect(process.edge(), "new").await;
     assert!(new.pull(&["new"]).await["online"]["new"].is_object());
