@@ -2,12 +2,16 @@
 //! a pipe that nobody reads.
 
 use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use presenced_protocol::{Key, encode};
+use presenced_tasks::{Task, catch};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -862,6 +866,50 @@ async fn a_slow_reader_is_not_read_from() {
     drop(client);
     assert!(serving.await.unwrap().is_err());
     assert_eq!(store.counters().connections, 0);
+}
+
+/// A client whose socket fails us when it is written to.
+struct Faulty(&'static [u8]);
+
+impl AsyncRead for Faulty {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        buffer.put_slice(std::mem::take(&mut self.0));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Faulty {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        panic!("a fault of the test's")
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The connections of a thread share what they answer in.
+#[tokio::test]
+async fn what_a_connection_had_to_say_that_panicked_is_said_to_no_other() {
+    let store = Arc::new(store());
+    answers(&store, 0, &set("secret", 0, 0, 100));
+    let failing = Connection::new(Faulty(b"get secret\r\n"), open(&store)).run();
+    assert!(catch(Task::Store, failing).await.is_none());
+    let (mut client, server) = tokio::io::duplex(4096);
+    let serving = tokio::spawn(Connection::new(server, open(&store)).run());
+    client.write_all(b"mn\r\nquit\r\n").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "MN\r\n");
+    serving.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
