@@ -182,6 +182,12 @@ impl Raw {
         sent.expect("the server reads or hangs up").is_ok()
     }
 
+    /// Sends what the server may not read at all; whether it has taken all of it in that time.
+    pub async fn send_within(&mut self, time: Duration, bytes: &[u8]) -> bool {
+        let sent = timeout(time, self.stream.write_all(bytes)).await;
+        sent.is_ok_and(|sent| sent.is_ok())
+    }
+
     /// The next response.
     pub async fn response(&mut self) -> Response {
         self.try_response().await.expect("a response")

@@ -13,7 +13,6 @@ use presenced_testkit::process::Process;
 use presenced_testkit::raw::{PING, Raw, TEXT, frame, get};
 use presenced_testkit::server::metric;
 use presenced_testkit::{PATIENCE, alone, until};
-use tokio::time::timeout;
 
 /// A session with its user, and its part of the tables that grow: 120 bytes as measured, and what a debug
 /// build and a table that has just doubled take.
@@ -41,11 +40,9 @@ async fn sessions(edge: SocketAddr, count: usize) -> Vec<Raw> {
 
 /// Sends for as long as the server takes anything, at most this often.
 async fn send_until_full(raw: &mut Raw, bytes: &[u8], times: usize) {
-    for _ in 0..times {
-        let sent = timeout(Duration::from_secs(1), raw.try_send(bytes)).await;
-        if sent != Ok(true) {
-            return;
-        }
+    let mut sent = 0;
+    while sent < times && raw.send_within(Duration::from_secs(1), bytes).await {
+        sent += 1;
     }
 }
 
