@@ -29,7 +29,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RELEASE = TARGET / "release"
 NODE = ROOT / "benches/peers/node"
 # For the servers' listener, log, memcached and runtime.
-OTHER_DESCRIPTORS = 1200
+OTHER_DESCRIPTORS = 1500
 SERVER_CORE, LOAD_CORE = sorted(os.sched_getaffinity(0))[0], sorted(os.sched_getaffinity(0))[-1]
 START_TIMEOUT_S = 20
 FLUSH_INTERVAL_S = 5

@@ -32,7 +32,7 @@ CONNECT_TIMEOUT_S = 90
 BACK_TIMEOUT_S = 60
 OUTAGE_S = 3
 # Descriptors of an edge beside its sessions.
-OTHER_DESCRIPTORS = 200
+OTHER_DESCRIPTORS = 2500
 # How long memcached is let run at a time when it is slowed.
 RUN_S = 0.004
 KEYS_PER_GET = 100

@@ -172,6 +172,9 @@ pub const STORE_CONNECTIONS_MIN: usize = 16;
 /// More descriptors than any kernel gives to a process: what is not limited is taken for this.
 pub const DESCRIPTORS_MAX: usize = 1 << 31;
 
+/// Descriptors for HTTP connections that are worth a quarter of all; beyond, a sixteenth is enough.
+pub const HTTP_DESCRIPTORS_MIN: usize = 1024;
+
 /// Nodes that descriptors are kept for beyond those listed at start.
 pub const NODES_TO_COME: usize = 8;
 

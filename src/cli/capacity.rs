@@ -8,8 +8,8 @@ use crate::gateway::Capacity;
 use crate::gateway::places::Room;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DESCRIPTORS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX,
-    HTTP_CONNECTIONS_PEER_SHARE, IDLE_MIN, LOBBY_MAX, NODES_TO_COME, REFUSED_SESSIONS_MAX,
-    STORE_CONNECTIONS_MIN, TURNED_AWAY_MAX,
+    HTTP_CONNECTIONS_PEER_SHARE, HTTP_DESCRIPTORS_MIN, IDLE_MIN, LOBBY_MAX, NODES_TO_COME,
+    REFUSED_SESSIONS_MAX, STORE_CONNECTIONS_MIN, TURNED_AWAY_MAX,
 };
 
 /// Shares of the descriptors.
@@ -48,8 +48,8 @@ impl Fixed {
 }
 
 impl Flags {
-    /// Divides the descriptors. With a low limit HTTP and the embedded store have less than usual, so that a
-    /// half of what is left is for sessions; what flags ask for is given or refused.
+    /// Divides the descriptors. With a low limit HTTP and the embedded store have less than usual, so that most
+    /// of what is left is for sessions; what flags ask for is given or refused.
     pub(super) fn shares(&self, workers: usize, nodes: usize) -> Result<Shares, SettingsError> {
         let allowed = raise_limit();
         let fixed = Fixed::new(workers, nodes);
@@ -64,7 +64,8 @@ impl Flags {
             }
             _ => 0,
         };
-        let http = self.http_capacity(workers, left / 4)?;
+        let http = (left / 4).min(HTTP_DESCRIPTORS_MIN).max(left / 16);
+        let http = self.http_capacity(workers, http)?;
         let of_http = http.descriptors(self.doors(workers));
         let others = fixed.sum() + store + of_http;
         let room = allowed.saturating_sub(others);

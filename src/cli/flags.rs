@@ -240,7 +240,8 @@ pub struct LimitFlags {
     pub max_outbox: Size,
 
     /// HTTP connections, handshakes among them but not sessions; beyond it, the one that has been idle longest is
-    /// closed for a new one, or a new one refused if all have a request under way [default: 512 a worker]
+    /// closed for a new one, or a new one refused if all have a request under way [default: 512 a
+    /// worker, or fewer if the file limit is low]
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections: Option<u32>,
 

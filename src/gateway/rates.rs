@@ -77,8 +77,8 @@ impl Buckets {
         Buckets {
             rates,
             server_full_at_ns: 0,
-            addresses: Table::default(),
-            users: Table::default(),
+            addresses: Table::new(),
+            users: Table::new(),
             hasher: RandomState::new(),
         }
     }
@@ -116,38 +116,60 @@ impl Buckets {
     }
 }
 
+/// Buckets with which a table is swept at least.
+const SWEEP_LEN_MIN: usize = 256;
+
 fn ns(time: Duration) -> u64 {
     time.as_nanos() as u64
 }
 
 /// Buckets that are not full, by the hash of their owners, of which there are too many to keep more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     full_at_ns: HashMap<u64, u64>,
-    /// When to look for full ones again.
+    /// With how many to look for full ones again, and when.
+    sweep_at_len: usize,
     sweep_at_ns: u64,
 }
 
 impl Table {
+    fn new() -> Table {
+        Table {
+            full_at_ns: HashMap::new(),
+            sweep_at_len: SWEEP_LEN_MIN,
+            sweep_at_ns: 0,
+        }
+    }
+
     /// Takes one handshake's worth from the bucket of `key`, if it is there. A bucket for which there is no room
     /// is taken for full: then that many others are exceeded, and the rate of the whole server holds.
     fn take(&mut self, rate: Rate, key: u64, now_ns: u64) -> Option<()> {
         if let Some(full_at_ns) = self.full_at_ns.get_mut(&key) {
             return rate.take(full_at_ns, now_ns).then_some(());
         }
-        if self.full_at_ns.len() >= RATED_MAX && self.sweep_at_ns <= now_ns {
-            // A full bucket is like none.
-            self.full_at_ns.retain(|_, full_at_ns| *full_at_ns > now_ns);
-            self.sweep_at_ns = now_ns + ns(SWEEP_PAUSE);
+        if self.full_at_ns.len() >= self.sweep_at_len && self.sweep_at_ns <= now_ns {
+            self.sweep(now_ns);
         }
         if self.full_at_ns.len() < RATED_MAX {
             self.full_at_ns.insert(key, now_ns + rate.cost_ns);
         }
         Some(())
     }
+
+    /// Forgets full buckets, which are like none. It is done again when there are twice as many as are left now,
+    /// so it costs little, and a burst of handshakes leaves no large table behind.
+    fn sweep(&mut self, now_ns: u64) {
+        self.full_at_ns.retain(|_, full_at_ns| *full_at_ns > now_ns);
+        let left = self.full_at_ns.len();
+        self.sweep_at_len = (2 * left).clamp(SWEEP_LEN_MIN, RATED_MAX);
+        self.full_at_ns.shrink_to(self.sweep_at_len);
+        if left > RATED_MAX / 2 {
+            self.sweep_at_ns = now_ns + ns(SWEEP_PAUSE);
+        }
+    }
 }
 
-/// Time between two looks for buckets that are full; each takes about a millisecond.
+/// Time between two sweeps of a table that is nearly full; each takes about a millisecond.
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -234,6 +256,18 @@ mod tests {
         let passed = (0..1000).filter(|_| buckets.comes(address(u32::MAX), now).is_ok());
         assert_eq!(passed.count() as u64, HANDSHAKE_BURST_TIME.as_secs());
         assert_eq!(buckets.addresses.full_at_ns.len(), 1);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_large_table_behind() {
+        let mut buckets = buckets(None, None, Some(50));
+        for user in 0..100_000u32 {
+            let now = Duration::from_micros(50 * u64::from(user));
+            assert_eq!(buckets.is_of(&user, now), Ok(()));
+        }
+        // Each is full again after 20 ms, in which 400 others come.
+        let capacity = buckets.users.full_at_ns.capacity();
+        assert!(capacity < 4000, "{capacity}");
     }
 
     proptest! {
