@@ -73,16 +73,23 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=200)
+## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=200)
 .PHONY: soak
 STORE_CASES ?= 20000
 # Of each of 15 kinds of fault: 3,000 runs in all, in some four minutes on two cores.
 SEEDS ?= 200
-soak: setup loom shuttle faults truth
+soak: setup loom shuttle faults truth slow-http
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)
 	@SEEDS=$(SEEDS) cargo test --locked --release --test it simulation::
+
+## slow-http: attack a server with slowhttptest, with slow heads, slow bodies, many ranges and slow reading
+.PHONY: slow-http
+slow-http:
+	$(call heading,slow HTTP)
+	@scripts/setup.sh soak
+	@scripts/slow_http.py
 
 ## bench-build: check that the benches compile
 .PHONY: bench-build

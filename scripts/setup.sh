@@ -9,6 +9,7 @@
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more independent clients
+#   slowhttptest        attacks a server slowly; only with the argument `soak`
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
 set -euo pipefail
@@ -48,6 +49,7 @@ has_server() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
 has_server nutcracker || packages+=(nutcracker)
 has_server haproxy || packages+=(haproxy)
 has_server nginx || packages+=(nginx-light)
+[[ ${1:-} != soak ]] || has slowhttptest || packages+=(slowhttptest)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
 has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)

@@ -12,6 +12,7 @@ mod descriptors;
 mod flush_pace;
 mod heartbeat;
 mod hostile;
+mod hostile_http;
 mod limits;
 mod panics;
 
