@@ -172,6 +172,10 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 
+    /// Scope that tokens must have among those in their claim scope
+    #[arg(long, env = "PRESENCED_JWT_SCOPE", value_name = "WORD")]
+    pub jwt_scope: Option<String>,
+
     /// How far ahead a token's expiry (exp) may be
     #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME))]
     pub jwt_max_lifetime: Time,

@@ -266,6 +266,11 @@ impl Flags {
                  service it is for"
             );
         }
+        if let Some(scope) = &tokens.jwt_scope
+            && (scope.is_empty() || scope.contains(char::is_whitespace))
+        {
+            refuse!("--jwt-scope {scope:?} must be one word");
+        }
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
             allow_query_token: tokens.allow_query_token || secret.is_none(),
@@ -273,6 +278,7 @@ impl Flags {
             rules: Rules {
                 audience: tokens.jwt_audience.clone(),
                 issuer: tokens.jwt_issuer.clone(),
+                scope: tokens.jwt_scope.clone(),
                 user_claim: tokens.user_claim.clone(),
                 lifetime_max: tokens.jwt_max_lifetime.duration,
             },

@@ -287,6 +287,14 @@ fn every_flag_has_its_variable() {
 }
 
 #[test]
+fn a_scope_is_one_word() {
+    refused(&["--jwt-scope", "a b"], &["--jwt-scope", "a b", "one word"]);
+    refused(&["--jwt-scope", ""], &["--jwt-scope", "one word"]);
+    let rules = check(&["--jwt-scope", "presence"]).unwrap().gateway.rules;
+    assert_eq!(rules.scope.as_deref(), Some("presence"));
+}
+
+#[test]
 fn proxies_are_believed_only_where_they_are_named() {
     refused(
         &["--proxy-protocol"],

@@ -25,6 +25,8 @@ pub struct Rules {
     pub audience: Option<String>,
     /// `iss` must be it, if set.
     pub issuer: Option<String>,
+    /// `scope` must have it among its words, if set.
+    pub scope: Option<String>,
     /// The claim that has the user's id: a string or an integer.
     pub user_claim: String,
     /// How far ahead `exp` may be.
@@ -97,6 +99,9 @@ impl Auth {
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
+        if !self.has_scope(claims.get("scope")) {
+            return Err(Refusal::Scope);
+        }
         Ok(Identity { user, valid_for })
     }
 
@@ -116,6 +121,15 @@ impl Auth {
             Value::Number(id) => Some(id.to_string()),
             _ => None,
         }
+    }
+
+    /// RFC 8693 §4.2: words with spaces between them.
+    fn has_scope(&self, claim: Option<&Value>) -> bool {
+        let Some(needed) = &self.rules.scope else {
+            return true;
+        };
+        let scope = claim.and_then(Value::as_str).unwrap_or_default();
+        scope.split(' ').any(|word| word == needed)
     }
 
     /// The signature is checked before the claims, so errors of the latter mean that it is good.
@@ -211,6 +225,7 @@ mod tests {
         Rules {
             audience: Some("presence".into()),
             issuer: Some("https://id.example".into()),
+            scope: None,
             user_claim: "sub".into(),
             lifetime_max: Duration::from_secs(86_400),
         }
@@ -318,6 +333,37 @@ mod tests {
             jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         let verified = Auth::new(SECRET, rules()).verify(&format!("{message}.{signature}"));
         assert_eq!(verified, Err(Refusal::UserId(UserIdError::Character)));
+    }
+
+    #[test]
+    fn a_scope_is_needed_where_one_is_set() {
+        let scope = Some("presence".into());
+        let auth = Auth::new(SECRET, Rules { scope, ..rules() });
+        let verify = |scope: Value| {
+            let mut claims = claims();
+            claims["scope"] = scope;
+            auth.verify(&sign(&Header::default(), &claims)).map(drop)
+        };
+        for scope in ["presence", "openid presence", "presence  email"] {
+            assert_eq!(verify(json!(scope)), Ok(()), "{scope}");
+        }
+        let others = [
+            "",
+            "Presence",
+            "presence:read",
+            "xpresence",
+            "openid,presence",
+        ];
+        for scope in others.map(Value::from) {
+            assert_eq!(verify(scope.clone()), Err(Refusal::Scope), "{scope}");
+        }
+        for scope in [Value::Null, json!(["presence"]), json!(true)] {
+            assert_eq!(verify(scope.clone()), Err(Refusal::Scope), "{scope}");
+        }
+        // What is wrong otherwise comes first.
+        let expired = json!({"sub": "alice", "exp": in_s(-60), "aud": "presence", "iss": "https://id.example"});
+        let expired = auth.verify(&sign(&Header::default(), &expired));
+        assert_eq!(expired, Err(Refusal::TokenExpired));
     }
 
     #[test]

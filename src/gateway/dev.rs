@@ -23,6 +23,7 @@ pub struct DevMode {
     user_claim: String,
     audience: Option<String>,
     issuer: Option<String>,
+    scope: Option<String>,
     lifetime: Duration,
     look_up: Option<LookUp>,
 }
@@ -43,6 +44,7 @@ impl DevMode {
             user_claim: rules.user_claim.clone(),
             audience: rules.audience.clone(),
             issuer: rules.issuer.clone(),
+            scope: rules.scope.clone(),
             lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
             look_up,
         }
@@ -114,6 +116,9 @@ impl DevMode {
         }
         if let Some(issuer) = &self.issuer {
             claims["iss"] = issuer.as_str().into();
+        }
+        if let Some(scope) = &self.scope {
+            claims["scope"] = scope.as_str().into();
         }
         encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadPull)
     }

@@ -39,6 +39,8 @@ pub enum Refusal {
     TokenExpired,
     /// A user id that can't be part of a memcached key.
     UserId(UserIdError),
+    /// A token that is good for something else only.
+    Scope,
     /// As many sessions as the server may have.
     Full,
     /// As many connections from this address as one may have, each with a request under way.
@@ -254,6 +256,7 @@ impl Refusal {
         Refusal::UserId(UserIdError::Empty),
         Refusal::UserId(UserIdError::TooLong),
         Refusal::UserId(UserIdError::Character),
+        Refusal::Scope,
         Refusal::Full,
         Refusal::PeerFull,
         Refusal::AddressRate,
@@ -267,8 +270,8 @@ impl Refusal {
 
     /// Whether it is a token that is refused.
     pub fn is_of_token(self) -> bool {
-        use Refusal::{TokenExpired, TokenInvalid, UserId};
-        matches!(self, TokenInvalid(_) | TokenExpired | UserId(_))
+        use Refusal::{Scope, TokenExpired, TokenInvalid, UserId};
+        matches!(self, TokenInvalid(_) | TokenExpired | UserId(_) | Scope)
     }
 
     /// The table.
@@ -305,6 +308,11 @@ impl Refusal {
                 403,
                 "user_id_not_allowed",
                 "the token's user id can't be part of a memcached key",
+            ),
+            Refusal::Scope => (
+                403,
+                "insufficient_scope",
+                "the token does not have the scope that is needed",
             ),
             Refusal::Full => (503, "too_many_sessions", "too many sessions"),
             Refusal::PeerFull => (

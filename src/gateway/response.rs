@@ -72,6 +72,10 @@ pub fn refused(refusal: Refusal) -> Answer {
             let challenge = r#"Bearer error="invalid_token""#;
             set(&mut answer, header::WWW_AUTHENTICATE, challenge);
         }
+        Refusal::Scope => {
+            let challenge = r#"Bearer error="insufficient_scope""#;
+            set(&mut answer, header::WWW_AUTHENTICATE, challenge);
+        }
         // RFC 9110 §15.5.22 and RFC 6455 §4.4.
         Refusal::UpgradeRequired | Refusal::Version => {
             set(&mut answer, header::UPGRADE, "websocket");

@@ -244,6 +244,38 @@ async fn each_reason_is_counted_and_logged_and_no_token_is() {
 }
 
 #[tokio::test]
+async fn a_token_for_something_else_is_403() {
+    let server = TestServer::start(&["--jwt-scope=presence"]).await;
+    let scoped = |scope: &str| {
+        let mut claims = claims("alice");
+        claims["scope"] = scope.into();
+        sign(&claims)
+    };
+    for token in [token("alice"), scoped("openid email")] {
+        for path in ["/ws", "/v1/presence?user=1"] {
+            let response = send(server.edge, "GET", path, &upgrade_with(&token), "").await;
+            assert_eq!(
+                (response.status, &*response.error_code()),
+                (403, "insufficient_scope")
+            );
+            let challenge = response.header("www-authenticate");
+            assert_eq!(challenge, Some(r#"Bearer error="insufficient_scope""#));
+        }
+    }
+    assert_eq!(server.handshakes("insufficient_scope").await, 4);
+    let response = handshake(server.edge, &upgrade_with(&scoped("openid presence"))).await;
+    assert_eq!(response.status, 101, "{response:?}");
+    // The tokens of dev mode have it.
+    let process = Process::start_dev(&["--jwt-scope=presence"]).await;
+    let mut raw = Raw::connect(process.edge()).await;
+    raw.send("GET /dev/token?user=alice HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        .await;
+    let dev = raw.response().await.json();
+    let headers = upgrade_with(dev["token"].as_str().unwrap());
+    assert_eq!(handshake(process.edge(), &headers).await.status, 101);
+}
+
+#[tokio::test]
 async fn a_bad_request_is_told_which_rule_it_breaks() {
     let server = TestServer::start(&[]).await;
     let good = || upgrade_with(&token("alice"));

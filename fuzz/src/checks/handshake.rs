@@ -62,6 +62,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
                 Rules {
                     audience: None,
                     issuer: None,
+                    scope: None,
                     user_claim: "sub".into(),
                     lifetime_max: Duration::from_secs(LIFETIME_MAX_S),
                 },
