@@ -258,6 +258,9 @@ pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;
 
+/// Characters of a hash that stands for a user in the log: 96 bits, so that no two of any number of users have the same.
+pub const HASHED_USER_CHARS: usize = 16;
+
 /// Lines of the log that wait to be written, so long as none is longer than [`LOG_LINE_BYTES`]: what all
 /// sessions of a small server say when they end at once. With that the memory is bounded, by 4 MiB.
 pub const LOG_LINES_MAX: usize = 4096;

@@ -18,6 +18,7 @@ use super::units::{Size, size};
 use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::proxies;
 use crate::gateway::refused_session::RefuseWith;
+use crate::gateway::user_names::LogUsers;
 use crate::limits::{
     self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES,
     STORE_MEMORY_BYTES_DEFAULT,
@@ -294,6 +295,16 @@ pub struct LogFlags {
         value_name = "FORMAT"
     )]
     pub log_format: LogFormat,
+
+    /// What the log has of a user: the id (plain), or a keyed hash of it (hashed), the same on each server with
+    /// the same secret
+    #[arg(
+        long,
+        env = "PRESENCED_LOG_USERS",
+        default_value = "plain",
+        value_name = "FORM"
+    )]
+    pub log_users: LogUsers,
 
     /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
     /// one part, such as presenced::gateway=debug; or several, separated by commas. The error that ends

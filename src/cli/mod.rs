@@ -284,6 +284,7 @@ impl Flags {
             },
             origins,
             proxies: self.check_proxies()?,
+            log_users: self.logs.log_users,
             capacity,
             keep_alive: self.limits.http_keep_alive.duration,
             head_bytes_max: self.limits.max_head.in_memory(),

@@ -8,7 +8,7 @@
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
-//! - [`auth`]: who a token says.
+//! - [`auth`]: who a token says; [`user_names`]: how the log names users.
 //! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`] before a connection's
 //!   first request (`introduction`), or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
@@ -53,6 +53,7 @@ pub mod shared_places;
 mod socket;
 mod token;
 mod turned_away;
+pub mod user_names;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +79,7 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{Places, RefuseWith};
 pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
+use self::user_names::{LogUsers, UserNames};
 use crate::limits::FULL_LOG_PAUSE;
 
 /// What an operator may set of the gateway.
@@ -101,6 +103,8 @@ pub struct Config {
     pub serve_health: bool,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
+    /// What the log has of users.
+    pub log_users: LogUsers,
     /// How many HTTP connections, handshakes among them, there may be at once.
     pub capacity: Capacity,
     /// How long an HTTP connection is kept without a request.
@@ -147,6 +151,8 @@ pub struct Gateway {
     pub refused_sessions: Places,
     /// The proxies before the server.
     pub proxies: Proxies,
+    /// Names users for the log.
+    pub user_names: UserNames,
     /// The places of HTTP connections, handshakes among them.
     pub places: Arc<HttpPlaces>,
     /// How many there are, and may be beside them.
@@ -197,6 +203,7 @@ impl Gateway {
             head_bytes_max: config.head_bytes_max,
             refuse_with: config.refuse_with,
             refused_sessions: Places::new(config.capacity.refused_sessions_max),
+            user_names: UserNames::new(config.log_users, secret.unwrap_or(&random)),
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
             proxies: config.proxies.clone(),
@@ -218,7 +225,9 @@ impl Gateway {
     pub fn identify(&self, token: &str, caller: Option<Caller>) -> Result<Identity, Refusal> {
         self.auth.verify(token).inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                log_refusal(*refusal, caller, self.auth.signed_user(token).as_deref());
+                let user = self.auth.signed_user(token);
+                let user = user.as_ref().map(|user| self.user_names.name(user));
+                log_refusal(*refusal, caller, user.as_deref());
             }
         })
     }

@@ -21,6 +21,7 @@ use super::client_message::{self, Fault, Pull};
 use super::session_log::SessionLog;
 use crate::gateway::caller::Visitor;
 use crate::gateway::response::error_json;
+use crate::gateway::user_names::UserNames;
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, PullError, Puller};
 
@@ -54,6 +55,15 @@ impl PresenceService {
             pulls: FuturesUnordered::new(),
             waiting: HashMap::new(),
             log: SessionLog::default(),
+        }
+    }
+
+    /// The same, with users named in the log as `names` does.
+    #[must_use]
+    pub fn named_by(self, names: UserNames) -> PresenceService {
+        PresenceService {
+            log: SessionLog::new(names),
+            ..self
         }
     }
 

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use presenced_presence::flush::Presence;
-use presenced_presence::{SessionId, Slot, UserId};
+use presenced_presence::{SessionId, Slot};
 use presenced_session::close_reason::CloseReason;
 use presenced_session::slab::SessionKey;
 use tracing::field::display;
 use tracing::{Level, enabled};
 
 use crate::gateway::caller::Caller;
+use crate::gateway::user_names::UserNames;
 
 /// How the sessions of a worker began. It is kept only while ends of sessions are logged at debug, as a
 /// session takes no more memory than it must.
 #[derive(Debug, Default)]
 pub(super) struct SessionLog {
     began: HashMap<SessionKey, Began>,
+    names: UserNames,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ struct Began {
 /// A line of the log, which is written once the session has ended.
 #[derive(Debug)]
 pub(super) struct EndLine {
-    user: Option<UserId>,
+    user: Option<String>,
     address: Option<IpAddr>,
     duration: Option<Duration>,
     socket_id: String,
@@ -38,6 +40,14 @@ pub(super) struct EndLine {
 }
 
 impl SessionLog {
+    /// Names users as `names` does.
+    pub(super) fn new(names: UserNames) -> SessionLog {
+        SessionLog {
+            names,
+            ..SessionLog::default()
+        }
+    }
+
     /// A session begins.
     pub(super) fn opened(&mut self, session: SessionId, caller: Caller, at: Duration) {
         if enabled!(Level::DEBUG) {
@@ -59,8 +69,9 @@ impl SessionLog {
             _ => enabled!(Level::DEBUG),
         };
         let began = self.began.get(&session.key);
+        let user = is_logged.then(|| presence.users().user(slot)).flatten();
         is_logged.then(|| EndLine {
-            user: presence.users().user(slot),
+            user: user.map(|user| self.names.name(user.as_str()).into_owned()),
             address: began.map(|began| began.caller.0),
             duration: began.map(|began| presence.clock().now().saturating_sub(began.at)),
             socket_id: presence.record().socket_id(session),
@@ -79,7 +90,7 @@ impl EndLine {
     #[expect(non_snake_case, reason = "the name that it has in the user's value")]
     pub(super) fn log(self) {
         let facts = self.end.facts();
-        let user = self.user.as_ref().map(UserId::as_str);
+        let user = self.user.as_deref();
         let address = self.address.map(display);
         let duration_ms = self.duration.map(|duration| duration.as_millis() as u64);
         let (socketId, reason) = (self.socket_id, facts.label);

@@ -129,7 +129,8 @@ impl WorkerThread {
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(presence, self.number, self.workers, &mut tasks);
         let puller = Puller::start(presence, &shared.pull, &mut tasks);
-        let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
+        let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone())
+            .named_by(shared.gateway.user_names.clone());
         let worker = match Worker::new(service, self.config()) {
             Ok(worker) => worker,
             Err(error) => {

@@ -425,6 +425,39 @@ async fn the_end_of_a_session_is_told_whole() {
     assert_eq!(ended.len(), 4, "{log}");
 }
 
+#[tokio::test]
+async fn the_log_has_hashes_of_users_where_it_is_told_to() {
+    let hashed = async |flags: &[&str]| {
+        let usual = ["--log-level=trace", "--log-users=hashed"];
+        let process = Process::start(&[&usual, flags].concat()).await;
+        let mut expired = claims("mallory");
+        expired["exp"] = in_s(-60).into();
+        handshake(process.edge(), &upgrade_with(&sign(&expired))).await;
+        Client::connect(process.edge(), "mallory")
+            .await
+            .close()
+            .await;
+        process.logs("session ended").await;
+        process.signal(Signal::TERM);
+        let (_, log) = process.ended().await;
+        assert!(!log.contains("mallory"), "{log}");
+        log
+    };
+    let json = hashed(&["--log-format=json"]).await;
+    let [refused, ended] = ["refused", "session ended"].map(|message| {
+        let lines = lines(&json, message);
+        assert_eq!(lines.len(), 1, "{json}");
+        lines[0]["user"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(refused, ended);
+    // Another server with the same secret says the same.
+    assert!(
+        hashed(&["--log-format=text"])
+            .await
+            .contains(&format!("user=\"{ended}\""))
+    );
+}
+
 /// Names of labels, and how many series there are.
 async fn labels(server: &TestServer) -> (BTreeSet<String>, usize) {
     let metrics = get(server.admin, "/metrics").await.body;

@@ -77,6 +77,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             refuse_with: RefuseWith::Auto,
             refused_sessions: Places::new(1),
             proxies: Default::default(),
+            user_names: Default::default(),
             places: HttpPlaces::new("gateway", ROOM),
             capacity: Capacity {
                 room: ROOM,
