@@ -3,7 +3,7 @@
 #
 #   memcached           run by the integration tests and the flush bench, on free ports
 #   nutcracker, haproxy twemproxy and HAProxy, proxies before memcached that the tests run on free ports
-#   nginx               before the server, as HAProxy, run by the tests on free ports
+#   nginx, Caddy, Apache before the server, as HAProxy, run by the tests on free ports
 #   chromium            runs the browser tests
 #   Node.js and npm     run the client's type check and tests
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
@@ -50,6 +50,8 @@ has_server nutcracker || packages+=(nutcracker)
 has_server haproxy || packages+=(haproxy)
 has_server nginx || packages+=(nginx-light)
 [[ ${1:-} != soak ]] || has slowhttptest || packages+=(slowhttptest)
+has_server apache2 || packages+=(apache2-bin)
+has caddy || packages+=(caddy)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
 has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)

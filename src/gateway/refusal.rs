@@ -346,9 +346,10 @@ impl Refusal {
                 _ => None,
             },
             close_code: match (self, status) {
-                // RFC 6455 §4.2.2: a page that may not connect gets no 101. And what sheds a flood must cost
-                // less than what it sheds.
-                (Refusal::Origin | Refusal::Rate | Refusal::AddressRate, _) => None,
+                // RFC 6455 §4.2.2: a page that may not connect gets no 101.
+                (Refusal::Origin, _)
+                // What sheds a flood must cost less than what it sheds.
+                | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull | Refusal::Busy, _) => None,
                 (Refusal::Draining, _) => Some(1012),
                 (_, 401 | 403 | 429) => Some(4000 + status),
                 (_, 503) => Some(1013),
@@ -408,7 +409,11 @@ mod tests {
                 "user_id_not_allowed",
             ),
             (Refusal::Full, 1013, "too_many_sessions; retry=5"),
-            (Refusal::PeerFull, 4429, "too_many_connections; retry=5"),
+            (
+                Refusal::UserRate,
+                4429,
+                "too_many_handshakes_of_user; retry=5",
+            ),
             (Refusal::Draining, 1012, "draining; retry=5"),
         ] {
             assert_eq!(refusal.facts().close_code, Some(code), "{refusal:?}");

@@ -36,8 +36,8 @@ impl Balancer {
         let config = |port: &Port, _: &str| {
             format!(
                 "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 50s\n  timeout server 50s\n\
-                 listen edge\n  bind 127.0.0.1:{}\n  option httpchk GET /no/such/path\n\
-                 http-check expect status 404\n  server edge {edge} {options}\n",
+                 listen edge\n  bind 127.0.0.1:{}\n  option httpchk\n  \
+                 http-check send meth GET uri /no/such/path ver HTTP/1.1 hdr Host edge\n  http-check expect status 404\n  server edge {edge} {options}\n",
                 port.number()
             )
         };

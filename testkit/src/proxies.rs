@@ -151,7 +151,7 @@ impl Drop for ProxyProcess {
 }
 
 /// Where Debian has servers is not in every user's `PATH`.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let path = Path::new("/usr/sbin").join(name);
     if path.exists() { path } else { name.into() }
 }

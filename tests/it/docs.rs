@@ -164,3 +164,36 @@ fn links_between_the_documents_lead_somewhere() {
     }
     assert!(count > 10, "{count} links");
 }
+
+/// All Rust files but what cargo has built.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && name != "node_modules" && !name.starts_with('.') {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn tests_that_the_page_on_security_names_exist() {
+    let mut files = Vec::new();
+    sources(root(), &mut files);
+    let page = read(&root().join("docs/security.md"));
+    let named: Vec<_> = page
+        .split('`')
+        .filter_map(|word| word.split_once("::"))
+        .collect();
+    assert!(named.len() > 60, "{}", named.len());
+    for (module, test) in named {
+        let is_there = files.iter().any(|path| {
+            let of_folder = path.ends_with(format!("{module}/mod.rs"));
+            let is_of_module = of_folder || path.file_stem().is_some_and(|stem| stem == module);
+            is_of_module && read(path).contains(&format!("fn {test}("))
+        });
+        assert!(is_there, "there is no {module}::{test}");
+    }
+}

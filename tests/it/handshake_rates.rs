@@ -56,7 +56,7 @@ async fn of_one_address_before_its_token_is_looked_at() {
     let metrics = get(process.admin(), "/metrics").await;
     let result = |name| metric(&metrics, &format!("handshakes_total{{result=\"{name}\"}}"));
     assert_eq!(result(refused.1), 3 * BURST - passed);
-    assert_eq!(result("token_invalid"), passed);
+    assert_eq!(result("token_invalid\",reason=\"malformed"), passed);
     // Another address has a rate of its own, and pulls have none.
     assert_eq!(handshake_from(from(3), edge, &token("a")).await.status, 101);
     let pulled = get_with(edge, "/v1/presence?user=1", &token("a")).await;

@@ -115,7 +115,12 @@ async fn a_file_at_its_limit_ends_no_session() {
 async fn a_log_that_nobody_reads_holds_up_no_worker_and_tells_of_its_gap() {
     /// More than the queue of the log has places.
     const SESSIONS: u64 = 5_000;
-    let flags = ["--log-level=debug", "--workers=1", "--drain=1s"];
+    let flags = [
+        "--log-level=debug",
+        "--workers=1",
+        "--drain=1s",
+        "--max-handshakes-per-second-per-user=1000000",
+    ];
     let mut process = Process::start_into(Stream::Stderr, Sink::Unread, &flags).await;
     let mut watcher = Client::connect(process.edge(), "watcher").await;
     let edge = process.edge();

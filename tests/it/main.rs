@@ -40,6 +40,7 @@ mod panics;
 mod peer_words;
 mod presence;
 mod proxies;
+mod proxy_configs;
 mod pull;
 mod refusals;
 mod refused_sessions;

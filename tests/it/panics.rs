@@ -202,6 +202,11 @@ impl Tried {
     }
 }
 
+/// A close frame.
+fn closed(code: u16, reason: &str) -> Vec<u8> {
+    sent(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
 /// A frame from the server.
 fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8], payload].concat()
@@ -209,7 +214,7 @@ fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_fault_of_one_session_anywhere_ends_that_session_alone() {
-    let internal = sent(CLOSE, &1011u16.to_be_bytes());
+    let internal = closed(1011, "internal");
     for fault in [
         Fault::None,
         Fault::Opened,
@@ -249,7 +254,7 @@ fn a_fault_of_one_session_anywhere_ends_that_session_alone() {
             said.extend(faulty.1.take());
         }
         // What it was told is whole frames, and the end of it where there can be one.
-        let expired = sent(CLOSE, &4401u16.to_be_bytes());
+        let expired = closed(4401, "token_expired");
         let hello = sent(TEXT, b"hello");
         let expected = match fault {
             Fault::None | Fault::Closed => [hello, expired].concat(),
@@ -330,7 +335,7 @@ async fn a_worker_goes_on_when_an_answer_fails_that_was_waited_for() {
         clients[1].write_all(&frame(TEXT, b"later")).await.unwrap();
         hears(&mut clients[1], &sent(TEXT, b"answer")).await;
         clients[2].write_all(&frame(TEXT, b"later")).await.unwrap();
-        hears(&mut clients[2], &sent(CLOSE, &1011u16.to_be_bytes())).await;
+        hears(&mut clients[2], &closed(1011, "internal")).await;
         clients[1].write_all(&frame(TEXT, b"later")).await.unwrap();
         hears(&mut clients[1], &sent(TEXT, b"answer")).await;
     };

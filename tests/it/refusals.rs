@@ -192,6 +192,7 @@ async fn each_reason_is_counted_and_logged_and_no_token_is() {
             "--jwt-max-lifetime=1h",
             "--allow-query-token",
             "--log-level=trace",
+            "--refuse-with=http",
             format,
         ])
         .await;
@@ -289,7 +290,7 @@ async fn a_bad_request_is_told_which_rule_it_breaks() {
     let cases = [
         (
             "http_version",
-            "HTTP/1.1",
+            "proxy_http_version 1.1",
             get(&good()).replace("HTTP/1.1", "HTTP/1.0"),
         ),
         ("host", "Host", get(&and("Host", "other"))),
@@ -478,7 +479,7 @@ async fn labels(server: &TestServer) -> (BTreeSet<String>, usize) {
 async fn no_label_of_a_metric_is_chosen_by_a_client() {
     let server = TestServer::start(&[]).await;
     let (names, count) = labels(&server).await;
-    let known = ["error", "le", "node", "reason", "result"].map(String::from);
+    let known = ["error", "le", "node", "reason", "result", "task", "version"].map(String::from);
     assert!(names.is_subset(&BTreeSet::from(known)), "{names:?}");
     let mut clients = vec![];
     for number in 0..10 {

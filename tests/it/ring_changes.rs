@@ -234,7 +234,7 @@ impl Edge {
         self.presence.cluster().topology()
     }
 
-    /// Lists other nodes; the edge sees it at its next look.
+    /// Lists other nodes; the edge sees it at its next look, and believes it at the one after that.
     fn list(&self, numbers: &[usize]) {
         std::fs::write(self.list.path(), listed(numbers)).unwrap();
     }
@@ -243,7 +243,7 @@ impl Edge {
     async fn change_to(&self, nodes: &Nodes, numbers: &[usize]) -> Duration {
         let before = nodes.stored().len();
         self.list(numbers);
-        self.next_topology(NODE_FILE_INTERVAL + TELLING_TIME_MAX + SOON)
+        self.next_topology(2 * NODE_FILE_INTERVAL + TELLING_TIME_MAX + SOON)
             .await;
         let (topology, used_at) = (self.topology(), Instant::now());
         assert_eq!(topology.nodes().len(), numbers.len());
