@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use presenced_session::clock::Clock;
@@ -100,7 +101,16 @@ impl Connection {
         match served {
             None => overdue(http, &exchange, &gateway),
             Some(Err(error)) => failed(http, &error, &exchange, &gateway).await,
-            Some(Ok(())) => hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await,
+            Some(Ok(())) if exchange.is_upgraded() => {
+                hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await;
+            }
+            // A client that still sends what was refused is to hear why.
+            Some(Ok(())) if exchange.has_body.load(Ordering::Relaxed) => {
+                if let Ok((stream, _)) = http.into_parts().io.into_std() {
+                    part(stream, b"", PARTING_TIME).await;
+                }
+            }
+            Some(Ok(())) => {}
         }
     }
 }
@@ -210,6 +220,8 @@ struct Exchange {
     is_forwarded: bool,
     place: Place,
     progress: Mutex<Progress>,
+    /// Whether the last request has a body, which may not have been read.
+    has_body: AtomicBool,
     upgrade: OnceLock<(Upgraded, Caller)>,
 }
 
@@ -222,6 +234,7 @@ impl Exchange {
             is_forwarded: gateway.proxies.forward(peer.0),
             place,
             progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
+            has_body: AtomicBool::new(false),
             upgrade: OnceLock::new(),
         }
     }
@@ -302,6 +315,8 @@ impl Service<Request<Incoming>> for Http {
         let exchange = self.exchange.clone();
         let caller = Caller(gateway.proxies.caller(exchange.peer.0, request.headers()));
         exchange.note(Event::Request);
+        let has_body = !request.body().is_end_stream();
+        exchange.has_body.store(has_body, Ordering::Relaxed);
         request.extensions_mut().insert(caller);
         Box::pin(async move {
             let outcome = match exchange.is_of(caller, &gateway) {

@@ -7,6 +7,7 @@ use presenced_testkit::raw::{Raw, get, get_with, request, upgrade_with};
 use presenced_testkit::server::metric;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, alone, until};
+use tokio::task::JoinSet;
 
 const PLACES: usize = 256;
 
@@ -75,4 +76,31 @@ async fn heads_and_bodies_without_an_end_take_what_the_limits_add_up_to() {
     for raw in heads.iter_mut().chain(&mut bodies) {
         raw.hung_up().await;
     }
+}
+
+/// Its answers would fill the sockets' buffers, and then the server's memory.
+#[tokio::test]
+async fn whoever_never_reads_is_let_go_of() {
+    let _alone = alone();
+    // Without memcached everyone asked for is unknown: an answer is as long as its question.
+    let process = Process::start(&["--workers=1", "--memcached=127.0.0.1:1"]).await;
+    let edge = process.edge();
+    let users: Vec<String> = (0..400).map(|number| format!("{number:0>100}")).collect();
+    let body = serde_json::json!({ "users": users }).to_string();
+    let bearer = [("Authorization", format!("Bearer {}", token("alice")))];
+    let pull = request("POST", "/v1/presence", &bearer, &body);
+    let mut deaf = JoinSet::new();
+    for _ in 0..20 {
+        let pull = pull.clone();
+        deaf.spawn(async move {
+            let mut raw = Raw::connect(edge).await;
+            while raw.try_send(&pull).await {}
+        });
+    }
+    while let Some(ended) = deaf.join_next().await {
+        ended.unwrap();
+    }
+    assert!(process.memory_max_bytes() < 64 << 20);
+    let pulled = get_with(edge, "/v1/presence?user=1", &token("alice")).await;
+    assert_eq!(pulled.status, 200);
 }

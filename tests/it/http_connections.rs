@@ -203,6 +203,24 @@ async fn a_body_has_its_time_too() {
     assert_eq!(answer.expect("it is told why").status, 408);
 }
 
+/// What is refused before its body is read, and closed with something unread, would be reset.
+#[tokio::test]
+async fn a_refusal_arrives_although_the_body_is_still_coming() {
+    let server = TestServer::start(&[]).await;
+    let body = "x".repeat(4 << 20);
+    let bearer = [("Authorization", format!("Bearer {}", token("alice")))];
+    for (status, headers) in [(401, &[][..]), (413, &bearer[..])] {
+        for _ in 0..10 {
+            let mut raw = Raw::connect(server.edge).await;
+            // Many clients read no answer once they cannot write.
+            let sent = raw.try_send(request("POST", "/v1/presence", headers, &body));
+            assert!(sent.await, "{status}");
+            assert_eq!(raw.response().await.status, status);
+            raw.hung_up().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_kept_as_long_as_is_set() {
     let server = TestServer::start(&["--http-keep-alive=3s"]).await;
