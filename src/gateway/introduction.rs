@@ -56,7 +56,7 @@ pub(super) async fn wait(
 ) -> Option<Caller> {
     let refusal = tokio::select! {
         biased;
-        read = timeout(HANDSHAKE_TIMEOUT, read(socket)) => match read {
+        read = timeout(HANDSHAKE_TIMEOUT, read(socket, place)) => match read {
             Ok(Ok(Ok(header))) => {
                 let caller = caller(proxy, header);
                 match place.belongs_to(caller.0) {
@@ -79,12 +79,22 @@ pub(super) async fn wait(
     None
 }
 
-async fn read(socket: &mut Socket) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
+/// The connection is idle until the first byte of the header has come, and again if nothing has come behind it.
+async fn read(
+    socket: &mut Socket,
+    place: &Place,
+) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
     loop {
         match parse(socket.ahead()) {
-            Ok(None) => socket.read_ahead().await?,
+            Ok(None) => {
+                socket.read_ahead().await?;
+                place.begins();
+            }
             Ok(Some(header)) => {
                 socket.skip(header.len);
+                if !socket.has_read() {
+                    place.idles();
+                }
                 return Ok(Ok(header));
             }
             Err(error) => return Ok(Err(error)),
