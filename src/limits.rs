@@ -44,11 +44,13 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// What `--max-head` may be, in bytes: a long path, a token and a browser's headers must fit.
 pub const MAX_HEAD_BYTES: RangeInclusive<u64> = 16 * 1024..=1 << 20;
 
-/// Longest line of the PROXY protocol's version 1 in bytes, its end included (its specification, §2.1).
+/// Longest line of the PROXY protocol's version 1 in bytes, its end included (its specification,
+/// §2.1).
 pub const PROXY_V1_BYTES_MAX: usize = 107;
 
-/// Longest header of its version 2 in bytes: the addresses of Unix sockets, and a certificate's names and more behind
-/// them. The specification allows 64 KiB, which no proxy sends, and which each connection could have us keep.
+/// Longest header of its version 2 in bytes: the addresses of Unix sockets, and a certificate's
+/// names and more behind them. The specification allows 64 KiB, which no proxy sends, and which
+/// each connection could have us keep.
 pub const PROXY_V2_BYTES_MAX: usize = 4096;
 
 /// Header fields in a request: browsers behind proxies send some thirty.
@@ -258,7 +260,8 @@ pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
 pub const DESCRIPTORS_PER_THREAD: usize = 16;
 
-/// Characters of a hash that stands for a user in the log: 96 bits, so that no two of any number of users have the same.
+/// Characters of a hash that stands for a user in the log: 96 bits, so that no two of any number of
+/// users have the same.
 pub const HASHED_USER_CHARS: usize = 16;
 
 /// Lines of the log that wait to be written, so long as none is longer than [`LOG_LINE_BYTES`]: what all

@@ -42,8 +42,8 @@ pub trait Service {
         replies: &mut Replies<'_, Self::Dialect>,
     );
 
-    /// Logs that the session ends, at the level of its reason: a service that knows more of it says more.
-    /// Called once, before [`Service::closed`].
+    /// Logs that the session ends, at the level of its reason: a service that knows more of it says
+    /// more. Called once, before [`Service::closed`].
     fn log_end(&mut self, handle: Self::Handle, session: SessionId, end: CloseReason) {
         let _ = handle;
         let facts = end.facts();
@@ -59,8 +59,8 @@ pub trait Service {
     }
 
     /// A drain wants to end the session. Either it has ended now, as by [`Service::log_end`] and
-    /// [`Service::closed`], or the answer is false, and the drain asks again at its next look, until the
-    /// worker ends.
+    /// [`Service::closed`], or the answer is false, and the drain asks again at its next look,
+    /// until the worker ends.
     fn try_close(&mut self, handle: Self::Handle, session: SessionId) -> bool {
         self.log_end(handle, session, CloseReason::Restart);
         self.closed(handle, session);

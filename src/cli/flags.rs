@@ -72,8 +72,8 @@ pub struct ProxyFlags {
     #[arg(long, env = "PRESENCED_PROXY_PROTOCOL")]
     pub proxy_protocol: bool,
 
-    /// Header in which trusted proxies tell where a request comes from: the last address in it that is
-    /// not a trusted proxy's
+    /// Header in which trusted proxies tell where a request comes from: the last address in it that
+    /// is not a trusted proxy's
     #[arg(
         long,
         env = "PRESENCED_FORWARDED_HEADER",
@@ -296,8 +296,8 @@ pub struct LogFlags {
     )]
     pub log_format: LogFormat,
 
-    /// What the log has of a user: the id (plain), or a keyed hash of it (hashed), the same on each server with
-    /// the same secret
+    /// What the log has of a user: the id (plain), or a keyed hash of it (hashed), the same on each
+    /// server with the same secret
     #[arg(
         long,
         env = "PRESENCED_LOG_USERS",

@@ -105,8 +105,8 @@ impl Auth {
         Ok(Identity { user, valid_for })
     }
 
-    /// The user's id in a token that was signed with our key, whatever else is wrong with it: for the log.
-    /// What is not signed may say anything, so it is not read.
+    /// The user's id in a token that was signed with our key, whatever else is wrong with it: for
+    /// the log. What is not signed may say anything, so it is not read.
     pub fn signed_user(&self, token: &str) -> Option<String> {
         let mut signature_only = Validation::new(Algorithm::HS256);
         signature_only.required_spec_claims.clear();

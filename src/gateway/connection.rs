@@ -214,7 +214,8 @@ fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
 #[derive(Debug)]
 struct Exchange {
     clock: Clock,
-    /// Where the connection comes from, which may be a proxy that says of each request where that comes from.
+    /// Where the connection comes from, which may be a proxy that says of each request where that
+    /// comes from.
     peer: Caller,
     /// Whether it is such a proxy.
     is_forwarded: bool,
@@ -247,7 +248,8 @@ impl Exchange {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the connection among those of the caller of its request, from the head of the request on.
+    /// Counts the connection among those of the caller of its request, from the head of the request
+    /// on.
     fn is_of(&self, caller: Caller, gateway: &Gateway) -> Result<(), Refusal> {
         if !self.is_forwarded {
             return Ok(());

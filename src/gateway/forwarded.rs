@@ -1,8 +1,10 @@
-//! Where a request comes from, as proxies tell it in a header: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
+//! Where a request comes from, as proxies tell it in a header: `X-Forwarded-For`, or `Forwarded`
+//! (RFC 7239).
 //!
-//! Each proxy adds the address that it was called from at the right end. A client may send such a header itself, so only
-//! what trusted proxies have added is believed: the list is read from the right, up to the first address that is no
-//! trusted proxy's. What is further left is the client's own, and is not even looked at.
+//! Each proxy adds the address that it was called from at the right end. A client may send such a
+//! header itself, so only what trusted proxies have added is believed: the list is read from the
+//! right, up to the first address that is no trusted proxy's. What is further left is the client's
+//! own, and is not even looked at.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -29,8 +31,8 @@ pub enum ForwardedHeader {
 type ReadAddress = fn(&[u8]) -> Option<IpAddr>;
 
 impl ForwardedHeader {
-    /// The address that a request comes from that was sent by `peer`: the rightmost one that is not trusted.
-    /// If a trusted proxy tells none that can be read, it is that proxy's own.
+    /// The address that a request comes from that was sent by `peer`: the rightmost one that is not
+    /// trusted. If a trusted proxy tells none that can be read, it is that proxy's own.
     pub fn caller(
         self,
         headers: &HeaderMap,
@@ -80,8 +82,8 @@ impl<'a> Parts<'a> {
 impl<'a> Iterator for Parts<'a> {
     type Item = &'a [u8];
 
-    /// Looks from the right, so that nothing to the left, such as a quote that a client has left open, changes what
-    /// the last proxy has said.
+    /// Looks from the right, so that nothing to the left, such as a quote that a client has left
+    /// open, changes what the last proxy has said.
     fn next(&mut self) -> Option<&'a [u8]> {
         let list = self.left.take()?;
         let mut is_quoted = false;
@@ -114,8 +116,8 @@ fn of_element(element: &[u8]) -> Option<IpAddr> {
     node(quoted.unwrap_or(value))
 }
 
-/// The address of a node (RFC 7239 §6), whose port may be there and is passed over. Also an IPv6 address without brackets,
-/// as `X-Forwarded-For` has it.
+/// The address of a node (RFC 7239 §6), whose port may be there and is passed over. Also an IPv6
+/// address without brackets, as `X-Forwarded-For` has it.
 fn node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let host = match text.strip_prefix('[') {
@@ -251,7 +253,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends, the address that the proxy adds behind it is the one that counts.
+        /// Whatever a client sends, the address that the proxy adds behind it is the one that
+        /// counts.
         #[test]
         fn nothing_that_a_client_sends_hides_its_address(
             sent in vec(prop_oneof![Just(b'"'), Just(b','), Just(b'\\'), Just(b';'), 0x20..0x7f_u8, 0x80..=0xff_u8], 0..60),

@@ -220,8 +220,8 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Why the token is refused. It is logged at debug, with the user if the signature is good; nothing of
-    /// the token itself is.
+    /// Why the token is refused. It is logged at debug, with the user if the signature is good;
+    /// nothing of the token itself is.
     pub fn identify(&self, token: &str, caller: Option<Caller>) -> Result<Identity, Refusal> {
         self.auth.verify(token).inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
@@ -232,8 +232,8 @@ impl Gateway {
         })
     }
 
-    /// Counts a refusal, and logs it at debug, unless [`Gateway::identify`] has. What an operator must act on is
-    /// a warning now and again.
+    /// Counts a refusal, and logs it at debug, unless [`Gateway::identify`] has. What an operator
+    /// must act on is a warning now and again.
     pub fn refused(&self, refusal: Refusal, caller: Option<Caller>) {
         self.metrics.refused(refusal);
         if !refusal.is_of_token() {

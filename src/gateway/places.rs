@@ -153,8 +153,8 @@ impl<H> Places<H> {
         Ok(evicted)
     }
 
-    /// Counts a connection that is idle among those of `address` again, a proxy which it comes from; also if that has its
-    /// share: the next that comes from there makes room.
+    /// Counts a connection that is idle among those of `address` again, a proxy which it comes
+    /// from; also if that has its share: the next that comes from there makes room.
     pub fn back_to(&mut self, id: ConnectionId, address: IpAddr) {
         let old = self.connections.get(&id).map(|connection| connection.peer);
         if let Some(old) = old.filter(|old| *old != network(address)) {

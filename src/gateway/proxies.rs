@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::forwarded::ForwardedHeader;
 
-/// Which peers are trusted, and in which way they say where their connections and requests come from.
+/// Which peers are trusted, and in which way they say where their connections and requests come
+/// from.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     /// Networks of the proxies.

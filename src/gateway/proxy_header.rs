@@ -1,5 +1,6 @@
-//! The header that a proxy puts before all else on a connection, to say where it comes from: HAProxy's PROXY
-//! protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+//! The header that a proxy puts before all else on a connection, to say where it comes from:
+//! HAProxy's PROXY protocol, versions 1 and 2
+//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 //!
 //! What comes after the address (destination, TLVs) is passed over.
 
@@ -17,8 +18,8 @@ use crate::limits::{PROXY_V1_BYTES_MAX, PROXY_V2_BYTES_MAX};
 pub struct ProxyHeader {
     /// Bytes that it takes.
     pub len: usize,
-    /// Where the connection comes from; `None` if the proxy speaks for itself (`LOCAL`, a health check) or does
-    /// not know (`UNKNOWN`, `UNSPEC`, a Unix socket).
+    /// Where the connection comes from; `None` if the proxy speaks for itself (`LOCAL`, a health
+    /// check) or does not know (`UNKNOWN`, `UNSPEC`, a Unix socket).
     pub source: Option<IpAddr>,
 }
 

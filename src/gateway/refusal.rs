@@ -122,7 +122,8 @@ pub enum TokenFault {
     Typ,
     /// Extensions that must be understood (RFC 7515 §4.1.11); we have none.
     Crit,
-    /// Claims that are no JSON object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
+    /// Claims that are no JSON object, have no `exp`, or are of another type than RFC 7519 §4.1
+    /// says.
     Claims,
     /// Not ours, or no issuer.
     Issuer,
@@ -207,8 +208,8 @@ pub struct RefusalFacts {
     pub status: u16,
     /// Stable error code in the JSON body, and label in `/metrics`.
     pub code: &'static str,
-    /// Which of several reasons with the same code it is: the second label in `/metrics`. Clients are not
-    /// told.
+    /// Which of several reasons with the same code it is: the second label in `/metrics`. Clients
+    /// are not told.
     pub reason: Option<&'static str>,
     /// For people.
     pub message: &'static str,

@@ -14,8 +14,8 @@ use tracing::{Level, enabled};
 use crate::gateway::caller::Caller;
 use crate::gateway::user_names::UserNames;
 
-/// How the sessions of a worker began. It is kept only while ends of sessions are logged at debug, as a
-/// session takes no more memory than it must.
+/// How the sessions of a worker began. It is kept only while ends of sessions are logged at debug,
+/// as a session takes no more memory than it must.
 #[derive(Debug, Default)]
 pub(super) struct SessionLog {
     began: HashMap<SessionKey, Began>,
@@ -55,8 +55,8 @@ impl SessionLog {
         }
     }
 
-    /// The line of a session that may end now, if the log has one for it. The user must not have left the
-    /// directory yet.
+    /// The line of a session that may end now, if the log has one for it. The user must not have
+    /// left the directory yet.
     pub(super) fn line(
         &self,
         presence: &Presence,

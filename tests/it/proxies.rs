@@ -1,4 +1,5 @@
-//! Who is calling, behind proxies: PROXY protocol, X-Forwarded-For and Forwarded, with HAProxy and nginx and by hand.
+//! Who is calling, behind proxies: PROXY protocol, X-Forwarded-For and Forwarded, with HAProxy and
+//! nginx and by hand.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -222,7 +223,8 @@ async fn shares_are_of_the_true_address() {
         server.metric("http_connections").await == 20
     })
     .await;
-    // Each waits for a place for a moment. Until its header is there, a connection is the proxy's, which has its share.
+    // Each waits for a place for a moment. Until its header is there, a connection is the proxy's,
+    // which has its share.
     let late = async {
         let mut raw = Raw::connect_from(PROXY, server.edge).await;
         raw.send("PROXY").await;
@@ -387,5 +389,44 @@ async fn nginx_and_haproxy_tell_where_requests_come_from() {
         }
         let expected = ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"];
         assert_eq!(addresses(process).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn rates_are_of_the_true_address() {
+    let process = Process::start(&[
+        "--trusted-proxy=127.0.0.1",
+        "--proxy-protocol",
+        "--forwarded-header=forwarded",
+        "--max-handshakes-per-second-per-address=1",
+    ])
+    .await;
+    let knocks = async |from: IpAddr, first: &str, forwarded: &str| {
+        let mut raw = Raw::connect_from(from, process.edge()).await;
+        let bad = [("Forwarded", forwarded.to_owned())];
+        let bad = [&upgrade_with("a-word-of-no-token")[..], &bad].concat();
+        raw.send(first.to_owned() + &request("GET", "/ws", &bad, ""))
+            .await;
+        raw.response().await.error_code()
+    };
+    // How many come before the rate is exceeded depends on the time, which a busy machine has
+    // plenty of.
+    let line = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
+    until("the rate is exceeded", PATIENCE, async || {
+        knocks(PROXY, line, "for=192.0.2.2").await == "too_many_handshakes_from_address"
+    })
+    .await;
+    let others = [
+        (
+            PROXY,
+            "PROXY TCP4 192.0.2.2 10.0.0.1 1 2\r\n",
+            "for=192.0.2.1",
+        ),
+        (PROXY, "PROXY UNKNOWN\r\n", "for=192.0.2.3"),
+        (STRANGER, "", "for=192.0.2.1"),
+    ];
+    for (from, first, forwarded) in others {
+        let code = knocks(from, first, forwarded).await;
+        assert_eq!(code, "token_invalid", "{first}");
     }
 }

@@ -1,4 +1,5 @@
-//! What operators are told of requests that are refused and of sessions that end, and what they are not.
+//! What operators are told of requests that are refused and of sessions that end, and what they are
+//! not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,8 +17,8 @@ use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A token that is refused: the code and the reason, the token, and the user that the log names, if the
-/// signature is good.
+/// A token that is refused: the code and the reason, the token, and the user that the log names, if
+/// the signature is good.
 type Refused = (
     &'static str,
     Option<&'static str>,

@@ -1,5 +1,5 @@
-//! What proxies say of their callers: the header of the PROXY protocol, `X-Forwarded-For` and `Forwarded`, and the
-//! networks that an operator trusts.
+//! What proxies say of their callers: the header of the PROXY protocol, `X-Forwarded-For` and
+//! `Forwarded`, and the networks that an operator trusts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -106,7 +106,8 @@ fn is_trusted(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10)
 }
 
-/// What a trusted proxy adds is believed, whatever stands before it; and nothing is found that nobody has written.
+/// What a trusted proxy adds is believed, whatever stands before it; and nothing is found that
+/// nobody has written.
 fn as_forwarded(data: &[u8]) {
     let peer = IpAddr::from([10, 0, 0, 1]);
     let kinds = [
