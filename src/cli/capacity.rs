@@ -115,7 +115,7 @@ impl Flags {
             },
             lobby_max: LOBBY_MAX,
             turned_away_max: TURNED_AWAY_MAX,
-            refused_sessions_max: workers * REFUSED_SESSIONS_MAX,
+            refused_sessions_max: (workers * REFUSED_SESSIONS_MAX).min(descriptors / 8).max(1),
         };
         let mut http = usual.within(descriptors, doors);
         if let Some(max) = limits.max_http_connections {
@@ -160,7 +160,7 @@ impl Capacity {
             },
             lobby_max: part(self.lobby_max),
             turned_away_max: part(self.turned_away_max),
-            refused_sessions_max: part(self.refused_sessions_max),
+            refused_sessions_max: self.refused_sessions_max,
         }
     }
 }

@@ -70,18 +70,21 @@ async fn silent_connections_take_no_descriptors_of_others() {
 
     // As many sessions as there may be.
     let mut sessions = Vec::new();
+    let waited = Instant::now();
     loop {
         let user = format!("u{}", sessions.len());
         let mut raw = Raw::connect(edge).await;
         let headers = upgrade_with(&token(&user));
         raw.try_send(request("GET", "/ws", &headers, "")).await;
         let answer = raw.response().await;
-        match (
-            answer.status,
-            answer.status != 101 && answer.error_code() == "too_many_sessions",
-        ) {
-            (101, _) => sessions.push(raw),
-            (503, true) => break,
+        if answer.status == 101 {
+            sessions.push(raw);
+            continue;
+        }
+        match &*answer.error_code() {
+            "too_many_sessions" => break,
+            // On a busy machine silent connections take long to leave; a client tries again.
+            "server_busy" if waited.elapsed() < 3 * PATIENCE => {}
             _ => panic!("{answer:?}"),
         }
     }

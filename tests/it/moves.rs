@@ -197,6 +197,8 @@ async fn moved_by_a_deploy(command: &str, mischief: Mischief) {
         // On a busy machine replies take longer, and what is given up can't be called back.
         "--memcached-connect-timeout=500ms",
         "--memcached-timeout=10s",
+        // And clients chatter for longer.
+        "--max-messages-per-second=1000",
     ];
     let old = TestServer::start(&flags).await;
     let new = server_that_writes_once(&memcached.node(), command).await;

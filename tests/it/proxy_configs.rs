@@ -17,7 +17,7 @@ use presenced_testkit::proxies::program;
 use presenced_testkit::temp::{TempFile, unique_path};
 use presenced_testkit::tokens::{SECRET, token};
 use presenced_testkit::{PATIENCE, until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/proxies.md");
@@ -56,7 +56,7 @@ fn tls(name: &str) -> String {
         .to_string()
 }
 
-/// A proxy that runs; killed when dropped.
+/// A proxy that runs, until it is dropped.
 struct Proxy {
     process: Child,
     port: Port,
@@ -66,7 +66,9 @@ struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // Not killed: Apache's processes end with it only if it can tell them.
+        let id = Pid::from_raw(self.process.id() as i32).unwrap();
+        let _ = kill_process(id, Signal::TERM);
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }

@@ -73,7 +73,7 @@ pub(crate) struct Flags {
     #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
     pub(crate) churn: usize,
 
-    /// Share of the sessions, from 0 to 1, that never answer a ping
+    /// Share of the sessions, from 0 to 1, that answer no ping and send nothing
     #[arg(long, default_value_t = 0.0, value_parser = share, value_name = "SHARE", help_heading = LOAD)]
     pub(crate) unresponsive: f64,
 

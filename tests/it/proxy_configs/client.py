@@ -3,33 +3,35 @@
 client.py PORT CA TOKEN FROM asks for alice over a session and over HTTP, from the address FROM.
 """
 
+import asyncio
 import json
-import socket
 import ssl
 import sys
 import urllib.request
 
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 port, ca, token, source = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 tls = ssl.create_default_context(cafile=ca)
 here = f"localhost:{port}"
 
 
-def over_session():
-    stream = socket.create_connection(("127.0.0.1", port), 10, (source, 0))
+async def over_session():
     # As a page of the same host has it.
-    with connect(
+    session = connect(
         f"wss://{here}/ws",
-        sock=stream,
         ssl=tls,
-        server_hostname="localhost",
+        host="127.0.0.1",
+        port=port,
+        local_addr=(source, 0),
         origin=f"https://{here}",
         subprotocols=["presence.v1", f"bearer.{token}"],
-    ) as session:
+        proxy=None,
+    )
+    async with session as session:
         assert session.subprotocol == "presence.v1", session.subprotocol
-        session.send('{"pull":1,"users":["alice","nobody"]}')
-        return json.loads(session.recv(10))
+        await session.send('{"pull":1,"users":["alice","nobody"]}')
+        return json.loads(await asyncio.wait_for(session.recv(), 10))
 
 
 def over_http():
@@ -43,4 +45,4 @@ def over_http():
         return json.load(answer)
 
 
-print(json.dumps({"session": over_session(), "http": over_http()}))
+print(json.dumps({"session": asyncio.run(over_session()), "http": over_http()}))

@@ -165,7 +165,8 @@ impl Client {
 
     fn pull(&mut self, index: usize) {
         let session = &self.sessions[index];
-        if session.stage != Stage::Open || session.role == Role::Flood {
+        // Any frame would show that an unresponsive one is there.
+        if session.stage != Stage::Open || session.role != Role::Plain {
             return;
         }
         let shared = &mut self.shared;
