@@ -54,27 +54,35 @@ pub(super) async fn wait(
     proxy: Caller,
     place: &Place,
 ) -> Option<Caller> {
-    let refusal = tokio::select! {
+    let (refusal, caller) = tokio::select! {
         biased;
         read = timeout(HANDSHAKE_TIMEOUT, read(socket)) => match read {
             Ok(Ok(Ok(header))) => {
                 let caller = caller(proxy, header);
                 match place.belongs_to(caller.0) {
-                    Ok(()) => return Some(caller),
+                    Ok(()) => {
+                        // As a silent one it was idle so far.
+                        if socket.has_read() {
+                            place.begins();
+                        }
+                        return Some(caller);
+                    }
                     Err(full) => {
                         gateway.places.log_refusal(full, caller.0);
-                        full.into()
+                        (full.into(), caller)
                     }
                 }
             }
-            Ok(Ok(Err(ProxyHeaderError))) => Refusal::BadRequest(RequestFault::ProxyHeader),
+            Ok(Ok(Err(ProxyHeaderError))) => {
+                (Refusal::BadRequest(RequestFault::ProxyHeader), proxy)
+            }
             // The proxy is gone.
             Ok(Err(_)) => return None,
-            Err(_) => Refusal::TooSlow,
+            Err(_) => (Refusal::TooSlow, proxy),
         },
         () = place.evicted() => return None,
     };
-    gateway.refused(refusal, Some(proxy));
+    gateway.refused(refusal, Some(caller));
     socket.say_last(&refused(refusal));
     None
 }

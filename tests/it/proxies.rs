@@ -302,6 +302,89 @@ async fn requests_through_one_connection_are_counted_by_their_callers() {
     assert_eq!(asks(PROXY, "198.51.100.7, 192.0.2.1").await, 200);
 }
 
+/// A pull whose body the server has begun to wait for when it says 100.
+fn asks_when_told(headers: &str) -> String {
+    let token = token("alice");
+    format!(
+        "POST /v1/presence HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\
+         Expect: 100-continue\r\nContent-Length: 15\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_request_behind_a_late_header_keeps_its_place() {
+    let flags = [
+        "--proxy-protocol",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=1",
+        "--max-http-connections=2",
+        "--max-http-connections-per-address=2",
+    ];
+    let server = TestServer::start(&flags).await;
+    let mut open = Vec::new();
+    for count in 1..=2 {
+        let mut raw = Raw::connect_from(PROXY, server.edge).await;
+        until("it has a place", PATIENCE, async || {
+            server.metric("http_connections").await == count
+        })
+        .await;
+        let header = format!("PROXY TCP4 192.0.2.{count} 10.0.0.1 1 2\r\n");
+        raw.send(header + &asks_when_told("")).await;
+        assert_eq!(raw.head().await.status, 100);
+        open.push(raw);
+    }
+    // It waits for a place for longer than one must be idle until it has to leave.
+    let mut other = Raw::connect_from(STRANGER, server.edge).await;
+    other.send(request("GET", "/x", &[], "")).await;
+    assert_eq!(other.response().await.error_code(), "server_busy");
+    assert_eq!(server.metric("http_connections_evicted_total").await, 0);
+    for raw in &mut open {
+        raw.send(r#"{"users":["b"]}"#).await;
+        let answer = raw.response().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), None, "it may ask again");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_logged_with_the_address_that_a_late_header_names() {
+    let flags = [
+        "--proxy-protocol",
+        "--workers=1",
+        "--max-http-connections=2",
+        "--max-http-connections-per-address=1",
+    ];
+    let process = trusting(&flags).await;
+    let taken = async || metric(&get(process.admin(), "/metrics").await, "http_connections");
+    let mut first = Raw::connect_from(PROXY, process.edge()).await;
+    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
+    first.send(header.to_owned() + &asks_when_told("")).await;
+    assert_eq!(first.head().await.status, 100);
+    // The address has its share when it turns out to be that of a connection that has a place.
+    let mut late = Raw::connect_from(PROXY, process.edge()).await;
+    until("it has a place", PATIENCE, async || taken().await == 2).await;
+    late.send(header).await;
+    assert_eq!(late.response().await.error_code(), "too_many_connections");
+    let logged = r#""code":"too_many_connections","address":"192.0.2.1""#;
+    process.logs(logged).await;
+    assert_eq!(process.logged(logged), 1);
+    // There is no place for one whose header comes while it waits.
+    until("it is gone", PATIENCE, async || taken().await == 1).await;
+    let mut second = Raw::connect_from(STRANGER, process.edge()).await;
+    second.send(asks_when_told("")).await;
+    assert_eq!(second.head().await.status, 100);
+    let mut waits = Raw::connect_from(PROXY, process.edge()).await;
+    for part in ["P", "ROXY TCP4 192.0.2", ".7 10.0.0.1 1 2\r\n", "GET /x"] {
+        waits.send(part).await;
+        // In the meantime it is looked at again.
+        taken().await;
+    }
+    assert_eq!(waits.response().await.error_code(), "server_busy");
+    process
+        .logs(r#""code":"server_busy","address":"192.0.2.7""#)
+        .await;
+}
+
 #[tokio::test]
 async fn a_forwarded_header_is_believed_of_trusted_proxies_only() {
     let spoofed: [(&'static str, &str); 3] = [
