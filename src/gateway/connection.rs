@@ -67,7 +67,7 @@ impl Connection {
                 biased;
                 _ = socket.readable() => {}
                 // The peer has time for its first byte as for all others.
-                () = exchange.overdue() => return self.gateway.refused(Refusal::TooSlow, Some(peer)),
+                () = exchange.overdue() => return exchange.refused(Refusal::TooSlow, &self.gateway),
                 () = exchange.place.evicted() => {
                     if !socket.has_come() {
                         return;
@@ -139,13 +139,13 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
 async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway: &Gateway) {
     let socket = http.into_parts().io;
     if socket.is_line_too_long() {
-        gateway.refused(Refusal::UriTooLong, Some(exchange.peer));
+        exchange.refused(Refusal::UriTooLong, gateway);
         if let Ok((stream, _)) = socket.into_std() {
             part(stream, &refused(Refusal::UriTooLong), PARTING_TIME).await;
         }
     } else if error.is_parse() || error.is_parse_too_large() {
         // Otherwise the peer went away.
-        gateway.refused(Refusal::Head, Some(exchange.peer));
+        exchange.refused(Refusal::Head, gateway);
     }
 }
 
@@ -153,7 +153,7 @@ async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway:
 fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
     if let Phase::Head | Phase::Request = exchange.progress().phase() {
-        gateway.refused(Refusal::TooSlow, Some(exchange.peer));
+        exchange.refused(Refusal::TooSlow, gateway);
         let socket = http.into_parts().io;
         socket.say_last(&refused(Refusal::TooSlow));
     }
@@ -210,6 +210,8 @@ struct Exchange {
     is_forwarded: bool,
     place: Place,
     progress: Mutex<Progress>,
+    /// Where its request comes from; `peer` while none is under way.
+    caller: Mutex<Caller>,
     upgrade: OnceLock<(Upgraded, Caller)>,
 }
 
@@ -222,6 +224,7 @@ impl Exchange {
             is_forwarded: gateway.proxies.forward(peer.0),
             place,
             progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
+            caller: Mutex::new(peer),
             upgrade: OnceLock::new(),
         }
     }
@@ -234,14 +237,25 @@ impl Exchange {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts the connection among those of the caller of its request, from the head of the request on.
+    fn caller(&self) -> MutexGuard<'_, Caller> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and logs a refusal of the request that is under way, or coming.
+    fn refused(&self, refusal: Refusal, gateway: &Gateway) {
+        let caller = *self.caller();
+        gateway.refused(refusal, Some(caller));
+    }
+
+    /// Counts the connection among those of the caller of its request, from the head of the request on; refuses it
+    /// where that caller has its share.
     fn is_of(&self, caller: Caller, gateway: &Gateway) -> Result<(), Refusal> {
         if !self.is_forwarded {
             return Ok(());
         }
+        *self.caller() = caller;
         self.place.belongs_to(caller.0).map_err(|full| {
             gateway.places.log_refusal(full, caller.0);
-            gateway.refused(full.into(), Some(caller));
             full.into()
         })
     }
@@ -253,6 +267,7 @@ impl Exchange {
                 Phase::Idle => {
                     self.place.idles();
                     if self.is_forwarded {
+                        *self.caller() = self.peer;
                         self.place.back_to(self.peer.0);
                     }
                 }
@@ -304,10 +319,8 @@ impl Service<Request<Incoming>> for Http {
         exchange.note(Event::Request);
         request.extensions_mut().insert(caller);
         Box::pin(async move {
-            let outcome = match exchange.is_of(caller, &gateway) {
-                Ok(()) => routes::respond(request, &gateway, &puller).await,
-                Err(refusal) => Outcome::Answer(response::refused(refusal)),
-            };
+            let admitted = exchange.is_of(caller, &gateway);
+            let outcome = routes::respond(request, admitted, &gateway, &puller).await;
             exchange.note(Event::Answered);
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {

@@ -50,19 +50,29 @@ impl From<PullError> for Fault {
     }
 }
 
-/// Answers one request, and counts it.
-pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+/// Answers one request, and counts it. It is refused if it was not `admitted`.
+pub async fn respond(
+    request: Request<Incoming>,
+    admitted: Result<(), Refusal>,
+    gateway: &Gateway,
+    puller: &Puller,
+) -> Outcome {
     let page = Page::of(request.headers(), &gateway.origins);
-    let mut outcome = dispatch(request, gateway, puller).await;
+    let mut outcome = dispatch(request, admitted, gateway, puller).await;
     if let Outcome::Answer(answer) = &mut outcome {
         page.may_read(answer);
     }
     outcome
 }
 
-async fn dispatch(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+async fn dispatch(
+    request: Request<Incoming>,
+    admitted: Result<(), Refusal>,
+    gateway: &Gateway,
+    puller: &Puller,
+) -> Outcome {
     let caller = Caller::of(&request);
-    if let Err(refusal) = request::check(&request) {
+    if let Err(refusal) = admitted.and_then(|()| request::check(&request)) {
         return Outcome::Answer(fault(gateway, caller, refusal.into()));
     }
     if request.uri().path() == "/ws" {

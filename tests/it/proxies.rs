@@ -302,6 +302,36 @@ async fn requests_through_one_connection_are_counted_by_their_callers() {
     assert_eq!(asks(PROXY, "198.51.100.7, 192.0.2.1").await, 200);
 }
 
+/// As any other answer (CORS).
+#[tokio::test]
+async fn a_page_behind_a_proxy_may_read_that_its_address_has_its_share() {
+    let flags = [
+        "--allow-origin=https://app.example",
+        "--forwarded-header=x-forwarded-for",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=1",
+        "--max-http-connections-per-address=1",
+    ];
+    let server = TestServer::start(&flags).await;
+    let mut first = Raw::connect_from(PROXY, server.edge).await;
+    first
+        .send(asks_when_told("X-Forwarded-For: 192.0.2.1\r\n"))
+        .await;
+    assert_eq!(first.head().await.status, 100);
+    let mut page = Raw::connect_from(PROXY, server.edge).await;
+    let headers = [
+        ("X-Forwarded-For", "192.0.2.1".to_owned()),
+        ("Origin", "https://app.example".to_owned()),
+    ];
+    page.send(request("GET", "/v1/presence?user=b", &headers, ""))
+        .await;
+    let refused = page.response().await;
+    assert_eq!(refused.error_code(), "too_many_connections");
+    let allowed = refused.header("access-control-allow-origin");
+    assert_eq!(allowed, Some("https://app.example"), "{refused:?}");
+    assert_eq!(server.handshakes("too_many_connections").await, 1);
+}
+
 /// A pull whose body the server has begun to wait for when it says 100.
 fn asks_when_told(headers: &str) -> String {
     let token = token("alice");
@@ -382,6 +412,20 @@ async fn refusals_are_logged_with_the_address_that_a_late_header_names() {
     assert_eq!(waits.response().await.error_code(), "server_busy");
     process
         .logs(r#""code":"server_busy","address":"192.0.2.7""#)
+        .await;
+}
+
+/// The body of a request that does not come in time is that of a client, not of the proxy.
+#[tokio::test]
+async fn a_request_that_is_too_slow_is_logged_with_its_address() {
+    let process = trusting(&["--forwarded-header=x-forwarded-for"]).await;
+    let mut raw = Raw::connect_from(PROXY, process.edge()).await;
+    raw.send(asks_when_told("X-Forwarded-For: 192.0.2.1\r\n"))
+        .await;
+    assert_eq!(raw.head().await.status, 100);
+    assert_eq!(raw.response().await.error_code(), "request_timeout");
+    process
+        .logs(r#""code":"request_timeout","address":"192.0.2.1""#)
         .await;
 }
 
