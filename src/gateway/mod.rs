@@ -83,7 +83,7 @@ use self::places::Room;
 use self::proxies::Proxies;
 use self::rates::Rates;
 use self::refusal::{Refusal, RequestFault};
-use self::refused_session::{Places, RefuseWith};
+use self::refused_session::{RefuseWith, RefusedSessions};
 pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
@@ -153,8 +153,8 @@ pub struct Gateway {
     pub head_bytes_max: usize,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
-    /// Places for refused handshakes whose clients are told so by a close frame.
-    pub refused_sessions: Places,
+    /// How many refused handshakes there may be whose clients are told so by a close frame.
+    pub refused_sessions: RefusedSessions,
     /// The proxies before the server.
     pub proxies: Proxies,
     /// Names users for the log.
@@ -208,7 +208,7 @@ impl Gateway {
             seats: seats.clone(),
             head_bytes_max: config.head_bytes_max,
             refuse_with: config.refuse_with,
-            refused_sessions: Places::new(config.capacity.refused_sessions_max),
+            refused_sessions: RefusedSessions::new(config.capacity.refused_sessions_max),
             user_names: UserNames::new(config.log_users, secret.unwrap_or(&random)),
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
