@@ -61,7 +61,7 @@ impl Connection {
         };
         let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);
-        // hyper has a buffer of 8 KiB, which who waits for a request does not need.
+        // hyper has a buffer of 8 KiB, which a connection that waits for a request does not need.
         if !socket.has_read() {
             tokio::select! {
                 biased;
@@ -324,7 +324,7 @@ impl Service<Request<Incoming>> for Http {
             exchange.note(Event::Answered);
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {
-                    // Who was refused has no claim to one of the places.
+                    // A client that was refused has no claim to one of the places.
                     let is_refused =
                         answer.status().is_client_error() || answer.status().is_server_error();
                     // Its next request is for another server.
