@@ -208,10 +208,10 @@ struct Exchange {
     peer: Caller,
     /// Whether it is such a proxy.
     is_forwarded: bool,
-    place: Place,
-    progress: Mutex<Progress>,
     /// Where its request comes from; `peer` while none is under way.
     caller: Mutex<Caller>,
+    place: Place,
+    progress: Mutex<Progress>,
     upgrade: OnceLock<(Upgraded, Caller)>,
 }
 
@@ -222,9 +222,9 @@ impl Exchange {
             clock,
             peer,
             is_forwarded: gateway.proxies.forward(peer.0),
+            caller: Mutex::new(peer),
             place,
             progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
-            caller: Mutex::new(peer),
             upgrade: OnceLock::new(),
         }
     }
@@ -237,18 +237,8 @@ impl Exchange {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn caller(&self) -> MutexGuard<'_, Caller> {
-        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts and logs a refusal of the request that is under way, or coming.
-    fn refused(&self, refusal: Refusal, gateway: &Gateway) {
-        let caller = *self.caller();
-        gateway.refused(refusal, Some(caller));
-    }
-
-    /// Counts the connection among those of the caller of its request, from the head of the request on; refuses it
-    /// where that caller has its share.
+    /// Counts the connection among those of the caller of its request, from the head of the request
+    /// on.
     fn is_of(&self, caller: Caller, gateway: &Gateway) -> Result<(), Refusal> {
         if !self.is_forwarded {
             return Ok(());
@@ -274,6 +264,16 @@ impl Exchange {
                 Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
             }
         }
+    }
+
+    fn caller(&self) -> MutexGuard<'_, Caller> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and logs a refusal of the request that is under way, or coming.
+    fn refused(&self, refusal: Refusal, gateway: &Gateway) {
+        let caller = *self.caller();
+        gateway.refused(refusal, Some(caller));
     }
 
     /// Looks at what the socket has done while hyper was polled.

@@ -56,17 +56,11 @@ pub(super) async fn wait(
 ) -> Option<Caller> {
     let (refusal, caller) = tokio::select! {
         biased;
-        read = timeout(HANDSHAKE_TIMEOUT, read(socket)) => match read {
+        read = timeout(HANDSHAKE_TIMEOUT, read(socket, place)) => match read {
             Ok(Ok(Ok(header))) => {
                 let caller = caller(proxy, header);
                 match place.belongs_to(caller.0) {
-                    Ok(()) => {
-                        // As a silent one it was idle so far.
-                        if socket.has_read() {
-                            place.begins();
-                        }
-                        return Some(caller);
-                    }
+                    Ok(()) => return Some(caller),
                     Err(full) => {
                         gateway.places.log_refusal(full, caller.0);
                         (full.into(), caller)
@@ -87,12 +81,23 @@ pub(super) async fn wait(
     None
 }
 
-async fn read(socket: &mut Socket) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
+/// The connection is idle until the first byte of the header has come, and again if nothing has
+/// come behind it.
+async fn read(
+    socket: &mut Socket,
+    place: &Place,
+) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
     loop {
         match parse(socket.ahead()) {
-            Ok(None) => socket.read_ahead().await?,
+            Ok(None) => {
+                socket.read_ahead().await?;
+                place.begins();
+            }
             Ok(Some(header)) => {
                 socket.skip(header.len);
+                if !socket.has_read() {
+                    place.idles();
+                }
                 return Ok(Ok(header));
             }
             Err(error) => return Ok(Err(error)),
