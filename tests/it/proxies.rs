@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::{join, join_all};
+use presenced::limits::IDLE_MIN;
 use presenced_testkit::balancers::Balancer;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{CLOSE, Raw, Response, frame, get, request, upgrade_with};
@@ -11,6 +12,7 @@ use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::sleep;
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -373,6 +375,46 @@ async fn a_request_behind_a_late_header_keeps_its_place() {
         let answer = raw.response().await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("connection"), None, "it may ask again");
+    }
+}
+
+/// With two workers, one may tell a connection of the other to leave that has just sent all.
+#[tokio::test]
+async fn a_header_that_has_come_is_read_even_if_its_connection_has_to_leave() {
+    join_all((0..4).map(|_| has_to_leave())).await;
+}
+
+async fn has_to_leave() {
+    let flags = [
+        "--proxy-protocol",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=2",
+        "--max-http-connections=1",
+        "--max-http-connections-per-address=1",
+    ];
+    let server = TestServer::start(&flags).await;
+    let pull = request("GET", "/v1/presence?user=b", &upgrade_with(&token("a")), "");
+    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
+    for _ in 0..4 {
+        let mut idle = Raw::connect_from(PROXY, server.edge).await;
+        until("it has a place", PATIENCE, async || {
+            server.metric("http_connections").await == 1
+        })
+        .await;
+        // It may be told to leave from now on.
+        sleep(IDLE_MIN).await;
+        // The kernel has both in this order, and the workers may take them in the other.
+        idle.send(header.to_owned() + &pull).await;
+        let mut other = Raw::connect_from(STRANGER, server.edge).await;
+        other.try_send(&pull).await;
+        assert_eq!(idle.response().await.status, 200);
+        drop(idle);
+        assert_eq!(other.response().await.status, 200);
+        drop(other);
+        until("both are gone", PATIENCE, async || {
+            server.metric("http_connections").await == 0
+        })
+        .await;
     }
 }
 
