@@ -1,5 +1,5 @@
-//! A trusted proxy's connection begins with a header that says where it comes from ([`proxy_header`](super::proxy_header)):
-//! reads it, before HTTP begins.
+//! A trusted proxy's connection begins with a header that says where it comes from
+//! ([`proxy_header`](super::proxy_header)): reads it, before HTTP begins.
 
 use std::io;
 
@@ -24,8 +24,8 @@ pub(super) enum Introduced {
     NotYet,
 }
 
-/// Takes the header off what a new connection from `peer` has sent, if one belongs there, and puts the caller's address in
-/// the place of the proxy's.
+/// Takes the header off what a new connection from `peer` has sent, if one belongs there, and puts
+/// the caller's address in the place of the proxy's.
 ///
 /// # Errors
 ///
@@ -46,8 +46,9 @@ pub(super) fn introduce(
     Ok(Introduced::Already)
 }
 
-/// Waits for the rest of the header, and counts the connection among those of the caller from then on; until then it is one of
-/// the proxy's. Returns the caller; `None` if the connection is to be closed, which it has been told.
+/// Waits for the rest of the header, and counts the connection among those of the caller from then
+/// on; until then it is one of the proxy's. Returns the caller; `None` if the connection is to be
+/// closed, which it has been told.
 pub(super) async fn wait(
     gateway: &Gateway,
     socket: &mut Socket,
