@@ -69,7 +69,8 @@ pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 /// about to use it, even on a machine that is busy.
 pub const IDLE_MIN: Duration = Duration::from_millis(500);
 
-/// Connections of a worker that may wait for a place, if there are descriptors enough: what a burst through one proxy opens at once.
+/// Connections of a listener that may wait for a place, if there are descriptors enough: what a burst through one
+/// proxy opens at once. Each worker has a listener for each `--listen`.
 pub const LOBBY_MAX: usize = 1024;
 
 /// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`], so that a
@@ -79,9 +80,9 @@ pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks whether there are places for them.
 pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 
-/// Connections of a worker for which there is no place, and that are told so: what is beyond is closed without
-/// waiting until the answer is read. As many more may be about to leave for others. Together they are
-/// a quarter of the places; where descriptors are few, all of these are fewer.
+/// Connections of a listener for which there is no place, and that are told so: what is beyond is closed without
+/// waiting until the answer is read. For each worker as many more may be about to leave for others. Together they
+/// are a quarter of the places; where descriptors are few, all of these are fewer.
 pub const TURNED_AWAY_MAX: usize = 64;
 
 /// Handshakes that may come at once, as the time in which so many may come on average: clients that connect again
@@ -96,8 +97,8 @@ pub const HANDSHAKES_PER_SECOND_PER_USER: u32 = 50;
 /// 20 bytes.
 pub const RATED_MAX: usize = 1 << 16;
 
-/// Time between two lines of the log that say that connections or handshakes are refused.
-pub const FULL_LOG_PAUSE: Duration = Duration::from_secs(60);
+/// Time between two warnings of one kind that connections, handshakes or sessions are refused.
+pub const REFUSALS_LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// Path and query of a request in bytes: a little more than every server should take (RFC 9112 §3). Longer
 /// questions are for POST.
@@ -115,8 +116,8 @@ pub const ALLOWED_HEADERS_BYTES_MAX: usize = 1024;
 pub const RETRY_S: u32 = 5;
 
 /// Handshakes of a worker that are accepted only to be closed with the reason, and whose clients have
-/// not hung up yet; further ones are refused over HTTP. They have places among the HTTP connections, and
-/// must not take many of them.
+/// not hung up yet; further ones are refused over HTTP. They are no HTTP connections any more, and have descriptors
+/// beside those: an eighth as many.
 pub const REFUSED_SESSIONS_MAX: usize = 64;
 
 /// What a peer that is given up may send before it hangs up, in bytes: what was on its way to us.

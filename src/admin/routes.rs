@@ -107,12 +107,13 @@ impl Admin {
             answer.headers_mut().insert(ALLOW, allowed);
             return answer;
         }
-        match request.uri().path() {
-            "/healthz" => text(StatusCode::OK, TEXT, "ok\n".into()),
-            "/readyz" => match self.health.unready() {
-                None => text(StatusCode::OK, TEXT, "ready\n".into()),
-                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()),
-            },
+        let path = request.uri().path();
+        if let Some((status, told)) = self.health.told(path) {
+            // Only constants get here.
+            let status = status.try_into().unwrap_or_default();
+            return text(status, TEXT, told.into());
+        }
+        match path {
             "/metrics" => self.metrics(Exposition::wanted(request.headers())).await,
             _ => text(
                 StatusCode::NOT_FOUND,

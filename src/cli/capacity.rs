@@ -136,18 +136,22 @@ impl Flags {
     }
 }
 
+/// What a listener takes at least: itself, and what is accepted before it is decided.
+const OF_LISTENER: usize = 2;
+
 impl Capacity {
     /// Descriptors that all of it takes.
     fn descriptors(&self, doors: usize) -> usize {
-        // Two more a listener: itself, and what is accepted before it is decided.
-        let of_door = self.lobby_max + self.turned_away_max + 2;
+        let of_door = self.lobby_max + self.turned_away_max + OF_LISTENER;
         let of_all = self.room.max + self.room.leaving_max + self.refused_sessions_max;
         of_all + doors * of_door
     }
 
     /// The same in proportion, so that it takes `descriptors` at most, or as little as can be.
     fn within(self, descriptors: usize, doors: usize) -> Capacity {
-        let usual = self.descriptors(doors);
+        let fixed = doors * OF_LISTENER;
+        let usual = self.descriptors(doors) - fixed;
+        let descriptors = descriptors.saturating_sub(fixed);
         let part = |count: usize| match descriptors < usual {
             true => (count * descriptors / usual).max(1),
             false => count,
@@ -181,4 +185,27 @@ fn raise_limit() -> usize {
     usize::try_from(allowed)
         .unwrap_or(usize::MAX)
         .min(DESCRIPTORS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn however_many_addresses_there_are_http_takes_no_more_than_its_share() {
+        for addresses in [1, 2, 7, 30] {
+            let listen = vec!["127.0.0.1:0"; addresses].join(",");
+            let flags = Flags::try_parse_from(["presenced", "--listen", &listen]).unwrap();
+            for (workers, share) in [(1, 200), (1, 1024), (2, 1500), (8, 4096), (8, 1 << 20)] {
+                let doors = flags.doors(workers);
+                // With less there is one of each all the same.
+                let share = share.max(64 * doors);
+                let http = flags.http_capacity(workers, share).unwrap();
+                let taken = http.descriptors(doors);
+                assert!(taken <= share, "{taken} of {share}: {http:?}");
+            }
+        }
+    }
 }

@@ -250,7 +250,8 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections: Option<u32>,
 
-    /// The same of one client address (IPv6: a /64), which may be a proxy's [default: half of all]
+    /// The same of one client address (IPv6: a /64), which is a proxy's unless that is trusted [default: half of
+    /// all]
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections_per_address: Option<u32>,
 
@@ -258,8 +259,8 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second: Option<u32>,
 
-    /// The same from one client address (IPv6: a /64), which may be a proxy's; more get 429, before their tokens
-    /// are looked at [default: no limit]
+    /// The same from one client address (IPv6: a /64), which is a proxy's unless that is trusted; more get 429,
+    /// before their tokens are looked at [default: no limit]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_address: Option<u32>,
 

@@ -62,13 +62,13 @@ impl Connection {
         };
         let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);
-        // hyper has a buffer of 8 KiB, which who waits for a request does not need.
+        // hyper has a buffer of 8 KiB, which a connection that waits for a request does not need.
         if !socket.has_read() {
             tokio::select! {
                 biased;
                 _ = socket.readable() => {}
                 // The peer has time for its first byte as for all others.
-                () = exchange.overdue() => return self.gateway.refused(Refusal::TooSlow, Some(peer)),
+                () = exchange.overdue() => return exchange.refused(Refusal::TooSlow, &self.gateway),
                 () = exchange.place.evicted() => {
                     if !socket.has_come() {
                         return;
@@ -149,13 +149,13 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
 async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway: &Gateway) {
     let socket = http.into_parts().io;
     if socket.is_line_too_long() {
-        gateway.refused(Refusal::UriTooLong, Some(exchange.peer));
+        exchange.refused(Refusal::UriTooLong, gateway);
         if let Ok((stream, _)) = socket.into_std() {
             part(stream, &refused(Refusal::UriTooLong), PARTING_TIME).await;
         }
     } else if error.is_parse() || error.is_parse_too_large() {
         // Otherwise the peer went away.
-        gateway.refused(Refusal::Head, Some(exchange.peer));
+        exchange.refused(Refusal::Head, gateway);
     }
 }
 
@@ -163,7 +163,7 @@ async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway:
 fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
     if let Phase::Head | Phase::Request = exchange.progress().phase() {
-        gateway.refused(Refusal::TooSlow, Some(exchange.peer));
+        exchange.refused(Refusal::TooSlow, gateway);
         let socket = http.into_parts().io;
         socket.say_last(&refused(Refusal::TooSlow));
     }
@@ -219,6 +219,8 @@ struct Exchange {
     peer: Caller,
     /// Whether it is such a proxy.
     is_forwarded: bool,
+    /// Where its request comes from; `peer` while none is under way.
+    caller: Mutex<Caller>,
     place: Place,
     progress: Mutex<Progress>,
     /// Whether the last request has a body, which may not have been read.
@@ -233,6 +235,7 @@ impl Exchange {
             clock,
             peer,
             is_forwarded: gateway.proxies.forward(peer.0),
+            caller: Mutex::new(peer),
             place,
             progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
             has_body: AtomicBool::new(false),
@@ -254,9 +257,9 @@ impl Exchange {
         if !self.is_forwarded {
             return Ok(());
         }
+        *self.caller() = caller;
         self.place.belongs_to(caller.0).map_err(|full| {
             gateway.places.log_refusal(full, caller.0);
-            gateway.refused(full.into(), Some(caller));
             full.into()
         })
     }
@@ -268,12 +271,23 @@ impl Exchange {
                 Phase::Idle => {
                     self.place.idles();
                     if self.is_forwarded {
+                        *self.caller() = self.peer;
                         self.place.back_to(self.peer.0);
                     }
                 }
                 Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
             }
         }
+    }
+
+    fn caller(&self) -> MutexGuard<'_, Caller> {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts and logs a refusal of the request that is under way, or coming.
+    fn refused(&self, refusal: Refusal, gateway: &Gateway) {
+        let caller = *self.caller();
+        gateway.refused(refusal, Some(caller));
     }
 
     /// Looks at what the socket has done while hyper was polled.
@@ -321,14 +335,12 @@ impl Service<Request<Incoming>> for Http {
         exchange.has_body.store(has_body, Ordering::Relaxed);
         request.extensions_mut().insert(caller);
         Box::pin(async move {
-            let outcome = match exchange.is_of(caller, &gateway) {
-                Ok(()) => routes::respond(request, &gateway, &puller).await,
-                Err(refusal) => Outcome::Answer(response::refused(refusal)),
-            };
+            let admitted = exchange.is_of(caller, &gateway);
+            let outcome = routes::respond(request, admitted, &gateway, &puller).await;
             exchange.note(Event::Answered);
             Ok(match outcome {
                 Outcome::Answer(mut answer) => {
-                    // Who was refused has no claim to one of the places.
+                    // A client that was refused has no claim to one of the places.
                     let is_refused =
                         answer.status().is_client_error() || answer.status().is_server_error();
                     // Its next request is for another server.

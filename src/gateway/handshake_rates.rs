@@ -4,18 +4,18 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use presenced_memcached::log_throttle::LogThrottle;
 use presenced_session::clock::Clock;
+use tracing::field::display;
 
+use super::once_a_minute::OnceAMinute;
 use super::rates::{Buckets, Exceeded, Rates};
-use crate::limits::FULL_LOG_PAUSE;
 
 /// The rates of handshakes, shared by all workers.
 #[derive(Debug)]
 pub struct HandshakeRates {
     clock: Clock,
     buckets: Mutex<Buckets>,
-    refusals_logged: Mutex<LogThrottle>,
+    refusals_logged: OnceAMinute,
 }
 
 impl HandshakeRates {
@@ -24,7 +24,7 @@ impl HandshakeRates {
         HandshakeRates {
             clock,
             buckets: Mutex::new(Buckets::new(rates)),
-            refusals_logged: Mutex::default(),
+            refusals_logged: OnceAMinute::default(),
         }
     }
 
@@ -53,19 +53,16 @@ impl HandshakeRates {
     }
 
     /// Says now and again that handshakes are refused.
-    fn log_refusal(&self, exceeded: Exceeded, peer: Option<IpAddr>) {
-        let logged = self.refusals_logged.lock();
-        if logged
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_due(FULL_LOG_PAUSE)
-        {
+    fn log_refusal(&self, exceeded: Exceeded, address: Option<IpAddr>) {
+        if self.refusals_logged.is_due() {
+            let address = address.map(display);
             let flag = match exceeded {
                 Exceeded::Server => "--max-handshakes-per-second",
                 Exceeded::Address => "--max-handshakes-per-second-per-address",
                 Exceeded::User => "--max-handshakes-per-second-per-user",
             };
             tracing::warn!(
-                ?peer,
+                address,
                 "a handshake is refused by {flag}; this is said once a minute"
             );
         }

@@ -33,9 +33,21 @@ pub struct Health {
 }
 
 impl Health {
-    /// Why no more clients should be sent here; `None` if they may.
+    /// What a balancer's probe of `path` is told: a status and a line. `None` if that is no path of probes.
     #[must_use]
-    pub fn unready(&self) -> Option<&'static str> {
+    pub fn told(&self, path: &str) -> Option<(u16, &'static str)> {
+        match path {
+            "/healthz" => Some((200, "ok\n")),
+            "/readyz" => Some(match self.unready() {
+                None => (200, "ready\n"),
+                Some(why) => (503, why),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Why no more clients should be sent here; `None` if they may.
+    fn unready(&self) -> Option<&'static str> {
         if self.departure.is_announced() {
             return Some("draining\n");
         }

@@ -55,29 +55,44 @@ pub(super) async fn wait(
     proxy: Caller,
     place: &Place,
 ) -> Option<Caller> {
-    let refusal = tokio::select! {
-        biased;
-        read = timeout(HANDSHAKE_TIMEOUT, read(socket, place)) => match read {
-            Ok(Ok(Ok(header))) => {
-                let caller = caller(proxy, header);
-                match place.belongs_to(caller.0) {
-                    Ok(()) => return Some(caller),
-                    Err(full) => {
-                        gateway.places.log_refusal(full, caller.0);
-                        full.into()
-                    }
+    let (refusal, caller) = match timeout(HANDSHAKE_TIMEOUT, read_unless_evicted(socket, place))
+        .await
+    {
+        Ok(Ok(Ok(header))) => {
+            let caller = caller(proxy, header);
+            match place.belongs_to(caller.0) {
+                Ok(()) => return Some(caller),
+                Err(full) => {
+                    gateway.places.log_refusal(full, caller.0);
+                    (full.into(), caller)
                 }
             }
-            Ok(Ok(Err(ProxyHeaderError))) => Refusal::BadRequest(RequestFault::ProxyHeader),
-            // The proxy is gone.
-            Ok(Err(_)) => return None,
-            Err(_) => Refusal::TooSlow,
-        },
-        () = place.evicted() => return None,
+        }
+        Ok(Ok(Err(ProxyHeaderError))) => (Refusal::BadRequest(RequestFault::ProxyHeader), proxy),
+        // The proxy is gone, or another connection has the place.
+        Ok(Err(_)) => return None,
+        Err(_) => (Refusal::TooSlow, proxy),
     };
-    gateway.refused(refusal, Some(proxy));
+    gateway.refused(refusal, Some(caller));
     socket.say_last(&refused(refusal));
     None
+}
+
+/// Reads the header. When the connection has to leave, only what has come by then is still read.
+async fn read_unless_evicted(
+    socket: &mut Socket,
+    place: &Place,
+) -> io::Result<Result<ProxyHeader, ProxyHeaderError>> {
+    tokio::select! {
+        biased;
+        read = read(socket, place) => return read,
+        () = place.evicted() => {}
+    }
+    // The runtime may not know of it yet.
+    match socket.has_come() {
+        true => read(socket, place).await,
+        false => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
 }
 
 /// The connection is idle until the first byte of the header has come, and again if nothing has

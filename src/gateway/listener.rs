@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use super::caller::{Caller, Visitor};
 use super::connection::Connection;
 use super::lobby::{Lobby, Newcomer};
-use super::proxy_header::ProxyHeaderError;
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
 use super::socket::Socket;
@@ -86,26 +85,25 @@ struct Door {
 
 impl Door {
     async fn comes(&mut self, stream: TcpStream, peer: IpAddr) {
-        let mut newcomer = Newcomer::new(stream, peer, &mut self.scratch);
+        let mut newcomer = Newcomer::new(stream, peer);
+        let proxies = &self.connection.gateway.proxies;
+        newcomer.listen(&mut self.scratch, proxies);
         if newcomer.has_ended {
             return;
         }
-        let gateway = &self.connection.gateway;
-        if let Err(ProxyHeaderError) = newcomer.introduce(&gateway.proxies) {
-            let refusal = Refusal::BadRequest(RequestFault::ProxyHeader);
-            gateway.refused(refusal, Some(Caller(peer.to_canonical())));
-            self.turned_away.turn_away(newcomer.stream, refusal);
-            return;
-        }
-        match self.lobby.has_before(&newcomer) {
-            true => self.wait(newcomer),
-            false => self.admit(newcomer).await,
+        match self.lobby.before(&newcomer) {
+            Some(full) if !newcomer.is_mistaken => {
+                newcomer.full = full;
+                self.wait(newcomer);
+            }
+            _ => self.admit(newcomer).await,
         }
     }
 
     /// Looks whether there are places for those in the lobby.
     async fn call_in(&mut self) {
-        for newcomer in self.lobby.take_all(&mut self.scratch) {
+        let proxies = &self.connection.gateway.proxies;
+        for newcomer in self.lobby.take_all(&mut self.scratch, proxies) {
             // Others on this thread take their turn.
             tokio::task::coop::consume_budget().await;
             self.admit(newcomer).await;
@@ -114,6 +112,9 @@ impl Door {
 
     /// Serves a connection, or lets it wait, or turns it away.
     async fn admit(&mut self, mut newcomer: Newcomer) {
+        if newcomer.is_mistaken {
+            return self.refuse(newcomer, Refusal::BadRequest(RequestFault::ProxyHeader));
+        }
         let places = &self.connection.gateway.places;
         match places.enter(newcomer.peer, newcomer.is_silent()) {
             Ok(place) => self.serve(newcomer, place).await,
@@ -135,7 +136,7 @@ impl Door {
 
     async fn serve(&mut self, newcomer: Newcomer, place: Place) {
         let socket = Socket::new(newcomer.stream, newcomer.ahead);
-        let caller = Caller(newcomer.peer.to_canonical());
+        let caller = Caller(newcomer.peer);
         let introduced = newcomer.introduced;
         let served = self
             .connection
@@ -150,10 +151,15 @@ impl Door {
     }
 
     fn turn_away(&mut self, newcomer: Newcomer) {
-        let (gateway, full) = (&self.connection.gateway, newcomer.full);
-        gateway.places.log_refusal(full, newcomer.peer);
-        gateway.refused(full.into(), Some(Caller(newcomer.peer.to_canonical())));
-        self.turned_away.turn_away(newcomer.stream, full.into());
+        let (places, full) = (&self.connection.gateway.places, newcomer.full);
+        places.log_refusal(full, newcomer.peer);
+        self.refuse(newcomer, full.into());
+    }
+
+    fn refuse(&mut self, newcomer: Newcomer, refusal: Refusal) {
+        let caller = Caller(newcomer.peer);
+        self.connection.gateway.refused(refusal, Some(caller));
+        self.turned_away.turn_away(newcomer.stream, refusal);
     }
 }
 
@@ -170,7 +176,7 @@ async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<(TcpStream, IpAddr)> 
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
             // A peer that is gone already has no address.
             let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
-            return Ok((stream.into(), peer.ip()));
+            return Ok((stream.into(), peer.ip().to_canonical()));
         }
     }
 }

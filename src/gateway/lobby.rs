@@ -15,7 +15,6 @@ use super::caller::Caller;
 use super::introduction::{Introduced, introduce};
 use super::places::{Full, network};
 use super::proxies::Proxies;
-use super::proxy_header::ProxyHeaderError;
 use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
 
 /// A connection that was accepted, and has no place yet.
@@ -32,11 +31,14 @@ pub(super) struct Newcomer {
     came_at: Instant,
     /// Its end came first.
     pub(super) has_ended: bool,
+    /// It comes from a trusted proxy, and begins with something else than the header that belongs there.
+    pub(super) is_mistaken: bool,
 }
 
 impl Newcomer {
-    pub(super) fn new(stream: TcpStream, peer: IpAddr, scratch: &mut [u8]) -> Newcomer {
-        let mut newcomer = Newcomer {
+    /// One from `peer`, of which nothing was read.
+    pub(super) fn new(stream: TcpStream, peer: IpAddr) -> Newcomer {
+        Newcomer {
             stream,
             peer,
             introduced: Introduced::NotYet,
@@ -44,37 +46,34 @@ impl Newcomer {
             full: Full::Server,
             came_at: Instant::now(),
             has_ended: false,
-        };
-        newcomer.listen(scratch);
-        newcomer
+            is_mistaken: false,
+        }
     }
 
-    /// Reads what has come, unless it has sent something before.
-    fn listen(&mut self, scratch: &mut [u8]) {
+    /// Reads what has come, unless some of its request has come before, and looks where it comes from, as far as
+    /// that can be known by now.
+    pub(super) fn listen(&mut self, scratch: &mut [u8], proxies: &Proxies) {
         if !self.is_silent() {
             return;
         }
         match self.stream.read(scratch) {
-            Ok(count) if count > 0 => self.ahead = scratch[..count].to_vec(),
+            Ok(count) if count > 0 => self.ahead.extend_from_slice(&scratch[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Ok(_) | Err(_) => self.has_ended = true,
         }
+        if self.introduced == Introduced::NotYet {
+            let mut caller = Caller(self.peer);
+            match introduce(proxies, &mut caller, &mut self.ahead) {
+                Ok(introduced) => self.introduced = introduced,
+                Err(_) => self.is_mistaken = true,
+            }
+            self.peer = caller.0;
+        }
     }
 
-    /// Looks where it comes from, as far as that can be known by now.
-    ///
-    /// # Errors
-    ///
-    /// A proxy says it in a way that it must not.
-    pub(super) fn introduce(&mut self, proxies: &Proxies) -> Result<(), ProxyHeaderError> {
-        let mut caller = Caller(self.peer);
-        self.introduced = introduce(proxies, &mut caller, &mut self.ahead)?;
-        self.peer = caller.0;
-        Ok(())
-    }
-
+    /// Whether nothing of a request has come. The header of a proxy is none of it.
     pub(super) fn is_silent(&self) -> bool {
-        self.ahead.is_empty()
+        self.introduced == Introduced::NotYet || self.ahead.is_empty()
     }
 
     /// Whether it has waited long enough.
@@ -104,14 +103,15 @@ impl Lobby {
         }
     }
 
-    /// Whether others of its peer come before it.
-    pub(super) fn has_before(&self, newcomer: &Newcomer) -> bool {
+    /// Why another of its peer waits that comes before it; `None` if there is none.
+    pub(super) fn before(&self, newcomer: &Newcomer) -> Option<Full> {
         let waiting = match newcomer.is_silent() {
             true => &self.silent,
             false => &self.speaking,
         };
         let peer = network(newcomer.peer);
-        waiting.iter().any(|other| network(other.peer) == peer)
+        let mut of_peer = waiting.iter().filter(|other| network(other.peer) == peer);
+        of_peer.next().map(|other| other.full)
     }
 
     /// Lets it wait; returns the one that may not if too many do.
@@ -141,12 +141,12 @@ impl Lobby {
     }
 
     /// All who wait, in their order, to be given a place or to [`Lobby::wait`] on.
-    pub(super) fn take_all(&mut self, scratch: &mut [u8]) -> VecDeque<Newcomer> {
+    pub(super) fn take_all(&mut self, scratch: &mut [u8], proxies: &Proxies) -> VecDeque<Newcomer> {
         self.look_at = None;
         let mut all = std::mem::take(&mut self.speaking);
         let mut silent = std::mem::take(&mut self.silent);
         for newcomer in &mut silent {
-            newcomer.listen(scratch);
+            newcomer.listen(scratch, proxies);
         }
         silent.retain(|newcomer| !newcomer.has_ended);
         let (spoke, silent): (VecDeque<_>, VecDeque<_>) = silent

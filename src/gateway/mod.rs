@@ -1,6 +1,10 @@
 //! The way in: listeners, HTTP, the WebSocket handshake, and who may pass.
 //!
-//! - [`listener`]: accepts, serves HTTP with hyper, hands upgraded connections to the worker.
+//! - [`listener`]: accepts, and gives each connection a place or turns it away.
+//! - [`places`]: which connections may be there; [`shared_places`]: the same for all workers; `lobby`: which wait for
+//!   a place; `turned_away`: which get none.
+//! - `connection`: serves HTTP with hyper, hands upgraded connections to the worker; [`progress`]: by when.
+//! - [`rates`]: how many handshakes there may be; [`handshake_rates`]: the same for all workers.
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
 //! - [`handshake`]: who may become a session.
@@ -17,6 +21,8 @@
 //! - [`response`]: HTTP answers.
 //! - [`health`]: whether the server may be sent clients.
 //! - `parting`: the last bytes on a connection that is given up.
+//! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
+//! - `secret`: the key of tokens, which no log shows.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
@@ -35,6 +41,7 @@ pub mod listener;
 mod lobby;
 pub mod look_up;
 pub mod metrics;
+pub mod once_a_minute;
 pub mod origin;
 mod parting;
 pub mod places;
@@ -56,10 +63,9 @@ mod turned_away;
 pub mod user_names;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use presenced_memcached::LogThrottle;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
 use tracing::field::display;
@@ -71,16 +77,16 @@ use self::handshake_rates::HandshakeRates;
 use self::health::{Departure, Health};
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
+use self::once_a_minute::OnceAMinute;
 use self::origin::Origins;
 use self::places::Room;
 use self::proxies::Proxies;
 use self::rates::Rates;
 use self::refusal::{Refusal, RequestFault};
-use self::refused_session::{Places, RefuseWith};
+use self::refused_session::{RefuseWith, RefusedSessions};
 pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
-use crate::limits::FULL_LOG_PAUSE;
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -147,8 +153,8 @@ pub struct Gateway {
     pub head_bytes_max: usize,
     /// How handshakes are refused.
     pub refuse_with: RefuseWith,
-    /// Places for refused handshakes whose clients are told so by a close frame.
-    pub refused_sessions: Places,
+    /// How many refused handshakes there may be whose clients are told so by a close frame.
+    pub refused_sessions: RefusedSessions,
     /// The proxies before the server.
     pub proxies: Proxies,
     /// Names users for the log.
@@ -166,9 +172,9 @@ pub struct Gateway {
     /// What is counted here.
     pub metrics: Arc<GatewayMetrics>,
     /// When it was last logged that there are as many sessions as there may be.
-    pub full_logged: Mutex<LogThrottle>,
+    pub full_logged: OnceAMinute,
     /// When it was last logged that a trusted proxy's connection has no header.
-    pub proxy_header_logged: Mutex<LogThrottle>,
+    pub proxy_header_logged: OnceAMinute,
 }
 
 impl Gateway {
@@ -202,7 +208,7 @@ impl Gateway {
             seats: seats.clone(),
             head_bytes_max: config.head_bytes_max,
             refuse_with: config.refuse_with,
-            refused_sessions: Places::new(config.capacity.refused_sessions_max),
+            refused_sessions: RefusedSessions::new(config.capacity.refused_sessions_max),
             user_names: UserNames::new(config.log_users, secret.unwrap_or(&random)),
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
@@ -211,8 +217,8 @@ impl Gateway {
             rates: HandshakeRates::new(config.rates, clock),
             clock,
             metrics: Arc::default(),
-            full_logged: Mutex::default(),
-            proxy_header_logged: Mutex::default(),
+            full_logged: OnceAMinute::default(),
+            proxy_header_logged: OnceAMinute::default(),
         })
     }
 
@@ -239,7 +245,7 @@ impl Gateway {
         if !refusal.is_of_token() {
             log_refusal(refusal, caller, None);
         }
-        if refusal == Refusal::Full && is_due(&self.full_logged) {
+        if refusal == Refusal::Full && self.full_logged.is_due() {
             let (sessions, max) = (self.seats.taken(), self.seats.max());
             tracing::warn!(
                 sessions,
@@ -248,7 +254,7 @@ impl Gateway {
             );
         }
         if refusal == Refusal::BadRequest(RequestFault::ProxyHeader)
-            && is_due(&self.proxy_header_logged)
+            && self.proxy_header_logged.is_due()
         {
             let address = caller.map(|caller| display(caller.0));
             tracing::warn!(
@@ -269,10 +275,4 @@ fn log_refusal(refusal: Refusal, caller: Option<Caller>, user: Option<&str>) {
     let (facts, address) = (refusal.facts(), caller.map(|caller| display(caller.0)));
     let (code, reason) = (facts.code, facts.reason);
     tracing::debug!(code, reason, user, address, "refused");
-}
-
-/// Whether a warning may be logged again. If it may, it counts as logged now.
-fn is_due(logged: &Mutex<LogThrottle>) -> bool {
-    let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
-    logged.is_due(FULL_LOG_PAUSE)
 }

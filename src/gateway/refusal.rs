@@ -275,15 +275,47 @@ impl Refusal {
         matches!(self, TokenInvalid(_) | TokenExpired | UserId(_) | Scope)
     }
 
-    /// The table.
+    /// All that follows.
     pub const fn facts(self) -> RefusalFacts {
-        let reason = match self {
+        let (status, code, message) = self.row();
+        RefusalFacts {
+            status,
+            code,
+            reason: self.reason(),
+            message,
+            retry_s: match status {
+                429 | 503 => Some(RETRY_S),
+                _ => None,
+            },
+            close_code: self.close_code(status),
+        }
+    }
+
+    const fn reason(self) -> Option<&'static str> {
+        match self {
             Refusal::BadRequest(fault) => Some(fault.facts().0),
             Refusal::TokenInvalid(fault) => Some(fault.label()),
             Refusal::UserId(error) => Some(user_id_label(error)),
             _ => None,
-        };
-        let (status, code, message) = match self {
+        }
+    }
+
+    const fn close_code(self, status: u16) -> Option<u16> {
+        match (self, status) {
+            // RFC 6455 §4.2.2: a page that may not connect gets no 101.
+            (Refusal::Origin, _)
+            // What sheds a flood must cost less than what it sheds.
+            | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull | Refusal::Busy, _) => None,
+            (Refusal::Draining, _) => Some(1012),
+            (_, 401 | 403 | 429) => Some(4000 + status),
+            (_, 503) => Some(1013),
+            _ => None,
+        }
+    }
+
+    /// The table: HTTP status, error code and message.
+    const fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
             Refusal::NotFound => (404, "not_found", "no such path"),
             Refusal::Method => (405, "method_not_allowed", "method not allowed here"),
             Refusal::BadRequest(fault) => (400, "bad_request", fault.facts().1),
@@ -336,26 +368,6 @@ impl Refusal {
             Refusal::Draining => (503, "draining", "the server is stopping"),
             Refusal::Head => (431, "head", "request head too long or not HTTP"),
             Refusal::TooSlow => (408, "request_timeout", "the request did not come in time"),
-        };
-        RefusalFacts {
-            status,
-            code,
-            reason,
-            message,
-            retry_s: match status {
-                429 | 503 => Some(RETRY_S),
-                _ => None,
-            },
-            close_code: match (self, status) {
-                // RFC 6455 §4.2.2: a page that may not connect gets no 101.
-                (Refusal::Origin, _)
-                // What sheds a flood must cost less than what it sheds.
-                | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull | Refusal::Busy, _) => None,
-                (Refusal::Draining, _) => Some(1012),
-                (_, 401 | 403 | 429) => Some(4000 + status),
-                (_, 503) => Some(1013),
-                _ => None,
-            },
         }
     }
 

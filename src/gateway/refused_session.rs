@@ -24,33 +24,33 @@ pub enum RefuseWith {
     Close,
 }
 
-/// Places for refused handshakes whose clients have not hung up yet.
+/// How many refused handshakes there may be whose clients have not hung up yet.
 #[derive(Clone, Debug)]
-pub struct Places(Arc<Semaphore>);
+pub struct RefusedSessions(Arc<Semaphore>);
 
-impl Places {
+impl RefusedSessions {
     /// So many at once.
     #[must_use]
-    pub fn new(count: usize) -> Places {
-        Places(Arc::new(Semaphore::new(count)))
+    pub fn new(max: usize) -> RefusedSessions {
+        RefusedSessions(Arc::new(Semaphore::new(max)))
     }
 }
 
-/// A connection to be closed with a reason, and its place among those.
+/// A connection to be closed with a reason, and its permit to be there until then.
 #[derive(Debug)]
 pub struct RefusedSession {
     refusal: Refusal,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl RefusedSession {
-    /// `None` if `refusal` may only be told over HTTP, or if there is no place left in `places`.
-    pub fn begin(refusal: Refusal, places: &Places) -> Option<RefusedSession> {
+    /// `None` if `refusal` may only be told over HTTP, or if there are as many of them as there may be.
+    pub fn begin(refusal: Refusal, others: &RefusedSessions) -> Option<RefusedSession> {
         refusal.facts().close_code?;
-        let place = places.0.clone().try_acquire_owned().ok()?;
+        let permit = others.0.clone().try_acquire_owned().ok()?;
         Some(RefusedSession {
             refusal,
-            _place: place,
+            _permit: permit,
         })
     }
 

@@ -7,7 +7,7 @@ use super::refusal::{Refusal, RequestFault};
 use crate::limits::{BODY_BYTES_MAX, URI_BYTES_MAX};
 
 /// Where a prober asks, which may be as old as HTTP/1.0.
-pub(super) const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Checks a request's head.
 ///

@@ -9,10 +9,9 @@ use super::Gateway;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::handshake::{self, Accepted, Upgraded};
-use super::health::Health;
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::{Refusal, RequestFault};
-use super::request::{self, HEALTH, is_compressed};
+use super::request::{self, is_compressed};
 use super::response::{Answer, error_json, json, refused, set, with_type};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
@@ -50,19 +49,29 @@ impl From<PullError> for Fault {
     }
 }
 
-/// Answers one request, and counts it.
-pub async fn respond(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+/// Answers one request, and counts it. It is refused if it was not `admitted`.
+pub async fn respond(
+    request: Request<Incoming>,
+    admitted: Result<(), Refusal>,
+    gateway: &Gateway,
+    puller: &Puller,
+) -> Outcome {
     let page = Page::of(request.headers(), &gateway.origins);
-    let mut outcome = dispatch(request, gateway, puller).await;
+    let mut outcome = dispatch(request, admitted, gateway, puller).await;
     if let Outcome::Answer(answer) = &mut outcome {
         page.may_read(answer);
     }
     outcome
 }
 
-async fn dispatch(request: Request<Incoming>, gateway: &Gateway, puller: &Puller) -> Outcome {
+async fn dispatch(
+    request: Request<Incoming>,
+    admitted: Result<(), Refusal>,
+    gateway: &Gateway,
+    puller: &Puller,
+) -> Outcome {
     let caller = Caller::of(&request);
-    if let Err(refusal) = request::check(&request) {
+    if let Err(refusal) = admitted.and_then(|()| request::check(&request)) {
         return Outcome::Answer(fault(gateway, caller, refusal.into()));
     }
     if request.uri().path() == "/ws" {
@@ -137,8 +146,9 @@ async fn route(
         return presence(request, gateway, puller).await;
     }
     let path = request.uri().path();
-    let page = match (&gateway.health, &gateway.dev) {
-        (Some(health), _) if HEALTH.contains(&path) => Some(told(health, path)),
+    let health = gateway.health.as_ref();
+    let page = match (health.and_then(|health| health.told(path)), &gateway.dev) {
+        (Some((status, told)), _) => Some(with_type(status, TEXT, told.into())),
         (_, Some(dev)) => dev.file(path),
         (_, None) => (path == "/").then(|| with_type(200, TEXT, ABOUT.into())),
     };
@@ -166,14 +176,6 @@ const ABOUT: &str = "presenced: who is online now\n\n\
 const NOT_FORWARDED: &str = "a proxy has taken the upgrade out of this handshake; in nginx, set \
                              proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                              proxy_set_header Connection \"upgrade\";";
-
-/// The answer to a balancer's probe.
-fn told(health: &Health, path: &str) -> Answer {
-    match health.unready().filter(|_| path == "/readyz") {
-        None => with_type(200, TEXT, "ok\n".into()),
-        Some(why) => with_type(503, TEXT, why.into()),
-    }
-}
 
 /// hyper leaves out the body that a HEAD would have.
 fn only_get(method: &Method) -> Result<(), Fault> {

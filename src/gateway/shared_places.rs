@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use presenced_memcached::log_throttle::LogThrottle;
 use presenced_session::metrics::Counter;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::once_a_minute::OnceAMinute;
 use super::places::{ConnectionId, Full, Places, Room};
-use crate::limits::FULL_LOG_PAUSE;
 
 /// The places of one kind of listener.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub struct HttpPlaces {
     /// Names it in the log.
     listener: &'static str,
     room: Room,
-    refusals_logged: Mutex<LogThrottle>,
+    refusals_logged: OnceAMinute,
     places: Mutex<Places<Arc<Eviction>>>,
     /// Connections that had to leave.
     pub evicted: Counter,
@@ -46,7 +45,7 @@ impl HttpPlaces {
         Arc::new(HttpPlaces {
             listener,
             room,
-            refusals_logged: Mutex::default(),
+            refusals_logged: OnceAMinute::default(),
             places: Mutex::new(Places::new(room)),
             evicted: Counter::default(),
         })
@@ -84,11 +83,7 @@ impl HttpPlaces {
 
     /// Says now and again that a connection is refused.
     pub fn log_refusal(&self, full: Full, address: IpAddr) {
-        let logged = self.refusals_logged.lock();
-        if logged
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_due(FULL_LOG_PAUSE)
-        {
+        if self.refusals_logged.is_due() {
             let Room {
                 max, per_peer_max, ..
             } = self.room;
@@ -97,7 +92,7 @@ impl HttpPlaces {
                 Full::Server => ("all connections", max),
             };
             tracing::warn!(
-                listener = self.listener, peer = %address, max,
+                listener = self.listener, %address, max,
                 "a connection is refused, as {all} have a request under way; this is said once a minute"
             );
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`names`]: the users of a question, as it names them.
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
+//! - `node_lookup`: its part at one node.
 //!
 //! The answer never has a false "offline": users with a session here are online, those whose node can't
 //! be asked are `unknown`, and only users who were looked for and not found are left out.
@@ -9,6 +10,7 @@
 pub mod batch;
 pub mod metrics;
 pub mod names;
+mod node_lookup;
 
 use presenced_presence::UserId;
 use serde::ser::SerializeMap;

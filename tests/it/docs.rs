@@ -98,6 +98,17 @@ fn the_quick_start_asks_the_usual_addresses() {
     }
 }
 
+#[test]
+fn the_glossary_is_in_its_order() {
+    let glossary = read(&root().join("docs/glossary.md"));
+    let rows = glossary
+        .lines()
+        .skip_while(|line| !line.starts_with("| ---"));
+    let terms = rows.skip(1).filter_map(|line| line.split('|').nth(1));
+    let terms: Vec<_> = terms.map(str::trim).collect();
+    assert!(terms.len() > 10 && terms.is_sorted(), "{terms:?}");
+}
+
 /// The documents that link to each other.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -64,6 +64,8 @@ async fn of_one_address_before_its_token_is_looked_at() {
     let said = "a handshake is refused by --max-handshakes-per-second-per-address";
     process.logs(said).await;
     assert_eq!(process.logged(said), 1);
+    // As all lines have it.
+    assert_eq!(process.logged("address=127.0.0.2"), 1);
 }
 
 #[tokio::test]

@@ -225,12 +225,17 @@ async fn health_is_told_to_clients_only_where_that_is_wanted() {
     assert_eq!(about.status, 200);
     assert!(about.body.contains("presenced") && about.body.contains("/v1/presence"));
 
-    // No memcached is there.
-    let flags = ["--serve-health", "--memcached=127.0.0.1:1"];
-    let server = TestServer::start(&flags).await;
-    assert_eq!(get(server.edge, "/healthz").await.status, 200);
-    let ready = get(server.edge, "/readyz").await;
-    assert_eq!(ready.status, 503, "{ready:?}");
-    assert_eq!(ready.body, get(server.admin, "/readyz").await.body);
-    assert_eq!(get(server.edge, "/metrics").await.status, 404);
+    let server = TestServer::start(&["--serve-health"]).await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let nowhere = ["--serve-health", "--memcached=127.0.0.1:1"];
+    let nowhere = TestServer::start(&nowhere).await;
+    for (server, readiness) in [(server, 200), (nowhere, 503)] {
+        for (path, status) in [("/healthz", 200), ("/readyz", readiness)] {
+            let told = get(server.edge, path).await;
+            assert_eq!(told.status, status, "{told:?}");
+            // The same wherever it is asked.
+            assert_eq!(told.body, get(server.admin, path).await.body);
+        }
+        assert_eq!(get(server.edge, "/metrics").await.status, 404);
+    }
 }

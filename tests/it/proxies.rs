@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::{join, join_all};
+use presenced::limits::IDLE_MIN;
 use presenced_testkit::balancers::Balancer;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{CLOSE, Raw, Response, frame, get, request, upgrade_with};
@@ -12,6 +13,7 @@ use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::time::sleep;
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -302,6 +304,173 @@ async fn requests_through_one_connection_are_counted_by_their_callers() {
         assert_eq!(raw.response().await.status, 200);
     }
     assert_eq!(asks(PROXY, "198.51.100.7, 192.0.2.1").await, 200);
+}
+
+/// As any other answer (CORS).
+#[tokio::test]
+async fn a_page_behind_a_proxy_may_read_that_its_address_has_its_share() {
+    let flags = [
+        "--allow-origin=https://app.example",
+        "--forwarded-header=x-forwarded-for",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=1",
+        "--max-http-connections-per-address=1",
+    ];
+    let server = TestServer::start(&flags).await;
+    let mut first = Raw::connect_from(PROXY, server.edge).await;
+    first
+        .send(asks_when_told("X-Forwarded-For: 192.0.2.1\r\n"))
+        .await;
+    assert_eq!(first.head().await.status, 100);
+    let mut page = Raw::connect_from(PROXY, server.edge).await;
+    let headers = [
+        ("X-Forwarded-For", "192.0.2.1".to_owned()),
+        ("Origin", "https://app.example".to_owned()),
+    ];
+    page.send(request("GET", "/v1/presence?user=b", &headers, ""))
+        .await;
+    let refused = page.response().await;
+    assert_eq!(refused.error_code(), "too_many_connections");
+    let allowed = refused.header("access-control-allow-origin");
+    assert_eq!(allowed, Some("https://app.example"), "{refused:?}");
+    assert_eq!(server.handshakes("too_many_connections").await, 1);
+}
+
+/// A pull whose body the server has begun to wait for when it says 100.
+fn asks_when_told(headers: &str) -> String {
+    let token = token("alice");
+    format!(
+        "POST /v1/presence HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\
+         Expect: 100-continue\r\nContent-Length: 15\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_request_behind_a_late_header_keeps_its_place() {
+    let flags = [
+        "--proxy-protocol",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=1",
+        "--max-http-connections=2",
+        "--max-http-connections-per-address=2",
+    ];
+    let server = TestServer::start(&flags).await;
+    let mut open = Vec::new();
+    for count in 1..=2 {
+        let mut raw = Raw::connect_from(PROXY, server.edge).await;
+        until("it has a place", PATIENCE, async || {
+            server.metric("http_connections").await == count
+        })
+        .await;
+        let header = format!("PROXY TCP4 192.0.2.{count} 10.0.0.1 1 2\r\n");
+        raw.send(header + &asks_when_told("")).await;
+        assert_eq!(raw.head().await.status, 100);
+        open.push(raw);
+    }
+    // It waits for a place for longer than one must be idle until it has to leave.
+    let mut other = Raw::connect_from(STRANGER, server.edge).await;
+    other.send(request("GET", "/x", &[], "")).await;
+    assert_eq!(other.response().await.error_code(), "server_busy");
+    assert_eq!(server.metric("http_connections_evicted_total").await, 0);
+    for raw in &mut open {
+        raw.send(r#"{"users":["b"]}"#).await;
+        let answer = raw.response().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), None, "it may ask again");
+    }
+}
+
+/// With two workers, one may tell a connection of the other to leave that has just sent all.
+#[tokio::test]
+async fn a_header_that_has_come_is_read_even_if_its_connection_has_to_leave() {
+    join_all((0..4).map(|_| has_to_leave())).await;
+}
+
+async fn has_to_leave() {
+    let flags = [
+        "--proxy-protocol",
+        "--trusted-proxy=127.0.0.1",
+        "--workers=2",
+        "--max-http-connections=1",
+        "--max-http-connections-per-address=1",
+    ];
+    let server = TestServer::start(&flags).await;
+    let pull = request("GET", "/v1/presence?user=b", &upgrade_with(&token("a")), "");
+    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
+    for _ in 0..4 {
+        let mut idle = Raw::connect_from(PROXY, server.edge).await;
+        until("it has a place", PATIENCE, async || {
+            server.metric("http_connections").await == 1
+        })
+        .await;
+        // It may be told to leave from now on.
+        sleep(IDLE_MIN).await;
+        // The kernel has both in this order, and the workers may take them in the other.
+        idle.send(header.to_owned() + &pull).await;
+        let mut other = Raw::connect_from(STRANGER, server.edge).await;
+        other.try_send(&pull).await;
+        assert_eq!(idle.response().await.status, 200);
+        drop(idle);
+        assert_eq!(other.response().await.status, 200);
+        drop(other);
+        until("both are gone", PATIENCE, async || {
+            server.metric("http_connections").await == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_logged_with_the_address_that_a_late_header_names() {
+    let flags = [
+        "--proxy-protocol",
+        "--workers=1",
+        "--max-http-connections=2",
+        "--max-http-connections-per-address=1",
+    ];
+    let process = trusting(&flags).await;
+    let taken = async || metric(&get(process.admin(), "/metrics").await, "http_connections");
+    let mut first = Raw::connect_from(PROXY, process.edge()).await;
+    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
+    first.send(header.to_owned() + &asks_when_told("")).await;
+    assert_eq!(first.head().await.status, 100);
+    // The address has its share when it turns out to be that of a connection that has a place.
+    let mut late = Raw::connect_from(PROXY, process.edge()).await;
+    until("it has a place", PATIENCE, async || taken().await == 2).await;
+    late.send(header).await;
+    assert_eq!(late.response().await.error_code(), "too_many_connections");
+    let logged = r#""code":"too_many_connections","address":"192.0.2.1""#;
+    process.logs(logged).await;
+    assert_eq!(process.logged(logged), 1);
+    // There is no place for one whose header comes while it waits.
+    until("it is gone", PATIENCE, async || taken().await == 1).await;
+    let mut second = Raw::connect_from(STRANGER, process.edge()).await;
+    second.send(asks_when_told("")).await;
+    assert_eq!(second.head().await.status, 100);
+    let mut waits = Raw::connect_from(PROXY, process.edge()).await;
+    for part in ["P", "ROXY TCP4 192.0.2", ".7 10.0.0.1 1 2\r\n", "GET /x"] {
+        waits.send(part).await;
+        // In the meantime it is looked at again.
+        taken().await;
+    }
+    assert_eq!(waits.response().await.error_code(), "server_busy");
+    process
+        .logs(r#""code":"server_busy","address":"192.0.2.7""#)
+        .await;
+}
+
+/// The body of a request that does not come in time is that of a client, not of the proxy.
+#[tokio::test]
+async fn a_request_that_is_too_slow_is_logged_with_its_address() {
+    let process = trusting(&["--forwarded-header=x-forwarded-for"]).await;
+    let mut raw = Raw::connect_from(PROXY, process.edge()).await;
+    raw.send(asks_when_told("X-Forwarded-For: 192.0.2.1\r\n"))
+        .await;
+    assert_eq!(raw.head().await.status, 100);
+    assert_eq!(raw.response().await.error_code(), "request_timeout");
+    process
+        .logs(r#""code":"request_timeout","address":"192.0.2.1""#)
+        .await;
 }
 
 #[tokio::test]

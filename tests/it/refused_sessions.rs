@@ -173,15 +173,19 @@ async fn clients_that_do_not_hang_up_are_let_go_of_and_beyond_some_it_is_http() 
     let headers = of_page(&with("a.b.c"));
     let start = Instant::now();
     let mut open = Vec::new();
-    for _ in 0..REFUSED_SESSIONS_MAX {
+    // With few descriptors they are fewer.
+    let response = loop {
         let (response, raw) = shake(&server, &headers).await;
-        assert_eq!(response.status, 101, "{response:?}");
+        if response.status != 101 {
+            break response;
+        }
         open.push(raw);
-    }
+    };
+    assert_eq!(response.status, 401, "{response:?}");
+    assert!(!open.is_empty());
     // A slow machine may have let go of the first by now.
-    let (response, _) = shake(&server, &headers).await;
     if start.elapsed() < CLOSE_TIMEOUT {
-        assert_eq!(response.status, 401, "{response:?}");
+        assert!(open.len() <= REFUSED_SESSIONS_MAX, "{}", open.len());
     }
     // They say nothing and don't hang up; each has its place for a moment only.
     until("there are places again", PATIENCE, async || {

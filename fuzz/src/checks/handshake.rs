@@ -16,7 +16,7 @@ use presenced::gateway::origin::Origins;
 use presenced::gateway::places::Room;
 use presenced::gateway::rates::Rates;
 use presenced::gateway::refusal::{Refusal, RequestFault, TokenFault};
-use presenced::gateway::refused_session::{Places, RefuseWith};
+use presenced::gateway::refused_session::{RefuseWith, RefusedSessions};
 use presenced::gateway::shared_places::HttpPlaces;
 use presenced::gateway::{Capacity, Gateway};
 use presenced_presence::UserIdError;
@@ -75,7 +75,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             seats: Arc::new(Seats::new(1)),
             head_bytes_max: 1,
             refuse_with: RefuseWith::Auto,
-            refused_sessions: Places::new(1),
+            refused_sessions: RefusedSessions::new(1),
             proxies: Default::default(),
             user_names: Default::default(),
             places: HttpPlaces::new("gateway", ROOM),
