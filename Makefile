@@ -46,10 +46,12 @@ clippy:
 # One row of each kind; `make truth` has all of them.
 TRUTH_SOME ?= a_false_offline_is_seen flush_all_in_three_seconds restart_at_once a_fresh_edge a_node_is_added cut_off_for_5_s drained behind_twemproxy \
     users_move_to_and_fro
+# Most of them wait most of the time: for time-outs, entries that end, and the like.
+TEST_THREADS ?= 5
 # One of the conformance tests uses an npm package of the client.
 rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
-	@cargo test --locked --workspace
+	@RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace
 	$(call heading,truth: some of the rows)
 	@cargo test --locked --test truth -- --test-threads 10 $(TRUTH_SOME)
 

@@ -120,8 +120,9 @@ pub const RETRY_S: u32 = 5;
 /// beside those: an eighth as many.
 pub const REFUSED_SESSIONS_MAX: usize = 64;
 
-/// What a peer that is given up may send before it hangs up, in bytes: what was on its way to us.
-pub const PARTING_BYTES_MAX: usize = 64 * 1024;
+/// What a peer that is given up may send before it hangs up, in bytes: an upload of a few MiB that is refused is
+/// heard out, since many clients read no answer once they cannot write.
+pub const PARTING_BYTES_MAX: usize = 8 << 20;
 
 /// How long a peer whose request is refused unread has to hang up.
 pub const PARTING_TIME: Duration = Duration::from_secs(1);

@@ -149,7 +149,7 @@ impl Capacity {
 
     /// The same in proportion, so that it takes `descriptors` at most, or as little as can be.
     fn within(self, descriptors: usize, doors: usize) -> Capacity {
-        let fixed = doors * OF_LISTENER;
+        let fixed = doors * OF_LISTENER + self.refused_sessions_max;
         let usual = self.descriptors(doors) - fixed;
         let descriptors = descriptors.saturating_sub(fixed);
         let part = |count: usize| match descriptors < usual {

@@ -260,6 +260,14 @@ impl Flags {
         if tokens.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
         }
+        for (flag, value) in [
+            ("--jwt-audience", &tokens.jwt_audience),
+            ("--jwt-issuer", &tokens.jwt_issuer),
+        ] {
+            if value.as_deref() == Some("") {
+                refuse!("{flag} can't be empty: no token would pass");
+            }
+        }
         if secret.is_some() && tokens.jwt_audience.is_none() {
             tracing::info!(
                 "no --jwt-audience: every token that is signed with the secret is accepted, whatever \

@@ -208,6 +208,8 @@ fn everything_else_that_can_not_work() {
         &["--allow-origin *", "scheme://host"],
     );
     refused(&["--server-id", ""], &["--server-id"]);
+    refused(&["--jwt-audience", ""], &["--jwt-audience", "empty"]);
+    refused(&["--jwt-issuer", ""], &["--jwt-issuer", "empty"]);
     refused(
         &["--max-sessions", "99999999999"],
         &["--max-sessions 99999999999", "ulimit -n"],
