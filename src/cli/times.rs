@@ -158,7 +158,7 @@ pub fn promises(config: &Config) -> Promises {
             show(presence.flush_interval + BACKOFF_MAX),
         ),
         offline: format!(
-            "between {} and {} after leaving; if a client just vanishes, {} after its last pong",
+            "between {} and {} after leaving; if a client just vanishes, {} after its last frame",
             show(soonest),
             show(ttl),
             show(ttl + presence.flush_interval),

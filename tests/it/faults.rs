@@ -306,7 +306,7 @@ async fn a_memcached_that_is_full_is_known_to_evict() {
     until("evictions are counted", LONG, async || node.evictions() > 0).await;
     let online = memcached.count_online_of_many(&crowd.users).await;
     assert!(online < crowd.users.len(), "{online} fit");
-    // That its own sentinel may go with the rest is no reason to write everyone again and again.
+    // The sentinel may be evicted, too; users must not be written again and again because of that.
     let refilled = crowd.metrics.refilled.value();
     crowd.all_written(LONG).await;
     assert!(crowd.metrics.refilled.value() <= refilled + crowd.users.len() as u64);

@@ -522,7 +522,7 @@ fn a_client_that_is_slow_to_read_when_it_is_pinged_has_the_ping_behind_what_wait
 fn what_is_begun_and_never_ends_is_given_up_within_a_second_of_its_time() {
     let second = Duration::from_secs(1);
     let long = frame(0x81, &[b'x'; 100]);
-    // The begin of a message, one with more and more parts, the begin of a frame, one that comes in bytes.
+    // A first fragment, a message whose fragments keep coming, part of a frame, a frame that comes byte by byte.
     let begun: [(&[u8], &[u8]); 4] = [
         (&frame(0x01, b"begun"), b""),
         (&frame(0x01, b"begun"), &frame(0x00, b"")),
