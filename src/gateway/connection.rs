@@ -3,32 +3,31 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
 use presenced_session::worker::NewSession;
 use tokio::sync::mpsc::Sender;
-use tokio::time::sleep;
 
 use super::Gateway;
 use super::caller::{Caller, Visitor};
+use super::exchange::Exchange;
 use super::handshake::Upgraded;
 use super::introduction::{self, Introduced};
 use super::parting::{part, refused};
-use super::progress::{Event, Phase, Progress};
+use super::progress::{Event, Phase};
 use super::refusal::Refusal;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
-use crate::limits::{DEADLINE_LOOK, HEADERS_MAX, PARTING_TIME};
+use crate::limits::{HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
 /// What a connection is served with.
@@ -207,110 +206,6 @@ fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
     match read_by_hyper.is_empty() && ahead.is_empty() {
         true => Bytes::new(),
         false => [read_by_hyper, ahead].concat().into(),
-    }
-}
-
-/// What the driver of a connection and the service have in common.
-#[derive(Debug)]
-struct Exchange {
-    clock: Clock,
-    /// Where the connection comes from, which may be a proxy that says of each request where that
-    /// comes from.
-    peer: Caller,
-    /// Whether it is such a proxy.
-    is_forwarded: bool,
-    /// Where its request comes from; `peer` while none is under way.
-    caller: Mutex<Caller>,
-    place: Place,
-    progress: Mutex<Progress>,
-    /// Whether the last request has a body, which may not have been read.
-    has_body: AtomicBool,
-    upgrade: OnceLock<(Upgraded, Caller)>,
-}
-
-impl Exchange {
-    fn begin(gateway: &Gateway, peer: Caller, place: Place, has_sent: bool) -> Exchange {
-        let clock = gateway.clock;
-        Exchange {
-            clock,
-            peer,
-            is_forwarded: gateway.proxies.forward(peer.0),
-            caller: Mutex::new(peer),
-            place,
-            progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
-            has_body: AtomicBool::new(false),
-            upgrade: OnceLock::new(),
-        }
-    }
-
-    fn is_upgraded(&self) -> bool {
-        self.upgrade.get().is_some()
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts the connection among those of the caller of its request, from the head of the request
-    /// on.
-    fn is_of(&self, caller: Caller, gateway: &Gateway) -> Result<(), Refusal> {
-        if !self.is_forwarded {
-            return Ok(());
-        }
-        *self.caller() = caller;
-        self.place.belongs_to(caller.0).map_err(|full| {
-            gateway.places.log_refusal(full, caller.0);
-            full.into()
-        })
-    }
-
-    fn note(&self, event: Event) {
-        let mut progress = self.progress();
-        if progress.note(event, self.clock.now()) {
-            match progress.phase() {
-                Phase::Idle => {
-                    self.place.idles();
-                    if self.is_forwarded {
-                        *self.caller() = self.peer;
-                        self.place.back_to(self.peer.0);
-                    }
-                }
-                Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
-            }
-        }
-    }
-
-    fn caller(&self) -> MutexGuard<'_, Caller> {
-        self.caller.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts and logs a refusal of the request that is under way, or coming.
-    fn refused(&self, refusal: Refusal, gateway: &Gateway) {
-        let caller = *self.caller();
-        gateway.refused(refusal, Some(caller));
-    }
-
-    /// Looks at what the socket has done while hyper was polled.
-    fn look(&self, hold: &Hold) {
-        if hold.has_read() {
-            self.note(Event::Read);
-        }
-        if hold.has_written() {
-            self.note(Event::Written);
-        }
-    }
-
-    /// Returns when the deadline has passed without having been moved.
-    async fn overdue(&self) {
-        loop {
-            let deadline = self.progress().deadline();
-            let left = deadline.saturating_sub(self.clock.now());
-            if left.is_zero() {
-                return;
-            }
-            // The deadline may have been moved nearer.
-            sleep(left.min(DEADLINE_LOOK)).await;
-        }
     }
 }
 

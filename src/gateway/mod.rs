@@ -31,6 +31,7 @@ pub mod caller;
 mod connection;
 mod cors;
 pub mod dev;
+mod exchange;
 pub mod forwarded;
 pub mod handshake;
 pub mod handshake_rates;
