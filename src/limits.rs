@@ -69,12 +69,16 @@ pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 /// about to use it, even on a machine that is busy.
 pub const IDLE_MIN: Duration = Duration::from_millis(500);
 
+/// How long the rest of a request, or the taking of an answer, may be awaited until the connection may be closed
+/// for another: where places are scarce, a peer that needs longer has to come again.
+pub const AWAITED_MIN: Duration = Duration::from_secs(1);
+
 /// Connections of a listener that may wait for a place, if there are descriptors enough: what a burst through one
 /// proxy opens at once. Each worker has a listener for each `--listen`.
 pub const LOBBY_MAX: usize = 1024;
 
-/// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`], so that a
-/// place that is idle is found.
+/// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`] and
+/// [`AWAITED_MIN`], so that a place that somebody has held for long enough is found.
 pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 
 /// Time between two looks whether there are places for them.
@@ -298,4 +302,5 @@ const _: () = {
     assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(LINE_BYTES_MAX + TOKEN_BYTES_MAX < *MAX_HEAD_BYTES.start() as usize);
     assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
+    assert!(AWAITED_MIN.as_millis() < LOBBY_TIME.as_millis());
 };

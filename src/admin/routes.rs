@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::gateway::health::Health;
-use crate::gateway::places::Room;
+use crate::gateway::places::{Room, Standing};
 use crate::gateway::request::has_legal_host;
 use crate::gateway::shared_places::{HttpPlaces, Place};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
@@ -80,13 +80,14 @@ const ROOM: Room = Room {
     per_peer_max: ADMIN_CONNECTIONS_MAX,
     leaving_max: ADMIN_CONNECTIONS_MAX,
     idle_min: Duration::ZERO,
+    awaited_min: Duration::ZERO,
     silent_may_evict: true,
 };
 
 /// A place for a connection from `address`.
 async fn enter(places: &Arc<HttpPlaces>, address: IpAddr) -> Place {
     loop {
-        match places.enter(address, true) {
+        match places.enter(address, Standing::Idle) {
             Ok(place) => return place,
             // Those who leave do so as soon as they are polled.
             Err(_) => tokio::task::yield_now().await,

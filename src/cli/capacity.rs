@@ -7,9 +7,9 @@ use super::{Flags, SettingsError};
 use crate::gateway::Capacity;
 use crate::gateway::places::Room;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, DESCRIPTORS_MAX, DESCRIPTORS_PER_THREAD, HTTP_CONNECTIONS_MAX,
-    HTTP_CONNECTIONS_PEER_SHARE, HTTP_DESCRIPTORS_MIN, IDLE_MIN, LOBBY_MAX, NODES_TO_COME,
-    REFUSED_SESSIONS_MAX, STORE_CONNECTIONS_MIN, TURNED_AWAY_MAX,
+    ADMIN_CONNECTIONS_MAX, AWAITED_MIN, DESCRIPTORS_MAX, DESCRIPTORS_PER_THREAD,
+    HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PEER_SHARE, HTTP_DESCRIPTORS_MIN, IDLE_MIN, LOBBY_MAX,
+    NODES_TO_COME, REFUSED_SESSIONS_MAX, STORE_CONNECTIONS_MIN, TURNED_AWAY_MAX,
 };
 
 /// Shares of the descriptors.
@@ -111,6 +111,7 @@ impl Flags {
                 per_peer_max: 0,
                 leaving_max: workers * TURNED_AWAY_MAX,
                 idle_min: IDLE_MIN,
+                awaited_min: AWAITED_MIN,
                 silent_may_evict: false,
             },
             lobby_max: LOBBY_MAX,

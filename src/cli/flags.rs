@@ -244,8 +244,8 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_OUTBOX_BYTES, "KiB"))]
     pub max_outbox: Size,
 
-    /// HTTP connections, handshakes among them but not sessions; beyond it, the one that has been idle longest is
-    /// closed for a new one, or a new one refused if all have a request under way [default: 512 a
+    /// HTTP connections, handshakes among them but not sessions; beyond it, the one that has kept the server waiting
+    /// longest is closed for a new one, or a new one refused if all are being answered [default: 512 a
     /// worker, or fewer if the file limit is low]
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections: Option<u32>,

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use bytes::Bytes;
 use hyper::Request;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::Gateway;
 use super::caller::{Caller, Visitor};
-use super::exchange::Exchange;
+use super::exchange::{Arriving, Exchange};
 use super::handshake::Upgraded;
 use super::introduction::{self, Introduced};
 use super::parting::{part, refused};
@@ -94,7 +95,7 @@ impl Connection {
             .serve_connection(socket, service);
         let served = tokio::select! {
             biased;
-            served = drive(&mut http, &hold, &exchange) => Some(served),
+            served = drive(&mut http, &hold, &exchange) => served,
             () = exchange.overdue() => None,
         };
         match served {
@@ -115,13 +116,16 @@ impl Connection {
 }
 
 /// Serves requests until the connection ends, is a session, or was evicted: then what has come by then is the
-/// last request.
-async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Result<()> {
+/// last request. `None` if it was evicted because its peer takes too long.
+async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> Option<hyper::Result<()>> {
     let mut evicted = pin!(exchange.place.evicted());
     let mut is_last = false;
-    poll_fn(|context| {
+    let served = poll_fn(|context| {
         if !hold.is_leaving() && evicted.as_mut().poll(context).is_ready() {
             hold.leave();
+            if exchange.leave() {
+                return Poll::Ready(None);
+            }
         }
         loop {
             let mut polled = http.poll_without_shutdown(context);
@@ -130,17 +134,17 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> hyper::Res
             }
             exchange.look(hold);
             if polled.is_ready() || is_last || !hold.is_leaving() {
-                return polled;
+                return polled.map(Some);
             }
             is_last = true;
             Pin::new(&mut *http).graceful_shutdown();
         }
     })
     .await?;
-    match exchange.is_upgraded() {
-        true => Ok(()),
+    match served {
         // hyper may have to write the rest of an answer.
-        false => http.await,
+        Ok(()) if !exchange.is_upgraded() => Some(http.await),
+        served => Some(served),
     }
 }
 
@@ -161,7 +165,7 @@ async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway:
 /// Ends a connection whose time is over.
 fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
-    if let Phase::Head | Phase::Request = exchange.progress().phase() {
+    if let Phase::Head | Phase::Body | Phase::Request = exchange.progress().phase() {
         exchange.refused(Refusal::TooSlow, gateway);
         let socket = http.into_parts().io;
         socket.say_last(&refused(Refusal::TooSlow));
@@ -225,10 +229,11 @@ impl Service<Request<Incoming>> for Http {
         let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
         let exchange = self.exchange.clone();
         let caller = Caller(gateway.proxies.caller(exchange.peer.0, request.headers()));
-        exchange.note(Event::Request);
         let has_body = !request.body().is_end_stream();
+        exchange.note(Event::Request { has_body });
         exchange.has_body.store(has_body, Ordering::Relaxed);
         request.extensions_mut().insert(caller);
+        let request = request.map(|body| Arriving::new(body, exchange.clone()));
         Box::pin(async move {
             let admitted = exchange.is_of(caller, &gateway);
             let outcome = routes::respond(request, admitted, &gateway, &puller).await;
@@ -238,8 +243,9 @@ impl Service<Request<Incoming>> for Http {
                     // A client that was refused has no claim to one of the places.
                     let is_refused =
                         answer.status().is_client_error() || answer.status().is_server_error();
-                    // Its next request is for another server.
-                    if is_refused || gateway.departure.is_announced() {
+                    // Its next request is for another server, or has to wait like those who have no place.
+                    let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
+                    if is_refused || is_last {
                         response::set_close(&mut answer);
                     }
                     answer

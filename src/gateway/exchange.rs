@@ -1,8 +1,12 @@
 //! What the driver of an HTTP connection and hyper's service have in common.
 
+use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use presenced_session::clock::Clock;
 use tokio::time::sleep;
 
@@ -70,19 +74,15 @@ impl Exchange {
     }
 
     pub(super) fn note(&self, event: Event) {
+        self.progress().note(event, self.clock.now());
+    }
+
+    /// The place is another's now; returns whether the connection has to end at once, and not only soon.
+    pub(super) fn leave(&self) -> bool {
+        let now = self.clock.now();
         let mut progress = self.progress();
-        if progress.note(event, self.clock.now()) {
-            match progress.phase() {
-                Phase::Idle => {
-                    self.place.idles();
-                    if self.is_forwarded {
-                        *self.caller() = self.peer;
-                        self.place.back_to(self.peer.0);
-                    }
-                }
-                Phase::Head | Phase::Request | Phase::Answer => self.place.begins(),
-            }
-        }
+        progress.leave(now);
+        progress.deadline() <= now
     }
 
     fn caller(&self) -> MutexGuard<'_, Caller> {
@@ -103,6 +103,16 @@ impl Exchange {
         if hold.has_written() {
             self.note(Event::Written);
         }
+        // A session needs no place.
+        if self.is_upgraded() || !self.progress().has_changed() {
+            return;
+        }
+        let phase = self.progress().phase();
+        self.place.stands(phase.standing());
+        if phase == Phase::Idle && self.is_forwarded {
+            *self.caller() = self.peer;
+            self.place.back_to(self.peer.0);
+        }
     }
 
     /// Returns when the deadline has passed without having been moved.
@@ -116,5 +126,42 @@ impl Exchange {
             // The deadline may have been moved nearer.
             sleep(left.min(DEADLINE_LOOK)).await;
         }
+    }
+}
+
+/// The body of a request, whose end the exchange takes note of.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    body: Incoming,
+    exchange: Arc<Exchange>,
+}
+
+impl Arriving {
+    pub(super) fn new(body: Incoming, exchange: Arc<Exchange>) -> Arriving {
+        Arriving { body, exchange }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.exchange.note(Event::Body);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

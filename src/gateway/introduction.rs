@@ -2,18 +2,20 @@
 //! ([`proxy_header`](super::proxy_header)): reads it, before HTTP begins.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::Gateway;
 use super::caller::Caller;
 use super::parting::refused;
+use super::places::Standing;
 use super::proxies::Proxies;
 use super::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
 use super::socket::Socket;
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_TIMEOUT, PARTING_TIME};
 
 /// What is known of a connection's origin when it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +91,11 @@ async fn read_unless_evicted(
         () = place.evicted() => {}
     }
     // The runtime may not know of it yet.
-    match socket.has_come() {
-        true => read(socket, place).await,
-        false => Err(io::ErrorKind::ConnectionAborted.into()),
-    }
+    let left = match socket.has_come() {
+        true => PARTING_TIME,
+        false => Duration::ZERO,
+    };
+    timeout(left, read(socket, place)).await?
 }
 
 /// The connection is idle until the first byte of the header has come, and again if nothing has
@@ -105,12 +108,12 @@ async fn read(
         match parse(socket.ahead()) {
             Ok(None) => {
                 socket.read_ahead().await?;
-                place.begins();
+                place.stands(Standing::Awaited);
             }
             Ok(Some(header)) => {
                 socket.skip(header.len);
                 if !socket.has_read() {
-                    place.idles();
+                    place.stands(Standing::Idle);
                 }
                 return Ok(Ok(header));
             }

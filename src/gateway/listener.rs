@@ -47,6 +47,7 @@ pub async fn serve(
         turned_away_max,
         ..
     } = gateway.capacity;
+    let lobby = Lobby::new(lobby_max, gateway.places.clone());
     let mut door = Door {
         connection: Connection {
             gateway,
@@ -54,7 +55,7 @@ pub async fn serve(
             sessions,
         },
         connections: JoinSet::new(),
-        lobby: Lobby::new(lobby_max),
+        lobby,
         turned_away: TurnedAway::new(turned_away_max),
         scratch: vec![0; HEAD_BYTES_MAX],
     };
@@ -116,7 +117,7 @@ impl Door {
             return self.refuse(newcomer, Refusal::BadRequest(RequestFault::ProxyHeader));
         }
         let places = &self.connection.gateway.places;
-        match places.enter(newcomer.peer, newcomer.is_silent()) {
+        match places.enter(newcomer.peer, newcomer.standing()) {
             Ok(place) => self.serve(newcomer, place).await,
             Err(full) => {
                 newcomer.full = full;

@@ -2,19 +2,22 @@
 //! may have a place, and most requests are answered within milliseconds.
 //!
 //! Those whose request has come are first: a proxy sends one as soon as it is connected, and an attacker who
-//! opens connections without a word must not be before anybody.
+//! opens connections without a word must not come before anybody. When too many wait, the peer with the most
+//! of them loses one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::pending;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::caller::Caller;
 use super::introduction::{Introduced, introduce};
-use super::places::{Full, network};
+use super::places::{Full, Standing, network};
 use super::proxies::Proxies;
+use super::shared_places::{HttpPlaces, Waiting};
 use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
 
 /// A connection that was accepted, and has no place yet.
@@ -28,6 +31,8 @@ pub(super) struct Newcomer {
     pub(super) ahead: Vec<u8>,
     /// Why it had no place when it was asked last.
     pub(super) full: Full,
+    /// Lets others know that it wants one of theirs.
+    waiting: Option<Waiting>,
     came_at: Instant,
     /// Its end came first.
     pub(super) has_ended: bool,
@@ -44,6 +49,7 @@ impl Newcomer {
             introduced: Introduced::NotYet,
             ahead: Vec::new(),
             full: Full::Server,
+            waiting: None,
             came_at: Instant::now(),
             has_ended: false,
             is_mistaken: false,
@@ -76,6 +82,14 @@ impl Newcomer {
         self.introduced == Introduced::NotYet || self.ahead.is_empty()
     }
 
+    /// What it would wait for in a place.
+    pub(super) fn standing(&self) -> Standing {
+        match self.is_silent() {
+            true => Standing::Idle,
+            false => Standing::Awaited,
+        }
+    }
+
     /// Whether it has waited long enough.
     pub(super) fn has_waited(&self) -> bool {
         self.came_at.elapsed() >= LOBBY_TIME
@@ -86,19 +100,24 @@ impl Newcomer {
 #[derive(Debug)]
 pub(super) struct Lobby {
     max: usize,
+    places: Arc<HttpPlaces>,
     speaking: VecDeque<Newcomer>,
     silent: VecDeque<Newcomer>,
+    /// How many of each peer wait.
+    peers: HashMap<IpAddr, usize>,
     /// When to look again whether there are places.
     look_at: Option<Instant>,
 }
 
 impl Lobby {
-    /// Nobody waits; at most `max` may.
-    pub(super) fn new(max: usize) -> Lobby {
+    /// Nobody waits for one of `places`; at most `max` may.
+    pub(super) fn new(max: usize, places: Arc<HttpPlaces>) -> Lobby {
         Lobby {
             max,
+            places,
             speaking: VecDeque::new(),
             silent: VecDeque::new(),
+            peers: HashMap::new(),
             look_at: None,
         }
     }
@@ -115,20 +134,34 @@ impl Lobby {
     }
 
     /// Lets it wait; returns the one that may not if too many do.
-    pub(super) fn wait(&mut self, newcomer: Newcomer) -> Option<Newcomer> {
-        let is_full = self.speaking.len() + self.silent.len() >= self.max;
-        // Whoever has been silent longest goes: a newcomer may be about to speak.
-        let out = match is_full.then(|| self.silent.pop_front()) {
-            None => None,
-            Some(None) => return Some(newcomer),
-            Some(out) => out,
-        };
+    pub(super) fn wait(&mut self, mut newcomer: Newcomer) -> Option<Newcomer> {
+        if newcomer.full == Full::Server {
+            newcomer.waiting.get_or_insert_with(|| self.places.wait());
+        }
+        *self.peers.entry(network(newcomer.peer)).or_default() += 1;
         match newcomer.is_silent() {
             true => self.silent.push_back(newcomer),
             false => self.speaking.push_back(newcomer),
         }
         let next_look = Instant::now() + LOBBY_LOOK;
         self.look_at.get_or_insert(next_look);
+        let is_too_full = self.speaking.len() + self.silent.len() > self.max;
+        is_too_full.then(|| self.send_out()).flatten()
+    }
+
+    /// Takes out one of the peer that has the most: the one that has been silent longest, as the others may be
+    /// about to speak, or else the last to come.
+    fn send_out(&mut self) -> Option<Newcomer> {
+        let (peer, count) = self.peers.iter_mut().max_by_key(|(_, count)| **count)?;
+        let is_of_peer = |waiting: &Newcomer| network(waiting.peer) == *peer;
+        let out = match self.silent.iter().position(is_of_peer) {
+            Some(at) => self.silent.remove(at),
+            None => {
+                let last = self.speaking.iter().rposition(is_of_peer)?;
+                self.speaking.remove(last)
+            }
+        };
+        *count -= 1;
         out
     }
 
@@ -143,6 +176,7 @@ impl Lobby {
     /// All who wait, in their order, to be given a place or to [`Lobby::wait`] on.
     pub(super) fn take_all(&mut self, scratch: &mut [u8], proxies: &Proxies) -> VecDeque<Newcomer> {
         self.look_at = None;
+        self.peers.clear();
         let mut all = std::mem::take(&mut self.speaking);
         let mut silent = std::mem::take(&mut self.silent);
         for newcomer in &mut silent {

@@ -1,14 +1,15 @@
 //! The places of HTTP connections, as bookkeeping alone: how many are taken, by which peers, and which
 //! connection is the next to make room.
 //!
-//! A connection is *idle* while it neither waits for an answer nor has sent a byte of a request's head. Those
-//! that are idle never keep anybody out: when the places are full, the one that has been idle longest leaves
-//! for a newcomer whose request has come, and when a peer has its share, one of its own. Only when none is
-//! idle for long enough, there is no place.
+//! A connection whose request is being answered keeps its place. All others wait for their peers: for a
+//! request, the rest of one, or until an answer is taken. Each of these may take its time, but not at the
+//! expense of others: when the places are full, the one that has overstayed longest leaves for a newcomer
+//! whose request has come, and when a peer has its share, one of its own. There is no place only if all
+//! are being answered, or have just come.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -21,19 +22,32 @@ pub struct Room {
     pub per_peer_max: usize,
     /// Connections that were told to leave, and are still there beside the others.
     pub leaving_max: usize,
-    /// How long a connection must be idle until it may be told to leave.
+    /// How long a connection may be [`Standing::Idle`] before it can be told to leave.
     pub idle_min: Duration,
+    /// How long it may be [`Standing::Awaited`] before it can be told to leave.
+    pub awaited_min: Duration,
     /// Whether a newcomer that has sent nothing yet may have one leave for it; if not, only one whose request
     /// has come.
     pub silent_may_evict: bool,
 }
 
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// For a request: its peer has sent nothing yet, or nothing since the last answer.
+    Idle,
+    /// For the rest of a request that its peer has begun, or until its peer has taken the answer.
+    Awaited,
+    /// For the server's answer.
+    Served,
+}
+
 /// Why a connection finds no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// Its peer has its share, none of it idle.
+    /// Its peer has its share, and no connection of it can be told to leave.
     Peer,
-    /// All places are taken, none of them idle.
+    /// All places are taken, and no connection can be told to leave.
     Server,
 }
 
@@ -55,31 +69,33 @@ pub struct Entered<H> {
 pub struct Places<H> {
     room: Room,
     connections: HashMap<ConnectionId, Connection<H>>,
-    /// How many connections each peer has.
-    peers: HashMap<IpAddr, usize>,
-    /// Idle connections by the turn in which they became idle: longest first.
-    idle: BTreeMap<u64, Idle>,
-    /// The same by peer.
-    idle_of_peer: BTreeMap<(IpAddr, u64), Idle>,
+    peers: HashMap<IpAddr, Peer>,
+    /// Connections that wait for their peers: the first is the next that may be told to leave.
+    waiting: BTreeSet<Turn>,
     /// Told to leave, and not gone yet.
     leaving: HashSet<ConnectionId>,
-    /// Grows by one with each event that needs a number.
-    turn: u64,
+    /// Connections that ever had a place.
+    entered: u64,
+}
+
+/// What a peer has.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Peer {
+    connections: usize,
+    /// Those of them that wait for it, as in [`Places::waiting`].
+    waiting: BTreeSet<Turn>,
 }
 
 #[derive(Debug)]
 struct Connection<H> {
     peer: IpAddr,
-    /// The turn in which it became idle.
-    idle_turn: Option<u64>,
+    /// `None` while it is served.
+    turn: Option<Turn>,
     holder: H,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Idle {
-    id: ConnectionId,
-    since: Instant,
-}
+/// When a connection may be told to leave.
+type Turn = (Instant, ConnectionId);
 
 impl<H> Places<H> {
     /// Empty places.
@@ -88,10 +104,9 @@ impl<H> Places<H> {
             room,
             connections: HashMap::new(),
             peers: HashMap::new(),
-            idle: BTreeMap::new(),
-            idle_of_peer: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             leaving: HashSet::new(),
-            turn: 0,
+            entered: 0,
         }
     }
 
@@ -104,28 +119,28 @@ impl<H> Places<H> {
     ///
     /// # Errors
     ///
-    /// There is none, and nobody who is idle for long enough to leave.
+    /// There is none, and no connection can be told to leave.
     pub fn enter(
         &mut self,
         address: IpAddr,
-        is_idle: bool,
+        standing: Standing,
         now: Instant,
         holder: H,
     ) -> Result<Entered<H>, Full> {
         let peer = network(address);
-        let may_evict = !is_idle || self.room.silent_may_evict;
-        let evicted = self.make_room(peer, self.taken() >= self.room.max, may_evict, now)?;
-        let id = ConnectionId(self.next_turn());
-        *self.peers.entry(peer).or_default() += 1;
+        let may_evict = standing != Standing::Idle || self.room.silent_may_evict;
+        let is_full = self.taken() >= self.room.max;
+        let evicted = self.make_room(peer, is_full, may_evict, now)?;
+        self.entered += 1;
+        let id = ConnectionId(self.entered);
+        self.peers.entry(peer).or_default().connections += 1;
         let connection = Connection {
             peer,
-            idle_turn: None,
+            turn: None,
             holder,
         };
         self.connections.insert(id, connection);
-        if is_idle {
-            self.idles(id, now);
-        }
+        self.stands(id, standing, now);
         Ok(Entered { id, evicted })
     }
 
@@ -153,8 +168,8 @@ impl<H> Places<H> {
         Ok(evicted)
     }
 
-    /// Counts a connection that is idle among those of `address` again, a proxy which it comes
-    /// from; also if that has its share: the next that comes from there makes room.
+    /// Counts a connection among those of `address` again, a proxy which it comes from; also if that has
+    /// its share: the next that comes from there makes room.
     pub fn back_to(&mut self, id: ConnectionId, address: IpAddr) {
         let old = self.connections.get(&id).map(|connection| connection.peer);
         if let Some(old) = old.filter(|old| *old != network(address)) {
@@ -163,27 +178,26 @@ impl<H> Places<H> {
     }
 
     fn count_for(&mut self, id: ConnectionId, old: IpAddr, peer: IpAddr) {
-        let idle = self.set_busy(id);
+        let turn = self.take_turn(id);
         self.forget_peer(old);
-        *self.peers.entry(peer).or_default() += 1;
+        self.peers.entry(peer).or_default().connections += 1;
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.peer = peer;
         }
-        if let Some((turn, since)) = idle {
-            self.set_idle(id, turn, since);
+        if let Some(turn) = turn {
+            self.give_turn(turn);
         }
     }
 
-    /// A byte of a request has come.
-    pub fn begins(&mut self, id: ConnectionId) {
-        self.set_busy(id);
-    }
-
-    /// The answer is written, and no byte of the next request has come.
-    pub fn idles(&mut self, id: ConnectionId, now: Instant) {
-        self.set_busy(id);
-        let turn = self.next_turn();
-        self.set_idle(id, turn, now);
+    /// The connection has this standing, from now on.
+    pub fn stands(&mut self, id: ConnectionId, standing: Standing, now: Instant) {
+        self.take_turn(id);
+        let stay = match standing {
+            Standing::Idle => self.room.idle_min,
+            Standing::Awaited => self.room.awaited_min,
+            Standing::Served => return,
+        };
+        self.give_turn((now + stay, id));
     }
 
     /// The connection has ended.
@@ -191,11 +205,6 @@ impl<H> Places<H> {
         if !self.leaving.remove(&id) {
             self.remove(id);
         }
-    }
-
-    fn next_turn(&mut self) -> u64 {
-        self.turn += 1;
-        self.turn
     }
 
     /// Has one leave if the peer has its share, or if the places `are_full`.
@@ -206,61 +215,59 @@ impl<H> Places<H> {
         may_evict: bool,
         now: Instant,
     ) -> Result<Option<H>, Full> {
-        let has_share =
-            self.peers.get(&peer).copied().unwrap_or_default() >= self.room.per_peer_max;
-        let (longest, full) = if has_share {
-            let mut of_peer = self.idle_of_peer.range((peer, 0)..=(peer, u64::MAX));
-            (of_peer.next().map(|(_, idle)| *idle), Full::Peer)
-        } else if are_full {
-            (self.idle.values().next().copied(), Full::Server)
-        } else {
-            return Ok(None);
+        let of_peer = self.peers.get(&peer);
+        let of_peer = of_peer.filter(|of_peer| of_peer.connections >= self.room.per_peer_max);
+        let (next, full) = match of_peer {
+            Some(of_peer) => (of_peer.waiting.first(), Full::Peer),
+            None if are_full => (self.waiting.first(), Full::Server),
+            None => return Ok(None),
         };
         // Those who leave have descriptors as well: there must not be any number of them.
         let may_evict = may_evict && self.leaving.len() < self.room.leaving_max;
-        let is_long = |idle: &Idle| now.saturating_duration_since(idle.since) >= self.room.idle_min;
-        let idle = longest
-            .filter(|idle| may_evict && is_long(idle))
+        let (_, id) = *next
+            .filter(|(may_leave_at, _)| may_evict && *may_leave_at <= now)
             .ok_or(full)?;
-        let evicted = self.remove(idle.id);
-        self.leaving.insert(idle.id);
+        let evicted = self.remove(id);
+        self.leaving.insert(id);
         Ok(evicted)
     }
 
     fn remove(&mut self, id: ConnectionId) -> Option<H> {
-        self.set_busy(id);
+        self.take_turn(id);
         let connection = self.connections.remove(&id)?;
         self.forget_peer(connection.peer);
         Some(connection.holder)
     }
 
-    fn forget_peer(&mut self, peer: IpAddr) {
-        if let Some(count) = self.peers.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.peers.remove(&peer);
+    fn forget_peer(&mut self, address: IpAddr) {
+        if let Some(peer) = self.peers.get_mut(&address) {
+            peer.connections -= 1;
+            if peer.connections == 0 {
+                self.peers.remove(&address);
             }
         }
     }
 
-    fn set_idle(&mut self, id: ConnectionId, turn: u64, since: Instant) {
+    fn give_turn(&mut self, turn: Turn) {
         // One that leaves is waited for no more.
-        let Some(connection) = self.connections.get_mut(&id) else {
+        let Some(connection) = self.connections.get_mut(&turn.1) else {
             return;
         };
-        connection.idle_turn = Some(turn);
-        let idle = Idle { id, since };
-        self.idle.insert(turn, idle);
-        self.idle_of_peer.insert((connection.peer, turn), idle);
+        connection.turn = Some(turn);
+        self.waiting.insert(turn);
+        if let Some(peer) = self.peers.get_mut(&connection.peer) {
+            peer.waiting.insert(turn);
+        }
     }
 
-    /// Returns since when it was idle.
-    fn set_busy(&mut self, id: ConnectionId) -> Option<(u64, Instant)> {
+    fn take_turn(&mut self, id: ConnectionId) -> Option<Turn> {
         let connection = self.connections.get_mut(&id)?;
-        let turn = connection.idle_turn.take()?;
-        self.idle_of_peer.remove(&(connection.peer, turn));
-        let idle = self.idle.remove(&turn)?;
-        Some((turn, idle.since))
+        let turn = connection.turn.take()?;
+        self.waiting.remove(&turn);
+        if let Some(peer) = self.peers.get_mut(&connection.peer) {
+            peer.waiting.remove(&turn);
+        }
+        Some(turn)
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::limits::HANDSHAKE_TIMEOUT;
+use super::places::Standing;
+use crate::limits::{AWAITED_MIN, HANDSHAKE_TIMEOUT, PARTING_TIME};
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +14,23 @@ pub enum Phase {
     Idle,
     /// The head of a request is coming.
     Head,
-    /// A request is being answered; its body may be coming.
+    /// The body of a request is coming.
+    Body,
+    /// A request is being answered.
     Request,
     /// The answer is being written.
     Answer,
+}
+
+impl Phase {
+    /// What the connection waits for.
+    pub fn standing(self) -> Standing {
+        match self {
+            Phase::Idle => Standing::Idle,
+            Phase::Head | Phase::Body | Phase::Answer => Standing::Awaited,
+            Phase::Request => Standing::Served,
+        }
+    }
 }
 
 /// What has happened on a connection.
@@ -25,7 +39,12 @@ pub enum Event {
     /// Bytes have come.
     Read,
     /// A head is there.
-    Request,
+    Request {
+        /// Whether a body comes behind it.
+        has_body: bool,
+    },
+    /// The body is there, or nothing more of it will come.
+    Body,
     /// The answer is known.
     Answered,
     /// All that was to be written is written, and the next request is waited for.
@@ -36,8 +55,11 @@ pub enum Event {
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     phase: Phase,
+    began: Duration,
     deadline: Duration,
     keep_alive: Duration,
+    is_leaving: bool,
+    has_changed: bool,
 }
 
 impl Progress {
@@ -49,8 +71,11 @@ impl Progress {
                 true => Phase::Head,
                 false => Phase::Idle,
             },
+            began: now,
             deadline: now + HANDSHAKE_TIMEOUT,
             keep_alive,
+            is_leaving: false,
+            has_changed: false,
         }
     }
 
@@ -64,20 +89,50 @@ impl Progress {
         self.deadline
     }
 
-    /// Takes note of `event`; true if the connection has begun to be idle, or has ended to be.
-    pub fn note(&mut self, event: Event, now: Duration) -> bool {
+    /// Takes note of `event`.
+    pub fn note(&mut self, event: Event, now: Duration) {
         let (phase, time) = match (self.phase, event) {
             (Phase::Idle, Event::Read) => (Phase::Head, HANDSHAKE_TIMEOUT),
-            (_, Event::Request) => (Phase::Request, HANDSHAKE_TIMEOUT),
+            (_, Event::Request { has_body: true }) => (Phase::Body, HANDSHAKE_TIMEOUT),
+            (_, Event::Request { has_body: false }) => (Phase::Request, HANDSHAKE_TIMEOUT),
+            // The time until the answer goes on.
+            (Phase::Body, Event::Body) => (Phase::Request, self.deadline.saturating_sub(now)),
             (_, Event::Answered) => (Phase::Answer, HANDSHAKE_TIMEOUT),
             (Phase::Answer, Event::Written) => (Phase::Idle, self.keep_alive),
             // More bytes of a head or body bring no more time.
-            (_, Event::Read | Event::Written) => return false,
+            (_, Event::Read | Event::Body | Event::Written) => return,
         };
-        let was_idle = self.phase == Phase::Idle;
         self.phase = phase;
+        self.began = now;
         self.deadline = now + time;
-        was_idle != (phase == Phase::Idle)
+        self.has_changed = true;
+        if self.is_leaving {
+            self.hurry(now);
+        }
+    }
+
+    /// Whether the phase has changed, or begun anew, since this was asked last.
+    pub fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
+    }
+
+    /// The connection has to leave: what it waits for from its peer has little time left, and none if it has
+    /// waited for long.
+    pub fn leave(&mut self, now: Duration) {
+        self.is_leaving = true;
+        self.hurry(now);
+    }
+
+    fn hurry(&mut self, now: Duration) {
+        if self.phase.standing() == Standing::Awaited {
+            let has_waited = now.saturating_sub(self.began) >= AWAITED_MIN;
+            let left = if has_waited {
+                Duration::ZERO
+            } else {
+                PARTING_TIME
+            };
+            self.deadline = self.deadline.min(now + left);
+        }
     }
 }
 
@@ -86,63 +141,93 @@ mod tests {
     use super::*;
 
     const KEEP_ALIVE: Duration = Duration::from_secs(75);
+    const BODILESS: Event = Event::Request { has_body: false };
 
     fn second(number: u64) -> Duration {
         Duration::from_secs(number)
     }
 
-    #[test]
-    fn each_head_has_its_time_from_its_first_byte() {
-        let mut progress = Progress::new(second(100), false, KEEP_ALIVE);
-        assert_eq!(
-            (progress.phase(), progress.deadline()),
-            (Phase::Idle, second(110))
-        );
-        for began in [105, 205] {
-            assert!(progress.note(Event::Read, second(began)));
-            for later in 1..9 {
-                assert!(!progress.note(Event::Read, second(began + later)));
-                assert!(!progress.note(Event::Written, second(began + later)));
-                assert_eq!(
-                    (progress.phase(), progress.deadline()),
-                    (Phase::Head, second(began + 10))
-                );
-            }
-            let at = second(began + 9);
-            assert!(!progress.note(Event::Request, at));
-            assert!(!progress.note(Event::Read, at + second(5)), "of a body");
-            assert_eq!(
-                (progress.phase(), progress.deadline()),
-                (Phase::Request, at + second(10))
-            );
-            assert!(!progress.note(Event::Answered, at + second(6)));
-            assert!(
-                !progress.note(Event::Read, at + second(7)),
-                "of the next request"
-            );
-            assert_eq!(
-                (progress.phase(), progress.deadline()),
-                (Phase::Answer, at + second(16))
-            );
-            assert!(progress.note(Event::Written, at + second(7)));
-            assert_eq!(
-                (progress.phase(), progress.deadline()),
-                (Phase::Idle, at + second(7) + KEEP_ALIVE)
-            );
+    impl Progress {
+        /// What it is at, and by when it must be further.
+        fn state(&self) -> (Phase, Duration) {
+            (self.phase, self.deadline)
+        }
+
+        /// Whether `event` changed anything.
+        fn noted(&mut self, event: Event, now: Duration) -> bool {
+            self.note(event, now);
+            self.has_changed()
         }
     }
 
     #[test]
-    fn a_whole_request_is_no_idle_time() {
+    fn each_head_has_its_time_from_its_first_byte() {
+        let mut progress = Progress::new(second(100), false, KEEP_ALIVE);
+        assert_eq!(progress.state(), (Phase::Idle, second(110)));
+        for began in [105, 205] {
+            assert!(progress.noted(Event::Read, second(began)));
+            for later in 1..9 {
+                assert!(!progress.noted(Event::Read, second(began + later)));
+                assert!(!progress.noted(Event::Written, second(began + later)));
+                assert_eq!(progress.state(), (Phase::Head, second(began + 10)));
+            }
+            let at = second(began + 9);
+            assert!(progress.noted(BODILESS, at));
+            assert_eq!(progress.state(), (Phase::Request, at + second(10)));
+            assert!(progress.noted(Event::Answered, at + second(6)));
+            assert!(!progress.noted(Event::Read, at + second(7)), "of the next");
+            assert_eq!(progress.state(), (Phase::Answer, at + second(16)));
+            assert!(progress.noted(Event::Written, at + second(7)));
+            let idle = (Phase::Idle, at + second(7) + KEEP_ALIVE);
+            assert_eq!(progress.state(), idle);
+        }
+    }
+
+    #[test]
+    fn a_body_is_awaited_within_the_time_of_the_request() {
+        let mut progress = Progress::new(second(0), true, KEEP_ALIVE);
+        let request = Event::Request { has_body: true };
+        assert!(progress.noted(request, second(1)));
+        assert_eq!(progress.state(), (Phase::Body, second(11)));
+        assert_eq!(progress.phase().standing(), Standing::Awaited);
+        assert!(!progress.noted(Event::Read, second(8)));
+        assert!(progress.noted(Event::Body, second(9)));
+        assert_eq!(progress.state(), (Phase::Request, second(11)));
+        assert_eq!(progress.phase().standing(), Standing::Served);
+        assert!(!progress.noted(Event::Body, second(10)), "once more");
+    }
+
+    #[test]
+    fn a_request_that_is_there_whole_begins_anew_what_follows_it() {
         let mut progress = Progress::new(second(0), true, KEEP_ALIVE);
         assert_eq!(progress.phase(), Phase::Head);
-        assert!(!progress.note(Event::Request, second(0)));
-        assert!(!progress.note(Event::Answered, second(0)));
-        assert!(progress.note(Event::Written, second(0)));
-        // A request that is there whole when it is read for.
-        assert!(progress.note(Event::Request, second(1)));
+        for at in [0, 1] {
+            for event in [BODILESS, Event::Answered, Event::Written] {
+                progress.note(event, second(at));
+            }
+            assert!(progress.has_changed());
+            assert_eq!(progress.state(), (Phase::Idle, second(at) + KEEP_ALIVE));
+        }
         // Two at once.
-        assert!(!progress.note(Event::Answered, second(1)));
-        assert!(!progress.note(Event::Request, second(1)));
+        assert!(progress.noted(BODILESS, second(2)));
+        assert!(progress.noted(Event::Answered, second(2)));
+        assert!(progress.noted(BODILESS, second(2)));
+    }
+
+    #[test]
+    fn one_that_has_to_leave_waits_no_longer_than_a_moment() {
+        let mut slow = Progress::new(second(0), true, KEEP_ALIVE);
+        slow.leave(AWAITED_MIN);
+        assert_eq!(slow.deadline(), AWAITED_MIN);
+
+        let mut idle = Progress::new(second(0), false, KEEP_ALIVE);
+        idle.leave(second(5));
+        // Its request was on the way.
+        idle.note(Event::Read, second(5));
+        assert_eq!(idle.state(), (Phase::Head, second(5) + PARTING_TIME));
+        idle.note(BODILESS, second(5));
+        assert_eq!(idle.state(), (Phase::Request, second(15)), "it is served");
+        idle.note(Event::Answered, second(14));
+        assert_eq!(idle.state(), (Phase::Answer, second(14) + PARTING_TIME));
     }
 }

@@ -1,13 +1,13 @@
 //! Which path does what.
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Method, Request};
 
 use super::Gateway;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
+use super::exchange::Arriving;
 use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::{Refusal, RequestFault};
@@ -50,8 +50,8 @@ impl From<PullError> for Fault {
 }
 
 /// Answers one request, and counts it. It is refused if it was not `admitted`.
-pub async fn respond(
-    request: Request<Incoming>,
+pub(super) async fn respond(
+    request: Request<Arriving>,
     admitted: Result<(), Refusal>,
     gateway: &Gateway,
     puller: &Puller,
@@ -65,7 +65,7 @@ pub async fn respond(
 }
 
 async fn dispatch(
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     admitted: Result<(), Refusal>,
     gateway: &Gateway,
     puller: &Puller,
@@ -90,7 +90,7 @@ async fn dispatch(
 }
 
 fn handshake(
-    request: &Request<Incoming>,
+    request: &Request<Arriving>,
     gateway: &Gateway,
     caller: Option<Caller>,
 ) -> Result<Accepted, Fault> {
@@ -135,7 +135,7 @@ fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
 }
 
 async fn route(
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     gateway: &Gateway,
     puller: &Puller,
 ) -> Result<Answer, Fault> {
@@ -187,7 +187,7 @@ fn only_get(method: &Method) -> Result<(), Fault> {
 
 /// `/v1/presence`: a pull over HTTP, with the same token as a session.
 async fn presence(
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     gateway: &Gateway,
     puller: &Puller,
 ) -> Result<Answer, Fault> {
@@ -207,7 +207,7 @@ async fn presence(
     Ok(json(200, answer.json(None)))
 }
 
-async fn users_in(request: Request<Incoming>) -> Result<Asked, Fault> {
+async fn users_in(request: Request<Arriving>) -> Result<Asked, Fault> {
     if is_compressed(request.headers()) {
         return Err(Refusal::Compressed.into());
     }

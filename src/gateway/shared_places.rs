@@ -2,7 +2,7 @@
 //! and learns when it has to leave.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use presenced_session::metrics::Counter;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::once_a_minute::OnceAMinute;
-use super::places::{ConnectionId, Full, Places, Room};
+use super::places::{ConnectionId, Full, Places, Room, Standing};
 
 /// The places of one kind of listener.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct HttpPlaces {
     room: Room,
     refusals_logged: OnceAMinute,
     places: Mutex<Places<Arc<Eviction>>>,
+    /// How many wait because all places are taken.
+    waiting: AtomicUsize,
     /// Connections that had to leave.
     pub evicted: Counter,
 }
@@ -30,6 +32,16 @@ pub struct Place {
     places: Arc<HttpPlaces>,
     id: ConnectionId,
     eviction: Arc<Eviction>,
+}
+
+/// Somebody who waits for a place, until it is dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<HttpPlaces>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a connection is told to leave.
@@ -47,6 +59,7 @@ impl HttpPlaces {
             room,
             refusals_logged: OnceAMinute::default(),
             places: Mutex::new(Places::new(room)),
+            waiting: AtomicUsize::new(0),
             evicted: Counter::default(),
         })
     }
@@ -55,11 +68,13 @@ impl HttpPlaces {
     ///
     /// # Errors
     ///
-    /// There is none, and nobody who is idle for long enough to leave.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, is_idle: bool) -> Result<Place, Full> {
+    /// There is none, and no connection can be told to leave.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, standing: Standing) -> Result<Place, Full> {
         let eviction = Arc::<Eviction>::default();
         let now = Instant::now().into_std();
-        let entered = self.lock().enter(address, is_idle, now, eviction.clone())?;
+        let mut places = self.lock();
+        let entered = places.enter(address, standing, now, eviction.clone())?;
+        drop(places);
         self.evict(entered.evicted);
         Ok(Place {
             places: self.clone(),
@@ -81,6 +96,17 @@ impl HttpPlaces {
         self.lock().taken()
     }
 
+    /// Somebody waits from now on, as all places are taken.
+    pub fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.clone())
+    }
+
+    /// Whether somebody waits because all places are taken.
+    pub fn are_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Says now and again that a connection is refused.
     pub fn log_refusal(&self, full: Full, address: IpAddr) {
         if self.refusals_logged.is_due() {
@@ -93,7 +119,7 @@ impl HttpPlaces {
             };
             tracing::warn!(
                 listener = self.listener, %address, max,
-                "a connection is refused, as {all} have a request under way; this is said once a minute"
+                "a connection is refused, as {all} are being answered, or have just come; this is said once a minute"
             );
         }
     }
@@ -105,14 +131,10 @@ impl HttpPlaces {
 }
 
 impl Place {
-    /// The connection is idle from now on.
-    pub fn idles(&self) {
-        self.places.lock().idles(self.id, Instant::now().into_std());
-    }
-
-    /// It is idle no longer.
-    pub fn begins(&self) {
-        self.places.lock().begins(self.id);
+    /// The connection has this standing from now on.
+    pub fn stands(&self, standing: Standing) {
+        let now = Instant::now().into_std();
+        self.places.lock().stands(self.id, standing, now);
     }
 
     /// The connection has turned out to be one of `address`, among whose it counts from now on.
@@ -127,7 +149,7 @@ impl Place {
         Ok(())
     }
 
-    /// The connection is idle, and one of `address` again, which may be a proxy.
+    /// The connection is one of `address` again, which may be a proxy.
     pub fn back_to(&self, address: IpAddr) {
         self.places.lock().back_to(self.id, address);
     }

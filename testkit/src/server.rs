@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use presenced::cli::Flags;
-use presenced::server::Server;
+use presenced::server::{Config, Server};
 
 use crate::memcached::Memcached;
 use crate::raw::{Response, get};
@@ -50,6 +50,18 @@ pub struct TestServer {
 impl TestServer {
     /// With `flags` in place of the usual ones.
     pub async fn start(flags: &[&str]) -> TestServer {
+        TestServer::start_set(flags, |_| ()).await
+    }
+
+    /// One that lets slow requests keep their places, so that a test can hold them.
+    pub async fn start_patient(flags: &[&str]) -> TestServer {
+        let is_patient = |config: &mut Config| {
+            config.gateway.capacity.room.awaited_min = PATIENCE;
+        };
+        TestServer::start_set(flags, is_patient).await
+    }
+
+    async fn start_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
         let command = Flags::command().args_override_self(true);
         let matches = command
             .try_get_matches_from(FLAGS.iter().chain(flags))
@@ -57,7 +69,9 @@ impl TestServer {
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
         flags.tokens.jwt_secret = Some(SECRET.into());
         let key_template = flags.storage.key_template.clone();
-        let server = Server::start(flags.check().unwrap()).await.unwrap();
+        let mut config = flags.check().unwrap();
+        set(&mut config);
+        let server = Server::start(config).await.unwrap();
         TestServer {
             key_template,
             edge: server.gateway_addr(),

@@ -93,6 +93,75 @@ async fn idle_connections_keep_nobody_out() {
     }
 }
 
+/// Opens connections that send `begun`, and a new one for each that is closed, for ever.
+async fn dawdle(edge: SocketAddr, from: IpAddr, count: usize, begun: String) {
+    let dawdling = (0..count).map(async |_| {
+        loop {
+            let mut raw = Raw::connect_from(from, edge).await;
+            raw.try_send(&begun).await;
+            raw.hung_up().await;
+        }
+    });
+    join_all(dawdling).await;
+}
+
+#[tokio::test]
+async fn slow_heads_and_bodies_keep_nobody_out() {
+    let bearer = [("Authorization", format!("Bearer {}", token("alice")))];
+    let mut body_begun = request("POST", "/v1/presence", &bearer, "{}");
+    body_begun.pop();
+    for begun in [BEGUN.to_owned(), body_begun] {
+        let flags = [
+            "--workers=1",
+            "--serve-health",
+            "--max-http-connections=128",
+        ];
+        let process = Process::start(&flags).await;
+        let (edge, admin) = (process.edge(), process.admin());
+        let metric = async |name| metric(&get(admin, "/metrics").await, name);
+        let mut dawdling = JoinSet::new();
+        for last in [2, 3] {
+            dawdling.spawn(dawdle(edge, from(last), 80, begun.clone()));
+        }
+        until("all places are taken", PATIENCE, async || {
+            metric("http_connections").await == 128
+        })
+        .await;
+        for last in [1, 4].repeat(5) {
+            let mut probe = Raw::connect_from(from(last), edge).await;
+            probe.send(request("GET", "/readyz", &[], "")).await;
+            assert_eq!(probe.response().await.status, 200);
+            let mut raw = Raw::connect_from(from(last), edge).await;
+            let headers = upgrade_with(&token("alice"));
+            raw.send(request("GET", "/ws", &headers, "")).await;
+            assert_eq!(raw.response().await.status, 101);
+        }
+        assert!(metric("http_connections_evicted_total").await > 0);
+    }
+}
+
+/// Connections on which one request follows the other are being answered, or have just been.
+#[tokio::test]
+async fn requests_without_a_pause_keep_nobody_out() {
+    let flags = ["--workers=1", "--max-http-connections=8"];
+    let server = TestServer::start(&flags).await;
+    let mut asking = JoinSet::new();
+    for last in [2, 3].repeat(8) {
+        let (edge, from) = (server.edge, from(last));
+        asking.spawn(async move {
+            loop {
+                let mut raw = Raw::connect_from(from, edge).await;
+                while raw.try_send(pull()).await && raw.try_response().await.is_some() {}
+            }
+        });
+    }
+    for _ in 0..20 {
+        let mut raw = Raw::connect_from(from(4), server.edge).await;
+        raw.send(pull()).await;
+        assert_eq!(raw.response().await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn requests_under_way_keep_others_out_who_are_told_so() {
     let flags = [
@@ -100,16 +169,18 @@ async fn requests_under_way_keep_others_out_who_are_told_so() {
         "--max-http-connections=4",
         "--max-http-connections-per-address=2",
     ];
-    let process = Process::start(&flags).await;
-    let (edge, admin) = (process.edge(), process.admin());
-    let taken = async || metric(&get(admin, "/metrics").await, "http_connections");
+    let server = TestServer::start_patient(&flags).await;
+    let edge = server.edge;
     let mut begun = Vec::new();
     for last in [2, 2, 3, 3] {
         let mut raw = Raw::connect_from(from(last), edge).await;
         raw.send(BEGUN).await;
         begun.push(raw);
         let count = begun.len() as u64;
-        until("it is there", PATIENCE, async || taken().await == count).await;
+        until("it is there", PATIENCE, async || {
+            server.metric("http_connections").await == count
+        })
+        .await;
     }
     for (last, status, code) in [(2, 429, "too_many_connections"), (4, 503, "server_busy")] {
         // At once, as those who are here have but their time, too.
@@ -122,16 +193,8 @@ async fn requests_under_way_keep_others_out_who_are_told_so() {
             refused(&raw.response().await, status, code);
         });
         join_all(refusals).await;
-        let count = metric(
-            &get(admin, "/metrics").await,
-            &format!("handshakes_total{{result=\"{code}\"}}"),
-        );
-        assert_eq!(count, 3);
+        assert_eq!(server.handshakes(code).await, 3);
     }
-    // Both kinds, within a minute.
-    let said = "a connection is refused";
-    process.logs(said).await;
-    assert_eq!(process.logged(said), 1);
 
     // Once answered, it is idle.
     let mut answered = begun.remove(0);

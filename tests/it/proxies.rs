@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use futures_util::future::{join, join_all};
 use presenced::limits::IDLE_MIN;
 use presenced_testkit::balancers::Balancer;
+use presenced_testkit::node::ScriptedNode;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{CLOSE, Raw, Response, frame, get, request, upgrade_with};
 use presenced_testkit::server::{TestServer, metric};
@@ -190,7 +191,7 @@ async fn shares_are_of_the_true_address() {
         "--max-http-connections=40",
         "--max-http-connections-per-address=4",
     ];
-    let server = TestServer::start(&flags).await;
+    let server = TestServer::start_patient(&flags).await;
     let begun = "GET /v1/presence HTTP/1.1\r\nHost: x\r\n";
     let opens = async |source: &str| {
         let mut raw = Raw::connect_from(PROXY, server.edge).await;
@@ -354,7 +355,7 @@ async fn a_request_behind_a_late_header_keeps_its_place() {
         "--max-http-connections=2",
         "--max-http-connections-per-address=2",
     ];
-    let server = TestServer::start(&flags).await;
+    let server = TestServer::start_patient(&flags).await;
     let mut open = Vec::new();
     for count in 1..=2 {
         let mut raw = Raw::connect_from(PROXY, server.edge).await;
@@ -420,43 +421,68 @@ async fn has_to_leave() {
     }
 }
 
+/// A look-up that is not answered keeps its place for a second or two.
 #[tokio::test]
 async fn refusals_are_logged_with_the_address_that_a_late_header_names() {
+    let node = ScriptedNode::start().await;
+    let node = node.node();
     let flags = [
         "--proxy-protocol",
         "--workers=1",
         "--max-http-connections=2",
         "--max-http-connections-per-address=1",
+        "--memcached",
+        &node,
     ];
     let process = trusting(&flags).await;
     let taken = async || metric(&get(process.admin(), "/metrics").await, "http_connections");
-    let mut first = Raw::connect_from(PROXY, process.edge()).await;
-    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n";
-    first.send(header.to_owned() + &asks_when_told("")).await;
-    assert_eq!(first.head().await.status, 100);
+    let header = |last: u8| format!("PROXY TCP4 192.0.2.{last} 10.0.0.1 1 2\r\n");
+    let pull = request("GET", "/v1/presence?user=b", &upgrade_with(&token("a")), "");
+
     // The address has its share when it turns out to be that of a connection that has a place.
-    let mut late = Raw::connect_from(PROXY, process.edge()).await;
-    until("it has a place", PATIENCE, async || taken().await == 2).await;
-    late.send(header).await;
-    assert_eq!(late.response().await.error_code(), "too_many_connections");
     let logged = r#""code":"too_many_connections","address":"192.0.2.1""#;
-    process.logs(logged).await;
-    assert_eq!(process.logged(logged), 1);
-    // There is no place for one whose header comes while it waits.
-    until("it is gone", PATIENCE, async || taken().await == 1).await;
-    let mut second = Raw::connect_from(STRANGER, process.edge()).await;
-    second.send(asks_when_told("")).await;
-    assert_eq!(second.head().await.status, 100);
-    let mut waits = Raw::connect_from(PROXY, process.edge()).await;
-    for part in ["P", "ROXY TCP4 192.0.2", ".7 10.0.0.1 1 2\r\n", "GET /x"] {
-        waits.send(part).await;
-        // In the meantime it is looked at again.
-        taken().await;
-    }
-    assert_eq!(waits.response().await.error_code(), "server_busy");
-    process
-        .logs(r#""code":"server_busy","address":"192.0.2.7""#)
-        .await;
+    until("its address has its share", PATIENCE, async || {
+        until("there is room", PATIENCE, async || taken().await == 0).await;
+        let mut first = Raw::connect_from(PROXY, process.edge()).await;
+        first.send(header(1) + &pull).await;
+        until("it has a place", PATIENCE, async || taken().await == 1).await;
+        let mut late = Raw::connect_from(PROXY, process.edge()).await;
+        until("it has a place", PATIENCE, async || taken().await == 2).await;
+        late.send(header(1) + &pull).await;
+        let is_refused = late.response().await.status == 429;
+        match is_refused {
+            true => process.logs(logged).await,
+            false => assert_eq!(process.logged(logged), 0),
+        }
+        is_refused
+    })
+    .await;
+
+    // There is no place for some of those whose headers come while they wait.
+    until("connections are refused", PATIENCE, async || {
+        let come = (10..20).map(async |last| {
+            let mut raw = Raw::connect_from(PROXY, process.edge()).await;
+            let header = header(last);
+            let (begin, end) = header.split_at(20);
+            for part in [begin, end, &pull] {
+                raw.send(part).await;
+                // In the meantime it is looked at again.
+                taken().await;
+            }
+            let is_refused = raw.response().await.status == 503;
+            let logged = format!(r#""code":"server_busy","address":"192.0.2.{last}""#);
+            match is_refused {
+                true => process.logs(&logged).await,
+                false => assert_eq!(process.logged(&logged), 0),
+            }
+            is_refused
+        });
+        join_all(come).await.contains(&true)
+    })
+    .await;
+    // Both kinds, within a minute.
+    process.logs("a connection is refused").await;
+    assert_eq!(process.logged("a connection is refused"), 1);
 }
 
 /// The body of a request that does not come in time is that of a client, not of the proxy.

@@ -100,6 +100,7 @@ const ROOM: Room = Room {
     per_peer_max: 1,
     leaving_max: 1,
     idle_min: Duration::ZERO,
+    awaited_min: Duration::ZERO,
     silent_may_evict: true,
 };
 
