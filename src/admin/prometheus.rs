@@ -39,6 +39,8 @@ pub struct Metrics {
     pub gateway: Arc<GatewayMetrics>,
     /// HTTP connections.
     pub places: Arc<HttpPlaces>,
+    /// How many of them there may be.
+    pub places_max: usize,
     /// The flush.
     pub flush: Arc<FlushMetrics>,
     /// Pulls.
@@ -195,6 +197,8 @@ impl Metrics {
     fn encode_http(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "HTTP connections open now, handshakes among them";
         gauge(out, "http_connections", help, self.places.taken() as u64)?;
+        let help = "HTTP connections that there may be (--max-http-connections)";
+        gauge(out, "http_connections_limit", help, self.places_max as u64)?;
         let help = "HTTP connections closed while they were idle, to make room for others";
         counter(
             out,

@@ -117,6 +117,7 @@ impl Server {
                 workers: shared.workers.clone(),
                 gateway: shared.gateway.metrics.clone(),
                 places: shared.gateway.places.clone(),
+                places_max: config.gateway.capacity.room.max,
                 flush: shared.flush.clone(),
                 pull: shared.pull.clone(),
                 seats: shared.seats.clone(),

@@ -99,7 +99,8 @@ async fn open_metrics_is_told_where_it_is_asked_for() {
 #[tokio::test]
 async fn what_runs_and_what_it_may_take_is_told() {
     const SESSIONS: usize = 7;
-    let process = Process::start(&["--max-sessions=7", "--drain=60s"]).await;
+    let limits = ["--max-sessions=7", "--max-http-connections=9"];
+    let process = Process::start(&[&limits[..], &["--drain=60s"]].concat()).await;
     let mut clients = Vec::new();
     for _ in 0..SESSIONS {
         clients.push(Client::connect(process.edge(), "a").await);
@@ -113,6 +114,7 @@ async fn what_runs_and_what_it_may_take_is_told() {
         (version.as_str(), 1.0),
         ("presenced_sessions", SESSIONS as f64),
         ("presenced_sessions_limit", 7.0),
+        ("presenced_http_connections_limit", 9.0),
         ("presenced_draining", 0.0),
     ] {
         assert_eq!(number(&metrics, name), value, "{name}");
@@ -124,6 +126,20 @@ async fn what_runs_and_what_it_may_take_is_told() {
         number(&metrics, "presenced_draining") == 1.0
     })
     .await;
+}
+
+/// The example in `docs/operations.md`.
+#[tokio::test]
+async fn shares_of_the_descriptors_are_as_documented() {
+    let node = "--memcached=127.0.0.1:1";
+    let process = Process::start_within("-n 4096", &["--workers=2", node]).await;
+    let metrics = get(process.admin(), "/metrics").await.body;
+    let told = |name: &str| number(&metrics, name) as u64;
+    let (http, sessions) = (
+        told("presenced_http_connections_limit"),
+        told("presenced_sessions_limit"),
+    );
+    assert_eq!((http, sessions), (259, 2_901));
 }
 
 #[tokio::test]
