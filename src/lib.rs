@@ -16,8 +16,8 @@
 //! - [`log`], [`signals`], [`limits`]: used by all.
 //!
 //! Below it are crates of their own: `presenced-presence` (users, pending heartbeats, the flush),
-//! `presenced-session` (connected clients), `presenced-memcached` (the client), `presenced-store` (a
-//! server of the same protocol), `presenced-protocol`, `presenced-net`.
+//! `presenced-session` (connected clients), `presenced-memcached` (the client), `presenced-store`
+//! (a server of the same protocol), `presenced-protocol`, `presenced-net`.
 
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 

@@ -14,8 +14,8 @@ use presenced_session::limits::{
     MESSAGE_BYTES_CEILING, MESSAGE_BYTES_MAX, OUTBOX_BYTES_MAX, PING_INTERVAL_MAX,
 };
 
-/// How much more than a flush interval the headroom must be: two looks of the probe at a node, and the
-/// second that memcached is exact to, before entries expire that could not be renewed.
+/// How much more than a flush interval the headroom must be: two looks of the probe at a node, and
+/// the second that memcached is exact to, before entries expire that could not be renewed.
 pub const HEADROOM_SPARE: Duration = Duration::from_secs(5);
 
 /// Most users that one pull may ask for: 500 entries of a screen, and one multi-get a node.
@@ -33,12 +33,12 @@ pub const PULLS_WAITING_MAX: usize = 1024;
 /// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
 pub const BATCH_USERS_MAX: usize = 10_000;
 
-/// From accept to the first byte; from the first byte of each request to the end of its head; from there to the
-/// answer; and for writing that.
+/// From accept to the first byte; from the first byte of each request to the end of its head; from
+/// there to the answer; and for writing that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Head of an HTTP request in bytes, unless set otherwise: cookies of the page's own site and what proxies add
-/// come with each. A connection takes as much only while such a head is read.
+/// Head of an HTTP request in bytes, unless set otherwise: cookies of the page's own site and what
+/// proxies add come with each. A connection takes as much only while such a head is read.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// What `--max-head` may be, in bytes: a long path, a token and a browser's headers must fit.
@@ -56,85 +56,87 @@ pub const PROXY_V2_BYTES_MAX: usize = 4096;
 /// Header fields in a request: browsers behind proxies send some thirty.
 pub const HEADERS_MAX: usize = 64;
 
-/// HTTP connections (handshakes and requests) that there are at once for each worker, unless set otherwise.
-/// Bounds the memory a burst takes: some 10 KiB each while it lasts, and as much as
-/// a head may have where heads are that long.
+/// HTTP connections (handshakes and requests) that there are at once for each worker, unless set
+/// otherwise. Bounds the memory a burst takes: some 10 KiB each while it lasts, and as much as a
+/// head may have where heads are that long.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 
 /// Which part of them one address (IPv6: one /64) may have, so that one peer can not take them
 /// all; no less, as a reverse proxy is one address.
 pub const HTTP_CONNECTIONS_PEER_SHARE: usize = 2;
 
-/// How long a connection must be idle until it may be closed for another: a proxy that has just opened one is
-/// about to use it, even on a machine that is busy.
+/// How long a connection must be idle until it may be closed for another: a proxy that has just
+/// opened one is about to use it, even on a machine that is busy.
 pub const IDLE_MIN: Duration = Duration::from_millis(500);
 
-/// How long the rest of a request, or the taking of an answer, may be awaited until the connection may be closed
-/// for another: where places are scarce, a peer that needs longer has to come again.
+/// How long the rest of a request, or the taking of an answer, may be awaited until the connection
+/// may be closed for another: where places are scarce, a peer that needs longer has to come again.
 pub const AWAITED_MIN: Duration = Duration::from_secs(1);
 
-/// Connections of a listener that may wait for a place, if there are descriptors enough: what a burst through one
-/// proxy opens at once. Each worker has a listener for each `--listen`.
+/// Connections of a listener that may wait for a place, if there are descriptors enough: what a
+/// burst through one proxy opens at once. Each worker has a listener for each `--listen`.
 pub const LOBBY_MAX: usize = 1024;
 
-/// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`] and
-/// [`AWAITED_MIN`], so that a place that somebody has held for long enough is found.
+/// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`]
+/// and [`AWAITED_MIN`], so that a place that somebody has held for long enough is found.
 pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 
 /// Time between two looks whether there are places for them.
 pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 
-/// Connections of a listener for which there is no place, and that are told so: what is beyond is closed without
-/// waiting until the answer is read. For each worker as many more may be about to leave for others. Together they
-/// are a quarter of the places; where descriptors are few, all of these are fewer.
+/// Connections of a listener for which there is no place, and that are told so: what is beyond is
+/// closed without waiting until the answer is read. For each worker as many more may be about to
+/// leave for others. Together they are a quarter of the places; where descriptors are few, all of
+/// these are fewer.
 pub const TURNED_AWAY_MAX: usize = 64;
 
-/// Handshakes that may come at once, as the time in which so many may come on average: clients that connect again
-/// after a moment's trouble do so within seconds.
+/// Handshakes that may come at once, as the time in which so many may come on average: clients that
+/// connect again after a moment's trouble do so within seconds.
 pub const HANDSHAKE_BURST_TIME: Duration = Duration::from_secs(10);
 
-/// Handshakes of one user a second, unless set otherwise: more than all devices of a person ever need, and few
-/// enough that a client which connects again and again without a pause costs nobody anything.
+/// Handshakes of one user a second, unless set otherwise: more than all devices of a person ever
+/// need, and few enough that a client which connects again and again without a pause costs nobody
+/// anything.
 pub const HANDSHAKES_PER_SECOND_PER_USER: u32 = 50;
 
-/// Addresses, and users, whose handshakes are counted at once: one that is quiet is forgotten. Each takes some
-/// 20 bytes.
+/// Addresses, and users, whose handshakes are counted at once: one that is quiet is forgotten. Each
+/// takes some 20 bytes.
 pub const RATED_MAX: usize = 1 << 16;
 
 /// Time between two warnings of one kind that connections, handshakes or sessions are refused.
 pub const REFUSALS_LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// Path and query of a request in bytes: a little more than every server should take (RFC 9112 §3). Longer
-/// questions are for POST.
+/// Path and query of a request in bytes: a little more than every server should take (RFC 9112 §3).
+/// Longer questions are for POST.
 pub const URI_BYTES_MAX: usize = 8 * 1024;
 
 /// The line of a request in bytes: the method and the version beside the URI.
 pub const LINE_BYTES_MAX: usize = URI_BYTES_MAX + 64;
 
-/// Names of headers that a page of an allowed origin is told it may send, in bytes: what tracing adds is some
-/// hundreds.
+/// Names of headers that a page of an allowed origin is told it may send, in bytes: what tracing
+/// adds is some hundreds.
 pub const ALLOWED_HEADERS_BYTES_MAX: usize = 1024;
 
-/// When a client that is refused for lack of room may come again, in seconds: long enough for a drain or
-/// a burst to be over.
+/// When a client that is refused for lack of room may come again, in seconds: long enough for a
+/// drain or a burst to be over.
 pub const RETRY_S: u32 = 5;
 
-/// Handshakes of a worker that are accepted only to be closed with the reason, and whose clients have
-/// not hung up yet; further ones are refused over HTTP. They are no HTTP connections any more, and have descriptors
-/// beside those: an eighth as many.
+/// Handshakes of a worker that are accepted only to be closed with the reason, and whose clients
+/// have not hung up yet; further ones are refused over HTTP. They are no HTTP connections any more,
+/// and have descriptors beside those: an eighth as many.
 pub const REFUSED_SESSIONS_MAX: usize = 64;
 
-/// What a peer that is given up may send before it hangs up, in bytes: an upload of a few MiB that is refused is
-/// heard out, since many clients read no answer once they cannot write.
+/// What a peer that is given up may send before it hangs up, in bytes: an upload of a few MiB that
+/// is refused is heard out, since many clients read no answer once they cannot write.
 pub const PARTING_BYTES_MAX: usize = 8 << 20;
 
 /// How long a peer whose request is refused unread has to hang up.
 pub const PARTING_TIME: Duration = Duration::from_secs(1);
 
-/// What the kernel may hold of a client's connection each way, in bytes; Linux doubles it for its own
-/// overhead. Unbounded, each client that does not read made it hold 4 MiB. With half of this the largest
-/// answer to a pull takes 2.6 ms over loopback, where the peer's delayed acknowledgement is waited for,
-/// and with this 0.03 ms, as it does unbounded.
+/// What the kernel may hold of a client's connection each way, in bytes; Linux doubles it for its
+/// own overhead. Unbounded, each client that does not read made it hold 4 MiB. With half of this
+/// the largest answer to a pull takes 2.6 ms over loopback, where the peer's delayed
+/// acknowledgement is waited for, and with this 0.03 ms, as it does unbounded.
 pub const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections that the admin listener serves at once: scrapers and probes are few.
@@ -155,20 +157,21 @@ pub const SECRET_BYTES_MAX: usize = 4096;
 /// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Most time that a batch of look-ups may take at one node, asking again on a new connection included:
-/// also where values are much longer than ours, or an answer comes byte by byte.
+/// Most time that a batch of look-ups may take at one node, asking again on a new connection
+/// included: also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How old a miss may be when it is told: a user who has come in the meantime would be called offline.
+/// How old a miss may be when it is told: a user who has come in the meantime would be called
+/// offline.
 pub const MISS_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// How long look-ups must have missed the probe's sentinel until they are known to lead to another server: a
-/// loss is noticed, and the sentinel there again, within a look or two.
+/// How long look-ups must have missed the probe's sentinel until they are known to lead to another
+/// server: a loss is noticed, and the sentinel there again, within a look or two.
 pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(5);
 
-/// Tasks that a worker runs before it looks again which sockets are ready and which timers are due. When
-/// many connect, a task serves a hundred of them, and with tokio's 61 what waits meanwhile takes memory
-/// that stays: 5 B a session.
+/// Tasks that a worker runs before it looks again which sockets are ready and which timers are due.
+/// When many connect, a task serves a hundred of them, and with tokio's 61 what waits meanwhile
+/// takes memory that stays: 5 B a session.
 pub const EVENT_INTERVAL: u32 = 8;
 
 /// Longest `--server-id` in bytes: it is in every value.
@@ -194,8 +197,8 @@ pub const LAST_FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
 /// What `--ttl` may be: memcached takes a longer one for a date (protocol.txt, "Expiration times").
 pub const TTL: RangeInclusive<Duration> = seconds(1, 30 * 86_400);
 
-/// What `--flush-interval` may be: a shorter one costs more than it brings, and the TTL must outlast
-/// two of them.
+/// What `--flush-interval` may be: a shorter one costs more than it brings, and the TTL must
+/// outlast two of them.
 pub const FLUSH_INTERVAL: RangeInclusive<Duration> = milliseconds(100, 3_600_000);
 
 /// What `--ping-interval` may be: twice the shortest time for an answer at least.
@@ -212,27 +215,29 @@ pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
 /// What `--jwt-max-lifetime` may be: a token that is valid for longer might as well not expire.
 pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
-/// From SIGTERM to the drain, unless set otherwise: two looks of a balancer that looks every two seconds.
+/// From SIGTERM to the drain, unless set otherwise: two looks of a balancer that looks every two
+/// seconds.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// What `--drain` and `--drain-delay` may be: an operator who wants a server to stop does not wait longer.
+/// What `--drain` and `--drain-delay` may be: an operator who wants a server to stop does not wait
+/// longer.
 pub const DRAIN: RangeInclusive<Duration> = seconds(0, 3600);
 
-/// What `--http-keep-alive` may be: a client that sends its next request at once needs no more than the least,
-/// and idle connections for longer than the most are of no use to anybody.
+/// What `--http-keep-alive` may be: a client that sends its next request at once needs no more than
+/// the least, and idle connections for longer than the most are of no use to anybody.
 pub const HTTP_KEEP_ALIVE: RangeInclusive<Duration> = seconds(1, 3600);
 
-/// What `--resolve-interval` may be: name servers are asked no more often than ten times a second. A node that
-/// a name has left is watched for those that have not learned of it ([`LEAVING_TIME`]): half of that is left
-/// for caches of names.
+/// What `--resolve-interval` may be: name servers are asked no more often than ten times a second.
+/// A node that a name has left is watched for those that have not learned of it ([`LEAVING_TIME`]):
+/// half of that is left for caches of names.
 pub const RESOLVE_INTERVAL: RangeInclusive<Duration> =
     milliseconds(100, LEAVING_TIME.as_millis() as u64 / 2);
 
 /// What memcached's time-outs may be: longer than a round trip, and short enough to notice a fault.
 pub const REPLY_TIMEOUT: RangeInclusive<Duration> = milliseconds(10, 60_000);
 
-/// What `--idle-timeout` of the store may be: `stats settings` shows it in whole seconds, and a longer
-/// one might as well not be set.
+/// What `--idle-timeout` of the store may be: `stats settings` shows it in whole seconds, and a
+/// longer one might as well not be set.
 pub const IDLE_TIMEOUT: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
 
 /// Seconds of a year, as the flags' durations have it: 365.25 days.
@@ -259,8 +264,8 @@ pub const MAX_MESSAGE_BYTES: RangeInclusive<u64> = 1024..=MESSAGE_BYTES_CEILING 
 /// What `--max-outbox` may be, in bytes: the answer to a pull of a screen must fit.
 pub const MAX_OUTBOX_BYTES: RangeInclusive<u64> = 16 * 1024..=MESSAGE_BYTES_CEILING as u64;
 
-/// How long past the drain's time and memcached's time-out a session is kept while a `set` of its user
-/// may be under way: a connection that is given up is seen to be with some delay.
+/// How long past the drain's time and memcached's time-out a session is kept while a `set` of its
+/// user may be under way: a connection that is given up is seen to be with some delay.
 pub const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 /// Descriptors that a thread needs beside connections: its polls, timers, listener, log.
@@ -270,15 +275,16 @@ pub const DESCRIPTORS_PER_THREAD: usize = 16;
 /// users have the same.
 pub const HASHED_USER_CHARS: usize = 16;
 
-/// Lines of the log that wait to be written, so long as none is longer than [`LOG_LINE_BYTES`]: what all
-/// sessions of a small server say when they end at once. With that the memory is bounded, by 4 MiB.
+/// Lines of the log that wait to be written, so long as none is longer than [`LOG_LINE_BYTES`]:
+/// what all sessions of a small server say when they end at once. With that the memory is bounded,
+/// by 4 MiB.
 pub const LOG_LINES_MAX: usize = 4096;
 
 /// A longer line, in bytes, counts as several; most have a tenth of this.
 pub const LOG_LINE_BYTES: usize = 1024;
 
-/// How long the end of the process waits for what it has said last to be written. On a busy machine the thread that
-/// writes may have to wait for a core for some hundred milliseconds.
+/// How long the end of the process waits for what it has said last to be written. On a busy machine
+/// the thread that writes may have to wait for a core for some hundred milliseconds.
 pub const LOG_FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// Time between two looks whether it is.

@@ -92,8 +92,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Writes the text of an error to stderr, behind what was logged: in its own form, or in that of the log if
-/// that is not for people.
+/// Writes the text of an error to stderr, behind what was logged: in its own form, or in that of
+/// the log if that is not for people.
 pub fn say(text: &dyn Display) {
     let text = text.to_string();
     match format() {
@@ -117,8 +117,8 @@ fn format() -> LogFormat {
     FORMAT.get().copied().unwrap_or(LogFormat::Text)
 }
 
-/// Whether texts on stderr should have colours: they are for people, it is a terminal that shows them, and
-/// `NO_COLOR` (<https://no-color.org>) is not set.
+/// Whether texts on stderr should have colours: they are for people, it is a terminal that shows
+/// them, and `NO_COLOR` (<https://no-color.org>) is not set.
 pub fn is_coloured() -> bool {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     format() == LogFormat::Text

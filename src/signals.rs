@@ -35,8 +35,8 @@ impl Signals {
     ///
     /// The system refuses a handler.
     pub fn catch() -> io::Result<Signals> {
-        // Sent when the log is a file that has reached `ulimit -f`: the write should fail, and not end
-        // the process. Once a signal is caught, it stays so.
+        // Sent when the log is a file that has reached `ulimit -f`: the write should fail, and not
+        // end the process. Once a signal is caught, it stays so.
         let _ = signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?;
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,

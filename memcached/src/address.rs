@@ -1,4 +1,5 @@
-//! What an operator says of a node: `HOST:PORT`, `unix:/path`, with `*WEIGHT` behind or `dns+` before.
+//! What an operator says of a node: `HOST:PORT`, `unix:/path`, with `*WEIGHT` behind or `dns+`
+//! before.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -8,8 +8,9 @@ use fastrand::Rng;
 
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, STABLE_AFTER};
 
-/// Exponential with full jitter, so that a fleet does not dial in step. Begins anew when a connection has
-/// held for [`STABLE_AFTER`]: a node that accepts connections and ends them is dialled ever more rarely.
+/// Exponential with full jitter, so that a fleet does not dial in step. Begins anew when a
+/// connection has held for [`STABLE_AFTER`]: a node that accepts connections and ends them is
+/// dialled ever more rarely.
 #[derive(Debug)]
 pub struct Backoff {
     bound: Duration,
@@ -25,8 +26,8 @@ impl Backoff {
         }
     }
 
-    /// The pause before the next try. The connection that has ended held for `held`; zero if none could
-    /// be made.
+    /// The pause before the next try. The connection that has ended held for `held`; zero if none
+    /// could be made.
     pub fn pause(&mut self, held: Duration) -> Duration {
         if held >= STABLE_AFTER {
             self.bound = BACKOFF_MIN;

@@ -1,11 +1,12 @@
 //! The nodes, which of them are on the ring, and which has a key.
 //!
-//! All of that is a [`Topology`], which never changes; a change makes a new one, with the next version.
-//! Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
+//! All of that is a [`Topology`], which never changes; a change makes a new one, with the next
+//! version. Whoever keeps something by node compares versions, or waits for [`Cluster::changes`].
 //!
-//! What has changed is first *announced*: markers are written with the new ring. Only when nodes have been told
-//! of it so is it *published*, and entries are written and looked for by it. The [`probe`](super::probe) does
-//! both, one change after another; what changes meanwhile is part of the next.
+//! What has changed is first *announced*: markers are written with the new ring. Only when nodes
+//! have been told of it so is it *published*, and entries are written and looked for by it. The
+//! [`probe`](super::probe) does both, one change after another; what changes meanwhile is part of
+//! the next.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,8 +170,8 @@ impl Cluster {
         self.topology().nodes.iter().any(|node| node.is_up())
     }
 
-    /// Tells when the topology has changed or is about to, and when it became doubtful whether a node has what
-    /// it confirmed.
+    /// Tells when the topology has changed or is about to, and when it became doubtful whether a
+    /// node has what it confirmed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -245,7 +246,8 @@ impl Cluster {
         self.mark_suspect(node);
     }
 
-    /// Whether `node`, or another of its name at the same address, is one of the nodes, or about to be.
+    /// Whether `node`, or another of its name at the same address, is one of the nodes, or about to
+    /// be.
     pub(super) fn has(&self, node: &Node) -> bool {
         let addresses = node.addresses();
         let is_there = |other: &Arc<Node>| {
@@ -256,8 +258,8 @@ impl Cluster {
         self.announced().nodes.iter().any(is_there)
     }
 
-    /// How often the markers of all nodes had to be renewed: after each change of the ring, and each time
-    /// that another edge's ring was seen on one of them.
+    /// How often the markers of all nodes had to be renewed: after each change of the ring, and
+    /// each time that another edge's ring was seen on one of them.
     pub(super) fn renewals(&self) -> u64 {
         self.renewals.load(Ordering::Acquire)
     }
@@ -268,8 +270,8 @@ impl Cluster {
         self.renewals.fetch_add(1, Ordering::Release);
     }
 
-    /// A node's marker was found missing, with a nonce that was not there before, or of another ring.
-    /// No proof that began before `now` counts.
+    /// A node's marker was found missing, with a nonce that was not there before, or of another
+    /// ring. No proof that began before `now` counts.
     pub(super) fn disturb(&self, now: Instant) {
         let mut at = lock(&self.disturbed_at);
         *at = (*at).max(Some(now));
@@ -280,8 +282,8 @@ impl Cluster {
         *lock(&self.disturbed_at)
     }
 
-    /// A marker was found of another `ring`. What this process had itself until just now, other edges may
-    /// have for a while: that is told to nobody.
+    /// A marker was found of another `ring`. What this process had itself until just now, other
+    /// edges may have for a while: that is told to nobody.
     pub(super) fn saw_other_ring(&self, ring: RingHash) {
         self.renew_all();
         let was_ours = |(former, until): &(RingHash, Instant)| {
@@ -305,15 +307,15 @@ impl Cluster {
         self.other_rings_seen.load(Ordering::Relaxed)
     }
 
-    /// What a node had confirmed may not be there: a connection to it was out of step, say. All its users are
-    /// written again.
+    /// What a node had confirmed may not be there: a connection to it was out of step, say. All its
+    /// users are written again.
     pub fn mark_suspect(&self, node: &Node) {
         node.doubted();
         self.changes.send_replace(());
     }
 
-    /// Lets `change` change the nodes that are wanted; when it says that it did, a topology is to be
-    /// announced. Says the same.
+    /// Lets `change` change the nodes that are wanted; when it says that it did, a topology is to
+    /// be announced. Says the same.
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Node>>) -> bool) -> bool {
         let mut wanted = lock(&self.wanted);
         if !change(&mut wanted.nodes) {
@@ -325,8 +327,9 @@ impl Cluster {
         true
     }
 
-    /// Makes the next topology of all that has changed since the last one, and has the markers of all nodes
-    /// renewed with its ring. `None` if nothing has changed. The one before must have been published.
+    /// Makes the next topology of all that has changed since the last one, and has the markers of
+    /// all nodes renewed with its ring. `None` if nothing has changed. The one before must have
+    /// been published.
     pub(super) fn announce(&self) -> Option<Arc<Topology>> {
         let mut wanted = lock(&self.wanted);
         if !std::mem::take(&mut wanted.have_changed) {

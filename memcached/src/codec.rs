@@ -1,12 +1,13 @@
-//! memcached's text protocol for [`tokio_util::codec::Framed`]: [`ClientCodec`] and [`ServerCodec`].
+//! memcached's text protocol for [`tokio_util::codec::Framed`]: [`ClientCodec`] and
+//! [`ServerCodec`].
 //!
 //! All that is said of the bytes is said by `presenced-protocol`; here is only what a `Framed` asks
 //! for. What is decoded owns its bytes and shares the memory that they were read into: no value is
-//! copied. The price is that two counts of references go up and down for each value, and that a kept
-//! slice keeps its whole read buffer: an entry of 100 bytes that is kept may hold megabytes of what came with
-//! it. What is fastest of all, and keeps nothing, is to parse the buffer in place, as
-//! [`Pipeline`](crate::pipeline::Pipeline), [`Values`](crate::values::Values) and the
-//! embedded store do.
+//! copied. The price is that two counts of references go up and down for each value, and that a
+//! kept slice keeps its whole read buffer: an entry of 100 bytes that is kept may hold megabytes of
+//! what came with it. What is fastest of all, and keeps nothing, is to parse the buffer in place,
+//! as [`Pipeline`](crate::pipeline::Pipeline), [`Values`](crate::values::Values) and the embedded
+//! store do.
 
 use std::io;
 

@@ -21,7 +21,8 @@ pub enum OnFailure {
     /// They wait for it: use this when your readers do not eject
     #[default]
     Wait,
-    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads them
+    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads
+    /// them
     Eject,
 }
 
@@ -65,8 +66,8 @@ pub struct ConnectOptions {
     pub connect_timeout: Duration,
     /// Most time without a reply while commands are in flight.
     pub timeout: Duration,
-    /// How much longer than the way there and back replies to commands that write are to take at most; as many
-    /// are in flight as that allows.
+    /// How much longer than the way there and back replies to commands that write are to take at
+    /// most; as many are in flight as that allows.
     pub reply_target: Duration,
     /// For nodes over TCP.
     pub tls: Option<Tls>,
@@ -74,8 +75,8 @@ pub struct ConnectOptions {
     pub credentials: Option<Arc<Credentials>>,
     /// How entries are written.
     pub write_command: WriteCommand,
-    /// A legal key that no other process has, for the probe to keep on each node and for connections to tell
-    /// by whether they lead to the same server; `None` without a probe.
+    /// A legal key that no other process has, for the probe to keep on each node and for
+    /// connections to tell by whether they lead to the same server; `None` without a probe.
     pub sentinel: Option<String>,
     /// How names are resolved and connections made; a simulation's instead of the system's.
     pub network: Network,

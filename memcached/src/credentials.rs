@@ -6,8 +6,8 @@ use std::{fmt, fs};
 
 use tokio::task::spawn_blocking;
 
-/// A user and a password, from a file that is read again each time they are asked for, so that they can be
-/// changed without a restart. Never shown.
+/// A user and a password, from a file that is read again each time they are asked for, so that they
+/// can be changed without a restart. Never shown.
 pub struct Credentials {
     file: PathBuf,
     known: Mutex<Known>,

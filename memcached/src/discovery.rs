@@ -58,8 +58,8 @@ impl Discovery {
         self.failures.clone()
     }
 
-    /// The nodes to start with. Only names with `dns+` are resolved, in bounded time: the others are
-    /// when they are dialled.
+    /// The nodes to start with. Only names with `dns+` are resolved, in bounded time: the others
+    /// are when they are dialled.
     pub async fn first(&mut self) -> Vec<Endpoint> {
         self.resolve(|node| node.each_address).await;
         self.wanted()
@@ -104,9 +104,9 @@ impl Discovery {
         }
     }
 
-    /// Whether the file says something else now, and has said so for a look: one that is being written is
-    /// another at the next. One that can't be used is logged once, and what it said before holds. It is read
-    /// again each time: a mounted file may change without a trace.
+    /// Whether the file says something else now, and has said so for a look: one that is being
+    /// written is another at the next. One that can't be used is logged once, and what it said
+    /// before holds. It is read again each time: a mounted file may change without a trace.
     fn read_file(&mut self) -> bool {
         let Some(file) = &self.listing.file else {
             return false;
@@ -139,7 +139,8 @@ impl Discovery {
         }
     }
 
-    /// Resolves the names of those nodes that `which` says. What can't be resolved now is as before.
+    /// Resolves the names of those nodes that `which` says. What can't be resolved now is as
+    /// before.
     async fn resolve(&mut self, which: impl Fn(&NodeSpec) -> bool) {
         let nodes = self.listing.nodes.iter().filter(|node| which(node));
         let names = nodes.filter_map(|node| match &node.addr {
@@ -201,8 +202,8 @@ impl Discovery {
         self.failures.lock().retain(|addr, _| is_listed(addr));
     }
 
-    /// Behind one name there must be one server: each connection may go to any of its addresses, and
-    /// users written to one would be looked for on another.
+    /// Behind one name there must be one server: each connection may go to any of its addresses,
+    /// and users written to one would be looked for on another.
     fn warn_if_several(&mut self, addr: &NodeAddr, found: &[SocketAddr]) {
         let of_v4 = found.iter().filter(|found| found.is_ipv4()).count();
         let is_several = of_v4 > 1 || found.len() - of_v4 > 1;
@@ -215,10 +216,10 @@ impl Discovery {
         }
     }
 
-    /// A host with addresses of both families is one node, called by its IPv4 address. Nothing tells which
-    /// addresses are one host's, so one that has no IPv4 address beside others that do is no node. Those of
-    /// the larger family would be no better: the addresses of a new host need not appear at the same time,
-    /// and all users would move to the other family and back.
+    /// A host with addresses of both families is one node, called by its IPv4 address. Nothing
+    /// tells which addresses are one host's, so one that has no IPv4 address beside others that do
+    /// is no node. Those of the larger family would be no better: the addresses of a new host need
+    /// not appear at the same time, and all users would move to the other family and back.
     fn keep_one_family(&mut self, addr: &NodeAddr, found: &mut Vec<SocketAddr>) {
         let of_v4 = found.iter().filter(|found| found.is_ipv4()).count();
         let of_v6 = found.len() - of_v4;

@@ -14,8 +14,9 @@ use super::stream::Stream;
 /// `protocol.txt`, *Meta No-Op*.
 pub(super) const META_NOOP: &[u8] = b"mn\r\n";
 
-/// Says that we are there: `version`, and waits for its answer. A memcached that wants to know who we are
-/// says so then, and is told; one that does not would take the password for an entry and show it to all.
+/// Says that we are there: `version`, and waits for its answer. A memcached that wants to know who
+/// we are says so then, and is told; one that does not would take the password for an entry and
+/// show it to all.
 pub(super) async fn greet(stream: &mut Stream, node: &Node) -> Result<(), MemcachedError> {
     let greeting = async {
         match ask_version(stream).await? {

@@ -8,8 +8,9 @@ use crate::limits::{READMIT_AFTER_MAX, READMIT_AFTER_MIN};
 
 /// The time that an ejected node must answer before it is back on the ring.
 ///
-/// It doubles with each ejection, so that a node that comes and goes does not move its users each time,
-/// and is the shortest again for a node that has stayed on the ring for [`READMIT_AFTER_MAX`].
+/// It doubles with each ejection, so that a node that comes and goes does not move its users each
+/// time, and is the shortest again for a node that has stayed on the ring for
+/// [`READMIT_AFTER_MAX`].
 #[derive(Debug)]
 pub(super) struct HoldDown {
     time: Duration,

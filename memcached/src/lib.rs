@@ -1,7 +1,8 @@
 //! Our memcached client: text protocol, pipelined, over TCP or a Unix socket.
 //!
 //! - [`pipeline`] (pure): which replies are expected, in order.
-//! - [`writer`]: one connection that carries a pipeline of `set`s; `window` (pure): how many at once.
+//! - [`writer`]: one connection that carries a pipeline of `set`s; `window` (pure): how many at
+//!   once.
 //! - [`reader`]: one connection that asks for many keys at once.
 //! - `greeting`: how each connection begins.
 //! - `same_server`: whether both lead to the server that the probe asks.
@@ -9,8 +10,10 @@
 //! - [`misfit`] (pure): an answer that does not fit, in the peer's words.
 //! - [`ring`] (pure): which node has a key.
 //! - [`address`] (pure): nodes as an operator lists them.
-//! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses ([`backoff`]).
-//! - [`network`]: what it takes from the world around it: name resolution, connections and randomness.
+//! - [`node`]: one node: how it does, and dialling it over a [`stream`] ([`tls`]), with pauses
+//!   ([`backoff`]).
+//! - [`network`]: what it takes from the world around it: name resolution, connections and
+//!   randomness.
 //! - [`credentials`]: what a node may ask for before it lets us in.
 //! - [`cluster`]: the nodes, and which of them are on the ring.
 //! - [`per_node`]: what is kept for each node, as they come and go.
@@ -18,8 +21,8 @@
 //! - [`node_list`]: which nodes an operator lists.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`marker`] (pure): the key on each node that tells whether what is not found is not there.
-//! - [`probe`]: asks each node how it is, and keeps its marker; `hold_down` (pure): how long it stays off the
-//!   ring.
+//! - [`probe`]: asks each node how it is, and keeps its marker; `hold_down` (pure): how long it
+//!   stays off the ring.
 
 pub mod address;
 pub mod backoff;
@@ -105,7 +108,8 @@ pub enum MemcachedError {
 }
 
 impl MemcachedError {
-    /// Whether the node could not be reached, or ceased to answer; other errors are answers that it gave.
+    /// Whether the node could not be reached, or ceased to answer; other errors are answers that it
+    /// gave.
     pub(crate) fn is_away(&self) -> bool {
         matches!(
             self,
@@ -116,8 +120,8 @@ impl MemcachedError {
         )
     }
 
-    /// What kind of trouble it is: an operator does something else about each. A node that is restarted
-    /// closes connections, refuses them and keeps silent in turn, which is one kind.
+    /// What kind of trouble it is: an operator does something else about each. A node that is
+    /// restarted closes connections, refuses them and keeps silent in turn, which is one kind.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             _ if self.is_away() => "away",

@@ -1,4 +1,5 @@
-//! Warnings about what lasts: said at once, again when it becomes something else, and now and again.
+//! Warnings about what lasts: said at once, again when it becomes something else, and now and
+//! again.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether a warning of one kind only is due: it has not been logged for `pause`. If it is, it counts as
-    /// logged now.
+    /// Whether a warning of one kind only is due: it has not been logged for `pause`. If it is, it
+    /// counts as logged now.
     pub fn is_due(&mut self, pause: Duration) -> bool {
         self.is_due_for("", pause)
     }

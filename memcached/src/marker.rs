@@ -1,19 +1,23 @@
-//! The marker: one key on each node that says whether the node has been told all that it should know.
+//! The marker: one key on each node that says whether the node has been told all that it should
+//! know.
 //!
-//! A node that lost its data, or has just joined the ring, answers `END` for a user who is online, as it
-//! does for a user who is not. The marker tells the two apart. It is the last key of every look-up, and a
-//! user who was not found is offline only if the same answer ends with a marker that is *whole* and of the
-//! ring by which the look-up was routed.
+//! A node that lost its data, or has just joined the ring, answers `END` for a user who is online,
+//! as it does for a user who is not. The marker tells the two apart. It is the last key of every
+//! look-up, and a user who was not found is offline only if the same answer ends with a marker that
+//! is *whole* and of the ring by which the look-up was routed.
 //!
-//! Its value is `{ring} {nonce}` and whatever was appended to it, in words. `{ring}` is a [`RingHash`],
-//! `{nonce}` a random number of whoever wrote the value. It is whole if the nonce occurs again. Nothing but
-//! a loss takes a marker away while any edge looks at it, and no edge ever deletes it:
+//! Its value is `{ring} {nonce}` and whatever was appended to it, in words. `{ring}` is a
+//! [`RingHash`], `{nonce}` a random number of whoever wrote the value. It is whole if the nonce
+//! occurs again. Nothing but a loss takes a marker away while any edge looks at it, and no edge
+//! ever deletes it:
 //!
 //! - An edge that finds none `add`s one that is not whole.
-//! - An edge that cannot vouch for its own users *renews* the marker: it `set`s one with a new nonce.
-//! - An edge that has seen the same nonce for a [`Config::proof_time`] `append`s it. All that was written
-//!   before the marker has expired by then or was written again. The `append` fails where the marker is
-//!   gone, and does not make another's new marker whole: so it may arrive however late.
+//! - An edge that cannot vouch for its own users *renews* the marker: it `set`s one with a new
+//!   nonce.
+//! - An edge that has seen the same nonce for a [`Config::proof_time`] `append`s it. All that was
+//!   written before the marker has expired by then or was written again. The `append` fails where
+//!   the marker is gone, and does not make another's new marker whole: so it may arrive however
+//!   late.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -32,8 +36,8 @@ pub struct Config {
     pub key: String,
     /// Lifetime of an entry, whole seconds.
     pub entry_ttl: Duration,
-    /// How much sooner than needed a heartbeat is written when all is well: the TTL less a round of pings,
-    /// the time for its pong, and a flush interval.
+    /// How much sooner than needed a heartbeat is written when all is well: the TTL less a round of
+    /// pings, the time for its pong, and a flush interval.
     pub headroom: Duration,
     /// Time in which everyone heard from is written once.
     pub flush_interval: Duration,
@@ -51,8 +55,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// TTL of the marker and of each process's sentinel, seconds: a node that no edge reaches for so long
-    /// may miss entries, as far as anyone knows.
+    /// TTL of the marker and of each process's sentinel, seconds: a node that no edge reaches for
+    /// so long may miss entries, as far as anyone knows.
     pub fn ttl_s(&self) -> u32 {
         let ttl = self.headroom.saturating_sub(Duration::from_secs(1));
         u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)
@@ -79,8 +83,8 @@ impl Config {
     }
 }
 
-/// The marker's key for entries whose keys are made after `template`: applications that share a memcached
-/// don't share markers.
+/// The marker's key for entries whose keys are made after `template`: applications that share a
+/// memcached don't share markers.
 pub fn key(template: &str) -> String {
     format!("presenced:marker:{:016x}", hash(template))
 }

@@ -47,8 +47,8 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only the
-/// start of it is kept.
+/// What a peer said, for the log: bytes that could do something to a terminal are escaped, and only
+/// the start of it is kept.
 pub(super) fn quoted(words: &[u8]) -> String {
     let words = words.trim_ascii_end();
     let start = &words[..words.len().min(PEER_WORDS_BYTES_MAX)];

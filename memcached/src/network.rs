@@ -1,8 +1,8 @@
 //! What the client takes from the world around it: name resolution, connections and randomness.
 //!
-//! All of it is the system's by default. A simulation gives its own, and reads the time from tokio's
-//! paused clock: then the whole client runs in one thread, in virtual time, and the same seed gives the
-//! same run.
+//! All of it is the system's by default. A simulation gives its own, and reads the time from
+//! tokio's paused clock: then the whole client runs in one thread, in virtual time, and the same
+//! seed gives the same run.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -32,14 +32,14 @@ impl NodeList {
     }
 }
 
-/// Reads a list: a node a line, `#` before a comment. A byte order mark before it, as some editors leave,
-/// is passed over.
+/// Reads a list: a node a line, `#` before a comment. A byte order mark before it, as some editors
+/// leave, is passed over.
 ///
 /// # Errors
 ///
 /// For people: what is wrong, and in which line. A list without nodes, with too many, or with one
-/// that is there twice is refused. So is one whose last line has no end: if it is half-written, the node
-/// there is another, or nodes are missing.
+/// that is there twice is refused. So is one whose last line has no end: if it is half-written, the
+/// node there is another, or nodes are missing.
 pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut nodes = Vec::new();

@@ -18,8 +18,8 @@ impl<T> Default for PerNode<T> {
 }
 
 impl<T> PerNode<T> {
-    /// Keeps the values of the nodes that `topology` still has, drops the others, and lets `make` make
-    /// what is missing.
+    /// Keeps the values of the nodes that `topology` still has, drops the others, and lets `make`
+    /// make what is missing.
     pub fn follow(&mut self, topology: &Topology, make: impl FnMut(&Arc<Node>) -> T) {
         self.follow_nodes(topology.nodes(), make);
     }

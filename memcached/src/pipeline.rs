@@ -1,8 +1,8 @@
 //! The commands of one connection that wait for a reply, in order.
 //!
 //! memcached answers in the order of the commands; that is all there is to tell which reply is
-//! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection: the
-//! caller returns what is unanswered and never guesses.
+//! whose ([`WriteCommand::Ms`]: whose group's). So anything that does not fit ends the connection:
+//! the caller returns what is unanswered and never guesses.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -21,8 +21,9 @@ pub enum WriteCommand {
     /// Every write is acknowledged: works with any memcached, and with what speaks its protocol
     #[default]
     Set,
-    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece, and each 128 of them, tells
-    /// that all before it is done. Less work for both sides; memcached 1.6.6 or later
+    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece, and each
+    /// 128 of them, tells that all before it is done. Less work for both sides; memcached 1.6.6 or
+    /// later
     Ms,
 }
 
@@ -77,14 +78,16 @@ impl<T> Pipeline<T> {
         self.open += 1;
     }
 
-    /// Whether an `mn` is to be sent before the next command: each answer shows that the node goes on.
+    /// Whether an `mn` is to be sent before the next command: each answer shows that the node goes
+    /// on.
     #[inline]
     #[must_use]
     pub fn is_group_full(&self) -> bool {
         self.open >= QUIET_GROUP_MAX && self.command == WriteCommand::Ms
     }
 
-    /// Whether an `mn` is to be sent now, as otherwise nothing would be answered; notes that it was.
+    /// Whether an `mn` is to be sent now, as otherwise nothing would be answered; notes that it
+    /// was.
     #[must_use]
     pub fn close_group(&mut self) -> bool {
         let is_due = self.command == WriteCommand::Ms && self.open > 0;

@@ -1,11 +1,12 @@
 //! One connection that asks for many keys at once, apart from the flush so that a question never
 //! waits behind a shard's worth of `set`s.
 //!
-//! Nothing in an answer says which question it belongs to, but for the keys of its values. So a question
-//! is sent only when there is nothing to read, and an answer is believed only if nothing follows it: one
-//! stray `END` would otherwise answer every later question in place of its own answer. And each command
-//! asks last for the node's [`marker`](super::marker), without which what was not found may be there all
-//! the same: because the node has lost it, has not been told of it, or the answer is a stray `END`.
+//! Nothing in an answer says which question it belongs to, but for the keys of its values. So a
+//! question is sent only when there is nothing to read, and an answer is believed only if nothing
+//! follows it: one stray `END` would otherwise answer every later question in place of its own
+//! answer. And each command asks last for the node's [`marker`](super::marker), without which what
+//! was not found may be there all the same: because the node has lost it, has not been told of it,
+//! or the answer is a stray `END`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,11 +53,11 @@ impl Reader {
         })
     }
 
-    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered, and in each
-    /// of them for `marks` at the end. `found` is told which of the keys has a value, and the value if it is not
-    /// too long to be ours; `answered`, for each command, which keys it asked for, when it was sent, and what the
-    /// marks' values are. After an error the connection is out of step and must be dropped, and nothing that
-    /// was found is to be believed.
+    /// Asks for `keys` in commands of up to 100, each sent when the one before is answered, and in
+    /// each of them for `marks` at the end. `found` is told which of the keys has a value, and the
+    /// value if it is not too long to be ours; `answered`, for each command, which keys it asked
+    /// for, when it was sent, and what the marks' values are. After an error the connection is out
+    /// of step and must be dropped, and nothing that was found is to be believed.
     ///
     /// # Errors
     ///

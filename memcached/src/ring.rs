@@ -1,8 +1,9 @@
-//! Which node has a key, as clients of other languages look for it, so that they find what we write.
+//! Which node has a key, as clients of other languages look for it, so that they find what we
+//! write.
 //!
-//! Two of the three are rings: each node has points among the 32-bit numbers, and a key belongs to the
-//! first point not below its own hash. Adding or losing one of n nodes moves about 1/n of the keys.
-//! The third is a remainder, with which nearly all move.
+//! Two of the three are rings: each node has points among the 32-bit numbers, and a key belongs to
+//! the first point not below its own hash. Adding or losing one of n nodes moves about 1/n of the
+//! keys. The third is a remainder, with which nearly all move.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -15,8 +16,8 @@ pub enum RingKind {
     /// libmemcached's `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED` (PHP: `OPT_LIBKETAMA_COMPATIBLE`)
     #[default]
     Ketama,
-    /// libmemcached as it comes: the key's hash modulo the number of nodes; knows no weights, and every
-    /// server and reader must list the nodes in the same order
+    /// libmemcached as it comes: the key's hash modulo the number of nodes; knows no weights, and
+    /// every server and reader must list the nodes in the same order
     Modulo,
     /// the npm client `memcached`, which has `hashring`
     Hashring,
@@ -83,8 +84,8 @@ impl Ring {
     }
 }
 
-/// In single precision as libmemcached computes it: at 25 or 47 nodes of one weight the rounding makes
-/// it 39, not 40, and the ring another one.
+/// In single precision as libmemcached computes it: at 25 or 47 nodes of one weight the rounding
+/// makes it 39, not 40, and the ring another one.
 fn ketama_digests(weight: u32, total: u32, nodes: usize) -> u32 {
     let share = weight as f32 / total as f32;
     // Its constant is a double, and so is the sum.

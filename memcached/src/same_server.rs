@@ -1,6 +1,6 @@
-//! Whether a connection that writes leads to the server that the probe asks. One name, or a balancer, may have
-//! several behind it: what one of them is told, the others don't know. A look-up asks for the sentinel itself,
-//! in each command.
+//! Whether a connection that writes leads to the server that the probe asks. One name, or a
+//! balancer, may have several behind it: what one of them is told, the others don't know. A look-up
+//! asks for the sentinel itself, in each command.
 
 use std::sync::Arc;
 

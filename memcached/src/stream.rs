@@ -34,8 +34,8 @@ pub enum Stream {
 
 /// A connection in a simulation.
 pub trait SimulatedStream: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin {
-    /// Whether there is anything to read, the end included, that a read does not find at once. In memory
-    /// there is not.
+    /// Whether there is anything to read, the end included, that a read does not find at once. In
+    /// memory there is not.
     ///
     /// # Errors
     ///
@@ -68,8 +68,9 @@ impl Stream {
 
     /// Takes the socket out of the runtime's poll, if it can be, or puts it back.
     ///
-    /// While it is watched, each of memcached's small writes wakes this thread, which costs both sides
-    /// more than the replies themselves. Whoever has one that is not watched looks by the clock.
+    /// While it is watched, each of memcached's small writes wakes this thread, which costs both
+    /// sides more than the replies themselves. Whoever has one that is not watched looks by the
+    /// clock.
     ///
     /// # Errors
     ///
@@ -84,8 +85,8 @@ impl Stream {
         }
     }
 
-    /// Fails if there is anything to read, or the other side has ended the connection. A question may only
-    /// be sent after it: what has come before a question would be taken for its answer.
+    /// Fails if there is anything to read, or the other side has ended the connection. A question
+    /// may only be sent after it: what has come before a question would be taken for its answer.
     ///
     /// # Errors
     ///
@@ -102,13 +103,15 @@ impl Stream {
                 }
                 Some(Err(error)) => return Err(error.into()),
                 None if !self.has_unread()? => return Ok(()),
-                // It came after the runtime's last look at its sockets, or is no more than TLS's own messages.
+                // It came after the runtime's last look at its sockets, or is no more than TLS's
+                // own messages.
                 None => yield_now().await,
             }
         }
     }
 
-    /// Whether the socket has bytes, or has been closed by the other side, asked without the runtime.
+    /// Whether the socket has bytes, or has been closed by the other side, asked without the
+    /// runtime.
     fn has_unread(&self) -> io::Result<bool> {
         let socket = match self {
             Stream::Tcp(stream) => stream.socket()?,
@@ -122,9 +125,9 @@ impl Stream {
         }
     }
 
-    /// What becomes of bytes that the peer has not acknowledged when the socket is closed, by us or by
-    /// the end of the process: they are dropped and the peer gets a reset, or the kernel goes on sending
-    /// them, for minutes if it must. Over a Unix socket bytes are with the peer at once.
+    /// What becomes of bytes that the peer has not acknowledged when the socket is closed, by us or
+    /// by the end of the process: they are dropped and the peer gets a reset, or the kernel goes on
+    /// sending them, for minutes if it must. Over a Unix socket bytes are with the peer at once.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
-//! The answer to one `get`: the values of those keys that memcached has, in the order of the keys, then
-//! `END`.
+//! The answer to one `get`: the values of those keys that memcached has, in the order of the keys,
+//! then `END`.
 //!
-//! Each value is shown where it was read, and one too long to be ours not at all. So what memcached has
-//! takes no memory here.
+//! Each value is shown where it was read, and one too long to be ours not at all. So what memcached
+//! has takes no memory here.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -44,8 +44,9 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Reads the start of `input`. `found` is told which of the keys has a value, and the value if it has
-    /// at most [`VALUE_BYTES_MAX`]. An error means: close the connection, and believe none of the values.
+    /// Reads the start of `input`. `found` is told which of the keys has a value, and the value if
+    /// it has at most [`VALUE_BYTES_MAX`]. An error means: close the connection, and believe none
+    /// of the values.
     ///
     /// # Errors
     ///

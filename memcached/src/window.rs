@@ -1,21 +1,23 @@
-//! How many commands may be in flight on a connection, by how long their replies take. Pure: time is an
-//! argument.
+//! How many commands may be in flight on a connection, by how long their replies take. Pure: time
+//! is an argument.
 //!
-//! A fixed window fits one speed only. Many clients with full windows before a slow memcached wait for
-//! seconds, give up connections that work, and send everything again, which makes it slower still.
+//! A fixed window fits one speed only. Many clients with full windows before a slow memcached wait
+//! for seconds, give up connections that work, and send everything again, which makes it slower
+//! still.
 //!
-//! Commands are written in pieces. Each piece has a time stamp. Its age when its last reply comes, less what
-//! the way there and back takes in any case, is the delay, which is to be about a target. The way is known by the
-//! least that there was in the last minutes (as in LEDBAT, RFC 6817): a node on another continent is not slow.
+//! Commands are written in pieces. Each piece has a time stamp. Its age when its last reply comes,
+//! less what the way there and back takes in any case, is the delay, which is to be about a target.
+//! The way is known by the least that there was in the last minutes (as in LEDBAT, RFC 6817): a
+//! node on another continent is not slow.
 //!
 //! As in TCP (RFC 5681):
 //!
-//! - The window starts small and doubles with each round (slow start) until a delay is above the target.
-//!   From there on it grows by a step a round while all delays are below it.
-//! - Where a delay is above twice the target, the window becomes half of what was in flight then. Pieces
-//!   that were written before that tell of the same trouble (RFC 6582) and change nothing.
-//! - It grows only where at least half of it was in flight: a window that is never filled proves nothing
-//!   (RFC 7661).
+//! - The window starts small and doubles with each round (slow start) until a delay is above the
+//!   target. From there on it grows by a step a round while all delays are below it.
+//! - Where a delay is above twice the target, the window becomes half of what was in flight then.
+//!   Pieces that were written before that tell of the same trouble (RFC 6582) and change nothing.
+//! - It grows only where at least half of it was in flight: a window that is never filled proves
+//!   nothing (RFC 7661).
 //!
 //! Between the target and its double it stays as it is.
 
@@ -156,7 +158,8 @@ impl Window {
         if piece.end <= self.cut_at {
             return;
         }
-        // Before it, or behind it: of a window that is filled at once the first piece finds nothing.
+        // Before it, or behind it: of a window that is filled at once the first piece finds
+        // nothing.
         let behind = (self.written - piece.end) as usize;
         let in_flight = piece.in_flight.max(piece.commands + behind);
         self.round.slowest = self.round.slowest.max(delay);
@@ -235,7 +238,8 @@ mod tests {
             }
         }
 
-        /// Lets every client write as much as it may at once, for `time`, a millisecond after another.
+        /// Lets every client write as much as it may at once, for `time`, a millisecond after
+        /// another.
         fn run(&mut self, time: Duration) {
             let end = self.now + time;
             while self.now < end {

@@ -32,7 +32,8 @@ pub struct Writer<T> {
     pipeline: Pipeline<T>,
     window: Window,
     timeout: Duration,
-    /// As long as it ever was, so that commands are rendered in place and nothing is zeroed for each.
+    /// As long as it ever was, so that commands are rendered in place and nothing is zeroed for
+    /// each.
     out: Vec<u8>,
     /// Bytes of `out` that are to be sent.
     filled: usize,
@@ -91,8 +92,8 @@ impl<T> Writer<T> {
         self.window.size().saturating_sub(self.pipeline.len())
     }
 
-    /// Adds the command that `render` writes to the start of what it is given, at least `room` bytes, and
-    /// whose length it returns.
+    /// Adds the command that `render` writes to the start of what it is given, at least `room`
+    /// bytes, and whose length it returns.
     #[inline]
     pub fn push(&mut self, item: T, room: usize, render: impl FnOnce(&mut [u8]) -> usize) {
         if self.pipeline.is_empty() {
@@ -118,8 +119,8 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Returns when it is no longer known that the connection leads to the server that the probe asks: then it
-    /// is to be made anew when nothing is in flight.
+    /// Returns when it is no longer known that the connection leads to the server that the probe
+    /// asks: then it is to be made anew when nothing is in flight.
     pub fn unchecked(&self) -> impl Future<Output = ()> + Send + use<T> {
         let (node, sentinel) = (self.up.shared(), self.checked.sentinel);
         let again_at = self.dialled_at + CHECK_PAUSE;
@@ -178,8 +179,8 @@ impl<T> Writer<T> {
         Ok(self.stream.set_watched(watched)?)
     }
 
-    /// Writes what the socket takes and reads what has come, without waiting. Says whether there was
-    /// anything to do.
+    /// Writes what the socket takes and reads what has come, without waiting. Says whether there
+    /// was anything to do.
     ///
     /// # Errors
     ///

@@ -3,9 +3,9 @@
 //! - [`record`]: what is written about a user: the key and the value.
 //! - [`users`]: the directory of connected users; gives each a [`Slot`].
 //! - [`pending`]: the lock-free set of users heard from since their last flush.
-//! - [`flush`]: pending users written to memcached, paced over the flush interval (`schedule`), by node writers
-//!   (`node_writers`, `node_writer`) that own a connection each and take their work from `queues`; `refill` writes
-//!   all users of a node again.
+//! - [`flush`]: pending users written to memcached, paced over the flush interval (`schedule`), by
+//!   node writers (`node_writers`, `node_writer`) that own a connection each and take their work
+//!   from `queues`; `refill` writes all users of a node again.
 
 pub mod config;
 pub mod flush;

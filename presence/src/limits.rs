@@ -1,4 +1,5 @@
-//! Every bound of presence that is not a setting, each with its unit in its name and its reason beside it.
+//! Every bound of presence that is not a setting, each with its unit in its name and its reason
+//! beside it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -10,36 +11,37 @@ pub const TTL_S: u32 = 60;
 /// Time in which everyone heard from is written once, unless set otherwise.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much of the headroom is left when an edge is late: time for a look of the probe, and for what it
-/// then writes.
+/// How much of the headroom is left when an edge is late: time for a look of the probe, and for
+/// what it then writes.
 pub const LATE_BEFORE: Duration = Duration::from_secs(2);
 
-/// How long the `set` of a user who has just connected may wait for its answer until the edge is late.
+/// How long the `set` of a user who has just connected may wait for its answer until the edge is
+/// late.
 pub const CONNECT_LATE_AFTER: Duration = Duration::from_millis(500);
 
 /// Connects that wait are counted by when they came, in parts of this length, …
 pub(crate) const WAITING_PART: Duration = Duration::from_millis(125);
 
-/// … and in so many of them, which is 8 s. One that waits for longer is taken for one that has just come, for half
-/// a second in 8.
+/// … and in so many of them, which is 8 s. One that waits for longer is taken for one that has just
+/// come, for half a second in 8.
 pub(crate) const WAITING_PARTS: usize = 64;
 
-/// How little of its TTL may be left to an entry that is written again until the edge is late: memcached
-/// is exact to a second, and so are we.
+/// How little of its TTL may be left to an entry that is written again until the edge is late:
+/// memcached is exact to a second, and so are we.
 pub(crate) const TTL_LEFT_LATE_S: u32 = 1;
 
 /// For how long it is late then: until the next looks of the probe.
 pub(crate) const TTL_LEFT_LATE_FOR: Duration = Duration::from_secs(2);
 
-/// How long a shard of which something was not written waits until it is flushed again, beside its turn: one
-/// connection that failed must not make the edge late.
+/// How long a shard of which something was not written waits until it is flushed again, beside its
+/// turn: one connection that failed must not make the edge late.
 pub(crate) const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Sessions of one user, unless set otherwise: tabs and devices of a person, and no more.
 pub const SESSIONS_PER_USER_MAX: u16 = 32;
 
-/// Users a second that are written again when a node has lost its data, unless set otherwise: a quarter of
-/// what memcached takes on one core.
+/// Users a second that are written again when a node has lost its data, unless set otherwise: a
+/// quarter of what memcached takes on one core.
 pub const REFILL_RATE: u32 = 100_000;
 
 /// Parts that users and pending heartbeats are cut into. Enough that two workers seldom meet on a
@@ -48,8 +50,8 @@ pub const REFILL_RATE: u32 = 100_000;
 /// changed measurably on two cores. A power of two: a slot carries its shard in its low bits.
 pub const SHARDS: usize = 64;
 
-/// Users that can be here at once. Descriptors and memory end before: they would take 16 GB, and their
-/// sockets dozens of times that.
+/// Users that can be here at once. Descriptors and memory end before: they would take 16 GB, and
+/// their sockets dozens of times that.
 pub const SLOTS_MAX: u64 = 1 << 28;
 
 /// Slots whose pending bits are allocated together, 8 KiB of them: a server with few users has them
@@ -62,8 +64,8 @@ pub const USER_ID_BYTES_MAX: usize = 200;
 /// Users handled under one lock of their shard: some microseconds.
 pub const RENDER_RUN: usize = 128;
 
-/// Users that a refill hands over and waits for at once: some milliseconds of memcached, and a smooth
-/// stream at the default rate.
+/// Users that a refill hands over and waits for at once: some milliseconds of memcached, and a
+/// smooth stream at the default rate.
 pub const REFILL_RUN: u32 = 1024;
 
 /// Users who have just connected and wait for one connection to memcached; others become pending.
@@ -72,8 +74,8 @@ pub(crate) const CONNECT_QUEUE: usize = 8192;
 /// Batches of the flush that wait for one connection: a node writer has one of each shard at most.
 pub(crate) const BATCH_QUEUE: usize = SHARDS;
 
-/// Batches of the refill that wait for one connection, and barriers: there is one of each at a time, but for a
-/// drain, which waits for its turn.
+/// Batches of the refill that wait for one connection, and barriers: there is one of each at a
+/// time, but for a drain, which waits for its turn.
 pub(crate) const REFILL_QUEUE: usize = 2;
 
 /// Time between two warnings that the flush is behind.
@@ -83,13 +85,13 @@ pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);
 /// memcached needs longer for half a window.
 pub(crate) const REPLY_PAUSE: Duration = Duration::from_millis(1);
 
-/// With fewer commands in flight replies are read as they come: those of users who have just connected,
-/// and the last of a flush.
+/// With fewer commands in flight replies are read as they come: those of users who have just
+/// connected, and the last of a flush.
 pub(crate) const GATHERED_MIN: usize = 256;
 
-/// How long a connection must have held for its end, with nothing in flight, to be dialled again at once:
-/// the shortest idle time-out that memcached can have is 1 s, and a node that hangs up at once is not
-/// dialled without pause.
+/// How long a connection must have held for its end, with nothing in flight, to be dialled again at
+/// once: the shortest idle time-out that memcached can have is 1 s, and a node that hangs up at
+/// once is not dialled without pause.
 pub(crate) const IDLE_END_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a refill checks whether a node writer is connected.

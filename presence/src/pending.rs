@@ -31,10 +31,10 @@
 //!
 //! # Growth
 //!
-//! Words are in blocks of 2^16 slots, each with a section for every shard. A block never moves and its
-//! address takes two shifts, so neither side waits for growth nor pays for it; the list of blocks
-//! is as long as it can get. Only [`Pending::reserve`] allocates; the directory calls it, under its
-//! lock, when it makes a new slot.
+//! Words are in blocks of 2^16 slots, each with a section for every shard. A block never moves and
+//! its address takes two shifts, so neither side waits for growth nor pays for it; the list of
+//! blocks is as long as it can get. Only [`Pending::reserve`] allocates; the directory calls it,
+//! under its lock, when it makes a new slot.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

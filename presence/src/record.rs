@@ -57,7 +57,8 @@ pub struct Record {
     after_user: Fixed,
     /// What is left of the line, its end, and the head of the value.
     head: Fixed,
-    /// `,"socketId":"…-`, which names this run of the process: else ids would repeat after a restart.
+    /// `,"socketId":"…-`, which names this run of the process: else ids would repeat after a
+    /// restart.
     socket: Fixed,
     /// Bytes of a value that are not digits of its numbers.
     value_fixed: usize,
@@ -172,8 +173,8 @@ impl Record {
     /// Bytes of a key and its value together, from the shortest to the longest.
     pub fn entry_bytes(&self) -> RangeInclusive<usize> {
         let fixed = self.prefix.len() + self.suffix.len() + self.value_fixed;
-        // A time in milliseconds is of 13 digits until the year 2286; a worker, an index and a generation
-        // are of one digit or more.
+        // A time in milliseconds is of 13 digits until the year 2286; a worker, an index and a
+        // generation are of one digit or more.
         let digits = 16..=13 + 5 + 10 + 10;
         fixed + 1 + digits.start()..=fixed + USER_ID_BYTES_MAX + digits.end()
     }
@@ -192,8 +193,8 @@ impl Record {
         self.room + user.as_str().len()
     }
 
-    /// Writes the same to the start of `out`, which must have [`Record::set_room`], and returns its length;
-    /// what stood behind it is spoilt. A flush does this for everyone who is here.
+    /// Writes the same to the start of `out`, which must have [`Record::set_room`], and returns its
+    /// length; what stood behind it is spoilt. A flush does this for everyone who is here.
     pub fn set_into(&self, out: &mut [u8], user: &UserId, live: Live, ttl_s: u32) -> usize {
         let SessionId {
             worker,
@@ -262,9 +263,9 @@ impl Record {
 /// The end of every value, and of its `set`.
 const END: &[u8; 4] = b"\"}\r\n";
 
-/// `connectedAt` (Unix ms) of a value that some edge wrote, or `None` if it isn't one of ours: a JSON
-/// object with a string `serverId` and an integer `connectedAt` above 0. A time in the future is that of
-/// an edge whose clock is fast; its user is online all the same.
+/// `connectedAt` (Unix ms) of a value that some edge wrote, or `None` if it isn't one of ours: a
+/// JSON object with a string `serverId` and an integer `connectedAt` above 0. A time in the future
+/// is that of an edge whose clock is fast; its user is online all the same.
 pub fn connected_at(value: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

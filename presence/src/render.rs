@@ -1,9 +1,10 @@
 //! Short pieces of text, put one behind another.
 //!
-//! A `set` is a dozen pieces of a few bytes, and a flush makes one for everyone who is here. A `memcpy`
-//! for each, of a length known only then, costs more than all the rest. So pieces are copied in blocks of
-//! a fixed size, which compile to a load and a store, and what was copied too much is written over by the
-//! next piece: half the time of `extend_from_slice` and itoa (`benches/README.md`).
+//! A `set` is a dozen pieces of a few bytes, and a flush makes one for everyone who is here. A
+//! `memcpy` for each, of a length known only then, costs more than all the rest. So pieces are
+//! copied in blocks of a fixed size, which compile to a load and a store, and what was copied too
+//! much is written over by the next piece: half the time of `extend_from_slice` and itoa
+//! (`benches/README.md`).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -37,7 +38,8 @@ impl Fixed {
     }
 }
 
-/// A number below 10^16 in decimal, as each `u32` and each time is; of a larger one the last 16 digits.
+/// A number below 10^16 in decimal, as each `u32` and each time is; of a larger one the last 16
+/// digits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
     /// The first digit in the lowest byte; what is behind the last does not matter.
@@ -108,9 +110,9 @@ impl Number {
 /// `0` in each byte.
 const ZEROS: u64 = u64::from_ne_bytes([b'0'; 8]);
 
-/// The eight digits of a number below 10^8, the first in the lowest byte. Halves, then quarters, then
-/// digits are parted in all lanes of the word at once; the multiplications are divisions by 100 and by 10
-/// that are exact for what can be there.
+/// The eight digits of a number below 10^8, the first in the lowest byte. Halves, then quarters,
+/// then digits are parted in all lanes of the word at once; the multiplications are divisions by
+/// 100 and by 10 that are exact for what can be there.
 #[inline]
 fn digit_a_byte(number: u64) -> u64 {
     let halves = (number / 10_000) | ((number % 10_000) << 32);
@@ -120,8 +122,8 @@ fn digit_a_byte(number: u64) -> u64 {
     tens | ((quarters - tens * 10) << 8)
 }
 
-/// Where pieces are put. Each is bounds-checked: too little room is a panic, so whoever makes one has
-/// summed up the pieces' room.
+/// Where pieces are put. Each is bounds-checked: too little room is a panic, so whoever makes one
+/// has summed up the pieces' room.
 #[derive(Debug)]
 pub(super) struct Out<'a> {
     bytes: &'a mut [u8],

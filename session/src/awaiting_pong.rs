@@ -1,6 +1,6 @@
-//! Which sessions have sent nothing since they were pinged: a bit for each entry of the slab, so that
-//! the wheel's second hand need not touch those that have. Any whole frame will do: some devices answer
-//! with pongs that are empty.
+//! Which sessions have sent nothing since they were pinged: a bit for each entry of the slab, so
+//! that the wheel's second hand need not touch those that have. Any whole frame will do: some
+//! devices answer with pongs that are empty.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -24,8 +24,8 @@ impl Clock {
         }
     }
 
-    /// The same with a wall clock that shows `started_at_ms` now, Unix time in ms. A simulation sets the
-    /// wall clock by changing it.
+    /// The same with a wall clock that shows `started_at_ms` now, Unix time in ms. A simulation
+    /// sets the wall clock by changing it.
     pub fn simulated(started_at_ms: &'static AtomicU64) -> Clock {
         Clock {
             started_at_ms: Some(started_at_ms),

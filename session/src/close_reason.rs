@@ -1,5 +1,5 @@
-//! Why a session ends: one table from the reason to everything that follows from it (close code, metric
-//! label, log level).
+//! Why a session ends: one table from the reason to everything that follows from it (close code,
+//! metric label, log level).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -1,5 +1,5 @@
-//! What frames mean: how a ping is spelled, which message is its pong, how messages and the end of a
-//! session are spelled. The worker decides *when* something is said, the dialect *what* is said.
+//! What frames mean: how a ping is spelled, which message is its pong, how messages and the end of
+//! a session are spelled. The worker decides *when* something is said, the dialect *what* is said.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -40,8 +40,8 @@ pub trait Dialect: Copy {
     /// Spells a message to the client and appends it to `out`. Text is UTF-8 (RFC 6455 §5.6).
     fn write(self, out: &mut Vec<u8>, message: Message<'_>);
 
-    /// Spells the end of a session and appends it to `out`. Appends nothing for a reason for which no
-    /// frame can be sent.
+    /// Spells the end of a session and appends it to `out`. Appends nothing for a reason for which
+    /// no frame can be sent.
     fn close(self, out: &mut Vec<u8>, reason: CloseReason);
 }
 
@@ -56,8 +56,8 @@ pub enum Meaning<'a> {
     Nothing,
 }
 
-/// WebSocket frames as RFC 6455 has them: pings and pongs are control frames, messages are frames of
-/// their own, and a session ends with a close code.
+/// WebSocket frames as RFC 6455 has them: pings and pongs are control frames, messages are frames
+/// of their own, and a session ends with a close code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain<const TAKES_BINARY: bool>;
 

@@ -74,8 +74,8 @@ pub fn encode_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     encode(out, OpCode::Close, &payload[..2 + reason.len()]);
 }
 
-/// Appends the answer to a close frame that bore `code` (RFC 6455 §5.5.1). Without a code there can be
-/// no reason either.
+/// Appends the answer to a close frame that bore `code` (RFC 6455 §5.5.1). Without a code there can
+/// be no reason either.
 pub fn encode_close_echo(out: &mut Vec<u8>, code: Option<u16>) {
     match code {
         Some(code) => encode_close(out, code, CloseReason::Closed.facts().label),
@@ -94,7 +94,8 @@ pub fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
         [] => Ok(None),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            // Those of the RFC and of IANA's registry that may be sent, and all that anyone may use.
+            // Those of the RFC and of IANA's registry that may be sent, and all that anyone may
+            // use.
             if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
                 return Err(CloseReason::Protocol);
             }

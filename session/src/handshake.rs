@@ -68,7 +68,8 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeEr
     if !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(HandshakeError::Connection);
     }
-    // No body: it would be read as frames. A length of zero says that there is none (RFC 9110 §8.6).
+    // No body: it would be read as frames. A length of zero says that there is none (RFC 9110
+    // §8.6).
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if lengths.any(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(HandshakeError::Body);
@@ -95,9 +96,9 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeEr
     HeaderValue::from_str(&accept).map_err(|_| HandshakeError::Key)
 }
 
-/// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the subprotocol
-/// that the server has chosen from those offered. Extensions that were offered are not answered, so none
-/// is in use.
+/// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the
+/// subprotocol that the server has chosen from those offered. Extensions that were offered are not
+/// answered, so none is in use.
 pub fn switching_protocols<B: Default>(
     accept: HeaderValue,
     subprotocol: Option<&'static str>,

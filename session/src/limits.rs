@@ -1,17 +1,19 @@
-//! Every bound of sessions that is not a setting, each with its unit in its name and its reason beside it.
+//! Every bound of sessions that is not a setting, each with its unit in its name and its reason
+//! beside it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::time::Duration;
 
-/// Time between two pings of a session, unless set otherwise: most proxies cut what is idle for 60 s.
+/// Time between two pings of a session, unless set otherwise: most proxies cut what is idle for 60
+/// s.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Time for the answer to a ping, unless set otherwise: a phone that changes networks has it.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a worker lets ready sessions gather, unless set otherwise: less CPU for as much more latency,
-/// which nobody sees.
+/// How long a worker lets ready sessions gather, unless set otherwise: less CPU for as much more
+/// latency, which nobody sees.
 pub const COALESCE: Duration = Duration::from_millis(5);
 
 /// Longest message (all its fragments) and longest frame from a client, in bytes, unless set
@@ -53,12 +55,12 @@ pub const FRAMES_PER_SECOND_MAX: u32 = 20;
 /// So much time's worth of frames may come at once: a page that has just woken.
 pub const FRAMES_BURST_TIME: Duration = Duration::from_secs(10);
 
-/// What a malformed message costs more than another, in frames: at the usual rate a client may send one a
-/// second for ever, and ten at once.
+/// What a malformed message costs more than another, in frames: at the usual rate a client may send
+/// one a second for ever, and ten at once.
 pub const MALFORMED_FRAMES: u32 = 19;
 
-/// The most that it may cost, as time's worth of frames: where the rate is low, a first one must not end
-/// a session.
+/// The most that it may cost, as time's worth of frames: where the rate is low, a first one must
+/// not end a session.
 pub const MALFORMED_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The most that `--ping-interval` may be: times of sessions are kept in 32 bits of µs, 71 minutes.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Set in the count of seats when no more are given. It is in one word with the count, so that a seat
-/// is either counted before that or refused.
+/// Set in the count of seats when no more are given. It is in one word with the count, so that a
+/// seat is either counted before that or refused.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// How many sessions there are and may be, over all workers, those in their handshake included.

@@ -111,8 +111,8 @@ impl<D: Dialect> Replies<'_, D> {
     }
 
     /// The message could not be understood. That costs the session as much as many messages
-    /// ([`MALFORMED_FRAMES`](crate::limits::MALFORMED_FRAMES)), and ends it with 1008 if it has not as much left; what is put
-    /// in here comes first.
+    /// ([`MALFORMED_FRAMES`](crate::limits::MALFORMED_FRAMES)), and ends it with 1008 if it has not
+    /// as much left; what is put in here comes first.
     pub fn malformed(&mut self) {
         self.is_malformed = true;
     }

@@ -1,4 +1,5 @@
-//! The contract of [`Transport`], for each transport of the tree, and for one that buffers as TLS does.
+//! The contract of [`Transport`], for each transport of the tree, and for one that buffers as TLS
+//! does.
 
 #![allow(
     clippy::unwrap_used,

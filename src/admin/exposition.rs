@@ -1,5 +1,5 @@
-//! The two text forms of metrics: the classic one of Prometheus, which everything reads, and OpenMetrics
-//! for a client that asks for it.
+//! The two text forms of metrics: the classic one of Prometheus, which everything reads, and
+//! OpenMetrics for a client that asks for it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -21,8 +21,8 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What a request wants by its `Accept` (RFC 9110 §12.5.1). OpenMetrics only if it is named, and not
-    /// liked less than plain text; a wildcard means whatever is usual.
+    /// What a request wants by its `Accept` (RFC 9110 §12.5.1). OpenMetrics only if it is named,
+    /// and not liked less than plain text; a wildcard means whatever is usual.
     pub fn wanted(headers: &HeaderMap) -> Exposition {
         let accept = headers.get_all(ACCEPT).into_iter();
         let accept = accept.filter_map(|value| value.to_str().ok());
@@ -68,8 +68,8 @@ impl Exposition {
     }
 }
 
-/// Turns OpenMetrics into the classic form. Samples are the same in both. In the classic form a family is
-/// called like its samples, and has neither a unit nor an end.
+/// Turns OpenMetrics into the classic form. Samples are the same in both. In the classic form a
+/// family is called like its samples, and has neither a unit nor an end.
 fn classic(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len());
     let mut described = "";

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// Times that a connection was dropped because a listener's queue was full, on this machine (or in this network
-/// namespace) since it started; `None` where the kernel does not tell.
+/// Times that a connection was dropped because a listener's queue was full, on this machine (or in
+/// this network namespace) since it started; `None` where the kernel does not tell.
 pub(super) fn listen_overflows() -> Option<u64> {
     parse(&fs::read_to_string("/proc/net/netstat").ok()?)
 }

@@ -68,7 +68,8 @@ fn used() -> Option<Used> {
 
 /// Reads `/proc/self/stat` and `/proc/stat` (proc(5)), which count in ticks and pages.
 fn read_stat(stat: &str, of_system: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Used> {
-    // The program's name, in parentheses, may have any character. The field behind it has the number 3.
+    // The program's name, in parentheses, may have any character. The field behind it has the
+    // number 3.
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -84,8 +85,8 @@ fn read_stat(stat: &str, of_system: &str, ticks_per_second: u64, page_bytes: u64
     })
 }
 
-/// How many descriptors are open. Since Linux 6.2 the size of the folder says it; before, the folder has to be
-/// read, which takes a while for a million.
+/// How many descriptors are open. Since Linux 6.2 the size of the folder says it; before, the
+/// folder has to be read, which takes a while for a million.
 fn open_descriptors(folder: &Path) -> io::Result<u64> {
     match fs::metadata(folder)?.len() {
         // Reading takes one, too.

@@ -56,7 +56,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All of it as text, and `process_…`. It may take long, where there are many descriptors to count.
+    /// All of it as text, and `process_…`. It may take long, where there are many descriptors to
+    /// count.
     ///
     /// # Errors
     ///

@@ -74,7 +74,8 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: Cancella
     }
 }
 
-/// Answers are there at once: whoever has been here longest is too slow, whatever it does, and makes room.
+/// Answers are there at once: whoever has been here longest is too slow, whatever it does, and
+/// makes room.
 const ROOM: Room = Room {
     max: ADMIN_CONNECTIONS_MAX,
     per_peer_max: ADMIN_CONNECTIONS_MAX,

@@ -33,8 +33,8 @@ impl Page {
     }
 }
 
-/// What a browser asks before it sends a token to another origin. It may send whatever headers it names:
-/// tracing adds some of its own, and none of them means anything here.
+/// What a browser asks before it sends a token to another origin. It may send whatever headers it
+/// names: tracing adds some of its own, and none of them means anything here.
 pub(super) fn preflight(request: &HeaderMap) -> Answer {
     let mut answer = Response::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -52,7 +52,8 @@ pub(super) fn preflight(request: &HeaderMap) -> Answer {
     answer
 }
 
-/// The names of headers that a browser asks for, as many as are names and fit; `None` if there are none.
+/// The names of headers that a browser asks for, as many as are names and fit; `None` if there are
+/// none.
 fn requested(request: &HeaderMap) -> Option<String> {
     let lines = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS);
     let names = lines

@@ -78,8 +78,8 @@ fn refused(refusal: Refusal, headers: &HeaderMap, gateway: &Gateway) -> Option<R
     let is_by_close = match gateway.refuse_with {
         RefuseWith::Http => false,
         RefuseWith::Close => true,
-        // A page sees the status of no handshake, only 1006 (WHATWG WebSockets). Other clients do, and
-        // so do those who look after them.
+        // A page sees the status of no handshake, only 1006 (WHATWG WebSockets). Other clients do,
+        // and so do those who look after them.
         RefuseWith::Auto => {
             is_ours_spoken(headers) && (headers.contains_key(ORIGIN) || is_offered(headers))
         }
@@ -89,8 +89,9 @@ fn refused(refusal: Refusal, headers: &HeaderMap, gateway: &Gateway) -> Option<R
         .flatten()
 }
 
-/// Whether a client has sent a handshake and the server got another request: a proxy that does not know of
-/// upgrades leaves out what is between it and its neighbour (RFC 9110 §7.6.1), and passes on the rest.
+/// Whether a client has sent a handshake and the server got another request: a proxy that does not
+/// know of upgrades leaves out what is between it and its neighbour (RFC 9110 §7.6.1), and passes
+/// on the rest.
 pub fn is_not_forwarded<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_whole = request.version() == Version::HTTP_11 && headers.contains_key(UPGRADE);

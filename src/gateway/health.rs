@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use presenced_memcached::Cluster;
 
-/// Whether the server is about to stop: balancers are to send clients elsewhere, but those that come all
-/// the same are served until the drain begins.
+/// Whether the server is about to stop: balancers are to send clients elsewhere, but those that
+/// come all the same are served until the drain begins.
 #[derive(Clone, Debug, Default)]
 pub struct Departure(Arc<AtomicBool>);
 
@@ -33,7 +33,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// What a balancer's probe of `path` is told: a status and a line. `None` if that is no path of probes.
+    /// What a balancer's probe of `path` is told: a status and a line. `None` if that is no path of
+    /// probes.
     #[must_use]
     pub fn told(&self, path: &str) -> Option<(u16, &'static str)> {
         match path {

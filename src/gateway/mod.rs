@@ -1,9 +1,10 @@
 //! The way in: listeners, HTTP, the WebSocket handshake, and who may pass.
 //!
 //! - [`listener`]: accepts, and gives each connection a place or turns it away.
-//! - [`places`]: which connections may be there; [`shared_places`]: the same for all workers; `lobby`: which wait for
-//!   a place; `turned_away`: which get none.
-//! - `connection`: serves HTTP with hyper, hands upgraded connections to the worker; [`progress`]: by when.
+//! - [`places`]: which connections may be there; [`shared_places`]: the same for all workers;
+//!   `lobby`: which wait for a place; `turned_away`: which get none.
+//! - `connection`: serves HTTP with hyper, hands upgraded connections to the worker; [`progress`]:
+//!   by when.
 //! - [`rates`]: how many handshakes there may be; [`handshake_rates`]: the same for all workers.
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
@@ -13,8 +14,8 @@
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
 //! - [`auth`]: who a token says; [`user_names`]: how the log names users.
-//! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`] before a connection's
-//!   first request (`introduction`), or [`forwarded`] with each.
+//! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`]
+//!   before a connection's first request (`introduction`), or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`request`]: what every request must be.
@@ -180,8 +181,8 @@ pub struct Gateway {
 
 impl Gateway {
     /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page
-    /// has; `look_up` is what the page shows if there is an embedded store. `health` is for those who ask
-    /// here, if they may.
+    /// has; `look_up` is what the page shows if there is an embedded store. `health` is for those
+    /// who ask here, if they may.
     ///
     /// # Errors
     ///

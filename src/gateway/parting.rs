@@ -27,8 +27,9 @@ pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
     let _ = timeout(patience, say).await;
 }
 
-/// Reads on until the peer has ended its side, but not for longer than `patience`. To drop the connection
-/// sooner would reset it when something of the peer comes, and the reset can overtake what was sent.
+/// Reads on until the peer has ended its side, but not for longer than `patience`. To drop the
+/// connection sooner would reset it when something of the peer comes, and the reset can overtake
+/// what was sent.
 pub(super) async fn hear_out(mut stream: TcpStream, patience: Duration) {
     let mut bytes = [0; HEAD_READ_BYTES];
     let mut left = PARTING_BYTES_MAX;

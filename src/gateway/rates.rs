@@ -1,5 +1,6 @@
-//! How many handshakes there may be: of the whole server, of one address, of one user. Token buckets in eight
-//! bytes each (the generic cell rate algorithm: what is kept is the time at which a bucket will be full again).
+//! How many handshakes there may be: of the whole server, of one address, of one user. Token
+//! buckets in eight bytes each (the generic cell rate algorithm: what is kept is the time at which
+//! a bucket will be full again).
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -123,7 +124,8 @@ fn ns(time: Duration) -> u64 {
     time.as_nanos() as u64
 }
 
-/// Buckets that are not full, by the hash of their owners, of which there are too many to keep more.
+/// Buckets that are not full, by the hash of their owners, of which there are too many to keep
+/// more.
 #[derive(Debug)]
 struct Table {
     full_at_ns: HashMap<u64, u64>,
@@ -141,8 +143,9 @@ impl Table {
         }
     }
 
-    /// Takes one handshake's worth from the bucket of `key`, if it is there. A bucket for which there is no room
-    /// is taken for full: then that many others are exceeded, and the rate of the whole server holds.
+    /// Takes one handshake's worth from the bucket of `key`, if it is there. A bucket for which
+    /// there is no room is taken for full: then that many others are exceeded, and the rate of the
+    /// whole server holds.
     fn take(&mut self, rate: Rate, key: u64, now_ns: u64) -> Option<()> {
         if let Some(full_at_ns) = self.full_at_ns.get_mut(&key) {
             return rate.take(full_at_ns, now_ns).then_some(());
@@ -156,8 +159,8 @@ impl Table {
         Some(())
     }
 
-    /// Forgets full buckets, which are like none. It is done again when there are twice as many as are left now,
-    /// so it costs little, and a burst of handshakes leaves no large table behind.
+    /// Forgets full buckets, which are like none. It is done again when there are twice as many as
+    /// are left now, so it costs little, and a burst of handshakes leaves no large table behind.
     fn sweep(&mut self, now_ns: u64) {
         self.full_at_ns.retain(|_, full_at_ns| *full_at_ns > now_ns);
         let left = self.full_at_ns.len();

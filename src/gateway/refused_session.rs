@@ -1,5 +1,5 @@
-//! Handshakes that are accepted only to be closed at once, with a code and a reason: a page sees nothing
-//! of a refusal over HTTP but that there is no connection.
+//! Handshakes that are accepted only to be closed at once, with a code and a reason: a page sees
+//! nothing of a refusal over HTTP but that there is no connection.
 
 use std::net::TcpStream as BareTcp;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ pub struct RefusedSession {
 }
 
 impl RefusedSession {
-    /// `None` if `refusal` may only be told over HTTP, or if there are as many of them as there may be.
+    /// `None` if `refusal` may only be told over HTTP, or if there are as many of them as there may
+    /// be.
     pub fn begin(refusal: Refusal, others: &RefusedSessions) -> Option<RefusedSession> {
         refusal.facts().close_code?;
         let permit = others.0.clone().try_acquire_owned().ok()?;
@@ -59,8 +60,8 @@ impl RefusedSession {
         self.refusal
     }
 
-    /// Sends the close frame and the end of the stream, as a session does (RFC 6455 §7.1.1), and gives the
-    /// client a moment to hang up.
+    /// Sends the close frame and the end of the stream, as a session does (RFC 6455 §7.1.1), and
+    /// gives the client a moment to hang up.
     pub async fn close(self, stream: BareTcp) {
         let mut frame = Vec::new();
         if let Some(code) = self.refusal.facts().close_code {

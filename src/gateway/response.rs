@@ -27,7 +27,8 @@ pub fn with_type(status: u16, media_type: &'static str, body: Bytes) -> Answer {
     answer
 }
 
-/// The JSON of every error that clients see, with the number of the question that it answers, if any.
+/// The JSON of every error that clients see, with the number of the question that it answers, if
+/// any.
 pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Json<'a> {

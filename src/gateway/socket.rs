@@ -63,15 +63,15 @@ struct State {
 }
 
 impl Hold {
-    /// Allows waiting; true the first time. As long as not, a socket that has nothing is pending, and no
-    /// one is told when it has: the driver of hyper allows waiting when hyper has nothing else to do, and
-    /// polls it again.
+    /// Allows waiting; true the first time. As long as not, a socket that has nothing is pending,
+    /// and no one is told when it has: the driver of hyper allows waiting when hyper has nothing
+    /// else to do, and polls it again.
     pub(super) fn begin_waiting(&self) -> bool {
         !self.0.may_wait.swap(true, Ordering::Relaxed)
     }
 
-    /// The connection is about to be closed: what has come by now is still to be read, even if the runtime
-    /// does not know of it yet.
+    /// The connection is about to be closed: what has come by now is still to be read, even if the
+    /// runtime does not know of it yet.
     pub(super) fn leave(&self) {
         self.0.is_leaving.store(true, Ordering::Relaxed);
     }
@@ -112,8 +112,8 @@ impl Socket {
         }
     }
 
-    /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no more of it,
-    /// as it would call it a head that is too long.
+    /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no
+    /// more of it, as it would call it a head that is too long.
     pub(super) fn is_line_too_long(&self) -> bool {
         self.line.is_too_long()
     }

@@ -1,5 +1,5 @@
-//! Connections for which there is no place: each is told so before anything of it is read, and closed when it
-//! has heard it.
+//! Connections for which there is no place: each is told so before anything of it is read, and
+//! closed when it has heard it.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream as BareTcp};

@@ -4,8 +4,8 @@
 //! - [`batch`]: one look-up for all questions that came in while the last was under way.
 //! - `node_lookup`: its part at one node.
 //!
-//! The answer never has a false "offline": users with a session here are online, those whose node can't
-//! be asked are `unknown`, and only users who were looked for and not found are left out.
+//! The answer never has a false "offline": users with a session here are online, those whose node
+//! can't be asked are `unknown`, and only users who were looked for and not found are left out.
 
 pub mod batch;
 pub mod metrics;
@@ -81,8 +81,8 @@ pub enum PullError {
     /// More users than one pull may ask for.
     #[error("a pull may ask for at most {PULL_USERS_MAX} users")]
     TooManyUsers,
-    /// A query that asks for no user, which would be answered as if all were offline. With the names of
-    /// its other parameters.
+    /// A query that asks for no user, which would be answered as if all were offline. With the
+    /// names of its other parameters.
     #[error("no user is asked for{}: expected user=ID, once for each user", without(.0))]
     NoUser(Vec<String>),
     /// The session has too many pulls without an answer.

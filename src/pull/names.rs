@@ -82,8 +82,8 @@ impl Name<'_> {
     }
 }
 
-/// Borrows where JSON has no escapes. Anything of JSON is a name, so that one that is wrong costs the
-/// others nothing.
+/// Borrows where JSON has no escapes. Anything of JSON is a name, so that one that is wrong costs
+/// the others nothing.
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'a>, D::Error> {
         deserializer.deserialize_any(NameVisitor)

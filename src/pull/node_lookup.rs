@@ -1,5 +1,5 @@
-//! The connection of one worker's look-ups to one node: asks it for many users, and says what may be
-//! believed of the answer.
+//! The connection of one worker's look-ups to one node: asks it for many users, and says what may
+//! be believed of the answer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,8 +87,8 @@ impl NodeLookup {
         }
     }
 
-    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked, or is not
-    /// known to have been told of every user.
+    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked, or is
+    /// not known to have been told of every user.
     pub(super) async fn look_up(
         &mut self,
         mut wanted: Vec<(Vec<u8>, &mut State)>,
@@ -122,8 +122,8 @@ impl NodeLookup {
         }
     }
 
-    /// Tells the node when look-ups have led to another server than the probe's for longer than a loss takes to be
-    /// noticed.
+    /// Tells the node when look-ups have led to another server than the probe's for longer than a
+    /// loss takes to be noticed.
     fn note_elsewhere(&mut self, is_elsewhere: bool) {
         if !is_elsewhere {
             self.elsewhere_since = None;
@@ -138,8 +138,8 @@ impl NodeLookup {
         }
     }
 
-    /// Asks for `keys`, once more on a new connection if the old one has ended since the last question,
-    /// which is noticed only now, or is out of step.
+    /// Asks for `keys`, once more on a new connection if the old one has ended since the last
+    /// question, which is noticed only now, or is out of step.
     async fn get(&mut self, keys: &[Key<'_>], belief: Belief<'_>) -> Option<Found> {
         let deadline = Instant::now() + LOOKUP_TIMEOUT;
         let node = self.node.clone();

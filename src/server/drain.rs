@@ -11,16 +11,17 @@ use super::Server;
 use crate::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 
 impl Server {
-    /// From now on `/readyz` says 503 and HTTP connections end with their next answer, so that balancers
-    /// turn to other servers before this one refuses anyone. Clients that come meanwhile are served.
+    /// From now on `/readyz` says 503 and HTTP connections end with their next answer, so that
+    /// balancers turn to other servers before this one refuses anyone. Clients that come meanwhile
+    /// are served.
     pub fn announce_departure(&self) {
         self.departure.announce();
     }
 
     /// Stops so that a deploy makes nobody blink: not ready, no new sessions; all users are written
-    /// once more with a TTL that lasts until they are back elsewhere; then their sessions are closed
-    /// with 1012, spread evenly over the drain time, each when no `set` of its user is under way. Ends
-    /// when no session is left.
+    /// once more with a TTL that lasts until they are back elsewhere; then their sessions are
+    /// closed with 1012, spread evenly over the drain time, each when no `set` of its user is under
+    /// way. Ends when no session is left.
     pub async fn drain(mut self) {
         self.announce_departure();
         self.seats.close();
@@ -42,8 +43,8 @@ impl Server {
         let grace = self.config.memcached.connect.timeout + DRAIN_SLACK;
         self.presence
             .begin_last_flush(over.as_secs_f64().ceil() as u32);
-        // Before the first session is closed: a `set` that came later could replace the entry of the
-        // server that its user is on by then. A node that does not answer is given up.
+        // Before the first session is closed: a `set` that came later could replace the entry of
+        // the server that its user is on by then. A node that does not answer is given up.
         let flush = timeout(LAST_FLUSH_TIME_MAX, self.flush_all());
         let mut is_written = flush.await.unwrap_or(false);
         if !is_written {

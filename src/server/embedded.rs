@@ -64,8 +64,8 @@ impl EmbeddedStore {
         NodeAddr::Tcp(self.addr.ip().to_string(), self.addr.port())
     }
 
-    /// Makes the marker whole: nobody but this process writes to the store, which begins with it, so there
-    /// is no user who was written before.
+    /// Makes the marker whole: nobody but this process writes to the store, which begins with it,
+    /// so there is no user who was written before.
     ///
     /// # Errors
     ///

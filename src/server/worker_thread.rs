@@ -125,7 +125,8 @@ impl WorkerThread {
     async fn work(self) {
         let shared = &self.shared;
         let presence = &shared.presence;
-        // None of these ends by itself, nor by a panic; one that does takes the worker with it, loudly.
+        // None of these ends by itself, nor by a panic; one that does takes the worker with it,
+        // loudly.
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(presence, self.number, self.workers, &mut tasks);
         let puller = Puller::start(presence, &shared.pull, &mut tasks);

@@ -2,10 +2,9 @@
 //!
 //! Bytes are read, and answers made, in buffers that all connections of a thread share; what a
 //! connection keeps to itself is a request that has not come whole and answers that the socket did
-//! not take, mostly nothing. It counts against the store's memory limit, a value from when its length
-//! is read. While there are such answers nothing is read, so a client that
-//! doesn't read is, in the end, not read from either: its requests wait in the kernel's buffers and
-//! at its own end.
+//! not take, mostly nothing. It counts against the store's memory limit, a value from when its
+//! length is read. While there are such answers nothing is read, so a client that doesn't read is,
+//! in the end, not read from either: its requests wait in the kernel's buffers and at its own end.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -204,8 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(read))
     }
 
-    /// Answers the requests in `input` and sends the replies. Returns how many bytes of it are done with,
-    /// and whether all is sent. What is to be kept counts against the memory limit then.
+    /// Answers the requests in `input` and sends the replies. Returns how many bytes of it are done
+    /// with, and whether all is sent. What is to be kept counts against the memory limit then.
     fn poll_answer(
         &mut self,
         context: &mut Context<'_>,
@@ -233,7 +232,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         out.shrink_to(KEPT_BYTES);
-        // An answer can't be taken back: where there is no memory for the rest of it, this is the end.
+        // An answer can't be taken back: where there is no memory for the rest of it, this is the
+        // end.
         match self.account() {
             Ok(()) => (start, sent),
             Err(no_room) => {
@@ -355,8 +355,8 @@ mod tests {
         }
     }
 
-    /// Sends `input` in such pieces. Returns the answers, and at how many places long input was kept:
-    /// each further place is a copy of all of it.
+    /// Sends `input` in such pieces. Returns the answers, and at how many places long input was
+    /// kept: each further place is a copy of all of it.
     fn places(input: &[u8], piece: usize) -> (String, usize) {
         let store = Arc::new(Store::new(Options::new(64 << 20)));
         let stream = Pieces {

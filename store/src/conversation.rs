@@ -134,14 +134,14 @@ impl Conversation {
         }
     }
 
-    /// The length of the request that has begun at the start of the input, if its line is whole, and 0
-    /// otherwise.
+    /// The length of the request that has begun at the start of the input, if its line is whole,
+    /// and 0 otherwise.
     pub(super) fn need(&self) -> usize {
         self.parser.need()
     }
 
-    /// Refuses the request that has begun in `input`, as there is no memory for all of it; a value is
-    /// swallowed from now on. Returns what [`Conversation::answer`] does.
+    /// Refuses the request that has begun in `input`, as there is no memory for all of it; a value
+    /// is swallowed from now on. Returns what [`Conversation::answer`] does.
     pub(super) fn refuse_begun(
         &mut self,
         store: &Store,

@@ -21,8 +21,8 @@ impl FlushAll {
         self.cas
     }
 
-    /// Lets everything die that is stored, the last with `last_cas`, now or later; takes the place of
-    /// a `flush_all` that is still to come.
+    /// Lets everything die that is stored, the last with `last_cas`, now or later; takes the place
+    /// of a `flush_all` that is still to come.
     ///
     /// With a delay of n seconds memcached takes effect in the second before the n-th from now,
     /// and what is stored in that second is lost too; so a delay of 1 is at once. So it is here.
@@ -37,8 +37,8 @@ impl FlushAll {
         }
     }
 
-    /// Carries out what has come due. Every operation begins with it, so all that is there was stored
-    /// before.
+    /// Carries out what has come due. Every operation begins with it, so all that is there was
+    /// stored before.
     #[inline]
     pub(super) fn settle(&mut self, last_cas: u64, now: Now) {
         let Some(through_s) = self.through_s else {

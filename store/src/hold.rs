@@ -6,11 +6,11 @@ use super::no_room::NoRoom;
 use super::store::Store;
 use crate::limits::HELD_PARTS;
 
-/// Bytes of a connection that count against the memory limit, for as long as this lives: a request that
-/// has begun, answers that nobody reads.
+/// Bytes of a connection that count against the memory limit, for as long as this lives: a request
+/// that has begun, answers that nobody reads.
 ///
-/// They are of one shard, which evicts for them. Where that has no room, any other shard will do: which
-/// one does not matter to a connection.
+/// They are of one shard, which evicts for them. Where that has no room, any other shard will do:
+/// which one does not matter to a connection.
 #[derive(Debug)]
 pub(super) struct Hold {
     store: Arc<Store>,

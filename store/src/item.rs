@@ -4,9 +4,9 @@
 
 use super::clock::Now;
 
-/// What an item takes beside the allocation of its key and value, in bytes: its entry with the links
-/// (48), and its share of the hash table, which has 9 bytes a place and is between 7/16 and 7/8
-/// full.
+/// What an item takes beside the allocation of its key and value, in bytes: its entry with the
+/// links (48), and its share of the hash table, which has 9 bytes a place and is between 7/16 and
+/// 7/8 full.
 pub const ITEM_OVERHEAD_BYTES: usize = 48 + 15;
 
 /// memcached's `-I`: the greatest size of an item as memcached counts it.
@@ -209,8 +209,8 @@ pub(super) fn deadline_s(exptime: i64, now: Now) -> u32 {
     now.uptime_s.saturating_add(seconds)
 }
 
-/// What an item whose key and value have this number of bytes counts against the memory limit: what glibc
-/// takes for the allocation, and [`ITEM_OVERHEAD_BYTES`].
+/// What an item whose key and value have this number of bytes counts against the memory limit: what
+/// glibc takes for the allocation, and [`ITEM_OVERHEAD_BYTES`].
 pub(super) fn cost(data_bytes: usize) -> usize {
     (data_bytes + 8).next_multiple_of(16).max(32) + ITEM_OVERHEAD_BYTES
 }

@@ -1,17 +1,18 @@
 //! The store: a server of memcached's text protocol.
 //!
 //! Without `--memcached` the server starts one on its own workers and reaches it through the same
-//! client as a real memcached, over TCP; any other memcached client can connect too. `presenced
-//! store` is one alone ([`RunningStore`]). It keeps what memcached promises and clients can see: replies byte for
-//! byte, expiry to the second, a memory limit with least-recently-used eviction. It persists
-//! nothing and knows nothing of sessions or users. `docs/store.md` has the commands one by one, and
-//! what is left out.
+//! client as a real memcached, over TCP; any other memcached client can connect too.
+//! `presenced store` is one alone ([`RunningStore`]). It keeps what memcached promises and clients
+//! can see: replies byte for byte, expiry to the second, a memory limit with least-recently-used
+//! eviction. It persists nothing and knows nothing of sessions or users. `docs/store.md` has the
+//! commands one by one, and what is left out.
 //!
 //! # Layout
 //!
 //! * `clock`: what time it is.
 //! * `item`: one item: its bytes, its expiry, what it costs. Pure: time is an argument.
-//! * `hash`, `slab`, `flush_all`, `evicted`, `shard`: all that a shard holds, in order of use, within its memory limit. Pure.
+//! * `hash`, `slab`, `flush_all`, `evicted`, `shard`: all that a shard holds, in order of use,
+//!   within its memory limit. Pure.
 //! * `mutations`: what storage commands and arithmetic do to items; `no_room`: why not. Pure.
 //! * `store`: the shards, and what is counted of all of them.
 //! * `execute`, `meta`, `meta_reply`: a request on the store, its reply into a buffer.

@@ -1,4 +1,5 @@
-//! Every bound of the store that is not a setting, each with its unit in its name and its reason beside it.
+//! Every bound of the store that is not a setting, each with its unit in its name and its reason
+//! beside it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -9,12 +10,12 @@ use presenced_protocol::limits::VALUE_BYTES_MAX;
 /// Connections to a store at once, unless set otherwise: memcached's default.
 pub const CONNECTIONS_MAX: u32 = 1024;
 
-/// Memory of one shard of a store, in bytes, at least: the largest values, of 1 MiB, must fit several
-/// times, or a shard would be full of very few.
+/// Memory of one shard of a store, in bytes, at least: the largest values, of 1 MiB, must fit
+/// several times, or a shard would be full of very few.
 pub const SHARD_BYTES_MIN: usize = 8 * 1024 * 1024;
 
-/// Shards of a store for each of its threads: two threads seldom want the same. More would be locked
-/// more often by a request for many keys, which locks each shard once to look ahead.
+/// Shards of a store for each of its threads: two threads seldom want the same. More would be
+/// locked more often by a request for many keys, which locks each shard once to look ahead.
 pub const SHARDS_PER_THREAD: usize = 4;
 
 /// The store is looked through for what has expired once in this time, in small steps.
@@ -33,13 +34,14 @@ pub(crate) const WRITE_BYTES: usize = 64 * 1024;
 /// Bytes asked for in one read: some hundred `set`s for one system call.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
 
-/// What is left of a request of up to this length is put before the next read, which costs less than
-/// the read itself, and so many unsent bytes are any connection's own. What is longer counts against the
-/// memory limit, and is collected in a buffer that has its length from the beginning.
+/// What is left of a request of up to this length is put before the next read, which costs less
+/// than the read itself, and so many unsent bytes are any connection's own. What is longer counts
+/// against the memory limit, and is collected in a buffer that has its length from the beginning.
 pub const LEFT_BYTES_MAX: usize = 8 * 1024;
 
 /// The memory of a connection that does not count against the limit, in bytes: a request and unsent
-/// answers of [`LEFT_BYTES_MAX`] each, as the allocator rounds them up, and the task with its socket.
+/// answers of [`LEFT_BYTES_MAX`] each, as the allocator rounds them up, and the task with its
+/// socket.
 pub const CONNECTION_BYTES_MAX: usize = 2 * LEFT_BYTES_MAX + 4 * 1024;
 
 /// The memory of a thread that does not count against the limit, in bytes: the buffers that its
@@ -48,13 +50,13 @@ pub const CONNECTION_BYTES_MAX: usize = 2 * LEFT_BYTES_MAX + 4 * 1024;
 pub const THREAD_BYTES_MAX: usize =
     LEFT_BYTES_MAX + READ_BYTES + WRITE_BYTES + 2 * VALUE_BYTES_MAX + LINE_BYTES_MAX;
 
-/// What connections may hold of the memory of a shard: one part in so many. The rest is for items, so
-/// that clients that begin and never end, or ask and never read, keep nobody else from storing.
+/// What connections may hold of the memory of a shard: one part in so many. The rest is for items,
+/// so that clients that begin and never end, or ask and never read, keep nobody else from storing.
 pub const HELD_PARTS: usize = 2;
 
 /// Greatest length of a line that is no `get`, its end included: memcached's read buffer. memcached
-/// answers a line that is whole in it, and closes when there is no end after 2,048 bytes; which of them
-/// it is depends on how the bytes came. Here any line of this length is answered.
+/// answers a line that is whole in it, and closes when there is no end after 2,048 bytes; which of
+/// them it is depends on how the bytes came. Here any line of this length is answered.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// Full buffers of answers that a connection sends before the others have their turn.
@@ -80,6 +82,7 @@ pub(crate) const SECOND_CHANCES: usize = 16;
 /// Up to this number of keys, there is no look ahead.
 pub(crate) const FEW_KEYS: usize = 3;
 
-/// Windows over which `evicted_time` of `stats items` is the shortest, in seconds: the last two. memcached tells
-/// it of the last item alone, which is like those before it, because its LRU evicts in order. CLOCK does not.
+/// Windows over which `evicted_time` of `stats items` is the shortest, in seconds: the last two.
+/// memcached tells it of the last item alone, which is like those before it, because its LRU evicts
+/// in order. CLOCK does not.
 pub const EVICTED_WINDOW_S: u32 = 4;

@@ -31,12 +31,13 @@ pub enum Listener {
     Unix(unix::net::UnixListener),
 }
 
-/// Serves the store to whoever connects, until `stop` is cancelled; then closes every connection and
-/// returns when all have ended.
+/// Serves the store to whoever connects, until `stop` is cancelled; then closes every connection
+/// and returns when all have ended.
 ///
-/// Runs on the current tokio runtime and spawns a task for each connection. Each worker thread serves
-/// a listener of its own ([`crate::listen`]) with the same store. The caller decides where to listen:
-/// the protocol has no authentication, so anything but loopback is for a trusted network.
+/// Runs on the current tokio runtime and spawns a task for each connection. Each worker thread
+/// serves a listener of its own ([`crate::listen`]) with the same store. The caller decides where
+/// to listen: the protocol has no authentication, so anything but loopback is for a trusted
+/// network.
 ///
 /// # Errors
 ///
@@ -95,8 +96,8 @@ async fn accept_until(
     }
 }
 
-/// Serves the store to one client over any stream, until either side ends the connection or `stop` is
-/// cancelled. It counts as a connection like any other.
+/// Serves the store to one client over any stream, until either side ends the connection or `stop`
+/// is cancelled. It counts as a connection like any other.
 pub async fn serve_stream(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     store: Arc<Store>,

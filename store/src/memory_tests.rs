@@ -238,8 +238,8 @@ async fn without_memory_numbers_do_not_grow_and_nothing_is_made() {
     client.end().await;
 }
 
-/// What a client does not read is held by whoever lets it wait: it evicts, and where there is nothing
-/// left to evict the connection ends.
+/// What a client does not read is held by whoever lets it wait: it evicts, and where there is
+/// nothing left to evict the connection ends.
 #[tokio::test]
 async fn answers_that_nobody_reads_count() {
     let store = store(ONE_SHARD);
@@ -347,8 +347,8 @@ async fn perform(store: &Arc<Store>, place: &mut Option<(Client, usize)>, act: A
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Whatever has been begun, ended and aborted: there is never more than the limit, and nothing is
-    /// held when all have ended.
+    /// Whatever has been begun, ended and aborted: there is never more than the limit, and nothing
+    /// is held when all have ended.
     #[test]
     fn what_connections_hold_is_given_back(
         shards in 1_usize..3,

@@ -20,7 +20,8 @@ pub(super) struct StoreOptions {
     pub(super) compare: Option<u64>,
     /// A CAS number below the item's will do, and marks what is stored as stale (`I` of `ms`).
     pub(super) invalidate: bool,
-    /// A value that there is no room for takes what was there with it: none is better than a stale one.
+    /// A value that there is no room for takes what was there with it: none is better than a stale
+    /// one.
     pub(super) no_room_removes: bool,
 }
 

@@ -19,7 +19,8 @@ impl ProcessorTime {
         ProcessorTime::read(&fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// As `proc_pid_stat(5)` has it: fields 14 and 15, of which the second may hold spaces and brackets.
+    /// As `proc_pid_stat(5)` has it: fields 14 and 15, of which the second may hold spaces and
+    /// brackets.
     fn read(stat: &str) -> Option<ProcessorTime> {
         let (_, fields) = stat.rsplit_once(") ")?;
         let mut fields = fields.split(' ').skip(14 - 3);

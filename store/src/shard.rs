@@ -1,9 +1,9 @@
-//! What one shard of the store holds: items by key in order of use, within a memory limit, each with
-//! an expiry.
+//! What one shard of the store holds: items by key in order of use, within a memory limit, each
+//! with an expiry.
 //!
-//! Nothing here looks at a clock or takes long. An item that has expired is dropped when it is asked
-//! for, when it has come to the end of the order of use, and when [`Shard::crawl`] comes by; no call
-//! looks at more items than it was told to, but for as many as a new value needs evicted.
+//! Nothing here looks at a clock or takes long. An item that has expired is dropped when it is
+//! asked for, when it has come to the end of the order of use, and when [`Shard::crawl`] comes by;
+//! no call looks at more items than it was told to, but for as many as a new value needs evicted.
 //! `flush_all` costs nothing at the time: it marks everything stored so far as dead.
 //!
 //! The order of use is a list of numbers. Using an item does not move it, which would touch the
@@ -241,8 +241,8 @@ impl Shard {
         self.flush.order(delay, self.last_cas, now);
     }
 
-    /// Looks at the next `places_max` places, drops what is dead there, gives places back that are not
-    /// needed any more, and returns whether it has come to the end.
+    /// Looks at the next `places_max` places, drops what is dead there, gives places back that are
+    /// not needed any more, and returns whether it has come to the end.
     pub(super) fn crawl(&mut self, places_max: u32, now: Now) -> bool {
         self.flush.settle(self.last_cas, now);
         self.shrink();
@@ -292,8 +292,8 @@ impl Shard {
         self.evicted.iter()
     }
 
-    /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is too
-    /// much.
+    /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is
+    /// too much.
     fn shrink(&mut self) {
         if self.slab.spare() * 4 <= self.slab.places() as usize {
             return;

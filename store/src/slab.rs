@@ -13,7 +13,8 @@ const CHUNK: usize = 512;
 /// No item.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Items, each with a number for as long as it is there, or until [`Slab::shrink`] gives it another.
+/// Items, each with a number for as long as it is there, or until [`Slab::shrink`] gives it
+/// another.
 pub(super) struct Slab {
     chunks: Vec<Box<[Item]>>,
     len: usize,
@@ -112,8 +113,8 @@ impl Slab {
         self.len -= 1;
     }
 
-    /// Moves what is in the last chunk to other places, which there must be, and frees it. `moved` is
-    /// told of each item where it was and where it is.
+    /// Moves what is in the last chunk to other places, which there must be, and frees it. `moved`
+    /// is told of each item where it was and where it is.
     pub(super) fn shrink(&mut self, mut moved: impl FnMut(&Item, u32, u32)) {
         let end = self.places();
         let last = end.saturating_sub(CHUNK as u32)..end;

@@ -56,9 +56,9 @@ pub(super) enum Count {
     EvictedNonzero,
     /// Dead items dropped, however they were come upon.
     Expired,
-    /// `reclaimed`: those of them that no look-up came upon. In memcached they go at the end of its LRUs,
-    /// mostly by a thread of its own, which here the crawl stands for. What memcached calls its crawler
-    /// is another one, which the store has not.
+    /// `reclaimed`: those of them that no look-up came upon. In memcached they go at the end of its
+    /// LRUs, mostly by a thread of its own, which here the crawl stands for. What memcached calls
+    /// its crawler is another one, which the store has not.
     Reclaimed,
     /// `expired_unfetched`: those of the reclaimed that nobody had asked for.
     ExpiredUnfetched,

@@ -19,7 +19,8 @@ use crate::limits::{
 
 /// What is stored, for all connections of one server.
 ///
-/// Behind an [`Arc`](std::sync::Arc): [`serve`](crate::serve) takes one, and whoever exports metrics another.
+/// Behind an [`Arc`](std::sync::Arc): [`serve`](crate::serve) takes one, and whoever exports
+/// metrics another.
 #[derive(Debug)]
 pub struct Store {
     pub(super) shards: Box<[LockedShard]>,
@@ -106,8 +107,8 @@ impl Store {
         Store::with_clock(options, Clock::start())
     }
 
-    /// An empty store whose wall clock shows `unix_time` now and follows tokio's clock. Items expire in
-    /// whole seconds of it, so a simulation repeats itself to the millisecond.
+    /// An empty store whose wall clock shows `unix_time` now and follows tokio's clock. Items
+    /// expire in whole seconds of it, so a simulation repeats itself to the millisecond.
     #[must_use]
     pub fn simulated(options: Options, unix_time: Duration) -> Store {
         Store::with_clock(options, Clock::simulated(unix_time))

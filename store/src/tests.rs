@@ -288,8 +288,8 @@ fn a_refused_value_is_not_kept() {
     assert_eq!(out, b"CLIENT_ERROR bad command line format\r\nMN\r\n");
 }
 
-/// An answer while the client still writes is one that a proxy may give to another client. Nor is it
-/// lost where the value's end is wrong.
+/// An answer while the client still writes is one that a proxy may give to another client. Nor is
+/// it lost where the value's end is wrong.
 #[test]
 fn a_refused_value_is_answered_when_it_has_come() {
     let large = "SERVER_ERROR object too large for cache\r\n";

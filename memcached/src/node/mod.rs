@@ -154,8 +154,8 @@ impl Node {
         *self.answers.borrow() && self.writers_up.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it answers, and every connection that is needed is up; the one that asks for `stats`, too,
-    /// unless it answers none.
+    /// Whether it answers, and every connection that is needed is up; the one that asks for
+    /// `stats`, too, unless it answers none.
     pub fn has_all_connections(&self) -> bool {
         let up = [&self.writers_up, &self.readers_up].map(|up| up.load(Ordering::Relaxed));
         *self.answers.borrow()
@@ -224,7 +224,8 @@ impl Node {
     }
 
     pub(super) fn doubted(&self) {
-        // Pairs with the load: whoever sees the doubt comes after the new sentinel, and sees the loss.
+        // Pairs with the load: whoever sees the doubt comes after the new sentinel, and sees the
+        // loss.
         self.doubts.fetch_add(1, Ordering::Release);
     }
 
@@ -237,8 +238,8 @@ impl Node {
         self.evictions.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Whether its marker was whole and of our ring when it was last looked at: users who are not found
-    /// there are offline, unless entries were evicted.
+    /// Whether its marker was whole and of our ring when it was last looked at: users who are not
+    /// found there are offline, unless entries were evicted.
     pub fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed) && !self.is_several_servers()
     }
@@ -314,8 +315,8 @@ impl Node {
         self.access.network.random.fork()
     }
 
-    /// How many commands may be in flight on a new connection that writes, and how that changes. It took
-    /// `dialling` to make it.
+    /// How many commands may be in flight on a new connection that writes, and how that changes. It
+    /// took `dialling` to make it.
     pub(super) fn window(&self, dialling: Duration) -> Window {
         let max = match self.addr {
             NodeAddr::Tcp(..) => WINDOW_TCP,

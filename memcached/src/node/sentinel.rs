@@ -1,5 +1,5 @@
-//! The process's sentinel on a node, as its probe has found it, and whether other connections lead to the server
-//! that has it.
+//! The process's sentinel on a node, as its probe has found it, and whether other connections lead
+//! to the server that has it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,8 +33,9 @@ impl Node {
         self.access.sentinel.as_deref()
     }
 
-    /// What a connection must find under [`Node::sentinel_key`] to lead to the server that the probe asks. `None`
-    /// if there need be nothing; an error as long as that is not known, because the probe has not looked.
+    /// What a connection must find under [`Node::sentinel_key`] to lead to the server that the
+    /// probe asks. `None` if there need be nothing; an error as long as that is not known, because
+    /// the probe has not looked.
     ///
     /// # Errors
     ///
@@ -47,7 +48,8 @@ impl Node {
         }
     }
 
-    /// The sentinel's number, as soon as the probe has found it or put it there; `None` if there is none.
+    /// The sentinel's number, as soon as the probe has found it or put it there; `None` if there is
+    /// none.
     pub(crate) async fn sentinel(&self) -> Option<u64> {
         self.sentinel_key()?;
         let mut known = self.sentinel.subscribe();
@@ -81,8 +83,8 @@ impl Node {
         self.greeted.notified().await;
     }
 
-    /// Whether a connection that writes and is up did not find the probe's sentinel: there are several servers
-    /// behind the node's name, and none of them knows what another was told.
+    /// Whether a connection that writes and is up did not find the probe's sentinel: there are
+    /// several servers behind the node's name, and none of them knows what another was told.
     pub fn is_several_servers(&self) -> bool {
         self.elsewhere.load(Ordering::Relaxed) > 0
     }
@@ -92,7 +94,8 @@ impl Node {
         Up::new(self, |node| &node.elsewhere)
     }
 
-    /// The probe has found its sentinel while a connection had not: one that writes, or one that asks.
+    /// The probe has found its sentinel while a connection had not: one that writes, or one that
+    /// asks.
     pub fn note_several_servers(&self) {
         self.several_servers_seen.fetch_add(1, Ordering::Relaxed);
         if lock(&self.several_servers_logged).is_due(SEVERAL_SERVERS_PAUSE) {

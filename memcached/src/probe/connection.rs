@@ -76,7 +76,8 @@ impl Connection {
         }
     }
 
-    /// The answer to a `get` of `keys`: the value of each, empty if it is longer than a look-up shows.
+    /// The answer to a `get` of `keys`: the value of each, empty if it is longer than a look-up
+    /// shows.
     pub(super) async fn values(
         &mut self,
         keys: &[Key<'_>],

@@ -1,4 +1,5 @@
-//! Whether a node evicts entries before their time, as `stats` tells (`protocol.txt`, *Statistics*).
+//! Whether a node evicts entries before their time, as `stats` tells (`protocol.txt`,
+//! *Statistics*).
 //!
 //! On a connection of its own, because a proxy may have no `stats` and close the connection for it
 //! (twemproxy does). What cannot be asked is not known, and taken for "it does not evict".
@@ -18,7 +19,8 @@ use crate::{MemcachedError, Node};
 #[derive(Debug)]
 pub(super) struct Evictions {
     connection: Option<Connection>,
-    /// How often in a row a connection that was made did not bring the answer, while the node answers.
+    /// How often in a row a connection that was made did not bring the answer, while the node
+    /// answers.
     failures: u32,
     /// When it may be asked again.
     retry_at: Option<Instant>,
@@ -73,7 +75,8 @@ impl Evictions {
         }
     }
 
-    /// Asks; `None` if the node can't be asked now, or at all. If it is cancelled, the connection is made anew.
+    /// Asks; `None` if the node can't be asked now, or at all. If it is cancelled, the connection
+    /// is made anew.
     pub(super) async fn look(&mut self, node: &Node) -> Option<Evicted> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return None;
@@ -133,7 +136,8 @@ impl Evictions {
         }
     }
 
-    /// Whether it has been found that the node has no `stats`: one that has answered before is only slow.
+    /// Whether it has been found that the node has no `stats`: one that has answered before is only
+    /// slow.
     pub(super) fn are_unsupported(&self) -> bool {
         self.failures >= STATS_TRIES && self.before.is_none()
     }
@@ -164,8 +168,8 @@ impl Evictions {
         })
     }
 
-    /// Whether a class that entries may be in has evicted items since it was last asked that were used
-    /// less than a TTL before.
+    /// Whether a class that entries may be in has evicted items since it was last asked that were
+    /// used less than a TTL before.
     async fn ask_classes(&mut self, connection: &mut Connection) -> Result<bool, MemcachedError> {
         let (mut evicted, mut idle_s) = (BTreeMap::new(), BTreeMap::new());
         each(connection, b"stats items\r\n", |name, value| {
@@ -201,8 +205,8 @@ impl Evictions {
         }))
     }
 
-    /// By the sizes of the class's items. A class of which nothing is known may have some; so may the one
-    /// with the largest items, because a store need not have more than one.
+    /// By the sizes of the class's items. A class of which nothing is known may have some; so may
+    /// the one with the largest items, because a store need not have more than one.
     fn may_have_entries(&self, class: u32) -> bool {
         let Some(largest) = self.chunk_bytes.get(&class) else {
             return true;

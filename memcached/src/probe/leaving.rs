@@ -1,8 +1,8 @@
 //! Nodes that have left the list, as long as other edges may still look there for users of ours.
 //!
-//! Edges learn of a change at different times. Those that have not yet learned of it read the node that has
-//! left, where no entry of ours is renewed any more. So its marker is kept from being whole until no other
-//! edge keeps it.
+//! Edges learn of a change at different times. Those that have not yet learned of it read the node
+//! that has left, where no entry of ours is renewed any more. So its marker is kept from being
+//! whole until no other edge keeps it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,8 +70,8 @@ async fn leave(cluster: Arc<Cluster>, node: Arc<Node>, interval: Duration) {
     }
 }
 
-/// Renews the marker if another edge keeps it that has not left the node. `seen` is the nonce that was
-/// seen last, and since when.
+/// Renews the marker if another edge keeps it that has not left the node. `seen` is the nonce that
+/// was seen last, and since when.
 async fn look(
     cluster: &Cluster,
     node: &Node,
@@ -89,7 +89,8 @@ async fn look(
     let ring = cluster.announced().ring_hash();
     let ours = Marker::parse(&value).filter(|marker| marker.ring == ring);
     if let (Some(ours), Some((nonce, since))) = (ours, *seen) {
-        // By then it has expired, to the second that memcached is exact to, unless an edge touches it.
+        // By then it has expired, to the second that memcached is exact to, unless an edge touches
+        // it.
         let lifetime = Duration::from_secs(u64::from(marker.ttl_s()) + 2);
         if ours.nonce != nonce {
             // Of another edge that has left.

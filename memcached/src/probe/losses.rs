@@ -16,8 +16,9 @@ pub(super) enum Missed {
 }
 
 impl Look {
-    /// Notes what `stats` has told of evictions; `None` if it could not be asked. That the sentinel was missing
-    /// is no reason to write all again where it was evicted with the rest, as this would only push out others.
+    /// Notes what `stats` has told of evictions; `None` if it could not be asked. That the sentinel
+    /// was missing is no reason to write all again where it was evicted with the rest, as this
+    /// would only push out others.
     pub(super) fn note_evictions(&mut self, evicted: Option<Evicted>) {
         if evicted.is_some() || self.evictions.are_unsupported() {
             self.node

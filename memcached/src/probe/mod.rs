@@ -1,13 +1,14 @@
-//! One connection a node that asks it how it is: does it answer, does it still have our data, and has it
-//! been told all that it should know? Apart from the flush, so that a node is known to hang though there
-//! is nothing to write.
+//! One connection a node that asks it how it is: does it answer, does it still have our data, and
+//! has it been told all that it should know? Apart from the flush, so that a node is known to hang
+//! though there is nothing to write.
 //!
-//! Whether it has our data is asked of a *sentinel*: a key of this process's own, touched at each look. It
-//! is missing when memcached was restarted or flushed, or was out of reach for its TTL: exactly when
-//! entries may be missing, too. It is an older one where a balancer has led us to another server meanwhile,
-//! and back. Then the process's users are written again.
+//! Whether it has our data is asked of a *sentinel*: a key of this process's own, touched at each
+//! look. It is missing when memcached was restarted or flushed, or was out of reach for its TTL:
+//! exactly when entries may be missing, too. It is an older one where a balancer has led us to
+//! another server meanwhile, and back. Then the process's users are written again.
 //!
-//! Whether it has been told all is asked of the [`marker`](super::marker), which all edges keep together.
+//! Whether it has been told all is asked of the [`marker`](super::marker), which all edges keep
+//! together.
 
 mod connection;
 mod evictions;
@@ -51,7 +52,8 @@ pub use self::writes::{NoWrites, Writes};
 /// What is looked for, and how often.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Between two looks; well below the TTL of a sentinel ([`marker::Config::ttl_s`](super::marker::Config::ttl_s)).
+    /// Between two looks; well below the TTL of a sentinel
+    /// ([`marker::Config::ttl_s`](super::marker::Config::ttl_s)).
     pub interval: Duration,
     /// Bytes of an entry's key and value together, from the shortest to the longest.
     pub entry_bytes: RangeInclusive<usize>,
@@ -59,8 +61,8 @@ pub struct Config {
     pub writes: Arc<dyn Writes>,
 }
 
-/// Probes every node of the cluster, as they come and go, and has them told of each change of the ring before
-/// it is published; never returns.
+/// Probes every node of the cluster, as they come and go, and has them told of each change of the
+/// ring before it is published; never returns.
 pub async fn watch(cluster: Arc<Cluster>, config: Config) {
     tokio::join!(
         biased;
@@ -109,7 +111,8 @@ struct Look {
     /// How often the sentinel had to be put there.
     sentinels: u64,
     proof: Proof,
-    /// How often all markers had to be renewed when this one last was, and when that was last tried.
+    /// How often all markers had to be renewed when this one last was, and when that was last
+    /// tried.
     renewed: u64,
     tried: u64,
     /// Of the topology that was announced, at the last look.
@@ -215,8 +218,8 @@ impl Look {
         self.rest(connection, must_renew).await
     }
 
-    /// Looks at the sentinel and the marker, and does what is to be done about both. Returns whether the
-    /// marker had to be renewed.
+    /// Looks at the sentinel and the marker, and does what is to be done about both. Returns
+    /// whether the marker had to be renewed.
     async fn keep_keys(&mut self, connection: &mut Connection) -> Result<bool, MemcachedError> {
         let cluster = self.cluster.clone();
         let config = cluster.config();
@@ -231,7 +234,8 @@ impl Look {
         let exptime = config.marker.ttl_s().into();
         let seen = see(connection, sentinel, marker, exptime).await?;
         let now = Instant::now();
-        // A balancer may have led us to another server meanwhile, and back: what it has is an older one.
+        // A balancer may have led us to another server meanwhile, and back: what it has is an older
+        // one.
         let is_missed = sentinel.is_some() && seen.sentinel != Some(sentinel_value(self.sentinels));
         let is_older = is_missed && seen.sentinel.is_some() && self.had_sentinel == Some(true);
         if is_missed && self.had_sentinel == Some(true) {
@@ -304,7 +308,8 @@ impl Look {
         let is_stored = self
             .store(connection, StoreVerb::Set, sentinel, &value)
             .await?;
-        // If it was not there to be missed, what was written until now may have been lost all the same.
+        // If it was not there to be missed, what was written until now may have been lost all the
+        // same.
         if is_stored && self.missed.is_none() && !is_whole {
             self.cluster.mark_suspect(&self.node);
         }
@@ -381,8 +386,8 @@ impl Look {
         }
     }
 
-    /// Asks for evictions, and waits for the next look, which comes sooner when the marker has to be renewed
-    /// and was not just now. An error as soon as the connection ends.
+    /// Asks for evictions, and waits for the next look, which comes sooner when the marker has to
+    /// be renewed and was not just now. An error as soon as the connection ends.
     async fn rest(
         &mut self,
         connection: &mut Connection,

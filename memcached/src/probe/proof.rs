@@ -43,8 +43,8 @@ impl Next {
 }
 
 impl Proof {
-    /// `value` is the marker's, as an answer that came `now` has it, `ring` our own. `must_renew`: this
-    /// edge can't vouch for its users.
+    /// `value` is the marker's, as an answer that came `now` has it, `ring` our own. `must_renew`:
+    /// this edge can't vouch for its users.
     pub(super) fn step(
         &mut self,
         value: Option<&[u8]>,

@@ -1,9 +1,10 @@
 //! A change of the ring, from when it is known until entries are written by it.
 //!
-//! Edges learn of a change at different times. Those that have not yet learned of it look for a user where the
-//! old ring says, and the user may have been written where the new one says. So before anything is written by
-//! the new ring, the markers of all nodes of both are renewed with it: then no miss is believed there, neither
-//! by those who have the new ring, until it is proven, nor by the others.
+//! Edges learn of a change at different times. Those that have not yet learned of it look for a
+//! user where the old ring says, and the user may have been written where the new one says. So
+//! before anything is written by the new ring, the markers of all nodes of both are renewed with
+//! it: then no miss is believed there, neither by those who have the new ring, until it is proven,
+//! nor by the others.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 use crate::limits::TELLING_TIME_MAX;
 
-/// Announces each change of the ring, and publishes it when the nodes have been told; never returns.
+/// Announces each change of the ring, and publishes it when the nodes have been told; never
+/// returns.
 pub(super) async fn publish_changes(cluster: &Arc<Cluster>) {
     let mut changes = cluster.changes();
     loop {
@@ -28,9 +30,9 @@ pub(super) async fn publish_changes(cluster: &Arc<Cluster>) {
     }
 }
 
-/// Returns when the nodes of the old ring and of the new one have answered the renewal of their markers, but for
-/// those that are known to be away; after [`TELLING_TIME_MAX`] in any case. A node that was not told then is
-/// told as soon as it answers.
+/// Returns when the nodes of the old ring and of the new one have answered the renewal of their
+/// markers, but for those that are known to be away; after [`TELLING_TIME_MAX`] in any case. A node
+/// that was not told then is told as soon as it answers.
 async fn told(cluster: &Cluster, version: u64) {
     let mut awaited = cluster.all_nodes();
     awaited.retain(|node| !node.is_ejected() && !node.is_away_for(TELLING_TIME_MAX));

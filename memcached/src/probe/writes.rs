@@ -9,8 +9,8 @@ pub trait Writes: fmt::Debug + Send + Sync {
     /// Whether this process has entries to keep at all.
     fn has_any(&self) -> bool;
 
-    /// Whether an entry of this process may be missing on `node`, or may soon be: nobody is to believe
-    /// then that what is not found is not there.
+    /// Whether an entry of this process may be missing on `node`, or may soon be: nobody is to
+    /// believe then that what is not found is not there.
     fn are_late(&self, node: &Node) -> bool;
 }
 

@@ -230,7 +230,8 @@ mod tests {
             }
         }
 
-        /// A session of `user`, whose entry was written `written_at_s`, and whose `set` is in flight.
+        /// A session of `user`, whose entry was written `written_at_s`, and whose `set` is in
+        /// flight.
         fn sent(&self, user: &str, written_at_s: u32) -> Sent {
             let session = SessionId {
                 worker: 0,
@@ -255,7 +256,8 @@ mod tests {
             (round.clone(), Arc::new(BatchGuard::new(round, 0, claim)))
         }
 
-        /// Work of `commands` that is all in flight. Returns its flush; the work alone keeps it going.
+        /// Work of `commands` that is all in flight. Returns its flush; the work alone keeps it
+        /// going.
         fn carry(&mut self, shard: usize, commands: usize) -> Arc<Round> {
             let (round, guard) = self.flush(shard);
             self.in_flight.open(Purpose::Flush(guard));

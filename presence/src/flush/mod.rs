@@ -1,14 +1,14 @@
 //! Pending users written to memcached.
 //!
 //! Each worker flushes its share of the shards, one after another through the flush interval, so
-//! that memcached sees a steady stream. A drained shard goes to the *node writer* of each node: a task
-//! that owns one connection, renders as the window allows, and settles with each answer: stored,
-//! or pending again. What was not answered when a connection ends is pending again too.
+//! that memcached sees a steady stream. A drained shard goes to the *node writer* of each node: a
+//! task that owns one connection, renders as the window allows, and settles with each answer:
+//! stored, or pending again. What was not answered when a connection ends is pending again too.
 //!
-//! A node writer has at most one batch of a shard at once: what comes on top stays pending, so a memcached
-//! that is too slow costs no memory. Users who have just connected go before those of a flush, and these before
-//! those of a refill. When the ring has changed, a shard's users are given their nodes
-//! anew before its turn, and who has moved is pending.
+//! A node writer has at most one batch of a shard at once: what comes on top stays pending, so a
+//! memcached that is too slow costs no memory. Users who have just connected go before those of a
+//! flush, and these before those of a refill. When the ring has changed, a shard's users are given
+//! their nodes anew before its turn, and who has moved is pending.
 
 mod in_flight;
 mod node_flush;
@@ -49,8 +49,8 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the node writers of worker number `worker` of `workers`; one of `tasks` keeps them, as nodes come
-    /// and go.
+    /// Starts the node writers of worker number `worker` of `workers`; one of `tasks` keeps them,
+    /// as nodes come and go.
     pub fn start(
         presence: &Arc<Presence>,
         worker: usize,
@@ -99,8 +99,8 @@ impl Flusher {
         }
     }
 
-    /// Flushes this worker's shards one after another, each once in `period`, until the last flush begins;
-    /// never returns.
+    /// Flushes this worker's shards one after another, each once in `period`, until the last flush
+    /// begins; never returns.
     pub async fn run(self, period: Duration) {
         let last_flush = self.presence.last_flush().clone();
         let mut is_first = true;
@@ -182,8 +182,8 @@ impl Flusher {
         self.barrier(None).await && !rounds.iter().any(|round| round.has_failed())
     }
 
-    /// Waits until all work that the node writers, or that of one node, have now is settled. False if a
-    /// connection failed.
+    /// Waits until all work that the node writers, or that of one node, have now is settled. False
+    /// if a connection failed.
     pub(super) async fn barrier(&self, node: Option<u8>) -> bool {
         let mut barriers = Vec::new();
         for (its, writer) in self.writers.all().iter() {

@@ -12,8 +12,8 @@ use crate::limits::{CONNECT_LATE_AFTER, SHARDS, TTL_LEFT_LATE_FOR, WAITING_PART,
 pub(super) struct NodeFlush {
     /// By shard: when the last flush began after which nothing was left for the node, ms.
     settled_ms: [AtomicU64; SHARDS],
-    /// By shard: a flush that began at this time or later, ms, must have settled; until then entries are
-    /// missing.
+    /// By shard: a flush that began at this time or later, ms, must have settled; until then
+    /// entries are missing.
     owed_ms: [AtomicU64; SHARDS],
     /// By shard: for how many doubts about the node its users were written again.
     refilled: [AtomicU64; SHARDS],
@@ -62,7 +62,8 @@ impl NodeFlush {
         }
     }
 
-    /// When it was last found to have lost its data, in seconds of the monotonic clock; 0 for never.
+    /// When it was last found to have lost its data, in seconds of the monotonic clock; 0 for
+    /// never.
     pub(super) fn lost_at_s(&self) -> u32 {
         self.lost_at_s.load(Ordering::Relaxed)
     }
@@ -72,7 +73,8 @@ impl NodeFlush {
         self.expired_ms.fetch_max(ms(now), Ordering::Relaxed);
     }
 
-    /// How long ago the last flush began after which nothing was left, of the shard where that is longest.
+    /// How long ago the last flush began after which nothing was left, of the shard where that is
+    /// longest.
     pub(super) fn lag(&self, now: Duration) -> Duration {
         now.saturating_sub(self.all_settled())
     }

@@ -23,8 +23,8 @@ pub(super) struct NodeWriter {
     queues: WorkQueues,
     node: Arc<Node>,
     in_flight: InFlight,
-    /// Instead of a connection that has ended in order, while it was idle, until another is made or is not to
-    /// be had: the node does not fail, and is not to seem to.
+    /// Instead of a connection that has ended in order, while it was idle, until another is made or
+    /// is not to be had: the node does not fail, and is not to seem to.
     idle_end: Option<Up>,
     /// Since when there is no connection, if there is none.
     away_since: Instant,
@@ -69,8 +69,8 @@ impl NodeWriter {
                     let ended = self.carry(&mut connection).await;
                     self.connected.store(false, Ordering::Relaxed);
                     held = dialled_at.elapsed();
-                    // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no failure:
-                    // users who connect now need not wait.
+                    // An orderly end with nothing in flight (memcached's `-o idle_timeout`) is no
+                    // failure: users who connect now need not wait.
                     let is_idle_end = connection.in_flight() == 0
                         && held >= IDLE_END_AFTER
                         && matches!(ended, Err(MemcachedError::Closed));
@@ -95,7 +95,8 @@ impl NodeWriter {
         }
     }
 
-    /// Dials. Meanwhile work goes back to pending, if this takes long. Nothing when the flusher is gone.
+    /// Dials. Meanwhile work goes back to pending, if this takes long. Nothing when the flusher is
+    /// gone.
     async fn dial(&mut self) -> Option<Result<Writer<Sent>, MemcachedError>> {
         let node = self.node.clone();
         let dial = Writer::dial(&node);
@@ -109,15 +110,15 @@ impl NodeWriter {
         }
     }
 
-    /// Work that is to go back to pending. It waits for a connection first: those who connect while there is
-    /// none for a moment are written as soon as there is one.
+    /// Work that is to go back to pending. It waits for a connection first: those who connect while
+    /// there is none for a moment are written as soon as there is one.
     async fn next_to_refuse(&mut self) -> Option<Work> {
         sleep_until(self.away_since + CONNECT_LATE_AFTER).await;
         self.queues.next(Wanted::All).await
     }
 
-    /// Gives work back for `time`, or until the node answers its probe again. Nothing when the flusher
-    /// is gone.
+    /// Gives work back for `time`, or until the node answers its probe again. Nothing when the
+    /// flusher is gone.
     async fn refuse_for(&mut self, time: Duration) -> Option<()> {
         let pause = sleep(time);
         tokio::pin!(pause);
@@ -196,7 +197,8 @@ impl NodeWriter {
         }
     }
 
-    /// Renders a user who has connected, or a run of a batch: before the next, others may come first.
+    /// Renders a user who has connected, or a run of a batch: before the next, others may come
+    /// first.
     fn begin(&mut self, work: Work, connection: &mut Writer<Sent>) {
         match work {
             Work::Connect(slot, guard, waiting) => {

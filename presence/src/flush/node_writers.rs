@@ -33,9 +33,9 @@ pub(super) struct NodeWriterHandle {
 }
 
 impl NodeWriters {
-    /// The node writers of the nodes that there are now, and the task that keeps up with the cluster. A node
-    /// writer that panics is replaced, and all users of its node are written again: what it had in flight is
-    /// not known.
+    /// The node writers of the nodes that there are now, and the task that keeps up with the
+    /// cluster. A node writer that panics is replaced, and all users of its node are written again:
+    /// what it had in flight is not known.
     pub(super) fn start(
         presence: &Arc<Presence>,
     ) -> (Arc<NodeWriters>, impl Future<Output = ()> + use<>) {

@@ -1,5 +1,5 @@
-//! Work that waits for a node writer, in three queues: users who have just connected go before the users of a
-//! flush, and these before the users of a refill.
+//! Work that waits for a node writer, in three queues: users who have just connected go before the
+//! users of a flush, and these before the users of a refill.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -100,8 +100,8 @@ impl WorkQueues {
         })
     }
 
-    /// Waits for the first. `None` when there is nothing left and nobody to send more. Cancelling it loses
-    /// nothing.
+    /// Waits for the first. `None` when there is nothing left and nobody to send more. Cancelling
+    /// it loses nothing.
     pub(super) async fn next(&mut self, wanted: Wanted) -> Option<Work> {
         poll_fn(|cx| {
             if let Some(work) = self.try_next(wanted) {

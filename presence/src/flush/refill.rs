@@ -17,10 +17,10 @@ use crate::limits::{CONNECT_PAUSE, REFILL_RUN};
 impl Flusher {
     /// Refills nodes whose data are found lost, `users_per_second` at most, for ever.
     ///
-    /// Users are handed over in runs, and each run is settled before the next: a node that is slow gets no
-    /// more than it can take, and whoever connects or is flushed goes first. Users who were written since the
-    /// loss was noticed are left out. What memcached does not acknowledge becomes pending, so one walk over the
-    /// users is enough, whatever happens.
+    /// Users are handed over in runs, and each run is settled before the next: a node that is slow
+    /// gets no more than it can take, and whoever connects or is flushed goes first. Users who were
+    /// written since the loss was noticed are left out. What memcached does not acknowledge becomes
+    /// pending, so one walk over the users is enough, whatever happens.
     pub async fn refill(self, users_per_second: u32) {
         let cluster = self.presence().cluster().clone();
         let mut changes = cluster.changes();
@@ -77,7 +77,8 @@ impl Flusher {
                 let (batch, next_from) = self.lost(shard, index, node.id(), since_s, &flush);
                 let count = batch.indexes.len() as u32;
                 if count > 0 && !self.hand_over(&writer, node, batch).await {
-                    // Once more, as soon as may be: those who are pending would wait for their flush.
+                    // Once more, as soon as may be: those who are pending would wait for their
+                    // flush.
                     sleep(CONNECT_PAUSE).await;
                     continue;
                 }
@@ -92,8 +93,8 @@ impl Flusher {
         self.presence().metrics().refilled.add(refilled);
     }
 
-    /// Lets the node writer have a batch, and waits until it is settled. False if the connection failed
-    /// meanwhile: those who were not written are pending.
+    /// Lets the node writer have a batch, and waits until it is settled. False if the connection
+    /// failed meanwhile: those who were not written are pending.
     async fn hand_over(&self, writer: &NodeWriterHandle, node: &Node, batch: Batch) -> bool {
         let sent = writer.work.send(Work::Shard(Box::new(batch))).await;
         if let Err(Work::Shard(batch)) = sent {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::limits::SHARDS;
 
-/// The turns of one worker's shards. All workers' turns lie on one grid of [`SHARDS`] a period, so that
-/// no two workers flush at once.
+/// The turns of one worker's shards. All workers' turns lie on one grid of [`SHARDS`] a period, so
+/// that no two workers flush at once.
 #[derive(Debug)]
 pub(super) struct FlushSchedule {
     period: Duration,
@@ -20,8 +20,8 @@ pub(super) struct FlushSchedule {
 }
 
 impl FlushSchedule {
-    /// For the worker that has each of `workers`-th shards from number `worker` on; `now` is time since
-    /// an origin that all workers share.
+    /// For the worker that has each of `workers`-th shards from number `worker` on; `now` is time
+    /// since an origin that all workers share.
     pub(super) fn new(
         period: Duration,
         worker: usize,
@@ -46,7 +46,8 @@ impl FlushSchedule {
     }
 
     /// A turn was had at `now`. One that is late is made up for a little at a time: after a stall
-    /// memcached gets a quarter more than usual, and no burst. More than a period is not made up for.
+    /// memcached gets a quarter more than usual, and no burst. More than a period is not made up
+    /// for.
     pub(super) fn had(&mut self, now: Duration) {
         self.on_grid = self.on_grid.max(now.saturating_sub(self.period)) + self.spacing;
         self.due = self.on_grid.max(now + self.spacing * 4 / 5);
@@ -128,7 +129,8 @@ mod tests {
         fn however_late_turns_are_they_never_bunch(late in prop::collection::vec(0..80_000u64, 200)) {
             let mut late = late.into_iter().cycle();
             let turns = turns(1, PERIOD * 3, || Duration::from_micros(late.next().unwrap()));
-            // Lateness itself may bring two together: a third comes no sooner than its spacing allows.
+            // Lateness itself may bring two together: a third comes no sooner than its spacing
+            // allows.
             prop_assert!(most_in_100_ms(&turns) <= 2);
         }
     }

@@ -1,5 +1,5 @@
-//! What all workers share of the flush: the users who are here, what is pending, and how each shard's
-//! flushes went.
+//! What all workers share of the flush: the users who are here, what is pending, and how each
+//! shard's flushes went.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,8 @@ pub struct Presence {
     last_flush_ms: AtomicU64,
     /// By shard: the version of the topology that its users' nodes are of.
     versions: [AtomicU64; SHARDS],
-    /// By shard: when a flush ended of which something was not written, ms; 0 if there is none since.
+    /// By shard: when a flush ended of which something was not written, ms; 0 if there is none
+    /// since.
     failed_ms: [AtomicU64; SHARDS],
     flushes: Mutex<NodeFlushes>,
     metrics: Arc<FlushMetrics>,
@@ -167,9 +168,9 @@ impl Presence {
         })
     }
 
-    /// The server is about to stop: everyone who is here is pending, everything written from now on has a
-    /// TTL that is longer by `longer_s`, and there is no regular flush any more, as it would keep `set`s
-    /// under way. [`super::Flusher::flush_all`] is what is left to do.
+    /// The server is about to stop: everyone who is here is pending, everything written from now on
+    /// has a TTL that is longer by `longer_s`, and there is no regular flush any more, as it would
+    /// keep `set`s under way. [`super::Flusher::flush_all`] is what is left to do.
     pub fn begin_last_flush(&self, longer_s: u32) {
         self.last_flush.cancel();
         self.ttl_s.fetch_add(longer_s, Ordering::Relaxed);
@@ -178,13 +179,14 @@ impl Presence {
         self.last_flush_ms.store(now_ms.max(1), Ordering::Relaxed);
     }
 
-    /// Ends all connections that write. What is under way is given up, so that it does not arrive later.
+    /// Ends all connections that write. What is under way is given up, so that it does not arrive
+    /// later.
     pub fn stop_writing(&self) {
         self.written_off.cancel();
     }
 
-    /// For each node: how long ago the last flush began after which nothing was left for it, of the shard
-    /// where that is longest. Up to a flush interval and what one takes, when all is well.
+    /// For each node: how long ago the last flush began after which nothing was left for it, of the
+    /// shard where that is longest. Up to a flush interval and what one takes, when all is well.
     pub fn flush_lags(&self) -> Vec<(Arc<Node>, Duration)> {
         let now = self.clock.now();
         let flushes = self.flushes();
@@ -283,8 +285,8 @@ impl Presence {
         self.ttl_s.load(Ordering::Relaxed)
     }
 
-    /// A user has no entry on the node whose `flush` this is, because it could not be written: the user is
-    /// pending.
+    /// A user has no entry on the node whose `flush` this is, because it could not be written: the
+    /// user is pending.
     pub(super) fn owe(&self, slot: Slot, flush: Option<&NodeFlush>) {
         self.give_back([slot]);
         if let Some(flush) = flush {
@@ -298,10 +300,9 @@ impl Presence {
         }));
     }
 
-    /// Gives a shard's users their nodes anew if the topology has changed; those who have moved become
-    /// pending.
-    /// A `connect` at the same time sees the new topology or is seen by the walk: both are under the
-    /// shard's lock.
+    /// Gives a shard's users their nodes anew if the topology has changed; those who have moved
+    /// become pending. A `connect` at the same time sees the new topology or is seen by the walk:
+    /// both are under the shard's lock.
     pub(super) async fn remap(&self, shard: usize) {
         let topology = self.cluster.topology();
         let version = &self.versions[shard];
@@ -331,8 +332,9 @@ impl Writes for Presence {
         !self.users.is_empty()
     }
 
-    /// A heartbeat that came before the last flush that left nothing is stored. So the lag bounds the age of
-    /// what is not; it also grows while the process is stopped, when nobody's heartbeat is recorded.
+    /// A heartbeat that came before the last flush that left nothing is stored. So the lag bounds
+    /// the age of what is not; it also grows while the process is stopped, when nobody's heartbeat
+    /// is recorded.
     fn are_late(&self, node: &Node) -> bool {
         let Some(flush) = self.flush_of(node.id()) else {
             return false;

@@ -17,8 +17,8 @@ use crate::users::SlotGuard;
 pub(super) enum Work {
     /// A user who has just connected.
     Connect(Slot, SlotGuard, Waiting),
-    /// What was pending in a shard, or a part of its users who are written again. Boxed: many connects may
-    /// wait at once, and a place of the queue has room for the largest.
+    /// What was pending in a shard, or a part of its users who are written again. Boxed: many
+    /// connects may wait at once, and a place of the queue has room for the largest.
     Shard(Box<Batch>),
     /// Answered when all work before it is settled.
     Barrier(oneshot::Sender<()>),
@@ -137,7 +137,8 @@ impl ShardClaim {
         claimed.load(Ordering::Relaxed) & 1 << shard != 0
     }
 
-    /// Notes in `claimed` that the node writer has a batch of `shard`; `None` if it has one already.
+    /// Notes in `claimed` that the node writer has a batch of `shard`; `None` if it has one
+    /// already.
     pub(super) fn take(claimed: &Arc<AtomicU64>, shard: usize) -> Option<ShardClaim> {
         let bit = 1 << shard;
         let before = claimed.fetch_or(bit, Ordering::Relaxed);

@@ -5,10 +5,10 @@
 //!
 //! # Whose is a slot?
 //!
-//! An entry outlives its last session until no flush holds its bit any more, so that a slot is never
-//! given to someone else while a heartbeat of the first is under way. A flush that takes bits out of
-//! [`Pending`] takes a [`SlotGuard`] of the shard before, and keeps it until the slots are answered or
-//! restored; [`Users::reap`] frees nothing while there is one.
+//! An entry outlives its last session until no flush holds its bit any more, so that a slot is
+//! never given to someone else while a heartbeat of the first is under way. A flush that takes bits
+//! out of [`Pending`] takes a [`SlotGuard`] of the shard before, and keeps it until the slots are
+//! answered or restored; [`Users::reap`] frees nothing while there is one.
 //!
 //! A user without a session is never rendered: by now another server may have written them, and the
 //! late `set` would replace its entry. Their bit, if there is one, is dropped with the slot.
@@ -16,8 +16,8 @@
 //! The bits are `Relaxed`. What orders them against a slot's change of hands:
 //!
 //! - A session records before it disconnects, and disconnects under the lock. So `reap`, under the
-//!   same lock, sees the bit of a user who has left and clears it, or a drain has taken it. That goes
-//!   for a session that was replaced, too: as long as it has not ended, its slot is kept.
+//!   same lock, sees the bit of a user who has left and clears it, or a drain has taken it. That
+//!   goes for a session that was replaced, too: as long as it has not ended, its slot is kept.
 //! - A guard is taken under the lock, before the bits. So a `reap` that comes later sees it, and
 //!   one that came before can't have missed a bit that was drained only afterwards.
 //! - A slot is restored before its guard is dropped. The drop is a `Release`, and
@@ -86,8 +86,8 @@ pub struct Users {
 }
 
 impl Users {
-    /// An empty directory; slots are reserved in `pending`. `hasher` spreads users over the shards, and
-    /// is the directory's secret.
+    /// An empty directory; slots are reserved in `pending`. `hasher` spreads users over the shards,
+    /// and is the directory's secret.
     pub fn new(pending: Arc<Pending>, sessions_per_user_max: usize, hasher: Hasher) -> Users {
         Users {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -144,8 +144,8 @@ impl Users {
         self.lock(slot.shard()).leave(slot.index(), session);
     }
 
-    /// The same unless a guard of the user's shard is held: what it has rendered may not be answered
-    /// yet. Says whether it was done.
+    /// The same unless a guard of the user's shard is held: what it has rendered may not be
+    /// answered yet. Says whether it was done.
     pub fn try_disconnect(&self, slot: Slot, session: SessionId) -> bool {
         let mut shard = self.lock(slot.shard());
         let is_free = !shard.has_flight();
@@ -177,9 +177,9 @@ impl Users {
         (entry.state != State::Free).then_some(entry.node)
     }
 
-    /// Shows to `show` those users of a shard, given by their `indexes`, who have a session here; the others
-    /// are passed over. `show` runs under the shard's lock, so it must be quick. Returns how many
-    /// were shown.
+    /// Shows to `show` those users of a shard, given by their `indexes`, who have a session here;
+    /// the others are passed over. `show` runs under the shard's lock, so it must be quick. Returns
+    /// how many were shown.
     pub fn render(
         &self,
         shard: usize,
@@ -212,8 +212,8 @@ impl Users {
         shown
     }
 
-    /// Those users of a shard, given by their `indexes`, who were not shown by [`Users::render`] since
-    /// `since_s`, or were taken back.
+    /// Those users of a shard, given by their `indexes`, who were not shown by [`Users::render`]
+    /// since `since_s`, or were taken back.
     pub fn unwritten(&self, shard: usize, indexes: &[u32], since_s: u32) -> Vec<u32> {
         let shard = self.lock(shard);
         let is_unwritten = |index: &u32| {
@@ -233,9 +233,9 @@ impl Users {
         }
     }
 
-    /// Shows up to `count` users of one shard from index `from` on to `see`, under the shard's lock: the
-    /// index, who, their memcached node, which may be changed, and whether they are here now. Returns
-    /// where to go on; nothing at the end.
+    /// Shows up to `count` users of one shard from index `from` on to `see`, under the shard's
+    /// lock: the index, who, their memcached node, which may be changed, and whether they are here
+    /// now. Returns where to go on; nothing at the end.
     pub fn visit(
         &self,
         shard: usize,
@@ -255,8 +255,8 @@ impl Users {
         Some(to)
     }
 
-    /// The `set` of the slot's user, shown by [`Users::render`], was not acknowledged: the last that was
-    /// is of `written_at_s`.
+    /// The `set` of the slot's user, shown by [`Users::render`], was not acknowledged: the last
+    /// that was is of `written_at_s`.
     pub fn not_written(&self, slot: Slot, written_at_s: u32) {
         let mut shard = self.lock(slot.shard());
         if let Some(entry) = shard

@@ -1,4 +1,5 @@
-//! A shard of the directory: its users, who of them has left, and their sessions. No lock is taken here.
+//! A shard of the directory: its users, who of them has left, and their sessions. No lock is taken
+//! here.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -25,8 +26,8 @@ pub(super) struct Shard {
     /// Users without a session, oldest first, each once.
     pub(super) departed: VecDeque<u32>,
     pub(super) users: usize,
-    /// Sessions of a slot beside the oldest, in order of connecting; no list is empty. Not in the entry:
-    /// most users have one session.
+    /// Sessions of a slot beside the oldest, in order of connecting; no list is empty. Not in the
+    /// entry: most users have one session.
     further: HashMap<u32, Vec<Live>>,
     /// How many sessions of a slot were replaced and have not ended yet: they may still record.
     pub(super) replaced: HashMap<u32, u32>,
@@ -39,8 +40,9 @@ const TABLES: usize = 4;
 /// Chunks of a size, and entries of the first ones: each shard has at least one chunk, so a few.
 const CHUNK: usize = 16;
 
-/// The chunk of an index, where in it, and how many the chunk holds: twice [`CHUNK`], then as many of each
-/// power of two that follows. So at most a sixteenth is empty, and what a flush reads lies together.
+/// The chunk of an index, where in it, and how many the chunk holds: twice [`CHUNK`], then as many
+/// of each power of two that follows. So at most a sixteenth is empty, and what a flush reads lies
+/// together.
 fn locate(index: u32) -> (usize, usize, usize) {
     let doublings = (index | 256).ilog2() - 8;
     let (shift, index) = (doublings + CHUNK.ilog2(), index as usize);
@@ -60,8 +62,8 @@ pub(super) struct Entry {
     /// The memcached node that has the user's key.
     pub(super) node: u8,
     pub(super) state: State,
-    /// When the user's `set` was last rendered and not known to be lost, 0 for never; of no meaning for a
-    /// user who has left.
+    /// When the user's `set` was last rendered and not known to be lost, 0 for never; of no meaning
+    /// for a user who has left.
     pub(super) stamp_s: u32,
 }
 

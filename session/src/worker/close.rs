@@ -1,4 +1,5 @@
-//! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for its answer.
+//! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for
+//! its answer.
 
 use presenced_tasks::{Task, caught};
 

@@ -52,8 +52,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
     }
 
-    /// Whether the time of the drain is up and no session is left, on any worker or on its way to one.
-    /// The last may take as long as the answer to a close frame may.
+    /// Whether the time of the drain is up and no session is left, on any worker or on its way to
+    /// one. The last may take as long as the answer to a close frame may.
     pub(super) fn is_drained(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| {
             let passed = self.now.saturating_sub(drain.since);

@@ -1,4 +1,5 @@
-//! The heartbeat: pings when they are due, and an end for sessions that owe the answer for too long.
+//! The heartbeat: pings when they are due, and an end for sessions that owe the answer for too
+//! long.
 
 use std::hash::BuildHasher;
 use std::io;
@@ -19,9 +20,8 @@ use crate::transport::Transport;
 use crate::wheel::GROUP;
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// Moves the wheel on to `now`: pings, checks for pongs, ends messages that take too long, and drops
-    /// sessions that do not answer a close.
-    /// Fails where the poll does.
+    /// Moves the wheel on to `now`: pings, checks for pongs, ends messages that take too long, and
+    /// drops sessions that do not answer a close. Fails where the poll does.
     ///
     /// # Errors
     ///
@@ -37,7 +37,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.wheel.to_ping(turn, &mut due);
         self.slab.prefetch(&due, GROUP);
         for (number, &group) in due.iter().enumerate() {
-            // Sessions that speak meanwhile need not wait for all the pings, unless waiting is wanted.
+            // Sessions that speak meanwhile need not wait for all the pings, unless waiting is
+            // wanted.
             if number > 0 && self.parts.config.coalesce.is_zero() {
                 self.look()?;
             }

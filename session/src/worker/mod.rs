@@ -7,13 +7,13 @@
 //! heartbeat costs: one `read` and an atomic. What is rare (part of a frame, a fragmented message,
 //! an answer that the socket did not take) is kept beside the slab and freed when done.
 //!
-//! What sessions are for is the [`Service`]'s business, what their frames mean the [`Dialect`](crate::dialect::Dialect)'s, and
-//! what carries them the [`Transport`]'s: presence over TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches,
-//! which drive a worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time
-//! of their own.
+//! What sessions are for is the [`Service`]'s business, what their frames mean the
+//! [`Dialect`](crate::dialect::Dialect)'s, and what carries them the [`Transport`]'s: presence over
+//! TCP in the server, an echo in `examples/echo.rs`, memory in tests and benches, which drive a
+//! worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time of their own.
 //!
-//! This file has the loop; `open` begins sessions, `input` reads, `output` writes, `heartbeat` pings,
-//! `close` ends sessions and `drain` all of them.
+//! This file has the loop; `open` begins sessions, `input` reads, `output` writes, `heartbeat`
+//! pings, `close` ends sessions and `drain` all of them.
 
 mod close;
 mod drain;
@@ -81,8 +81,8 @@ pub enum WorkerCommand {
     Drain {
         /// The time.
         over: Duration,
-        /// How much longer the service may want to keep sessions ([`Service::try_close`]); the worker ends
-        /// when their close frames have had time to be answered, too.
+        /// How much longer the service may want to keep sessions ([`Service::try_close`]); the
+        /// worker ends when their close frames have had time to be answered, too.
         grace: Duration,
     },
 }
