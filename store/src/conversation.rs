@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering;
 
 use presenced_protocol::limits::{GET_LINE_BYTES_MAX, VALUE_BYTES_MAX};
+use presenced_protocol::request::Received;
 use presenced_protocol::{Limits, Next, Parsed, Reply, encode, request};
 
 use super::clock::Now;
@@ -72,15 +73,8 @@ impl Conversation {
         now: Now,
         out: &mut Vec<u8>,
     ) -> (usize, NextStep) {
-        if !self.begun {
-            if input.first() == Some(&BINARY) {
-                let Some(header) = input.first_chunk() else {
-                    return (0, NextStep::Read);
-                };
-                refuse_binary(header, out);
-                return (input.len(), NextStep::Close);
-            }
-            self.begun = !input.is_empty();
+        if let Some(refused) = self.begin(input, out) {
+            return refused;
         }
         let mut start = 0;
         loop {
@@ -90,26 +84,19 @@ impl Conversation {
             if out.len() >= WRITE_BYTES {
                 return (start, NextStep::Write);
             }
-            match self.parser.parse(&input[start..]) {
+            let (consumed, after) = match self.parser.parse(&input[start..]) {
                 Parsed::Incomplete => return (start, NextStep::Read),
                 Parsed::Request { request, consumed } => {
-                    if let Some(asked) = ManyKeys::by(&request) {
-                        let done = self.keys_done;
-                        let done = execute::get(store, &asked, done, now, out, WRITE_BYTES);
-                        self.keys_done = done.unwrap_or(0);
-                        if done.is_some() {
-                            return (start, NextStep::Write);
-                        }
-                    } else if execute::execute(store, &request, now, out) == After::Close {
-                        return (start + consumed, NextStep::Close);
+                    match self.execute(store, &request, now, out) {
+                        Some(after) => (consumed, after),
+                        None => return (start, NextStep::Write),
                     }
-                    start += consumed;
                 }
                 Parsed::Swallowed { consumed, ended } => {
-                    start += consumed;
                     if let Some(answer) = self.due.take_if(|_| ended) {
                         encode::reply(out, &answer);
                     }
+                    (consumed, After::Continue)
                 }
                 Parsed::Bad {
                     answer,
@@ -118,19 +105,70 @@ impl Conversation {
                     next,
                 } => {
                     let answer = execute::refuse(store, &answer, noreply, now);
-                    start += consumed;
-                    if next == Next::Swallow {
-                        self.due = answer;
-                        continue;
-                    }
-                    if let Some(answer) = self.due.take().or(answer) {
-                        encode::reply(out, &answer);
-                    }
-                    if next == Next::Close {
-                        return (start, NextStep::Close);
-                    }
+                    (consumed, self.refuse(answer, next, out))
                 }
+            };
+            start += consumed;
+            if after == After::Close {
+                return (start, NextStep::Close);
             }
+        }
+    }
+
+    /// Looks at the first byte that a client sends: a client of the binary protocol is refused.
+    /// Returns what [`Conversation::answer`] is to return, if it is one.
+    fn begin(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<(usize, NextStep)> {
+        if self.begun || input.is_empty() {
+            return None;
+        }
+        if input[0] != BINARY {
+            self.begun = true;
+            return None;
+        }
+        let Some(header) = input.first_chunk() else {
+            return Some((0, NextStep::Read));
+        };
+        refuse_binary(header, out);
+        Some((input.len(), NextStep::Close))
+    }
+
+    /// Carries out a request. `None` if there is no room for all of its answer: then the same
+    /// request is to be carried out again, and goes on where it has stopped.
+    fn execute(
+        &mut self,
+        store: &Store,
+        request: &Received<'_>,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Option<After> {
+        let Some(asked) = ManyKeys::by(request) else {
+            return Some(execute::execute(store, request, now, out));
+        };
+        let done = execute::get(store, &asked, self.keys_done, now, out, WRITE_BYTES);
+        self.keys_done = done.unwrap_or(0);
+        match done {
+            Some(_) => None,
+            None => Some(After::Continue),
+        }
+    }
+
+    /// Answers a request that was refused: now or, if its value is to be swallowed, after that.
+    fn refuse(
+        &mut self,
+        answer: Option<Reply<&'static [u8]>>,
+        next: Next,
+        out: &mut Vec<u8>,
+    ) -> After {
+        if next == Next::Swallow {
+            self.due = answer;
+            return After::Continue;
+        }
+        if let Some(answer) = self.due.take().or(answer) {
+            encode::reply(out, &answer);
+        }
+        match next {
+            Next::Close => After::Close,
+            _ => After::Continue,
         }
     }
 

@@ -5,7 +5,7 @@
 //! watcher's log) is left out rather than made up. There are no slab classes; tools that want some
 //! find one, number 1, with chunks of a byte, as memory is counted by the byte.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use presenced_protocol::limits::VALUE_BYTES_MAX;
@@ -16,7 +16,7 @@ use super::clock::Now;
 use super::processor_time::ProcessorTime;
 use super::replies::VERSION;
 use super::stat_counters::Count;
-use super::store::Store;
+use super::store::{Store, Sum};
 
 /// Bytes of a page in `stats slabs`, memcached's.
 const PAGE_BYTES: u64 = 1024 * 1024;
@@ -71,10 +71,15 @@ fn cachedump(mut arguments: ReceivedKeys<'_>) -> Reply<&'static [u8]> {
 
 fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     let sum = store.sum();
-    let count = |count| sum.counters.of(count);
-    let options = store.options();
-    let connections = &store.connections;
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    process(out, store, now);
+    connections(out, store, &sum);
+    commands(out, store, &sum);
+    traffic(out, store);
+    contents(out, &sum);
+}
+
+/// The process, and the time.
+fn process(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "pid", std::process::id().into());
     number(out, "uptime", store.clock.uptime_s());
     number(out, "time", now.unix_s);
@@ -84,7 +89,13 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
         seconds(out, "rusage_user", time.user);
         seconds(out, "rusage_system", time.system);
     }
-    number(out, "max_connections", options.connections_max.into());
+}
+
+/// Connections, and what is held for them.
+fn connections(out: &mut Vec<u8>, store: &Store, sum: &Sum) {
+    let connections = &store.connections;
+    let max = store.options().connections_max;
+    number(out, "max_connections", max.into());
     number(out, "curr_connections", load(&connections.open));
     number(out, "total_connections", load(&connections.total));
     number(out, "rejected_connections", load(&connections.rejected));
@@ -93,6 +104,11 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "response_obj_oom", load(&connections.unread));
     number(out, "read_buf_bytes", sum.held_bytes);
     number(out, "read_buf_oom", load(&connections.unended));
+}
+
+/// Commands, and how they ended.
+fn commands(out: &mut Vec<u8>, store: &Store, sum: &Sum) {
+    let count = |count| sum.counters.of(count);
     number(out, "cmd_get", count(Count::GetHit) + count(Count::GetMiss));
     number(out, "cmd_set", count(Count::Set));
     number(out, "cmd_flush", load(&store.flushes));
@@ -119,6 +135,11 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "touch_misses", count(Count::TouchMiss));
     number(out, "store_too_large", count(Count::TooLarge));
     number(out, "store_no_memory", count(Count::OutOfMemory));
+}
+
+/// What goes through connections, and the limits on it.
+fn traffic(out: &mut Vec<u8>, store: &Store) {
+    let (connections, options) = (&store.connections, store.options());
     if options.idle_timeout.is_some() {
         number(out, "idle_kicks", load(&connections.idle_kicks));
     }
@@ -130,6 +151,11 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     number(out, "listen_disabled_num", 0);
     number(out, "threads", options.threads as u64);
     number(out, "conn_yields", load(&connections.yields));
+}
+
+/// Items, and what became of those that are gone.
+fn contents(out: &mut Vec<u8>, sum: &Sum) {
+    let count = |count| sum.counters.of(count);
     number(out, "bytes", sum.bytes);
     number(out, "curr_items", sum.items);
     number(out, "total_items", count(Count::Stored));
@@ -140,6 +166,10 @@ fn general(out: &mut Vec<u8>, store: &Store, now: Now) {
     // See `Count::Reclaimed`.
     number(out, "crawler_reclaimed", 0);
     number(out, "crawler_items_checked", 0);
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 fn settings(out: &mut Vec<u8>, store: &Store) {
