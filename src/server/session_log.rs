@@ -94,25 +94,23 @@ impl EndLine {
         let address = self.address.map(display);
         let duration_ms = self.duration.map(|duration| duration.as_millis() as u64);
         let (socketId, reason) = (self.socket_id, facts.label);
-        match facts.level {
-            Level::ERROR => {
-                tracing::error!(
+        // The level of an event has to be known to the compiler.
+        macro_rules! log {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
                     user,
                     address,
                     duration_ms,
                     socketId,
                     reason,
                     "session ended"
-                );
-            }
-            _ => tracing::debug!(
-                user,
-                address,
-                duration_ms,
-                socketId,
-                reason,
-                "session ended"
-            ),
+                )
+            };
+        }
+        match facts.level {
+            Level::ERROR => log!(Level::ERROR),
+            _ => log!(Level::DEBUG),
         }
     }
 }

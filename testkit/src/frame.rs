@@ -1,4 +1,4 @@
-//! A client's WebSocket frames, byte by byte.
+//! WebSocket frames, byte by byte: a client's, which are masked, and the server's.
 
 /// FIN and the opcode, the first byte of a frame.
 pub const TEXT: u8 = 0x81;
@@ -45,6 +45,17 @@ pub fn head(first: u8, payload_bytes: usize) -> Vec<u8> {
         }
     }
     head
+}
+
+/// A frame of the server's, of less than 126 bytes.
+pub fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 126);
+    [&[first, payload.len() as u8], payload].concat()
+}
+
+/// A close frame of the server's.
+pub fn closed(code: u16, reason: &str) -> Vec<u8> {
+    sent(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
 /// The pong that answers a server's ping. Its mask is of zeros, so the payload is as it came.

@@ -49,9 +49,13 @@ pub mod client;
 #[cfg(feature = "presenced")]
 pub mod crowd;
 #[cfg(feature = "presenced")]
+pub mod edge_core;
+#[cfg(feature = "presenced")]
 pub mod embedded;
 #[cfg(feature = "presenced")]
 pub mod fleet;
+#[cfg(feature = "presenced")]
+pub mod lone_worker;
 #[cfg(feature = "presenced")]
 mod memcached_contents;
 #[cfg(feature = "presenced")]

@@ -36,6 +36,39 @@ pub fn sign_bytes(header: &[u8], claims: &[u8]) -> String {
     format!("{message}.{signature}")
 }
 
+/// Flags of a server that demands more of a token: it accepts those with [`strict_claims`].
+pub const STRICT: &[&str] = &[
+    "--jwt-issuer=https://id.example",
+    "--jwt-audience=presence",
+    "--jwt-max-lifetime=1h",
+];
+
+/// Claims that a server with [`STRICT`] accepts.
+pub fn strict_claims(user: &str) -> Value {
+    let mut claims = claims(user);
+    claims["iss"] = "https://id.example".into();
+    claims["aud"] = "presence".into();
+    claims
+}
+
+/// A token with one of them changed, or left out.
+pub fn strict_with(user: &str, name: &str, value: Value) -> String {
+    let mut claims = strict_claims(user);
+    if value.is_null() {
+        claims.as_object_mut().unwrap().remove(name);
+    } else {
+        claims[name] = value;
+    }
+    sign(&claims)
+}
+
+/// A token with these claims and another header.
+pub fn strict_header(user: &str, change: impl FnOnce(&mut Header)) -> String {
+    let mut header = Header::default();
+    change(&mut header);
+    sign_with(&header, &strict_claims(user))
+}
+
 /// Unix seconds in `seconds` from now.
 pub fn in_s(seconds: i64) -> i64 {
     unix_ms() as i64 / 1000 + seconds

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::{Dialect, Meaning, Nonce, Plain};
-use presenced_session::limits::WHEEL_TICK;
-use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
-use presenced_session::worker::{NewSession, Worker, WorkerConfig};
-use presenced_session::{Config, Seat, SessionId};
-use presenced_testkit::frame::{BINARY, CLOSE, PING, PONG, TEXT, frame, pong_of};
+use presenced_session::{Config, SessionId};
+use presenced_testkit::frame::{BINARY, PING, PONG, TEXT, closed, frame, pong_of, sent};
+use presenced_testkit::lone_worker::LoneWorker;
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,93 +138,30 @@ impl Service for Greeter {
     fn closed(&mut self, _: u32, _: SessionId) {}
 }
 
-struct Tried {
-    worker: Worker<Greeter, Memory>,
-    now: Duration,
-}
-
-impl Tried {
-    fn new() -> Tried {
-        let config = WorkerConfig {
-            config: Config {
-                ping_interval: INTERVAL,
-                ping_timeout: TIMEOUT,
-                ..Config::default()
-            },
-            ..WorkerConfig::alone()
-        };
-        Tried {
-            now: config.clock.now(),
-            worker: Worker::new(Greeter::default(), config).unwrap(),
-        }
-    }
-
-    fn open(&mut self, dialect: Spoken, read_ahead: Vec<u8>) -> (SessionKey, Memory) {
-        let socket = Memory::default();
-        let new = NewSession {
-            socket: socket.clone(),
-            read_ahead: read_ahead.into(),
-            peer: (),
-            dialect,
-            expires_at: Duration::from_secs(1 << 30),
-            seat: Seat::take(self.worker.seats()).unwrap(),
-        };
-        (self.worker.open(new, self.now), socket)
-    }
-
-    fn says(&mut self, (key, socket): &(SessionKey, Memory), frame: &[u8]) -> Vec<u8> {
-        socket.send(frame);
-        while self.worker.readable(*key, self.now) {}
-        socket.take()
-    }
-
-    /// The next that the server says by itself.
-    fn next(&mut self, (_, socket): &(SessionKey, Memory)) -> Vec<u8> {
-        let end = self.now + INTERVAL + TIMEOUT;
-        while self.now < end {
-            self.pass(WHEEL_TICK);
-            let said = socket.take();
-            if !said.is_empty() {
-                return said;
-            }
-        }
-        panic!("neither a ping nor an end");
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.now += WHEEL_TICK;
-            self.worker.tick(self.now).unwrap();
-        }
-    }
-}
-
-/// A frame from the server.
-fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&[first, payload.len() as u8], payload].concat()
-}
-
-/// A close frame of the server.
-fn close(code: u16, reason: &str) -> Vec<u8> {
-    sent(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+fn tried() -> LoneWorker<Greeter> {
+    let config = Config {
+        ping_interval: INTERVAL,
+        ping_timeout: TIMEOUT,
+        ..Config::default()
+    };
+    LoneWorker::new(Greeter::default(), config)
 }
 
 #[test]
 fn the_first_packet_comes_before_the_answers_to_what_was_read_ahead() {
-    let mut tried = Tried::new();
-    let (_, socket) = tried.open(Spoken::Packets, frame(TEXT, b"4early"));
+    let mut tried = tried();
+    let (_, socket) = tried.open_behind((), Spoken::Packets, frame(TEXT, b"4early"));
     let first = sent(TEXT, br#"0{"sid":"0"}"#);
     assert_eq!(socket.take(), [first, sent(TEXT, b"4early")].concat());
-    let (_, socket) = tried.open(Spoken::Plain, frame(TEXT, b"early"));
+    let (_, socket) = tried.open_behind((), Spoken::Plain, frame(TEXT, b"early"));
     assert_eq!(socket.take(), sent(TEXT, b"early"));
 }
 
 #[test]
 fn messages_are_read_and_spelled_as_each_sessions_dialect_has_them() {
-    let mut tried = Tried::new();
-    let plain = tried.open(Spoken::Plain, Vec::new());
-    let packets = tried.open(Spoken::Packets, Vec::new());
+    let mut tried = tried();
+    let plain = tried.open((), Spoken::Plain);
+    let packets = tried.open((), Spoken::Packets);
     packets.1.take();
     assert_eq!(tried.says(&plain, &frame(TEXT, b"4x")), sent(TEXT, b"4x"));
     assert_eq!(tried.says(&packets, &frame(TEXT, b"4x")), sent(TEXT, b"4x"));
@@ -242,25 +177,25 @@ fn messages_are_read_and_spelled_as_each_sessions_dialect_has_them() {
         "any packet is a sign of life"
     );
     // The ends, too.
-    let unsupported = close(1003, "unsupported_data");
+    let unsupported = closed(1003, "unsupported_data");
     assert_eq!(tried.says(&plain, &frame(BINARY, b"\x01")), unsupported);
-    let protocol = close(1002, "protocol");
+    let protocol = closed(1002, "protocol");
     let bad = tried.says(&packets, &frame(TEXT, b"x"));
     assert_eq!(bad, [sent(TEXT, b"1"), protocol].concat());
 }
 
 #[test]
 fn each_session_is_pinged_and_answers_in_its_dialect() {
-    let mut tried = Tried::new();
-    let plain = tried.open(Spoken::Plain, Vec::new());
-    let packets = tried.open(Spoken::Packets, Vec::new());
-    let silent = tried.open(Spoken::Packets, Vec::new());
-    let other = tried.open(Spoken::Packets, Vec::new());
+    let mut tried = tried();
+    let plain = tried.open((), Spoken::Plain);
+    let packets = tried.open((), Spoken::Packets);
+    let silent = tried.open((), Spoken::Packets);
+    let other = tried.open((), Spoken::Packets);
     for (_, socket) in [&packets, &silent, &other] {
         socket.take();
     }
     // They are in one group of the wheel, so all are pinged at once.
-    let ping = tried.next(&plain);
+    let ping = tried.next(&plain.1);
     assert_eq!(ping[0], PING);
     assert_eq!(tried.says(&plain, &pong_of(&ping)), b"");
     for session in [&packets, &silent, &other] {
@@ -270,11 +205,11 @@ fn each_session_is_pinged_and_answers_in_its_dialect() {
     // No answer of this dialect's, but a sign of life.
     tried.says(&other, &frame(PONG, b""));
     assert_eq!(tried.worker.metrics().pongs.value(), 2);
-    let timed_out = [sent(TEXT, b"1"), close(4408, "pong_timeout")].concat();
-    assert_eq!(tried.next(&silent), timed_out);
+    let timed_out = [sent(TEXT, b"1"), closed(4408, "pong_timeout")].concat();
+    assert_eq!(tried.next(&silent.1), timed_out);
     // The others are pinged again.
     assert_eq!(other.1.take(), b"");
-    assert_eq!(tried.next(&packets), sent(TEXT, b"2"));
+    assert_eq!(tried.next(&packets.1), sent(TEXT, b"2"));
     assert_eq!(plain.1.take()[0], PING);
     assert_eq!(other.1.take(), sent(TEXT, b"2"));
     assert_eq!(tried.worker.len(), 3);
@@ -282,23 +217,23 @@ fn each_session_is_pinged_and_answers_in_its_dialect() {
 
 #[test]
 fn an_unasked_pong_is_harmless_and_answers_no_later_ping() {
-    let mut tried = Tried::new();
-    let packets = tried.open(Spoken::Packets, frame(TEXT, b"3"));
+    let mut tried = tried();
+    let packets = tried.open_behind((), Spoken::Packets, frame(TEXT, b"3"));
     packets.1.take();
-    assert_eq!(tried.next(&packets), sent(TEXT, b"2"));
-    let timed_out = [sent(TEXT, b"1"), close(4408, "pong_timeout")].concat();
-    assert_eq!(tried.next(&packets), timed_out);
+    assert_eq!(tried.next(&packets.1), sent(TEXT, b"2"));
+    let timed_out = [sent(TEXT, b"1"), closed(4408, "pong_timeout")].concat();
+    assert_eq!(tried.next(&packets.1), timed_out);
 }
 
 #[test]
 fn a_ping_of_any_length_is_sent_to_its_end() {
-    let mut tried = Tried::new();
+    let mut tried = tried();
     for (dialect, ping_bytes) in [(Spoken::Plain, 10), (Spoken::Packets, 3)] {
         for room in 1..ping_bytes {
-            let session = tried.open(dialect, Vec::new());
+            let session = tried.open((), dialect);
             session.1.take();
             session.1.set_room(room);
-            let mut ping = tried.next(&session);
+            let mut ping = tried.next(&session.1);
             assert_eq!(ping.len(), room);
             session.1.set_room(usize::MAX);
             ping.extend(tried.says(&session, &[]));

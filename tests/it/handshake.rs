@@ -11,40 +11,20 @@ use presenced_testkit::raw::{
     upgrade_with,
 };
 use presenced_testkit::server::TestServer;
-use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_bytes, sign_with, token};
+use presenced_testkit::tokens::{
+    STRICT, base64url, claims, in_s, sign, sign_bytes, strict_claims, strict_header, strict_with,
+    token,
+};
 use presenced_testkit::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-const STRICT: &[&str] = &[
-    "--jwt-issuer=https://id.example",
-    "--jwt-audience=presence",
-    "--jwt-max-lifetime=1h",
-];
-
-/// Claims that a server with [`STRICT`] accepts.
-fn strict_claims() -> Value {
-    let mut claims = claims("alice");
-    claims["iss"] = "https://id.example".into();
-    claims["aud"] = "presence".into();
-    claims
-}
-
-/// The same with one of them changed, or left out.
 fn with(name: &str, value: Value) -> String {
-    let mut claims = strict_claims();
-    if value.is_null() {
-        claims.as_object_mut().unwrap().remove(name);
-    } else {
-        claims[name] = value;
-    }
-    sign(&claims)
+    strict_with("alice", name, value)
 }
 
 fn header(change: impl FnOnce(&mut Header)) -> String {
-    let mut header = Header::default();
-    change(&mut header);
-    sign_with(&header, &strict_claims())
+    strict_header("alice", change)
 }
 
 fn refused(response: &Response, status: u16, code: &str, what: &str) {
@@ -59,7 +39,7 @@ fn refused(response: &Response, status: u16, code: &str, what: &str) {
 #[tokio::test]
 async fn tokens_that_are_not_good_are_401_everywhere() {
     let server = TestServer::start(STRICT).await;
-    let good = sign(&strict_claims());
+    let good = sign(&strict_claims("alice"));
     let (head, rest) = good.split_once('.').unwrap();
     let (body, signature) = rest.split_once('.').unwrap();
     let none = |alg: &str| {

@@ -8,12 +8,12 @@ use std::time::Duration;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::{Dialect, Meaning, Nonce, Plain};
 use presenced_session::limits::{CLOSE_TIMEOUT, WHEEL_TICK};
-use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use presenced_session::{Config, Seat, SessionId};
-use presenced_testkit::frame::{CLOSE, PING, TEXT, frame, pong_of};
+use presenced_testkit::frame::{PING, TEXT, closed, frame, pong_of, sent};
+use presenced_testkit::lone_worker::{Client, LoneWorker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::channel;
 
@@ -135,81 +135,30 @@ impl Service for Faulty {
     }
 }
 
-struct Tried {
-    worker: Worker<Faulty, Memory>,
-    now: Duration,
+fn tried() -> LoneWorker<Faulty> {
+    let config = Config {
+        ping_interval: INTERVAL,
+        ping_timeout: TIMEOUT,
+        ..Config::default()
+    };
+    LoneWorker::new(Faulty::default(), config)
 }
 
-type Client = (SessionKey, Memory);
-
-impl Tried {
-    fn new() -> Tried {
-        let parts = WorkerConfig {
-            config: Config {
-                ping_interval: INTERVAL,
-                ping_timeout: TIMEOUT,
-                ..Config::default()
-            },
-            ..WorkerConfig::alone()
-        };
-        Tried {
-            now: parts.clock.now(),
-            worker: Worker::new(Faulty::default(), parts).unwrap(),
-        }
-    }
-
-    fn open(&mut self, fault: Fault) -> Client {
-        let socket = Memory::default();
-        let new = NewSession {
-            socket: socket.clone(),
-            read_ahead: Default::default(),
-            peer: fault,
-            dialect: fault,
-            expires_at: Duration::from_secs(1 << 30),
-            seat: Seat::take(self.worker.seats()).unwrap(),
-        };
-        (self.worker.open(new, self.now), socket)
-    }
-
-    fn says(&mut self, (key, socket): &Client, frame: &[u8]) -> Vec<u8> {
-        socket.send(frame);
-        while self.worker.readable(*key, self.now) {}
-        socket.take()
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.now += WHEEL_TICK;
-            self.worker.tick(self.now).unwrap();
-        }
-    }
-
-    /// Lets a round of the wheel pass, in which the clients answer their pings. Says how many were pinged.
-    fn round(&mut self, clients: &[Client]) -> usize {
-        let mut pinged = 0;
-        for _ in 0..10 {
-            self.pass(INTERVAL / 10);
-            for client in clients {
-                let said = client.1.take();
-                if said.first() == Some(&PING) {
-                    pinged += 1;
-                    assert_eq!(self.says(client, &pong_of(&said)), b"");
-                }
+/// Lets a round of the wheel pass, in which the clients answer their pings. Says how many were
+/// pinged.
+fn round(tried: &mut LoneWorker<Faulty>, clients: &[Client]) -> usize {
+    let mut pinged = 0;
+    for _ in 0..10 {
+        tried.pass(INTERVAL / 10);
+        for client in clients {
+            let said = client.1.take();
+            if said.first() == Some(&PING) {
+                pinged += 1;
+                assert_eq!(tried.says(client, &pong_of(&said)), b"");
             }
         }
-        pinged
     }
-}
-
-/// A close frame.
-fn closed(code: u16, reason: &str) -> Vec<u8> {
-    sent(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
-}
-
-/// A frame from the server.
-fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&[first, payload.len() as u8], payload].concat()
+    pinged
 }
 
 #[test]
@@ -226,11 +175,13 @@ fn a_fault_of_one_session_anywhere_ends_that_session_alone() {
         Fault::Write,
         Fault::Close,
     ] {
-        let mut tried = Tried::new();
+        let mut tried = tried();
         // All in one group of the wheel, on both sides of the one that fails.
-        let mut others: Vec<_> = (0..3).map(|_| tried.open(Fault::None)).collect();
-        let faulty = tried.open(fault);
-        others.extend((0..3).map(|_| tried.open(Fault::None)));
+        let mut others: Vec<_> = (0..3)
+            .map(|_| tried.open(Fault::None, Fault::None))
+            .collect();
+        let faulty = tried.open(fault, fault);
+        others.extend((0..3).map(|_| tried.open(Fault::None, Fault::None)));
         let mut said = faulty.1.take();
         if fault != Fault::Opened {
             // A message, a round of pings with its pong, the end.
@@ -274,10 +225,10 @@ fn a_fault_of_one_session_anywhere_ends_that_session_alone() {
 
         // The others are where they were, and newcomers get the place.
         assert_eq!((tried.worker.len(), tried.worker.seats().taken()), (6, 6));
-        others.push(tried.open(Fault::None));
+        others.push(tried.open(Fault::None, Fault::None));
         let mut its_place = others.iter().filter(|(key, _)| key.index == faulty.0.index);
         assert!(its_place.next().is_some_and(|(key, _)| *key != faulty.0));
-        assert!(tried.round(&others) >= 6, "{fault:?}");
+        assert!(round(&mut tried, &others) >= 6, "{fault:?}");
         for client in &others {
             assert_eq!(tried.says(client, &frame(TEXT, b"x")), sent(TEXT, b"x"));
         }
@@ -287,9 +238,9 @@ fn a_fault_of_one_session_anywhere_ends_that_session_alone() {
 
 #[test]
 fn a_drain_ends_though_a_session_fails_at_it() {
-    let mut tried = Tried::new();
+    let mut tried = tried();
     let clients = [Fault::None, Fault::TryClose, Fault::Close, Fault::None];
-    let clients = clients.map(|fault| tried.open(fault));
+    let clients = clients.map(|fault| tried.open(fault, fault));
     tried.worker.order(WorkerCommand::Drain {
         over: Duration::from_secs(1),
         grace: Duration::ZERO,

@@ -12,7 +12,9 @@ use presenced_testkit::raw::{
     KEY, Raw, get, get_with, handshake, request, send, upgrade, upgrade_with,
 };
 use presenced_testkit::server::{TestServer, metric};
-use presenced_testkit::tokens::{base64url, claims, in_s, sign, sign_with, token};
+use presenced_testkit::tokens::{
+    STRICT, base64url, claims, in_s, sign, sign_with, strict_header, strict_with, token,
+};
 use presenced_testkit::{PATIENCE, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -26,26 +28,12 @@ type Refused = (
     Option<&'static str>,
 );
 
-/// Claims that the server of this test accepts.
-fn strict_claims() -> Value {
-    let mut claims = claims("mallory");
-    claims["iss"] = "https://id.example".into();
-    claims["aud"] = "presence".into();
-    claims
-}
-
-/// The same with one of them changed.
 fn with(name: &str, value: Value) -> String {
-    let mut claims = strict_claims();
-    claims[name] = value;
-    sign(&claims)
+    strict_with("mallory", name, value)
 }
 
-/// The same with another head.
 fn head(change: impl FnOnce(&mut Header)) -> String {
-    let mut header = Header::default();
-    change(&mut header);
-    sign_with(&header, &strict_claims())
+    strict_header("mallory", change)
 }
 
 /// A token for every reason.
@@ -187,16 +175,9 @@ fn pieces(token: &str) -> impl Iterator<Item = &str> {
 async fn each_reason_is_counted_and_logged_and_no_token_is() {
     let tokens = refused_tokens();
     for format in ["--log-format=json", "--log-format=text"] {
-        let process = Process::start(&[
-            "--jwt-issuer=https://id.example",
-            "--jwt-audience=presence",
-            "--jwt-max-lifetime=1h",
-            "--allow-query-token",
-            "--log-level=trace",
-            "--refuse-with=http",
-            format,
-        ])
-        .await;
+        let flags = ["--allow-query-token", "--refuse-with=http"];
+        let log = ["--log-level=trace", format];
+        let process = Process::start(&[STRICT, &flags, &log].concat()).await;
         for (code, reason, token, _) in &tokens {
             send_everywhere(process.edge(), token).await;
             let metrics = get(process.admin(), "/metrics").await;

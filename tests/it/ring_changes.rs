@@ -8,20 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use presenced_memcached::cluster::Topology;
-use presenced_memcached::discovery::Discovery;
 use presenced_memcached::limits::{NODE_FILE_INTERVAL, TELLING_TIME_MAX};
 use presenced_memcached::network::{Dialler, Random, Resolver, Target};
-use presenced_memcached::node_list::parse_list;
 use presenced_memcached::stream::Stream;
-use presenced_memcached::{
-    Cluster, Config, ConnectOptions, Network, NodeList, OnFailure, marker, probe,
-};
+use presenced_memcached::{Network, OnFailure, marker};
 use presenced_presence::flush::{Flusher, Presence};
-use presenced_presence::users::{Hasher, Live};
-use presenced_presence::{Record, SessionId, UserId};
+use presenced_presence::limits::REFILL_RATE;
+use presenced_presence::users::Live;
+use presenced_presence::{SessionId, UserId};
 use presenced_session::clock::Clock;
 use presenced_session::slab::SessionKey;
 use presenced_store::{Options, Store, serve_stream};
+use presenced_testkit::edge_core::{Core, Setup};
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
@@ -184,39 +182,23 @@ struct Edge {
 
 impl Edge {
     async fn start(nodes: &Nodes, numbers: &[usize], on_failure: OnFailure) -> Edge {
-        let list = TempFile::new(&listed(numbers));
-        let network = nodes.network();
-        let mut listing = NodeList::from(parse_list(&listed(numbers)).unwrap());
-        listing.file = Some(list.path().to_owned());
-        let mut discovery = Discovery::new(listing, network.resolver.clone());
-        let config = Config {
+        let core = Core::start(Setup {
+            listed: listed(numbers),
+            name: "edge".into(),
+            run: 1,
+            network: nodes.network(),
+            clock: Clock::start(),
             on_failure,
-            connect: ConnectOptions {
-                sentinel: Some("presenced:sentinel:1".into()),
-                network,
-                ..ConnectOptions::default()
-            },
-            ..Config::default()
-        };
-        let cluster = Arc::new(Cluster::new(discovery.first().await, config));
-        let record = Record::new("user:{userId}:online", "edge", 0, 1).unwrap();
-        let config = presenced_presence::Config {
-            hasher: Hasher::fixed(),
-            ..presenced_presence::Config::new(record)
-        };
-        let presence = Presence::new(&config, cluster.clone(), Clock::start(), Arc::default());
-        let presence = Arc::new(presence);
-        let mut tasks = JoinSet::new();
-        let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
+            refill_rate: REFILL_RATE,
+        });
+        let Core {
+            presence,
+            flusher,
+            list,
+            mut tasks,
+        } = core.await;
         tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
-        tasks.spawn(flusher.clone().refill(config.refill_rate));
-        let probe_config = probe::Config {
-            interval: Duration::from_secs(1),
-            entry_bytes: config.record.entry_bytes(),
-            writes: presence.clone(),
-        };
-        tasks.spawn(probe::watch(cluster.clone(), probe_config));
-        tasks.spawn(discovery.follow(cluster, Duration::from_secs(10)));
+        tasks.spawn(flusher.clone().refill(REFILL_RATE));
         let edge = Edge {
             presence,
             flusher,

@@ -17,6 +17,7 @@ use presenced_session::wheel::GROUP;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use presenced_session::{Config, Seat};
 use presenced_testkit::frame::frame;
+use presenced_testkit::lone_worker::LoneWorker;
 use proptest::prelude::*;
 use tokio::sync::mpsc::channel;
 use tokio::task::spawn_blocking;
@@ -67,78 +68,20 @@ impl Service for Echo {
     }
 }
 
-struct Tried {
-    worker: Worker<Echo, Memory>,
-    now: Duration,
+fn limited(limits: Config) -> LoneWorker<Echo> {
+    let config = Config {
+        ping_interval: INTERVAL,
+        ping_timeout: TIMEOUT,
+        ..limits
+    };
+    LoneWorker::new(Echo::default(), config)
 }
 
-impl Tried {
-    fn new(limits: Config) -> Tried {
-        Tried::with(Config {
-            ping_interval: INTERVAL,
-            ping_timeout: TIMEOUT,
-            ..limits
-        })
-    }
-
-    fn with(config: Config) -> Tried {
-        let parts = WorkerConfig {
-            config,
-            ..WorkerConfig::alone()
-        };
-        Tried {
-            now: parts.clock.now(),
-            worker: Worker::new(Echo::default(), parts).unwrap(),
-        }
-    }
-
-    fn unlimited() -> Tried {
-        Tried::new(Config {
-            frames_per_second_max: u32::MAX,
-            ..Config::default()
-        })
-    }
-
-    fn open(&mut self) -> (SessionKey, Memory) {
-        self.open_until(Duration::from_secs(1 << 30))
-    }
-
-    fn open_until(&mut self, expires_at: Duration) -> (SessionKey, Memory) {
-        let socket = Memory::default();
-        let new = NewSession {
-            socket: socket.clone(),
-            read_ahead: Default::default(),
-            peer: (),
-            dialect: Plain,
-            expires_at,
-            seat: Seat::take(self.worker.seats()).unwrap(),
-        };
-        (self.worker.open(new, self.now), socket)
-    }
-
-    fn read(&mut self, key: SessionKey) {
-        while self.worker.readable(key, self.now) {}
-    }
-
-    /// Lets time pass until the server says something: a ping, to a client that is quiet.
-    fn next_ping(&mut self, socket: &Memory) -> Vec<u8> {
-        loop {
-            self.pass(WHEEL_TICK);
-            let said = socket.take();
-            if !said.is_empty() {
-                return said;
-            }
-        }
-    }
-
-    /// Lets time pass, the wheel turning as it does in the server.
-    fn pass(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.now += WHEEL_TICK;
-            self.worker.tick(self.now).unwrap();
-        }
-    }
+fn unlimited() -> LoneWorker<Echo> {
+    limited(Config {
+        frames_per_second_max: u32::MAX,
+        ..Config::default()
+    })
 }
 
 /// A frame from the server.
@@ -225,8 +168,8 @@ proptest! {
         cuts in prop::collection::vec(1..200usize, 1..20),
         room in 1..500usize,
     ) {
-        let mut tried = Tried::unlimited();
-        let (key, socket) = tried.open();
+        let mut tried = unlimited();
+        let (key, socket) = tried.open((), Plain);
         let (mut left, mut cuts) = (&sent[..], cuts.iter().cycle());
         let mut received = Vec::new();
         socket.set_room(room);
@@ -249,13 +192,13 @@ proptest! {
 #[test]
 fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
     let bytes_max = 16 << 20;
-    let mut tried = Tried::new(Config {
+    let mut tried = limited(Config {
         message_bytes_max: bytes_max,
         frames_per_second_max: u32::MAX,
         outbox_bytes_max: 2 * bytes_max,
         ..Config::default()
     });
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     let message: Vec<u8> = (0..bytes_max).map(|at| (at % 251) as u8).collect();
     socket.send(&frame(0x82, &message));
     tried.read(key);
@@ -274,12 +217,12 @@ fn a_message_of_16_mib_comes_back_whole_or_in_parts() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
-    let mut tried = Tried::new(Config {
+    let mut tried = limited(Config {
         outbox_bytes_max: 100_000,
         frames_per_second_max: u32::MAX,
         ..Config::default()
     });
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     socket.set_room(0);
     let text = frame(0x81, &[b'x'; 50_000]);
     socket.send(&text);
@@ -306,17 +249,17 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
         tried.read(key);
     }
     assert!(!socket.is_dropped(), "one message at a time fits");
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     socket.set_room(0);
     socket.send(&frame(0x81, &[b'x'; 5]).repeat(5000));
     tried.read(key);
     assert!(!socket.is_dropped(), "so does what one wake echoes");
-    let mut tried = Tried::new(Config {
+    let mut tried = limited(Config {
         outbox_bytes_max: 16 * 1024,
         frames_per_second_max: u32::MAX,
         ..Config::default()
     });
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     socket.set_room(1024);
     socket.send(&text);
     tried.read(key);
@@ -326,8 +269,8 @@ fn a_client_that_does_not_read_is_not_read_from_and_then_let_go_of() {
 
 #[test]
 fn one_wake_takes_a_bounded_amount() {
-    let mut tried = Tried::unlimited();
-    let (key, socket) = tried.open();
+    let mut tried = unlimited();
+    let (key, socket) = tried.open((), Plain);
     socket.send(&frame(0x8a, b"").repeat(100_000));
     let now = tried.now;
     let mut wakes = 1;
@@ -343,7 +286,7 @@ fn one_wake_takes_a_bounded_amount() {
 
 #[test]
 fn begun_messages_of_all_sessions_are_bounded_together() {
-    let mut tried = Tried::new(Config {
+    let mut tried = limited(Config {
         message_bytes_max: 16 << 20,
         frames_per_second_max: u32::MAX,
         ..Config::default()
@@ -351,7 +294,7 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
     let mut sockets = Vec::new();
     let most_of_one = vec![0; 12 << 20];
     for _ in 0..2 * REST_BYTES_MAX / most_of_one.len() {
-        let (key, socket) = tried.open();
+        let (key, socket) = tried.open((), Plain);
         socket.send(&frame(0x02, &most_of_one));
         tried.read(key);
         sockets.push((key, socket));
@@ -369,7 +312,7 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
     for (key, _) in &sockets {
         tried.worker.end(*key, CloseReason::Disconnected);
     }
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     socket.send(&frame(0x02, &most_of_one));
     tried.read(key);
     assert_eq!(socket.take(), b"");
@@ -377,11 +320,11 @@ fn begun_messages_of_all_sessions_are_bounded_together() {
 
 #[test]
 fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
-    let mut tried = Tried::new(Config {
+    let mut tried = limited(Config {
         frames_per_second_max: 5,
         ..Config::default()
     });
-    let (key, socket) = tried.open();
+    let (key, socket) = tried.open((), Plain);
     for _ in 0..50 {
         socket.send(&frame(0x8a, b""));
         tried.read(key);
@@ -402,8 +345,8 @@ fn frames_beyond_the_rate_end_with_1008_and_time_makes_room() {
 
 #[test]
 fn a_quiet_client_is_never_a_flood_however_long_it_is_quiet() {
-    let mut tried = Tried::unlimited();
-    let (key, socket) = tried.open();
+    let mut tried = unlimited();
+    let (key, socket) = tried.open((), Plain);
     // 32 bits of µs come round after 71 minutes.
     for _ in 0..350 {
         let sent = socket.take();
@@ -422,9 +365,9 @@ fn a_quiet_client_is_never_a_flood_however_long_it_is_quiet() {
 
 #[test]
 fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
-    let mut tried = Tried::unlimited();
-    let (awake, at_work) = tried.open();
-    let (_, asleep) = tried.open();
+    let mut tried = unlimited();
+    let (awake, at_work) = tried.open((), Plain);
+    let (_, asleep) = tried.open((), Plain);
     let mut codes = Vec::new();
     for _ in 0..8 {
         tried.pass(INTERVAL / 2);
@@ -441,7 +384,7 @@ fn a_client_that_sleeps_through_its_pings_is_let_go_of_once_and_others_stay() {
 /// Some devices answer each ping with a pong that is empty, or only with messages of their own.
 #[test]
 fn any_whole_frame_after_a_ping_keeps_a_session_and_only_the_right_pong_tells_the_rtt() {
-    let mut tried = Tried::unlimited();
+    let mut tried = unlimited();
     let metrics = tried.worker.metrics().clone();
     let fragment = [frame(0x01, b"a"), frame(0x80, b"b")].concat();
     let answers = [
@@ -451,8 +394,8 @@ fn any_whole_frame_after_a_ping_keeps_a_session_and_only_the_right_pong_tells_th
         frame(0x81, b"text"),
         fragment,
     ];
-    let sessions = answers.map(|answer| (tried.open(), answer));
-    let (silent, half) = (tried.open().1, tried.open());
+    let sessions = answers.map(|answer| (tried.open((), Plain), answer));
+    let (silent, half) = (tried.open((), Plain).1, tried.open((), Plain));
     for _ in 0..20 {
         tried.pass(INTERVAL / 4);
         for ((key, socket), answer) in &sessions {
@@ -478,10 +421,10 @@ fn any_whole_frame_after_a_ping_keeps_a_session_and_only_the_right_pong_tells_th
 
 #[test]
 fn a_message_before_the_pong_does_not_hide_the_rtt_and_a_pong_counts_once() {
-    let mut tried = Tried::unlimited();
+    let mut tried = unlimited();
     let metrics = tried.worker.metrics().clone();
-    let (key, socket) = tried.open();
-    let ping = tried.next_ping(&socket);
+    let (key, socket) = tried.open((), Plain);
+    let ping = tried.next(&socket);
     socket.send(&frame(0x81, b"meanwhile"));
     tried.read(key);
     socket.take();
@@ -489,7 +432,7 @@ fn a_message_before_the_pong_does_not_hide_the_rtt_and_a_pong_counts_once() {
     tried.read(key);
     assert_eq!(metrics.pongs.value(), 1);
     // Nor does it answer the next.
-    assert_ne!(tried.next_ping(&socket), ping);
+    assert_ne!(tried.next(&socket), ping);
     answer(&socket, &ping);
     tried.read(key);
     assert_eq!(metrics.pongs.value(), 1);
@@ -498,8 +441,8 @@ fn a_message_before_the_pong_does_not_hide_the_rtt_and_a_pong_counts_once() {
 
 #[test]
 fn a_client_that_is_slow_to_read_when_it_is_pinged_has_the_ping_behind_what_waits() {
-    let mut tried = Tried::unlimited();
-    let (key, socket) = tried.open();
+    let mut tried = unlimited();
+    let (key, socket) = tried.open((), Plain);
     socket.set_room(0);
     socket.send(&frame(0x81, b"said"));
     tried.read(key);
@@ -535,9 +478,9 @@ fn what_is_begun_and_never_ends_is_given_up_within_a_second_of_its_time() {
         ping_timeout: 9 * MESSAGE_TIME_MAX,
         ..Config::default()
     };
-    let mut tried = Tried::with(seldom);
+    let mut tried = LoneWorker::new(Echo::default(), seldom);
     for (first, more) in begun {
-        let (key, socket) = tried.open();
+        let (key, socket) = tried.open((), Plain);
         socket.send(first);
         tried.read(key);
         let began = tried.now;
@@ -557,8 +500,8 @@ fn what_is_begun_and_never_ends_is_given_up_within_a_second_of_its_time() {
 /// What was begun and ended in time, again and again, is never late.
 #[test]
 fn messages_that_end_in_time_are_not_counted_together() {
-    let mut tried = Tried::unlimited();
-    let (key, socket) = tried.open();
+    let mut tried = unlimited();
+    let (key, socket) = tried.open((), Plain);
     let message = [frame(0x01, b"a"), frame(0x80, b"b")];
     for _ in 0..10 {
         for part in &message {
@@ -579,9 +522,9 @@ fn messages_that_end_in_time_are_not_counted_together() {
 
 #[test]
 fn a_session_ends_within_an_interval_of_its_token() {
-    let mut tried = Tried::unlimited();
+    let mut tried = unlimited();
     let expires_at = tried.now + 3 * INTERVAL;
-    let (key, socket) = tried.open_until(expires_at);
+    let (key, socket) = tried.open_until((), Plain, expires_at);
     let mut sent = Vec::new();
     while close_code(&sent).is_none() {
         answer(&socket, &sent);
@@ -597,9 +540,9 @@ fn a_session_ends_within_an_interval_of_its_token() {
 
 #[test]
 fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
-    let mut tried = Tried::unlimited();
-    let (first, other) = tried.open();
-    let (second, faulty) = tried.open();
+    let mut tried = unlimited();
+    let (first, other) = tried.open((), Plain);
+    let (second, faulty) = tried.open((), Plain);
     // Something of the first is under way meanwhile.
     let message = frame(0x81, b"whole");
     other.send(&message[..4]);
@@ -626,9 +569,9 @@ fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
 /// the clock has gone on.
 #[test]
 fn a_stall_of_the_server_ends_no_session_and_makes_no_burst_of_pings() {
-    let mut tried = Tried::unlimited();
-    let mut sessions: Vec<_> = (0..2500).map(|_| tried.open()).collect();
-    let mut answer_all = |tried: &mut Tried| {
+    let mut tried = unlimited();
+    let mut sessions: Vec<_> = (0..2500).map(|_| tried.open((), Plain)).collect();
+    let mut answer_all = |tried: &mut LoneWorker<Echo>| {
         let mut pings = 0;
         for (key, socket) in &mut sessions {
             let sent = socket.take();

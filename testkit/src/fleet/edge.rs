@@ -12,12 +12,10 @@ use presenced::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 use presenced::pull::metrics::PullMetrics;
 use presenced::pull::{Answer, Puller};
 use presenced::server::presence_service::PresenceService;
-use presenced_memcached::discovery::Discovery;
-use presenced_memcached::{Cluster, ConnectOptions, NodeList, OnFailure, probe};
+use presenced_memcached::OnFailure;
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::limits::SHARDS;
-use presenced_presence::users::Hasher;
-use presenced_presence::{Record, Slot, UserId};
+use presenced_presence::{Slot, UserId};
 use presenced_session::Seat;
 use presenced_session::clock::Clock;
 use presenced_session::dialect::Plain;
@@ -29,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::edge_core::{Core, Setup};
 use crate::simulation::Simulation;
 use crate::temp::TempFile;
 
@@ -36,8 +35,6 @@ use crate::temp::TempFile;
 pub const TICK: Duration = Duration::from_millis(100);
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-
-const TTL: Duration = Duration::from_secs(60);
 
 /// Users of a shard that are looked at.
 const USERS_PER_SHARD_MAX: u32 = 1000;
@@ -82,49 +79,29 @@ impl Edge {
         on_failure: OnFailure,
         refill_rate: u32,
     ) -> Edge {
-        let list = TempFile::new(&listed(nodes));
-        let network = simulation.network(number, seed);
-        let mut listing = NodeList::from(Simulation::specs(nodes.iter().copied()));
-        listing.file = Some(list.path().to_owned());
-        let mut discovery = Discovery::new(listing, network.resolver.clone());
-        let config = presenced_memcached::Config {
-            on_failure,
-            connect: ConnectOptions {
-                sentinel: Some(format!("presenced:sentinel:{number}:{seed}")),
-                network,
-                ..ConnectOptions::default()
-            },
-            ..presenced_memcached::Config::default()
-        };
-        let cluster = Arc::new(Cluster::new(discovery.first().await, config));
-        let name = format!("edge-{number}");
-        let record = Record::new("user:{userId}:online", &name, 0, seed as u32).unwrap();
-        let config = presenced_presence::Config {
-            hasher: Hasher::fixed(),
-            ttl_s: TTL.as_secs() as u32,
-            flush_interval: FLUSH_INTERVAL,
-            refill_rate,
-            ..presenced_presence::Config::new(record)
-        };
         // A few bytes for each edge of a test.
         let started_at_ms: &AtomicU64 = Box::leak(Box::default());
         let clock = Clock::simulated(started_at_ms);
         started_at_ms.store(simulation.unix_ms(), Ordering::Relaxed);
-        let presence = Presence::new(&config, cluster.clone(), clock, Arc::default());
-        let presence = Arc::new(presence);
-        let mut tasks = JoinSet::new();
-        let probe_config = probe::Config {
-            interval: Duration::from_secs(1),
-            entry_bytes: config.record.entry_bytes(),
-            writes: presence.clone(),
-        };
-        tasks.spawn(probe::watch(cluster.clone(), probe_config));
-        tasks.spawn(discovery.follow(cluster, Duration::from_secs(10)));
-        let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
+        let core = Core::start(Setup {
+            listed: listed(nodes),
+            name: format!("edge-{number}"),
+            run: seed as u32,
+            network: simulation.network(number, seed),
+            clock,
+            on_failure,
+            refill_rate,
+        });
+        let Core {
+            presence,
+            flusher,
+            list,
+            mut tasks,
+        } = core.await;
         let is_paused = watch::Sender::new(false);
         let regularly = flusher.clone().run(FLUSH_INTERVAL);
         tasks.spawn(unless_paused(regularly, is_paused.subscribe()));
-        let refilling = flusher.clone().refill(config.refill_rate);
+        let refilling = flusher.clone().refill(refill_rate);
         tasks.spawn(unless_paused(refilling, is_paused.subscribe()));
         let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());

@@ -1,0 +1,114 @@
+//! A worker with its sessions in memory and a time of its own.
+
+use std::time::Duration;
+
+use presenced_session::limits::WHEEL_TICK;
+use presenced_session::memory::Memory;
+use presenced_session::service::Service;
+use presenced_session::slab::SessionKey;
+use presenced_session::worker::{NewSession, Worker, WorkerConfig};
+use presenced_session::{Config, Seat};
+
+/// Longer than any test takes.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+/// By then a client that is quiet has been pinged, and let go of.
+const AT_LAST: Duration = Duration::from_secs(3600);
+
+/// A session, and its client's end.
+pub type Client = (SessionKey, Memory);
+
+pub struct LoneWorker<S: Service> {
+    pub worker: Worker<S, Memory>,
+    pub now: Duration,
+}
+
+impl<S: Service> LoneWorker<S> {
+    pub fn new(service: S, config: Config) -> LoneWorker<S> {
+        let parts = WorkerConfig {
+            config,
+            ..WorkerConfig::alone()
+        };
+        LoneWorker {
+            now: parts.clock.now(),
+            worker: Worker::new(service, parts).unwrap(),
+        }
+    }
+
+    pub fn open(&mut self, peer: S::Peer, dialect: S::Dialect) -> Client {
+        self.open_with(peer, dialect, Vec::new(), NEVER)
+    }
+
+    /// The same where `read_ahead` came with the handshake.
+    pub fn open_behind(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        read_ahead: Vec<u8>,
+    ) -> Client {
+        self.open_with(peer, dialect, read_ahead, NEVER)
+    }
+
+    /// The same with a token that expires.
+    pub fn open_until(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        expires_at: Duration,
+    ) -> Client {
+        self.open_with(peer, dialect, Vec::new(), expires_at)
+    }
+
+    fn open_with(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        read_ahead: Vec<u8>,
+        expires_at: Duration,
+    ) -> Client {
+        let socket = Memory::default();
+        let new = NewSession {
+            socket: socket.clone(),
+            read_ahead: read_ahead.into(),
+            peer,
+            dialect,
+            expires_at,
+            seat: Seat::take(self.worker.seats()).unwrap(),
+        };
+        (self.worker.open(new, self.now), socket)
+    }
+
+    /// Reads all that a session's client has sent.
+    pub fn read(&mut self, key: SessionKey) {
+        while self.worker.readable(key, self.now) {}
+    }
+
+    /// Sends `frame`; returns what the server says to it.
+    pub fn says(&mut self, (key, socket): &Client, frame: &[u8]) -> Vec<u8> {
+        socket.send(frame);
+        self.read(*key);
+        socket.take()
+    }
+
+    /// Lets time pass until the server says something by itself.
+    pub fn next(&mut self, socket: &Memory) -> Vec<u8> {
+        let end = self.now + AT_LAST;
+        while self.now < end {
+            self.pass(WHEEL_TICK);
+            let said = socket.take();
+            if !said.is_empty() {
+                return said;
+            }
+        }
+        panic!("neither a ping nor an end");
+    }
+
+    /// Lets time pass, the wheel turning as it does in the server.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += WHEEL_TICK;
+            self.worker.tick(self.now).unwrap();
+        }
+    }
+}
