@@ -32,12 +32,16 @@ pub(crate) struct Counts {
     pub(crate) client_pings: u64,
     /// Pulls sent; their answers are in `pull`.
     pub(crate) pulls: u64,
-    /// Pulls answered with an error.
-    pub(crate) pull_errors: u64,
+    /// Pulls answered with an error, by its code.
+    pub(crate) pull_errors: CountsByName,
     /// Users reported as online.
     pub(crate) pulled_online: u64,
+    /// Users of whom the answer said nothing: they are offline.
+    pub(crate) pulled_offline: u64,
     /// Users reported as unknown.
     pub(crate) pulled_unknown: u64,
+    /// Pongs sent without a ping.
+    pub(crate) heartbeats: u64,
     /// Sessions closed in order to reconnect.
     pub(crate) churned: u64,
     /// Counters of the flooding sessions.
@@ -62,6 +66,17 @@ pub(crate) struct Flood {
 }
 
 impl Counts {
+    /// Answered pulls.
+    pub(crate) fn pulls_per_second(&self) -> f64 {
+        ratio(self.pull.count() as f64, self.seconds)
+    }
+
+    /// Users of whom pulls were answered something.
+    pub(crate) fn pulled_per_second(&self) -> f64 {
+        let users = self.pulled_online + self.pulled_offline + self.pulled_unknown;
+        ratio(users as f64, self.seconds)
+    }
+
     /// Adds the counters of another process in the same phase.
     pub(crate) fn merge(&mut self, other: &Counts) {
         self.seconds = self.seconds.max(other.seconds);
@@ -72,9 +87,10 @@ impl Counts {
             (&mut self.pongs, other.pongs),
             (&mut self.client_pings, other.client_pings),
             (&mut self.pulls, other.pulls),
-            (&mut self.pull_errors, other.pull_errors),
             (&mut self.pulled_online, other.pulled_online),
+            (&mut self.pulled_offline, other.pulled_offline),
             (&mut self.pulled_unknown, other.pulled_unknown),
+            (&mut self.heartbeats, other.heartbeats),
             (&mut self.churned, other.churned),
             (&mut self.flood.frames, other.flood.frames),
             (&mut self.flood.reconnects, other.flood.reconnects),
@@ -84,11 +100,17 @@ impl Counts {
         add(&mut self.refused, &other.refused);
         add(&mut self.connect_errors, &other.connect_errors);
         add(&mut self.lost, &other.lost);
+        add(&mut self.pull_errors, &other.pull_errors);
         add(&mut self.flood.closed, &other.flood.closed);
         self.handshake.merge(&other.handshake);
         self.client_ping.merge(&other.client_ping);
         self.pull.merge(&other.pull);
     }
+}
+
+/// `amount / count`, or 0 if there is nothing to divide by.
+pub(crate) fn ratio(amount: f64, count: f64) -> f64 {
+    if count > 0.0 { amount / count } else { 0.0 }
 }
 
 /// Adds counts by name.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::population::Choice;
 use crate::shard::Shard;
 
 /// Descriptors reserved for what is not a session: the poll, standard streams, `/proc`.
@@ -45,9 +46,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_secret_file: Option<PathBuf>,
 
-    /// Sessions to open, each for a different user
+    /// Sessions to open
     #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) sessions: NonZeroUsize,
+
+    /// Sessions of each user
+    #[arg(long, default_value = "1", value_name = "COUNT", help_heading = SESSIONS)]
+    pub(crate) sessions_per_user: NonZeroUsize,
 
     /// Prefix of the user ids, followed by a number
     #[arg(long, default_value = "load-", value_name = "TEXT", help_heading = SESSIONS)]
@@ -61,13 +66,32 @@ pub(crate) struct Flags {
     #[arg(long, default_value = "1", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) processes: NonZeroUsize,
 
-    /// Interval at which each session pulls, evenly spread (websocket only) [default: no pulls]
+    /// Interval at which each session pulls, evenly spread (websocket only); 0s for back to back: the next
+    /// pull is sent as soon as the last is answered [default: no pulls]
     #[arg(long, value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
     pub(crate) pull_every: Option<Duration>,
 
     /// Users in a pull, chosen among those of the same process; presenced accepts at most 500
     #[arg(long, default_value = "50", value_name = "COUNT", help_heading = LOAD)]
     pub(crate) pull_users: NonZeroUsize,
+
+    /// Ask for users with this prefix, followed by a number below --pull-population, instead: those of
+    /// another server, say
+    #[arg(long, value_name = "TEXT", help_heading = LOAD)]
+    pub(crate) pull_user_prefix: Option<String>,
+
+    /// Users with that prefix
+    #[arg(long, default_value = "100000", value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) pull_population: NonZeroUsize,
+
+    /// How users with that prefix are chosen
+    #[arg(long, default_value = "uniform", value_name = "CHOICE", help_heading = LOAD)]
+    pub(crate) pull_choice: Choice,
+
+    /// Interval at which each session sends a pong of its own accord, a heartbeat, evenly spread (websocket
+    /// only); 0s for none
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
+    pub(crate) heartbeat_every: Duration,
 
     /// Sessions to close and reopen per second, evenly spread
     #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
@@ -167,8 +191,8 @@ impl Flags {
         if self.protocol == Protocol::EngineIo && self.pull_every.is_some() {
             refuse!("--pull-every: only with --protocol websocket");
         }
-        if self.pull_every.is_some_and(|every| every.is_zero()) {
-            refuse!("--pull-every 0s: must be greater than 0s; leave it out for no pulls");
+        if self.protocol == Protocol::EngineIo && !self.heartbeat_every.is_zero() {
+            refuse!("--heartbeat-every: only with --protocol websocket");
         }
         let sessions = self.sessions.get();
         if self.processes.get() > sessions {
@@ -177,13 +201,7 @@ impl Flags {
                 self.processes
             );
         }
-        let sessions_min = sessions / self.processes;
-        if self.pull_every.is_some() && self.pull_users.get() > sessions_min {
-            refuse!(
-                "--pull-users {}: must be at most the {sessions_min} sessions of a process",
-                self.pull_users
-            );
-        }
+        self.check_pull_users()?;
         if self.flood > sessions {
             refuse!(
                 "--flood {}: must be at most --sessions {sessions}",
@@ -198,6 +216,19 @@ impl Flags {
             );
         }
         self.check_file_limit()
+    }
+
+    /// A pull asks for no user twice.
+    fn check_pull_users(&self) -> Result<(), String> {
+        let (users, population) = (self.pull_users, self.pull_population);
+        if self.pull_user_prefix.is_some() && users > population {
+            refuse!("--pull-users {users}: must be at most --pull-population {population}");
+        }
+        let own = self.sessions.get() / self.processes / self.sessions_per_user;
+        if self.pull_every.is_some() && self.pull_user_prefix.is_none() && users.get() > own {
+            refuse!("--pull-users {users}: must be at most the {own} users of a process");
+        }
+        Ok(())
     }
 
     /// Raises the soft limit to the hard one, as each session needs a descriptor.
@@ -243,6 +274,11 @@ impl Flags {
             .map_err(|error| format!("--jwt-secret-file {}: {error}", file.display()))?;
         secret.pop_if(|byte| *byte == b'\n');
         Ok(Some(secret))
+    }
+
+    /// The id of the user of the session with this index among those of all processes.
+    pub(crate) fn user(&self, session: usize) -> String {
+        format!("{}{}", self.user_prefix, session / self.sessions_per_user)
     }
 
     /// Whether the server may be a presenced that hands out tokens: it does so on its own machine only.
@@ -301,14 +337,27 @@ mod tests {
         refused(&["--duration=20"], &["--duration", "'20'", "25s or 500ms"]);
         refused(&["--path=ws"], &["--path \"ws\""]);
         refused(&["--path=/a b"], &["--path \"/a b\""]);
-        refused(&["--pull-every=0s"], &["--pull-every 0s"]);
         refused(
             &["--protocol=engine.io", "--pull-every=1s"],
             &["--pull-every", "--protocol websocket"],
         );
         refused(
+            &["--protocol=engine.io", "--heartbeat-every=1s"],
+            &["--heartbeat-every", "--protocol websocket"],
+        );
+        refused(
             &["--pull-every=1s", "--sessions=20", "--pull-users=30"],
-            &["--pull-users 30", "20"],
+            &["--pull-users 30", "20 users"],
+        );
+        refused(
+            &["--pull-every=0s", "--sessions-per-user=100"],
+            &["--pull-users 50", "10 users"],
+        );
+        let others = ["--pull-every=0s", "--sessions=1", "--pull-user-prefix=a"];
+        assert_eq!(check(&others), Ok(()));
+        refused(
+            &["--pull-user-prefix=a", "--pull-population=49"],
+            &["--pull-users 50", "--pull-population 49"],
         );
         refused(&["--flood=2000"], &["--flood 2000", "--sessions 1000"]);
         refused(

@@ -9,7 +9,8 @@
 //! - [`client`]: all sessions of a process on one thread with one poll, so that the client uses as
 //!   little of the machine as it can. [`socket`] is a connection, [`session`] the protocol on it,
 //!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`session_error`].
-//! - [`pace`], [`shard`]: how the load is spread over time and over processes. [`tokens`]: the
+//! - [`pace`], [`shard`]: how the load is spread over time and over processes. [`population`]: users
+//!   of other servers who are asked for. [`tokens`]: the
 //!   sessions' JWTs, signed here or (over [`http`]) by a server in dev mode.
 //! - [`fleet`]: several processes that run together.
 //! - [`counts`], [`latency`]: what the client counts. [`process`], [`metrics`]: what it reads about
@@ -27,6 +28,7 @@ mod latency;
 mod metrics;
 mod pace;
 mod phase;
+mod population;
 mod probes;
 mod process;
 mod progress;

@@ -6,7 +6,9 @@ use std::io::Write;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::flags::Flags;
 use crate::frame;
+use crate::population::Population;
 
 /// Distance between two users of a pull among the connected ones. It is a prime greater than their
 /// number, so no user is asked for twice and the users are not neighbours.
@@ -18,31 +20,59 @@ pub(crate) struct PullEncoder {
     /// JSON string with its opening quote but without the closing one.
     prefix: String,
     users: usize,
+    /// Users of other servers, who are asked for instead of the connected ones.
+    others: Option<Population>,
     payload: Vec<u8>,
 }
 
 impl PullEncoder {
-    pub(crate) fn new(user_prefix: &str, users: usize) -> PullEncoder {
-        let mut prefix = serde_json::Value::from(user_prefix).to_string();
+    pub(crate) fn new(flags: &Flags) -> PullEncoder {
+        let prefix = flags.pull_user_prefix.as_ref();
+        let population = flags.pull_population.get();
+        let others = prefix.map(|_| Population::new(population, flags.pull_choice));
+        let prefix = prefix.unwrap_or(&flags.user_prefix);
+        let mut prefix = serde_json::Value::from(&prefix[..]).to_string();
         prefix.pop();
         PullEncoder {
             prefix,
-            users,
+            users: flags.pull_users.get(),
+            others,
             payload: Vec::new(),
         }
     }
 
-    /// Appends the frame of pull `id` to `out`. Its users are taken from `connected`, beginning at
-    /// `index`.
-    pub(crate) fn put(&mut self, out: &mut Vec<u8>, id: u64, connected: &[u32], index: usize) {
+    /// How many users each pull asks for if so many are connected.
+    pub(crate) fn users(&self, connected: usize) -> usize {
+        match self.others {
+            Some(_) => self.users,
+            None => self.users.min(connected),
+        }
+    }
+
+    /// Appends the frame of pull `id` to `out`. Unless there are others to ask for, its users are among
+    /// `connected`.
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>, id: u64, connected: &[u32]) {
+        let users = self.users(connected.len());
         let payload = &mut self.payload;
         payload.clear();
         // Writing to a vector cannot fail.
         let _ = write!(payload, r#"{{"pull":{id},"users":["#);
-        for n in 0..self.users.min(connected.len()) {
-            let user = connected[(index + n * STRIDE) % connected.len()];
-            let comma = if n == 0 { "" } else { "," };
-            let _ = write!(payload, r#"{comma}{}{user}""#, self.prefix);
+        let mut digits = itoa::Buffer::new();
+        let mut put_user = |user: u32| {
+            payload.extend_from_slice(self.prefix.as_bytes());
+            payload.extend_from_slice(digits.format(user).as_bytes());
+            payload.extend_from_slice(b"\",");
+        };
+        match &mut self.others {
+            Some(others) => others.choose(users, put_user),
+            None => {
+                let first = fastrand::usize(..connected.len().max(1));
+                (0..users)
+                    .for_each(|n| put_user(connected[(first + n * STRIDE) % connected.len()]));
+            }
+        }
+        if users > 0 {
+            payload.pop();
         }
         payload.extend_from_slice(b"]}");
         frame::put(out, frame::TEXT, payload);
@@ -58,7 +88,16 @@ pub(crate) struct PullResponse {
     pub(crate) online: Entries,
     #[serde(default)]
     pub(crate) unknown: Entries,
-    error: Option<IgnoredAny>,
+    /// Ids that no user can have.
+    #[serde(default)]
+    invalid: Entries,
+    error: Option<PullError>,
+}
+
+/// Why a pull was not answered.
+#[derive(Debug, Deserialize, PartialEq)]
+struct PullError {
+    code: String,
 }
 
 impl PullResponse {
@@ -67,9 +106,14 @@ impl PullResponse {
         serde_json::from_slice(text).ok()
     }
 
-    /// The id of the pull, if it succeeded.
-    pub(crate) fn succeeded(&self) -> Option<u64> {
-        self.pull.filter(|_| self.error.is_none())
+    /// The id of the pull, or the code of the error if it failed.
+    pub(crate) fn outcome(&self) -> Result<u64, &str> {
+        match (&self.error, self.invalid, self.pull) {
+            (Some(error), ..) => Err(&error.code),
+            (None, Entries(1..), _) => Err("invalid users"),
+            (None, _, None) => Err("not a pull"),
+            (None, _, Some(id)) => Ok(id),
+        }
     }
 }
 
@@ -113,14 +157,20 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 mod tests {
     use std::collections::HashSet;
 
+    use clap::Parser;
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
 
-    fn asked(encoder: &mut PullEncoder, open: &[u32], index: usize) -> Value {
+    fn encoder(flags: &[String]) -> PullEncoder {
+        let program = "presenced-load".to_owned();
+        PullEncoder::new(&Flags::parse_from([&[program], flags].concat()))
+    }
+
+    fn asked(encoder: &mut PullEncoder, open: &[u32]) -> Value {
         let mut out = Vec::new();
-        encoder.put(&mut out, 7, open, index);
+        encoder.put(&mut out, 7, open);
         // The JSON follows the header, whose length field may contain a byte like a brace.
         let header = if out.len() > 131 { 8 } else { 6 };
         serde_json::from_slice(&out[header..]).unwrap()
@@ -128,21 +178,46 @@ mod tests {
 
     #[test]
     fn a_pull_is_rendered() {
-        let mut encoder = PullEncoder::new("a\"b-", 2);
-        let question = asked(&mut encoder, &[5, 6, 7], 0);
+        let own = ["--user-prefix=a\"b-".into(), "--pull-users=2".into()];
+        let mut encoder = encoder(&own);
+        let question = asked(&mut encoder, &[5, 6]);
         assert_eq!(question["pull"], 7);
-        assert_eq!(question["users"][0], "a\"b-5");
-        assert_eq!(question["users"].as_array().unwrap().len(), 2);
+        let mut users: Vec<_> = question["users"].as_array().unwrap().iter().collect();
+        users.sort_by_key(ToString::to_string);
+        assert_eq!(users, [r#"a"b-5"#, r#"a"b-6"#]);
+        assert_eq!(asked(&mut encoder, &[])["users"], serde_json::json!([]));
     }
 
     proptest! {
         #[test]
-        fn no_user_is_asked_for_twice(count in 1..2000usize, users in 1..500usize, index: usize) {
+        fn no_user_is_asked_for_twice(count in 1..2000usize, users in 1..500usize) {
             let open: Vec<_> = (0..count as u32).collect();
-            let question = asked(&mut PullEncoder::new("", users), &open, index % count);
+            let mut encoder = encoder(&[format!("--pull-users={users}")]);
+            let question = asked(&mut encoder, &open);
             let asked = question["users"].as_array().unwrap();
             prop_assert_eq!(asked.len(), users.min(count));
+            prop_assert_eq!(asked.len(), encoder.users(count));
             prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len());
+        }
+
+        #[test]
+        fn users_of_another_server_are_asked_for(
+            population in 1..300usize, share in 0.0..1.0, choice in prop::sample::select(vec!["uniform", "zipf"]),
+        ) {
+            let users = ((population as f64 * share) as usize).max(1);
+            let mut encoder = encoder(&[
+                "--pull-user-prefix=other-".into(),
+                format!("--pull-population={population}"),
+                format!("--pull-users={users}"),
+                format!("--pull-choice={choice}"),
+            ]);
+            let question = asked(&mut encoder, &[]);
+            let asked: HashSet<_> = question["users"].as_array().unwrap().iter().collect();
+            prop_assert_eq!(asked.len(), users);
+            for user in asked {
+                let number = user.as_str().unwrap().strip_prefix("other-").unwrap();
+                prop_assert!(number.parse::<usize>().unwrap() < population);
+            }
         }
     }
 
@@ -150,19 +225,25 @@ mod tests {
     fn responses_are_parsed() {
         let text = br#"{"pull":7,"online":{"123":{"connectedAt":1},"4":{"connectedAt":2}},"unknown":["9"]}"#;
         let response = PullResponse::parse(text).unwrap();
-        assert_eq!(response.succeeded(), Some(7));
+        assert_eq!(response.outcome(), Ok(7));
         assert_eq!(
             (response.online, response.unknown),
             (Entries(2), Entries(1))
         );
-        let error = br#"{"pull":7,"error":{"code":"too_many_users","message":"x"}}"#;
-        assert_eq!(PullResponse::parse(error).unwrap().succeeded(), None);
-        let shortest = PullResponse::parse(br#"{"pull":0,"online":{}}"#).unwrap();
-        assert_eq!(shortest.succeeded(), Some(0));
+        for (text, outcome) in [
+            (
+                &br#"{"pull":7,"error":{"code":"too_many_users","message":"x"}}"#[..],
+                Err("too_many_users"),
+            ),
+            (
+                br#"{"pull":7,"online":{},"invalid":["a b"]}"#,
+                Err("invalid users"),
+            ),
+            (br#"{"pull":0,"online":{}}"#, Ok(0)),
+            (br#"{"news":1}"#, Err("not a pull")),
+        ] {
+            assert_eq!(PullResponse::parse(text).unwrap().outcome(), outcome);
+        }
         assert!(PullResponse::parse(b"hello").is_none());
-        assert_eq!(
-            PullResponse::parse(br#"{"news":1}"#).unwrap().succeeded(),
-            None
-        );
     }
 }

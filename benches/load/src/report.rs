@@ -3,8 +3,9 @@
 //! The object has `sessions` (requested), `connected`, `handshakes_per_second`, and, for the whole
 //! run, `refused`, `connect_errors` and `lost`: counts by HTTP status, error and close code (1006
 //! for a session that ended without a close frame). For the measured time it has `seconds`, `open`
-//! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `pulls`, `pull_errors`,
-//! `pulled_online`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at
+//! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `heartbeats`, `pulls` (sent),
+//! `pull_errors` (counts by code), `pulls_per_second` and `pulled_per_second` (answered pulls and their
+//! users), `pulled_online`, `pulled_offline`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at
 //! the start), `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`,
 //! `p999` and `max`, or null.
 //!
@@ -17,7 +18,7 @@ use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::counts::{Counts, CountsByName, add, join_counts};
+use crate::counts::{Counts, CountsByName, add, join_counts, ratio};
 use crate::latency::Latency;
 use crate::process::Usage;
 
@@ -62,9 +63,13 @@ impl Report {
             "pings_per_second": ratio(measure.pings as f64, measure.seconds),
             "pongs": measure.pongs,
             "client_pings": measure.client_pings,
+            "heartbeats": measure.heartbeats,
             "pulls": measure.pulls,
             "pull_errors": measure.pull_errors,
+            "pulls_per_second": measure.pulls_per_second(),
+            "pulled_per_second": measure.pulled_per_second(),
             "pulled_online": measure.pulled_online,
+            "pulled_offline": measure.pulled_offline,
             "pulled_unknown": measure.pulled_unknown,
             "churned": measure.churned,
             "flood": measure.flood,
@@ -145,18 +150,11 @@ impl Report {
             measure.seconds,
             rate(pings)
         )?;
-        if measure.pulls > 0 {
-            writeln!(
-                out,
-                "pulls         {}, {:.0}/s; {} answered, {} errors; users {} online, {} unknown",
-                measure.pulls,
-                rate(measure.pulls),
-                measure.pull.count(),
-                measure.pull_errors,
-                measure.pulled_online,
-                measure.pulled_unknown,
-            )?;
+        if measure.heartbeats > 0 {
+            let (sent, rate) = (measure.heartbeats, rate(measure.heartbeats));
+            writeln!(out, "heartbeats    {sent}, {rate:.0}/s")?;
         }
+        self.pull_lines(out)?;
         if measure.churned > 0 {
             let back = measure.handshake.count();
             writeln!(out, "churned       {}, {back} reconnected", measure.churned)?;
@@ -170,6 +168,44 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// A table of what pulls were answered.
+    fn pull_lines(&self, out: &mut String) -> fmt::Result {
+        let measure = &self.measure;
+        if measure.pulls == 0 {
+            return Ok(());
+        }
+        let ms = |us: u64| format!("{:.2}", us as f64 / 1e3);
+        let columns = [
+            ("sent", measure.pulls.to_string()),
+            ("pulls/s", format!("{:.0}", measure.pulls_per_second())),
+            ("users/s", format!("{:.0}", measure.pulled_per_second())),
+            ("p50 ms", ms(measure.pull.quantile_us(0.5))),
+            ("p99 ms", ms(measure.pull.quantile_us(0.99))),
+            ("max ms", ms(measure.pull.max_us())),
+            ("online", measure.pulled_online.to_string()),
+            ("offline", measure.pulled_offline.to_string()),
+            ("unknown", measure.pulled_unknown.to_string()),
+            (
+                "errors",
+                measure.pull_errors.values().sum::<u64>().to_string(),
+            ),
+        ];
+        let width = |value: &String| value.len().max(7) + 2;
+        write!(out, "pulls        ")?;
+        for (title, value) in &columns {
+            write!(out, "{title:>0$}", width(value))?;
+        }
+        write!(out, "\n             ")?;
+        for (_, value) in &columns {
+            write!(out, "{value:>0$}", width(value))?;
+        }
+        writeln!(out)?;
+        match measure.pull_errors.is_empty() {
+            true => Ok(()),
+            false => writeln!(out, "pull errors   {}", join_counts(&measure.pull_errors)),
+        }
     }
 
     fn flood_line(&self, out: &mut String) -> fmt::Result {
@@ -247,11 +283,6 @@ fn latency_line(out: &mut String, what: &str, latency: &Latency) -> fmt::Result 
     }
     let max = latency.max_us() as f64 / 1e3;
     writeln!(out, "{max:>9.2}{:>9}", latency.count())
-}
-
-/// `amount / count`, or 0 if there is nothing to divide by.
-fn ratio(amount: f64, count: f64) -> f64 {
-    if count > 0.0 { amount / count } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -336,5 +367,31 @@ mod tests {
             assert!(text.contains(part), "{part:?} in {text}");
         }
         assert!(!text.contains("pulls"), "{text}");
+    }
+
+    #[test]
+    fn the_table_of_pulls() {
+        let mut report = report();
+        let measure = &mut report.measure;
+        (measure.pulls, measure.pulled_online) = (1000, 30);
+        (measure.pulled_offline, measure.pulled_unknown) = (20, 50);
+        for us in [500, 1000, 1500, 2000] {
+            measure.pull.record(Duration::from_micros(us));
+        }
+        count(&mut measure.pull_errors, "rate_limited");
+        let text = report.to_string();
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("pulls"));
+        let mut words = || lines.next().unwrap().split_whitespace().collect::<Vec<_>>();
+        let titles =
+            "pulls sent pulls/s users/s p50 ms p99 ms max ms online offline unknown errors";
+        assert_eq!(words().join(" "), titles);
+        let values = [
+            "1000", "2", "50", "1.00", "2.00", "2.00", "30", "20", "50", "1",
+        ];
+        assert_eq!(words(), values);
+        assert_eq!(words().join(" "), "pull errors rate_limited: 1");
+        let json = report.json();
+        assert_eq!(json["pulled_per_second"], 50.0);
+        assert_eq!(json["pull_errors"], json!({"rate_limited": 1}));
     }
 }

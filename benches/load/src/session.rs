@@ -3,7 +3,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::counts::Counts;
+use crate::counts::{Counts, count};
 use crate::engine_io::{self, Packet};
 use crate::flags::Protocol;
 use crate::frame::{self, Frame};
@@ -52,6 +52,10 @@ pub(crate) struct Shared {
     pub(crate) origin: Instant,
     /// When the phase began. What was sent earlier does not count in its latencies.
     pub(crate) phase: Instant,
+    /// Users in a pull. Those whom its answer does not name are offline.
+    pub(crate) pull_users: u64,
+    /// Answers to pulls that the current session has just received.
+    pub(crate) pulls_answered: u32,
 }
 
 /// One session.
@@ -233,16 +237,19 @@ fn pull_answered(text: &[u8], shared: &mut Shared) {
     let Some(response) = PullResponse::parse(text) else {
         return;
     };
-    let Some(id) = response.succeeded() else {
-        shared.counts.pull_errors += 1;
-        return;
+    shared.pulls_answered += 1;
+    let id = match response.outcome() {
+        Ok(id) => id,
+        Err(code) => return count(&mut shared.counts.pull_errors, code),
     };
     let asked = shared.origin + Duration::from_micros(id.min(u64::from(u32::MAX) << 16));
     let now = Instant::now();
     if (shared.phase..=now).contains(&asked) {
         shared.counts.pull.record(now - asked);
-        shared.counts.pulled_online += response.online.0;
-        shared.counts.pulled_unknown += response.unknown.0;
+        let (online, unknown) = (response.online.0, response.unknown.0);
+        shared.counts.pulled_online += online;
+        shared.counts.pulled_unknown += unknown;
+        shared.counts.pulled_offline += shared.pull_users.saturating_sub(online + unknown);
     }
 }
 
@@ -263,6 +270,8 @@ mod tests {
             out: Vec::new(),
             origin: Instant::now(),
             phase: Instant::now(),
+            pull_users: 22,
+            pulls_answered: 0,
         }
     }
 
@@ -350,7 +359,9 @@ mod tests {
             prop_assert_eq!((counts.connected, counts.pings, counts.pongs), (1, 2, 2));
             prop_assert_eq!((counts.client_pings, counts.client_ping.count()), (1, 1));
             prop_assert_eq!((counts.pull.count(), counts.pulled_online), (3, 3021));
-            prop_assert_eq!(counts.pulled_unknown, 3);
+            // 22 are asked for: 20 of them are offline in the first answer, 1 in the second.
+            prop_assert_eq!((counts.pulled_unknown, counts.pulled_offline), (3, 21));
+            prop_assert_eq!((shared.pulls_answered, counts.pull_errors.len()), (3, 0));
         }
 
         #[test]

@@ -19,6 +19,7 @@ use presenced::cli::Flags;
 use presenced::server::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
 use tokio_tungstenite::accept_async;
@@ -52,10 +53,10 @@ impl Drop for SecretFile {
 /// The ping timeout is short enough for an unresponsive session to meet it within a run, and long
 /// enough for all others on a busy machine.
 async fn presenced() -> Server {
-    started(Some(SECRET)).await
+    started(Some(SECRET), &[]).await
 }
 
-async fn started(secret: Option<&str>) -> Server {
+async fn started(secret: Option<&str>, more: &[&str]) -> Server {
     let flags = [
         "presenced",
         "--listen=127.0.0.1:0",
@@ -67,7 +68,7 @@ async fn started(secret: Option<&str>) -> Server {
         "--drain=0s",
         "--drain-delay=0s",
     ];
-    let mut flags = Flags::parse_from(flags);
+    let mut flags = Flags::parse_from([&flags, more].concat());
     flags.tokens.jwt_secret = secret.map(Into::into);
     Server::start(flags.check().unwrap()).await.unwrap()
 }
@@ -122,6 +123,58 @@ async fn a_whole_run_in_two_processes() {
     assert_server(&report);
 }
 
+/// Puts users into a server's store as another server does.
+async fn store_users(server: &Server, users: impl Iterator<Item = String>) {
+    let value = r#"{"serverId":"another","connectedAt":1,"socketId":"0-0-0-0"}"#;
+    let sets: String = users
+        .map(|user| format!("set user:{user}:online 0 60 {}\r\n{value}\r\n", value.len()))
+        .collect();
+    let addr = server.store_addr().expect("it has a store");
+    let mut store = TcpStream::connect(addr).await.unwrap();
+    let stored = "STORED\r\n".repeat(sets.matches("set ").count());
+    store.write_all(sets.as_bytes()).await.unwrap();
+    let mut answer = vec![0; stored.len()];
+    store.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), stored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_another_server_are_asked_for_back_to_back() {
+    let unlimited = ["--max-messages-per-second=1000000"];
+    let server = started(Some(SECRET), &unlimited).await;
+    store_users(&server, (0..30).map(|n| format!("other-{n}"))).await;
+    let secret = SecretFile::new("others", SECRET);
+    for choice in ["--pull-choice=uniform", "--pull-choice=zipf"] {
+        let flags = [
+            &secret.flag()[..],
+            "--json",
+            "--processes=2",
+            "--sessions=6",
+            "--sessions-per-user=3",
+            "--settle=0s",
+            "--duration=500ms",
+            "--client-ping=0s",
+            "--heartbeat-every=100ms",
+            "--pull-every=0s",
+            "--pull-users=40",
+            "--pull-user-prefix=other-",
+            "--pull-population=40",
+            choice,
+        ];
+        let report = report(&load(server.gateway_addr(), &flags).await);
+        assert_eq!(report["open"], 6, "{report:#}");
+        assert_eq!(report["pull_errors"], json!({}), "{report:#}");
+        // Each of the six sessions asks again when it is answered.
+        let answered = number(&report, "/latency_us/pull/count");
+        assert!(answered > 12, "{report:#}");
+        assert!(number(&report, "/pulls") <= answered + 6, "{report:#}");
+        assert_eq!(number(&report, "/pulled_online"), 30 * answered);
+        assert_eq!(number(&report, "/pulled_offline"), 10 * answered);
+        assert_eq!(number(&report, "/pulled_unknown"), 0);
+        assert!(number(&report, "/heartbeats") >= 6, "{report:#}");
+    }
+}
+
 fn assert_handshakes_and_ends(report: &Value) {
     assert_eq!(report["sessions"], 101);
     assert_eq!(report["connected"], 101, "{report:#}");
@@ -144,7 +197,7 @@ fn assert_load(report: &Value) {
     assert!((200..=420).contains(&pulls), "{report:#}");
     let answers = number(report, "/latency_us/pull/count");
     assert!(answers * 2 > pulls && answers <= pulls, "{report:#}");
-    assert_eq!(report["pull_errors"], 0, "{report:#}");
+    assert_eq!(report["pull_errors"], json!({}), "{report:#}");
     let online = number(report, "/pulled_online");
     assert!(
         online > answers * 10 && online <= answers * 20,
@@ -219,7 +272,7 @@ async fn refused_sessions_are_reported_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_a_key_is_asked_for_tokens() {
-    let server = started(None).await;
+    let server = started(None, &[]).await;
     for processes in ["--processes=1", "--processes=2"] {
         let flags = [
             "--sessions=30",
@@ -235,7 +288,7 @@ async fn a_server_without_a_key_is_asked_for_tokens() {
         let report = report(&load(server.gateway_addr(), &flags).await);
         assert_eq!(report["connected"], 30, "{report:#}");
         assert_eq!(report["refused"], json!({}), "{report:#}");
-        assert_eq!(report["pull_errors"], 0, "{report:#}");
+        assert_eq!(report["pull_errors"], json!({}), "{report:#}");
         // They are known by their own names.
         assert!(number(&report, "/pulled_online") > 0, "{report:#}");
     }
@@ -290,6 +343,7 @@ async fn invalid_flags_exit_with_status_2() {
             &["--protocol=engine.io", "--pull-every=1s"][..],
             "--pull-every",
         ),
+        (&["--pull-choice=best"], "--pull-choice"),
         (&["--sessions=many"], "--sessions"),
         (&["--sessions=99999999999"], "--processes"),
         (

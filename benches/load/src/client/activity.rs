@@ -1,8 +1,8 @@
 //! What sessions do beyond answering pings: pull, ping, reconnect, flood.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use crate::client::Client;
 use crate::counts::count;
@@ -22,7 +22,8 @@ const FLOOD_BYTES: usize = 32 * 1024;
 /// What sessions do beyond answering pings.
 #[derive(Debug)]
 pub(super) struct Activity {
-    pull_every: Duration,
+    pull_every: Option<Duration>,
+    heartbeat_every: Duration,
     churn: usize,
     client_ping: Duration,
     /// Sessions that send pings.
@@ -37,6 +38,8 @@ pub(super) struct Activity {
 struct Paces {
     pull: Option<Pace>,
     next_pull: usize,
+    heartbeat: Option<Pace>,
+    next_heartbeat: usize,
     probe: Option<Pace>,
     next_probe: usize,
     churn: Option<Pace>,
@@ -58,18 +61,24 @@ impl Activity {
     pub(super) fn new(flags: &Flags, sessions: &[Session]) -> Activity {
         let pinging = sessions.iter().filter(|session| session.probes.is_some());
         Activity {
-            pull_every: flags.pull_every.unwrap_or_default(),
+            pull_every: flags.pull_every,
+            heartbeat_every: flags.heartbeat_every,
             churn: flags.shard().share(flags.churn),
             client_ping: flags.client_ping,
             pinging: pinging.map(|session| session.index).collect(),
             paces: None,
-            pulls: PullEncoder::new(&flags.user_prefix, flags.pull_users.get()),
+            pulls: PullEncoder::new(flags),
             flood: Flood::new(flags.protocol),
         }
     }
 
     pub(super) fn is_started(&self) -> bool {
         self.paces.is_some()
+    }
+
+    /// Whether sessions pull now, each as soon as its last pull is answered.
+    fn pulls_back_to_back(&self) -> bool {
+        self.is_started() && self.pull_every == Some(Duration::ZERO)
     }
 }
 
@@ -97,16 +106,22 @@ impl Client {
         if activity.is_started() {
             return;
         }
+        let count = self.sessions.len();
         activity.paces = Some(Paces {
-            pull: Pace::new(self.sessions.len(), activity.pull_every, now),
+            pull: Pace::new(count, activity.pull_every.unwrap_or_default(), now),
             next_pull: 0,
+            heartbeat: Pace::new(count, activity.heartbeat_every, now),
+            next_heartbeat: 0,
             probe: Pace::new(activity.pinging.len(), activity.client_ping, now),
             next_probe: 0,
             churn: Pace::new(activity.churn, Duration::from_secs(1), now),
             next_churn: 0,
         });
-        for index in 0..self.sessions.len() {
+        self.shared.pull_users = activity.pulls.users(self.users.len()) as u64;
+        for index in 0..count {
             self.queue_flood(index);
+            self.pull_first(index);
+            self.send_or_fail(index);
         }
     }
 
@@ -120,7 +135,7 @@ impl Client {
         if !flood.writable.is_empty() {
             return Instant::now();
         }
-        let paces = [&paces.pull, &paces.probe, &paces.churn];
+        let paces = [&paces.pull, &paces.heartbeat, &paces.probe, &paces.churn];
         let paces = paces.into_iter().flatten().map(Pace::next);
         let reconnects = flood.reconnects.front().map(|(at, _)| *at);
         paces.chain(reconnects).min().unwrap_or(far)
@@ -134,12 +149,18 @@ impl Client {
         };
         let due = |pace: &mut Option<Pace>| pace.as_mut().map_or(0, |pace| pace.due(now));
         let pulls = due(&mut paces.pull);
+        let heartbeats = due(&mut paces.heartbeat);
         let probes = due(&mut paces.probe);
         let churn = due(&mut paces.churn);
         let count = self.sessions.len();
         for _ in 0..pulls {
             let index = self.turn(|paces| &mut paces.next_pull, count);
             self.pull(index);
+            self.send_or_fail(index);
+        }
+        for _ in 0..heartbeats {
+            let index = self.turn(|paces| &mut paces.next_heartbeat, count);
+            self.heartbeat(index);
         }
         for _ in 0..probes {
             let turn = self.turn(|paces| &mut paces.next_probe, self.activity.pinging.len());
@@ -163,18 +184,48 @@ impl Client {
         turn
     }
 
-    fn pull(&mut self, index: usize) {
+    /// Whether a session is open and may send what it was not asked for: any frame would show that an
+    /// unresponsive one is there.
+    fn may_speak(&self, index: usize) -> bool {
         let session = &self.sessions[index];
-        // Any frame would show that an unresponsive one is there.
-        if session.stage != Stage::Open || session.role != Role::Plain {
+        session.stage == Stage::Open && session.role == Role::Plain
+    }
+
+    /// Appends a pull to `shared.out`.
+    fn pull(&mut self, index: usize) {
+        if !self.may_speak(index) {
             return;
         }
         let shared = &mut self.shared;
         let id = shared.origin.elapsed().as_micros() as u64;
-        let first = fastrand::usize(..self.users.len().max(1));
         let pulls = &mut self.activity.pulls;
-        pulls.put(&mut shared.out, id, &self.users, first);
+        pulls.put(&mut shared.out, id, &self.users);
         shared.counts.pulls += 1;
+    }
+
+    /// Appends the first pull of a session that pulls back to back.
+    pub(super) fn pull_first(&mut self, index: usize) {
+        if self.activity.pulls_back_to_back() {
+            self.pull(index);
+        }
+    }
+
+    /// Appends the next pull for each that was just answered, if they are sent back to back.
+    pub(super) fn pull_again(&mut self, index: usize) {
+        for _ in 0..mem::take(&mut self.shared.pulls_answered) {
+            self.pull_first(index);
+        }
+    }
+
+    fn heartbeat(&mut self, index: usize) {
+        if self.may_speak(index) {
+            frame::put(&mut self.shared.out, frame::PONG, b"");
+            self.shared.counts.heartbeats += 1;
+            self.send_or_fail(index);
+        }
+    }
+
+    fn send_or_fail(&mut self, index: usize) {
         if let Err(error) = self.send(index) {
             self.fail(index, &error);
         }
@@ -186,9 +237,7 @@ impl Client {
             return;
         }
         session.probe(Instant::now(), &mut self.shared);
-        if let Err(error) = self.send(index) {
-            self.fail(index, &error);
-        }
+        self.send_or_fail(index);
     }
 
     /// Closes the next plain session and reconnects it.
@@ -225,7 +274,7 @@ impl Client {
 
     /// Lets each queued session write one buffer of frames.
     fn flood(&mut self) {
-        let mut writable = std::mem::take(&mut self.activity.flood.writable);
+        let mut writable = mem::take(&mut self.activity.flood.writable);
         writable.retain(|&index| {
             let Some(socket) = &mut self.sockets[index] else {
                 return false;

@@ -65,9 +65,11 @@ pub(crate) struct Client {
     handshakes: usize,
     /// Sessions that are open.
     open: usize,
-    /// Indexes of the users who were connected at the start.
+    /// Numbers of the users who were connected at the start.
     users: Vec<u32>,
-    first_user: usize,
+    /// Index of the first session among those of all processes.
+    first_session: usize,
+    sessions_per_user: usize,
     /// What sessions do beyond answering, once all are connected.
     activity: Activity,
     next_expiry: Instant,
@@ -81,9 +83,8 @@ impl Client {
     pub(crate) fn new(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Client> {
         let shard = flags.shard();
         let count = shard.share(flags.sessions.get());
-        let first_user = shard.offset(flags.sessions.get());
-        let users = first_user..first_user + count;
-        let users = users.map(|user| format!("{}{user}", flags.user_prefix));
+        let first_session = shard.offset(flags.sessions.get());
+        let users = (first_session..first_session + count).map(|session| flags.user(session));
         let time = flags.settle + flags.duration;
         let tokens = match secret {
             Some(secret) => {
@@ -92,7 +93,7 @@ impl Client {
             None if flags.may_have_dev_mode() => Tokens::fetch(flags.connect, users, time)?,
             None => Tokens::default(),
         };
-        let sessions = sessions(flags, count, first_user);
+        let sessions = sessions(flags, count, first_session);
         let now = Instant::now();
         Ok(Client {
             poll: Poll::new()?,
@@ -109,12 +110,15 @@ impl Client {
                 out: Vec::new(),
                 origin: now,
                 phase: now,
+                pull_users: 0,
+                pulls_answered: 0,
             },
             concurrency: shard.share(flags.concurrency.get()).max(1),
             handshakes: 0,
             open: 0,
             users: Vec::with_capacity(count),
-            first_user,
+            first_session,
+            sessions_per_user: flags.sessions_per_user.get(),
             activity: Activity::new(flags, &sessions),
             next_expiry: now,
             next_watch: now,
@@ -288,6 +292,7 @@ impl Client {
             if before != Stage::Open && session.stage == Stage::Open {
                 self.opened(index);
             }
+            self.pull_again(index);
             let sent = self.send(index);
             if let Err(error) = received.and(sent) {
                 return self.fail(index, &error);
@@ -315,9 +320,12 @@ impl Client {
     fn opened(&mut self, index: usize) {
         self.handshakes -= 1;
         self.open += 1;
-        if !self.activity.is_started() {
-            self.users.push((self.first_user + index) as u32);
+        let session = self.first_session + index;
+        // A user is counted once, by their first session.
+        if !self.activity.is_started() && session.is_multiple_of(self.sessions_per_user) {
+            self.users.push((session / self.sessions_per_user) as u32);
         }
+        self.pull_first(index);
         self.queue_flood(index);
     }
 
@@ -365,12 +373,12 @@ impl Client {
 }
 
 /// Assigns roles: the last sessions flood; unresponsive and pinging ones are spread over the rest.
-fn sessions(flags: &Flags, count: usize, first_user: usize) -> Vec<Session> {
+fn sessions(flags: &Flags, count: usize, first_session: usize) -> Vec<Session> {
     let shard = flags.shard();
     let quiet = count - shard.share(flags.flood).min(count);
     let role = |index| match index {
         index if index >= quiet => Role::Flood,
-        index if is_selected(first_user + index, flags.unresponsive) => Role::Unresponsive,
+        index if is_selected(first_session + index, flags.unresponsive) => Role::Unresponsive,
         _ => Role::Plain,
     };
     let mut sessions: Vec<_> = (0..count)
