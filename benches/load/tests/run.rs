@@ -175,6 +175,36 @@ async fn users_of_another_server_are_asked_for_back_to_back() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bare_gets_ask_for_as_many_users_as_they_say() {
+    let server = presenced().await;
+    store_users(&server, (0..150).map(|n| format!("other-{n}"))).await;
+    let store = server.store_addr().unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_presenced-bare-gets"))
+        .arg(format!("--connect={store}"))
+        .args([
+            "--user-prefix=other-",
+            "--population=150",
+            "--duration=300ms",
+        ])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+    let report = report(&output.expect("the run ends").unwrap());
+    let keys = number(&report, "/keys");
+    assert!(keys > 0 && keys.is_multiple_of(100), "{report:#}");
+    let mut stream = TcpStream::connect(store).await.unwrap();
+    stream.write_all(b"stats\r\nquit\r\n").await.unwrap();
+    let mut stats = String::new();
+    stream.read_to_string(&mut stats).await.unwrap();
+    let found = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("STAT get_hits "));
+    // A few of the hits are the server's own.
+    let found: u64 = found.expect("stats have hits").parse().unwrap();
+    assert!((keys..keys + 100).contains(&found), "{found} of {report:#}");
+}
+
 fn assert_handshakes_and_ends(report: &Value) {
     assert_eq!(report["sessions"], 101);
     assert_eq!(report["connected"], 101, "{report:#}");
