@@ -167,6 +167,12 @@ compare-memcached: setup
 	$(call heading,compare-memcached)
 	@scripts/compare_memcached.py $(addprefix --users ,$(USERS)) $(if $(CLIENTS),--clients "$(CLIENTS)")
 
+## compare-pulls: compare pulls with bare pipelined gets of the same users: rates, latencies, CPU time, fairness (USERS=100000)
+.PHONY: compare-pulls
+compare-pulls: setup
+	$(call heading,compare-pulls)
+	@scripts/compare_pulls.py $(addprefix --users ,$(USERS)) $(addprefix --duration ,$(DURATION))
+
 ## faults: test under load how faults of memcached are survived; takes a quarter of an hour (RESTARTS=1000)
 .PHONY: faults
 RESTARTS ?= 1000
