@@ -39,8 +39,8 @@ const UNKNOWN_AFTER_LOSS: Duration = Duration::from_secs(64);
 /// look, and the pause until its other probes do.
 const RING_SEEN: Duration = Duration::from_secs(3);
 
-/// How long a user may be neither pending nor stored: as long as a command may be in flight, and wait for a
-/// connection.
+/// How long a user may be neither pending nor stored, and be written who has left: as long as a command may be in
+/// flight, and wait for a connection.
 const IN_FLIGHT_MAX: Duration = Duration::from_secs(3);
 
 /// How soon after a change of the ring users are pending who have another node now: a flush interval, the pause
@@ -80,6 +80,16 @@ const KNOWN_AFTER_EVICTIONS: Duration = Duration::from_secs(135);
 /// Connections of an edge to a node: of the flush, the look-ups and the probe's two, and one more to a node
 /// that has left the list.
 const CONNECTIONS_MAX: usize = 5;
+
+/// What a node has of the users: the values of their entries.
+pub(super) type Entries = BTreeMap<UserId, String>;
+
+/// The number of the edge that has written an entry.
+fn owner(value: &str) -> u64 {
+    let value: serde_json::Value = serde_json::from_str(value).unwrap();
+    let owner = value["serverId"].as_str().unwrap();
+    owner.strip_prefix("edge-").unwrap().parse().unwrap()
+}
 
 impl Run<'_> {
     /// Whether the entry of a session may be missing on its node although the node's marker is whole: its edge
@@ -224,35 +234,62 @@ impl Run<'_> {
         self.fail(wrong);
     }
 
-    /// Checks what is stored: each entry is of an edge that has the user, or had a TTL ago; after a quiet
-    /// time each user has one.
-    pub(super) async fn look_at_entries(&mut self) {
+    /// What each node has of the users.
+    pub(super) async fn entries(&self) -> Vec<Entries> {
         let key = |user: &UserId| format!("user:{user}:online");
         let keys: Vec<_> = self.users.iter().map(key).collect();
         let mut entries = Vec::new();
         for node in 0..NODES {
-            entries.push(self.fleet.simulation.values(node, &keys).await);
+            let mut values = self.fleet.simulation.values(node, &keys).await;
+            let users = self.users.iter();
+            let stored = users.filter_map(|user| Some((user.clone(), values.remove(&key(user))?)));
+            entries.push(stored.collect());
         }
+        entries
+    }
+
+    /// Checks that whatever is stored anew is of an edge that has the user, but for what was in flight: a late
+    /// `set` would replace the entry of the edge where the user is by now.
+    pub(super) fn look_at_writes(&mut self, entries: &[Entries]) {
         let mut wrong = Vec::new();
         for (node, entries) in entries.iter().enumerate() {
-            for (user, value) in self
-                .users
-                .iter()
-                .filter_map(|user| Some((user, entries.get(&key(user))?)))
-            {
-                let value: serde_json::Value = serde_json::from_str(value).unwrap();
-                let owner = value["serverId"].as_str().unwrap();
-                let edge = owner.strip_prefix("edge-").unwrap().parse().unwrap();
-                let here = self.here.get(&(user.clone(), edge));
-                if here.is_none_or(|here| here.elapsed() > self.ghost_age()) {
-                    wrong.push(format!("node {node} has {user} at {owner}"));
+            let before = self.stored.get(node);
+            for (user, value) in entries {
+                let is_new = before.and_then(|before| before.get(user)) != Some(value);
+                let edge = owner(value);
+                if is_new && !self.was_here(user, edge, IN_FLIGHT_MAX) {
+                    wrong.push(format!(
+                        "edge {edge} writes {user}, who has left it, to node {node}"
+                    ));
+                }
+            }
+        }
+        self.stored = entries.to_vec();
+        self.fail(wrong);
+    }
+
+    /// Whether `user` had a session on an edge at some time of the last `time`.
+    fn was_here(&self, user: &UserId, edge: u64, time: Duration) -> bool {
+        let here = self.here.get(&(user.clone(), edge));
+        here.is_some_and(|here| here.elapsed() <= time)
+    }
+
+    /// Checks what is stored: each entry is of an edge that has the user, or had a TTL ago; after a quiet
+    /// time each user has one.
+    pub(super) fn look_at_entries(&mut self, entries: &[Entries]) {
+        let mut wrong = Vec::new();
+        for (node, entries) in entries.iter().enumerate() {
+            for (user, value) in entries {
+                let edge = owner(value);
+                if !self.was_here(user, edge, self.ghost_age()) {
+                    wrong.push(format!("node {node} has {user} at edge {edge}"));
                 }
             }
         }
         if self.quiet_for() > self.stored_after() {
             for Session { user, edge, .. } in self.settled() {
                 let node = self.fleet.edges[&edge].node_of(&user);
-                if !entries[usize::from(node)].contains_key(&key(&user)) {
+                if !entries[usize::from(node)].contains_key(&user) {
                     wrong.push(format!("node {node} has no entry of {user} at edge {edge}"));
                 }
             }
@@ -261,15 +298,9 @@ impl Run<'_> {
     }
 
     /// Checks that each user is stored, or pending, or in flight, which can't be seen but does not take long.
-    pub(super) async fn look_at_debts(&mut self) {
+    pub(super) fn look_at_debts(&mut self, entries: &[Entries]) {
         if self.kind.faults.contains(&Fault::Evict) {
             return;
-        }
-        let key = |user: &UserId| format!("user:{user}:online");
-        let keys: Vec<_> = self.users.iter().map(key).collect();
-        let mut entries = Vec::new();
-        for node in 0..NODES {
-            entries.push(self.fleet.simulation.values(node, &keys).await);
         }
         let edges = self.fleet.edges.iter();
         let pending: BTreeMap<_, _> = edges.map(|(edge, at)| (*edge, at.pending())).collect();
@@ -279,7 +310,7 @@ impl Run<'_> {
             let Session { user, edge, .. } = &session;
             let at = &self.fleet.edges[edge];
             let node = at.node_of(user);
-            let is_stored = entries[usize::from(node)].contains_key(&key(user));
+            let is_stored = entries[usize::from(node)].contains_key(user);
             if !is_stored
                 && !pending[edge].contains(user)
                 && !at.is_paused()

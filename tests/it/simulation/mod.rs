@@ -41,10 +41,10 @@ const FAULTS_END: Duration = Duration::from_secs(220);
 /// How often every edge is asked for every user.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// After how many questions it is looked at whether each user is stored or pending.
+/// After how many questions it is looked at what was written, and whether each user is stored or pending.
 const ASKS_PER_LOOK_AT_DEBTS: u32 = 2;
 
-/// After how many questions the entries on the nodes are looked at.
+/// After how many questions all entries on the nodes are looked at, a multiple of the above.
 const ASKS_PER_LOOK: u32 = 8;
 
 /// Users that an edge writes again in a second where refills are slower than looks.
@@ -82,11 +82,13 @@ fn run(seed: u64, kind: Kind<'_>, to_the_end: bool) -> (Vec<String>, Vec<String>
             run.judge().await;
             asks += 1;
             if asks % ASKS_PER_LOOK_AT_DEBTS == 0 {
-                run.look_at_debts().await;
-            }
-            if asks % ASKS_PER_LOOK == 0 {
-                run.look_at_entries().await;
-                run.look_at_bounds();
+                let entries = run.entries().await;
+                run.look_at_writes(&entries);
+                run.look_at_debts(&entries);
+                if asks % ASKS_PER_LOOK == 0 {
+                    run.look_at_entries(&entries);
+                    run.look_at_bounds();
+                }
             }
         }
         (run.wrong, run.fleet.simulation.events())

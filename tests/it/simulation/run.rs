@@ -10,7 +10,7 @@ use presenced_testkit::fleet::{Edge, Fleet, Session, users_of_few_shards};
 use presenced_testkit::simulation::Simulation;
 use tokio::time::Instant;
 
-use super::checks::{EVICTIONS_KNOWN_FOR, RETURN};
+use super::checks::{EVICTIONS_KNOWN_FOR, Entries, RETURN};
 use super::faults::{Active, Fault, Outage, PAUSE_MAX, PAUSE_MAX_LONG};
 use super::kind::Kind;
 use super::{EDGES, LISTED, NODES};
@@ -77,6 +77,8 @@ pub(super) struct Run<'a> {
     away: BTreeMap<UserId, Instant>,
     /// Since when users on an edge are neither pending nor stored.
     pub(super) unwritten: BTreeMap<(UserId, u64), Instant>,
+    /// What each node had at the last look.
+    pub(super) stored: Vec<Entries>,
     /// What was wrong, and when.
     pub(super) wrong: Vec<String>,
 }
@@ -110,6 +112,7 @@ impl<'a> Run<'a> {
             returning: Vec::new(),
             away: BTreeMap::new(),
             unwritten: BTreeMap::new(),
+            stored: Vec::new(),
             wrong: Vec::new(),
         };
         for number in 0..EDGES {
