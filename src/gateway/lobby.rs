@@ -173,7 +173,7 @@ impl Lobby {
         }
     }
 
-    /// All who wait, in their order, to be given a place or to [`Lobby::wait`] on.
+    /// All who wait, peer by peer in turns, to be given a place or to [`Lobby::wait`] on.
     pub(super) fn take_all(&mut self, scratch: &mut [u8], proxies: &Proxies) -> VecDeque<Newcomer> {
         self.look_at = None;
         self.peers.clear();
@@ -187,7 +187,24 @@ impl Lobby {
             .into_iter()
             .partition(|newcomer| !newcomer.is_silent());
         all.extend(spoke);
-        all.extend(silent);
+        let mut all = in_turns(all);
+        all.extend(in_turns(silent));
         all
     }
+}
+
+/// Peers take turns: the first of each comes before the second of any. So a peer that has very many
+/// waiting holds up its own connections, and nobody else's.
+fn in_turns(waiting: VecDeque<Newcomer>) -> VecDeque<Newcomer> {
+    let mut turns = HashMap::<IpAddr, usize>::new();
+    let mut waiting: Vec<_> = waiting
+        .into_iter()
+        .map(|newcomer| {
+            let turn = turns.entry(network(newcomer.peer)).or_default();
+            *turn += 1;
+            (*turn, newcomer)
+        })
+        .collect();
+    waiting.sort_by_key(|(turn, _)| *turn);
+    waiting.into_iter().map(|(_, newcomer)| newcomer).collect()
 }
