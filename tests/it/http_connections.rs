@@ -77,7 +77,12 @@ async fn idle_connections_keep_nobody_out() {
     for last in [1, 2, 3, 4].repeat(10) {
         let mut raw = Raw::connect_from(from(last), edge).await;
         raw.send(pull()).await;
-        assert_eq!(raw.response().await.status, 200);
+        let answer = raw.response().await;
+        assert_eq!(answer.status, 200);
+        // As it is where others wait for a place at that moment.
+        if answer.header("connection") == Some("close") {
+            raw = Raw::connect_from(from(last), edge).await;
+        }
         let headers = upgrade_with(&token("alice"));
         raw.send(request("GET", "/ws", &headers, "")).await;
         assert_eq!(raw.response().await.status, 101);
