@@ -75,10 +75,10 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached and simulated fleets for half an hour (STORE_CASES=20000 SEEDS=200)
+## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached and simulated fleets for three quarters of an hour (STORE_CASES=20000 SEEDS=200)
 .PHONY: soak
 STORE_CASES ?= 20000
-# Of each of 15 kinds of fault: 3,000 runs in all, in some four minutes on two cores.
+# Of each of some 30 kinds of fault: 6,000 runs in all, in some seven minutes on two cores.
 SEEDS ?= 200
 soak: setup loom shuttle faults truth slow-http
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)

@@ -24,6 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import free_port, stop
+
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RELEASE = TARGET / "release"
@@ -223,17 +225,6 @@ def start(command, core, port):
         except ConnectionRefusedError:
             time.sleep(0.02)
     raise Skipped(f"{Path(command[0]).name} does not listen")
-
-
-def stop(process):
-    process.kill()
-    process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 COLUMNS = (

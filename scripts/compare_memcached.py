@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 WRITERS = ROOT / "benches/writers"
 OTHERS = WRITERS / "others"
@@ -112,11 +114,6 @@ def stride(users):
     while math.gcd(chosen := random.randrange(users // 4, users), users) != 1:
         pass
     return chosen
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def start(port):

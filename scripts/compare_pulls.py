@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from processes import free_port, stop
+
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 CORES = sorted(os.sched_getaffinity(0))
@@ -252,17 +254,6 @@ def finish(process, seconds):
     if process.returncode:
         sys.exit(f"{Path(process.args[0]).name} ended with {process.returncode}")
     return json.loads(output)
-
-
-def stop(process):
-    process.kill()
-    process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Table:

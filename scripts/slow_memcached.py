@@ -24,6 +24,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from processes import free_port, stop
+
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 PING_INTERVAL_S = 25
@@ -234,17 +236,6 @@ def wait(seconds, holds):
 def until(seconds, what, holds):
     if not wait(seconds, holds):
         sys.exit(f"not within {seconds} s: {what}")
-
-
-def stop(process):
-    process.kill()
-    process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

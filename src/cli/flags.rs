@@ -54,9 +54,9 @@ pub struct NetworkFlags {
     pub workers: Option<u16>,
 }
 
-/// What stands before the server, and is believed.
+/// What stands in front of the server, and is believed.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Proxies before the server")]
+#[command(next_help_heading = "Proxies in front of the server")]
 pub struct ProxyFlags {
     /// Address or network of proxies that may say where their callers come from; may be repeated
     #[arg(
@@ -268,7 +268,7 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_USER", default_value_t = limits::HANDSHAKES_PER_SECOND_PER_USER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_user: u32,
 
-    /// How long an HTTP connection is kept without a request: longer than proxies before the server keep theirs
+    /// How long an HTTP connection is kept without a request: longer than proxies in front of the server keep theirs
     /// (60s in many), so that it is they who close it, and no request meets a closed connection
     #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]
     pub http_keep_alive: Time,

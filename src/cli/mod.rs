@@ -65,7 +65,7 @@ pub struct Flags {
     #[command(flatten)]
     pub network: NetworkFlags,
 
-    /// What stands before the server, and is believed.
+    /// What stands in front of the server, and is believed.
     #[command(flatten)]
     pub proxies: ProxyFlags,
 

@@ -90,7 +90,7 @@ async fn read_unless_evicted(
         read = read(socket, place) => return read,
         () = place.evicted() => {}
     }
-    // The runtime may not know of it yet.
+    // The runtime may not know of it yet. Nothing is waited for where nothing has come.
     let left = match socket.has_come() {
         true => PARTING_TIME,
         false => Duration::ZERO,

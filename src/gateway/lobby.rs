@@ -96,7 +96,7 @@ impl Newcomer {
     }
 }
 
-/// Those who wait, in the order in which they came.
+/// Those who wait. Within each peer they keep the order in which they came.
 #[derive(Debug)]
 pub(super) struct Lobby {
     max: usize,
@@ -207,4 +207,73 @@ fn in_turns(waiting: VecDeque<Newcomer>) -> VecDeque<Newcomer> {
         .collect();
     waiting.sort_by_key(|(turn, _)| *turn);
     waiting.into_iter().map(|(_, newcomer)| newcomer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gateway::places::Room;
+
+    const ROOM: Room = Room {
+        max: 1,
+        per_peer_max: 1,
+        leaving_max: 1,
+        idle_min: Duration::ZERO,
+        awaited_min: Duration::ZERO,
+        silent_may_evict: false,
+    };
+
+    /// A newcomer from 192.0.2.`last`, whose request has come or not.
+    fn newcomer(listener: &TcpListener, last: u8, is_silent: bool) -> Newcomer {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut newcomer = Newcomer::new(stream, [192, 0, 2, last].into());
+        newcomer.introduced = Introduced::Already;
+        if !is_silent {
+            newcomer.ahead = b"GET".to_vec();
+        }
+        newcomer
+    }
+
+    fn lasts(newcomers: impl IntoIterator<Item = Newcomer>) -> Vec<u8> {
+        let peers = newcomers.into_iter().map(|newcomer| newcomer.peer);
+        peers
+            .map(|peer| match peer {
+                IpAddr::V4(v4) => v4.octets()[3],
+                IpAddr::V6(_) => 0,
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn peers_take_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let come = [1, 1, 1, 2, 2, 3].map(|last| newcomer(&listener, last, false));
+        assert_eq!(lasts(in_turns(come.into())), [1, 2, 3, 1, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_full_lobby_is_taken_from_the_peer_that_has_most_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = HttpPlaces::new("gateway", ROOM);
+        let mut lobby = Lobby::new(4, places.clone());
+        for (last, is_silent) in [(1, false), (1, true), (1, false), (2, true)] {
+            assert!(lobby.wait(newcomer(&listener, last, is_silent)).is_none());
+        }
+        // The silent one first, then the one that has come last.
+        for (last, speaking, silent) in [(3, 3, 1), (4, 3, 1)] {
+            let out = lobby.wait(newcomer(&listener, last, false));
+            assert_eq!(lasts(out), [1]);
+            assert_eq!(
+                (lobby.speaking.len(), lobby.silent.len()),
+                (speaking, silent)
+            );
+        }
+        assert_eq!(lasts(lobby.speaking.drain(..)), [1, 3, 4]);
+        assert!(places.are_wanted(), "by the silent one");
+        lobby.silent.clear();
+        assert!(!places.are_wanted());
+    }
 }

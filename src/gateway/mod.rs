@@ -3,8 +3,8 @@
 //! - [`listener`]: accepts, and gives each connection a place or turns it away.
 //! - [`places`]: which connections may be there; [`shared_places`]: the same for all workers;
 //!   `lobby`: which wait for a place; `turned_away`: which get none.
-//! - `connection`: serves HTTP with hyper, hands upgraded connections to the worker; [`progress`]:
-//!   by when.
+//! - `connection`: serves HTTP with hyper, hands upgraded connections to the worker; `exchange`:
+//!   what its driver and hyper's service share; [`progress`]: its deadlines.
 //! - [`rates`]: how many handshakes there may be; [`handshake_rates`]: the same for all workers.
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.

@@ -323,7 +323,7 @@ async fn help_and_version_are_printed() {
             "Commands:",
             "Options:",
             "Network:",
-            "Proxies before the server:",
+            "Proxies in front of the server:",
             "memcached:",
             "Heartbeats:",
             "Tokens and origins:",
