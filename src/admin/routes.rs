@@ -18,6 +18,7 @@ use presenced_net::Accepting;
 use presenced_tasks::{Task, catch};
 use tokio::net::TcpListener;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::exposition::Exposition;
@@ -51,11 +52,13 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: Cancella
             (stream, peer) = accepting.next(|| listener.accept()) => {
                 let place = enter(&places, peer.ip()).await;
                 let admin = admin.clone();
-                let answer = service_fn(move |request: Request<Incoming>| {
-                    let admin = admin.clone();
-                    async move { Ok::<_, Infallible>(admin.answer(&request).await) }
-                });
                 connections.spawn(catch(Task::Admin, async move {
+                    let answer = service_fn(async |request: Request<Incoming>| {
+                        place.stands(Standing::Served);
+                        let answer = admin.answer(&request).await;
+                        place.stands(Standing::Awaited);
+                        Ok::<_, Infallible>(answer)
+                    });
                     let served = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HANDSHAKE_TIMEOUT)
@@ -74,24 +77,30 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: Cancella
     }
 }
 
-/// Answers are there at once: whoever has been here longest is too slow, whatever it does, and
-/// makes room.
+/// Requests are short, and answers are taken at once: whoever has been waited for longest is too slow,
+/// and makes room. Only those who have just come stay: their request may be there by now, and unread.
 const ROOM: Room = Room {
     max: ADMIN_CONNECTIONS_MAX,
     per_peer_max: ADMIN_CONNECTIONS_MAX,
     leaving_max: ADMIN_CONNECTIONS_MAX,
-    idle_min: Duration::ZERO,
-    awaited_min: Duration::ZERO,
+    idle_min: STAY_MIN,
+    awaited_min: STAY_MIN,
     silent_may_evict: true,
 };
+
+/// How long a connection has its place, whoever comes.
+const STAY_MIN: Duration = Duration::from_millis(10);
+
+/// Time between two looks whether there is a place.
+const PLACE_LOOK: Duration = Duration::from_millis(1);
 
 /// A place for a connection from `address`.
 async fn enter(places: &Arc<HttpPlaces>, address: IpAddr) -> Place {
     loop {
         match places.enter(address, Standing::Idle) {
             Ok(place) => return place,
-            // Those who leave do so as soon as they are polled.
-            Err(_) => tokio::task::yield_now().await,
+            // All have just come, are being answered, or leave: that takes milliseconds.
+            Err(_) => sleep(PLACE_LOOK).await,
         }
     }
 }
