@@ -6,17 +6,19 @@ use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use presenced::cli::store::StoreFlags;
 use presenced::cli::{Command, Flags, Promises, promises};
 use presenced::log;
-use presenced::server::{Config, Server, ServerError};
+use presenced::server::{Server, ServerError};
 use presenced::signals::{Signals, Stop};
 use presenced_presence::UserId;
 use presenced_store::RunningStore;
 use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing_subscriber::filter::Targets;
 
@@ -71,11 +73,7 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
         let signals = Signals::catch()?;
         match flags.command.take() {
             Some(Command::Store(store)) => run_store(&store, signals).await,
-            None => {
-                let config = flags.check();
-                let config = config.map_err(|error| refusal(None, &error.to_string()))?;
-                Ok(run_edge(config, signals).await?)
-            }
+            None => run_edge(flags, signals).await,
         }
     });
     // A name server that does not answer must not hold up the end.
@@ -83,13 +81,42 @@ fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
     ran
 }
 
-async fn run_edge(config: Config, mut signals: Signals) -> Result<(), ServerError> {
+async fn run_edge(flags: Flags, mut signals: Signals) -> Result<(), Box<dyn Error>> {
+    // A file or a name server that lets the start wait must not keep signals from ending it.
+    let (server, times) = tokio::select! {
+        biased;
+        started = start_edge(flags) => started?,
+        _ = signals.told_to_stop() => return Ok(stopped_at_once()?),
+    };
+    Ok(serve(server, &times, signals).await?)
+}
+
+/// Starts the server after its settings have been checked, and tells where it is.
+async fn start_edge(flags: Flags) -> Result<(Server, Times), Box<dyn Error>> {
+    // Files are read, which blocks: a pipe may have no writer yet.
+    let config = spawn_blocking(|| flags.check()).await?;
+    let config = config.map_err(|error| refusal(None, &error.to_string()))?;
     let promises = promises(&config);
     let is_dev = config.gateway.secret.is_none();
-    let (drain_delay, drain) = (config.drain_delay, config.drain);
-    let mut server = Server::start(config).await?;
+    let times = Times {
+        drain_delay: config.drain_delay,
+        drain: config.drain,
+    };
+    let server = Server::start(config).await?;
     let greeting = Greeting::new(&server, is_dev, promises);
     log::greet(&greeting, || greeting.log());
+    Ok((server, times))
+}
+
+/// How the server stops.
+struct Times {
+    drain_delay: Duration,
+    drain: Duration,
+}
+
+/// Serves until a signal or a failure, and drains.
+async fn serve(mut server: Server, times: &Times, mut signals: Signals) -> Result<(), ServerError> {
+    let &Times { drain_delay, drain } = times;
     let stop = tokio::select! {
         stop = signals.told_to_stop() => stop,
         error = server.failed() => return Err(error),

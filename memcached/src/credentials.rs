@@ -1,10 +1,13 @@
 //! The user and password that a memcached may ask for (its `-Y`).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::{fmt, fs};
 
 use tokio::task::spawn_blocking;
+
+use crate::limits::CREDENTIALS_BYTES_MAX;
+use crate::settings_file::read_again;
 
 /// A user and a password, from a file that is read again each time they are asked for, so that they
 /// can be changed without a restart. Never shown.
@@ -64,7 +67,7 @@ impl Credentials {
 }
 
 fn read(file: &Path) -> Result<String, String> {
-    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = read_again(file, CREDENTIALS_BYTES_MAX)?;
     parse(text.trim_end_matches(['\r', '\n']))
         .ok_or_else(|| "expected one line, USER:PASSWORD, without spaces".into())
 }

@@ -15,7 +15,8 @@ use super::endpoint::Endpoint;
 use super::network::Resolver;
 use super::node_list::{NodeList, parse_list};
 use super::{NodeAddr, NodeSpec};
-use crate::limits::{NODE_FILE_INTERVAL, RESOLVE_TIMEOUT};
+use crate::limits::{NODE_FILE_INTERVAL, NODE_LIST_BYTES_MAX, RESOLVE_TIMEOUT};
+use crate::settings_file::read_again;
 
 /// Keeps a cluster as the list and the names say.
 #[derive(Debug)]
@@ -111,8 +112,7 @@ impl Discovery {
         let Some(file) = &self.listing.file else {
             return false;
         };
-        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-        match text.and_then(|text| parse_list(&text)) {
+        match read_again(file, NODE_LIST_BYTES_MAX).and_then(|text| parse_list(&text)) {
             Ok(nodes) => {
                 self.complaint = None;
                 let next = self.next.take().filter(|(next, _)| *next == nodes);

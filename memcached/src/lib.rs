@@ -19,6 +19,7 @@
 //! - [`per_node`]: what is kept for each node, as they come and go.
 //! - [`log_throttle`]: warnings about what lasts.
 //! - [`node_list`]: which nodes an operator lists.
+//! - [`settings_file`]: files that an operator names, read with a limit.
 //! - [`discovery`]: which nodes there are, as names and files say.
 //! - [`marker`] (pure): the key on each node that tells whether what is not found is not there.
 //! - [`probe`]: asks each node how it is, and keeps its marker; `hold_down` (pure): how long it
@@ -47,6 +48,7 @@ pub mod probe;
 pub mod reader;
 pub mod ring;
 mod same_server;
+pub mod settings_file;
 pub mod stream;
 pub mod tls;
 pub mod values;

@@ -45,6 +45,15 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// for each of up to 63 classes. Bounds what a node that never ends it can make us read.
 pub const PROBE_ANSWER_BYTES_MAX: usize = 256 * 1024;
 
+/// Longest file with a list of nodes, in bytes: as many as there may be, each with a long name and a comment.
+pub const NODE_LIST_BYTES_MAX: usize = 1 << 20;
+
+/// Longest file with a user and a password, in bytes: memcached takes 256 at most.
+pub const CREDENTIALS_BYTES_MAX: usize = 4096;
+
+/// Longest file with certificates, in bytes: those of all public authorities together are a quarter of a MiB.
+pub const TLS_CA_BYTES_MAX: usize = 4 << 20;
+
 /// Time between two resolutions of names, unless set otherwise.
 pub const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,5 @@
 //! The flags that say where memcached is and how it is spoken to.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,10 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use presenced_memcached::credentials::Credentials;
-use presenced_memcached::limits::{EJECT_AFTER, NODES_MAX, REPLY_TARGET};
+use presenced_memcached::limits::{
+    EJECT_AFTER, NODE_LIST_BYTES_MAX, NODES_MAX, REPLY_TARGET, TLS_CA_BYTES_MAX,
+};
 use presenced_memcached::node_list::{NodeList, parse_list};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::ring::RingKind;
+use presenced_memcached::settings_file::{self, read_again};
 use presenced_memcached::tls::Tls;
 use presenced_memcached::{Config, ConnectOptions, Network, NodeAddr, NodeSpec, OnFailure, marker};
 
@@ -159,7 +161,7 @@ impl MemcachedFlags {
         let Some(file) = &self.memcached_tls_ca else {
             return Ok(None);
         };
-        let pem = fs::read(file).map_err(|error| error.to_string());
+        let pem = settings_file::read(file, TLS_CA_BYTES_MAX);
         match pem.and_then(|pem| Tls::new(&pem).map_err(|error| error.to_string())) {
             Ok(tls) => Ok(Some(tls)),
             Err(why) => refuse!("--memcached-tls-ca {}: {why}", file.display()),
@@ -170,9 +172,11 @@ impl MemcachedFlags {
         let Some(file) = &self.memcached_auth_file else {
             return Ok(None);
         };
-        check_access("--memcached-auth-file", file)?;
         match Credentials::read(file) {
-            Ok(credentials) => Ok(Some(Arc::new(credentials))),
+            Ok(credentials) => {
+                check_access("--memcached-auth-file", file)?;
+                Ok(Some(Arc::new(credentials)))
+            }
             Err(why) => refuse!("--memcached-auth-file {}: {why}", file.display()),
         }
     }
@@ -188,8 +192,7 @@ impl MemcachedFlags {
         if !self.memcached.is_empty() {
             refuse!("--memcached and --memcached-file: give one of them");
         }
-        let text = fs::read_to_string(file).map_err(|error| error.to_string());
-        match text.and_then(|text| parse_list(&text)) {
+        match read_again(file, NODE_LIST_BYTES_MAX).and_then(|text| parse_list(&text)) {
             Ok(nodes) => Ok(NodeList {
                 nodes,
                 file: Some(file.clone()),

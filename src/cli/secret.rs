@@ -5,21 +5,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use presenced_memcached::settings_file::read_start;
+
 use super::{Flags, SettingsError};
 use crate::gateway::Secret;
+use crate::limits::SECRET_BYTES_MAX;
 
 impl Flags {
     pub(super) fn secret(&self) -> Result<Option<Secret>, SettingsError> {
         match (&self.tokens.jwt_secret_file, &self.tokens.jwt_secret) {
             (None, None) => Ok(None),
             (Some(file), None) => {
-                check_access("--jwt-secret-file", file)?;
-                let bytes = fs::read(file).map_err(|error| {
+                // One byte more than the longest and its newline have: then it is known to be too long.
+                let bytes = read_start(file, SECRET_BYTES_MAX + 2).map_err(|error| {
                     SettingsError(format!("--jwt-secret-file {}: {error}", file.display()))
                 })?;
                 let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
                 match Secret::new(secret) {
-                    Ok(secret) => Ok(Some(secret)),
+                    Ok(secret) => {
+                        check_access("--jwt-secret-file", file)?;
+                        Ok(Some(secret))
+                    }
                     Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
                 }
             }
@@ -35,8 +41,8 @@ impl Flags {
 }
 
 /// A file with a secret should be its owner's only. What others can write is no secret: they can make it
-/// theirs. That they can read it is only warned of, as Kubernetes mounts secrets so. A file that can't be looked
-/// at is left to whoever reads it.
+/// theirs. That they can read it is only warned of, as Kubernetes mounts secrets so. It is called for a file that
+/// has been read: what is wrong with the file itself is told first.
 pub(super) fn check_access(flag: &str, file: &Path) -> Result<(), SettingsError> {
     let Ok(meta) = fs::metadata(file) else {
         return Ok(());

@@ -1,9 +1,12 @@
 //! What a server looks at when it starts, and says of it.
 
-use presenced_testkit::process::{FREE_PORTS, Process, run};
-use presenced_testkit::temp::TempFile;
+use presenced_testkit::process::{FREE_PORTS, Process, command, run};
+use presenced_testkit::temp::{TempFile, unique_path};
 use presenced_testkit::tokens::SECRET;
-use rustix::process::Signal;
+use presenced_testkit::{PATIENCE, until};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
 /// Starts and stops; what it has printed and logged.
 async fn says(process: Process) -> String {
@@ -90,4 +93,56 @@ async fn a_list_of_nodes_may_begin_with_a_byte_order_mark_and_must_end_with_a_ne
         text.contains("--memcached-file") && text.contains("half-written"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn files_that_never_end_and_folders_are_refused() {
+    const FLAGS: [&str; 4] = [
+        "--jwt-secret-file",
+        "--memcached-auth-file",
+        "--memcached-file",
+        "--memcached-tls-ca",
+    ];
+    for (file, why) in [
+        ("/dev/zero", ["has more than", "not a regular file"]),
+        ("/", ["Is a directory", "not a regular file"]),
+    ] {
+        for flag in FLAGS {
+            let with_file = format!("{flag}={file}");
+            let output = run(&[FREE_PORTS, &[&with_file]].concat(), None).await;
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{flag} {file}: {text}");
+            let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(flat.contains(&format!("{flag} {file}: ")), "{text}");
+            let told = why.iter().any(|why| flat.contains(why));
+            assert!(told && !text.contains("WARN"), "{flag} {file}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_start_that_waits_for_a_file() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let path = unique_path();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let flag = format!("--jwt-secret-file={}", path.display());
+        let mut command = command(&[FREE_PORTS, &[&flag]].concat());
+        let child = command.spawn().unwrap();
+        // Before the server reads, there is none who could be written to.
+        let mut writer = None;
+        until("the file is read", PATIENCE, async || {
+            writer = pipe::OpenOptions::new().open_sender(&path).ok();
+            writer.is_some()
+        })
+        .await;
+        let id = Pid::from_raw(child.id().unwrap() as i32).unwrap();
+        kill_process(id, signal).unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output()).await;
+        let output = output.expect("the server ends").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{signal:?}: {text}");
+        assert!(text.contains("stopped at once"), "{signal:?}: {text}");
+    }
 }

@@ -1,0 +1,64 @@
+//! Files that an operator names: read with a limit, as a name may be that of a device which never ends.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+/// The whole of a file with at most `bytes_max` bytes. It may be a pipe; then it takes until its writer closes it.
+///
+/// # Errors
+///
+/// For people: why it can't be read, or that it has more.
+pub fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let bytes = read_start(file, bytes_max + 1)?;
+    match bytes.len() <= bytes_max {
+        true => Ok(bytes),
+        false => Err(format!("has more than {bytes_max} bytes")),
+    }
+}
+
+/// The first bytes of a file, `bytes_max` at most.
+///
+/// # Errors
+///
+/// For people: why they can't be read.
+pub fn read_start(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(bytes_max as u64).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+/// The text of a file that is read more than once: a regular file, since a pipe has nothing for those who come
+/// again, and would let them wait.
+///
+/// # Errors
+///
+/// For people: why it can't be read, or what it is instead.
+pub fn read_again(file: &Path, bytes_max: usize) -> Result<String, String> {
+    let kind = fs::metadata(file).map_err(|error| error.to_string())?;
+    if !kind.is_file() {
+        return Err("is not a regular file, and has to be read again and again".into());
+    }
+    let bytes = read(file, bytes_max)?;
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_is_read_up_to_its_limit() {
+        let zeroes = Path::new("/dev/zero");
+        assert_eq!(read_start(zeroes, 3), Ok(vec![0; 3]));
+        assert_eq!(read(zeroes, 9), Err("has more than 9 bytes".into()));
+        assert!(read_again(zeroes, 9).unwrap_err().contains("regular"));
+        let folder = Path::new("/");
+        assert!(read(folder, 9).unwrap_err().contains("directory"));
+        assert!(read_again(folder, 9).unwrap_err().contains("regular"));
+        assert!(read(Path::new("/no/such"), 9).is_err());
+        assert_eq!(read(Path::new("/dev/null"), 0), Ok(Vec::new()));
+    }
+}
