@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
 
 use presenced_presence::UserId;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::value::RawValue;
 
 use super::PullError;
 use crate::limits::PULL_USERS_MAX;
@@ -49,7 +50,7 @@ pub fn asked<'a>(names: impl IntoIterator<Item = Name<'a>>) -> Result<Asked, Pul
 }
 
 /// `"users": ["…"]`, wherever a question comes from.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct Names<'a>(#[serde(borrow)] Vec<Name<'a>>);
 
 impl Names<'_> {
@@ -68,7 +69,7 @@ impl Names<'_> {
 pub enum Name<'a> {
     /// A text, or an integer, as tokens may have it for their `sub`.
     Id(Cow<'a, str>),
-    /// Something else, for people.
+    /// Something else, as it is written; of lists and objects, what they are.
     NoId(String),
 }
 
@@ -86,56 +87,29 @@ impl Name<'_> {
 /// the others nothing.
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'a>, D::Error> {
-        deserializer.deserialize_any(NameVisitor)
+        let written = <&RawValue>::deserialize(deserializer)?.get();
+        match written.as_bytes().first() {
+            Some(b'"') => match serde_json::from_str(written) {
+                Ok(Text(id)) => Ok(Name::Id(id)),
+                // What is skipped is read less strictly than what is kept: half of a surrogate pair, say.
+                Err(_) => Err(D::Error::custom("no text")),
+            },
+            Some(b'[') => Ok(Name::NoId("[…]".into())),
+            Some(b'{') => Ok(Name::NoId("{…}".into())),
+            _ if is_integer(written) => Ok(Name::Id(written.into())),
+            _ => Ok(Name::NoId(written.into())),
+        }
     }
 }
 
-struct NameVisitor;
+/// A JSON string without its quotes and escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a user's id")
-    }
-
-    fn visit_borrowed_str<E>(self, id: &'de str) -> Result<Name<'de>, E> {
-        Ok(Name::Id(id.into()))
-    }
-
-    fn visit_str<E>(self, id: &str) -> Result<Name<'de>, E> {
-        Ok(Name::Id(id.to_owned().into()))
-    }
-
-    fn visit_u64<E>(self, id: u64) -> Result<Name<'de>, E> {
-        Ok(Name::Id(id.to_string().into()))
-    }
-
-    fn visit_i64<E>(self, id: i64) -> Result<Name<'de>, E> {
-        Ok(Name::Id(id.to_string().into()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Name<'de>, E> {
-        Ok(Name::NoId(serde_json::Value::from(number).to_string()))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Name<'de>, E> {
-        Ok(Name::NoId(value.to_string()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Name<'de>, E> {
-        Ok(Name::NoId("null".into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Name<'de>, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Name::NoId("[…]".into()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Name<'de>, A::Error> {
-        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Name::NoId("{…}".into()))
-    }
+/// Whether a JSON value is an integer as tokens may have it: of 64 bits, and in its only form, which `-0`
+/// and `1e2` are not.
+fn is_integer(written: &str) -> bool {
+    (written.parse::<u64>().is_ok() || written.parse::<i64>().is_ok()) && written != "-0"
 }
 
 #[cfg(test)]
@@ -174,17 +148,67 @@ mod tests {
         );
     }
 
+    fn of_json(json: &str) -> Option<(Vec<String>, Vec<String>)> {
+        let names: Names<'_> = serde_json::from_str(json).ok()?;
+        let Asked { users, invalid } = names.asked().unwrap();
+        Some((users.iter().map(ToString::to_string).collect(), invalid))
+    }
+
     #[test]
     fn anything_of_json_is_a_name() {
-        let json = r#"["a","\u0062",3,-4,18446744073709551615,"3",1.0,1.5,1e400,null,true,[1,[2]],{"x":1},""]"#;
-        // Out of the range of numbers is no JSON to serde_json.
-        assert!(serde_json::from_str::<Names<'_>>(json).is_err());
-        let json = json.replace("1e400,", "");
-        let names: Names<'_> = serde_json::from_str(&json).unwrap();
-        let Asked { users, invalid } = names.asked().unwrap();
-        let users: Vec<_> = users.iter().map(UserId::as_str).collect();
+        let json =
+            r#"["a","\u0062",3,-4,18446744073709551615,"3",1.0,null,true,[1,[2]],{"x":1},""]"#;
+        let (users, invalid) = of_json(json).unwrap();
         assert_eq!(users, ["a", "b", "3", "-4", "18446744073709551615"]);
-        let others = ["1.0", "1.5", "null", "true", "[…]", "{…}", ""];
-        assert_eq!(invalid, strings(&others));
+        assert_eq!(invalid, ["1.0", "null", "true", "[…]", "{…}", ""]);
+    }
+
+    #[test]
+    fn numbers_that_are_no_ids_are_named_as_they_are_written() {
+        let numbers = [
+            "1e2",
+            "100.0",
+            "1E+2",
+            "1.50",
+            "-0",
+            "-0.0",
+            "0e0",
+            "1e400",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "0.1000000000000000055511151231257827",
+        ];
+        let json = format!("[ {} ,\n7 ,\t-9223372036854775808]", numbers.join(" , "));
+        let (users, invalid) = of_json(&json).unwrap();
+        assert_eq!(invalid, numbers);
+        assert_eq!(users, ["7", "-9223372036854775808"]);
+        // A text is one, whatever it looks like.
+        assert_eq!(of_json(r#"["1e2"]"#).unwrap().0, ["1e2"]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_no_list_of_names() {
+        for json in [
+            "[01]",
+            "[+1]",
+            "[1.]",
+            "[.5]",
+            "[1e]",
+            "[0x1]",
+            "[NaN]",
+            "[-]",
+            "[1 2]",
+            "[1,]",
+            "[nul]",
+            "[\"a]",
+            "[\"\n\"]",
+            r#"["\x"]"#,
+            r#"["\ud800"]"#,
+            "{}",
+            "1",
+        ] {
+            assert_eq!(of_json(json), None, "{json}");
+        }
+        assert!(serde_json::from_slice::<Names<'_>>(b"[\"\xff\"]").is_err());
     }
 }

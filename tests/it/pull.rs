@@ -229,6 +229,14 @@ async fn an_id_that_nobody_can_have_is_told_and_costs_the_others_nothing() {
     let others = ["1.5", "null", "[…]", "{…}", "true"];
     let expected = json!({"pull": 7, "online": since, "invalid": others});
     assert_eq!(alice.hear().await, expected);
+    // Numbers as they are written, with which json! could not help.
+    let odd = r#"{"pull":8,"users":["alice",1e2,100.0,-0,18446744073709551616,1e400]}"#;
+    let others = ["1e2", "100.0", "-0", "18446744073709551616", "1e400"];
+    alice.say(odd);
+    let expected = json!({"pull": 8, "online": since, "invalid": others});
+    assert_eq!(alice.hear().await, expected);
+    let expected = json!({"online": since, "invalid": others});
+    assert_eq!(post(&server, odd).await.json(), expected);
     let response = query(&server, "?user=alice&user=%ff").await;
     assert_eq!(
         response.json(),

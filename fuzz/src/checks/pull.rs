@@ -18,6 +18,7 @@ use presenced_session::limits::OUTBOX_BYTES_MAX;
 use presenced_session::slab::SessionKey;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::questions;
 
@@ -55,7 +56,9 @@ fn as_message(data: &[u8]) {
         return;
     }
     let members = Members::of(data);
-    let expected_number = members.only("pull").and_then(Value::as_u64);
+    let expected_number = members
+        .only("pull")
+        .and_then(|number| serde_json::from_str::<u64>(number.get()).ok());
     let expected = members.users().filter(|_| expected_number.is_some());
     assert_eq!(number, expected_number);
     is_as_expected(&asked, expected.as_deref());
@@ -255,7 +258,7 @@ fn plain_decode(value: &str) -> Option<String> {
 
 /// The members of a JSON object, duplicates included; empty if the JSON is not an object.
 #[derive(Default)]
-struct Members(Vec<(String, Value)>);
+struct Members(Vec<(String, Box<RawValue>)>);
 
 impl Members {
     fn of(json: &[u8]) -> Members {
@@ -263,20 +266,22 @@ impl Members {
     }
 
     /// The value of a member, if exactly one has that name.
-    fn only(&self, name: &str) -> Option<&Value> {
+    fn only(&self, name: &str) -> Option<&RawValue> {
         let mut values = self.0.iter().filter(|member| member.0 == name);
         let value = values.next().filter(|_| values.next().is_none())?;
         Some(&value.1)
     }
 
     fn users(&self) -> Option<Vec<Named>> {
-        let names = self.only("users")?.as_array()?.iter();
-        let named = names.map(|name| match name {
-            Value::String(id) => Ok(id.clone()),
-            Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-            Value::Array(_) => Err("[…]".into()),
-            Value::Object(_) => Err("{…}".into()),
-            other => Err(other.to_string()),
+        let names = serde_json::from_str::<Vec<Box<RawValue>>>(self.only("users")?.get());
+        let names = names.ok()?.into_iter();
+        let named = names.map(|name| match serde_json::from_str(name.get()) {
+            Ok(Value::String(id)) => Ok(id),
+            Ok(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
+            _ if name.get().starts_with('[') => Err("[…]".into()),
+            _ if name.get().starts_with('{') => Err("{…}".into()),
+            // As it is written.
+            _ => Err(name.get().into()),
         });
         Some(named.collect())
     }
