@@ -6,6 +6,7 @@ macro_rules! refuse {
 
 mod capacity;
 mod flags;
+mod hyphens;
 mod levels;
 mod listen;
 mod memcached;
@@ -18,7 +19,7 @@ use std::env;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
@@ -112,9 +113,18 @@ impl Flags {
     ///
     /// Wrong ones, and those that ask for a text only, such as `--help`.
     pub fn from_process() -> Result<Flags, clap::Error> {
-        let mut flags = Flags::try_parse()?;
+        let mut flags = Flags::from_args(env::args_os())?;
         flags.tokens.jwt_secret = env::var_os("PRESENCED_JWT_SECRET");
         Ok(flags)
+    }
+
+    /// Flags as a command line has them, the name of the program first.
+    ///
+    /// # Errors
+    ///
+    /// Wrong ones, and those that ask for a text only, such as `--help`.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
+        Flags::try_parse_from(hyphens::joined(args, &Flags::command()))
     }
 
     /// Which form all that this process says should have, even if its flags are wrong.

@@ -4,7 +4,7 @@ use super::*;
 
 fn check(args: &[&str]) -> Result<Config, String> {
     let args = [&["presenced"], args].concat();
-    let flags = Flags::try_parse_from(args).map_err(|error| error.to_string())?;
+    let flags = Flags::from_args(args.iter().map(Into::into)).map_err(|error| error.to_string())?;
     flags.check().map_err(|error| error.to_string())
 }
 
@@ -83,13 +83,13 @@ fn times_that_can_not_work_name_the_values_and_the_rule() {
     refused(&["--ttl", "31days"], &["--ttl", "'31days'", "to 30days"]);
     refused(
         &["--flush-interval", "0s"],
-        &["--flush-interval", "'0s'", "100ms"],
+        &["--flush-interval", "'0s'", "0.1s to 3600s"],
     );
     refused(
         &["--ping-interval", "25"],
         &["--ping-interval", "'25'", "25s or 500ms"],
     );
-    refused(&["--coalesce", "1s"], &["--coalesce", "'1s'", "100ms"]);
+    refused(&["--coalesce", "1s"], &["--coalesce", "'1s'", "0s to 0.1s"]);
     refused(
         &["--coalesce", "100ms", "--ping-timeout", "150ms"],
         &["--coalesce 100ms", "half", "--ping-timeout 150ms"],
@@ -127,7 +127,7 @@ fn a_name_is_resolved_again_before_entries_expire() {
         assert!(check(&[&["--memcached", nodes][..], &slow].concat()).is_ok());
     }
     assert!(check(&slow).is_ok());
-    refused(&["--resolve-interval", "151s"], &["from 100ms to 150s"]);
+    refused(&["--resolve-interval", "151s"], &["from 0.1s to 150s"]);
 }
 
 #[test]
@@ -259,7 +259,6 @@ fn variables(command: &clap::Command) -> Vec<(String, String, Vec<OsString>)> {
 
 #[test]
 fn every_flag_has_its_variable() {
-    use clap::CommandFactory;
     let command = Flags::command();
     let store = command.find_subcommand("store").unwrap();
     let (edge, store) = (variables(&command), variables(store));
@@ -336,4 +335,57 @@ fn proxies_are_believed_only_where_they_are_named() {
     assert_eq!(trusted, ["10.0.0.0/8", "::1/128", "192.0.2.7/32"]);
     assert!(proxies.use_proxy_protocol);
     assert_eq!(proxies.forwarded_header, ForwardedHeader::Forwarded);
+}
+
+#[test]
+fn a_value_that_begins_with_a_hyphen_is_a_value_of_its_flag() {
+    let command = Flags::command();
+    let store = command.find_subcommand("store").unwrap();
+    let commands = [
+        (&["presenced"][..], &command),
+        (&["presenced", "store"], store),
+    ];
+    let mut count = 0;
+    for (words, command) in commands {
+        let with_value = |arg: &&clap::Arg| arg.get_action().takes_values();
+        for long in command
+            .get_arguments()
+            .filter(with_value)
+            .filter_map(clap::Arg::get_long)
+        {
+            let flag = format!("--{long}");
+            for value in ["-5s", "-1", "-x", "-"] {
+                let args = [words, &[&flag, value]].concat();
+                // A text or a path may be such.
+                let Err(refused) = Flags::from_args(args.iter().map(Into::into)) else {
+                    continue;
+                };
+                assert_eq!(refused.exit_code(), 2);
+                let refused = refused.to_string();
+                let named = format!("invalid value '{value}' for '{flag} <");
+                assert!(refused.contains(&named), "{args:?}: {refused}");
+                // And the rule: after the name, or as a list of words.
+                let rule = refused.split_once(">': ").map(|(_, rule)| rule.len() > 9);
+                let words = refused.contains("[possible values: ");
+                assert!(words || rule == Some(true), "{args:?}: {refused}");
+            }
+            // The next flag is none.
+            let args = [words, &[&flag, "--log-level", "info"]].concat();
+            let missing = Flags::from_args(args.iter().map(Into::into)).unwrap_err();
+            let missing = missing.to_string();
+            let named = format!("a value is required for '{flag} <");
+            assert!(missing.contains(&named), "{args:?}: {missing}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
+    refused(
+        &["--ttl", "-5s"],
+        &["--ttl", "'-5s'", "from 1s to 2592000s"],
+    );
+    refused(&["--workers", "-1"], &["--workers", "'-1'", "1..=64"]);
+    refused(&["--listen", "-1"], &["--listen", "'-1'", "127.0.0.1:8080"]);
+    refused(&["-5s"], &["'-5'"]);
+    let flags = ["--server-id", "-a", "--key-template", "-{userId}"];
+    assert!(check(&flags).is_ok());
 }

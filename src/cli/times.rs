@@ -25,18 +25,29 @@ impl fmt::Display for Time {
 }
 
 impl Time {
-    /// Another duration in the unit of this one, if that takes no fraction.
+    /// Another duration in the unit of this one.
     pub(super) fn like(&self, other: Duration) -> String {
-        let unit = self
-            .written
-            .trim_end()
-            .rsplit(|char: char| !char.is_alphabetic());
-        let unit = unit.into_iter().next().unwrap_or_default();
-        let one = humantime::parse_duration(&format!("1{unit}")).unwrap_or_default();
-        match other.as_nanos().checked_rem(one.as_nanos()) {
-            Some(0) => format!("{}{unit}", other.as_nanos() / one.as_nanos()),
-            _ => humantime::format_duration(other).to_string(),
+        in_unit_of(&self.written, other)
+    }
+}
+
+/// A duration in the unit that was `written`, if that takes no more than three digits after the point.
+fn in_unit_of(written: &str, duration: Duration) -> String {
+    let mut words = written
+        .trim_end()
+        .rsplit(|char: char| !char.is_alphabetic());
+    let unit = words.next().unwrap_or_default();
+    let one = humantime::parse_duration(&format!("1{unit}")).unwrap_or_default();
+    let thousandths = duration.as_nanos() * 1000;
+    match thousandths.checked_rem(one.as_nanos()) {
+        Some(0) => {
+            let thousandths = thousandths / one.as_nanos();
+            let fraction = format!("{:03}", thousandths % 1000);
+            let number = format!("{}.{fraction}", thousandths / 1000);
+            let number = number.trim_end_matches('0').trim_end_matches('.');
+            format!("{number}{unit}")
         }
+        _ => humantime::format_duration(duration).to_string(),
     }
 }
 
@@ -45,16 +56,31 @@ pub(super) fn time(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Time, String> + Clone {
     move |text| {
-        let duration = humantime::parse_duration(text)
-            .map_err(|_| "expected a number and a unit, such as 25s or 500ms")?;
-        let written = text.to_owned();
-        let time = Time { duration, written };
-        if range.contains(&duration) {
-            return Ok(time);
+        if let Some(duration) = parse(text)?.filter(|duration| range.contains(duration)) {
+            let written = text.to_owned();
+            return Ok(Time { duration, written });
         }
-        let (least, most) = (time.like(*range.start()), time.like(*range.end()));
-        Err(format!("must be from {least} to {most}"))
+        let limits = [range.start(), range.end()].map(|limit| in_unit_of(text, *limit));
+        Err(format!("must be from {} to {}", limits[0], limits[1]))
     }
+}
+
+/// A duration as it is written; `None` if it is one that nothing can last: negative, or out of all bounds.
+fn parse(text: &str) -> Result<Option<Duration>, &'static str> {
+    let text = text.trim_start();
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (-1, unsigned),
+        None => (1, text),
+    };
+    match humantime::parse_duration(unsigned) {
+        Ok(duration) => Ok(Some(duration).filter(|_| sign > 0)),
+        Err(humantime::DurationError::NumberOverflow) if has_unit(unsigned) => Ok(None),
+        Err(_) => Err("expected a number and a unit, such as 25s or 500ms"),
+    }
+}
+
+fn has_unit(text: &str) -> bool {
+    text.trim_end().ends_with(char::is_alphabetic)
 }
 
 impl Flags {
@@ -181,9 +207,14 @@ mod tests {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
         let parse = time(ms(100)..=s(30 * 86_400));
         for (text, limits) in [
-            ("0s", "100ms to 2592000s"),
+            ("0s", "0.1s to 2592000s"),
+            ("-5s", "0.1s to 2592000s"),
+            ("- 1.5 m", "100ms to 43200m"),
+            ("99999999999999999999s", "0.1s to 2592000s"),
+            ("-99999999999999999999s", "0.1s to 2592000s"),
+            ("0.0000000001 s", "0.1s to 2592000s"),
             ("99ms", "100ms to 2592000000ms"),
-            ("2592001s", "100ms to 2592000s"),
+            ("2592001s", "0.1s to 2592000s"),
             ("721h", "100ms to 720h"),
             ("720h 1m", "100ms to 43200m"),
             ("31days", "100ms to 30days"),
@@ -195,10 +226,24 @@ mod tests {
             let refused = parse(text).unwrap_err();
             assert_eq!(refused, format!("must be from {limits}"), "{text}");
         }
-        for text in ["100ms", "1m 30s", "30days", "720h"] {
+        // What a limit is shown as can be given.
+        for text in ["100ms", "0.1s", "1m 30s", "30days", "720h"] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
-        assert!(parse("25").unwrap_err().contains("25s or 500ms"));
+        for text in [
+            "25",
+            "-25",
+            "",
+            "-",
+            "--5s",
+            "-s",
+            "s",
+            "5 q",
+            "99999999999999999999",
+        ] {
+            let refused = parse(text).unwrap_err();
+            assert!(refused.contains("25s or 500ms"), "{text}: {refused}");
+        }
         assert_eq!(
             time(s(0)..=s(3600))("2h").unwrap_err(),
             "must be from 0h to 1h"

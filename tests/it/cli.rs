@@ -95,7 +95,7 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
         (
             &["--flush-interval=0s"],
             None,
-            &["--flush-interval", "'0s'", "100ms"],
+            &["--flush-interval", "'0s'", "from 0.1s to 3600s"],
         ),
         (
             &["--memcached=nowhere"],
@@ -133,7 +133,11 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             None,
             &["--max-outbox", "'5Q'", "64KiB"],
         ),
-        (&["--coalesce=1s"], None, &["--coalesce", "'1s'", "100ms"]),
+        (
+            &["--coalesce=1s"],
+            None,
+            &["--coalesce", "'1s'", "from 0s to 0.1s"],
+        ),
         (&["--drain=2h"], None, &["--drain", "'2h'", "from 0h to 1h"]),
         (
             &["--jwt-max-lifetime=0s"],
@@ -141,6 +145,16 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             &["--jwt-max-lifetime", "'0s'", "from 1s"],
         ),
         (&["--value-flags=-1"], None, &["--value-flags", "-1"]),
+        (
+            &["--ttl", "-5s"],
+            None,
+            &["--ttl", "'-5s'", "from 1s to 2592000s"],
+        ),
+        (
+            &["store", "--max-connections", "-1"],
+            None,
+            &["--max-connections", "'-1'"],
+        ),
         // A number without a unit is bytes, whichever flag it is given to.
         (
             &["--store-memory=64"],
