@@ -74,15 +74,11 @@ impl Flags {
             .max_sessions
             .map_or(room, |wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
         if room == 0 || wanted > room {
-            let asked = self
-                .limits
-                .max_sessions
-                .map(|wanted| format!("--max-sessions {wanted}: "));
             refuse!(
-                "{}the limit of open files (ulimit -n) is {allowed}, of which {} are for memcached, {} for \
+                "{}: the limit of open files (ulimit -n) is {allowed}, of which {} are for memcached, {} for \
                  HTTP connections, {} for the admin address, {store} for the embedded store and {} for \
                  threads; that leaves {room} for sessions",
-                asked.unwrap_or_default(),
+                self.asked(workers),
                 fixed.memcached,
                 of_http,
                 fixed.admin,
@@ -94,6 +90,28 @@ impl Flags {
             http,
             store_connections_max: store as u32,
         })
+    }
+
+    /// The flags that ask for descriptors, and what they say. Where none is given, it is the threads that take
+    /// more than there is.
+    fn asked(&self, workers: usize) -> String {
+        let limits = &self.limits;
+        let given = [
+            ("--max-sessions", limits.max_sessions),
+            (
+                "--max-http-connections",
+                limits.max_http_connections.map(u64::from),
+            ),
+            ("--workers", self.network.workers.map(u64::from)),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!("{flag} {}", value?)));
+        let given: Vec<_> = given.collect();
+        match given.is_empty() {
+            true => format!("--workers {workers} (one for each core)"),
+            false => given.join(" and "),
+        }
     }
 
     /// Listeners for clients: one for each worker and address.

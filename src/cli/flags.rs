@@ -83,6 +83,9 @@ pub struct ProxyFlags {
     pub forwarded_header: ForwardedHeader,
 }
 
+/// The flags with which there is no embedded store.
+const OTHER_STORES: [&str; 2] = ["memcached", "memcached_file"];
+
 /// Where entries are, and what is in them.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "memcached")]
@@ -97,12 +100,13 @@ pub struct StorageFlags {
         env = "PRESENCED_STORE_LISTEN",
         value_parser = address,
         default_value = "127.0.0.1:11311",
-        value_name = "ADDR:PORT"
+        value_name = "ADDR:PORT",
+        conflicts_with_all = OTHER_STORES
     )]
     pub store_listen: SocketAddr,
 
     /// Memory of the embedded store; beyond it, items are evicted
-    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
+    #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"), conflicts_with_all = OTHER_STORES)]
     pub store_memory: Size,
 
     /// Name of this server in every value [default: host name]

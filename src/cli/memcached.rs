@@ -135,6 +135,8 @@ impl MemcachedFlags {
                 );
             }
         }
+        let (tls, credentials) = (self.tls()?, self.credentials()?);
+        self.check_effects()?;
         Ok(Config {
             nodes: listing,
             resolve_interval: self.resolve_interval.duration,
@@ -146,8 +148,8 @@ impl MemcachedFlags {
                 timeout: self.memcached_timeout.duration,
                 // A worker that lets sessions gather reads replies as late.
                 reply_target: REPLY_TARGET.max(4 * coalesce),
-                tls: self.tls()?,
-                credentials: self.credentials()?,
+                tls,
+                credentials,
                 write_command: self.memcached_command,
                 // The server gives each run its own.
                 sentinel: None,
@@ -179,6 +181,33 @@ impl MemcachedFlags {
             }
             Err(why) => refuse!("--memcached-auth-file {}: {why}", file.display()),
         }
+    }
+
+    /// Refuses what would have no effect, though an operator relies on it.
+    fn check_effects(&self) -> Result<(), SettingsError> {
+        let of_node = [
+            ("--memcached-tls-ca", &self.memcached_tls_ca),
+            ("--memcached-auth-file", &self.memcached_auth_file),
+        ];
+        let mut given = of_node
+            .into_iter()
+            .filter_map(|(flag, file)| Some((flag, file.as_ref()?)));
+        if self.is_empty()
+            && let Some((flag, file)) = given.next()
+        {
+            refuse!(
+                "{flag} {} needs --memcached or --memcached-file: the embedded store has neither TLS nor \
+                 passwords",
+                file.display()
+            );
+        }
+        if self.eject_after != EJECT_AFTER && self.on_node_failure != OnFailure::Eject {
+            refuse!(
+                "--eject-after {} needs --on-node-failure eject: otherwise no node is ejected",
+                self.eject_after
+            );
+        }
+        Ok(())
     }
 
     fn listing(&self) -> Result<NodeList, SettingsError> {

@@ -180,7 +180,7 @@ impl Flags {
                  give --jwt-secret-file (or PRESENCED_JWT_SECRET), or listen on 127.0.0.1"
             );
         }
-        if !storage.store_listen.ip().is_loopback() && storage.memcached.is_empty() {
+        if !storage.store_listen.ip().is_loopback() {
             refuse!(
                 "--store-listen {}: the embedded store has no authentication and serves this \
                  machine only; listen on 127.0.0.1, or give --memcached for a shared one",

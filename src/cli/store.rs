@@ -26,7 +26,8 @@ pub struct StoreFlags {
         env = "PRESENCED_STORE_TCP",
         value_parser = address,
         default_value = "127.0.0.1:11211",
-        value_name = "ADDR:PORT"
+        value_name = "ADDR:PORT",
+        conflicts_with = "unix"
     )]
     pub listen: SocketAddr,
 

@@ -389,3 +389,37 @@ fn a_value_that_begins_with_a_hyphen_is_a_value_of_its_flag() {
     let flags = ["--server-id", "-a", "--key-template", "-{userId}"];
     assert!(check(&flags).is_ok());
 }
+
+#[test]
+fn flags_without_an_effect_beside_others_are_refused() {
+    for store in [
+        ["--store-memory", "64MiB"],
+        ["--store-listen", "127.0.0.1:1"],
+    ] {
+        for nodes in [["--memcached", "a:1"], ["--memcached-file", "/no/file"]] {
+            let both = [store, nodes].concat();
+            refused(&both, &[store[0], nodes[0], "cannot be used with"]);
+        }
+        assert!(check(&store).is_ok());
+    }
+    let either = [
+        "presenced",
+        "store",
+        "--listen",
+        "127.0.0.1:1",
+        "--unix",
+        "/x",
+    ];
+    let error = Flags::try_parse_from(either).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let error = error.to_string();
+    assert!(
+        error.contains("--listen") && error.contains("--unix"),
+        "{error}"
+    );
+    let eject_after = ["--eject-after", "7"];
+    let needed = "--eject-after 7 needs --on-node-failure eject";
+    refused(&eject_after, &[needed]);
+    let eject = [&eject_after[..], &["--on-node-failure", "eject"]].concat();
+    assert!(check(&eject).is_ok());
+}

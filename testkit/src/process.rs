@@ -365,8 +365,21 @@ pub fn command(flags: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.env("PRESENCED_DRAIN_DELAY", "0s");
-    piped(command.args(flags));
+    piped(command.args(without_store(flags)));
     command
+}
+
+/// The flags, without an address of the embedded store on this machine where others say that there is none: it
+/// comes with the free ports.
+pub(crate) fn without_store<'f>(flags: &[&'f str]) -> Vec<&'f str> {
+    let is_of_nodes =
+        |flag: &&str| flag.starts_with("--memcached=") || flag.starts_with("--memcached-file=");
+    let has_nodes = flags.iter().any(is_of_nodes);
+    let is_of_store = |flag: &&str| flag.starts_with("--store-listen=127.0.0.1:");
+    let flags = flags.iter().copied();
+    flags
+        .filter(|flag| !has_nodes || !is_of_store(flag))
+        .collect()
 }
 
 /// Where cargo says that it has built the binary for the tests of its package; older cargos say it

@@ -8,6 +8,7 @@ use presenced::cli::Flags;
 use presenced::server::{Config, Server};
 
 use crate::memcached::Memcached;
+use crate::process::without_store;
 use crate::raw::{Response, get};
 use crate::tokens::SECRET;
 use crate::{PATIENCE, until};
@@ -64,7 +65,7 @@ impl TestServer {
     async fn start_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
         let command = Flags::command().args_override_self(true);
         let matches = command
-            .try_get_matches_from(FLAGS.iter().chain(flags))
+            .try_get_matches_from(without_store(&[FLAGS, flags].concat()))
             .unwrap();
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
         flags.tokens.jwt_secret = Some(SECRET.into());

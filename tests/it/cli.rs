@@ -249,6 +249,26 @@ async fn flags_that_can_not_work_end_it_with_2_and_are_named() {
             &["--store-listen 0.0.0.0:0", "--memcached"],
         ),
         (
+            &["--store-memory=64MiB", "--memcached=127.0.0.1:1"],
+            None,
+            &["--store-memory", "--memcached", "cannot be used with"],
+        ),
+        (
+            &["--store-listen=localhost:0", "--memcached=127.0.0.1:1"],
+            None,
+            &["--store-listen", "--memcached", "cannot be used with"],
+        ),
+        (
+            &["store", "--listen=127.0.0.1:0", "--unix=/no/such"],
+            None,
+            &["--listen", "--unix", "cannot be used with"],
+        ),
+        (
+            &["--eject-after=7"],
+            None,
+            &["--eject-after 7", "--on-node-failure eject"],
+        ),
+        (
             &["--jwt-secret-file=/no/such/file"],
             None,
             &["--jwt-secret-file /no/such/file"],

@@ -1,6 +1,6 @@
 //! What a server looks at when it starts, and says of it.
 
-use presenced_testkit::process::{FREE_PORTS, Process, command, run};
+use presenced_testkit::process::{FREE_PORTS, Process, command, limited, run};
 use presenced_testkit::temp::{TempFile, unique_path};
 use presenced_testkit::tokens::SECRET;
 use presenced_testkit::{PATIENCE, until};
@@ -144,5 +144,41 @@ async fn a_signal_ends_a_start_that_waits_for_a_file() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{signal:?}: {text}");
         assert!(text.contains("stopped at once"), "{signal:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn files_of_nodes_without_nodes_are_refused() {
+    let credentials = TempFile::new("edge:s3cret\n");
+    credentials.set_mode(0o600);
+    let flag = format!("--memcached-auth-file={}", credentials.path().display());
+    let output = run(&[FREE_PORTS, &[&flag]].concat(), None).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in ["--memcached-auth-file", "needs --memcached"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("s3cret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_limit_of_open_files_that_is_too_low_names_the_flags_that_ask_for_more() {
+    for (limit, flags, named) in [
+        ("-n 64", &[][..], "--workers"),
+        ("-n 64", &["--workers=2"], "--workers 2:"),
+        (
+            "-n 1024",
+            &["--max-http-connections=1000", "--workers=1"],
+            "--max-http-connections 1000 and --workers 1:",
+        ),
+        ("-n 4096", &["--max-sessions=4096"], "--max-sessions 4096:"),
+    ] {
+        let flags = [FREE_PORTS, flags].concat();
+        let output = timeout(PATIENCE, limited(limit, &flags).output()).await;
+        let output = output.expect("it ends").unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{limit} {flags:?}: {text}");
+        assert!(text.contains(named), "{limit} {flags:?}: {text}");
+        assert!(text.contains("ulimit -n"), "{limit} {flags:?}: {text}");
     }
 }
