@@ -9,10 +9,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
+use presenced_presence::UserId;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
-use presenced_presence::{UserId, UserIdError};
 use presenced_session::clock::unix_ms;
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::gateway::refusal::{Refusal, TokenFault};
@@ -94,8 +93,11 @@ impl Auth {
         if !is_typ_known(&header) {
             return Err(Refusal::TokenInvalid(TokenFault::Typ));
         }
-        if header.crit.is_some() {
-            return Err(Refusal::TokenInvalid(TokenFault::Crit));
+        // Whatever it is: RFC 7515 §4.1.11 allows a list alone, and none of its extensions is known here.
+        match head(token) {
+            Some(head) if !head.contains_key("crit") => {}
+            Some(_) => return Err(Refusal::TokenInvalid(TokenFault::Crit)),
+            None => return Err(Refusal::TokenInvalid(TokenFault::Malformed)),
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
@@ -146,16 +148,13 @@ impl Auth {
                     _ => TokenFault::Claims,
                 }
             }
-            // The signature is good, but the claims are not JSON in UTF-8. If they are but for
-            // the strings, a string is what is wrong; the one that matters is the user's id.
-            ErrorKind::Json(_) if decode::<Claims>(token, &self.key, &self.validation).is_ok() => {
-                return Refusal::UserId(UserIdError::Character);
-            }
-            _ => match fault_of_head(token) {
-                Some(fault) => fault,
-                None if matches!(error, ErrorKind::InvalidSignature) => TokenFault::Signature,
-                None if matches!(error, ErrorKind::Json(_)) => TokenFault::Claims,
-                None => TokenFault::Malformed,
+            _ => match (fault_of_head(token), error) {
+                (Some(fault), _) => fault,
+                (None, ErrorKind::InvalidSignature) => TokenFault::Signature,
+                // Of another type than a claim has, or no object.
+                (None, ErrorKind::Json(_)) if is_json(part(token, 1)) => TokenFault::Claims,
+                (None, ErrorKind::Json(_)) => TokenFault::ClaimsJson,
+                (None, _) => TokenFault::Malformed,
             },
         };
         Refusal::TokenInvalid(fault)
@@ -174,21 +173,32 @@ impl Auth {
 
 /// What is wrong with the head of a token that was refused, if anything is.
 fn fault_of_head(token: &str) -> Option<TokenFault> {
-    let (head, _) = token.split_once('.')?;
-    let json = BASE64_URL_SAFE_NO_PAD.decode(head).ok();
-    let head = json.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
-    match head {
+    match head(token) {
         None => Some(TokenFault::Malformed),
         Some(head) if head.get("alg") != Some(&"HS256".into()) => Some(TokenFault::Algorithm),
-        // A member that has a name of RFC 7515 and another type.
-        Some(head) => serde_json::from_value::<Header>(head.into())
-            .is_err()
-            .then_some(TokenFault::Malformed),
+        // A member that has a name of RFC 7515 and another type, or is there twice.
+        Some(_) => match serde_json::from_slice::<Header>(&part(token, 0)?) {
+            Ok(_) => None,
+            Err(_) => Some(TokenFault::Malformed),
+        },
     }
 }
 
-/// Claims whose values are not looked at.
-type Claims = std::collections::HashMap<String, IgnoredAny>;
+/// The members of a token's head; `None` if it is no JSON object in base64.
+fn head(token: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&part(token, 0)?).ok()
+}
+
+/// What a part of a token has in it; `None` if it is no base64.
+fn part(token: &str, number: usize) -> Option<Vec<u8>> {
+    let part = token.split('.').nth(number)?;
+    BASE64_URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+/// Whether it is JSON in UTF-8, and not nested too deep to be read.
+fn is_json(bytes: Option<Vec<u8>>) -> bool {
+    bytes.is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok())
+}
 
 /// RFC 8725 §3.11: a token made for something else must not pass for one of ours.
 fn is_typ_known(header: &Header) -> bool {
@@ -215,6 +225,7 @@ fn user_of(claim: Option<&Value>) -> Result<UserId, Refusal> {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{EncodingKey, encode};
+    use presenced_presence::UserIdError;
     use serde_json::json;
 
     use super::*;
@@ -320,19 +331,90 @@ mod tests {
                 "{id:?}"
             );
         }
-        // Not UTF-8, yet signed.
-        let claims = format!(
-            r#"{{"exp":{},"aud":"presence","iss":"https://id.example","sub":"#,
-            in_s(60)
-        );
-        let claims = [claims.as_bytes(), b"\"\xff\xfe\"}"].concat();
-        let head = BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256"}"#);
-        let message = format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims));
+    }
+
+    /// A token of any bytes, signed with our key.
+    fn sign_bytes(head: &[u8], claims: &[u8]) -> String {
+        let [head, claims] = [head, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        let message = format!("{head}.{claims}");
         let key = EncodingKey::from_secret(SECRET);
-        let signature =
-            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
-        let verified = Auth::new(SECRET, rules()).verify(&format!("{message}.{signature}"));
-        assert_eq!(verified, Err(Refusal::UserId(UserIdError::Character)));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        format!("{message}.{}", signature.unwrap())
+    }
+
+    #[test]
+    fn claims_that_are_no_json_are_told_apart_from_user_ids() {
+        let auth = Auth::new(SECRET, rules());
+        let verify = |claims: &[u8]| {
+            let token = sign_bytes(br#"{"alg":"HS256"}"#, claims);
+            auth.verify(&token)
+                .map(|identity| identity.user.to_string())
+        };
+        let with = |more: &[u8]| {
+            let good = format!(
+                r#"{{"exp":{},"aud":"presence","iss":"https://id.example","#,
+                in_s(60)
+            );
+            verify(&[good.as_bytes(), more, b"}"].concat())
+        };
+        let nested = |depth: usize| {
+            format!(
+                r#""sub":"a","x":{}{}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            )
+        };
+        assert_eq!(with(nested(100).as_bytes()), Ok("a".into()));
+        for more in [
+            &b"\"sub\":\"\xff\xfe\""[..],
+            b"\"sub\":\"a\",\"x\":\"\xff\"",
+            b"\"sub\":\"a\",\"\xff\":1",
+            b"\"sub\":\"\\ud800\"",
+            b"\"sub\":\"a\",\"x\":\"\\q\"",
+            b"\"sub\":\"a\nb\"",
+            b"\"sub\":\"a\",",
+            b"\"sub\":\"a\",\"x\":1e999",
+            b"\"sub\":\"a\"}x",
+            nested(200).as_bytes(),
+            nested(1000).as_bytes(),
+        ] {
+            let refused = Err(Refusal::TokenInvalid(TokenFault::ClaimsJson));
+            assert_eq!(with(more), refused, "{}", more.escape_ascii());
+        }
+        for claims in [&b""[..], b"{", b"alice", b"\xff", b"{}{}"] {
+            let refused = Err(Refusal::TokenInvalid(TokenFault::ClaimsJson));
+            assert_eq!(verify(claims), refused, "{}", claims.escape_ascii());
+        }
+        // It is JSON, but of a user who cannot be.
+        let refused = Err(Refusal::UserId(UserIdError::Character));
+        assert_eq!(with(br#""sub":"a\nb""#), refused);
+        // Each claim is there once.
+        let twice = with(br#""sub":"a","exp":1"#);
+        assert_eq!(twice, Err(Refusal::TokenInvalid(TokenFault::Claims)));
+    }
+
+    #[test]
+    fn any_crit_is_refused() {
+        let auth = Auth::new(SECRET, rules());
+        let claims = claims().to_string();
+        let verify = |head: &str| auth.verify(&sign_bytes(head.as_bytes(), claims.as_bytes()));
+        assert!(verify(r#"{"alg":"HS256","critical":null}"#).is_ok());
+        for crit in [r#""crit":null"#, r#""crit":[]"#, r#""cr\u0069t":["exp"]"#] {
+            let refused = verify(&format!(r#"{{"alg":"HS256",{crit}}}"#));
+            let expected = Err(Refusal::TokenInvalid(TokenFault::Crit));
+            assert_eq!(refused, expected, "{crit}");
+        }
+        // Of a type that RFC 7515 does not know, or there twice: the head is none.
+        for crit in [
+            r#""crit":1"#,
+            r#""crit":"x""#,
+            r#""crit":[1]"#,
+            r#""crit":null,"crit":null"#,
+        ] {
+            let refused = verify(&format!(r#"{{"alg":"HS256",{crit}}}"#));
+            let expected = Err(Refusal::TokenInvalid(TokenFault::Malformed));
+            assert_eq!(refused, expected, "{crit}");
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Sea
     let caller = Caller::of(request);
     let address = caller.map(|Caller(address)| address);
     gateway.rates.comes(address)?;
-    let token = token(request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    let token = token(request, gateway.allow_query_token)?;
     let identity = gateway.identify(&token, caller)?;
     gateway.rates.is_of(&identity.user, address)?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {

@@ -76,6 +76,10 @@ pub enum RequestFault {
     WebSocketVersion,
     /// Not exactly one `Sec-WebSocket-Key`, of 16 bytes in base64.
     Key,
+    /// More than one `Authorization`.
+    Authorization,
+    /// More than one token among the subprotocols, or in the query.
+    Tokens,
     /// A body that ends early, or is badly encoded.
     BrokenBody,
     /// A connection from a trusted proxy without the header that it should begin with.
@@ -97,6 +101,14 @@ impl RequestFault {
             RequestFault::Key => (
                 "key",
                 "a WebSocket handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64",
+            ),
+            RequestFault::Authorization => (
+                "authorization",
+                "a request has one Authorization header at most",
+            ),
+            RequestFault::Tokens => (
+                "tokens",
+                "a request has one token at most among its subprotocols, and one in its query",
             ),
             RequestFault::BrokenBody => ("broken_body", "the body did not arrive whole"),
             RequestFault::ProxyHeader => (
@@ -122,9 +134,10 @@ pub enum TokenFault {
     Typ,
     /// Extensions that must be understood (RFC 7515 §4.1.11); we have none.
     Crit,
-    /// Claims that are no JSON object, have no `exp`, or are of another type than RFC 7519 §4.1
-    /// says.
+    /// Claims that are no object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
     Claims,
+    /// Claims that are not JSON in UTF-8, or nested too deep.
+    ClaimsJson,
     /// Not ours, or no issuer.
     Issuer,
     /// Not for us, or for nobody.
@@ -148,6 +161,7 @@ impl TokenFault {
             TokenFault::Typ => "typ",
             TokenFault::Crit => "crit",
             TokenFault::Claims => "claims",
+            TokenFault::ClaimsJson => "claims_json",
             TokenFault::Issuer => "issuer",
             TokenFault::Audience => "audience",
             TokenFault::NotYetValid => "not_yet_valid",
@@ -231,6 +245,8 @@ impl Refusal {
         Refusal::BadRequest(RequestFault::Body),
         Refusal::BadRequest(RequestFault::WebSocketVersion),
         Refusal::BadRequest(RequestFault::Key),
+        Refusal::BadRequest(RequestFault::Authorization),
+        Refusal::BadRequest(RequestFault::Tokens),
         Refusal::BadRequest(RequestFault::BrokenBody),
         Refusal::BadRequest(RequestFault::ProxyHeader),
         Refusal::BadPull,
@@ -248,6 +264,7 @@ impl Refusal {
         Refusal::TokenInvalid(TokenFault::Typ),
         Refusal::TokenInvalid(TokenFault::Crit),
         Refusal::TokenInvalid(TokenFault::Claims),
+        Refusal::TokenInvalid(TokenFault::ClaimsJson),
         Refusal::TokenInvalid(TokenFault::Issuer),
         Refusal::TokenInvalid(TokenFault::Audience),
         Refusal::TokenInvalid(TokenFault::NotYetValid),

@@ -196,7 +196,7 @@ async fn presence(
         Method::GET | Method::HEAD | Method::POST => {}
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
-    let token = token(&request, gateway.allow_query_token).ok_or(Refusal::TokenMissing)?;
+    let token = token(&request, gateway.allow_query_token)?;
     gateway.identify(&token, Caller::of(&request))?;
     let asked = match *request.method() {
         Method::POST => users_in(request).await?,

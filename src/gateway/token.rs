@@ -1,9 +1,12 @@
 //! Where a request has its token.
 
+use std::borrow::Cow;
+
 use hyper::Request;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
 use super::query::values;
+use super::refusal::{Refusal, RequestFault};
 
 /// How a browser sends its token, which it can't put into a header of its own: as a subprotocol
 /// that the server never answers with.
@@ -12,20 +15,35 @@ const TOKEN_SUBPROTOCOL: &str = "bearer.";
 /// The request's token, from the first place that has one: `Authorization: Bearer`, the
 /// subprotocols, and, where it is allowed, the query. `Authorization` of another scheme is not for us
 /// but for a proxy before us.
-pub(super) fn token<B>(request: &Request<B>, allow_query: bool) -> Option<String> {
+///
+/// # Errors
+///
+/// There is none; or a place has two, of which a proxy before us may have checked the other.
+pub(super) fn token<B>(request: &Request<B>, allow_query: bool) -> Result<String, Refusal> {
     let headers = request.headers();
-    let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
-    let bearer = authorizations.find_map(bearer);
+    let authorizations = headers.get_all(header::AUTHORIZATION).iter();
+    let authorization = only(authorizations, RequestFault::Authorization)?;
     let offered =
-        || subprotocols(headers).find_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL));
-    if let Some(token) = bearer.or_else(offered) {
-        return Some(token.to_owned());
+        subprotocols(headers).filter_map(|offered| offered.strip_prefix(TOKEN_SUBPROTOCOL));
+    let offered = only(offered, RequestFault::Tokens)?;
+    let query = request.uri().query().filter(|_| allow_query);
+    let in_query = values(query.unwrap_or_default(), "token");
+    let in_query = only(in_query, RequestFault::Tokens)?.flatten();
+    let token = authorization.and_then(bearer).or(offered);
+    let token = token.map(Cow::from).or(in_query);
+    token.map(Cow::into_owned).ok_or(Refusal::TokenMissing)
+}
+
+/// What a place has, if anything; refused for `several` if it has more than one.
+fn only<T>(
+    mut found: impl Iterator<Item = T>,
+    several: RequestFault,
+) -> Result<Option<T>, Refusal> {
+    let first = found.next();
+    match found.next() {
+        None => Ok(first),
+        Some(_) => Err(Refusal::BadRequest(several)),
     }
-    let query = request.uri().query().filter(|_| allow_query)?;
-    values(query, "token")
-        .next()
-        .flatten()
-        .map(std::borrow::Cow::into_owned)
 }
 
 /// Whether a request has a token among its subprotocols, as only a WebSocket client does.
@@ -68,19 +86,54 @@ mod tests {
             ("authorization", "bearer h"),
             ("sec-websocket-protocol", "presence.v1, bearer.p"),
         );
-        assert_eq!(with(&[bearer, offered], true).as_deref(), Some("h"));
-        assert_eq!(with(&[offered], true).as_deref(), Some("p"));
-        assert_eq!(with(&[], true).as_deref(), Some("q"));
-        assert_eq!(with(&[], false), None);
+        let is = |token: &str| Ok(token.to_owned());
+        assert_eq!(with(&[bearer, offered], true), is("h"));
+        assert_eq!(with(&[offered], true), is("p"));
+        assert_eq!(with(&[], true), is("q"));
+        assert_eq!(with(&[], false), Err(Refusal::TokenMissing));
         // A proxy's own: staging behind basic auth.
         let basic = ("authorization", "Basic dTpw");
-        assert_eq!(with(&[basic], false), None);
-        assert_eq!(with(&[basic, offered], false).as_deref(), Some("p"));
-        assert_eq!(with(&[basic], true).as_deref(), Some("q"));
-        assert_eq!(with(&[basic, bearer], false).as_deref(), Some("h"));
+        assert_eq!(with(&[basic], false), Err(Refusal::TokenMissing));
+        assert_eq!(with(&[basic, offered], false), is("p"));
+        assert_eq!(with(&[basic], true), is("q"));
         for nothing in ["Bearer", "Bearer ", "Negotiate", "Basic"] {
             let nothing = ("authorization", nothing);
-            assert_eq!(with(&[nothing, offered], false).as_deref(), Some("p"));
+            assert_eq!(with(&[nothing, offered], false), is("p"));
         }
+    }
+
+    #[test]
+    fn no_place_has_two() {
+        let of = |target: &str, headers: &[(&'static str, &'static str)]| {
+            let mut request = Request::get(target).body(()).unwrap();
+            for (name, value) in headers {
+                let value = HeaderValue::from_static(value);
+                request.headers_mut().append(*name, value);
+            }
+            token(&request, true)
+        };
+        let (basic, bearer) = (
+            ("authorization", "Basic dTpw"),
+            ("authorization", "Bearer h"),
+        );
+        for two in [
+            [basic, bearer],
+            [bearer, bearer],
+            [bearer, ("authorization", "")],
+        ] {
+            let refused = Refusal::BadRequest(RequestFault::Authorization);
+            assert_eq!(of("/ws", &two), Err(refused), "{two:?}");
+        }
+        let refused = Err(Refusal::BadRequest(RequestFault::Tokens));
+        let protocol = |offered| ("sec-websocket-protocol", offered);
+        let (first, second) = (protocol("presence.v1, bearer.p"), protocol("bearer.p"));
+        assert_eq!(of("/ws", &[first, second]), refused);
+        assert_eq!(of("/ws", &[protocol("bearer.p,bearer.")]), refused);
+        for query in ["token=a&token=a", "token&token=a", "token=a&x=1&token=%ff"] {
+            assert_eq!(of(&format!("/ws?{query}"), &[]), refused, "{query}");
+            // Whatever else there is.
+            assert_eq!(of(&format!("/ws?{query}"), &[bearer]), refused, "{query}");
+        }
+        assert_eq!(of("/ws?token=q", &[bearer, first]), Ok("h".into()));
     }
 }

@@ -143,7 +143,7 @@ fn expected<'s>(
     if !origin(headers, named) {
         return Err(Refusal::Origin);
     }
-    let sent = sent_token(request, named).ok_or(Refusal::TokenMissing)?;
+    let sent = sent_token(request, named)?.ok_or(Refusal::TokenMissing)?;
     match sent == *token {
         true => *verdict,
         false => UNSIGNED,
@@ -270,29 +270,42 @@ fn place(scheme: &str, authority: &str) -> Option<(String, u32)> {
     is_plain.then_some((host, port))
 }
 
-fn sent_token(request: &Request<()>, in_query: bool) -> Option<String> {
-    for line in texts(request.headers(), "authorization") {
+fn sent_token(request: &Request<()>, in_query: bool) -> Result<Option<String>, Refusal> {
+    let headers = request.headers();
+    if headers.get_all("authorization").iter().count() > 1 {
+        return Err(Refusal::BadRequest(RequestFault::Authorization));
+    }
+    let lines = texts(headers, "sec-websocket-protocol");
+    let offered = lines.iter().flat_map(|line| line.split(',').map(str::trim));
+    let offered: Vec<&str> = offered
+        .filter_map(|offered| offered.strip_prefix("bearer."))
+        .collect();
+    let query = request.uri().query().filter(|_| in_query);
+    // A valid token contains nothing to decode.
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let values: Vec<&str> = pairs
+        .filter_map(|pair| match pair {
+            "token" => Some(""),
+            _ => pair.strip_prefix("token="),
+        })
+        .collect();
+    if offered.len() > 1 || values.len() > 1 {
+        return Err(Refusal::BadRequest(RequestFault::Tokens));
+    }
+    for line in texts(headers, "authorization") {
         let (scheme, token) = line.split_once(' ').unwrap_or_default();
         if scheme.to_lowercase() == "bearer" && !token.trim().is_empty() {
-            return Some(token.trim().into());
+            return Ok(Some(token.trim().into()));
         }
     }
-    let lines = texts(request.headers(), "sec-websocket-protocol");
-    let mut offered = lines.iter().flat_map(|line| line.split(',').map(str::trim));
-    if let Some(token) = offered.find_map(|offered| offered.strip_prefix("bearer.")) {
-        return Some(token.into());
+    if let [token] = offered[..] {
+        return Ok(Some(token.into()));
     }
-    let query = request.uri().query().filter(|_| in_query)?;
-    // A valid token contains nothing to decode.
-    let mut values = query.split('&').filter_map(|pair| match pair {
-        "token" => Some(""),
-        _ => pair.strip_prefix("token="),
+    let decoded = values.first().and_then(|value| {
+        let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
+        decoded.ok().map(Into::into)
     });
-    let value = values.next()?;
-    let decoded = percent_encoding::percent_decode_str(value)
-        .decode_utf8()
-        .ok()?;
-    Some(decoded.into())
+    Ok(decoded)
 }
 
 fn texts<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
