@@ -28,6 +28,8 @@ pub enum Mischief {
     VeryLate,
     /// Nothing comes through, either way, and no one is told: a cable that is cut.
     Silence,
+    /// The connection ends when a user's entry is to be written.
+    NoEntries,
 }
 
 /// Ends with its connections when dropped.
@@ -131,6 +133,10 @@ async fn pass(mut client: TcpStream, node: String, mischief: Arc<AtomicU8>) {
             }
             read = client.read(&mut up) => match read {
                 Ok(count) if count > 0 => {
+                    let has_entry = up[..count].windows(9).any(|bytes| bytes == b"set user:");
+                    if is(Mischief::NoEntries) && has_entry {
+                        return;
+                    }
                     if is(Mischief::Late) {
                         sleep(Duration::from_millis(300)).await;
                     } else if is(Mischief::VeryLate) {

@@ -29,6 +29,7 @@ mod handshake_rates;
 mod hostile;
 mod http;
 mod http_connections;
+mod lateness;
 mod log;
 mod memcached_access;
 mod memcached_faults;

@@ -19,6 +19,7 @@ impl Look {
         &mut self,
         connection: &mut Connection,
     ) -> Result<bool, MemcachedError> {
+        self.overdue.look(&*self.config.writes, &self.node);
         let cluster = self.cluster.clone();
         let config = cluster.config();
         let sentinel = config.connect.sentinel.as_ref();

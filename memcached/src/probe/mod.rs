@@ -35,6 +35,7 @@ use self::losses::Missed;
 use self::proof::Proof;
 use self::publish::publish_changes;
 use self::renewal::Renewal;
+use self::writes::Overdue;
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::config::OnFailure;
@@ -121,6 +122,7 @@ struct Look {
     evictions: Evictions,
     asked_stats_at: Option<Instant>,
     evictions_logged: LogThrottle,
+    overdue: Overdue,
 }
 
 impl Look {
@@ -144,6 +146,7 @@ impl Look {
             evictions: Evictions::new(&config.entry_bytes, cluster.config().marker.entry_ttl),
             asked_stats_at: None,
             evictions_logged: LogThrottle::default(),
+            overdue: Overdue::default(),
             cluster: cluster.clone(),
             node: node.clone(),
             config: config.clone(),

@@ -332,14 +332,16 @@ impl Writes for Presence {
         !self.users.is_empty()
     }
 
-    /// A heartbeat that came before the last flush that left nothing is stored. So the lag bounds
-    /// the age of what is not; it also grows while the process is stopped, when nobody's heartbeat
-    /// is recorded.
     fn are_late(&self, node: &Node) -> bool {
-        let Some(flush) = self.flush_of(node.id()) else {
-            return false;
-        };
-        let now = self.clock.now();
+        let has_debts = |flush: Arc<NodeFlush>| flush.has_debts(self.clock.now(), node.doubts());
+        self.overdue(node).is_some()
+            || self.flush_of(node.id()).is_some_and(has_debts) && self.has_any()
+    }
+
+    /// A heartbeat that came before the last flush that left nothing is stored. So the lag bounds the age of
+    /// what is not; it also grows while the process is stopped, when nobody's heartbeat is recorded.
+    fn overdue(&self, node: &Node) -> Option<Duration> {
+        let flush = self.flush_of(node.id())?;
         let last_flush = Duration::from_millis(self.last_flush_ms.load(Ordering::Relaxed));
         // After the last flush nothing more is written, and entries live for longer.
         let longer = if !last_flush.is_zero() && flush.all_settled() >= last_flush {
@@ -347,8 +349,8 @@ impl Writes for Presence {
         } else {
             Duration::ZERO
         };
-        let is_late = flush.lag(now) > longer + self.headroom.saturating_sub(LATE_BEFORE)
-            || flush.has_debts(now, node.doubts());
-        is_late && self.has_any()
+        let lag = flush.lag(self.clock.now());
+        let in_time = longer + self.headroom.saturating_sub(LATE_BEFORE);
+        (lag > in_time && self.has_any()).then_some(lag)
     }
 }
