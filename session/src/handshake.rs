@@ -15,34 +15,47 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Why a request is no handshake that can be accepted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{}", self.text())]
 pub enum HandshakeError {
     /// Not a GET: 405.
-    #[error("a handshake is a GET request")]
     Method,
     /// No `Upgrade: websocket`: 426, with `Upgrade: websocket` (RFC 9110 §15.5.22).
-    #[error("no upgrade to a WebSocket was asked for")]
     UpgradeRequired,
     /// A version other than 13: 426, with `Sec-WebSocket-Version: 13` (§4.4).
-    #[error("the WebSocket version must be 13")]
     Version,
     /// Not HTTP/1.1: 400.
-    #[error("a WebSocket handshake needs HTTP/1.1")]
     HttpVersion,
     /// No `Host`, or several: 400.
-    #[error("a request needs exactly one Host header")]
     Host,
     /// No `Connection: Upgrade`: 400.
-    #[error("the Connection header must name Upgrade")]
     Connection,
     /// A body: 400.
-    #[error("a WebSocket handshake has no body")]
     Body,
     /// No `Sec-WebSocket-Version`, or several: 400.
-    #[error("a handshake needs exactly one Sec-WebSocket-Version header")]
     VersionCount,
     /// No `Sec-WebSocket-Key`, several, or one that is not 16 bytes in base64: 400.
-    #[error("a handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64")]
     Key,
+}
+
+impl HandshakeError {
+    /// What is wrong, for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            HandshakeError::Method => "a handshake is a GET request",
+            HandshakeError::UpgradeRequired => "no upgrade to a WebSocket was asked for",
+            HandshakeError::Version => "the WebSocket version must be 13",
+            HandshakeError::HttpVersion => "a WebSocket handshake needs HTTP/1.1",
+            HandshakeError::Host => "a request needs exactly one Host header",
+            HandshakeError::Connection => "the Connection header must name Upgrade",
+            HandshakeError::Body => "a WebSocket handshake has no body",
+            HandshakeError::VersionCount => {
+                "a WebSocket handshake needs exactly one Sec-WebSocket-Version header"
+            }
+            HandshakeError::Key => {
+                "a WebSocket handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64"
+            }
+        }
+    }
 }
 
 /// RFC 6455 §4.2.1; returns the value of `Sec-WebSocket-Accept`.

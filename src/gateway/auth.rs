@@ -85,19 +85,15 @@ impl Auth {
         if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
             return Err(Refusal::TokenInvalid(TokenFault::Malformed));
         }
-        let TokenData { header, claims } =
+        let TokenData { claims, .. } =
             match decode::<Map<String, Value>>(token, &self.key, &self.validation) {
                 Ok(token) => token,
                 Err(error) => return Err(self.refusal(token, error.kind())),
             };
-        if !is_typ_known(&header) {
-            return Err(Refusal::TokenInvalid(TokenFault::Typ));
-        }
-        // Whatever it is: RFC 7515 §4.1.11 allows a list alone, and none of its extensions is known here.
-        match head(token) {
-            Some(head) if !head.contains_key("crit") => {}
-            Some(_) => return Err(Refusal::TokenInvalid(TokenFault::Crit)),
-            None => return Err(Refusal::TokenInvalid(TokenFault::Malformed)),
+        check_head(token).map_err(Refusal::TokenInvalid)?;
+        // RFC 7519 §4.1.6. The library looks at no time that it need not compare.
+        if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
+            return Err(Refusal::TokenInvalid(TokenFault::Claims));
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
@@ -200,12 +196,24 @@ fn is_json(bytes: Option<Vec<u8>>) -> bool {
     bytes.is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok())
 }
 
+/// Checks those members of a signed token's head that the library does not look at, or takes for
+/// missing where they are `null`.
+fn check_head(token: &str) -> Result<(), TokenFault> {
+    let head = head(token).ok_or(TokenFault::Malformed)?;
+    if !head.get("typ").is_none_or(is_typ_known) {
+        return Err(TokenFault::Typ);
+    }
+    // RFC 7515 §4.1.11: whatever `crit` is, none of its extensions is known here. RFC 7797 §6 forbids
+    // `b64` without it.
+    match head.contains_key("crit") || head.contains_key("b64") {
+        true => Err(TokenFault::Crit),
+        false => Ok(()),
+    }
+}
+
 /// RFC 8725 §3.11: a token made for something else must not pass for one of ours.
-fn is_typ_known(header: &Header) -> bool {
-    let Some(typ) = &header.typ else {
-        return true;
-    };
-    let typ = typ.to_ascii_lowercase();
+fn is_typ_known(typ: &Value) -> bool {
+    let typ = typ.as_str().unwrap_or_default().to_ascii_lowercase();
     // RFC 7515 §4.1.9: "application/" may be left out.
     matches!(
         typ.strip_prefix("application/").unwrap_or(&typ),
@@ -297,6 +305,8 @@ mod tests {
             ("exp", json!(253_402_300_800u64), LifetimeTooLong),
             ("nbf", json!(in_s(60)), NotYetValid),
             ("nbf", json!("soon"), Claims),
+            ("iat", json!("now"), Claims),
+            ("iat", json!([1]), Claims),
             ("aud", Value::Null, Audience),
             ("aud", json!("other"), Audience),
             ("aud", json!(1), Audience),
@@ -394,12 +404,18 @@ mod tests {
     }
 
     #[test]
-    fn any_crit_is_refused() {
+    fn any_extension_is_refused() {
         let auth = Auth::new(SECRET, rules());
         let claims = claims().to_string();
         let verify = |head: &str| auth.verify(&sign_bytes(head.as_bytes(), claims.as_bytes()));
         assert!(verify(r#"{"alg":"HS256","critical":null}"#).is_ok());
-        for crit in [r#""crit":null"#, r#""crit":[]"#, r#""cr\u0069t":["exp"]"#] {
+        for crit in [
+            r#""crit":null"#,
+            r#""crit":[]"#,
+            r#""cr\u0069t":["exp"]"#,
+            r#""b64":false"#,
+            r#""b64":true"#,
+        ] {
             let refused = verify(&format!(r#"{{"alg":"HS256",{crit}}}"#));
             let expected = Err(Refusal::TokenInvalid(TokenFault::Crit));
             assert_eq!(refused, expected, "{crit}");
@@ -466,6 +482,9 @@ mod tests {
         };
         let other = sign(&header("secevent+jwt"), &claims());
         assert_eq!(refused(&other), TokenFault::Typ);
+        let null = br#"{"alg":"HS256","typ":null}"#;
+        let null = sign_bytes(null, claims().to_string().as_bytes());
+        assert_eq!(refused(&null), TokenFault::Typ);
         let crit = Header {
             crit: Some(vec!["x-must".into()]),
             ..Header::default()

@@ -25,6 +25,8 @@ pub enum Refusal {
     UriTooLong,
     /// A body in a form that we don't decode.
     Compressed,
+    /// A body with a transfer coding other than `chunked`, or with several.
+    TransferCoding,
     /// A plain request where an upgrade is needed.
     UpgradeRequired,
     /// A WebSocket version other than 13.
@@ -90,18 +92,14 @@ impl RequestFault {
     /// Label in `/metrics`, and what is told.
     const fn facts(self) -> (&'static str, &'static str) {
         match self {
-            RequestFault::HttpVersion => ("http_version", "a WebSocket handshake needs HTTP/1.1"),
-            RequestFault::Host => ("host", "a request needs exactly one Host header"),
-            RequestFault::Connection => ("connection", "the Connection header must name Upgrade"),
-            RequestFault::Body => ("body", "a WebSocket handshake has no body"),
-            RequestFault::WebSocketVersion => (
-                "websocket_version",
-                "a WebSocket handshake needs exactly one Sec-WebSocket-Version header",
-            ),
-            RequestFault::Key => (
-                "key",
-                "a WebSocket handshake needs exactly one Sec-WebSocket-Key header, of 16 bytes in base64",
-            ),
+            RequestFault::HttpVersion => ("http_version", HandshakeError::HttpVersion.text()),
+            RequestFault::Host => ("host", HandshakeError::Host.text()),
+            RequestFault::Connection => ("connection", HandshakeError::Connection.text()),
+            RequestFault::Body => ("body", HandshakeError::Body.text()),
+            RequestFault::WebSocketVersion => {
+                ("websocket_version", HandshakeError::VersionCount.text())
+            }
+            RequestFault::Key => ("key", HandshakeError::Key.text()),
             RequestFault::Authorization => (
                 "authorization",
                 "a request has one Authorization header at most",
@@ -132,7 +130,7 @@ pub enum TokenFault {
     Signature,
     /// A `typ` that is not that of a token for us (RFC 8725 §3.11).
     Typ,
-    /// Extensions that must be understood (RFC 7515 §4.1.11); we have none.
+    /// Extensions that must be understood (RFC 7515 §4.1.11, RFC 7797); we have none.
     Crit,
     /// Claims that are no object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
     Claims,
@@ -253,6 +251,7 @@ impl Refusal {
         Refusal::BodyTooBig,
         Refusal::UriTooLong,
         Refusal::Compressed,
+        Refusal::TransferCoding,
         Refusal::UpgradeRequired,
         Refusal::Version,
         Refusal::Origin,
@@ -344,6 +343,11 @@ impl Refusal {
                 "the path and query are too long: ask with POST",
             ),
             Refusal::Compressed => (415, "compressed_body", "send the body as it is"),
+            Refusal::TransferCoding => (
+                501,
+                "transfer_coding",
+                "a body has no transfer coding but chunked, and that once",
+            ),
             Refusal::UpgradeRequired => (
                 426,
                 "upgrade_required",

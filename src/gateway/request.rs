@@ -23,6 +23,13 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     if target.is_some_and(|target| target.as_str().len() > URI_BYTES_MAX) {
         return Err(Refusal::UriTooLong);
     }
+    // The library takes any list that ends with it, and decodes nothing else.
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next().map(|coding| coding.as_bytes().trim_ascii());
+    let is_chunked = coding.is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || codings.next().is_some() {
+        return Err(Refusal::TransferCoding);
+    }
     // Before a byte of it is read, or asked for (`Expect: 100-continue`).
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -98,6 +105,30 @@ mod tests {
         };
         assert_eq!(with_uri(URI_BYTES_MAX), Ok(()));
         assert_eq!(with_uri(URI_BYTES_MAX + 1), Err(Refusal::UriTooLong));
+    }
+
+    #[test]
+    fn chunked_alone_is_a_transfer_coding() {
+        let of = |codings: &[&str]| {
+            checked(|request| {
+                for coding in codings {
+                    set(request, "transfer-encoding", coding);
+                }
+            })
+        };
+        for known in [&[][..], &["chunked"], &["Chunked "]] {
+            assert_eq!(of(known), Ok(()), "{known:?}");
+        }
+        for unknown in [
+            &["chunked, chunked"][..],
+            &["chunked", "chunked"],
+            &["gzip, chunked"],
+            &["gzip", "chunked"],
+            &["identity"],
+            &[""],
+        ] {
+            assert_eq!(of(unknown), Err(Refusal::TransferCoding), "{unknown:?}");
+        }
     }
 
     #[test]

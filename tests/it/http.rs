@@ -132,6 +132,13 @@ async fn what_is_too_much_is_refused_by_its_head() {
     let (response, _) = said(server.edge, head).await;
     assert_eq!(response.status, 415, "{response:?}");
     assert_eq!(response.header("accept-encoding"), Some("identity"));
+    for coding in ["gzip, chunked", "chunked, chunked", "gzip"] {
+        let head =
+            format!("POST /v1/presence HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        let (response, _) = said(server.edge, head).await;
+        let expected = if coding == "gzip" { 400 } else { 501 };
+        assert_eq!(response.status, expected, "{coding}: {response:?}");
+    }
 
     let before = "/v1/presence?user=".len();
     let path = |bytes: usize| format!("/v1/presence?user={}", "x".repeat(bytes - before));
