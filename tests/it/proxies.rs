@@ -425,13 +425,12 @@ async fn has_to_leave() {
 #[tokio::test]
 async fn refusals_are_logged_with_the_address_that_a_late_header_names() {
     let node = ScriptedNode::start().await;
-    let node = node.node();
+    let node = format!("--memcached={}", node.node());
     let flags = [
         "--proxy-protocol",
         "--workers=1",
         "--max-http-connections=2",
         "--max-http-connections-per-address=1",
-        "--memcached",
         &node,
     ];
     let process = trusting(&flags).await;
