@@ -177,7 +177,8 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 
-    /// Scope that tokens must have among those in their claim scope
+    /// Scope that tokens must have among those in their claim scope; for pulls over HTTP, that of
+    /// service tokens (presence:read-all) is enough, too
     #[arg(long, env = "PRESENCED_JWT_SCOPE", value_name = "WORD")]
     pub jwt_scope: Option<String>,
 

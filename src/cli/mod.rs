@@ -34,7 +34,7 @@ use self::store::StoreFlags;
 pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
 use crate::admin;
-use crate::gateway::auth::Rules;
+use crate::gateway::auth::{READ_ALL_SCOPE, Rules};
 use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
@@ -288,6 +288,11 @@ impl Flags {
             && (scope.is_empty() || scope.contains(char::is_whitespace))
         {
             refuse!("--jwt-scope {scope:?} must be one word");
+        }
+        if tokens.jwt_scope.as_deref() == Some(READ_ALL_SCOPE) {
+            refuse!(
+                "--jwt-scope can't be {READ_ALL_SCOPE}: every user's token would be a service token"
+            );
         }
         Ok(gateway::Config {
             listen: self.network.listen.clone(),

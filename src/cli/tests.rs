@@ -291,6 +291,8 @@ fn every_flag_has_its_variable() {
 fn a_scope_is_one_word() {
     refused(&["--jwt-scope", "a b"], &["--jwt-scope", "a b", "one word"]);
     refused(&["--jwt-scope", ""], &["--jwt-scope", "one word"]);
+    let of_services = ["--jwt-scope", "presence:read-all"];
+    refused(&of_services, &["--jwt-scope", "service token"]);
     let rules = check(&["--jwt-scope", "presence"]).unwrap().gateway.rules;
     assert_eq!(rules.scope.as_deref(), Some("presence"));
 }

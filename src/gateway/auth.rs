@@ -17,6 +17,10 @@ use serde_json::{Map, Value};
 use crate::gateway::refusal::{Refusal, TokenFault};
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
 
+/// The word in `scope` that makes a token a service token: a back end of the operator's pulls with
+/// it, for all its users.
+pub const READ_ALL_SCOPE: &str = "presence:read-all";
+
 /// What a token must be.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -24,7 +28,8 @@ pub struct Rules {
     pub audience: Option<String>,
     /// `iss` must be it, if set.
     pub issuer: Option<String>,
-    /// `scope` must have it among its words, if set.
+    /// `scope` must have it among its words, if set. For pulls over HTTP, [`READ_ALL_SCOPE`] is
+    /// enough.
     pub scope: Option<String>,
     /// The claim that has the user's id: a string or an integer.
     pub user_claim: String,
@@ -32,13 +37,25 @@ pub struct Rules {
     pub lifetime_max: Duration,
 }
 
-/// The user whom a token names, and for how long.
+/// What a token is shown for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A session, which makes its user online.
+    Session,
+    /// A pull over HTTP.
+    Pull,
+}
+
+/// The user whom a token names, for how long, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user whom the token names.
     pub user: UserId,
     /// Time that is left, at most.
     pub valid_for: Duration,
+    /// Whether it is a service token ([`READ_ALL_SCOPE`]): its pulls are those of a back end, which
+    /// asks for many users.
+    pub reads_all: bool,
 }
 
 /// Checks tokens with one key.
@@ -78,7 +95,7 @@ impl Auth {
     /// # Errors
     ///
     /// Why the token is refused.
-    pub fn verify(&self, token: &str) -> Result<Identity, Refusal> {
+    pub fn verify(&self, token: &str, purpose: Purpose) -> Result<Identity, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refusal::TokenInvalid(TokenFault::TooLong));
         }
@@ -97,10 +114,17 @@ impl Auth {
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
-        if !self.has_scope(claims.get("scope")) {
+        let reads_all = has_word(claims.get("scope"), READ_ALL_SCOPE);
+        let is_enough = reads_all && purpose == Purpose::Pull;
+        let needed = self.rules.scope.as_deref().filter(|_| !is_enough);
+        if needed.is_some_and(|needed| !has_word(claims.get("scope"), needed)) {
             return Err(Refusal::Scope);
         }
-        Ok(Identity { user, valid_for })
+        Ok(Identity {
+            user,
+            valid_for,
+            reads_all,
+        })
     }
 
     /// The user's id in a token that was signed with our key, whatever else is wrong with it: for
@@ -119,15 +143,6 @@ impl Auth {
             Value::Number(id) => Some(id.to_string()),
             _ => None,
         }
-    }
-
-    /// RFC 8693 §4.2: words with spaces between them.
-    fn has_scope(&self, claim: Option<&Value>) -> bool {
-        let Some(needed) = &self.rules.scope else {
-            return true;
-        };
-        let scope = claim.and_then(Value::as_str).unwrap_or_default();
-        scope.split(' ').any(|word| word == needed)
     }
 
     /// The signature is checked before the claims, so errors of the latter mean that it is good.
@@ -221,6 +236,12 @@ fn is_typ_known(typ: &Value) -> bool {
     )
 }
 
+/// Whether a claim `scope` has a word: words with spaces between them (RFC 8693 §4.2).
+fn has_word(scope: Option<&Value>, needed: &str) -> bool {
+    let scope = scope.and_then(Value::as_str).unwrap_or_default();
+    scope.split(' ').any(|word| word == needed)
+}
+
 fn user_of(claim: Option<&Value>) -> Result<UserId, Refusal> {
     let id = match claim {
         Some(Value::String(id)) => UserId::new(id),
@@ -263,7 +284,7 @@ mod tests {
     }
 
     fn verify(claims: &Value) -> Result<Identity, Refusal> {
-        Auth::new(SECRET, rules()).verify(&sign(&Header::default(), claims))
+        Auth::new(SECRET, rules()).verify(&sign(&Header::default(), claims), Purpose::Session)
     }
 
     fn with(name: &str, value: Value) -> Result<String, Refusal> {
@@ -357,7 +378,7 @@ mod tests {
         let auth = Auth::new(SECRET, rules());
         let verify = |claims: &[u8]| {
             let token = sign_bytes(br#"{"alg":"HS256"}"#, claims);
-            auth.verify(&token)
+            auth.verify(&token, Purpose::Session)
                 .map(|identity| identity.user.to_string())
         };
         let with = |more: &[u8]| {
@@ -407,7 +428,12 @@ mod tests {
     fn any_extension_is_refused() {
         let auth = Auth::new(SECRET, rules());
         let claims = claims().to_string();
-        let verify = |head: &str| auth.verify(&sign_bytes(head.as_bytes(), claims.as_bytes()));
+        let verify = |head: &str| {
+            auth.verify(
+                &sign_bytes(head.as_bytes(), claims.as_bytes()),
+                Purpose::Session,
+            )
+        };
         assert!(verify(r#"{"alg":"HS256","critical":null}"#).is_ok());
         for crit in [
             r#""crit":null"#,
@@ -440,7 +466,8 @@ mod tests {
         let verify = |scope: Value| {
             let mut claims = claims();
             claims["scope"] = scope;
-            auth.verify(&sign(&Header::default(), &claims)).map(drop)
+            auth.verify(&sign(&Header::default(), &claims), Purpose::Session)
+                .map(drop)
         };
         for scope in ["presence", "openid presence", "presence  email"] {
             assert_eq!(verify(json!(scope)), Ok(()), "{scope}");
@@ -458,10 +485,71 @@ mod tests {
         for scope in [Value::Null, json!(["presence"]), json!(true)] {
             assert_eq!(verify(scope.clone()), Err(Refusal::Scope), "{scope}");
         }
+        // A pull needs it as well.
+        let pull = auth.verify(&sign(&Header::default(), &claims()), Purpose::Pull);
+        assert_eq!(pull, Err(Refusal::Scope));
         // What is wrong otherwise comes first.
         let expired = json!({"sub": "alice", "exp": in_s(-60), "aud": "presence", "iss": "https://id.example"});
-        let expired = auth.verify(&sign(&Header::default(), &expired));
+        let expired = auth.verify(&sign(&Header::default(), &expired), Purpose::Session);
         assert_eq!(expired, Err(Refusal::TokenExpired));
+    }
+
+    #[test]
+    fn a_service_token_pulls_without_the_scope_that_sessions_need() {
+        let read = |needed: Option<&str>, scope: Value, purpose| {
+            let scope_rule = needed.map(str::to_owned);
+            let rules = Rules {
+                scope: scope_rule,
+                ..rules()
+            };
+            let mut claims = claims();
+            claims["scope"] = scope;
+            let token = sign(&Header::default(), &claims);
+            let identity = Auth::new(SECRET, rules).verify(&token, purpose)?;
+            assert_eq!(identity.user.as_str(), "alice");
+            Ok(identity.reads_all)
+        };
+        let needed = Some("presence");
+        for scope in [
+            READ_ALL_SCOPE,
+            "email presence:read-all",
+            "presence:read-all  x",
+        ] {
+            let scope = || json!(scope);
+            assert_eq!(read(None, scope(), Purpose::Pull), Ok(true));
+            assert_eq!(read(None, scope(), Purpose::Session), Ok(true));
+            assert_eq!(read(needed, scope(), Purpose::Pull), Ok(true));
+            let session = read(needed, scope(), Purpose::Session);
+            assert_eq!(session, Err(Refusal::Scope));
+        }
+        let both = || json!("presence presence:read-all");
+        assert_eq!(read(needed, both(), Purpose::Session), Ok(true));
+        assert_eq!(read(needed, both(), Purpose::Pull), Ok(true));
+        for other in [
+            json!("presence:read-all,x"),
+            json!("Presence:read-all"),
+            json!("presence:read"),
+            json!("presence:read-all-of-it"),
+            json!(["presence:read-all"]),
+            json!(true),
+            Value::Null,
+        ] {
+            assert_eq!(read(None, other.clone(), Purpose::Pull), Ok(false));
+            let refused = read(needed, other.clone(), Purpose::Pull);
+            assert_eq!(refused, Err(Refusal::Scope), "{other}");
+        }
+        // It needs all that every token needs.
+        let expired = json!({"sub": "push", "exp": in_s(-60), "aud": "presence",
+            "iss": "https://id.example", "scope": READ_ALL_SCOPE});
+        let token = |claims: &Value| sign(&Header::default(), claims);
+        let auth = Auth::new(SECRET, rules());
+        let refused = auth.verify(&token(&expired), Purpose::Pull);
+        assert_eq!(refused, Err(Refusal::TokenExpired));
+        let mut nobody = claims();
+        nobody["scope"] = READ_ALL_SCOPE.into();
+        nobody.as_object_mut().unwrap().remove("sub");
+        let refused = Err(Refusal::TokenInvalid(TokenFault::UserClaim));
+        assert_eq!(auth.verify(&token(&nobody), Purpose::Pull), refused);
     }
 
     #[test]
@@ -471,12 +559,18 @@ mod tests {
             typ: Some(typ.into()),
             ..Header::default()
         };
-        assert!(auth.verify(&sign(&header("at+JWT"), &claims())).is_ok());
         assert!(
-            auth.verify(&sign(&header("application/jwt"), &claims()))
+            auth.verify(&sign(&header("at+JWT"), &claims()), Purpose::Session)
                 .is_ok()
         );
-        let refused = |token: &str| match auth.verify(token) {
+        assert!(
+            auth.verify(
+                &sign(&header("application/jwt"), &claims()),
+                Purpose::Session
+            )
+            .is_ok()
+        );
+        let refused = |token: &str| match auth.verify(token, Purpose::Session) {
             Err(Refusal::TokenInvalid(fault)) => fault,
             other => panic!("{other:?}"),
         };
@@ -526,10 +620,10 @@ mod tests {
             (other, Signature),
         ] {
             let refused = Err(Refusal::TokenInvalid(fault));
-            assert_eq!(auth.verify(&token), refused, "{token:?}");
+            assert_eq!(auth.verify(&token, Purpose::Session), refused, "{token:?}");
             assert_eq!(auth.signed_user(&token), None, "{token:?}");
         }
-        assert!(auth.verify(&good).is_ok());
+        assert!(auth.verify(&good, Purpose::Session).is_ok());
     }
 
     #[test]
@@ -538,7 +632,7 @@ mod tests {
         let key = EncodingKey::from_secret(SECRET);
         let signed = |claims: Value| encode(&Header::default(), &claims, &key).unwrap();
         for claims in [json!([]), json!("alice"), json!(1)] {
-            let refused = auth.verify(&signed(claims));
+            let refused = auth.verify(&signed(claims), Purpose::Session);
             assert_eq!(refused, Err(Refusal::TokenInvalid(TokenFault::Claims)));
         }
     }

@@ -72,7 +72,8 @@ impl DevMode {
         Some(answer)
     }
 
-    /// `GET /dev/token?user=ID`, for a request whose Host header is `host`.
+    /// `GET /dev/token?user=ID`, for a request whose Host header is `host`. The token has the scope
+    /// that sessions need, or with `&scope=…` that one.
     ///
     /// # Errors
     ///
@@ -97,7 +98,11 @@ impl DevMode {
             #[serde(skip_serializing_if = "Option::is_none")]
             look_up: Option<String>,
         }
-        let token = self.sign(&user)?;
+        let scope = values(query, "scope").next();
+        let scope = scope
+            .map(|scope| scope.ok_or(Refusal::BadPull))
+            .transpose()?;
+        let token = self.sign(&user, scope.as_deref().or(self.scope.as_deref()))?;
         let reply = Reply {
             token: &token,
             user: user.as_str(),
@@ -108,7 +113,7 @@ impl DevMode {
         Ok(json(200, reply))
     }
 
-    fn sign(&self, user: &UserId) -> Result<String, Refusal> {
+    fn sign(&self, user: &UserId, scope: Option<&str>) -> Result<String, Refusal> {
         let mut claims = json!({"exp": unix_ms() / 1000 + self.lifetime.as_secs()});
         claims[&self.user_claim] = user.as_str().into();
         if let Some(audience) = &self.audience {
@@ -117,8 +122,8 @@ impl DevMode {
         if let Some(issuer) = &self.issuer {
             claims["iss"] = issuer.as_str().into();
         }
-        if let Some(scope) = &self.scope {
-            claims["scope"] = scope.as_str().into();
+        if let Some(scope) = scope {
+            claims["scope"] = scope.into();
         }
         encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadPull)
     }

@@ -6,7 +6,7 @@ use presenced_session::Seat;
 use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
-use super::auth::Identity;
+use super::auth::{Identity, Purpose};
 use super::caller::Caller;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
@@ -64,7 +64,7 @@ fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Sea
     let address = caller.map(|Caller(address)| address);
     gateway.rates.comes(address)?;
     let token = token(request, gateway.allow_query_token)?;
-    let identity = gateway.identify(&token, caller)?;
+    let identity = gateway.identify(&token, Purpose::Session, caller)?;
     gateway.rates.is_of(&identity.user, address)?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,

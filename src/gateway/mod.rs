@@ -72,7 +72,7 @@ use presenced_session::Seats;
 use presenced_session::clock::Clock;
 use tracing::field::display;
 
-use self::auth::{Auth, Identity, Rules};
+use self::auth::{Auth, Identity, Purpose, Rules};
 use self::caller::Caller;
 use self::dev::DevMode;
 use self::handshake_rates::HandshakeRates;
@@ -224,14 +224,19 @@ impl Gateway {
         })
     }
 
-    /// Whom a token names.
+    /// Whom a token names, if it is good for `purpose`.
     ///
     /// # Errors
     ///
     /// Why the token is refused. It is logged at debug, with the user if the signature is good;
     /// nothing of the token itself is.
-    pub fn identify(&self, token: &str, caller: Option<Caller>) -> Result<Identity, Refusal> {
-        self.auth.verify(token).inspect_err(|refusal| {
+    pub fn identify(
+        &self,
+        token: &str,
+        purpose: Purpose,
+        caller: Option<Caller>,
+    ) -> Result<Identity, Refusal> {
+        self.auth.verify(token, purpose).inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 let user = self.auth.signed_user(token);
                 let user = user.as_ref().map(|user| self.user_names.name(user));

@@ -5,6 +5,7 @@ use hyper::header;
 use hyper::{Method, Request};
 
 use super::Gateway;
+use super::auth::Purpose;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::exchange::Arriving;
@@ -185,7 +186,7 @@ fn only_get(method: &Method) -> Result<(), Fault> {
     }
 }
 
-/// `/v1/presence`: a pull over HTTP, with the same token as a session.
+/// `/v1/presence`: a pull over HTTP, with the same token as a session or a service token.
 async fn presence(
     request: Request<Arriving>,
     gateway: &Gateway,
@@ -197,7 +198,7 @@ async fn presence(
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
     let token = token(&request, gateway.allow_query_token)?;
-    gateway.identify(&token, Caller::of(&request))?;
+    gateway.identify(&token, Purpose::Pull, Caller::of(&request))?;
     let asked = match *request.method() {
         Method::POST => users_in(request).await?,
         _ => users_of_query(request.uri().query().unwrap_or_default())?,

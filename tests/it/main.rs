@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod backends;
 mod cli;
 mod codec;
 mod conformance;
