@@ -15,7 +15,7 @@ heading = @printf '\n== %s\n' '$(1)'
 test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
-## setup: install what the tests need (memcached, proxies for it, Chromium, Node.js, Python with memcached clients)
+## setup: install what the tests need (memcached, proxies for it, Chromium, Node.js, Go, Python with memcached clients)
 .PHONY: setup
 setup:
 	$(call heading,setup)

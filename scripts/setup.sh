@@ -6,6 +6,7 @@
 #   nginx, Caddy, Apache before the server, as HAProxy, run by the tests on free ports
 #   chromium            runs the browser tests
 #   Node.js and npm     run the client's type check and tests
+#   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more independent clients
@@ -57,6 +58,7 @@ has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
+has go || packages+=(golang-go)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }

@@ -1,0 +1,3 @@
+module presence.example/backends
+
+go 1.19
