@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use presenced::gateway::auth::READ_ALL_SCOPE;
+use presenced_memcached::marker;
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::port::Port;
@@ -245,6 +246,13 @@ async fn date(ms: u64) -> String {
     command.args(["-u", "+%Y-%m-%dT%H:%M:%SZ", "-d"]);
     command.arg(format!("@{}", ms / 1000));
     ended(command, PATIENCE).await.1.trim().to_owned()
+}
+
+#[test]
+fn the_page_for_back_ends_names_the_key_of_the_marker() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backends.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(&marker::key("user:{userId}:online")));
 }
 
 #[tokio::test]
