@@ -184,7 +184,7 @@ fn read(keys: &[Key<'_>], answer: &[u8], time: impl Fn(&[u8]) -> Option<u64>) ->
     let progress = Values::new(keys).read(answer, |index, value| {
         since.extend(value.and_then(&time).map(|time| (index, time)));
     });
-    assert_eq!(progress, Ok(Progress::Whole));
+    assert!(matches!(progress, Ok(Progress::Whole(_))));
     black_box(since).len()
 }
 

@@ -68,7 +68,7 @@ async fn has(stream: &mut Stream, key: Key<'_>, wanted: &[u8]) -> Result<bool, M
         }
         match values.read(&buffer, |_, value| is_there = value == Some(wanted)) {
             Ok(Progress::Part(taken)) => drop(buffer.drain(..taken)),
-            Ok(Progress::Whole) => return Ok(is_there),
+            Ok(Progress::Whole(_)) => return Ok(is_there),
             Err(misfit) => return Err(MemcachedError::OutOfStep(misfit)),
         }
     }

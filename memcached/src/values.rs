@@ -26,8 +26,8 @@ pub struct Values<'a> {
 pub enum Progress {
     /// So many bytes are done with. The rest is to be given again, with more behind it.
     Part(usize),
-    /// It has ended, and the input with it.
-    Whole,
+    /// It has ended, with so many bytes. What is behind them belongs to the next answer.
+    Whole(usize),
 }
 
 impl<'a> Values<'a> {
@@ -44,6 +44,22 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Reads the last answer that there is to be: [`Values::read_one`], but there may be nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// The same, and if the answer ends before the input.
+    pub fn read(
+        &mut self,
+        input: &[u8],
+        found: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<Progress, Misfit> {
+        match self.read_one(input, found)? {
+            Progress::Whole(taken) if taken < input.len() => Err(too_much(&input[taken..])),
+            progress => Ok(progress),
+        }
+    }
+
     /// Reads the start of `input`. `found` is told which of the keys has a value, and the value if
     /// it has at most [`VALUE_BYTES_MAX`]. An error means: close the connection, and believe none
     /// of the values.
@@ -51,7 +67,7 @@ impl<'a> Values<'a> {
     /// # Errors
     ///
     /// If the input is no answer to this question.
-    pub fn read(
+    pub fn read_one(
         &mut self,
         input: &[u8],
         mut found: impl FnMut(usize, Option<&[u8]>),
@@ -65,13 +81,7 @@ impl<'a> Values<'a> {
             taken += length;
             match skimmed {
                 None => return Ok(Progress::Part(taken)),
-                Some(Skimmed::Whole(Reply::End)) if taken == input.len() => {
-                    return Ok(Progress::Whole);
-                }
-                Some(Skimmed::Whole(Reply::End)) => {
-                    let more = &input[taken..];
-                    return Err(Misfit::new("more than the answer to a get", more));
-                }
+                Some(Skimmed::Whole(Reply::End)) => return Ok(Progress::Whole(taken)),
                 Some(Skimmed::Whole(Reply::Value { key, value, .. })) => {
                     found(
                         self.place_of(key).ok_or_else(|| misfit(NOT_ASKED))?,
@@ -95,6 +105,11 @@ impl<'a> Values<'a> {
         self.next = index + 1;
         Some(index)
     }
+}
+
+/// For `more` than the answer.
+pub(super) fn too_much(more: &[u8]) -> Misfit {
+    Misfit::new("more than the answer to a get", more)
 }
 
 const NOT_ASKED: &str = "a key not asked for";
@@ -132,7 +147,7 @@ mod tests {
                 assert!(waiting.len() < 2048 + VALUE_BYTES_MAX + 2);
             }
         }
-        Ok((found, progress == Progress::Whole))
+        Ok((found, matches!(progress, Progress::Whole(_))))
     }
 
     fn read_whole(names: &[&str], input: &[u8]) -> Result<(Found, bool), Misfit> {

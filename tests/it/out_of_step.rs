@@ -318,11 +318,72 @@ async fn what_comes_between_two_commands_of_one_question_answers_neither() {
             assert_eq!(wire.line().await.split(' ').count(), KEYS_PER_GET_MAX + 2);
             wire.say(LAST).await;
             wire.say(LAST).await;
+            // Another answer than the first: what is asked for last is asked for twice.
+            wire.hear("get 100 last last\r\n").await;
         };
         let (got, ()) = join!(get(&mut lookup, &names), answer);
         assert_out_of_step(&got, &format!("{kind:?}"));
         drop(lookup);
         wire.hear("").await;
+    }
+}
+
+/// Nothing that was asked together with what is lost is believed.
+#[tokio::test]
+async fn an_answer_that_is_lost_is_noticed_by_the_next() {
+    let names: Vec<_> = (0..3 * KEYS_PER_GET_MAX).map(|n| n.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let twice = LAST.replace("END", "VALUE last 0 1\r\nx\r\nEND");
+    let all = [LAST, &twice, LAST];
+    for kind in KINDS {
+        for lost in 0..3 {
+            let peer = Peer::listen(kind).await;
+            let (mut lookup, mut wire) = peer.lookup().await;
+            let answer = async move {
+                for (number, answer) in all.iter().enumerate() {
+                    wire.line().await;
+                    if number != lost {
+                        wire.say(answer).await;
+                    }
+                }
+            };
+            let (got, ()) = join!(get(&mut lookup, &names), answer);
+            match lost {
+                // Nothing comes behind it.
+                2 => assert!(got.is_err(), "{kind:?}: {got:?}"),
+                _ => assert_out_of_step(&got, &format!("{kind:?}, {lost}")),
+            }
+        }
+    }
+}
+
+/// Some hundred times as much as fits the sockets' buffers, in both directions.
+#[tokio::test]
+async fn a_long_question_and_its_answers_pass_each_other() {
+    const VALUE: usize = 1000;
+    let names: Vec<_> = (0..100 * KEYS_PER_GET_MAX)
+        .map(|number| format!("{number:0>240}"))
+        .collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for kind in KINDS {
+        let peer = Peer::listen(kind).await;
+        let (mut lookup, mut wire) = peer.lookup().await;
+        let answer = async {
+            for _ in 0..100 {
+                let line = wire.line().await;
+                let mut answer = String::new();
+                for key in line.trim_end().split(' ').skip(1) {
+                    let value = match key {
+                        "last" => "x".to_owned(),
+                        _ => "v".repeat(VALUE),
+                    };
+                    answer += &format!("VALUE {key} 0 {}\r\n{value}\r\n", value.len());
+                }
+                wire.say(&(answer + "END\r\n")).await;
+            }
+        };
+        let (got, ()) = join!(get(&mut lookup, &names), answer);
+        assert_eq!(got.unwrap().len(), names.len(), "{kind:?}");
     }
 }
 

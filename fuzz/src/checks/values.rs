@@ -99,7 +99,7 @@ pub(super) fn answers(data: &[u8]) {
     let whole = found_in([data].into_iter(), &keys);
     assert_eq!(found_in(pieces(data), &keys), whole);
     match whole.1 {
-        Ok(Progress::Whole) => assert!(data.ends_with(b"END\r\n")),
+        Ok(Progress::Whole(_)) => assert!(data.ends_with(b"END\r\n")),
         Ok(Progress::Part(_)) | Err(_) => {}
     }
     // A `get` for none of them.
@@ -142,7 +142,7 @@ fn found_in<'a>(
         match read {
             Ok(Progress::Part(taken)) => drop(waiting.drain(..taken)),
             // Bytes after the end are noticed before the next request.
-            Ok(Progress::Whole) if pieces.peek().is_some() => {
+            Ok(Progress::Whole(_)) if pieces.peek().is_some() => {
                 return (found, Err("more than the answer to a get"));
             }
             ended => return (found, ended.map_err(|misfit| misfit.why())),

@@ -89,7 +89,7 @@ impl Connection {
             });
             match read.map_err(MemcachedError::OutOfStep)? {
                 Progress::Part(taken) => self.inbox.advance(taken),
-                Progress::Whole => {
+                Progress::Whole(_) => {
                     self.inbox.clear();
                     return Ok(found);
                 }
