@@ -26,7 +26,7 @@ use bare_gets::{BareGets, KEYS_PER_GET};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 use live::live;
-use presenced::pull::metrics::PullMetrics;
+use presenced::pull::Pulls;
 use presenced::pull::{Answer, Puller};
 use presenced::server::client_message;
 use presenced_memcached as memcached;
@@ -107,9 +107,15 @@ async fn puller(addr: SocketAddr, tasks: &mut JoinSet<()>) -> Puller {
         Clock::start(),
         Arc::<FlushMetrics>::default(),
     );
-    let puller = Puller::start(&Arc::new(presence), &Arc::<PullMetrics>::default(), tasks);
+    let puller = Puller::start(&Arc::new(presence), &Arc::<Pulls>::default(), tasks);
     // Until there is a connection, users are unknown.
-    while puller.ask(users(1)).await.unwrap().online.is_empty() {
+    while puller
+        .ask(puller.asker(&user(0)), users(1))
+        .await
+        .unwrap()
+        .online
+        .is_empty()
+    {
         tokio::task::yield_now().await;
     }
     puller
@@ -142,7 +148,8 @@ fn look_ups(criterion: &mut Criterion) {
 
 /// Asks all questions at once.
 fn ask(runtime: &Runtime, puller: &Puller, questions: Vec<Vec<UserId>>, users: usize) {
-    let answers = join_all(questions.into_iter().map(|users| puller.ask(users)));
+    let asker = puller.asker(&user(0));
+    let answers = join_all(questions.into_iter().map(|users| puller.ask(asker, users)));
     let answers = runtime.block_on(answers).into_iter().flatten();
     assert_eq!(
         answers.map(|answer| answer.online.len()).sum::<usize>(),

@@ -29,3 +29,4 @@ pub mod log;
 pub mod pull;
 pub mod server;
 pub mod signals;
+pub mod token_buckets;

@@ -27,11 +27,27 @@ pub const BODY_BYTES_MAX: usize = 128 * 1024;
 /// Pulls of one session that may be under way at once; a client sends the next after the answer.
 pub const PULLS_PER_SESSION_MAX: u8 = 8;
 
-/// Pulls that wait in one worker for a look-up; beyond it a pull is answered `unknown` at once.
-pub const PULLS_WAITING_MAX: usize = 1024;
+/// Users a second whom one user may ask for, unless set otherwise: a screen of 50 every 50 ms, or all
+/// 500 of a long list every half a second, on all devices together.
+pub const PULL_USERS_PER_SECOND: u32 = 1000;
 
-/// Users looked up in one batch, at most: keeps one batch within some milliseconds of memcached.
-pub const BATCH_USERS_MAX: usize = 10_000;
+/// How long it is believed that a user is online, once that was looked up, unless set otherwise.
+pub const PULL_CACHE: Duration = Duration::from_secs(1);
+
+/// Time from a pull to its answer, at most. Users of whom nothing is known by then are `unknown`.
+pub const PULL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Users of pulls that wait in one worker for a look-up, at most: what memcached answers within a
+/// quarter of a second. Beyond it the pull that was asked last by whoever has most of them waiting is
+/// refused as `overloaded`.
+pub const WAITING_USERS_MAX: usize = 200_000;
+
+/// Users whom one node is asked for in one go: some ten commands in flight, and a millisecond of
+/// memcached's. More gains nothing, and holds up whoever asks next.
+pub const ROUND_USERS_MAX: usize = 1000;
+
+/// Users of one asker in one go, before it is another's turn.
+pub const TURN_USERS: usize = 100;
 
 /// From accept to the first byte; from the first byte of each request to the end of its head; from
 /// there to the answer; and for writing that.
@@ -90,17 +106,17 @@ pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 /// these are fewer.
 pub const TURNED_AWAY_MAX: usize = 64;
 
-/// Handshakes that may come at once, as the time in which so many may come on average: clients that
-/// connect again after a moment's trouble do so within seconds.
-pub const HANDSHAKE_BURST_TIME: Duration = Duration::from_secs(10);
+/// What may come at once of what has a rate, as the time in which so much may come on average: clients
+/// that connect again after a moment's trouble do so within seconds.
+pub const RATE_BURST_TIME: Duration = Duration::from_secs(10);
 
 /// Handshakes of one user a second, unless set otherwise: more than all devices of a person ever
 /// need, and few enough that a client which connects again and again without a pause costs nobody
 /// anything.
 pub const HANDSHAKES_PER_SECOND_PER_USER: u32 = 50;
 
-/// Addresses, and users, whose handshakes are counted at once: one that is quiet is forgotten. Each
-/// takes some 20 bytes.
+/// Addresses, or users, whose handshakes or pulls are counted at once: one that is quiet is forgotten.
+/// Each takes some 20 bytes.
 pub const RATED_MAX: usize = 1 << 16;
 
 /// Time between two warnings of one kind that connections, handshakes or sessions are refused.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use presenced::pull::Puller;
-use presenced::pull::metrics::PullMetrics;
+use presenced::pull::Pulls;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached as memcached;
 use presenced_memcached::{Cluster, NodeAddr, NodeSpec};
@@ -58,7 +58,7 @@ impl Sessions {
         ));
         let mut tasks = JoinSet::new();
         let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-        let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
+        let puller = Puller::start(&presence, &Arc::<Pulls>::default(), &mut tasks);
         let parts = WorkerConfig {
             clock,
             config: Config {

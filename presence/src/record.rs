@@ -159,6 +159,11 @@ impl Record {
     /// Replaces the content of `out` with the user's key.
     pub fn key(&self, out: &mut Vec<u8>, user: &UserId) {
         out.clear();
+        self.append_key(out, user);
+    }
+
+    /// Appends the user's key.
+    pub fn append_key(&self, out: &mut Vec<u8>, user: &UserId) {
         out.extend_from_slice(self.prefix.as_bytes());
         out.extend_from_slice(user.as_str().as_bytes());
         out.extend_from_slice(self.suffix.as_bytes());

@@ -28,7 +28,7 @@ use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
-use crate::pull::metrics::PullMetrics;
+use crate::pull::Pulls;
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Metrics {
     /// The flush.
     pub flush: Arc<FlushMetrics>,
     /// Pulls.
-    pub pull: Arc<PullMetrics>,
+    pub pull: Arc<Pulls>,
     /// Sessions that are open.
     pub seats: Arc<Seats>,
     /// Names of memcached nodes that could not be resolved.
@@ -323,7 +323,7 @@ impl Metrics {
     }
 
     fn encode_pull(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let pull = &self.pull;
+        let pull = &self.pull.metrics;
         counter(out, "pulls", "Pulls asked", pull.pulls.value())?;
         counter(out, "pull_users", "Users asked for", pull.users.value())?;
         counter(

@@ -273,6 +273,11 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_USER", default_value_t = limits::HANDSHAKES_PER_SECOND_PER_USER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_user: u32,
 
+    /// Users that one user may ask for per second on average, over all sessions and HTTP together, ten seconds' worth at
+    /// once; more get 429, or an error in the session. Does not apply to service tokens
+    #[arg(long, env = "PRESENCED_MAX_PULL_USERS_PER_SECOND", default_value_t = limits::PULL_USERS_PER_SECOND, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_pull_users_per_second: u32,
+
     /// How long an HTTP connection is kept without a request: longer than proxies in front of the server keep theirs
     /// (60s in many), so that it is they who close it, and no request meets a closed connection
     #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]

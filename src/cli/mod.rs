@@ -38,11 +38,13 @@ use crate::gateway::auth::{READ_ALL_SCOPE, Rules};
 use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
-use crate::gateway::rates::{Rate, Rates};
+use crate::gateway::rates::Rates;
 use crate::gateway::{self, Capacity, Secret};
 use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
+use crate::pull;
 use crate::server::{Config, embedded};
+use crate::token_buckets::Rate;
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
@@ -163,6 +165,10 @@ impl Flags {
                 memory_bytes: storage.store_memory.in_memory(),
             },
             gateway: self.gateway(secret, shares.http)?,
+            pull: pull::Config {
+                users_per_second: self.limits.max_pull_users_per_second,
+                ..pull::Config::default()
+            },
             admin: admin::Config {
                 listen: self.network.admin,
             },

@@ -1,44 +1,14 @@
-//! How many handshakes there may be: of the whole server, of one address, of one user. Token
-//! buckets in eight bytes each (the generic cell rate algorithm: what is kept is the time at which
-//! a bucket will be full again).
+//! How many handshakes there may be: of the whole server, of one address, of one user.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::places::network;
-use crate::limits::{HANDSHAKE_BURST_TIME, RATED_MAX};
-
-/// So many a second on average, [`HANDSHAKE_BURST_TIME`]'s worth at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    cost_ns: u64,
-}
-
-impl Rate {
-    /// A rate.
-    pub fn per_second(count: u32) -> Rate {
-        Rate {
-            cost_ns: 1_000_000_000 / u64::from(count.max(1)),
-        }
-    }
-
-    /// Takes one handshake's worth from a bucket that is full at `full_at_ns`, if it is there.
-    fn take(self, full_at_ns: &mut u64, now_ns: u64) -> bool {
-        let after_ns = (*full_at_ns).max(now_ns) + self.cost_ns;
-        // One handshake is always allowed after a while, however low the rate.
-        let burst_ns = (HANDSHAKE_BURST_TIME.as_nanos() as u64).max(self.cost_ns);
-        if after_ns - now_ns > burst_ns {
-            return false;
-        }
-        *full_at_ns = after_ns;
-        true
-    }
-}
+use crate::token_buckets::{Rate, Table, ns};
 
 /// What an operator may set; without a rate there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +48,8 @@ impl Buckets {
         Buckets {
             rates,
             server_full_at_ns: 0,
-            addresses: Table::new(),
-            users: Table::new(),
+            addresses: Table::default(),
+            users: Table::default(),
             hasher: RandomState::new(),
         }
     }
@@ -94,12 +64,15 @@ impl Buckets {
         if let (Some(rate), Some(address)) = (self.rates.address, address) {
             let key = self.hasher.hash_one(network(address));
             self.addresses
-                .take(rate, key, now_ns)
-                .ok_or(Exceeded::Address)?;
+                .take(rate, key, now_ns, 1)
+                .map_err(|_| Exceeded::Address)?;
         }
         match self.rates.server {
-            Some(rate) if !rate.take(&mut self.server_full_at_ns, now_ns) => Err(Exceeded::Server),
-            _ => Ok(()),
+            None => Ok(()),
+            Some(rate) => {
+                let taken = rate.take(&mut self.server_full_at_ns, now_ns, 1);
+                taken.map_err(|_| Exceeded::Server)
+            }
         }
     }
 
@@ -113,73 +86,17 @@ impl Buckets {
             return Ok(());
         };
         let key = self.hasher.hash_one(user);
-        self.users.take(rate, key, ns(now)).ok_or(Exceeded::User)
+        let taken = self.users.take(rate, key, ns(now), 1);
+        taken.map_err(|_| Exceeded::User)
     }
 }
-
-/// Buckets with which a table is swept at least.
-const SWEEP_LEN_MIN: usize = 256;
-
-fn ns(time: Duration) -> u64 {
-    time.as_nanos() as u64
-}
-
-/// Buckets that are not full, by the hash of their owners, of which there are too many to keep
-/// more.
-#[derive(Debug)]
-struct Table {
-    full_at_ns: HashMap<u64, u64>,
-    /// With how many to look for full ones again, and when.
-    sweep_at_len: usize,
-    sweep_at_ns: u64,
-}
-
-impl Table {
-    fn new() -> Table {
-        Table {
-            full_at_ns: HashMap::new(),
-            sweep_at_len: SWEEP_LEN_MIN,
-            sweep_at_ns: 0,
-        }
-    }
-
-    /// Takes one handshake's worth from the bucket of `key`, if it is there. A bucket for which
-    /// there is no room is taken for full: then that many others are exceeded, and the rate of the
-    /// whole server holds.
-    fn take(&mut self, rate: Rate, key: u64, now_ns: u64) -> Option<()> {
-        if let Some(full_at_ns) = self.full_at_ns.get_mut(&key) {
-            return rate.take(full_at_ns, now_ns).then_some(());
-        }
-        if self.full_at_ns.len() >= self.sweep_at_len && self.sweep_at_ns <= now_ns {
-            self.sweep(now_ns);
-        }
-        if self.full_at_ns.len() < RATED_MAX {
-            self.full_at_ns.insert(key, now_ns + rate.cost_ns);
-        }
-        Some(())
-    }
-
-    /// Forgets full buckets, which are like none. It is done again when there are twice as many as
-    /// are left now, so it costs little, and a burst of handshakes leaves no large table behind.
-    fn sweep(&mut self, now_ns: u64) {
-        self.full_at_ns.retain(|_, full_at_ns| *full_at_ns > now_ns);
-        let left = self.full_at_ns.len();
-        self.sweep_at_len = (2 * left).clamp(SWEEP_LEN_MIN, RATED_MAX);
-        self.full_at_ns.shrink_to(self.sweep_at_len);
-        if left > RATED_MAX / 2 {
-            self.sweep_at_ns = now_ns + ns(SWEEP_PAUSE);
-        }
-    }
-}
-
-/// Time between two sweeps of a table that is nearly full; each takes about a millisecond.
-const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::{RATE_BURST_TIME, RATED_MAX};
 
     fn address(number: u32) -> Option<IpAddr> {
         Some(IpAddr::V4(number.into()))
@@ -197,7 +114,7 @@ mod tests {
     fn a_burst_then_the_rate_and_each_address_has_its_own() {
         let mut buckets = buckets(None, Some(20), None);
         let start = Duration::from_secs(1000);
-        let burst = HANDSHAKE_BURST_TIME.as_secs() * 20;
+        let burst = RATE_BURST_TIME.as_secs() * 20;
         for number in [1, 2] {
             let mut passed = 0;
             while buckets.comes(address(number), start).is_ok() {
@@ -214,7 +131,7 @@ mod tests {
     fn who_exceeds_its_own_rate_takes_nothing_of_the_others() {
         let mut buckets = buckets(Some(10), Some(1), Some(1));
         let now = Duration::from_secs(1);
-        let worth = HANDSHAKE_BURST_TIME.as_secs();
+        let worth = RATE_BURST_TIME.as_secs();
         for _ in 0..worth {
             assert_eq!(buckets.comes(address(1), now), Ok(()));
         }
@@ -240,7 +157,7 @@ mod tests {
             let address = format!("2001:db8:1:2::{number:x}").parse().unwrap();
             buckets.comes(Some(address), Duration::ZERO).is_ok()
         });
-        assert_eq!(passed.count() as u64, HANDSHAKE_BURST_TIME.as_secs());
+        assert_eq!(passed.count() as u64, RATE_BURST_TIME.as_secs());
     }
 
     #[test]
@@ -255,9 +172,9 @@ mod tests {
             assert_eq!(buckets.comes(address(u32::MAX), now), Ok(()));
         }
         assert_eq!(buckets.addresses.full_at_ns.len(), RATED_MAX);
-        now += 2 * HANDSHAKE_BURST_TIME;
+        now += 2 * RATE_BURST_TIME;
         let passed = (0..1000).filter(|_| buckets.comes(address(u32::MAX), now).is_ok());
-        assert_eq!(passed.count() as u64, HANDSHAKE_BURST_TIME.as_secs());
+        assert_eq!(passed.count() as u64, RATE_BURST_TIME.as_secs());
         assert_eq!(buckets.addresses.full_at_ns.len(), 1);
     }
 
@@ -282,7 +199,7 @@ mod tests {
         ) {
             let mut buckets = buckets(None, None, Some(per_second));
             let cost_ns = 1_000_000_000 / u64::from(per_second);
-            let burst_ns = ns(HANDSHAKE_BURST_TIME).max(cost_ns);
+            let burst_ns = ns(RATE_BURST_TIME).max(cost_ns);
             let (mut now, mut level_ns) = (Duration::from_secs(5), burst_ns);
             for wait_ms in waits_ms {
                 let wait = Duration::from_millis(wait_ms);

@@ -19,6 +19,10 @@ pub enum Refusal {
     BadRequest(RequestFault),
     /// A question that can't be read: JSON, user ids or their number.
     BadPull,
+    /// Too many users wait for a look-up.
+    Overloaded,
+    /// More users asked for than the rate of users allows.
+    PullRate,
     /// A body over the limit.
     BodyTooBig,
     /// A path and query over the limit.
@@ -248,6 +252,8 @@ impl Refusal {
         Refusal::BadRequest(RequestFault::BrokenBody),
         Refusal::BadRequest(RequestFault::ProxyHeader),
         Refusal::BadPull,
+        Refusal::Overloaded,
+        Refusal::PullRate,
         Refusal::BodyTooBig,
         Refusal::UriTooLong,
         Refusal::Compressed,
@@ -320,6 +326,8 @@ impl Refusal {
         match (self, status) {
             // RFC 6455 §4.2.2: a page that may not connect gets no 101.
             (Refusal::Origin, _)
+            // No handshake is refused for a pull.
+            | (Refusal::Overloaded | Refusal::PullRate, _)
             // What sheds a flood must cost less than what it sheds.
             | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull | Refusal::Busy, _) => None,
             (Refusal::Draining, _) => Some(1012),
@@ -336,6 +344,8 @@ impl Refusal {
             Refusal::Method => (405, "method_not_allowed", "method not allowed here"),
             Refusal::BadRequest(fault) => (400, "bad_request", fault.facts().1),
             Refusal::BadPull => (400, "bad_pull", "not a valid question"),
+            Refusal::PullRate => (429, "rate_limited", "pulls for too many users"),
+            Refusal::Overloaded => (503, "overloaded", "too many look-ups are waiting"),
             Refusal::BodyTooBig => (413, "body_too_big", "body over the limit"),
             Refusal::UriTooLong => (
                 414,

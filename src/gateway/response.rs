@@ -7,6 +7,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::gateway::refusal::Refusal;
+use crate::pull::PullError;
 
 /// What every handler returns.
 pub type Answer = Response<Full<Bytes>>;
@@ -30,6 +31,20 @@ pub fn with_type(status: u16, media_type: &'static str, body: Bytes) -> Answer {
 /// The JSON of every error that clients see, with the number of the question that it answers, if
 /// any.
 pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
+    error(pull, code, message, None)
+}
+
+/// The same of a pull that is refused.
+pub fn pull_error_json(refused: &PullError, pull: Option<u64>) -> Vec<u8> {
+    error(
+        pull,
+        refused.code(),
+        &refused.to_string(),
+        refused.retry_s(),
+    )
+}
+
+fn error(pull: Option<u64>, code: &str, message: &str, retry_after: Option<u32>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Json<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,11 +52,18 @@ pub fn error_json(code: &str, message: &str, pull: Option<u64>) -> Vec<u8> {
         error: Error<'a>,
     }
     #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
     struct Error<'a> {
         code: &'a str,
         message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<u32>,
     }
-    let error = Error { code, message };
+    let error = Error {
+        code,
+        message,
+        retry_after,
+    };
     serde_json::to_vec(&Json { pull, error }).unwrap_or_default()
 }
 
@@ -109,6 +131,11 @@ mod tests {
         assert_eq!(
             json(None),
             r#"{"error":{"code":"malformed","message":"no \"user\""}}"#
+        );
+        let refused = pull_error_json(&PullError::Overloaded, Some(7));
+        assert_eq!(
+            String::from_utf8(refused).unwrap(),
+            r#"{"pull":7,"error":{"code":"overloaded","message":"too many look-ups are waiting: ask again later","retryAfter":5}}"#
         );
     }
 }

@@ -13,10 +13,10 @@ use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
 use super::refusal::{Refusal, RequestFault};
 use super::request::{self, is_compressed};
-use super::response::{Answer, error_json, json, refused, set, with_type};
+use super::response::{Answer, error_json, json, pull_error_json, refused, set, with_type};
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
-use crate::pull::{Asked, PullError, Puller};
+use crate::pull::{Asked, NoAnswer, PullError, Puller};
 
 /// What a request comes to.
 #[derive(Debug)]
@@ -122,9 +122,20 @@ fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
             refused(refusal)
         }
         Fault::Pull(error) => {
-            gateway.refused(Refusal::BadPull, caller);
-            let body = error_json(error.code(), &error.to_string(), None);
-            json(Refusal::BadPull.facts().status, body)
+            let refusal = match error {
+                PullError::Overloaded => Refusal::Overloaded,
+                PullError::RateLimited { .. } => Refusal::PullRate,
+                _ => Refusal::BadPull,
+            };
+            gateway.refused(refusal, caller);
+            let mut answer = refused(refusal);
+            *answer.body_mut() = pull_error_json(&error, None).into();
+            if let Some(retry_s) = error.retry_s() {
+                answer
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, retry_s.into());
+            }
+            answer
         }
         Fault::Method(allowed) => {
             gateway.refused(Refusal::Method, caller);
@@ -198,12 +209,20 @@ async fn presence(
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
     let token = token(&request, gateway.allow_query_token)?;
-    gateway.identify(&token, Purpose::Pull, Caller::of(&request))?;
+    let identity = gateway.identify(&token, Purpose::Pull, Caller::of(&request))?;
     let asked = match *request.method() {
         Method::POST => users_in(request).await?,
         _ => users_of_query(request.uri().query().unwrap_or_default())?,
     };
-    let mut answer = puller.ask(asked.users).await.ok_or(Refusal::Draining)?;
+    let asker = match identity.reads_all {
+        true => puller.service(&identity.user),
+        false => puller.asker(&identity.user),
+    };
+    let mut answer = match puller.ask(asker, asked.users).await {
+        Ok(answer) => answer,
+        Err(NoAnswer::Refused(error)) => return Err(error.into()),
+        Err(NoAnswer::Stopping) => return Err(Refusal::Draining.into()),
+    };
     answer.invalid = asked.invalid;
     Ok(json(200, answer.json(None)))
 }

@@ -1,25 +1,34 @@
 //! Pulls: a client asks which of some users are online.
 //!
 //! - [`names`]: the users of a question, as it names them.
-//! - [`batch`]: one look-up for all questions that came in while the last was under way.
-//! - `node_lookup`: its part at one node.
+//! - [`puller`]: how they are asked.
+//! - [`pulls`]: what those of all workers have in common: counters, the rate of each user.
+//! - `batcher`: look-ups for all pulls of a worker.
+//! - `fair_queue`: askers take turns.
+//! - `round`: what a node is asked in one go.
+//! - `node_lookup`: how it is asked, and what is believed of its answer.
 //!
 //! The answer never has a false "offline": users with a session here are online, those whose node
 //! can't be asked are `unknown`, and only users who were looked for and not found are left out.
 
-pub mod batch;
+mod batcher;
+mod fair_queue;
 pub mod metrics;
 pub mod names;
 mod node_lookup;
+pub mod puller;
+pub mod pulls;
+mod round;
 
 use presenced_presence::UserId;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-pub use self::batch::Puller;
 pub use self::names::{Asked, Names, asked};
-use crate::limits::PULL_USERS_MAX;
+pub use self::puller::{Asker, Puller};
+pub use self::pulls::{Config, Pulls};
+use crate::limits::{PULL_USERS_MAX, RETRY_S};
 
 /// What is known of the users asked for. Users in none of the lists are offline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +81,15 @@ fn online<S: Serializer>(online: &[(UserId, u64)], serializer: S) -> Result<S::O
     map.end()
 }
 
+/// Why a pull has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It is refused.
+    Refused(PullError),
+    /// The server stops.
+    Stopping,
+}
+
 /// Why a question can't be answered. The session, or HTTP connection, lives on.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PullError {
@@ -88,12 +106,26 @@ pub enum PullError {
     /// The session has too many pulls without an answer.
     #[error("too many pulls at once: wait for an answer")]
     TooManyPulls,
+    /// More users than one user may ask for.
+    #[error("pulls for too many users: ask again in {retry_s} s")]
+    RateLimited {
+        /// Seconds until the pull may be asked again.
+        retry_s: u32,
+    },
+    /// Too many users wait for a look-up, and whoever asks has most of them.
+    #[error("too many look-ups are waiting: ask again later")]
+    Overloaded,
 }
 
 impl PullError {
     /// Whether the question could never be answered, whenever it is asked.
     pub fn is_malformed(&self) -> bool {
-        !matches!(self, PullError::TooManyPulls)
+        match self {
+            PullError::Malformed(_) | PullError::TooManyUsers | PullError::NoUser(_) => true,
+            PullError::TooManyPulls | PullError::RateLimited { .. } | PullError::Overloaded => {
+                false
+            }
+        }
     }
 
     /// Stable code for clients.
@@ -102,6 +134,17 @@ impl PullError {
             PullError::Malformed(_) | PullError::NoUser(_) => "malformed",
             PullError::TooManyUsers => "too_many_users",
             PullError::TooManyPulls => "too_many_pulls",
+            PullError::RateLimited { .. } => "rate_limited",
+            PullError::Overloaded => "overloaded",
+        }
+    }
+
+    /// When to ask again, in seconds, where it is for the server to say.
+    pub fn retry_s(&self) -> Option<u32> {
+        match self {
+            PullError::RateLimited { retry_s } => Some(*retry_s),
+            PullError::Overloaded => Some(RETRY_S),
+            _ => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::metrics::PullMetrics;
+use super::round::Keys;
 use crate::limits::{ELSEWHERE_AFTER, LOOKUP_TIMEOUT};
 
 /// What a look-up said of a user.
@@ -87,32 +88,28 @@ impl NodeLookup {
         }
     }
 
-    /// Looks for the keys of `wanted`; their states stay unknown if the node can't be asked, or is
-    /// not known to have been told of every user.
+    /// Looks for `keys`; says of each what it has found. They are unknown if the node can't be
+    /// asked, or is not known to have been told of every user.
     pub(super) async fn look_up(
         &mut self,
-        mut wanted: Vec<(Vec<u8>, &mut State)>,
+        keys: &Keys,
         metrics: &PullMetrics,
         belief: Belief<'_>,
-    ) {
-        if wanted.is_empty() {
-            return;
-        }
-        let keys: Vec<_> = wanted.iter().flat_map(|(key, _)| Key::new(key)).collect();
-        debug_assert_eq!(keys.len(), wanted.len(), "user ids make legal keys");
+    ) -> Vec<State> {
+        let mut states = vec![State::Unknown; keys.len()];
+        let keys: Vec<_> = keys.all().collect();
+        debug_assert_eq!(keys.len(), states.len(), "user ids make legal keys");
         let Some(found) = self.get(&keys, belief).await else {
-            return;
+            return states;
         };
         if !self.node.may_have_evicted(belief.marker.entry_ttl) {
             for (range, asked_at) in found.told {
-                for (_, state) in &mut wanted[range] {
-                    **state = State::Offline { asked_at };
-                }
+                states[range].fill(State::Offline { asked_at });
             }
         }
         self.note_elsewhere(found.is_elsewhere);
         for (index, since) in found.values {
-            *wanted[index].1 = match since {
+            states[index] = match since {
                 Some(since) => State::Online(since),
                 None => {
                     metrics.foreign.add(1);
@@ -120,6 +117,7 @@ impl NodeLookup {
                 }
             };
         }
+        states
     }
 
     /// Tells the node when look-ups have led to another server than the probe's for longer than a

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::gateway::response::error_json;
+use crate::gateway::response::pull_error_json;
 use crate::pull::{Asked, Names, PullError, object};
 
 /// A question of a client.
@@ -28,7 +28,7 @@ pub struct Fault {
 impl Fault {
     /// As JSON.
     pub fn json(&self) -> Vec<u8> {
-        error_json(self.error.code(), &self.error.to_string(), self.number)
+        pull_error_json(&self.error, self.number)
     }
 }
 

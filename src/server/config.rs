@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::embedded;
-use crate::{admin, gateway};
+use crate::{admin, gateway, pull};
 
 /// Checked settings; [`cli`](crate::cli) makes them of flags and the environment.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Config {
     pub store: embedded::Config,
     /// How clients come in.
     pub gateway: gateway::Config,
+    /// How others are asked for.
+    pub pull: pull::Config,
     /// What operators look at.
     pub admin: admin::Config,
 }

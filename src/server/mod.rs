@@ -42,6 +42,7 @@ use crate::gateway::Gateway;
 use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
 use crate::limits::SOCKET_BUFFER_BYTES;
+use crate::pull::Pulls;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -284,7 +285,7 @@ impl Shared {
             health,
             workers: (0..config.workers).map(|_| Arc::default()).collect(),
             flush,
-            pull: Arc::default(),
+            pull: Arc::new(Pulls::new(config.pull)),
             seats,
             clock,
             stop: stop.clone(),

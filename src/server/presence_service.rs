@@ -20,10 +20,10 @@ use presenced_tasks::{Task, catch, caught};
 use super::client_message::{self, Fault, Pull};
 use super::session_log::SessionLog;
 use crate::gateway::caller::Visitor;
-use crate::gateway::response::error_json;
+use crate::gateway::response::{error_json, pull_error_json};
 use crate::gateway::user_names::UserNames;
 use crate::limits::PULLS_PER_SESSION_MAX;
-use crate::pull::{Answer, PullError, Puller};
+use crate::pull::{Answer, NoAnswer, PullError, Puller};
 
 /// The text of an answer; none when the server stops.
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, Option<Vec<u8>>)>>>;
@@ -67,7 +67,11 @@ impl PresenceService {
         }
     }
 
-    fn pull(&mut self, key: SessionKey, pull: Pull) -> Result<(), Fault> {
+    fn pull(&mut self, key: SessionKey, slot: Slot, pull: Pull) -> Result<(), Fault> {
+        // A session keeps its user's slot.
+        let Some(user) = self.presence.users().user(slot) else {
+            return Ok(());
+        };
         let waiting = self.waiting.entry(key).or_default();
         if *waiting == PULLS_PER_SESSION_MAX {
             return Err(Fault {
@@ -76,12 +80,15 @@ impl PresenceService {
             });
         }
         *waiting += 1;
-        let asked = self.puller.ask(pull.asked.users);
+        let asked = self.puller.ask(self.puller.asker(&user), pull.asked.users);
         let (number, invalid) = (pull.number, pull.asked.invalid);
         self.pulls.push(Box::pin(async move {
             let answer = async {
-                let answer = asked.await?;
-                Some(Answer { invalid, ..answer }.json(Some(number)))
+                match asked.await {
+                    Ok(answer) => Some(Answer { invalid, ..answer }.json(Some(number))),
+                    Err(NoAnswer::Refused(error)) => Some(pull_error_json(&error, Some(number))),
+                    Err(NoAnswer::Stopping) => None,
+                }
             };
             // A client that hears nothing would wait for ever.
             let fault = || Some(error_json("internal", INTERNAL, Some(number)));
@@ -138,12 +145,12 @@ impl Service for PresenceService {
     fn message(
         &mut self,
         key: SessionKey,
-        _: Slot,
+        slot: Slot,
         message: Message<'_>,
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
-        let pulled = client_message::parse(text).and_then(|pull| self.pull(key, pull));
+        let pulled = client_message::parse(text).and_then(|pull| self.pull(key, slot, pull));
         if let Err(fault) = pulled {
             replies.text(&fault.json());
             if fault.error.is_malformed() {

@@ -27,7 +27,7 @@ use crate::gateway::health::Health;
 use crate::gateway::{Gateway, listener};
 use crate::limits::EVENT_INTERVAL;
 use crate::pull::Puller;
-use crate::pull::metrics::PullMetrics;
+use crate::pull::Pulls;
 
 /// What all workers have in common.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     /// By worker.
     pub(super) workers: Vec<Arc<WorkerMetrics>>,
     pub(super) flush: Arc<FlushMetrics>,
-    pub(super) pull: Arc<PullMetrics>,
+    pub(super) pull: Arc<Pulls>,
     pub(super) seats: Arc<Seats>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use presenced::pull::Puller;
-use presenced::pull::metrics::PullMetrics;
+use presenced::pull::Pulls;
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::{self as memcached, Cluster, NodeList, marker, probe};
@@ -196,7 +196,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
     tasks.spawn(flusher.clone().run(plan.flush_interval));
     tasks.spawn(flusher.clone().refill(plan.refill_rate));
-    let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
+    let puller = Puller::start(&presence, &Arc::<Pulls>::default(), &mut tasks);
     let clock = Clock::start();
     let parts = WorkerConfig {
         clock,

@@ -44,6 +44,7 @@ mod presence;
 mod proxies;
 mod proxy_configs;
 mod pull;
+mod pull_shares;
 mod refusals;
 mod refused_sessions;
 mod ring;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use presenced::gateway::caller::{Caller, Visitor};
 use presenced::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
-use presenced::pull::metrics::PullMetrics;
+use presenced::pull::Pulls;
 use presenced::pull::{Answer, Puller};
 use presenced::server::presence_service::PresenceService;
 use presenced_memcached::OnFailure;
@@ -103,7 +103,7 @@ impl Edge {
         tasks.spawn(unless_paused(regularly, is_paused.subscribe()));
         let refilling = flusher.clone().refill(refill_rate);
         tasks.spawn(unless_paused(refilling, is_paused.subscribe()));
-        let puller = Puller::start(&presence, &Arc::<PullMetrics>::default(), &mut tasks);
+        let puller = Puller::start(&presence, &Arc::<Pulls>::default(), &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
         let worker = WorkerConfig {
             clock,
@@ -156,7 +156,8 @@ impl Edge {
 
     /// Asks for users, as a client of this edge does.
     pub fn ask(&self, users: &[UserId]) -> impl Future<Output = Answer> + 'static {
-        let asked = self.puller.ask(users.to_vec());
+        let asker = self.puller.asker(&users[0]);
+        let asked = self.puller.ask(asker, users.to_vec());
         async move { asked.await.unwrap() }
     }
 

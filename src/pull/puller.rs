@@ -1,0 +1,105 @@
+//! How pulls are asked, wherever they come from.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use presenced_presence::UserId;
+use presenced_presence::flush::Presence;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::batcher::Batcher;
+use super::{Answer, NoAnswer, Pulls};
+
+/// Asks questions of one worker's batcher.
+#[derive(Clone, Debug)]
+pub struct Puller {
+    /// Each session and each connection has a few questions under way at most.
+    questions: UnboundedSender<Question>,
+    presence: Arc<Presence>,
+    pulls: Arc<Pulls>,
+}
+
+/// Who asks: pulls of one user take turns with those of others, whatever they come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// A keyed hash of the user's id.
+    pub(super) id: u64,
+    /// Whether the rate of a user applies.
+    pub(super) has_rate: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) asker: Asker,
+    pub(super) users: Vec<UserId>,
+    pub(super) asked_at: Instant,
+    pub(super) reply: oneshot::Sender<Result<Answer, NoAnswer>>,
+}
+
+impl Puller {
+    /// Starts a batcher, one of `tasks`; it ends with the last clone of its puller.
+    pub fn start(presence: &Arc<Presence>, pulls: &Arc<Pulls>, tasks: &mut JoinSet<()>) -> Puller {
+        // It is emptied each time the batcher is polled, and what waits there is bounded.
+        let (sender, questions) = mpsc::unbounded_channel();
+        tasks.spawn(Batcher::new(presence, pulls).run(questions));
+        Puller {
+            questions: sender,
+            presence: presence.clone(),
+            pulls: pulls.clone(),
+        }
+    }
+
+    /// The asker of a user's pulls.
+    pub fn asker(&self, user: &UserId) -> Asker {
+        Asker {
+            id: self.presence.users().hasher().hash_one(user.as_str()),
+            has_rate: true,
+        }
+    }
+
+    /// The asker of a back end's pulls, to which no rate applies.
+    pub fn service(&self, user: &UserId) -> Asker {
+        Asker {
+            has_rate: false,
+            ..self.asker(user)
+        }
+    }
+
+    /// Asks which of `users` are online.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer; the question may be asked again.
+    pub fn ask(
+        &self,
+        asker: Asker,
+        users: Vec<UserId>,
+    ) -> impl Future<Output = Result<Answer, NoAnswer>> + Send + 'static {
+        let asked_at = Instant::now();
+        self.pulls.metrics.pulls.add(1);
+        self.pulls.metrics.users.add(users.len() as u64);
+        let charged = self.pulls.charge(asker, users.len());
+        let (reply, answer) = oneshot::channel();
+        let question = Question {
+            asker,
+            users,
+            asked_at,
+            reply,
+        };
+        if charged.is_ok() {
+            // Without a batcher nobody will reply.
+            let _ = self.questions.send(question);
+        }
+        let pulls = self.pulls.clone();
+        async move {
+            charged.map_err(NoAnswer::Refused)?;
+            let answer = answer.await.unwrap_or(Err(NoAnswer::Stopping))?;
+            pulls.metrics.unknown.add(answer.unknown.len() as u64);
+            pulls.metrics.seconds.observe(asked_at.elapsed());
+            Ok(answer)
+        }
+    }
+}

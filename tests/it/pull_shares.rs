@@ -1,0 +1,117 @@
+//! Pulls of one user cost others nothing: rates, and nodes that are slow.
+
+use presenced_memcached::NodeSpec;
+use presenced_memcached::ring::{Member, Ring, RingKind};
+use presenced_testkit::client::Client;
+use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::raw::{Response, get, get_with, send};
+use presenced_testkit::server::TestServer;
+use presenced_testkit::tokens::{claims, sign, token};
+use presenced_testkit::{PATIENCE, until};
+use serde_json::{Value, json};
+
+/// Asks over HTTP for that many users.
+async fn post(server: &TestServer, token: &str, count: usize) -> Response {
+    let headers = [("Authorization", format!("Bearer {token}"))];
+    let users: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+    let body = json!({ "users": users }).to_string();
+    send(server.edge, "POST", "/v1/presence", &headers, &body).await
+}
+
+#[tokio::test]
+async fn a_users_rate_is_one_for_all_sessions_and_http() {
+    let memcached = Memcached::start().await;
+    // Ten seconds' worth: 600 users.
+    let server = TestServer::on(&memcached, &["--max-pull-users-per-second=60"]).await;
+    let mut sessions = [
+        Client::connect(server.edge, "alice").await,
+        Client::connect(server.edge, "alice").await,
+    ];
+    let mut bob = Client::connect(server.edge, "bob").await;
+    assert_eq!(post(&server, &token("alice"), 500).await.status, 200);
+    let some: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    let some: Vec<_> = some.iter().map(String::as_str).collect();
+    for session in &mut sessions {
+        assert!(session.pull(&some).await.get("error").is_none());
+    }
+    // Nothing is left but what has come meanwhile.
+    let many: Vec<_> = (0..450).map(|number| number.to_string()).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for session in &mut sessions {
+        let refused = session.pull(&many).await;
+        assert_eq!(refused["error"]["code"], "rate_limited", "{refused}");
+        let retry_s = refused["error"]["retryAfter"].as_u64().unwrap();
+        assert!((1..=8).contains(&retry_s), "{refused}");
+    }
+    let refused = post(&server, &token("alice"), 500).await;
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(refused.error_code(), "rate_limited");
+    let retry_s: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=9).contains(&retry_s), "{refused:?}");
+
+    // Others are not concerned, nor are back ends.
+    assert!(bob.pull(&many).await.get("error").is_none());
+    let mut service = claims("alice");
+    service["scope"] = "presence:read-all".into();
+    for _ in 0..3 {
+        let answer = post(&server, &sign(&service), 500).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // A refusal is no abuse: the sessions go on.
+    assert!(sessions.iter().all(Client::is_open));
+}
+
+/// Users by the node where a ring has them.
+fn users_of(nodes: &[&Memcached]) -> Vec<Vec<String>> {
+    let members = nodes.iter().zip(0..).map(|(node, number)| Member {
+        name: node.node().parse::<NodeSpec>().unwrap().addr.ring_name(),
+        weight: 1,
+        node: number,
+    });
+    let ring = Ring::new(RingKind::Ketama, &members.collect::<Vec<_>>());
+    let mut users = vec![Vec::new(); nodes.len()];
+    for number in 0..100 {
+        let user = format!("user{number}");
+        users[usize::from(ring.node_of(key(&user).as_bytes()))].push(user);
+    }
+    users
+}
+
+async fn pull(server: &TestServer, users: &[&str]) -> Value {
+    let path = format!("/v1/presence?user={}", users.join("&user="));
+    let answer = get_with(server.edge, &path, &token("asker")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_delays_pulls_of_its_users_only() {
+    let (well, ill) = (Memcached::start().await, Memcached::start().await);
+    let nodes = format!("--memcached={},{}", well.node(), ill.node());
+    let server = TestServer::start(&[&nodes]).await;
+    until("ready", PATIENCE, async || {
+        get(server.admin, "/readyz").await.status == 200
+    })
+    .await;
+    let users = users_of(&[&well, &ill]);
+    let (theirs, others) = (&*users[1][0], &*users[0][0]);
+    let all = async || pull(&server, &[theirs, others]).await;
+    until("both are known to be offline", PATIENCE, async || {
+        all().await == json!({"online": {}})
+    })
+    .await;
+    ill.freeze();
+    let slow = async {
+        until("it is unknown", PATIENCE, async || {
+            all().await == json!({"online": {}, "unknown": [theirs]})
+        })
+        .await;
+    };
+    let quick = async {
+        for _ in 0..20 {
+            assert_eq!(pull(&server, &[others]).await, json!({"online": {}}));
+        }
+    };
+    tokio::join!(slow, quick);
+    assert!(server.metric("pull_unknown_total").await > 0);
+}
