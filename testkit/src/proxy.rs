@@ -30,6 +30,8 @@ pub enum Mischief {
     Silence,
     /// The connection ends when a user's entry is to be written.
     NoEntries,
+    /// It comes one line after another, each in time.
+    Trickle,
 }
 
 /// Ends with its connections when dropped.
@@ -127,7 +129,14 @@ async fn pass(mut client: TcpStream, node: String, mischief: Arc<AtomicU8>) {
                 } else if is(Mischief::Delay) {
                     sleep(Duration::from_millis(50)).await;
                 }
-                if client.write_all(&reply).await.is_err() || ends {
+                if is(Mischief::Trickle) {
+                    for line in reply.split_inclusive(|byte| *byte == b'\n') {
+                        if client.write_all(line).await.is_err() {
+                            return;
+                        }
+                        sleep(Duration::from_millis(300)).await;
+                    }
+                } else if client.write_all(&reply).await.is_err() || ends {
                     return;
                 }
             }

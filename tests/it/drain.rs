@@ -201,6 +201,31 @@ async fn drains_without(fail: impl Fn(&mut Memcached)) {
     assert!(text.contains("before memcached has acknowledged"), "{text}");
 }
 
+#[tokio::test]
+async fn replies_that_trickle_in_for_longer_than_the_drain_cost_no_one_a_close_frame() {
+    let memcached = Memcached::start().await;
+    let proxy = Proxy::before(&memcached.node()).await;
+    let node = format!("--memcached={}", proxy.node);
+    let process = Process::start(&[&node, "--drain=0s", "--workers=1"]).await;
+    // The replies to the last flush take 24 s, three times as long as a drain has for them.
+    let sessions = sessions(&process, 80).await;
+    let users: Vec<_> = sessions.iter().map(|(user, _)| user.clone()).collect();
+    until("all are written", PATIENCE, async || {
+        memcached.count_online(&users).await == 80
+    })
+    .await;
+    proxy.set(Mischief::Trickle);
+    process.signal(Signal::TERM);
+    // No connection fails, so each of these sessions would wait for its reply until the process
+    // ends, and the client would lose the connection without a word.
+    for (user, client) in sessions {
+        assert_eq!(client.closed().await.code, Some(1012), "{user}");
+    }
+    let (status, text) = process.ended().await;
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert!(text.contains("before memcached has acknowledged"), "{text}");
+}
+
 /// Far longer than a test may take.
 const LONG_DRAIN: &str = "--drain=600s";
 
