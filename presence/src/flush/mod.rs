@@ -18,6 +18,8 @@ mod queues;
 mod refill;
 mod schedule;
 mod state;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::future::pending;
