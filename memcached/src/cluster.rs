@@ -55,6 +55,11 @@ impl Topology {
         &self.nodes
     }
 
+    /// Whether it has this very node, and not another with its number or address.
+    pub fn has(&self, node: &Arc<Node>) -> bool {
+        self.nodes.iter().any(|known| Arc::ptr_eq(known, node))
+    }
+
     /// The number of the node that has `key`.
     pub fn node_of(&self, key: &[u8]) -> u8 {
         self.ring.node_of(key)
@@ -148,9 +153,10 @@ impl Cluster {
     /// The nodes that there are and those that come, each once.
     pub(super) fn all_nodes(&self) -> Vec<Arc<Node>> {
         let next = self.announced();
-        let mut nodes = self.topology().nodes.clone();
+        let now = self.topology();
+        let mut nodes = now.nodes.clone();
         for node in &next.nodes {
-            if !nodes.iter().any(|known| Arc::ptr_eq(known, node)) {
+            if !now.has(node) {
                 nodes.push(node.clone());
             }
         }

@@ -2,10 +2,12 @@
 //! shard's flushes went.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use presenced_memcached::cluster::Topology;
+use presenced_memcached::limits::NODES_MAX;
 use presenced_memcached::probe::Writes;
 use presenced_memcached::{Cluster, Node, PerNode};
 use presenced_session::clock::Clock;
@@ -37,8 +39,8 @@ pub struct Presence {
     headroom: Duration,
     /// When the last flush began, ms; 0 before.
     last_flush_ms: AtomicU64,
-    /// By shard: the version of the topology that its users' nodes are of.
-    versions: [AtomicU64; SHARDS],
+    /// By shard: the topology that its users' nodes are of.
+    mapped: [Mutex<Arc<Topology>>; SHARDS],
     /// By shard: when a flush ended of which something was not written, ms; 0 if there is none
     /// since.
     failed_ms: [AtomicU64; SHARDS],
@@ -124,13 +126,13 @@ impl Presence {
             ),
             pending,
             record: config.record.clone().written_by(command),
+            mapped: std::array::from_fn(|_| Mutex::new(cluster.topology())),
             cluster,
             clock,
             ttl_s: AtomicU32::new(config.ttl_s),
             regular_ttl_s: config.ttl_s,
             headroom,
             last_flush_ms: AtomicU64::new(0),
-            versions: std::array::from_fn(|_| AtomicU64::default()),
             failed_ms: std::array::from_fn(|_| AtomicU64::default()),
             flushes: Mutex::new((u64::MAX, Arc::default())),
             metrics,
@@ -204,7 +206,7 @@ impl Presence {
 
     /// The flushes of the nodes that there are now.
     fn flushes(&self) -> Arc<PerNode<Arc<NodeFlush>>> {
-        let mut flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flushes = lock(&self.flushes);
         // Under the lock: another worker may have seen a later one.
         let topology = self.cluster.topology();
         if flushes.0 != topology.version() {
@@ -301,13 +303,18 @@ impl Presence {
     }
 
     /// Gives a shard's users their nodes anew if the topology has changed; those who have moved
-    /// become pending. A `connect` at the same time sees the new topology or is seen by the walk:
+    /// become pending. A node's number may be another node's by now. A `connect` at the same time sees the new topology or is seen by the walk:
     /// both are under the shard's lock.
     pub(super) async fn remap(&self, shard: usize) {
         let topology = self.cluster.topology();
-        let version = &self.versions[shard];
-        if version.load(Ordering::Relaxed) == topology.version() {
+        let mapped = &self.mapped[shard];
+        let before = lock(mapped).clone();
+        if before.version() == topology.version() {
             return;
+        }
+        let mut is_new = [false; NODES_MAX + 1];
+        for node in topology.nodes() {
+            is_new[usize::from(node.id())] = !before.has(node);
         }
         let (mut key, mut from) = (Vec::new(), Some(0));
         while let Some(index) = from {
@@ -317,14 +324,19 @@ impl Presence {
                 .visit(shard, index, run, |index, user, node, online| {
                     self.record.key(&mut key, user);
                     let now = topology.node_of(&key);
-                    if std::mem::replace(node, now) != now && online {
+                    let is_other = std::mem::replace(node, now) != now || is_new[usize::from(now)];
+                    if is_other && online {
                         self.pending.record(Slot::new(shard, index));
                     }
                 });
             yield_now().await;
         }
-        version.store(topology.version(), Ordering::Relaxed);
+        *lock(mapped) = topology;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writes for Presence {

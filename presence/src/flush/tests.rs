@@ -1,15 +1,21 @@
 //! The flush as a whole, in virtual time.
 
-use std::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use presenced_memcached::Cluster;
+use presenced_memcached::discovery::Discovery;
+use presenced_memcached::network::{Dialler, Resolver};
+use presenced_memcached::probe::{self, NoWrites};
+use presenced_memcached::{Cluster, Network, NodeList, NodeSpec};
 use presenced_session::clock::Clock;
 use presenced_session::slab::SessionKey;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Flusher, Presence};
+use crate::limits::SHARDS;
 use crate::users::Live;
 use crate::{Config, Record, SessionId, Slot, UserId};
 
@@ -57,4 +63,90 @@ async fn with_the_last_flush_the_regular_flush_is_over() {
     assert_eq!(presence.pending().len(), 1);
     assert!(!flusher.flush_all().await);
     assert!(restored() > before, "what is left to do is done");
+}
+
+/// The addresses of a name, which change.
+type Addresses = Arc<Mutex<Vec<SocketAddr>>>;
+
+fn set(addresses: &Addresses, hosts: [&str; 2]) {
+    let parsed = hosts.map(|host| format!("{host}:11211").parse().unwrap());
+    *addresses.lock().unwrap() = parsed.into();
+}
+
+/// A cluster of the nodes at `addresses`, none of which answers, and which is kept up to date by
+/// `tasks`.
+async fn cluster_at(addresses: &Addresses, tasks: &mut JoinSet<()>) -> Arc<Cluster> {
+    let addresses = addresses.clone();
+    let resolver = Resolver::new(move |_, _| {
+        let now = addresses.lock().unwrap().clone();
+        Box::pin(async { Ok(now) })
+    });
+    let node: NodeSpec = "dns+nodes:11211".parse().unwrap();
+    let mut discovery = Discovery::new(NodeList::from(vec![node]), resolver.clone());
+    let mut config = presenced_memcached::Config::default();
+    config.connect.network = Network {
+        resolver,
+        dialler: Dialler::new(|_| Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })),
+        ..Network::default()
+    };
+    let cluster = Arc::new(Cluster::new(discovery.first().await, config));
+    tasks.spawn(discovery.follow(cluster.clone(), Duration::from_secs(1)));
+    let probe = probe::Config {
+        interval: Duration::from_secs(1),
+        entry_bytes: 64..=64,
+        writes: Arc::new(NoWrites),
+    };
+    tasks.spawn(probe::watch(cluster.clone(), probe));
+    cluster
+}
+
+/// Waits until the cluster has another topology.
+async fn changed(cluster: &Cluster) {
+    let before = cluster.topology().version();
+    while cluster.topology().version() == before {
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_of_a_node_whose_number_another_has_by_now_have_moved() {
+    let (addresses, mut tasks) = (Addresses::default(), JoinSet::new());
+    set(&addresses, ["10.0.0.1", "10.0.0.9"]);
+    let cluster = cluster_at(&addresses, &mut tasks).await;
+    let presence = presence(cluster.clone());
+    let slots: Vec<_> = (0..200).map(|number| connect(&presence, number)).collect();
+    let node = |slot: &Slot| presence.users().node(*slot).unwrap();
+    let before: Vec<_> = slots.iter().map(node).collect();
+
+    // No shard has its turn between the two changes.
+    for first in ["10.0.0.2", "10.0.0.3"] {
+        set(&addresses, [first, "10.0.0.9"]);
+        changed(&cluster).await;
+    }
+    let topology = cluster.topology();
+    let at = |id| topology.nodes().iter().find(|node| node.id() == id);
+    let name = |id| at(id).unwrap().addr().to_string();
+    assert_eq!([name(0), name(1)], ["10.0.0.3:11211", "10.0.0.9:11211"]);
+    let (mut kept, mut moved, mut renumbered) = (0, 0, 0);
+    for shard in 0..SHARDS {
+        presence.remap(shard).await;
+        let mut pending = Vec::new();
+        presence.pending().drain(shard, |slot| pending.push(slot));
+        for (slot, before) in slots.iter().zip(&before) {
+            if slot.shard() != shard {
+                continue;
+            }
+            let is_pending = pending.contains(slot);
+            match (*before, node(slot)) {
+                (1, 1) => kept += u32::from(!is_pending),
+                (0, 0) => renumbered += u32::from(is_pending),
+                _ => moved += u32::from(is_pending),
+            }
+        }
+        // It is over then.
+        presence.remap(shard).await;
+        presence.pending().drain(shard, |slot| panic!("{slot:?}"));
+    }
+    assert!(kept > 0 && moved > 0 && renumbered > 0);
+    assert_eq!(kept + moved + renumbered, 200);
 }
