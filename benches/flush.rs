@@ -94,7 +94,6 @@ fn flusher(port: u16, command: WriteCommand) -> (Runtime, Arc<Presence>, Flusher
     let clock = Clock::start();
     let presence = Presence::new(
         &presenced_presence::Config {
-            ttl_s: TTL_S,
             sessions_per_user_max: 1,
             ..presenced_presence::Config::new(record(command))
         },

@@ -99,7 +99,6 @@ async fn puller(addr: SocketAddr, tasks: &mut JoinSet<()>) -> Puller {
     let node = NodeSpec::from(NodeAddr::Tcp(addr.ip().to_string(), addr.port()));
     let presence = Presence::new(
         &presenced_presence::Config {
-            ttl_s: TTL_S,
             sessions_per_user_max: 1,
             ..presenced_presence::Config::new(record())
         },

@@ -43,7 +43,6 @@ impl Sessions {
         let clock = Clock::start();
         let presence = Arc::new(Presence::new(
             &presenced_presence::Config {
-                ttl_s: 60,
                 sessions_per_user_max: 32,
                 ..presenced_presence::Config::new(
                     Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),

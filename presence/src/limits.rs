@@ -5,12 +5,6 @@
 
 use std::time::Duration;
 
-/// Lifetime of an entry in seconds, unless set otherwise.
-pub const TTL_S: u32 = 60;
-
-/// Time in which everyone heard from is written once, unless set otherwise.
-pub const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-
 /// How much of the headroom is left when an edge is late: time for a look of the probe, and for
 /// what it then writes.
 pub const LATE_BEFORE: Duration = Duration::from_secs(2);

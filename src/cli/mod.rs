@@ -257,8 +257,6 @@ impl Flags {
         }
         Ok(presenced_presence::Config {
             record,
-            ttl_s: self.heartbeats.ttl.duration.as_secs() as u32,
-            flush_interval: self.heartbeats.flush_interval.duration,
             sessions_per_user_max: self.limits.max_sessions_per_user.into(),
             refill_rate: storage.memcached.refill_rate,
             hasher: Hasher::random(),

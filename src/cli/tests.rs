@@ -21,7 +21,7 @@ fn refused(args: &[&str], parts: &[&str]) {
 #[test]
 fn the_defaults_work_and_promise_what_they_keep() {
     let settings = check(&[]).unwrap();
-    assert_eq!(settings.presence.ttl_s, 60);
+    assert_eq!(settings.memcached.marker.entry_ttl.as_secs(), 60);
     assert!(settings.gateway.allow_query_token && settings.gateway.secret.is_none());
     let promises = promises(&settings).to_string();
     for part in ["between 9s and 1m", "headroom 10s of the TTL of 1m"] {

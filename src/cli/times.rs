@@ -170,24 +170,24 @@ impl fmt::Display for Promises {
 
 /// What settings promise.
 pub fn promises(config: &Config) -> Promises {
-    let (session, presence) = (&config.session, &config.presence);
-    let ttl = Duration::from_secs(presence.ttl_s.into());
+    let (session, marker) = (&config.session, &config.memcached.marker);
+    let ttl = marker.entry_ttl;
     let show = humantime::format_duration;
     // The last heartbeat that was written may be as old as one round of pings and the flush
     // before which the user left: what is pending of a user who has left is not written.
     let round = session.ping_interval + session.ping_timeout;
-    let soonest = ttl - round - presence.flush_interval - Duration::from_secs(1);
-    let spare = ttl - round - presence.flush_interval;
+    let soonest = ttl - round - marker.flush_interval - Duration::from_secs(1);
+    let spare = ttl - round - marker.flush_interval;
     Promises {
         online: format!(
             "at once on connect; if memcached fails just then, within {} of its return",
-            show(presence.flush_interval + BACKOFF_MAX),
+            show(marker.flush_interval + BACKOFF_MAX),
         ),
         offline: format!(
             "between {} and {} after leaving; if a client just vanishes, {} after its last frame",
             show(soonest),
             show(ttl),
-            show(ttl + presence.flush_interval),
+            show(ttl + marker.flush_interval),
         ),
         headroom: format!(
             "{} of the TTL of {} when a user is slowest to answer; {} when all answer at once",

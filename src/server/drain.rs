@@ -60,7 +60,7 @@ impl Server {
         // Of sessions that are there still, when memcached is back.
         let write_the_rest = async {
             while !is_written {
-                sleep(self.config.presence.flush_interval).await;
+                sleep(self.presence.flush_interval()).await;
                 is_written = self.flush_all().await;
             }
             pending::<()>().await;

@@ -256,7 +256,7 @@ fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
 
 fn probe_config(config: &Config, presence: &Arc<Presence>) -> probe::Config {
     probe::Config {
-        interval: config.presence.flush_interval.min(PROBE_INTERVAL),
+        interval: presence.flush_interval().min(PROBE_INTERVAL),
         entry_bytes: config.presence.record.entry_bytes(),
         writes: presence.clone(),
     }

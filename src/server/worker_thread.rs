@@ -72,7 +72,6 @@ pub(super) async fn start_workers(
             number,
             workers: config.workers,
             session: config.session,
-            flush_interval: config.presence.flush_interval,
             refill_rate: config.presence.refill_rate,
             peers: peers.clone(),
             shared: shared.clone(),
@@ -103,7 +102,6 @@ struct WorkerThread {
     /// How many there are.
     workers: usize,
     session: presenced_session::Config,
-    flush_interval: std::time::Duration,
     /// Of all workers together.
     refill_rate: u32,
     peers: Vec<mpsc::Sender<WorkerCommand>>,
@@ -144,7 +142,7 @@ impl WorkerThread {
         listen(self.listeners, shared, &puller, &sessions, &mut tasks);
         // The listeners have clones: with the last of them it is known here that no session comes.
         drop((puller, sessions));
-        tasks.spawn(flusher.clone().run(self.flush_interval));
+        tasks.spawn(flusher.clone().run());
         let refill_rate = self.refill_rate / self.workers as u32;
         tasks.spawn(flusher.clone().refill(refill_rate.max(1)));
         // Nobody waits for it when the start of another worker failed.

@@ -101,8 +101,6 @@ impl Crowd {
         let metrics = Arc::new(FlushMetrics::default());
         let presence = Arc::new(Presence::new(
             &presenced_presence::Config {
-                ttl_s: plan.ttl.as_secs() as u32,
-                flush_interval: plan.flush_interval,
                 sessions_per_user_max: 32,
                 ..presenced_presence::Config::new(
                     Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
@@ -194,7 +192,7 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
     tasks.spawn(probe::watch(cluster.clone(), probe_config));
     tasks.spawn(discovery.follow(cluster, plan.resolve_interval));
     let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-    tasks.spawn(flusher.clone().run(plan.flush_interval));
+    tasks.spawn(flusher.clone().run());
     tasks.spawn(flusher.clone().refill(plan.refill_rate));
     let puller = Puller::start(&presence, &Arc::<Pulls>::default(), &mut tasks);
     let clock = Clock::start();

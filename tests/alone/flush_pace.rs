@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use presenced_memcached::limits::FLUSH_INTERVAL;
 use presenced_memcached::{self as memcached, Cluster, NodeAddr, NodeSpec};
 use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::users::Live;
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 const USERS: u32 = 100_000;
-const PERIOD: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// When how many commands were read.
@@ -67,7 +67,6 @@ fn presence(node: std::net::SocketAddr) -> Arc<Presence> {
     let cluster = Cluster::new([node.into()], memcached::Config::default());
     let presence = Presence::new(
         &presenced_presence::Config {
-            ttl_s: 60,
             sessions_per_user_max: 32,
             ..presenced_presence::Config::new(
                 Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap(),
@@ -122,7 +121,7 @@ fn looked_at() -> (usize, usize) {
             thread::spawn(move || record(stream.unwrap(), &notes));
         }
     });
-    let end = Instant::now() + PERIOD * 3 / 2;
+    let end = Instant::now() + FLUSH_INTERVAL * 3 / 2;
     let stalls = thread::spawn(move || watch_for_stalls(end));
     let workers = (0..WORKERS).map(|worker| {
         let presence = presence.clone();
@@ -131,7 +130,7 @@ fn looked_at() -> (usize, usize) {
             runtime.block_on(async {
                 let mut tasks = JoinSet::new();
                 let flusher = Flusher::start(&presence, worker, WORKERS, &mut tasks);
-                tasks.spawn(flusher.run(PERIOD));
+                tasks.spawn(flusher.run());
                 while Instant::now() < end {
                     // All are heard from all the time.
                     presence.users().mark_all();

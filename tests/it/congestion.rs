@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use presenced_memcached::limits::FLUSH_INTERVAL;
 use presenced_memcached::network::{Dialler, Random};
 use presenced_memcached::pipeline::WriteCommand;
 use presenced_memcached::stream::Stream;
@@ -33,10 +34,6 @@ const RATE: u32 = 15_000;
 
 /// What all edges may have in flight, with the smallest windows, is as much time of the node.
 const FULL: Duration = Duration::from_millis(EDGES as u64 * 64 * 1000 / RATE as u64);
-
-const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-
-const TTL_S: u32 = 60;
 
 /// As large as what a kernel takes of a connection: a slow reader stops no writer.
 const WIRE_BYTES: usize = 1 << 20;
@@ -227,7 +224,6 @@ impl Edge {
         let cluster = Arc::new(Cluster::new([spec.into()], config));
         let record = Record::new("user:{userId}:online", "edge", 0, 1).unwrap();
         let config = presenced_presence::Config {
-            ttl_s: TTL_S,
             hasher: Hasher::fixed(),
             ..presenced_presence::Config::new(record)
         };
@@ -240,7 +236,7 @@ impl Edge {
         let mut tasks = JoinSet::new();
         let flushers = (0..workers).map(|worker| {
             let flusher = Flusher::start(&presence, worker, workers, &mut tasks);
-            tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
+            tasks.spawn(flusher.clone().run());
             tasks.spawn(flusher.clone().refill(config.refill_rate));
             flusher
         });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use presenced_memcached::cluster::Topology;
+use presenced_memcached::limits::FLUSH_INTERVAL;
 use presenced_memcached::limits::{NODE_FILE_INTERVAL, TELLING_TIME_MAX};
 use presenced_memcached::network::{Dialler, Random, Resolver, Target};
 use presenced_memcached::stream::Stream;
@@ -26,8 +27,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-
-const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 const WIRE_BYTES: usize = 1 << 20;
 
@@ -197,7 +196,7 @@ impl Edge {
             list,
             mut tasks,
         } = core.await;
-        tasks.spawn(flusher.clone().run(FLUSH_INTERVAL));
+        tasks.spawn(flusher.clone().run());
         tasks.spawn(flusher.clone().refill(REFILL_RATE));
         let edge = Edge {
             presence,

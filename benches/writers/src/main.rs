@@ -120,7 +120,6 @@ fn presenced(port: u16, users: u32, command: WriteCommand) -> Done {
     options.connect.write_command = command;
     let presence = Arc::new(Presence::new(
         &presenced_presence::Config {
-            ttl_s: TTL_S,
             sessions_per_user_max: 1,
             ..presenced_presence::Config::new(Record::new(
                 "user:{userId}:online",

@@ -87,10 +87,11 @@ fn as_flags(mut flags: Vec<String>) {
 
 fn is_sound(settings: &Config) {
     let s = Duration::from_secs;
-    let ttl = s(settings.presence.ttl_s.into());
+    let marker = &settings.memcached.marker;
+    let ttl = marker.entry_ttl;
     let round = settings.session.ping_interval + settings.session.ping_timeout;
     assert!(ttl + settings.drain <= s(30 * 86_400));
-    assert!(ttl > round + 2 * settings.presence.flush_interval);
+    assert!(ttl > round + 2 * marker.flush_interval);
     assert!(settings.session.ping_timeout < settings.session.ping_interval);
     assert!(
         settings.sessions_max > 0

@@ -202,8 +202,6 @@ mod tests {
     use crate::users::Live;
     use crate::{Config, Record, SessionId, UserId};
 
-    const TTL_S: u32 = 60;
-
     /// In-flight commands to the one node of a presence.
     struct Tried {
         presence: Arc<Presence>,
@@ -217,10 +215,7 @@ mod tests {
             let cluster = Arc::new(Cluster::new([node], presenced_memcached::Config::default()));
             let node = cluster.topology().nodes()[0].clone();
             let record = Record::new("user:{userId}:online", "edge-1", 0, 1).unwrap();
-            let config = Config {
-                ttl_s: TTL_S,
-                ..Config::new(record)
-            };
+            let config = Config::new(record);
             let presence = Presence::new(&config, cluster, Clock::start(), Arc::default());
             let presence = Arc::new(presence);
             Tried {

@@ -24,7 +24,6 @@ mod work;
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
 use presenced_memcached::LogThrottle;
 use presenced_tasks::{Task, keep_up};
@@ -101,9 +100,9 @@ impl Flusher {
         }
     }
 
-    /// Flushes this worker's shards one after another, each once in `period`, until the last flush
-    /// begins; never returns.
-    pub async fn run(self, period: Duration) {
+    /// Flushes this worker's shards one after another, each once in the flush interval, until the
+    /// last flush begins; never returns.
+    pub async fn run(self) {
         let last_flush = self.presence.last_flush().clone();
         let mut is_first = true;
         let flushing = keep_up(Task::Flush, || {
@@ -111,14 +110,14 @@ impl Flusher {
                 // It panicked, and what it had taken is not known.
                 self.presence.users().mark_all();
             }
-            self.flush_regularly(period)
+            self.flush_regularly()
         });
         last_flush.run_until_cancelled(flushing).await;
         pending::<()>().await;
     }
 
-    async fn flush_regularly(&self, period: Duration) {
-        let clock = self.presence.clock();
+    async fn flush_regularly(&self) {
+        let (clock, period) = (self.presence.clock(), self.presence.flush_interval());
         let mut schedule = FlushSchedule::new(period, self.worker, self.workers, clock.now());
         let mut behind_logged = LogThrottle::default();
         loop {
@@ -131,14 +130,14 @@ impl Flusher {
                 }
             }
             if self.worker == 0 {
-                self.warn_if_behind(period, &mut behind_logged);
+                self.warn_if_behind(&mut behind_logged);
             }
         }
     }
 
-    fn warn_if_behind(&self, period: Duration, logged: &mut LogThrottle) {
+    fn warn_if_behind(&self, logged: &mut LogThrottle) {
         let lag = self.presence.flush_lag();
-        if lag > 3 * period && logged.is_due(BEHIND_WARNING_PAUSE) {
+        if lag > 3 * self.presence.flush_interval() && logged.is_due(BEHIND_WARNING_PAUSE) {
             let pending = self.presence.pending().len();
             tracing::warn!(
                 ?lag,

@@ -37,6 +37,7 @@ pub struct Presence {
     /// What they have had before the last flush.
     regular_ttl_s: u32,
     headroom: Duration,
+    flush_interval: Duration,
     /// When the last flush began, ms; 0 before.
     last_flush_ms: AtomicU64,
     /// By shard: the topology that its users' nodes are of.
@@ -117,7 +118,9 @@ impl Presence {
     ) -> Presence {
         let pending = Arc::new(Pending::new());
         let command = cluster.config().connect.write_command;
-        let headroom = cluster.config().marker.headroom;
+        let promised = &cluster.config().marker;
+        let ttl_s = u32::try_from(promised.entry_ttl.as_secs()).unwrap_or(u32::MAX);
+        let (headroom, flush_interval) = (promised.headroom, promised.flush_interval);
         Presence {
             users: Users::new(
                 pending.clone(),
@@ -129,9 +132,10 @@ impl Presence {
             mapped: std::array::from_fn(|_| Mutex::new(cluster.topology())),
             cluster,
             clock,
-            ttl_s: AtomicU32::new(config.ttl_s),
-            regular_ttl_s: config.ttl_s,
+            ttl_s: AtomicU32::new(ttl_s),
+            regular_ttl_s: ttl_s,
             headroom,
+            flush_interval,
             last_flush_ms: AtomicU64::new(0),
             failed_ms: std::array::from_fn(|_| AtomicU64::default()),
             flushes: Mutex::new((u64::MAX, Arc::default())),
@@ -263,6 +267,11 @@ impl Presence {
             _guard: guard,
         });
         (round, indexes)
+    }
+
+    /// Time in which everyone heard from is written once.
+    pub fn flush_interval(&self) -> Duration {
+        self.flush_interval
     }
 
     /// Cancelled when the regular flush ends.

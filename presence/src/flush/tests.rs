@@ -19,8 +19,6 @@ use crate::limits::SHARDS;
 use crate::users::Live;
 use crate::{Config, Record, SessionId, Slot, UserId};
 
-const PERIOD: Duration = Duration::from_secs(5);
-
 fn presence(cluster: Arc<Cluster>) -> Arc<Presence> {
     let config = Config::new(Record::new("{userId}", "edge-1", 0, 1).unwrap());
     Presence::new(&config, cluster, Clock::start(), Arc::default()).into()
@@ -49,16 +47,17 @@ async fn with_the_last_flush_the_regular_flush_is_over() {
     let slot = connect(&presence, 0);
     let mut tasks = JoinSet::new();
     let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
-    tasks.spawn(flusher.clone().run(PERIOD));
+    tasks.spawn(flusher.clone().run());
     presence.pending().record(slot);
-    sleep(PERIOD * 3).await;
+    let interval = presence.flush_interval();
+    sleep(3 * interval).await;
     assert!(restored() >= 2, "{}", restored());
 
     presence.begin_last_flush(30);
     // A turn that is due at this very moment is still had.
     sleep(Duration::from_millis(1)).await;
     let before = restored();
-    sleep(PERIOD * 3).await;
+    sleep(3 * interval).await;
     assert_eq!(restored(), before);
     assert_eq!(presence.pending().len(), 1);
     assert!(!flusher.flush_all().await);

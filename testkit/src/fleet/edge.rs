@@ -34,8 +34,6 @@ use crate::temp::TempFile;
 /// How often sessions are looked at.
 pub const TICK: Duration = Duration::from_millis(100);
 
-const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Users of a shard that are looked at.
 const USERS_PER_SHARD_MAX: u32 = 1000;
 
@@ -99,7 +97,7 @@ impl Edge {
             mut tasks,
         } = core.await;
         let is_paused = watch::Sender::new(false);
-        let regularly = flusher.clone().run(FLUSH_INTERVAL);
+        let regularly = flusher.clone().run();
         tasks.spawn(unless_paused(regularly, is_paused.subscribe()));
         let refilling = flusher.clone().refill(refill_rate);
         tasks.spawn(unless_paused(refilling, is_paused.subscribe()));
@@ -269,7 +267,7 @@ impl Edge {
             is_written.cancel();
             let write_the_rest = async {
                 loop {
-                    sleep(FLUSH_INTERVAL).await;
+                    sleep(presence.flush_interval()).await;
                     if !is_all {
                         is_all = flusher.flush_all().await;
                     }
