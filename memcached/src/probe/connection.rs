@@ -172,3 +172,63 @@ pub(super) async fn see(
         marker,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::writer::tests::node;
+
+    const PAUSE: Duration = Duration::from_millis(100);
+
+    /// Asks two questions of a node that has said `unasked` by the second one, `PAUSE` after the
+    /// first answer, or at once with it; the second answer.
+    async fn second_answer(
+        unasked: &'static [u8],
+        at_once: bool,
+    ) -> Result<Reply<Bytes>, MemcachedError> {
+        let node = node(move |mut stream| async move {
+            let mut asked = [0; 64];
+            // The greeting, and the first question.
+            for answer in [b"VERSION 1\r\n", b"VERSION 2\r\n"] {
+                stream.read(&mut asked).await.unwrap();
+                let said = match (answer, at_once) {
+                    (b"VERSION 2\r\n", true) => [answer, unasked].concat(),
+                    _ => answer.to_vec(),
+                };
+                stream.write_all(&said).await.unwrap();
+            }
+            if !at_once {
+                sleep(PAUSE).await;
+                stream.write_all(unasked).await.unwrap();
+            }
+            if stream.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                let _ = stream.write_all(b"VERSION 3\r\n").await;
+            }
+        });
+        let mut connection = Connection::dial(&node).await.unwrap();
+        connection.send(&[Request::Version]).await.unwrap();
+        let first = connection.reply().await.unwrap();
+        assert_eq!(first, Reply::Version(Bytes::from_static(b"2")));
+        sleep(2 * PAUSE).await;
+        connection.send(&[Request::Version]).await?;
+        connection.reply().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_before_a_question_is_not_taken_for_its_answer() {
+        for at_once in [true, false] {
+            let answer = second_answer(b"", at_once).await.unwrap();
+            assert_eq!(answer, Reply::Version(Bytes::from_static(b"3")));
+            // Whole replies, and the start of one.
+            for unasked in [&b"VERSION 9\r\n"[..], b"VERSION 9\r\nVER", b"VERSION 9"] {
+                let error = second_answer(unasked, at_once).await.unwrap_err();
+                assert!(matches!(error, MemcachedError::OutOfStep(_)), "{error}");
+                assert!(error.to_string().contains("a reply without a"), "{error}");
+            }
+        }
+    }
+}
