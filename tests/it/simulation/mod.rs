@@ -3,6 +3,7 @@
 //! that many of each kind.
 
 mod checks;
+mod excuses;
 mod faults;
 mod kind;
 mod run;

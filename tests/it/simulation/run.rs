@@ -10,7 +10,8 @@ use presenced_testkit::fleet::{Edge, Fleet, Session, users_of_few_shards};
 use presenced_testkit::simulation::Simulation;
 use tokio::time::Instant;
 
-use super::checks::{EVICTIONS_KNOWN_FOR, Entries, RETURN};
+use super::checks::Entries;
+use super::excuses::{EVICTIONS_KNOWN_FOR, RETURN};
 use super::faults::{Active, Fault, Outage, PAUSE_MAX, PAUSE_MAX_LONG};
 use super::kind::Kind;
 use super::{EDGES, LISTED, NODES};
