@@ -18,11 +18,11 @@ use crate::limits::{CONNECT_TIMEOUT, EJECT_AFTER, REPLY_TARGET, REPLY_TIMEOUT, R
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum OnFailure {
-    /// They wait for it: use this when your readers do not eject
+    /// They wait for the node; use this if your readers do not eject nodes
     #[default]
     Wait,
-    /// It is taken off the ring, and they go to the others: as libmemcached with auto-eject reads
-    /// them
+    /// The node is taken off the ring and its keys go to the others, where libmemcached with
+    /// auto-eject looks for them
     Eject,
 }
 

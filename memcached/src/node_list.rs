@@ -32,7 +32,7 @@ impl NodeList {
     }
 }
 
-/// Reads a list: a node a line, `#` before a comment. A byte order mark before it, as some editors
+/// Reads a list: one node per line; `#` starts a comment. A byte order mark before it, as some editors
 /// leave, is passed over.
 ///
 /// # Errors

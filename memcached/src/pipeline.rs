@@ -18,12 +18,12 @@ use crate::limits::QUIET_GROUP_MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum WriteCommand {
-    /// Every write is acknowledged: works with any memcached, and with what speaks its protocol
+    /// Every write is acknowledged; works with every memcached, and with everything else that speaks
+    /// its protocol
     #[default]
     Set,
-    /// Meta set in quiet mode: only what fails is answered, and an mn behind each piece, and each
-    /// 128 of them, tells that all before it is done. Less work for both sides; memcached 1.6.6 or
-    /// later
+    /// Quiet meta sets: only failures are answered; an `mn` after each batch, and after every 128
+    /// users, confirms everything before it. Less work for both sides; needs memcached 1.6.6 or later
     Ms,
 }
 

@@ -16,7 +16,7 @@ pub enum RingKind {
     /// libmemcached's `MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED` (PHP: `OPT_LIBKETAMA_COMPATIBLE`)
     #[default]
     Ketama,
-    /// libmemcached as it comes: the key's hash modulo the number of nodes; knows no weights, and
+    /// libmemcached's default: the key's hash modulo the number of nodes; no weights, and
     /// every server and reader must list the nodes in the same order
     Modulo,
     /// the npm client `memcached`, which has `hashring`

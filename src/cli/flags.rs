@@ -29,8 +29,8 @@ use crate::log::LogFormat;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkFlags {
-    /// Address for clients: WebSocket at /ws, pulls at /v1/presence; :8080 is every address; may be
-    /// repeated
+    /// Address for clients: WebSocket at /ws, pulls at /v1/presence; :8080 listens on every
+    /// address; may be repeated
     #[arg(long, env = "PRESENCED_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", value_delimiter = ',', value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
@@ -44,8 +44,8 @@ pub struct NetworkFlags {
     )]
     pub admin: SocketAddr,
 
-    /// Answer /healthz and /readyz on the addresses for clients, too, for a balancer that asks where it sends
-    /// them
+    /// Answer /healthz and /readyz on the addresses for clients, too, for load balancers that check
+    /// the address to which they send clients
     #[arg(long, env = "PRESENCED_SERVE_HEALTH")]
     pub serve_health: bool,
 
@@ -58,7 +58,8 @@ pub struct NetworkFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Proxies in front of the server")]
 pub struct ProxyFlags {
-    /// Address or network of proxies that may say where their callers come from; may be repeated
+    /// Address or network of proxies that are trusted to say where a connection or request comes
+    /// from; may be repeated
     #[arg(
         long,
         env = "PRESENCED_TRUSTED_PROXY",
@@ -68,12 +69,13 @@ pub struct ProxyFlags {
     )]
     pub trusted_proxy: Vec<IpNet>,
 
-    /// Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2
+    /// Require each connection of a trusted proxy to begin with a PROXY protocol header, version 1
+    /// or 2
     #[arg(long, env = "PRESENCED_PROXY_PROTOCOL")]
     pub proxy_protocol: bool,
 
-    /// Header in which trusted proxies tell where a request comes from: the last address in it that
-    /// is not a trusted proxy's
+    /// Header in which trusted proxies say where a request comes from; the last address in it that
+    /// is not a trusted proxy's counts
     #[arg(
         long,
         env = "PRESENCED_FORWARDED_HEADER",
@@ -105,11 +107,11 @@ pub struct StorageFlags {
     )]
     pub store_listen: SocketAddr,
 
-    /// Memory of the embedded store; beyond it, items are evicted
+    /// Memory of the embedded store; when it is full, items are evicted
     #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"), conflicts_with_all = OTHER_STORES)]
     pub store_memory: Size,
 
-    /// Name of this server in every value [default: host name]
+    /// Name of this server, written into every value [default: host name]
     #[arg(long, env = "PRESENCED_SERVER_ID", value_name = "NAME")]
     pub server_id: Option<String>,
 
@@ -122,7 +124,8 @@ pub struct StorageFlags {
     )]
     pub key_template: String,
 
-    /// memcached flags of a user's entry; the npm client `memcached` reads JSON at 2
+    /// memcached flags of a user's entry; the npm client `memcached` parses values with flags 2 as
+    /// JSON
     #[arg(
         long,
         env = "PRESENCED_VALUE_FLAGS",
@@ -136,11 +139,11 @@ pub struct StorageFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Heartbeats")]
 pub struct HeartbeatFlags {
-    /// Lifetime of a user's entry in whole seconds
+    /// Lifetime of a user's entry, in whole seconds
     #[arg(long, env = "PRESENCED_TTL", default_value = "60s", value_name = "DURATION", value_parser = time(limits::TTL))]
     pub ttl: Time,
 
-    /// Time in which everyone heard from is written once
+    /// Time between two flushes: every user heard from is written once in it
     #[arg(long, env = "PRESENCED_FLUSH_INTERVAL", default_value = "5s", value_name = "DURATION", value_parser = time(limits::FLUSH_INTERVAL))]
     pub flush_interval: Time,
 
@@ -148,11 +151,12 @@ pub struct HeartbeatFlags {
     #[arg(long, env = "PRESENCED_PING_INTERVAL", default_value = "25s", value_name = "DURATION", value_parser = time(limits::PING_INTERVAL))]
     pub ping_interval: Time,
 
-    /// Time for the answer to a ping, after which the session ends
+    /// How long a client may take to answer a ping before its session ends
     #[arg(long, env = "PRESENCED_PING_TIMEOUT", default_value = "20s", value_name = "DURATION", value_parser = time(limits::PING_TIMEOUT))]
     pub ping_timeout: Time,
 
-    /// How long a worker lets ready sessions gather: less CPU for as much more latency; 0s to turn off
+    /// How long a worker waits for more sessions to become ready before it reads them: a longer
+    /// wait costs less CPU and adds as much latency; 0s turns it off
     #[arg(long, env = "PRESENCED_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = time(limits::COALESCE))]
     pub coalesce: Time,
 }
@@ -161,7 +165,7 @@ pub struct HeartbeatFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Tokens and origins")]
 pub struct TokenFlags {
-    /// File with the HS256 secret of the tokens, at least 32 bytes
+    /// File with the secret that signs the tokens (HS256), at least 32 bytes
     #[arg(long, env = "PRESENCED_JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
 
@@ -177,12 +181,12 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 
-    /// Scope that tokens must have among those in their claim scope; for pulls over HTTP, that of
-    /// service tokens (presence:read-all) is enough, too
+    /// Scope that a token's scope claim must contain; for pulls over HTTP, that of service tokens
+    /// (presence:read-all) is enough, too
     #[arg(long, env = "PRESENCED_JWT_SCOPE", value_name = "WORD")]
     pub jwt_scope: Option<String>,
 
-    /// How far ahead a token's expiry (exp) may be
+    /// How far in the future a token's expiry (exp) may be
     #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME))]
     pub jwt_max_lifetime: Time,
 
@@ -195,12 +199,12 @@ pub struct TokenFlags {
     )]
     pub user_claim: String,
 
-    /// Accept tokens as ?token=, where logs of proxies may keep them (always on in dev mode)
+    /// Accept tokens in the query string (?token=), which proxies may log (always on in dev mode)
     #[arg(long, env = "PRESENCED_ALLOW_QUERY_TOKEN")]
     pub allow_query_token: bool,
 
-    /// Origin of web pages that may connect, such as https://app.example or https://*.preview.example (one
-    /// label), null or file://; may be repeated [default: the same origin]
+    /// Origin of web pages that may connect: https://app.example, https://*.preview.example (the *
+    /// is one label), null or file://; may be repeated [default: the same origin]
     #[arg(
         long,
         env = "PRESENCED_ALLOW_ORIGIN",
@@ -209,8 +213,7 @@ pub struct TokenFlags {
     )]
     pub allow_origin: Vec<String>,
 
-    /// How a handshake is refused for its token or for room: "auto" accepts it and closes it with a code
-    /// where the client must be a web page or speaks like one, which could not see a status
+    /// How a handshake is refused when its token is not accepted or the server has no room
     #[arg(
         long,
         env = "PRESENCED_REFUSE_WITH",
@@ -224,71 +227,75 @@ pub struct TokenFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits and shutdown")]
 pub struct LimitFlags {
-    /// Sessions on this server [default: what the file limit allows]
+    /// Most sessions on this server [default: what the limit of open files allows]
     #[arg(long, env = "PRESENCED_MAX_SESSIONS", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_sessions: Option<u64>,
 
-    /// Sessions of one user on this server; one more ends the oldest
+    /// Most sessions of one user on this server; one more ends the oldest
     #[arg(long, env = "PRESENCED_MAX_SESSIONS_PER_USER", default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_sessions_per_user: u16,
 
-    /// Longest head of an HTTP request or handshake; longer ones get 431, and 64 header lines are allowed
+    /// Longest head of an HTTP request or handshake; a longer one, or one with more than 64 header
+    /// lines, gets 431
     #[arg(long, env = "PRESENCED_MAX_HEAD", default_value_t = Size(HEAD_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_HEAD_BYTES, "KiB"))]
     pub max_head: Size,
 
-    /// Longest message, and longest frame, from a client; longer ones end the session with 1009
+    /// Longest message or frame from a client; a longer one ends the session with 1009
     #[arg(long, env = "PRESENCED_MAX_MESSAGE", default_value_t = Size(MESSAGE_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_MESSAGE_BYTES, "KiB"))]
     pub max_message: Size,
 
-    /// Frames a session may send per second on average (control frames and fragments count), ten seconds'
-    /// worth at once; more end it with 1008
+    /// Frames that a session may send per second on average, with bursts of ten seconds' worth;
+    /// control frames and fragments count; more end the session with 1008
     #[arg(long, env = "PRESENCED_MAX_MESSAGES_PER_SECOND", default_value_t = FRAMES_PER_SECOND_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_messages_per_second: u32,
 
-    /// Most that is kept for a client that does not read; more ends the session
+    /// Most output that is kept for a client that does not read; more ends the session
     #[arg(long, env = "PRESENCED_MAX_OUTBOX", default_value_t = Size(OUTBOX_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_OUTBOX_BYTES, "KiB"))]
     pub max_outbox: Size,
 
-    /// HTTP connections, handshakes among them but not sessions; beyond it, the one that has kept the server waiting
-    /// longest is closed for a new one, or a new one refused if all are being answered [default: 512 a
-    /// worker, or fewer if the file limit is low]
+    /// Most HTTP connections, which include handshakes but not sessions; at the limit, a new
+    /// connection replaces the one that has kept the server waiting longest, or is refused if all
+    /// are being answered [default: 512 per worker, or fewer if the limit of open files is low]
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections: Option<u32>,
 
-    /// The same of one client address (IPv6: a /64), which is a proxy's unless that is trusted [default: half of
-    /// all]
+    /// Most HTTP connections from one client address (IPv6: a /64); behind a proxy that is not
+    /// trusted, that is the proxy's address [default: half of --max-http-connections]
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections_per_address: Option<u32>,
 
-    /// Handshakes per second on average, ten seconds' worth at once; more get 503 [default: no limit]
+    /// Handshakes per second on average, with bursts of ten seconds' worth; more get 503 [default:
+    /// no limit]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second: Option<u32>,
 
-    /// The same from one client address (IPv6: a /64), which is a proxy's unless that is trusted; more get 429,
-    /// before their tokens are looked at [default: no limit]
+    /// The same from one client address (IPv6: a /64); behind a proxy that is not trusted, that is
+    /// the proxy's address; more get 429, before their tokens are checked [default: no limit]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_address: Option<u32>,
 
-    /// The same of one user, with good tokens; more get 429
+    /// The same by one user, counting handshakes with valid tokens; more get 429
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_USER", default_value_t = limits::HANDSHAKES_PER_SECOND_PER_USER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_user: u32,
 
-    /// Users that one user may ask for per second on average, over all sessions and HTTP together, ten seconds' worth at
-    /// once; more get 429, or an error in the session. Does not apply to service tokens
+    /// Users that one user may ask for per second on average, over all sessions and HTTP together,
+    /// up to ten seconds' worth at once; more get 429, or an error in the session; service tokens
+    /// have no such limit
     #[arg(long, env = "PRESENCED_MAX_PULL_USERS_PER_SECOND", default_value_t = limits::PULL_USERS_PER_SECOND, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_pull_users_per_second: u32,
 
-    /// How long an HTTP connection is kept without a request: longer than proxies in front of the server keep theirs
-    /// (60s in many), so that it is they who close it, and no request meets a closed connection
+    /// How long an idle HTTP connection is kept; should be longer than proxies in front of the
+    /// server keep theirs (often 60s), so that the proxy closes it, and no request is sent on a
+    /// closed connection
     #[arg(long, env = "PRESENCED_HTTP_KEEP_ALIVE", default_value = "75s", value_name = "DURATION", value_parser = time(limits::HTTP_KEEP_ALIVE))]
     pub http_keep_alive: Time,
 
-    /// Time from SIGTERM to the drain, in which /readyz says 503 and clients are still served: what a load
-    /// balancer takes to notice [default: 5s with a key, 0s without]
+    /// Time from SIGTERM to the drain: /readyz answers 503 and clients are still served, until load
+    /// balancers have noticed [default: 5s if there is a JWT secret, else 0s]
     #[arg(long, env = "PRESENCED_DRAIN_DELAY", value_name = "DURATION", value_parser = time(limits::DRAIN))]
     pub drain_delay: Option<Time>,
 
-    /// Time over which sessions are closed when the server stops
+    /// Time over which sessions are closed, evenly, when the server stops
     #[arg(long, env = "PRESENCED_DRAIN", default_value = "10s", value_name = "DURATION", value_parser = time(limits::DRAIN))]
     pub drain: Time,
 }
@@ -297,7 +304,7 @@ pub struct LimitFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogFlags {
-    /// Form of the log, and of all else that is said: json is an object a line
+    /// Format of the log, and of everything else that is printed
     #[arg(
         long,
         global = true,
@@ -307,8 +314,7 @@ pub struct LogFlags {
     )]
     pub log_format: LogFormat,
 
-    /// What the log has of a user: the id (plain), or a keyed hash of it (hashed), the same on each
-    /// server with the same secret
+    /// How users appear in the log
     #[arg(
         long,
         env = "PRESENCED_LOG_USERS",
@@ -317,9 +323,9 @@ pub struct LogFlags {
     )]
     pub log_users: LogUsers,
 
-    /// Least severe level that is logged: off, error, warn, info, debug or trace; or TARGET=LEVEL for
-    /// one part, such as presenced::gateway=debug; or several, separated by commas. The error that ends
-    /// the process is always logged
+    /// Lowest level that is logged: off, error, warn, info, debug or trace; TARGET=LEVEL sets that
+    /// of one part, such as presenced::gateway=debug; several are separated by commas. The error
+    /// that ends the process is always logged
     #[arg(long, global = true, env = "PRESENCED_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = levels)]
     pub log_level: Targets,
 }

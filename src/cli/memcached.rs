@@ -25,8 +25,8 @@ use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 /// Flags of the memcached client.
 #[derive(Clone, Debug, Args)]
 pub struct MemcachedFlags {
-    /// memcached nodes [default: the embedded store]; dns+ before one makes each address of its name a
-    /// node, *WEIGHT after it gives that many shares of the keys (1)
+    /// memcached nodes [default: the embedded store]. With dns+ in front, every address of a name
+    /// is a node; *WEIGHT at the end gives a node that many shares of the keys instead of one
     #[arg(
         long,
         env = "PRESENCED_MEMCACHED",
@@ -35,16 +35,16 @@ pub struct MemcachedFlags {
     )]
     pub memcached: Vec<NodeSpec>,
 
-    /// File with the nodes instead, one a line, # before a comment; it is watched, and nodes are added
-    /// and removed as it changes (replace it atomically)
+    /// File that lists the nodes instead, one per line; # starts a comment. The file is watched,
+    /// and nodes are added and removed as it changes (replace it atomically)
     #[arg(long, env = "PRESENCED_MEMCACHED_FILE", value_name = "FILE")]
     pub memcached_file: Option<PathBuf>,
 
-    /// Time between two resolutions of the nodes' names
+    /// How often the nodes' names are resolved
     #[arg(long, env = "PRESENCED_RESOLVE_INTERVAL", default_value = "10s", value_name = "DURATION", value_parser = time(RESOLVE_INTERVAL))]
     pub resolve_interval: Time,
 
-    /// How keys are spread over nodes; must be what the readers' clients use
+    /// How keys are spread over nodes; must match the memcached clients that read the entries
     #[arg(
         long,
         env = "PRESENCED_RING",
@@ -53,7 +53,7 @@ pub struct MemcachedFlags {
     )]
     pub ring: RingKind,
 
-    /// How entries are written; readers see no difference
+    /// Command that writes entries; readers see no difference
     #[arg(
         long,
         env = "PRESENCED_MEMCACHED_COMMAND",
@@ -62,7 +62,7 @@ pub struct MemcachedFlags {
     )]
     pub memcached_command: WriteCommand,
 
-    /// What becomes of the keys of a node that does not answer
+    /// What happens to the keys of a node that does not answer
     #[arg(
         long,
         env = "PRESENCED_ON_NODE_FAILURE",
@@ -71,27 +71,30 @@ pub struct MemcachedFlags {
     )]
     pub on_node_failure: OnFailure,
 
-    /// Failures in a row after which a node is ejected
+    /// Consecutive failures after which a node is ejected
     #[arg(long, env = "PRESENCED_EJECT_AFTER", default_value_t = EJECT_AFTER, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub eject_after: u32,
 
-    /// Users a second that are written again when a node has lost its data
+    /// Users per second that are written again after a node has lost its data
     #[arg(long, env = "PRESENCED_REFILL_RATE", default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
     pub refill_rate: u32,
 
-    /// PEM file with the CA certificates that nodes' certificates must chain to; turns on TLS to nodes over TCP
+    /// PEM file with the CA certificates that the nodes' certificates must chain to; turns on TLS
+    /// for nodes over TCP
     #[arg(long, env = "PRESENCED_MEMCACHED_TLS_CA", value_name = "FILE")]
     pub memcached_tls_ca: Option<PathBuf>,
 
-    /// File with USER:PASSWORD for a memcached that asks (its -Y); read again each time it asks
+    /// File with USER:PASSWORD for a memcached that asks for it (its -Y); read again each time it
+    /// asks
     #[arg(long, env = "PRESENCED_MEMCACHED_AUTH_FILE", value_name = "FILE")]
     pub memcached_auth_file: Option<PathBuf>,
 
-    /// Time for a connection to memcached to be made
+    /// How long connecting to memcached may take
     #[arg(long, env = "PRESENCED_MEMCACHED_CONNECT_TIMEOUT", default_value = "2s", value_name = "DURATION", value_parser = time(REPLY_TIMEOUT))]
     pub memcached_connect_timeout: Time,
 
-    /// Most time without a reply while commands are in flight, after which the connection is given up
+    /// How long memcached may send no reply while commands are in flight before the connection is
+    /// given up
     #[arg(long, env = "PRESENCED_MEMCACHED_TIMEOUT", default_value = "1s", value_name = "DURATION", value_parser = time(REPLY_TIMEOUT))]
     pub memcached_timeout: Time,
 }
@@ -230,8 +233,9 @@ impl MemcachedFlags {
         }
     }
 
-    /// A node whose address changes is written to at its new one only when its name is resolved again. By then
-    /// what other readers find there must not have expired. A file may come to have names.
+    /// A node whose address changes is written to at its new one only when its name is resolved
+    /// again. By then what other readers find there must not have expired. A file may come to have
+    /// names.
     fn check_resolving(&self, listing: &NodeList, ttl: &Time) -> Result<(), SettingsError> {
         let is_name = |node: &NodeSpec| match &node.addr {
             NodeAddr::Tcp(host, _) => host.parse::<IpAddr>().is_err(),

@@ -47,11 +47,11 @@ use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
-/// `user:{userId}:online` alive in memcached, and whoever wants to know pulls.
+/// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.
 ///
 /// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable; durations are written 25s or 500ms, sizes 64KiB or 1MiB
-/// (bytes, if there is no unit).
+/// Each flag has an environment variable. Durations are written as 25s or 500ms, sizes as 64KiB or
+/// 1MiB; a size without a unit is in bytes.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "presenced",
@@ -96,10 +96,10 @@ pub struct Flags {
 /// What else the binary does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Runs the store alone: a memcached of the text protocol, meta commands included
+    /// Runs the store alone: a memcached that speaks the text protocol, meta commands included
     ///
-    /// Any memcached client can use it. The protocol has no authentication: what is not on this machine
-    /// must be a network that you trust.
+    /// Any memcached client can use it. The protocol has no authentication: listen beyond this machine
+    /// only on a network that you trust.
     Store(StoreFlags),
 }
 

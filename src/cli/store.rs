@@ -31,23 +31,23 @@ pub struct StoreFlags {
     )]
     pub listen: SocketAddr,
 
-    /// Unix socket to listen on instead
+    /// Unix socket to listen on instead of an address
     #[arg(long, env = "PRESENCED_STORE_UNIX", value_name = "PATH")]
     pub unix: Option<PathBuf>,
 
-    /// Memory for items and what connections hold; beyond it, items are evicted
+    /// Memory for items and for what connections hold; when it is full, items are evicted
     #[arg(long, env = "PRESENCED_STORE_MEMORY", default_value_t = Size(STORE_MEMORY_BYTES_DEFAULT), value_name = "SIZE", value_parser = size(STORE_MEMORY_BYTES, "MiB"))]
     pub memory: Size,
 
-    /// Threads, at most 64 [default: number of cores]
+    /// Threads that serve clients, at most 64 [default: number of cores]
     #[arg(long, env = "PRESENCED_STORE_THREADS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=SHARDS as i64))]
     pub threads: Option<u16>,
 
-    /// Connections at once; further ones get an error and are closed
+    /// Most connections at once; further ones get an error and are closed
     #[arg(long, env = "PRESENCED_STORE_MAX_CONNECTIONS", default_value_t = CONNECTIONS_MAX, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// How long a connection may make no progress [default: for ever]
+    /// How long a connection may make no progress before it is closed [default: no limit]
     #[arg(long, env = "PRESENCED_STORE_IDLE_TIMEOUT", value_name = "DURATION", value_parser = time(IDLE_TIMEOUT))]
     pub idle_timeout: Option<Time>,
 }

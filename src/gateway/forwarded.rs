@@ -18,7 +18,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The header that proxies tell it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ForwardedHeader {
-    /// No header is believed.
+    /// No header is trusted.
     #[default]
     None,
     /// `X-Forwarded-For: 192.0.2.1, 10.0.0.7`.

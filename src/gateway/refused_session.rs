@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 /// How a handshake is refused that is good but for its token, or for room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum RefuseWith {
-    /// Clients that must be web pages or speak like one get a close code, others an HTTP status
+    /// Clients that must be web pages, or speak like one, get a close code; others get an HTTP status
     #[default]
     Auto,
     /// An HTTP status, which web pages can't see
