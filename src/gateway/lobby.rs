@@ -57,10 +57,10 @@ impl Newcomer {
     }
 
     /// Reads what has come, unless some of its request has come before, and looks where it comes from, as far as
-    /// that can be known by now.
+    /// that can be known by now. Notices when the peer has hung up.
     pub(super) fn listen(&mut self, scratch: &mut [u8], proxies: &Proxies) {
         if !self.is_silent() {
-            return;
+            return self.notice_end();
         }
         match self.stream.read(scratch) {
             Ok(count) if count > 0 => self.ahead.extend_from_slice(&scratch[..count]),
@@ -74,6 +74,16 @@ impl Newcomer {
                 Err(_) => self.is_mistaken = true,
             }
             self.peer = caller.0;
+        }
+    }
+
+    /// Looks whether the end comes next. Nothing is read, so that no more is kept of it than fits one read; an end
+    /// behind more of its request is not seen. A peer that has ended its own side only is gone, too: hyper would
+    /// not wait for its answer either.
+    fn notice_end(&mut self) {
+        match self.stream.peek(&mut [0]) {
+            Ok(count) => self.has_ended |= count == 0,
+            Err(error) => self.has_ended |= error.kind() != ErrorKind::WouldBlock,
         }
     }
 
@@ -179,10 +189,12 @@ impl Lobby {
         self.peers.clear();
         let mut all = std::mem::take(&mut self.speaking);
         let mut silent = std::mem::take(&mut self.silent);
-        for newcomer in &mut silent {
+        for newcomer in all.iter_mut().chain(&mut silent) {
             newcomer.listen(scratch, proxies);
         }
-        silent.retain(|newcomer| !newcomer.has_ended);
+        for waiting in [&mut all, &mut silent] {
+            waiting.retain(|newcomer| !newcomer.has_ended);
+        }
         let (spoke, silent): (VecDeque<_>, VecDeque<_>) = silent
             .into_iter()
             .partition(|newcomer| !newcomer.is_silent());
@@ -211,6 +223,7 @@ fn in_turns(waiting: VecDeque<Newcomer>) -> VecDeque<Newcomer> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::TcpListener;
     use std::time::Duration;
 
@@ -252,6 +265,42 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let come = [1, 1, 1, 2, 2, 3].map(|last| newcomer(&listener, last, false));
         assert_eq!(lasts(in_turns(come.into())), [1, 2, 3, 1, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn one_that_has_hung_up_loses_its_turn_whether_it_has_spoken_or_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = HttpPlaces::new("gateway", ROOM);
+        let mut lobby = Lobby::new(9, places.clone());
+        let mut peers = Vec::new();
+        for (last, is_silent, more, hangs_up) in [
+            (1, false, "", true),
+            (2, false, "", false),
+            (3, true, "", true),
+            (4, true, "", false),
+            (5, false, " / HTTP/1.1", false),
+            // What it has said besides may be all of a request.
+            (6, false, " / HTTP/1.1", true),
+            (7, true, "GET", false),
+        ] {
+            let newcomer = newcomer(&listener, last, is_silent);
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(more.as_bytes()).unwrap();
+            if hangs_up {
+                drop(peer);
+            } else {
+                peers.push(peer);
+            }
+            if hangs_up || !more.is_empty() {
+                // It blocks until that has come.
+                newcomer.stream.peek(&mut [0]).unwrap();
+            }
+            newcomer.stream.set_nonblocking(true).unwrap();
+            assert!(lobby.wait(newcomer).is_none());
+        }
+        let all = lobby.take_all(&mut [0; 64], &Proxies::default());
+        assert_eq!(lasts(all), [2, 5, 6, 7, 4]);
+        assert!(!places.are_wanted(), "nobody waits meanwhile");
     }
 
     #[tokio::test]
