@@ -45,20 +45,17 @@ impl Connection {
     /// Serves it until it ends or is a session.
     pub(super) async fn run(
         self,
-        mut socket: Socket,
+        socket: Socket,
         place: Place,
         peer: Caller,
         introduced: Introduced,
     ) {
-        let peer = match introduced {
-            Introduced::Already => peer,
-            Introduced::NotYet => {
-                let gateway = &self.gateway;
-                match introduction::wait(gateway, &mut socket, peer, &place).await {
-                    Some(caller) => caller,
-                    None => return,
-                }
-            }
+        let introduced = match introduced {
+            Introduced::Already => Some((socket, peer)),
+            Introduced::NotYet => introduction::wait(&self.gateway, socket, peer, &place).await,
+        };
+        let Some((mut socket, peer)) = introduced else {
+            return;
         };
         let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);

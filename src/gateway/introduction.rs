@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::caller::Caller;
-use super::parting::refused;
+use super::parting::{part, refused};
 use super::places::Standing;
 use super::proxies::Proxies;
 use super::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
@@ -49,21 +49,20 @@ pub(super) fn introduce(
 }
 
 /// Waits for the rest of the header, and counts the connection among those of the caller from then
-/// on; until then it is one of the proxy's. Returns the caller; `None` if the connection is to be
-/// closed, which it has been told.
+/// on; until then it is one of the proxy's. Returns the connection and the caller; `None` if the
+/// connection was closed, after it had been told why.
 pub(super) async fn wait(
     gateway: &Gateway,
-    socket: &mut Socket,
+    mut socket: Socket,
     proxy: Caller,
     place: &Place,
-) -> Option<Caller> {
-    let (refusal, caller) = match timeout(HANDSHAKE_TIMEOUT, read_unless_evicted(socket, place))
-        .await
-    {
+) -> Option<(Socket, Caller)> {
+    let header = timeout(HANDSHAKE_TIMEOUT, read_unless_evicted(&mut socket, place));
+    let (refusal, caller) = match header.await {
         Ok(Ok(Ok(header))) => {
             let caller = caller(proxy, header);
             match place.belongs_to(caller.0) {
-                Ok(()) => return Some(caller),
+                Ok(()) => return Some((socket, caller)),
                 Err(full) => {
                     gateway.places.log_refusal(full, caller.0);
                     (full.into(), caller)
@@ -76,7 +75,14 @@ pub(super) async fn wait(
         Err(_) => (Refusal::TooSlow, proxy),
     };
     gateway.refused(refusal, Some(caller));
-    socket.say_last(&refused(refusal));
+    if let Ok((stream, _)) = socket.into_std() {
+        let answer = refused(refusal);
+        tokio::select! {
+            () = part(stream, &answer, PARTING_TIME) => {}
+            // The place is needed.
+            () = place.evicted() => {}
+        }
+    }
     None
 }
 

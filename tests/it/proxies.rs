@@ -170,6 +170,26 @@ async fn a_trusted_proxy_without_a_header_is_told_so_and_the_operator_too() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_without_a_header_that_goes_on_sending_hears_why() {
+    let process = trusting(&["--proxy-protocol"]).await;
+    let mut raw = Raw::connect_from(PROXY, process.edge()).await;
+    raw.send("PRO").await;
+    until("it has a place", PATIENCE, async || {
+        let metrics = get(process.admin(), "/metrics").await;
+        metric(&metrics, "http_connections") == 1
+    })
+    .await;
+    // Far more than kernels hold: a connection that is closed while this comes is reset.
+    let upload = [&b"XY TCP4 nonsense\r\n"[..], &[b'x'; 7 << 20]].concat();
+    assert!(raw.try_send(upload).await, "it is heard out");
+    let response = raw.response().await;
+    assert_eq!(
+        (response.status, &*response.error_code()),
+        (400, "bad_request")
+    );
+}
+
+#[tokio::test]
 async fn a_header_that_does_not_come_is_not_waited_for() {
     let server = TestServer::start(&["--trusted-proxy=127.0.0.1", "--proxy-protocol"]).await;
     let mut silent = Raw::connect_from(PROXY, server.edge).await;
