@@ -194,7 +194,7 @@ mod tests {
             let mut asked = [0; 64];
             // The greeting, and the first question.
             for answer in [b"VERSION 1\r\n", b"VERSION 2\r\n"] {
-                stream.read(&mut asked).await.unwrap();
+                assert!(stream.read(&mut asked).await.unwrap() > 0);
                 let said = match (answer, at_once) {
                     (b"VERSION 2\r\n", true) => [answer, unasked].concat(),
                     _ => answer.to_vec(),
