@@ -21,7 +21,7 @@ use super::caller::{Caller, Visitor};
 use super::exchange::{Arriving, Exchange};
 use super::handshake::Upgraded;
 use super::introduction::{self, Introduced};
-use super::parting::{part, refused};
+use super::parting::{part, refuse, refused};
 use super::progress::{Event, Phase};
 use super::refusal::Refusal;
 use super::response::{self, Answer};
@@ -96,7 +96,7 @@ impl Connection {
             () = exchange.overdue() => None,
         };
         match served {
-            None => overdue(http, &exchange, &gateway),
+            None => overdue(http, &exchange, &gateway).await,
             Some(Err(error)) => failed(http, &error, &exchange, &gateway).await,
             Some(Ok(())) if exchange.is_upgraded() => {
                 hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await;
@@ -160,12 +160,12 @@ async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway:
 }
 
 /// Ends a connection whose time is over.
-fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
+async fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     // A client that is idle may be closed (RFC 9112 §9.5), and one that does not read hears nothing.
-    if let Phase::Head | Phase::Body | Phase::Request = exchange.progress().phase() {
+    let phase = exchange.progress().phase();
+    if let Phase::Head | Phase::Body | Phase::Request = phase {
         exchange.refused(Refusal::TooSlow, gateway);
-        let socket = http.into_parts().io;
-        socket.say_last(&refused(Refusal::TooSlow));
+        refuse(http.into_parts().io, Refusal::TooSlow, &exchange.place).await;
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::caller::Caller;
-use super::parting::{part, refused};
+use super::parting::refuse;
 use super::places::Standing;
 use super::proxies::Proxies;
 use super::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
@@ -75,14 +75,7 @@ pub(super) async fn wait(
         Err(_) => (Refusal::TooSlow, proxy),
     };
     gateway.refused(refusal, Some(caller));
-    if let Ok((stream, _)) = socket.into_std() {
-        let answer = refused(refusal);
-        tokio::select! {
-            () = part(stream, &answer, PARTING_TIME) => {}
-            // The place is needed.
-            () = place.evicted() => {}
-        }
-    }
+    refuse(socket, refusal, place).await;
     None
 }
 

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use super::refusal::Refusal;
 use super::response::{self, Answer};
-use crate::limits::{HEAD_READ_BYTES, PARTING_BYTES_MAX};
+use super::shared_places::Place;
+use super::socket::Socket;
+use crate::limits::{HEAD_READ_BYTES, PARTING_BYTES_MAX, PARTING_TIME};
 
 /// Sends `last` and the end of the stream, and gives the peer `patience` to hang up.
 pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
@@ -25,6 +27,21 @@ pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
     };
     // A peer that goes away is no matter.
     let _ = timeout(patience, say).await;
+}
+
+/// Answers what `refusal` says on a connection that has a place, and hears the peer out until the
+/// place is needed.
+pub(super) async fn refuse(socket: Socket, refusal: Refusal, place: &Place) {
+    socket.say_last(&refused(refusal));
+    let stream = socket
+        .into_std()
+        .and_then(|(stream, _)| TcpStream::from_std(stream));
+    if let Ok(stream) = stream {
+        tokio::select! {
+            () = place.evicted() => {}
+            () = hear_out(stream, PARTING_TIME) => {}
+        }
+    }
 }
 
 /// Reads on until the peer has ended its side, but not for longer than `patience`. To drop the

@@ -381,3 +381,14 @@ async fn a_burst_through_nginx_is_answered() {
     // It has 512 connections, two for each client.
     bursts_are_answered(&process, &balancer, 200).await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_too_slow_and_goes_on_sending_hears_why() {
+    let server = TestServer::start(&[]).await;
+    let mut raw = Raw::connect(server.edge).await;
+    raw.send("GET / HTTP/1.1\r\n").await;
+    let response = raw.response().await;
+    assert_eq!(response.error_code(), "request_timeout", "{response:?}");
+    // Far more than kernels hold: a connection that is closed while this comes is reset.
+    assert!(raw.try_send(vec![b'x'; 7 << 20]).await, "it is heard out");
+}
