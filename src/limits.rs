@@ -34,6 +34,16 @@ pub const PULL_USERS_PER_SECOND: u32 = 1000;
 /// How long it is believed that a user is online, once that was looked up, unless set otherwise.
 pub const PULL_CACHE: Duration = Duration::from_secs(1);
 
+/// What it may be set to: zero is off; more would tell stale news for a gain that is not there.
+pub const PULL_CACHE_TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
+
+/// How long it is believed that a user is not online, at most: a user who connects to another server is
+/// seen offline for as much longer.
+pub const MISS_CACHE: Duration = Duration::from_millis(250);
+
+/// What look-ups have said, as each worker keeps it, in bytes: of some 100,000 users.
+pub const PULL_CACHE_BYTES_MAX: usize = 16 << 20;
+
 /// Time from a pull to its answer, at most. Users of whom nothing is known by then are `unknown`.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -332,6 +332,10 @@ impl Metrics {
             "Users answered unknown",
             pull.unknown.value(),
         )?;
+        let help = "Users without a session here of whom it was known from a look-up before";
+        counter(out, "pull_cache_hits", help, pull.cache_hits.value())?;
+        let help = "Users who were looked up in memcached";
+        counter(out, "pull_cache_misses", help, pull.cache_misses.value())?;
         let foreign = pull.foreign.value();
         counter(
             out,

@@ -284,6 +284,11 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_PULL_USERS_PER_SECOND", default_value_t = limits::PULL_USERS_PER_SECOND, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_pull_users_per_second: u32,
 
+    /// How long a pull may be answered from a look-up before: for so long users may still be seen online, and for at
+    /// most 250ms still offline; 0s looks every user up
+    #[arg(long, env = "PRESENCED_PULL_CACHE", default_value = "1s", value_name = "DURATION", value_parser = time(limits::PULL_CACHE_TIMES))]
+    pub pull_cache: Time,
+
     /// How long an idle HTTP connection is kept; should be longer than proxies in front of the
     /// server keep theirs (often 60s), so that the proxy closes it, and no request is sent on a
     /// closed connection

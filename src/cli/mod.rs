@@ -167,7 +167,7 @@ impl Flags {
             gateway: self.gateway(secret, shares.http)?,
             pull: pull::Config {
                 users_per_second: self.limits.max_pull_users_per_second,
-                ..pull::Config::default()
+                cache: self.limits.pull_cache.duration,
             },
             admin: admin::Config {
                 listen: self.network.admin,

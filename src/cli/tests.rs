@@ -24,7 +24,11 @@ fn the_defaults_work_and_promise_what_they_keep() {
     assert_eq!(settings.memcached.marker.entry_ttl.as_secs(), 60);
     assert!(settings.gateway.allow_query_token && settings.gateway.secret.is_none());
     let promises = promises(&settings).to_string();
-    for part in ["between 9s and 1m", "headroom 10s of the TTL of 1m"] {
+    for part in [
+        "(to others within 250ms)",
+        "between 9s and 1m 1s",
+        "headroom 10s of the TTL of 1m",
+    ] {
         assert!(promises.contains(part), "{promises}");
     }
 }

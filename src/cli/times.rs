@@ -7,7 +7,7 @@ use std::time::Duration;
 use presenced_memcached::limits::BACKOFF_MAX;
 
 use super::{Flags, SettingsError};
-use crate::limits::{HEADROOM_SPARE, TTL};
+use crate::limits::{HEADROOM_SPARE, MISS_CACHE, TTL};
 use crate::server::Config;
 
 /// A duration, shown as it was written.
@@ -178,16 +178,23 @@ pub fn promises(config: &Config) -> Promises {
     let round = session.ping_interval + session.ping_timeout;
     let soonest = ttl - round - marker.flush_interval - Duration::from_secs(1);
     let spare = ttl - round - marker.flush_interval;
+    let cache = config.pull.cache;
+    // Whoever has just asked may be answered from that look-up.
+    let cached = match cache.min(MISS_CACHE) {
+        Duration::ZERO => String::new(),
+        misses => format!(" (to others within {})", show(misses)),
+    };
     Promises {
         online: format!(
-            "at once on connect; if memcached fails just then, within {} of its return",
+            "at once on connect{}; if memcached fails just then, within {} of its return",
+            cached,
             show(marker.flush_interval + BACKOFF_MAX),
         ),
         offline: format!(
             "between {} and {} after leaving; if a client just vanishes, {} after its last frame",
             show(soonest),
-            show(ttl),
-            show(ttl + marker.flush_interval),
+            show(ttl + cache),
+            show(ttl + cache + marker.flush_interval),
         ),
         headroom: format!(
             "{} of the TTL of {} when a user is slowest to answer; {} when all answer at once",

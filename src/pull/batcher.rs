@@ -23,6 +23,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::fair_queue::{FairQueue, Part};
+use super::near_cache::NearCache;
 use super::node_lookup::{Belief, NodeLookup, State};
 use super::puller::Question;
 use super::round::{Keys, Round, Waiter};
@@ -34,6 +35,7 @@ pub(super) struct Batcher {
     presence: Arc<Presence>,
     pulls: Arc<Pulls>,
     topology: Arc<Topology>,
+    cache: NearCache,
     nodes: PerNode<NodeQueue>,
     /// One for each node that is being asked.
     rounds: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -47,11 +49,15 @@ struct NodeQueue {
     lookup: Option<NodeLookup>,
     /// Who waits for the answer.
     waiters: Vec<Waiter>,
+    /// When it was asked.
+    asked_at: Instant,
 }
 
 /// A node has been asked.
 struct Done {
     node: Arc<Node>,
+    /// By which its users were found to be there.
+    ring: RingHash,
     /// By key; nothing after a panic.
     states: Vec<State>,
     /// Nothing after a panic: what its connection has still to say is not known.
@@ -127,6 +133,7 @@ impl Batcher {
         Batcher {
             presence: presence.clone(),
             pulls: pulls.clone(),
+            cache: NearCache::new(pulls.cache, topology.ring_hash(), presence.users().hasher()),
             topology,
             nodes,
             rounds: FuturesUnordered::new(),
@@ -169,12 +176,16 @@ impl Batcher {
     fn ask(&mut self, question: Question) {
         self.follow();
         let asker = question.asker;
-        let users = &question.users;
-        let directory = self.presence.users();
-        let states = users
-            .iter()
-            .map(|user| directory.online_since(user).map(State::Online));
-        let states: Vec<_> = states.collect();
+        let (directory, now) = (self.presence.users(), Instant::now());
+        let known = |user| match directory.online_since(user) {
+            Some(since) => Some(State::Online(since)),
+            None => {
+                let state = self.cache.get(user, now)?;
+                self.pulls.metrics.cache_hits.add(1);
+                Some(state)
+            }
+        };
+        let states: Vec<_> = question.users.iter().map(known).collect();
         let left = states.iter().filter(|state| state.is_none()).count();
         let number = self.open.add(OpenPull {
             question,
@@ -257,6 +268,7 @@ impl Batcher {
         }
         self.topology = topology;
         self.nodes.follow(&self.topology, NodeQueue::new);
+        self.cache.follow(self.topology.ring_hash());
         // Users may be elsewhere now.
         for (_, node) in self.nodes.iter_mut() {
             node.queue = FairQueue::default();
@@ -271,50 +283,55 @@ impl Batcher {
 
     /// Asks each node that is not being asked for the next of its users.
     fn begin_rounds(&mut self) {
+        self.follow();
         let ring = self.topology.ring_hash();
-        let (record, hasher) = (self.presence.record(), self.presence.users().hasher());
+        let mut settled = Vec::new();
         for (node, waiting) in self.nodes.iter_mut() {
-            if waiting.queue.users() == 0 || waiting.lookup.is_none() {
+            if waiting.queue.users() == 0 {
                 continue;
             }
-            let mut round = Round::default();
-            let open = &mut self.open;
-            waiting.queue.take(ROUND_USERS_MAX, |number, index| {
-                let place = usize::from(index);
-                let Some(pull) = open.get_mut(number) else {
-                    return false;
-                };
-                if pull.states[place].is_some() {
-                    return false;
-                }
-                round.add(record, hasher, &pull.question.users[place], (number, index));
-                true
-            });
+            let Some(lookup) = waiting.lookup.take() else {
+                continue;
+            };
+            let now = Instant::now();
+            let round = next_round(
+                &mut waiting.queue,
+                &mut self.open,
+                |user| {
+                    let state = self.cache.get(user, now)?;
+                    self.pulls.metrics.cache_hits.add(1);
+                    Some(state)
+                },
+                &self.presence,
+                &mut settled,
+            );
             let Round { keys, waiters, .. } = round;
             if keys.len() == 0 {
+                waiting.lookup = Some(lookup);
                 continue;
             }
-            if let Some(lookup) = waiting.lookup.take() {
-                waiting.waiters = waiters;
-                let asked = look_up(
-                    lookup,
-                    keys,
+            self.pulls.metrics.cache_misses.add(keys.len() as u64);
+            (waiting.waiters, waiting.asked_at) = (waiters, now);
+            let asked = look_up(
+                lookup,
+                keys,
+                ring,
+                self.presence.clone(),
+                self.pulls.clone(),
+            );
+            let node = node.clone();
+            self.rounds.push(Box::pin(async move {
+                let (lookup, states) = catch(Task::LookUp, asked).await.unzip();
+                Done {
+                    node,
                     ring,
-                    self.presence.clone(),
-                    self.pulls.clone(),
-                );
-                let node = node.clone();
-                self.rounds.push(Box::pin(async move {
-                    let asked = catch(Task::LookUp, asked).await;
-                    let (lookup, states) = asked.unzip();
-                    let states = states.unwrap_or_default();
-                    Done {
-                        node,
-                        states,
-                        lookup,
-                    }
-                }));
-            }
+                    states: states.unwrap_or_default(),
+                    lookup,
+                }
+            }));
+        }
+        for number in settled {
+            self.answer(number);
         }
     }
 
@@ -322,6 +339,7 @@ impl Batcher {
     fn done(&mut self, done: Done) {
         let Done {
             node,
+            ring,
             states,
             lookup,
         } = done;
@@ -332,10 +350,17 @@ impl Batcher {
         // If it is off the list by now, its users are being asked for elsewhere.
         let Some((_, waiting)) = waiting else { return };
         waiting.lookup = Some(lookup.unwrap_or_else(|| NodeLookup::new(&node)));
-        for waiter in std::mem::take(&mut waiting.waiters) {
+        let (asked_at, waiters) = (waiting.asked_at, std::mem::take(&mut waiting.waiters));
+        for waiter in waiters {
             let state = states.get(waiter.key as usize).copied();
-            let pull = self.open.get_mut(waiter.question);
-            if pull.is_some_and(|pull| pull.settle(waiter.user, state.unwrap_or(State::Unknown))) {
+            let state = state.unwrap_or(State::Unknown);
+            // Pulls that have expired have no answer any more.
+            let Some(pull) = self.open.get_mut(waiter.question) else {
+                continue;
+            };
+            let user = &pull.question.users[usize::from(waiter.user)];
+            self.cache.keep(user, state, ring, asked_at);
+            if pull.settle(waiter.user, state) {
                 self.answer(waiter.question);
             }
         }
@@ -377,8 +402,40 @@ impl NodeQueue {
             queue: FairQueue::default(),
             lookup: Some(NodeLookup::new(node)),
             waiters: Vec::new(),
+            asked_at: Instant::now(),
         }
     }
+}
+
+/// Takes from a queue what its node is asked for next. Users who are `known` by now need no question;
+/// the pulls of which nothing is left to be known are added to `settled`.
+fn next_round(
+    queue: &mut FairQueue,
+    open: &mut OpenPulls,
+    known: impl Fn(&UserId) -> Option<State>,
+    presence: &Presence,
+    settled: &mut Vec<u64>,
+) -> Round {
+    let mut round = Round::default();
+    let (record, hasher) = (presence.record(), presence.users().hasher());
+    queue.take(ROUND_USERS_MAX, |number, index| {
+        let place = usize::from(index);
+        // It may have expired, or been asked for elsewhere.
+        let pull = open.get_mut(number);
+        let Some(pull) = pull.filter(|pull| pull.states[place].is_none()) else {
+            return false;
+        };
+        let user = &pull.question.users[place];
+        let Some(state) = known(user) else {
+            round.add(record, hasher, user, (number, index));
+            return true;
+        };
+        if pull.settle(index, state) {
+            settled.push(number);
+        }
+        false
+    });
+    round
 }
 
 /// Asks one node for `keys`, which a ring has there.

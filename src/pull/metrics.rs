@@ -9,6 +9,10 @@ pub struct PullMetrics {
     pub pulls: Counter,
     /// Users asked for.
     pub users: Counter,
+    /// Users without a session here of whom it was known from a look-up before.
+    pub cache_hits: Counter,
+    /// Those who were looked up.
+    pub cache_misses: Counter,
     /// Users answered `unknown`.
     pub unknown: Counter,
     /// Entries in memcached that are none of ours.

@@ -4,6 +4,7 @@
 //! - [`puller`]: how they are asked.
 //! - [`pulls`]: what those of all workers have in common: counters, the rate of each user.
 //! - `batcher`: look-ups for all pulls of a worker.
+//! - `near_cache`: what look-ups have said lately.
 //! - `fair_queue`: askers take turns.
 //! - `round`: what a node is asked in one go.
 //! - `node_lookup`: how it is asked, and what is believed of its answer.
@@ -15,6 +16,7 @@ mod batcher;
 mod fair_queue;
 pub mod metrics;
 pub mod names;
+mod near_cache;
 mod node_lookup;
 pub mod puller;
 pub mod pulls;

@@ -4,8 +4,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::BuildHasher;
 
+use hashbrown::HashTable;
 use presenced_presence::UserId;
+use presenced_presence::users::Hasher;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::value::RawValue;
@@ -28,15 +31,22 @@ pub struct Asked {
 ///
 /// If there are too many.
 pub fn asked<'a>(names: impl IntoIterator<Item = Name<'a>>) -> Result<Asked, PullError> {
-    let (mut asked, mut users, mut others) = (Asked::default(), HashSet::new(), HashSet::new());
+    let (mut asked, mut others) = (Asked::default(), HashSet::new());
+    // The places of the users, by the hash of their ids.
+    let (mut places, hasher) = (HashTable::new(), Hasher::default());
     for (count, name) in names.into_iter().enumerate() {
         if count == PULL_USERS_MAX {
             return Err(PullError::TooManyUsers);
         }
         match name.user() {
             Ok(user) => {
-                if users.insert(user.clone()) {
-                    asked.users.push(user);
+                let users = &mut asked.users;
+                let hash = hasher.hash_one(&user);
+                let is_there = |&place: &usize| users[place] == user;
+                if places.find(hash, is_there).is_none() {
+                    places
+                        .insert_unique(hash, users.len(), |&place| hasher.hash_one(&users[place]));
+                    users.push(user);
                 }
             }
             Err(other) => {
@@ -89,6 +99,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<'a>, D::Error> {
         let written = <&RawValue>::deserialize(deserializer)?.get();
         match written.as_bytes().first() {
+            // What is skipped has its quotes, and no control characters. Most ids have no escapes.
+            Some(b'"') if !written.contains('\\') => {
+                Ok(Name::Id(written[1..written.len() - 1].into()))
+            }
             Some(b'"') => match serde_json::from_str(written) {
                 Ok(Text(id)) => Ok(Name::Id(id)),
                 // What is skipped is read less strictly than what is kept: half of a surrogate pair, say.

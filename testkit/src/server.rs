@@ -27,6 +27,9 @@ const FLAGS: &[&str] = &[
     "--flush-interval=250ms",
     "--drain=200ms",
     "--resolve-interval=1s",
+    // Tests ask without a pause, and of what memcached has now.
+    "--pull-cache=0s",
+    "--max-pull-users-per-second=1000000",
 ];
 
 /// What [`FLAGS`] say.

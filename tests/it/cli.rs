@@ -378,7 +378,10 @@ async fn help_and_version_are_printed() {
 async fn it_prints_its_addresses_and_its_promises() {
     let process = Process::start_dev(&["--drain=0s"]).await;
     let text = &process.greeting;
-    assert!(text.contains("between 9s and 1m after leaving"), "{text}");
+    assert!(
+        text.contains("between 9s and 1m 1s after leaving"),
+        "{text}"
+    );
     assert!(text.contains("at once on connect"), "{text}");
     assert!(text.contains("headroom 10s of the TTL of 1m"), "{text}");
     // Each is where it says.

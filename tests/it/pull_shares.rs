@@ -1,4 +1,4 @@
-//! Pulls of one user cost others nothing: rates, and nodes that are slow.
+//! Pulls of one user cost others nothing: rates, nodes that are slow, and what was looked up before.
 
 use presenced_memcached::NodeSpec;
 use presenced_memcached::ring::{Member, Ring, RingKind};
@@ -114,4 +114,45 @@ async fn a_node_that_does_not_answer_delays_pulls_of_its_users_only() {
     };
     tokio::join!(slow, quick);
     assert!(server.metric("pull_unknown_total").await > 0);
+}
+
+#[tokio::test]
+async fn what_was_looked_up_is_believed_for_a_while() {
+    let memcached = Memcached::start().await;
+    let flags = ["--pull-cache=10s", "--workers=1"];
+    let server = TestServer::on(&memcached, &flags).await;
+    let value = r#"{"serverId":"edge-2","connectedAt":1700000000000,"socketId":"x"}"#;
+    let set = async |user: &str| {
+        let command = format!("set {} 0 60 {}\r\n{value}", key(user), value.len());
+        assert_eq!(memcached.ask(&command).await.trim(), "STORED");
+    };
+    set("alice").await;
+    let online = json!({"online": {"alice": {"connectedAt": 1_700_000_000_000_u64}}});
+    assert_eq!(pull(&server, &["alice"]).await, online);
+    let delete = format!("delete {}", key("alice"));
+    assert_eq!(memcached.ask(&delete).await.trim(), "DELETED");
+    assert_eq!(pull(&server, &["alice"]).await, online);
+    assert_eq!(server.metric("pull_cache_hits_total").await, 1);
+    assert_eq!(server.metric("pull_cache_misses_total").await, 1);
+
+    // Whoever comes is seen soon.
+    assert_eq!(pull(&server, &["bob"]).await, json!({"online": {}}));
+    set("bob").await;
+    until("bob is online", PATIENCE, async || {
+        pull(&server, &["bob"]).await != json!({"online": {}})
+    })
+    .await;
+
+    // What is unknown is asked anew.
+    memcached.freeze();
+    until("it is unknown", PATIENCE, async || {
+        pull(&server, &["carol"]).await == json!({"online": {}, "unknown": ["carol"]})
+    })
+    .await;
+    memcached.thaw();
+    until("it is known", PATIENCE, async || {
+        pull(&server, &["carol"]).await == json!({"online": {}})
+    })
+    .await;
+    assert_eq!(pull(&server, &["alice"]).await, online);
 }
