@@ -1,39 +1,57 @@
 //! When the worker looks at its sessions' poll.
 //!
 //! A wake costs two `epoll_wait`s however few sessions are ready; at low rates that is the largest
-//! cost. So a worker that has just looked, and is woken again, first sleeps for the rest of a
-//! moment, and then handles all that has become ready at once. It sleeps as a thread: a sleeping
-//! task would be woken through tokio's reactor by each session that becomes ready, and taking the
-//! poll out of the reactor is no way either, as Linux walks all sessions when it is put back. What
-//! else this thread does (handshakes, memcached) gathers as well. A lone event is never late.
+//! cost. So a worker that has just looked, and is woken again, lets the rest of a moment pass, and
+//! then handles all that has become ready at once. A lone event is never late, and what else this
+//! thread does (handshakes, look-ups, HTTP) goes on meanwhile.
+//!
+//! In that time the runtime must not be woken by each session that becomes ready. It can't take the
+//! sessions' poll out of its own, as Linux walks all sessions when it is put back. So there is a
+//! third between the two, the gate, which is closed and opened for a microsecond each, however many
+//! sessions there are.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::time::Duration;
 
+use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
 
 use crate::readiness::watch;
 
 /// Waits until the worker should look at its sessions' poll.
 #[derive(Debug)]
 pub(super) struct Coalescer {
-    poll: AsyncFd<OwnedFd>,
+    /// An epoll that has nothing but the sessions' poll.
+    gate: AsyncFd<OwnedFd>,
+    /// A descriptor of its own keeps the sessions' poll open while it is registered.
+    poll: OwnedFd,
     coalesce: Duration,
-    /// When the last look was.
-    looked_at: Option<Instant>,
+    /// Until when what becomes ready right after a look waits for more.
+    gathers_until: Option<Instant>,
+    /// Until when nothing waits, as somebody has just been answered.
+    eager_until: Option<Instant>,
+    /// Something is ready, and is looked at then.
+    closed_until: Option<Instant>,
     /// There is more to do, whatever the poll says.
     more: bool,
 }
 
 impl Coalescer {
-    /// For the poll behind `poll`; a descriptor of its own keeps it open while it is registered.
+    /// For the poll behind `poll`.
     pub(super) fn new(poll: BorrowedFd<'_>, coalesce: Duration) -> io::Result<Coalescer> {
+        let poll = poll.try_clone_to_owned()?;
+        let gate = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&gate, &poll, EventData::new_u64(0), EventFlags::IN)?;
         Ok(Coalescer {
-            poll: watch(poll.try_clone_to_owned()?)?,
+            gate: watch(gate)?,
+            poll,
             coalesce,
-            looked_at: None,
+            gathers_until: None,
+            eager_until: None,
+            closed_until: None,
             more: false,
         })
     }
@@ -45,17 +63,205 @@ impl Coalescer {
             yield_now().await;
             return Ok(());
         }
-        // Cleared before the look: what becomes ready meanwhile sets it anew.
-        self.poll.readable().await?.clear_ready();
-        if let Some(looked_at) = self.looked_at {
-            thread::sleep(self.coalesce.saturating_sub(looked_at.elapsed()));
+        if self.closed_until.is_none() {
+            // Cleared before the look: what becomes ready meanwhile sets it anew.
+            self.gate.readable().await?.clear_ready();
+            let now = Instant::now();
+            let is_eager = self.eager_until.is_some_and(|until| until > now);
+            let until = self.gathers_until.filter(|until| *until > now && !is_eager);
+            if until.is_some() {
+                self.set_gate(EventFlags::empty())?;
+                self.closed_until = until;
+            }
         }
+        if let Some(until) = self.closed_until {
+            sleep_until(until).await;
+            self.set_gate(EventFlags::IN)?;
+            self.closed_until = None;
+        }
+        Ok(())
+    }
+
+    fn set_gate(&self, events: EventFlags) -> io::Result<()> {
+        epoll::modify(
+            self.gate.get_ref(),
+            &self.poll,
+            EventData::new_u64(0),
+            events,
+        )?;
         Ok(())
     }
 
     /// Call it after each look, with whether `more` is left to be done at once.
     pub(super) fn looked(&mut self, more: bool) {
         self.more = more;
-        self.looked_at = (!self.coalesce.is_zero()).then(Instant::now);
+        self.gathers_until = (!self.coalesce.is_zero()).then(|| Instant::now() + self.coalesce);
+    }
+
+    /// Call it when a session was sent what it had asked for: it may ask again at once. Nothing waits
+    /// for as long as it would otherwise have waited.
+    pub(super) fn answered(&mut self) {
+        let now = Instant::now();
+        self.eager_until = Some(now + self.coalesce);
+        self.closed_until = self.closed_until.map(|_| now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use mio::{Events, Poll, Token, Waker};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const COALESCE: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A poll with one source, which is ready each time that it is woken.
+    struct Sessions {
+        poll: Poll,
+        events: Events,
+        waker: Waker,
+        coalescer: Coalescer,
+    }
+
+    impl Sessions {
+        fn new() -> Sessions {
+            let poll = Poll::new().unwrap();
+            Sessions {
+                waker: Waker::new(poll.registry(), Token(0)).unwrap(),
+                events: Events::with_capacity(8),
+                coalescer: Coalescer::new(poll.registry().as_fd(), COALESCE).unwrap(),
+                poll,
+            }
+        }
+
+        fn speak(&self) {
+            self.waker.wake().unwrap();
+        }
+
+        async fn wait(&mut self) {
+            timeout(PATIENCE, self.coalescer.wait())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+
+        /// Looks; how many are ready.
+        fn look(&mut self) -> usize {
+            self.poll
+                .poll(&mut self.events, Some(Duration::ZERO))
+                .unwrap();
+            self.coalescer.looked(false);
+            self.events.iter().count()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_right_after_a_look_is_gathered() {
+        let mut sessions = Sessions::new();
+        for _ in 0..3 {
+            sessions.speak();
+            sessions.wait().await;
+            let looked_at = Instant::now();
+            assert_eq!(sessions.look(), 1);
+            sessions.speak();
+            sessions.wait().await;
+            assert!(looked_at.elapsed() >= COALESCE);
+            assert_eq!(sessions.look(), 1);
+            // A lone one is not late.
+            tokio::time::sleep(COALESCE).await;
+            let spoke_at = Instant::now();
+            sessions.speak();
+            sessions.wait().await;
+            assert!(spoke_at.elapsed() < PATIENCE);
+            assert_eq!(sessions.look(), 1);
+            tokio::time::sleep(COALESCE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_thread_goes_on_meanwhile() {
+        let mut sessions = Sessions::new();
+        let turns = Arc::new(AtomicU64::new(0));
+        let counted = turns.clone();
+        let counting = tokio::spawn(async move {
+            loop {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        sessions.speak();
+        sessions.wait().await;
+        sessions.look();
+        sessions.speak();
+        let before = turns.load(Ordering::Relaxed);
+        sessions.wait().await;
+        assert!(turns.load(Ordering::Relaxed) > before + 2);
+        counting.abort();
+    }
+
+    #[tokio::test]
+    async fn whoever_was_answered_waits_for_nobody() {
+        let mut sessions = Sessions::new();
+        sessions.coalescer.coalesce = 2 * PATIENCE;
+        for _ in 0..100 {
+            sessions.speak();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+            sessions.coalescer.answered();
+            // Others may speak first.
+            sessions.speak();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_the_wait_of_all() {
+        let mut sessions = Sessions::new();
+        sessions.coalescer.coalesce = 2 * PATIENCE;
+        sessions.speak();
+        sessions.wait().await;
+        assert_eq!(sessions.look(), 1);
+        sessions.speak();
+        let wait = timeout(Duration::from_millis(10), sessions.coalescer.wait()).await;
+        assert!(wait.is_err(), "it is not time yet");
+        sessions.coalescer.answered();
+        sessions.wait().await;
+        assert_eq!(sessions.look(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_cancelled_loses_nothing() {
+        let mut sessions = Sessions::new();
+        for _ in 0..3 {
+            sessions.speak();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+            sessions.speak();
+            for _ in 0..20 {
+                let wait = timeout(Duration::from_millis(2), sessions.coalescer.wait()).await;
+                assert!(wait.is_err(), "it is not time yet");
+            }
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+            tokio::time::sleep(COALESCE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn more_is_looked_at_at_once() {
+        let mut sessions = Sessions::new();
+        sessions.coalescer.coalesce = 2 * PATIENCE;
+        sessions.speak();
+        sessions.wait().await;
+        sessions.look();
+        sessions.coalescer.looked(true);
+        sessions.wait().await;
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::fair_queue::{FairQueue, Part};
 use super::near_cache::NearCache;
 use super::node_lookup::{Belief, NodeLookup, State};
-use super::puller::Question;
+use super::question::Question;
 use super::round::{Keys, Round, Waiter};
 use super::{Answer, NoAnswer, PullError, Pulls};
 use crate::limits::{MISS_AGE_MAX, PULL_TIMEOUT, ROUND_USERS_MAX, WAITING_USERS_MAX};

@@ -1,6 +1,7 @@
 //! Pulls: a client asks which of some users are online.
 //!
 //! - [`names`]: the users of a question, as it names them.
+//! - `question`: a pull, and who asks it.
 //! - [`puller`]: how they are asked.
 //! - [`pulls`]: what those of all workers have in common: counters, the rate of each user.
 //! - `batcher`: look-ups for all pulls of a worker.
@@ -20,6 +21,7 @@ mod near_cache;
 mod node_lookup;
 pub mod puller;
 pub mod pulls;
+mod question;
 mod round;
 
 use presenced_presence::UserId;
@@ -28,8 +30,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 pub use self::names::{Asked, Names, asked};
-pub use self::puller::{Asker, Puller};
+pub use self::puller::Puller;
 pub use self::pulls::{Config, Pulls};
+pub use self::question::{Asker, NoAnswer};
 use crate::limits::{PULL_USERS_MAX, RETRY_S};
 
 /// What is known of the users asked for. Users in none of the lists are offline.
@@ -81,15 +84,6 @@ fn online<S: Serializer>(online: &[(UserId, u64)], serializer: S) -> Result<S::O
         map.serialize_entry(user.as_str(), &Entry { connected_at })?;
     }
     map.end()
-}
-
-/// Why a pull has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// It is refused.
-    Refused(PullError),
-    /// The server stops.
-    Stopping,
 }
 
 /// Why a question can't be answered. The session, or HTTP connection, lives on.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batcher::Batcher;
+use super::question::{Asker, Question};
 use super::{Answer, NoAnswer, Pulls};
 
 /// Asks questions of one worker's batcher.
@@ -20,23 +21,6 @@ pub struct Puller {
     questions: UnboundedSender<Question>,
     presence: Arc<Presence>,
     pulls: Arc<Pulls>,
-}
-
-/// Who asks: pulls of one user take turns with those of others, whatever they come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// A keyed hash of the user's id.
-    pub(super) id: u64,
-    /// Whether the rate of a user applies.
-    pub(super) has_rate: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Question {
-    pub(super) asker: Asker,
-    pub(super) users: Vec<UserId>,
-    pub(super) asked_at: Instant,
-    pub(super) reply: oneshot::Sender<Result<Answer, NoAnswer>>,
 }
 
 impl Puller {

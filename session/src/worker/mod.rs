@@ -256,6 +256,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                     if self.guarded(Task::Session, |worker| worker.answer(key, &text)).is_none() {
                         self.end(key, CloseReason::Internal);
                     }
+                    ready.answered();
                 }
                 Some(new) = incoming.recv() => {
                     self.open(new, self.parts.clock.now());
