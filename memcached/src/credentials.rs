@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::task::spawn_blocking;
 
 use crate::limits::CREDENTIALS_BYTES_MAX;
-use crate::settings_file::read_again;
+use crate::settings_file::{check_writers, read_again};
 
 /// A user and a password, from a file that is read again each time they are asked for, so that they
 /// can be changed without a restart. Never shown.
@@ -68,8 +68,10 @@ impl Credentials {
 
 fn read(file: &Path) -> Result<String, String> {
     let text = read_again(file, CREDENTIALS_BYTES_MAX)?;
-    parse(text.trim_end_matches(['\r', '\n']))
-        .ok_or_else(|| "expected one line, USER:PASSWORD, without spaces".into())
+    let text = parse(text.trim_end_matches(['\r', '\n']))
+        .ok_or("expected one line, USER:PASSWORD, without spaces")?;
+    check_writers(file)?;
+    Ok(text)
 }
 
 fn parse(line: &str) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The whole of a file with at most `bytes_max` bytes. It may be a pipe; then it takes until its writer closes it.
@@ -43,6 +44,26 @@ pub fn read_again(file: &Path, bytes_max: usize) -> Result<String, String> {
     }
     let bytes = read(file, bytes_max)?;
     String::from_utf8(bytes).map_err(|_| "is not UTF-8".into())
+}
+
+/// Whether a file with a secret is its owner's to write: what others can write is no secret, as they can
+/// make it theirs. A file that can't be looked at is not refused for that.
+///
+/// # Errors
+///
+/// For people: that others can write it.
+pub fn check_writers(file: &Path) -> Result<(), String> {
+    let Ok(meta) = fs::metadata(file) else {
+        return Ok(());
+    };
+    let mode = meta.permissions().mode() & 0o777;
+    match mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(format!(
+            "others than its owner can write the secret (its mode is {mode:03o}); take that from \
+             them: chmod go-w"
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! TLS to memcached (its `-Z`), by rustls with a provider that needs no C compiler.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -64,6 +64,25 @@ impl Tls {
     ) -> Result<TlsStream<TcpStream>, MemcachedError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| MemcachedError::ServerName)?;
         let connected = self.0.connect(name, stream).await;
-        connected.map_err(MemcachedError::Connect)
+        connected.map_err(|error| MemcachedError::Connect(explained(error)))
     }
+}
+
+/// In words of memcached what TLS has said in its own.
+fn explained(error: io::Error) -> io::Error {
+    use rustls::{CertificateError, Error, InvalidMessage};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let why = match cause {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "it does not speak TLS (memcached's -Z)"
+        }
+        // The library has no name for it.
+        Some(Error::InvalidCertificate(CertificateError::Other(other)))
+            if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+        {
+            "its certificate is that of an authority: it needs one of its own, which the authority has signed"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), why)
 }

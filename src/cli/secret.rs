@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use presenced_memcached::settings_file::read_start;
+use presenced_memcached::settings_file::{check_writers, read_start};
 
 use super::{Flags, SettingsError};
 use crate::gateway::Secret;
@@ -40,22 +40,14 @@ impl Flags {
     }
 }
 
-/// A file with a secret should be its owner's only. What others can write is no secret: they can make it
-/// theirs. That they can read it is only warned of, as Kubernetes mounts secrets so. It is called for a file that
-/// has been read: what is wrong with the file itself is told first.
+/// A file with a secret should be its owner's only. That others can read it is only warned of, as
+/// Kubernetes mounts secrets so. It is called for a file that has been read: what is wrong with the file
+/// itself is told first.
 pub(super) fn check_access(flag: &str, file: &Path) -> Result<(), SettingsError> {
-    let Ok(meta) = fs::metadata(file) else {
-        return Ok(());
-    };
-    let mode = meta.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        refuse!(
-            "{flag} {}: others than its owner can write the secret (its mode is {mode:03o}); \
-             take that from them: chmod go-w",
-            file.display()
-        );
-    }
-    if mode & 0o004 != 0 {
+    check_writers(file)
+        .map_err(|why| SettingsError(format!("{flag} {}: {why}", file.display())))?;
+    let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o004 != 0) {
         tracing::warn!(flag, file = %file.display(), "every user of this machine can read the secret");
     }
     Ok(())

@@ -25,8 +25,7 @@ mod question;
 mod round;
 
 use presenced_presence::UserId;
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::names::{Asked, Names, asked};
@@ -51,39 +50,66 @@ impl Answer {
     /// `{"pull":7,"online":{"123":{"connectedAt":…}},"unknown":["9"]}`.
     pub fn json(&self, pull: Option<u64>) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Json<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pull: Option<u64>,
-            #[serde(serialize_with = "online")]
-            online: &'a [(UserId, u64)],
+        struct Rest<'a> {
             #[serde(skip_serializing_if = "Vec::is_empty")]
             unknown: Vec<&'a str>,
             #[serde(skip_serializing_if = "<[String]>::is_empty")]
             invalid: &'a [String],
         }
-        let json = Json {
-            pull,
-            online: &self.online,
-            unknown: self.unknown.iter().map(UserId::as_str).collect(),
-            invalid: &self.invalid,
-        };
-        // Strings and numbers always serialize.
-        serde_json::to_vec(&json).unwrap_or_default()
+        let mut json = Vec::with_capacity(64 + self.online.len() * ONLINE_BYTES);
+        json.push(b'{');
+        if let Some(pull) = pull {
+            json.extend_from_slice(b"\"pull\":");
+            number(&mut json, pull);
+            json.push(b',');
+        }
+        json.extend_from_slice(b"\"online\":{");
+        for (place, (user, connected_at)) in self.online.iter().enumerate() {
+            if place > 0 {
+                json.push(b',');
+            }
+            text(&mut json, user.as_str());
+            json.extend_from_slice(b":{\"connectedAt\":");
+            number(&mut json, *connected_at);
+            json.push(b'}');
+        }
+        json.push(b'}');
+        if !(self.unknown.is_empty() && self.invalid.is_empty()) {
+            let rest = Rest {
+                unknown: self.unknown.iter().map(UserId::as_str).collect(),
+                invalid: &self.invalid,
+            };
+            // Strings always serialize. It is an object, of which the members follow here.
+            let rest = serde_json::to_vec(&rest).unwrap_or_default();
+            json.push(b',');
+            json.extend_from_slice(
+                rest.get(1..rest.len().saturating_sub(1))
+                    .unwrap_or_default(),
+            );
+        }
+        json.push(b'}');
+        json
     }
 }
 
-fn online<S: Serializer>(online: &[(UserId, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Entry {
-        connected_at: u64,
+/// What a user who is online takes in an answer, with an id of usual length.
+const ONLINE_BYTES: usize = 56;
+
+fn number(json: &mut Vec<u8>, number: u64) {
+    json.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Most ids need no escapes.
+fn text(json: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        json.push(b'"');
+        json.extend_from_slice(text.as_bytes());
+        json.push(b'"');
+    } else {
+        // Writing to memory never fails.
+        let _ = serde_json::to_writer(json, text);
     }
-    let mut map = serializer.serialize_map(Some(online.len()))?;
-    for (user, connected_at) in online {
-        let connected_at = *connected_at;
-        map.serialize_entry(user.as_str(), &Entry { connected_at })?;
-    }
-    map.end()
 }
 
 /// Why a question can't be answered. The session, or HTTP connection, lives on.
@@ -164,6 +190,11 @@ fn without(unknown: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -185,5 +216,37 @@ mod tests {
             String::from_utf8(answer.json(None)).unwrap(),
             r#"{"online":{"a\"b":{"connectedAt":1}}}"#
         );
+    }
+
+    proptest! {
+        /// Any answer is JSON, and says what it is made of.
+        #[test]
+        fn answers_are_json(
+            online in prop::collection::vec(("[^\\s\\pC]{1,30}", any::<u64>()), 0..5),
+            unknown in prop::collection::vec("[^\\s\\pC]{1,30}", 0..3),
+            invalid in prop::collection::vec(any::<String>(), 0..3),
+            pull in any::<Option<u64>>(),
+        ) {
+            let user = |id: &String| UserId::new(id).unwrap();
+            let online: BTreeMap<_, _> = online.into_iter().collect();
+            let answer = Answer {
+                online: online.iter().map(|(id, since)| (user(id), *since)).collect(),
+                unknown: unknown.iter().map(user).collect(),
+                invalid: invalid.clone(),
+            };
+            let online = online.into_iter().map(|(id, since)| (id, json!({"connectedAt": since})));
+            let mut expected = json!({"online": online.collect::<serde_json::Map<_, _>>()});
+            if let Some(pull) = pull {
+                expected["pull"] = pull.into();
+            }
+            if !unknown.is_empty() {
+                expected["unknown"] = unknown.into();
+            }
+            if !invalid.is_empty() {
+                expected["invalid"] = invalid.into();
+            }
+            let json: serde_json::Value = serde_json::from_slice(&answer.json(pull)).unwrap();
+            prop_assert_eq!(json, expected);
+        }
     }
 }
