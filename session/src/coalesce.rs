@@ -2,8 +2,9 @@
 //!
 //! A wake costs two `epoll_wait`s however few sessions are ready; at low rates that is the largest
 //! cost. So a worker that has just looked, and is woken again, lets the rest of a moment pass, and
-//! then handles all that has become ready at once. A lone event is never late, and what else this
-//! thread does (handshakes, look-ups, HTTP) goes on meanwhile.
+//! then handles all that has become ready at once; from then on it looks once in each moment, until
+//! it finds nothing. A lone event is never late, and what else this thread does (handshakes,
+//! look-ups, HTTP) goes on meanwhile.
 //!
 //! In that time the runtime must not be woken by each session that becomes ready. It can't take the
 //! sessions' poll out of its own, as Linux walks all sessions when it is put back. So there is a
@@ -21,6 +22,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::readiness::watch;
 
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing is ready.
+    Nothing,
+    /// All that was ready is done.
+    Some,
+    /// There is more to be done at once, whatever the poll says.
+    More,
+}
+
 /// Waits until the worker should look at its sessions' poll.
 #[derive(Debug)]
 pub(super) struct Coalescer {
@@ -33,9 +45,9 @@ pub(super) struct Coalescer {
     gathers_until: Option<Instant>,
     /// Until when nothing waits, as somebody has just been answered.
     eager_until: Option<Instant>,
-    /// Something is ready, and is looked at then.
+    /// The gate is closed, and the next look is then.
     closed_until: Option<Instant>,
-    /// There is more to do, whatever the poll says.
+    /// The last look has left something.
     more: bool,
 }
 
@@ -67,8 +79,8 @@ impl Coalescer {
             // Cleared before the look: what becomes ready meanwhile sets it anew.
             self.gate.readable().await?.clear_ready();
             let now = Instant::now();
-            let is_eager = self.eager_until.is_some_and(|until| until > now);
-            let until = self.gathers_until.filter(|until| *until > now && !is_eager);
+            let gathers_until = self.gathers_until.filter(|until| *until > now);
+            let until = gathers_until.filter(|_| !self.is_eager(now));
             if until.is_some() {
                 self.set_gate(EventFlags::empty())?;
                 self.closed_until = until;
@@ -76,8 +88,6 @@ impl Coalescer {
         }
         if let Some(until) = self.closed_until {
             sleep_until(until).await;
-            self.set_gate(EventFlags::IN)?;
-            self.closed_until = None;
         }
         Ok(())
     }
@@ -92,10 +102,23 @@ impl Coalescer {
         Ok(())
     }
 
-    /// Call it after each look, with whether `more` is left to be done at once.
-    pub(super) fn looked(&mut self, more: bool) {
-        self.more = more;
-        self.gathers_until = (!self.coalesce.is_zero()).then(|| Instant::now() + self.coalesce);
+    /// Call it after each look, with what it has found.
+    pub(super) fn looked(&mut self, found: Found) -> io::Result<()> {
+        let now = Instant::now();
+        self.more = found == Found::More;
+        let gathers = found != Found::Nothing && !self.coalesce.is_zero();
+        self.gathers_until = gathers.then(|| now + self.coalesce);
+        if self.closed_until.is_some() {
+            self.closed_until = self.gathers_until.filter(|_| !self.is_eager(now));
+            if self.closed_until.is_none() {
+                self.set_gate(EventFlags::IN)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_eager(&self, now: Instant) -> bool {
+        self.eager_until.is_some_and(|until| until > now)
     }
 
     /// Call it when a session was sent what it had asked for: it may ask again at once. Nothing waits
@@ -156,8 +179,13 @@ mod tests {
             self.poll
                 .poll(&mut self.events, Some(Duration::ZERO))
                 .unwrap();
-            self.coalescer.looked(false);
-            self.events.iter().count()
+            let count = self.events.iter().count();
+            let found = match count {
+                0 => Found::Nothing,
+                _ => Found::Some,
+            };
+            self.coalescer.looked(found).unwrap();
+            count
         }
     }
 
@@ -172,15 +200,36 @@ mod tests {
             sessions.speak();
             sessions.wait().await;
             assert!(looked_at.elapsed() >= COALESCE);
+            // As long as something comes, there is one look in each moment.
+            for _ in 0..3 {
+                let looked_at = Instant::now();
+                assert_eq!(sessions.look(), 1);
+                sessions.speak();
+                sessions.wait().await;
+                assert!(looked_at.elapsed() >= COALESCE);
+            }
             assert_eq!(sessions.look(), 1);
-            // A lone one is not late.
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 0);
             tokio::time::sleep(COALESCE).await;
-            let spoke_at = Instant::now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lone_one_is_not_late() {
+        let mut sessions = Sessions::new();
+        for _ in 0..3 {
+            sessions.coalescer.coalesce = COALESCE;
             sessions.speak();
             sessions.wait().await;
-            assert!(spoke_at.elapsed() < PATIENCE);
             assert_eq!(sessions.look(), 1);
             tokio::time::sleep(COALESCE).await;
+            // Were it not the first for a moment, it would wait for this.
+            sessions.coalescer.coalesce = 2 * PATIENCE;
+            sessions.speak();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+            sessions.coalescer.gathers_until = None;
         }
     }
 
@@ -261,7 +310,7 @@ mod tests {
         sessions.speak();
         sessions.wait().await;
         sessions.look();
-        sessions.coalescer.looked(true);
+        sessions.coalescer.looked(Found::More).unwrap();
         sessions.wait().await;
     }
 }

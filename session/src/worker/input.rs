@@ -11,6 +11,7 @@ use super::{Session, Worker, is_transient};
 use crate::awaiting_pong::AwaitingPong;
 use crate::buffers::Buffers;
 use crate::close_reason::CloseReason;
+use crate::coalesce::Found;
 use crate::dialect::{Dialect, Meaning, Nonce};
 use crate::frame_header::{Header, HeaderCheck, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX};
@@ -22,20 +23,21 @@ use crate::transport::Transport;
 use crate::{assembly, frame, frame_header};
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// Handles the sessions that became ready. True if there is more to do than one look may take.
-    pub(super) fn look(&mut self) -> io::Result<bool> {
+    /// Handles the sessions that became ready.
+    pub(super) fn look(&mut self) -> io::Result<Found> {
         let Some(mut events) = self.events.take() else {
-            return Ok(true);
+            return Ok(Found::More);
         };
         let looked = self.look_at(&mut events);
         self.events = Some(events);
         looked
     }
 
-    fn look_at(&mut self, events: &mut mio::Events) -> io::Result<bool> {
+    fn look_at(&mut self, events: &mut mio::Events) -> io::Result<Found> {
         self.parts.metrics.wakes.add_alone(1);
         let now = self.parts.clock.now();
         self.now = now;
+        let mut found = Found::Nothing;
         for _ in 0..self.again.len() {
             if let Some(key) = self.again.pop_front() {
                 self.readable(key, now);
@@ -49,6 +51,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let mut count = 0;
             for event in &*events {
                 count += 1;
+                found = Found::Some;
                 let key = SessionKey::from_usize(event.token().0);
                 // The end may stand behind data that a short read leaves no trace of.
                 if event.is_read_closed() {
@@ -57,10 +60,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 self.readable(key, now);
             }
             if count < EVENTS_PER_POLL {
-                return Ok(!self.again.is_empty());
+                return Ok(match self.again.is_empty() {
+                    true => found,
+                    false => Found::More,
+                });
             }
         }
-        Ok(true)
+        Ok(Found::More)
     }
 
     /// Serves a session whose socket may have something, or may take something, at the time `now`;

@@ -41,7 +41,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
-use super::coalesce::Coalescer;
+use super::coalesce::{Coalescer, Found};
 use super::dialect::Plain;
 use super::rate_limit::{Rate, TokenBucket};
 use super::service::Service;
@@ -240,8 +240,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 },
                 woken = ready.wait() => {
                     woken?;
-                    let more = self.guarded(Task::Session, Worker::look).unwrap_or(Ok(true))?;
-                    ready.looked(more);
+                    let found = self.guarded(Task::Session, Worker::look);
+                    ready.looked(found.unwrap_or(Ok(Found::More))?)?;
                 }
                 _ = ticks.tick(), if busy => {
                     let now = self.parts.clock.now();
