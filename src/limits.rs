@@ -47,10 +47,10 @@ pub const PULL_CACHE_BYTES_MAX: usize = 16 << 20;
 /// Time from a pull to its answer, at most. Users of whom nothing is known by then are `unknown`.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Users of pulls that wait in one worker for a look-up, at most: what memcached answers within a
-/// quarter of a second. Beyond it the pull that was asked last by whoever has most of them waiting is
-/// refused as `overloaded`.
-pub const WAITING_USERS_MAX: usize = 200_000;
+/// Users of pulls without an answer in one worker, at most: what memcached answers within a quarter of
+/// a second, and what they take in memory (some 10 MB, with long ids 50). Beyond it the pull that was
+/// asked last by whoever waits for most users at a node is refused as `overloaded`.
+pub const OPEN_USERS_MAX: usize = 200_000;
 
 /// Users whom one node is asked for in one go: some ten commands in flight, and a millisecond of
 /// memcached's. More gains nothing, and holds up whoever asks next.
@@ -183,7 +183,7 @@ pub const SECRET_BYTES_MAX: usize = 4096;
 /// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Most time that a batch of look-ups may take at one node, asking again on a new connection
+/// Most time that a round of look-ups may take at one node, asking again on a new connection
 /// included: also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -17,6 +17,7 @@ use presenced::server::{Server, ServerError};
 use presenced::signals::{Signals, Stop};
 use presenced_presence::UserId;
 use presenced_store::RunningStore;
+use rustix::io::Errno;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -50,10 +51,19 @@ fn tell(error: &(dyn Error + 'static)) -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            log::always(|| tracing::error!("{error}"));
+            log::always(|| match is_of_descriptors(&*error) {
+                true => tracing::error!("{error}: the limit on open files (ulimit -n) is too low"),
+                false => tracing::error!("{error}"),
+            });
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether there was no file descriptor for what every process needs to start.
+fn is_of_descriptors(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.raw_os_error() == Some(Errno::MFILE.raw_os_error()))
 }
 
 /// The error of a wrong flag: the message, and how to use it (or its `subcommand`).

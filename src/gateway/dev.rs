@@ -14,7 +14,7 @@ use serde_json::json;
 use super::look_up::LookUp;
 use super::query::values;
 use super::response::{Answer, json, set, with_type};
-use crate::gateway::refusal::Refusal;
+use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
 
 /// Serves the page, and signs the tokens that it asks for.
@@ -34,6 +34,9 @@ impl std::fmt::Debug for DevMode {
         f.debug_struct("DevMode").finish_non_exhaustive()
     }
 }
+
+/// The query has no user, or what can't be read.
+const NO_USER: Refusal = Refusal::BadRequest(RequestFault::DevToken);
 
 impl DevMode {
     /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`. The page shows
@@ -84,10 +87,7 @@ impl DevMode {
         if !host.is_some_and(is_loopback) {
             return Err(Refusal::NotFound);
         }
-        let name = values(query, "user")
-            .next()
-            .flatten()
-            .ok_or(Refusal::BadPull)?;
+        let name = values(query, "user").next().flatten().ok_or(NO_USER)?;
         let user = UserId::new(&name).map_err(Refusal::UserId)?;
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -99,9 +99,7 @@ impl DevMode {
             look_up: Option<String>,
         }
         let scope = values(query, "scope").next();
-        let scope = scope
-            .map(|scope| scope.ok_or(Refusal::BadPull))
-            .transpose()?;
+        let scope = scope.map(|scope| scope.ok_or(NO_USER)).transpose()?;
         let token = self.sign(&user, scope.as_deref().or(self.scope.as_deref()))?;
         let reply = Reply {
             token: &token,
@@ -109,7 +107,7 @@ impl DevMode {
             expires_in: self.lifetime.as_secs(),
             look_up: self.look_up.as_ref().map(|look_up| look_up.command(&user)),
         };
-        let reply = serde_json::to_vec(&reply).map_err(|_| Refusal::BadPull)?;
+        let reply = serde_json::to_vec(&reply).map_err(|_| NO_USER)?;
         Ok(json(200, reply))
     }
 
@@ -125,7 +123,7 @@ impl DevMode {
         if let Some(scope) = scope {
             claims["scope"] = scope.into();
         }
-        encode(&Header::default(), &claims, &self.key).map_err(|_| Refusal::BadPull)
+        encode(&Header::default(), &claims, &self.key).map_err(|_| NO_USER)
     }
 }
 

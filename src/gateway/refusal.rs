@@ -88,6 +88,8 @@ pub enum RequestFault {
     Tokens,
     /// A body that ends early, or is badly encoded.
     BrokenBody,
+    /// A development token for nobody.
+    DevToken,
     /// A connection from a trusted proxy without the header that it should begin with.
     ProxyHeader,
 }
@@ -113,6 +115,10 @@ impl RequestFault {
                 "a request has one token at most among its subprotocols, and one in its query",
             ),
             RequestFault::BrokenBody => ("broken_body", "the body did not arrive whole"),
+            RequestFault::DevToken => (
+                "dev_token",
+                "expected /dev/token?user=ID, with &scope=WORDS if the token needs one",
+            ),
             RequestFault::ProxyHeader => (
                 "proxy_header",
                 "a connection from a trusted proxy must begin with a header of the PROXY protocol",
@@ -250,6 +256,7 @@ impl Refusal {
         Refusal::BadRequest(RequestFault::Authorization),
         Refusal::BadRequest(RequestFault::Tokens),
         Refusal::BadRequest(RequestFault::BrokenBody),
+        Refusal::BadRequest(RequestFault::DevToken),
         Refusal::BadRequest(RequestFault::ProxyHeader),
         Refusal::BadPull,
         Refusal::Overloaded,

@@ -28,7 +28,7 @@ use super::node_lookup::{Belief, NodeLookup, State};
 use super::question::Question;
 use super::round::{Keys, Round, Waiter};
 use super::{Answer, NoAnswer, PullError, Pulls};
-use crate::limits::{MISS_AGE_MAX, PULL_TIMEOUT, ROUND_USERS_MAX, WAITING_USERS_MAX};
+use crate::limits::{MISS_AGE_MAX, OPEN_USERS_MAX, PULL_TIMEOUT, ROUND_USERS_MAX};
 
 /// What one worker's pulls wait for.
 pub(super) struct Batcher {
@@ -47,10 +47,6 @@ struct NodeQueue {
     queue: FairQueue,
     /// Not there while the node is being asked.
     lookup: Option<NodeLookup>,
-    /// Who waits for the answer.
-    waiters: Vec<Waiter>,
-    /// When it was asked.
-    asked_at: Instant,
 }
 
 /// A node has been asked.
@@ -58,6 +54,8 @@ struct Done {
     node: Arc<Node>,
     /// By which its users were found to be there.
     ring: RingHash,
+    asked_at: Instant,
+    waiters: Vec<Waiter>,
     /// By key; nothing after a panic.
     states: Vec<State>,
     /// Nothing after a panic: what its connection has still to say is not known.
@@ -79,10 +77,13 @@ struct OpenPulls {
     pulls: VecDeque<Option<OpenPull>>,
     /// The number of the first.
     first: u64,
+    /// Users of all of them.
+    users: usize,
 }
 
 impl OpenPulls {
     fn add(&mut self, pull: OpenPull) -> u64 {
+        self.users += pull.question.users.len();
         self.pulls.push_back(Some(pull));
         self.first + self.pulls.len() as u64 - 1
     }
@@ -98,6 +99,9 @@ impl OpenPulls {
         while let Some(None) = self.pulls.front() {
             self.pulls.pop_front();
             self.first += 1;
+        }
+        if let Some(pull) = &pull {
+            self.users -= pull.question.users.len();
         }
         pull
     }
@@ -178,7 +182,10 @@ impl Batcher {
         let asker = question.asker;
         let (directory, now) = (self.presence.users(), Instant::now());
         let known = |user| match directory.online_since(user) {
-            Some(since) => Some(State::Online(since)),
+            Some(since) => {
+                self.cache.came(user, since, now);
+                Some(State::Online(since))
+            }
             None => {
                 let state = self.cache.get(user, now)?;
                 self.pulls.metrics.cache_hits.add(1);
@@ -238,26 +245,29 @@ impl Batcher {
 
     /// Refuses what those who ask for most have asked last, while too much waits.
     fn shed(&mut self) {
-        while self
-            .nodes
-            .iter()
-            .map(|(_, node)| node.queue.users())
-            .sum::<usize>()
-            > WAITING_USERS_MAX
-        {
-            let fullest = self.nodes.iter_mut().map(|(_, node)| &mut node.queue);
+        while self.open.users > OPEN_USERS_MAX {
+            let fullest = self.nodes.iter().map(|(_, node)| &node.queue);
             let fullest = fullest.max_by_key(|queue| queue.users_of_greediest());
-            let Some(number) = fullest.and_then(FairQueue::shed) else {
+            let Some(number) = fullest.and_then(FairQueue::last_of_greediest) else {
                 return;
             };
-            if let Some(pull) = self.open.take(number) {
+            if let Some(pull) = self.take(number) {
                 // Whoever asked may be gone, here and below.
-                let _ = pull
-                    .question
-                    .reply
-                    .send(Err(NoAnswer::Refused(PullError::Overloaded)));
+                let refused = NoAnswer::Refused(PullError::Overloaded);
+                let _ = pull.question.reply.send(Err(refused));
             }
         }
+    }
+
+    /// Takes a pull out, and what of it still waits.
+    fn take(&mut self, number: u64) -> Option<OpenPull> {
+        let pull = self.open.take(number)?;
+        if pull.left > 0 {
+            for (_, waiting) in self.nodes.iter_mut() {
+                waiting.queue.remove(pull.question.asker.id, number);
+            }
+        }
+        Some(pull)
     }
 
     /// Takes up a new list of nodes.
@@ -311,7 +321,6 @@ impl Batcher {
                 continue;
             }
             self.pulls.metrics.cache_misses.add(keys.len() as u64);
-            (waiting.waiters, waiting.asked_at) = (waiters, now);
             let asked = look_up(
                 lookup,
                 keys,
@@ -325,6 +334,8 @@ impl Batcher {
                 Done {
                     node,
                     ring,
+                    asked_at: now,
+                    waiters,
                     states: states.unwrap_or_default(),
                     lookup,
                 }
@@ -340,6 +351,8 @@ impl Batcher {
         let Done {
             node,
             ring,
+            asked_at,
+            waiters,
             states,
             lookup,
         } = done;
@@ -347,10 +360,10 @@ impl Batcher {
             .nodes
             .iter_mut()
             .find(|(known, _)| Arc::ptr_eq(known, &node));
-        // If it is off the list by now, its users are being asked for elsewhere.
-        let Some((_, waiting)) = waiting else { return };
-        waiting.lookup = Some(lookup.unwrap_or_else(|| NodeLookup::new(&node)));
-        let (asked_at, waiters) = (waiting.asked_at, std::mem::take(&mut waiting.waiters));
+        // A node that is off the list is asked no more.
+        if let Some((_, waiting)) = waiting {
+            waiting.lookup = Some(lookup.unwrap_or_else(|| NodeLookup::new(&node)));
+        }
         for waiter in waiters {
             let state = states.get(waiter.key as usize).copied();
             let state = state.unwrap_or(State::Unknown);
@@ -377,7 +390,7 @@ impl Batcher {
 
     /// Answers a pull with what is known.
     fn answer(&mut self, number: u64) {
-        if let Some(pull) = self.open.take(number) {
+        if let Some(pull) = self.take(number) {
             let answer = answer(&self.presence, pull.question.users, &pull.states);
             let _ = pull.question.reply.send(Ok(answer));
         }
@@ -385,14 +398,23 @@ impl Batcher {
 
     /// After a panic: what waits may be half done.
     fn give_up(&mut self) {
-        for pull in std::mem::take(&mut self.open.pulls).into_iter().flatten() {
-            self.open.first += 1;
+        let open = OpenPulls {
+            first: self.open.numbers().end,
+            ..OpenPulls::default()
+        };
+        let given_up = std::mem::replace(&mut self.open, open);
+        for pull in given_up.pulls.into_iter().flatten() {
             let answer = answer(&self.presence, pull.question.users, &[]);
             let _ = pull.question.reply.send(Ok(answer));
         }
         self.rounds = FuturesUnordered::new();
         self.nodes = PerNode::default();
         self.nodes.follow(&self.topology, NodeQueue::new);
+        self.cache = NearCache::new(
+            self.pulls.cache,
+            self.topology.ring_hash(),
+            self.presence.users().hasher(),
+        );
     }
 }
 
@@ -401,8 +423,6 @@ impl NodeQueue {
         NodeQueue {
             queue: FairQueue::default(),
             lookup: Some(NodeLookup::new(node)),
-            waiters: Vec::new(),
-            asked_at: Instant::now(),
         }
     }
 }
@@ -420,9 +440,11 @@ fn next_round(
     let (record, hasher) = (presence.record(), presence.users().hasher());
     queue.take(ROUND_USERS_MAX, |number, index| {
         let place = usize::from(index);
-        // It may have expired, or been asked for elsewhere.
+        // It may have been asked for elsewhere, or be asked by somebody who has hung up.
         let pull = open.get_mut(number);
-        let Some(pull) = pull.filter(|pull| pull.states[place].is_none()) else {
+        let is_wanted =
+            |pull: &&mut OpenPull| pull.states[place].is_none() && !pull.question.reply.is_closed();
+        let Some(pull) = pull.filter(is_wanted) else {
             return false;
         };
         let user = &pull.question.users[place];

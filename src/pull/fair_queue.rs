@@ -1,7 +1,7 @@
 //! Work of several askers, who take turns: one with much to do holds up itself, and nobody else.
 //!
-//! This is deficit round robin without a deficit: each turn is [`TURN_USERS`] users long, and what
-//! is left of a pull waits for the asker's next turn.
+//! This is round robin with turns of [`TURN_USERS`] users; what is left of a pull waits for the
+//! asker's next turn.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -97,19 +97,34 @@ impl FairQueue {
         }
     }
 
-    /// Takes out what the asker with most waiting users has asked last; the pull.
-    pub(super) fn shed(&mut self) -> Option<u64> {
-        let greediest = self.askers.iter_mut();
-        let (&asker, waiting) =
-            greediest.max_by_key(|(asker, waiting)| (waiting.users, **asker))?;
-        let part = waiting.parts.pop_back()?;
+    /// The pull that was asked last by the asker with most waiting users.
+    pub(super) fn last_of_greediest(&self) -> Option<u64> {
+        let all = self.askers.values();
+        let greediest = all.max_by_key(|waiting| {
+            let last = waiting.parts.back().map(|part| part.question);
+            (waiting.users, last)
+        })?;
+        Some(greediest.parts.back()?.question)
+    }
+
+    /// Takes out what waits of a pull.
+    pub(super) fn remove(&mut self, asker: u64, question: u64) {
+        let Some(waiting) = self.askers.get_mut(&asker) else {
+            return;
+        };
+        let place = waiting
+            .parts
+            .iter()
+            .rposition(|part| part.question == question);
+        let Some(part) = place.and_then(|place| waiting.parts.remove(place)) else {
+            return;
+        };
         waiting.users -= part.users.len();
         self.users -= part.users.len();
         if waiting.parts.is_empty() {
             self.askers.remove(&asker);
             self.turns.retain(|waiting| *waiting != asker);
         }
-        Some(part.question)
     }
 }
 
@@ -172,10 +187,12 @@ mod tests {
         queue.add(2, part(2, 80));
         queue.add(2, part(3, 80));
         assert_eq!(queue.users_of_greediest(), 160);
-        assert_eq!(queue.shed(), Some(3));
-        assert_eq!(queue.shed(), Some(1));
-        assert_eq!(queue.shed(), Some(2));
-        assert_eq!((queue.shed(), queue.users()), (None, 0));
+        for (asker, question) in [(2, 3), (1, 1), (2, 2)] {
+            assert_eq!(queue.last_of_greediest(), Some(question));
+            queue.remove(asker, question);
+            queue.remove(asker, question);
+        }
+        assert_eq!((queue.last_of_greediest(), queue.users()), (None, 0));
         assert!(queue.turns.is_empty() && queue.askers.is_empty());
     }
 

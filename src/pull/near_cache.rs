@@ -83,6 +83,17 @@ impl NearCache {
         (now < kept.until).then_some(kept.state)
     }
 
+    /// A user is here, which a miss that is kept must not deny when the user goes on elsewhere.
+    pub(super) fn came(&mut self, user: &UserId, since: u64, now: Instant) {
+        let (online_for, states) = (self.online_for, self.states.as_mut());
+        if let Some(mut kept) = states.and_then(|states| states.get_mut(user)) {
+            *kept = Kept {
+                state: State::Online(since),
+                until: now + online_for,
+            };
+        }
+    }
+
     /// Keeps what a look-up by `ring`, begun at `asked_at`, has said of a user.
     pub(super) fn keep(&mut self, user: &UserId, state: State, ring: RingHash, asked_at: Instant) {
         let Some(states) = self.states.as_mut().filter(|_| ring == self.ring) else {
@@ -141,6 +152,12 @@ mod tests {
         assert_eq!(kept(&cache, ms(250)), [all[0], None, None, None]);
         assert_eq!(kept(&cache, ms(999)), [all[0], None, None, None]);
         assert_eq!(kept(&cache, s(1)), [None; 4]);
+        // A miss is over when the user comes.
+        cache.came(&user(2), 8, asked_at + ms(10));
+        cache.came(&user(5), 8, asked_at + ms(10));
+        assert_eq!(cache.get(&user(2), asked_at + s(1)), Some(State::Online(8)));
+        assert_eq!(cache.get(&user(5), asked_at + ms(10)), None);
+        cache.keep(&user(2), offline, ring, asked_at);
         // Another ring, and back.
         cache.follow(ring);
         assert_eq!(kept(&cache, ms(0)), all);

@@ -133,3 +133,13 @@ async fn a_limit_of_open_files_that_is_too_low_ends_it_with_2_and_all_shares() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("for HTTP connections"), "{text}");
 }
+
+#[tokio::test]
+async fn without_descriptors_for_a_start_it_says_which_limit_is_too_low() {
+    let _alone = alone();
+    let output = limited("-n 8", &["--memcached=127.0.0.1:1"]).output().await;
+    let output = output.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("ulimit -n"), "{text}");
+}

@@ -516,6 +516,12 @@ async fn tokens_are_handed_out_to_this_machine_only() {
         assert_eq!(response.status, 404, "{host}: {response:?}");
         assert!(!response.body.contains("eyJ"), "{response:?}");
     }
+    for query in ["", "?scope=x", "?user=%ff"] {
+        let target = format!("/dev/token{query}");
+        let response = get_from_host(process.edge(), &target, "localhost").await;
+        assert_eq!(response.status, 400, "{query}: {response:?}");
+        assert!(response.body.contains("user=ID"), "{query}: {response:?}");
+    }
     let mut raw = Raw::connect(process.edge()).await;
     raw.send("GET /dev/token?user=1 HTTP/1.1\r\n\r\n").await;
     assert_eq!(raw.response().await.status, 400, "no Host");

@@ -140,7 +140,10 @@ async fn store_users(server: &Server, users: impl Iterator<Item = String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_another_server_are_asked_for_back_to_back() {
-    let unlimited = ["--max-messages-per-second=1000000"];
+    let unlimited = [
+        "--max-messages-per-second=1000000",
+        "--max-pull-users-per-second=1000000",
+    ];
     let server = started(Some(SECRET), &unlimited).await;
     store_users(&server, (0..30).map(|n| format!("other-{n}"))).await;
     let secret = SecretFile::new("others", SECRET);
