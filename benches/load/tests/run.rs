@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::time::interval;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -55,6 +56,10 @@ impl Drop for SecretFile {
 async fn presenced() -> Server {
     started(Some(SECRET), &[]).await
 }
+
+/// For tests that measure this process's CPU time, or take much of it: the time of threads that end in
+/// between is lost.
+static MEASURED: Mutex<()> = Mutex::const_new(());
 
 async fn started(secret: Option<&str>, more: &[&str]) -> Server {
     let flags = [
@@ -96,6 +101,7 @@ fn number(report: &Value, at: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_run_in_two_processes() {
+    let _turn = MEASURED.lock().await;
     let server = presenced().await;
     let secret = SecretFile::new("run", SECRET);
     let metrics = format!("--metrics=http://{}/metrics", server.admin_addr());
@@ -140,6 +146,7 @@ async fn store_users(server: &Server, users: impl Iterator<Item = String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_another_server_are_asked_for_back_to_back() {
+    let _turn = MEASURED.lock().await;
     let unlimited = [
         "--max-messages-per-second=1000000",
         "--max-pull-users-per-second=1000000",
