@@ -156,7 +156,8 @@ pub struct HeartbeatFlags {
     pub ping_timeout: Time,
 
     /// How long a worker waits for more sessions to become ready before it reads them: a longer
-    /// wait costs less CPU and adds as much latency; 0s turns it off
+    /// wait costs less CPU and adds as much latency; rounded up to whole milliseconds; 0s turns it
+    /// off
     #[arg(long, env = "PRESENCED_COALESCE", default_value = "5ms", value_name = "DURATION", value_parser = time(limits::COALESCE))]
     pub coalesce: Time,
 }

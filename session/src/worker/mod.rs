@@ -250,6 +250,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
                         // The wheel makes up for the time.
                         None => ticks.reset_after(WHEEL_CATCH_UP / 2),
                     }
+                    // It looks between two groups, and may leave something.
+                    if !self.again.is_empty() {
+                        ready.looked(Found::More)?;
+                    }
                 }
                 (key, text) = poll_fn(|context| self.poll_answer(context)) => {
                     self.now = self.parts.clock.now();
