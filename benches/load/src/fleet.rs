@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
@@ -175,7 +176,8 @@ pub(crate) fn serve(mut client: Client, flags: &Flags) -> io::Result<()> {
         client.wait()?;
         let mut command = [0; 64];
         let length = input.read(&mut command)?;
-        if length == 0 {
+        // The end may have come with the command: then the poll does not tell of it again.
+        if length == 0 || has_more(&input)? {
             return Ok(());
         }
         let name = std::str::from_utf8(&command[..length]).unwrap_or_default();
@@ -192,6 +194,12 @@ pub(crate) fn serve(mut client: Client, flags: &Flags) -> io::Result<()> {
         let counts = ran?;
         send(&Message::Done(Box::new(counts)))?;
     }
+}
+
+/// Whether there is more to read, or the input has ended. No command is sent during a phase.
+fn has_more(input: &File) -> io::Result<bool> {
+    let mut polled = [PollFd::new(input, PollFlags::IN)];
+    Ok(poll(&mut polled, Some(&Timespec::default()))? > 0)
 }
 
 fn send(message: &Message) -> io::Result<()> {
