@@ -320,7 +320,7 @@ impl Batcher {
                 waiting.lookup = Some(lookup);
                 continue;
             }
-            self.pulls.metrics.cache_misses.add(keys.len() as u64);
+            self.pulls.metrics.cache_misses.add(waiters.len() as u64);
             let asked = look_up(
                 lookup,
                 keys,

@@ -10,8 +10,9 @@
 //! - `round`: what a node is asked in one go.
 //! - `node_lookup`: how it is asked, and what is believed of its answer.
 //!
-//! The answer never has a false "offline": users with a session here are online, those whose node
-//! can't be asked are `unknown`, and only users who were looked for and not found are left out.
+//! The answer never has a false "offline": users with a session here are online, those of
+//! whom nothing is known are `unknown`, and only users who were looked for, a moment ago at most, and not
+//! found are left out.
 
 mod batcher;
 mod fair_queue;
@@ -39,7 +40,8 @@ use crate::limits::{PULL_USERS_MAX, RETRY_S};
 pub struct Answer {
     /// With the time of connecting, Unix ms.
     pub online: Vec<(UserId, u64)>,
-    /// Users whose memcached node can't be asked.
+    /// Users of whom nothing is known now: their node did not answer in time, or may not have been
+    /// told of them.
     pub unknown: Vec<UserId>,
     /// What can't be a user's id, as it was asked for.
     pub invalid: Vec<String>,

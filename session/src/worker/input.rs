@@ -37,7 +37,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.parts.metrics.wakes.add_alone(1);
         let now = self.parts.clock.now();
         self.now = now;
-        let mut found = Found::Nothing;
+        let mut found = match self.again.is_empty() {
+            true => Found::Nothing,
+            false => Found::Some,
+        };
         for _ in 0..self.again.len() {
             if let Some(key) = self.again.pop_front() {
                 self.readable(key, now);
