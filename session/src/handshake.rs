@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
@@ -25,7 +26,7 @@ pub enum HandshakeError {
     Version,
     /// Not HTTP/1.1: 400.
     HttpVersion,
-    /// No `Host`, or several: 400.
+    /// No `Host`, several, or one that names no host: 400.
     Host,
     /// No `Connection: Upgrade`: 400.
     Connection,
@@ -45,7 +46,9 @@ impl HandshakeError {
             HandshakeError::UpgradeRequired => "no upgrade to a WebSocket was asked for",
             HandshakeError::Version => "the WebSocket version must be 13",
             HandshakeError::HttpVersion => "a WebSocket handshake needs HTTP/1.1",
-            HandshakeError::Host => "a request needs exactly one Host header",
+            HandshakeError::Host => {
+                "a request needs exactly one Host header: a host and, if need be, a port"
+            }
             HandshakeError::Connection => "the Connection header must name Upgrade",
             HandshakeError::Body => "a WebSocket handshake has no body",
             HandshakeError::VersionCount => {
@@ -73,7 +76,9 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeEr
         return Err(HandshakeError::HttpVersion);
     }
     // 2: Host.
-    only(headers, &header::HOST).ok_or(HandshakeError::Host)?;
+    if !has_host(headers) {
+        return Err(HandshakeError::Host);
+    }
     // 3, 4: Upgrade and Connection.
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Err(HandshakeError::UpgradeRequired);
@@ -107,6 +112,29 @@ pub fn check_upgrade<B>(request: &Request<B>) -> Result<HeaderValue, HandshakeEr
         .finalize();
     let accept = BASE64_STANDARD.encode(digest);
     HeaderValue::from_str(&accept).map_err(|_| HandshakeError::Key)
+}
+
+/// Whether there is exactly one `Host` and it is legal (RFC 9112 §3.2): a host and perhaps a port, or
+/// nothing at all, where what is asked for has no authority.
+pub fn has_host(headers: &HeaderMap) -> bool {
+    only(headers, &header::HOST).is_some_and(|host| {
+        let Ok(host) = host.to_str() else {
+            return false;
+        };
+        host.is_empty() || host.parse().is_ok_and(|host| is_host(&host))
+    })
+}
+
+fn is_host(authority: &Authority) -> bool {
+    // The library takes any digits for a port, and leaves them out.
+    let (host, whole) = (authority.host(), authority.as_str());
+    // User information stands before the host.
+    let port = whole
+        .strip_prefix(host)
+        .map(|port| port.strip_prefix(':').unwrap_or(port));
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    !host.is_empty() && port.is_some_and(|port| port.is_empty() || is_port(port))
 }
 
 /// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the
@@ -203,6 +231,27 @@ mod tests {
         assert_eq!(old, Err(HttpVersion));
         assert_eq!(without("host"), Err(Host));
         assert_eq!(twice("host", "y"), Err(Host));
+        for (host, is_legal) in [
+            ("", true),
+            ("x", true),
+            ("x:80", true),
+            ("x:", true),
+            ("[::1]:443", true),
+            ("1.2.3.4", true),
+            ("x y", false),
+            ("u@x", false),
+            ("u:1@x:1", false),
+            ("x:65536", false),
+            ("x:+1", false),
+            ("x:a", false),
+            (":80", false),
+            ("[::1", false),
+            ("x/y", false),
+            ("x,y", true),
+        ] {
+            let with = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            assert_eq!(has_host(&with), is_legal, "{host:?}");
+        }
         assert_eq!(without("upgrade"), Err(UpgradeRequired));
         assert_eq!(set("upgrade", "h2c"), Err(UpgradeRequired));
         assert_eq!(set("connection", "close"), Err(Connection));

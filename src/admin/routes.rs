@@ -108,7 +108,7 @@ async fn enter(places: &Arc<HttpPlaces>, address: IpAddr) -> Place {
 impl Admin {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if !has_legal_host(request) {
-            let why = "exactly one Host header is needed\n";
+            let why = "exactly one Host header is needed: a host and, if need be, a port\n";
             return text(StatusCode::BAD_REQUEST, TEXT, why.into());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {

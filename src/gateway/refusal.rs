@@ -72,7 +72,7 @@ pub enum Refusal {
 pub enum RequestFault {
     /// Not HTTP/1.1.
     HttpVersion,
-    /// Not exactly one `Host`.
+    /// Not exactly one `Host`, or one that names no host.
     Host,
     /// No `Connection: Upgrade`.
     Connection,

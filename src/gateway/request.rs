@@ -1,7 +1,9 @@
 //! What every request must be, whatever it asks for: told from its head alone.
 
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap};
 use hyper::{Request, Version};
+
+use presenced_session::handshake::has_host;
 
 use super::refusal::{Refusal, RequestFault};
 use crate::limits::{BODY_BYTES_MAX, URI_BYTES_MAX};
@@ -16,7 +18,7 @@ const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 /// Why no path answers such a request.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     let is_probe = HEALTH.contains(&request.uri().path()) && has_legal_host(request);
-    if !is_probe && count(request.headers(), &header::HOST) != 1 {
+    if !is_probe && !has_host(request.headers()) {
         return Err(Refusal::BadRequest(RequestFault::Host));
     }
     let target = request.uri().path_and_query();
@@ -39,12 +41,11 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a request has exactly one `Host` (RFC 9112 §3.2), which HTTP/1.0 may leave out.
+/// Whether a request has a legal `Host`, which HTTP/1.0 may leave out.
 pub fn has_legal_host<B>(request: &Request<B>) -> bool {
-    let is_old = request.version() < Version::HTTP_11;
-    match count(request.headers(), &header::HOST) {
-        0 => is_old,
-        hosts => hosts == 1,
+    match request.headers().contains_key(header::HOST) {
+        true => has_host(request.headers()),
+        false => request.version() < Version::HTTP_11,
     }
 }
 
@@ -55,10 +56,6 @@ pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
-}
-
-fn count(headers: &HeaderMap, name: &HeaderName) -> usize {
-    headers.get_all(name).iter().count()
 }
 
 #[cfg(test)]
