@@ -16,8 +16,9 @@ CRATES = {  # folder: the presenced crates that it may depend on
     ".": ["protocol", "net", "tasks", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
-    "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "admin"], "server": ["gateway", "pull", "admin"],
-    "gateway": ["pull"], "pull": [], "admin": ["gateway", "pull"],
+    "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "tokens", "admin"],
+    "server": ["gateway", "pull", "tokens", "admin"],
+    "gateway": ["pull", "tokens"], "pull": [], "tokens": [], "admin": ["gateway", "pull"],
 }
 PATH = r"(?:r#)?[A-Za-z_]\w*(?:\s*::\s*(?:r#)?[A-Za-z_]\w*)+"
 ITEM = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?(?:(?:unsafe|async|const)\s+)*"

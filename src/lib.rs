@@ -30,3 +30,4 @@ pub mod pull;
 pub mod server;
 pub mod signals;
 pub mod token_buckets;
+pub mod tokens;

@@ -34,17 +34,17 @@ use self::store::StoreFlags;
 pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
 use crate::admin;
-use crate::gateway::auth::{READ_ALL_SCOPE, Rules};
 use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::Rates;
-use crate::gateway::{self, Capacity, Secret};
+use crate::gateway::{self, Capacity};
 use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::pull;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
+use crate::tokens::{READ_ALL_SCOPE, Rules, Secret};
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.

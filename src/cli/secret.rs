@@ -8,8 +8,8 @@ use std::path::Path;
 use presenced_memcached::settings_file::{check_writers, read_start};
 
 use super::{Flags, SettingsError};
-use crate::gateway::Secret;
 use crate::limits::SECRET_BYTES_MAX;
+use crate::tokens::Secret;
 
 impl Flags {
     pub(super) fn secret(&self) -> Result<Option<Secret>, SettingsError> {

@@ -16,6 +16,7 @@ use super::query::values;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
+use crate::tokens::Rules;
 
 /// Serves the page, and signs the tokens that it asks for.
 pub struct DevMode {
@@ -39,9 +40,9 @@ impl std::fmt::Debug for DevMode {
 const NO_USER: Refusal = Refusal::BadRequest(RequestFault::DevToken);
 
 impl DevMode {
-    /// Signs with `secret` tokens that [`super::auth::Auth`] accepts under `rules`. The page shows
+    /// Signs with `secret` tokens that [`Auth`](crate::tokens::Auth) accepts under `rules`. The page shows
     /// `look_up`, if there is an embedded store.
-    pub fn new(secret: &[u8], rules: &super::auth::Rules, look_up: Option<LookUp>) -> DevMode {
+    pub fn new(secret: &[u8], rules: &Rules, look_up: Option<LookUp>) -> DevMode {
         DevMode {
             key: EncodingKey::from_secret(secret),
             user_claim: rules.user_claim.clone(),

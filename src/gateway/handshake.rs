@@ -6,12 +6,12 @@ use presenced_session::Seat;
 use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
-use super::auth::{Identity, Purpose};
 use super::caller::Caller;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
 use super::token::{is_offered, subprotocols, token};
+use crate::tokens::{Identity, Purpose};
 
 /// The subprotocol that we speak.
 pub const SUBPROTOCOL: &str = "presence.v1";

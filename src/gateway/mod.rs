@@ -13,7 +13,7 @@
 //! - `token`: where a request has its token.
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
-//! - [`auth`]: who a token says; [`user_names`]: how the log names users.
+//! - [`user_names`]: how the log names users.
 //! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`]
 //!   before a connection's first request (`introduction`), or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
@@ -23,11 +23,9 @@
 //! - [`health`]: whether the server may be sent clients.
 //! - `parting`: the last bytes on a connection that is given up.
 //! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
-//! - `secret`: the key of tokens, which no log shows.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
-pub mod auth;
 pub mod caller;
 mod connection;
 mod cors;
@@ -57,7 +55,6 @@ pub mod refused_session;
 pub mod request;
 pub mod response;
 pub mod routes;
-mod secret;
 pub mod shared_places;
 mod socket;
 mod token;
@@ -72,7 +69,6 @@ use presenced_session::Seats;
 use presenced_session::clock::Clock;
 use tracing::field::display;
 
-use self::auth::{Auth, Identity, Purpose, Rules};
 use self::caller::Caller;
 use self::dev::DevMode;
 use self::handshake_rates::HandshakeRates;
@@ -86,9 +82,9 @@ use self::proxies::Proxies;
 use self::rates::Rates;
 use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
-pub use self::secret::Secret;
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
+use crate::tokens::{Auth, Identity, Purpose, Rules, Secret};
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -236,7 +232,8 @@ impl Gateway {
         purpose: Purpose,
         caller: Option<Caller>,
     ) -> Result<Identity, Refusal> {
-        self.auth.verify(token, purpose).inspect_err(|refusal| {
+        let verified = self.auth.verify(token, purpose).map_err(Refusal::from);
+        verified.inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 let user = self.auth.signed_user(token);
                 let user = user.as_ref().map(|user| self.user_names.name(user));

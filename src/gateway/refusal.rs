@@ -7,6 +7,7 @@ use presenced_session::handshake::HandshakeError;
 use super::places::Full;
 use super::rates::Exceeded;
 use crate::limits::RETRY_S;
+use crate::tokens::{TokenError, TokenFault};
 
 /// Why an HTTP request, a handshake among them, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,58 +128,6 @@ impl RequestFault {
     }
 }
 
-/// What is wrong with a token: for the operator's eyes only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFault {
-    /// Longer than a token may be.
-    TooLong,
-    /// Not three parts in base64, or a head that is no JSON object of the kind.
-    Malformed,
-    /// Another algorithm than the key's.
-    Algorithm,
-    /// Not signed with the key.
-    Signature,
-    /// A `typ` that is not that of a token for us (RFC 8725 §3.11).
-    Typ,
-    /// Extensions that must be understood (RFC 7515 §4.1.11, RFC 7797); we have none.
-    Crit,
-    /// Claims that are no object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
-    Claims,
-    /// Claims that are not JSON in UTF-8, or nested too deep.
-    ClaimsJson,
-    /// Not ours, or no issuer.
-    Issuer,
-    /// Not for us, or for nobody.
-    Audience,
-    /// `nbf` is still to come.
-    NotYetValid,
-    /// `exp` is further ahead than allowed.
-    LifetimeTooLong,
-    /// No user's id, or one that is neither a string nor an integer.
-    UserClaim,
-}
-
-impl TokenFault {
-    /// Label in `/metrics`.
-    const fn label(self) -> &'static str {
-        match self {
-            TokenFault::TooLong => "too_long",
-            TokenFault::Malformed => "malformed",
-            TokenFault::Algorithm => "algorithm",
-            TokenFault::Signature => "signature",
-            TokenFault::Typ => "typ",
-            TokenFault::Crit => "crit",
-            TokenFault::Claims => "claims",
-            TokenFault::ClaimsJson => "claims_json",
-            TokenFault::Issuer => "issuer",
-            TokenFault::Audience => "audience",
-            TokenFault::NotYetValid => "not_yet_valid",
-            TokenFault::LifetimeTooLong => "lifetime_too_long",
-            TokenFault::UserClaim => "user_claim",
-        }
-    }
-}
-
 /// Label of a rule of user ids in `/metrics`.
 const fn user_id_label(error: UserIdError) -> &'static str {
     match error {
@@ -201,6 +150,17 @@ impl From<HandshakeError> for Refusal {
             HandshakeError::VersionCount => RequestFault::WebSocketVersion,
             HandshakeError::Key => RequestFault::Key,
         })
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Refusal {
+        match error {
+            TokenError::Expired => Refusal::TokenExpired,
+            TokenError::Invalid(fault) => Refusal::TokenInvalid(fault),
+            TokenError::UserId(error) => Refusal::UserId(error),
+            TokenError::Scope => Refusal::Scope,
+        }
     }
 }
 

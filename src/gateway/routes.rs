@@ -5,7 +5,6 @@ use hyper::header;
 use hyper::{Method, Request};
 
 use super::Gateway;
-use super::auth::Purpose;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::exchange::Arriving;
@@ -17,6 +16,7 @@ use super::response::{Answer, error_json, json, pull_error_json, refused, set, w
 use super::token::token;
 use crate::limits::BODY_BYTES_MAX;
 use crate::pull::{Asked, NoAnswer, PullError, Puller};
+use crate::tokens::Purpose;
 
 /// What a request comes to.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use presenced::gateway::auth::READ_ALL_SCOPE;
+use presenced::tokens::READ_ALL_SCOPE;
 use presenced_memcached::marker;
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::{Memcached, key};

@@ -14,7 +14,7 @@ use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::clock::unix_ms;
 use serde_json::{Map, Value};
 
-use crate::gateway::refusal::{Refusal, TokenFault};
+use super::fault::{TokenError, TokenFault};
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
 
 /// The word in `scope` that makes a token a service token: a back end of the operator's pulls with
@@ -95,30 +95,30 @@ impl Auth {
     /// # Errors
     ///
     /// Why the token is refused.
-    pub fn verify(&self, token: &str, purpose: Purpose) -> Result<Identity, Refusal> {
+    pub fn verify(&self, token: &str, purpose: Purpose) -> Result<Identity, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(Refusal::TokenInvalid(TokenFault::TooLong));
+            return Err(TokenError::Invalid(TokenFault::TooLong));
         }
         if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
-            return Err(Refusal::TokenInvalid(TokenFault::Malformed));
+            return Err(TokenError::Invalid(TokenFault::Malformed));
         }
         let TokenData { claims, .. } =
             match decode::<Map<String, Value>>(token, &self.key, &self.validation) {
                 Ok(token) => token,
-                Err(error) => return Err(self.refusal(token, error.kind())),
+                Err(error) => return Err(self.error(token, error.kind())),
             };
-        check_head(token).map_err(Refusal::TokenInvalid)?;
+        check_head(token).map_err(TokenError::Invalid)?;
         // RFC 7519 §4.1.6. The library looks at no time that it need not compare.
         if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
-            return Err(Refusal::TokenInvalid(TokenFault::Claims));
+            return Err(TokenError::Invalid(TokenFault::Claims));
         }
         let user = user_of(claims.get(&self.rules.user_claim))?;
-        let valid_for = self.valid_for(&claims).map_err(Refusal::TokenInvalid)?;
+        let valid_for = self.valid_for(&claims).map_err(TokenError::Invalid)?;
         let reads_all = has_word(claims.get("scope"), READ_ALL_SCOPE);
         let is_enough = reads_all && purpose == Purpose::Pull;
         let needed = self.rules.scope.as_deref().filter(|_| !is_enough);
         if needed.is_some_and(|needed| !has_word(claims.get("scope"), needed)) {
-            return Err(Refusal::Scope);
+            return Err(TokenError::Scope);
         }
         Ok(Identity {
             user,
@@ -146,9 +146,9 @@ impl Auth {
     }
 
     /// The signature is checked before the claims, so errors of the latter mean that it is good.
-    fn refusal(&self, token: &str, error: &ErrorKind) -> Refusal {
+    fn error(&self, token: &str, error: &ErrorKind) -> TokenError {
         let fault = match error {
-            ErrorKind::ExpiredSignature => return Refusal::TokenExpired,
+            ErrorKind::ExpiredSignature => return TokenError::Expired,
             ErrorKind::ImmatureSignature => TokenFault::NotYetValid,
             ErrorKind::InvalidIssuer => TokenFault::Issuer,
             ErrorKind::InvalidAudience => TokenFault::Audience,
@@ -168,7 +168,7 @@ impl Auth {
                 (None, _) => TokenFault::Malformed,
             },
         };
-        Refusal::TokenInvalid(fault)
+        TokenError::Invalid(fault)
     }
 
     /// Time to `exp` and the leeway, if `exp` is not further ahead than allowed.
@@ -242,13 +242,13 @@ fn has_word(scope: Option<&Value>, needed: &str) -> bool {
     scope.split(' ').any(|word| word == needed)
 }
 
-fn user_of(claim: Option<&Value>) -> Result<UserId, Refusal> {
+fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
     let id = match claim {
         Some(Value::String(id)) => UserId::new(id),
         Some(Value::Number(id)) if id.is_i64() || id.is_u64() => UserId::new(&id.to_string()),
-        _ => return Err(Refusal::TokenInvalid(TokenFault::UserClaim)),
+        _ => return Err(TokenError::Invalid(TokenFault::UserClaim)),
     };
-    id.map_err(Refusal::UserId)
+    id.map_err(TokenError::UserId)
 }
 
 #[cfg(test)]
@@ -283,11 +283,11 @@ mod tests {
         encode(header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
     }
 
-    fn verify(claims: &Value) -> Result<Identity, Refusal> {
+    fn verify(claims: &Value) -> Result<Identity, TokenError> {
         Auth::new(SECRET, rules()).verify(&sign(&Header::default(), claims), Purpose::Session)
     }
 
-    fn with(name: &str, value: Value) -> Result<String, Refusal> {
+    fn with(name: &str, value: Value) -> Result<String, TokenError> {
         let mut claims = claims();
         if value.is_null() {
             claims.as_object_mut().unwrap().remove(name);
@@ -339,10 +339,10 @@ mod tests {
             // No library looks further into this one.
             ("sub", json!(["alice"]), Claims),
         ] {
-            let refused = Err(Refusal::TokenInvalid(fault));
+            let refused = Err(TokenError::Invalid(fault));
             assert_eq!(with(name, value.clone()), refused, "{name} {value}");
         }
-        assert_eq!(with("exp", json!(in_s(-10))), Err(Refusal::TokenExpired));
+        assert_eq!(with("exp", json!(in_s(-10))), Err(TokenError::Expired));
         assert!(with("exp", json!(in_s(-3))).is_ok(), "within the leeway");
         assert!(with("nbf", json!(in_s(3))).is_ok(), "within the leeway");
         assert!(with("aud", json!(["x", "presence"])).is_ok());
@@ -358,7 +358,7 @@ mod tests {
         ] {
             assert_eq!(
                 with("sub", json!(id)),
-                Err(Refusal::UserId(error)),
+                Err(TokenError::UserId(error)),
                 "{id:?}"
             );
         }
@@ -409,19 +409,19 @@ mod tests {
             nested(200).as_bytes(),
             nested(1000).as_bytes(),
         ] {
-            let refused = Err(Refusal::TokenInvalid(TokenFault::ClaimsJson));
+            let refused = Err(TokenError::Invalid(TokenFault::ClaimsJson));
             assert_eq!(with(more), refused, "{}", more.escape_ascii());
         }
         for claims in [&b""[..], b"{", b"alice", b"\xff", b"{}{}"] {
-            let refused = Err(Refusal::TokenInvalid(TokenFault::ClaimsJson));
+            let refused = Err(TokenError::Invalid(TokenFault::ClaimsJson));
             assert_eq!(verify(claims), refused, "{}", claims.escape_ascii());
         }
         // It is JSON, but of a user who cannot be.
-        let refused = Err(Refusal::UserId(UserIdError::Character));
+        let refused = Err(TokenError::UserId(UserIdError::Character));
         assert_eq!(with(br#""sub":"a\nb""#), refused);
         // Each claim is there once.
         let twice = with(br#""sub":"a","exp":1"#);
-        assert_eq!(twice, Err(Refusal::TokenInvalid(TokenFault::Claims)));
+        assert_eq!(twice, Err(TokenError::Invalid(TokenFault::Claims)));
     }
 
     #[test]
@@ -443,7 +443,7 @@ mod tests {
             r#""b64":true"#,
         ] {
             let refused = verify(&format!(r#"{{"alg":"HS256",{crit}}}"#));
-            let expected = Err(Refusal::TokenInvalid(TokenFault::Crit));
+            let expected = Err(TokenError::Invalid(TokenFault::Crit));
             assert_eq!(refused, expected, "{crit}");
         }
         // Of a type that RFC 7515 does not know, or there twice: the head is none.
@@ -454,7 +454,7 @@ mod tests {
             r#""crit":null,"crit":null"#,
         ] {
             let refused = verify(&format!(r#"{{"alg":"HS256",{crit}}}"#));
-            let expected = Err(Refusal::TokenInvalid(TokenFault::Malformed));
+            let expected = Err(TokenError::Invalid(TokenFault::Malformed));
             assert_eq!(refused, expected, "{crit}");
         }
     }
@@ -480,18 +480,18 @@ mod tests {
             "openid,presence",
         ];
         for scope in others.map(Value::from) {
-            assert_eq!(verify(scope.clone()), Err(Refusal::Scope), "{scope}");
+            assert_eq!(verify(scope.clone()), Err(TokenError::Scope), "{scope}");
         }
         for scope in [Value::Null, json!(["presence"]), json!(true)] {
-            assert_eq!(verify(scope.clone()), Err(Refusal::Scope), "{scope}");
+            assert_eq!(verify(scope.clone()), Err(TokenError::Scope), "{scope}");
         }
         // A pull needs it as well.
         let pull = auth.verify(&sign(&Header::default(), &claims()), Purpose::Pull);
-        assert_eq!(pull, Err(Refusal::Scope));
+        assert_eq!(pull, Err(TokenError::Scope));
         // What is wrong otherwise comes first.
         let expired = json!({"sub": "alice", "exp": in_s(-60), "aud": "presence", "iss": "https://id.example"});
         let expired = auth.verify(&sign(&Header::default(), &expired), Purpose::Session);
-        assert_eq!(expired, Err(Refusal::TokenExpired));
+        assert_eq!(expired, Err(TokenError::Expired));
     }
 
     #[test]
@@ -520,7 +520,7 @@ mod tests {
             assert_eq!(read(None, scope(), Purpose::Session), Ok(true));
             assert_eq!(read(needed, scope(), Purpose::Pull), Ok(true));
             let session = read(needed, scope(), Purpose::Session);
-            assert_eq!(session, Err(Refusal::Scope));
+            assert_eq!(session, Err(TokenError::Scope));
         }
         let both = || json!("presence presence:read-all");
         assert_eq!(read(needed, both(), Purpose::Session), Ok(true));
@@ -536,7 +536,7 @@ mod tests {
         ] {
             assert_eq!(read(None, other.clone(), Purpose::Pull), Ok(false));
             let refused = read(needed, other.clone(), Purpose::Pull);
-            assert_eq!(refused, Err(Refusal::Scope), "{other}");
+            assert_eq!(refused, Err(TokenError::Scope), "{other}");
         }
         // It needs all that every token needs.
         let expired = json!({"sub": "push", "exp": in_s(-60), "aud": "presence",
@@ -544,11 +544,11 @@ mod tests {
         let token = |claims: &Value| sign(&Header::default(), claims);
         let auth = Auth::new(SECRET, rules());
         let refused = auth.verify(&token(&expired), Purpose::Pull);
-        assert_eq!(refused, Err(Refusal::TokenExpired));
+        assert_eq!(refused, Err(TokenError::Expired));
         let mut nobody = claims();
         nobody["scope"] = READ_ALL_SCOPE.into();
         nobody.as_object_mut().unwrap().remove("sub");
-        let refused = Err(Refusal::TokenInvalid(TokenFault::UserClaim));
+        let refused = Err(TokenError::Invalid(TokenFault::UserClaim));
         assert_eq!(auth.verify(&token(&nobody), Purpose::Pull), refused);
     }
 
@@ -571,7 +571,7 @@ mod tests {
             .is_ok()
         );
         let refused = |token: &str| match auth.verify(token, Purpose::Session) {
-            Err(Refusal::TokenInvalid(fault)) => fault,
+            Err(TokenError::Invalid(fault)) => fault,
             other => panic!("{other:?}"),
         };
         let other = sign(&header("secevent+jwt"), &claims());
@@ -619,7 +619,7 @@ mod tests {
             (good.replace(body, &format!("{body}A")), Signature),
             (other, Signature),
         ] {
-            let refused = Err(Refusal::TokenInvalid(fault));
+            let refused = Err(TokenError::Invalid(fault));
             assert_eq!(auth.verify(&token, Purpose::Session), refused, "{token:?}");
             assert_eq!(auth.signed_user(&token), None, "{token:?}");
         }
@@ -633,7 +633,7 @@ mod tests {
         let signed = |claims: Value| encode(&Header::default(), &claims, &key).unwrap();
         for claims in [json!([]), json!("alice"), json!(1)] {
             let refused = auth.verify(&signed(claims), Purpose::Session);
-            assert_eq!(refused, Err(Refusal::TokenInvalid(TokenFault::Claims)));
+            assert_eq!(refused, Err(TokenError::Invalid(TokenFault::Claims)));
         }
     }
 

@@ -1,0 +1,68 @@
+//! Why a token is refused.
+
+use presenced_presence::UserIdError;
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// It is past its time.
+    Expired,
+    /// It is not valid; its sender is not told why.
+    Invalid(TokenFault),
+    /// It names a user who can't be part of a memcached key.
+    UserId(UserIdError),
+    /// It is good for something else only.
+    Scope,
+}
+
+/// What is wrong with a token: for the operator's eyes only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// Longer than a token may be.
+    TooLong,
+    /// Not three parts in base64, or a head that is no JSON object of the kind.
+    Malformed,
+    /// Another algorithm than the key's.
+    Algorithm,
+    /// Not signed with the key.
+    Signature,
+    /// A `typ` that is not that of a token for us (RFC 8725 §3.11).
+    Typ,
+    /// Extensions that must be understood (RFC 7515 §4.1.11, RFC 7797); we have none.
+    Crit,
+    /// Claims that are no object, have no `exp`, or are of another type than RFC 7519 §4.1 says.
+    Claims,
+    /// Claims that are not JSON in UTF-8, or nested too deep.
+    ClaimsJson,
+    /// Not ours, or no issuer.
+    Issuer,
+    /// Not for us, or for nobody.
+    Audience,
+    /// `nbf` is still to come.
+    NotYetValid,
+    /// `exp` is further ahead than allowed.
+    LifetimeTooLong,
+    /// No user's id, or one that is neither a string nor an integer.
+    UserClaim,
+}
+
+impl TokenFault {
+    /// Label in `/metrics`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            TokenFault::TooLong => "too_long",
+            TokenFault::Malformed => "malformed",
+            TokenFault::Algorithm => "algorithm",
+            TokenFault::Signature => "signature",
+            TokenFault::Typ => "typ",
+            TokenFault::Crit => "crit",
+            TokenFault::Claims => "claims",
+            TokenFault::ClaimsJson => "claims_json",
+            TokenFault::Issuer => "issuer",
+            TokenFault::Audience => "audience",
+            TokenFault::NotYetValid => "not_yet_valid",
+            TokenFault::LifetimeTooLong => "lifetime_too_long",
+            TokenFault::UserClaim => "user_claim",
+        }
+    }
+}
