@@ -10,10 +10,10 @@ import re, sys, tempfile, tomllib, unittest
 from pathlib import Path
 
 CRATES = {  # folder: the presenced crates that it may depend on
-    "protocol": [], "net": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
+    "protocol": [], "jwt": [], "net": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
     "store": ["protocol", "net", "tasks"], "session": ["tasks"],
-    "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": [],
-    ".": ["protocol", "net", "tasks", "memcached", "store", "session", "presence"],
+    "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": ["jwt"],
+    ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
     "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "tokens", "admin"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header;
 use hyper::http::uri::Authority;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 use serde::Serialize;

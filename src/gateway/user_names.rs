@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use clap::ValueEnum;
-use jsonwebtoken::crypto::sign;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use presenced_jwt::{Algorithm, EncodingKey, sign};
 
 use crate::limits::HASHED_USER_CHARS;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
+use presenced_jwt::errors::ErrorKind;
+use presenced_jwt::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
 use presenced_presence::UserId;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::clock::unix_ms;
@@ -253,7 +253,7 @@ fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, encode};
+    use presenced_jwt::{EncodingKey, encode};
     use presenced_presence::UserIdError;
     use serde_json::json;
 
@@ -369,7 +369,7 @@ mod tests {
         let [head, claims] = [head, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         let message = format!("{head}.{claims}");
         let key = EncodingKey::from_secret(SECRET);
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        let signature = presenced_jwt::sign(message.as_bytes(), &key, Algorithm::HS256);
         format!("{message}.{}", signature.unwrap())
     }
 

@@ -1,6 +1,6 @@
 //! Good tokens and bad ones.
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use presenced_jwt::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::unix_ms;
@@ -32,7 +32,7 @@ pub fn sign_with(header: &Header, claims: &Value) -> String {
 pub fn sign_bytes(header: &[u8], claims: &[u8]) -> String {
     let message = format!("{}.{}", base64url(header), base64url(claims));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = presenced_jwt::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 

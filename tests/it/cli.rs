@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use async_memcached::AsciiProtocol;
-use jsonwebtoken::{EncodingKey, Header, encode};
+use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_testkit::client::Client;
 use presenced_testkit::process::{FREE_PORTS, Process, command, run};
 use presenced_testkit::raw::{Raw, Response, get, handshake, request, send, upgrade, upgrade_with};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, Header};
 use presenced::limits::{HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEADERS_MAX, TOKEN_BYTES_MAX};
+use presenced_jwt::{Algorithm, Header};
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::raw::{

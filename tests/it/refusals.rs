@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use jsonwebtoken::{Algorithm, Header};
 use presenced::limits::TOKEN_BYTES_MAX;
+use presenced_jwt::{Algorithm, Header};
 use presenced_testkit::client::Client;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{EncodingKey, Header, encode};
+use presenced_jwt::{EncodingKey, Header, encode};
 use serde::Deserialize;
 
 use crate::http::Http;
@@ -22,7 +22,7 @@ impl Tokens {
         secret: &[u8],
         users: impl Iterator<Item = String>,
         time: Duration,
-    ) -> Result<Tokens, jsonwebtoken::errors::Error> {
+    ) -> Result<Tokens, presenced_jwt::errors::Error> {
         let key = EncodingKey::from_secret(secret);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -124,7 +124,7 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+    use presenced_jwt::{Algorithm, DecodingKey, Validation, decode};
 
     use super::*;
 

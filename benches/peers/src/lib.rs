@@ -12,7 +12,7 @@ use std::{fs, io, mem, process};
 use clap::Args;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use presenced_jwt::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
