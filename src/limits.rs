@@ -168,11 +168,21 @@ pub const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
 /// Connections that the admin listener serves at once: scrapers and probes are few.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
-/// Longest token in bytes, looked at before anything is decoded.
-pub const TOKEN_BYTES_MAX: usize = 4096;
+/// Longest token in bytes if nothing else is set, looked at before anything is decoded: some
+/// providers write a user's groups into it.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// Clock difference allowed when a token's times are checked.
-pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+/// What that may be set to. It is less than the longest head.
+pub const MAX_TOKEN_BYTES: RangeInclusive<u64> = 1024..=512 * 1024;
+
+/// Bytes of a head beside its first line and the token: what browsers and proxies send.
+pub const OTHER_HEADER_BYTES: usize = 4 * 1024;
+
+/// Keys of one issuer, at most: a token without a `kid` may have to be tried with each.
+pub const KEYS_MAX: usize = 100;
+
+/// A file with public keys in bytes, at most: a hundred of the longest.
+pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Shortest HMAC secret in bytes (RFC 7518 §3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -240,6 +250,9 @@ pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
 
 /// What `--jwt-max-lifetime` may be: a token that is valid for longer might as well not expire.
 pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
+
+/// `--jwt-leeway`.
+pub const TOKEN_LEEWAY: RangeInclusive<Duration> = seconds(0, 300);
 
 /// From SIGTERM to the drain, unless set otherwise: two looks of a balancer that looks every two
 /// seconds.
@@ -331,8 +344,8 @@ const _: () = {
     assert!(PULL_USERS_MAX * (120 + 3) + 64 <= MESSAGE_BYTES_MAX);
     // Its answer (ids that need escapes are rare but twice as long) fits the outbox.
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
-    assert!(TOKEN_BYTES_MAX < HEAD_BYTES_MAX);
-    assert!(LINE_BYTES_MAX + TOKEN_BYTES_MAX < *MAX_HEAD_BYTES.start() as usize);
+    assert!(LINE_BYTES_MAX + TOKEN_BYTES_MAX + OTHER_HEADER_BYTES < HEAD_BYTES_MAX);
+    assert!(LINE_BYTES_MAX + 1024 + OTHER_HEADER_BYTES < *MAX_HEAD_BYTES.start() as usize);
     assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
     assert!(AWAITED_MIN.as_millis() < LOBBY_TIME.as_millis());
 };

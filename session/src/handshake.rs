@@ -3,6 +3,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::net::Ipv6Addr;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -126,15 +128,21 @@ pub fn has_host(headers: &HeaderMap) -> bool {
 }
 
 fn is_host(authority: &Authority) -> bool {
-    // The library takes any digits for a port, and leaves them out.
+    // The library takes any digits for a port, and any text in brackets.
     let (host, whole) = (authority.host(), authority.as_str());
+    let is_name = !host.is_empty() && !host.contains(['[', ']']);
+    let address = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_address = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && (port.is_empty() || port.parse::<u16>().is_ok())
+    };
     // User information stands before the host.
-    let port = whole
-        .strip_prefix(host)
-        .map(|port| port.strip_prefix(':').unwrap_or(port));
-    let is_port =
-        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    !host.is_empty() && port.is_some_and(|port| port.is_empty() || is_port(port))
+    let rest = whole.strip_prefix(host);
+    let is_rest_port = rest.is_some_and(|rest| is_port(rest.strip_prefix(':').unwrap_or(rest)));
+    (is_name || is_address) && is_rest_port
 }
 
 /// The 101 of RFC 6455 §4.2.2 for a request that [`check_upgrade`] has accepted, with the
@@ -247,6 +255,10 @@ mod tests {
             (":80", false),
             ("[::1", false),
             ("x/y", false),
+            ("[x]", false),
+            ("a[::1]", false),
+            ("[::1]x", false),
+            ("%61", false),
             ("x,y", true),
         ] {
             let with = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);

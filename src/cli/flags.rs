@@ -20,8 +20,8 @@ use crate::gateway::proxies;
 use crate::gateway::refused_session::RefuseWith;
 use crate::gateway::user_names::LogUsers;
 use crate::limits::{
-    self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, STORE_MEMORY_BYTES,
-    STORE_MEMORY_BYTES_DEFAULT,
+    self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, MAX_TOKEN_BYTES,
+    STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT, TOKEN_BYTES_MAX,
 };
 use crate::log::LogFormat;
 
@@ -166,32 +166,65 @@ pub struct HeartbeatFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Tokens and origins")]
 pub struct TokenFlags {
-    /// File with the secret that signs the tokens (HS256), at least 32 bytes
-    #[arg(long, env = "PRESENCED_JWT_SECRET_FILE", value_name = "FILE")]
-    pub jwt_secret_file: Option<PathBuf>,
+    /// File with a secret that signs tokens (HS256; from 48 bytes HS384, from 64 bytes HS512), at
+    /// least 32 bytes; may be repeated, so that secrets can be replaced without a gap
+    #[arg(
+        long,
+        env = "PRESENCED_JWT_SECRET_FILE",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub jwt_secret_file: Vec<PathBuf>,
 
-    /// The secret itself, from the environment only: a flag would show in the list of processes
+    /// File with public keys of tokens (RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA): PEM, a
+    /// JWK or a JWK set; may be repeated
+    #[arg(
+        long,
+        env = "PRESENCED_JWT_KEY_FILE",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub jwt_key_file: Vec<PathBuf>,
+
+    /// A secret itself, from the environment only: a flag would show in the list of processes
     #[arg(skip)]
     pub jwt_secret: Option<OsString>,
 
-    /// Audience (aud) that tokens must have
+    /// Audience (aud) that tokens must have; without it, tokens that have one are refused, for they
+    /// are for another service
     #[arg(long, env = "PRESENCED_JWT_AUDIENCE", value_name = "TEXT")]
     pub jwt_audience: Option<String>,
+
+    /// Accept tokens for any audience
+    #[arg(
+        long,
+        env = "PRESENCED_ALLOW_ANY_AUDIENCE",
+        conflicts_with = "jwt_audience"
+    )]
+    pub allow_any_audience: bool,
 
     /// Issuer (iss) that tokens must have
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 
-    /// Scope that a token's scope claim must contain; for pulls over HTTP, that of service tokens
-    /// (presence:read-all) is enough, too
-    #[arg(long, env = "PRESENCED_JWT_SCOPE", value_name = "WORD")]
-    pub jwt_scope: Option<String>,
+    /// Require a token's scope claim to say what it is for: presence:connect for sessions,
+    /// presence:read for pulls (or presence:read-all, which makes it a back end's)
+    #[arg(long, env = "PRESENCED_REQUIRE_SCOPE")]
+    pub require_scope: bool,
 
     /// How far in the future a token's expiry (exp) may be
     #[arg(long, env = "PRESENCED_JWT_MAX_LIFETIME", default_value = "24h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME))]
     pub jwt_max_lifetime: Time,
 
-    /// Claim with the user's id, a string or an integer
+    /// How far the clocks of issuers may be off when a token's times are checked, in whole seconds
+    #[arg(long, env = "PRESENCED_JWT_LEEWAY", default_value = "5s", value_name = "DURATION", value_parser = time(limits::TOKEN_LEEWAY))]
+    pub jwt_leeway: Time,
+
+    /// Longest token
+    #[arg(long, env = "PRESENCED_MAX_TOKEN", default_value_t = Size(TOKEN_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_TOKEN_BYTES, "KiB"))]
+    pub max_token: Size,
+
+    /// Claim with the user's id, a string or an integer; dots lead into objects (user.id)
     #[arg(
         long,
         env = "PRESENCED_USER_CLAIM",

@@ -39,12 +39,12 @@ use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::Rates;
 use crate::gateway::{self, Capacity};
-use crate::limits::{DRAIN_DELAY, SERVER_ID_BYTES_MAX};
+use crate::limits::{DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::pull;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
-use crate::tokens::{READ_ALL_SCOPE, Rules, Secret};
+use crate::tokens::{self, Audience, IssuerConfig, Key, Rules, Secret};
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.
@@ -143,14 +143,16 @@ impl Flags {
     /// Flags that can't work, alone, together or on this machine.
     pub fn check(self) -> Result<Config, SettingsError> {
         self.check_times()?;
-        let secret = self.secret()?;
-        self.check_addresses(secret.is_some())?;
+        let secrets = self.secrets()?;
+        let keys = self.keys(&secrets)?;
+        let has_key = !keys.is_empty();
+        self.check_addresses(has_key)?;
         let (storage, heartbeats) = (&self.storage, &self.heartbeats);
         let flags = storage.memcached.clone();
         let coalesce = heartbeats.coalesce.duration;
         let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
-        let drain_delay = self.drain_delay(secret.is_some());
+        let drain_delay = self.drain_delay(has_key);
         let shares = self.shares(workers, memcached.nodes.nodes.len())?;
         Ok(Config {
             workers,
@@ -164,7 +166,7 @@ impl Flags {
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway: self.gateway(secret, shares.http)?,
+            gateway: self.gateway(secrets, keys, shares.http)?,
             pull: pull::Config {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
@@ -182,8 +184,8 @@ impl Flags {
         let mut listen = network.listen.iter();
         if !has_key && let Some(listen) = listen.find(|listen| !listen.ip().is_loopback()) {
             refuse!(
-                "--listen {listen} without a key: anyone could be anyone; \
-                 give --jwt-secret-file (or PRESENCED_JWT_SECRET), or listen on 127.0.0.1"
+                "--listen {listen} without a key: anyone could be anyone; give --jwt-secret-file \
+                 (or PRESENCED_JWT_SECRET) or --jwt-key-file, or listen on 127.0.0.1"
             );
         }
         if !storage.store_listen.ip().is_loopback() {
@@ -265,12 +267,33 @@ impl Flags {
 
     fn gateway(
         &self,
-        secret: Option<Secret>,
+        secrets: Vec<Secret>,
+        keys: Vec<Key>,
         capacity: Capacity,
     ) -> Result<gateway::Config, SettingsError> {
         let tokens = &self.tokens;
         let origins = Origins::new(&tokens.allow_origin)
             .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
+        Ok(gateway::Config {
+            listen: self.network.listen.clone(),
+            allow_query_token: tokens.allow_query_token || keys.is_empty(),
+            secret: secrets.into_iter().next(),
+            tokens: self.token_rules(keys)?,
+            origins,
+            proxies: self.check_proxies()?,
+            log_users: self.logs.log_users,
+            capacity,
+            keep_alive: self.limits.http_keep_alive.duration,
+            head_bytes_max: self.limits.max_head.in_memory(),
+            serve_health: self.network.serve_health,
+            refuse_with: tokens.refuse_with,
+            rates: self.rates(),
+        })
+    }
+
+    /// What tokens must be, and the keys that they are signed with.
+    fn token_rules(&self, keys: Vec<Key>) -> Result<tokens::Config, SettingsError> {
+        let tokens = &self.tokens;
         if tokens.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
         }
@@ -282,42 +305,43 @@ impl Flags {
                 refuse!("{flag} can't be empty: no token would pass");
             }
         }
-        if secret.is_some() && tokens.jwt_audience.is_none() {
-            tracing::info!(
-                "no --jwt-audience: every token that is signed with the secret is accepted, whatever \
-                 service it is for"
-            );
+        if tokens.jwt_leeway.duration.subsec_nanos() > 0 {
+            refuse!("--jwt-leeway {}: must be whole seconds", tokens.jwt_leeway);
         }
-        if let Some(scope) = &tokens.jwt_scope
-            && (scope.is_empty() || scope.contains(char::is_whitespace))
-        {
-            refuse!("--jwt-scope {scope:?} must be one word");
-        }
-        if tokens.jwt_scope.as_deref() == Some(READ_ALL_SCOPE) {
+        let (head, token) = (
+            self.limits.max_head.in_memory(),
+            tokens.max_token.in_memory(),
+        );
+        if token + LINE_BYTES_MAX + OTHER_HEADER_BYTES > head {
             refuse!(
-                "--jwt-scope can't be {READ_ALL_SCOPE}: every user's token would be a service token"
+                "--max-token {}: a head of --max-head {} has no room for it beside the first line and \
+                 other headers, which take 12.1 KiB",
+                tokens.max_token,
+                self.limits.max_head
             );
         }
-        Ok(gateway::Config {
-            listen: self.network.listen.clone(),
-            allow_query_token: tokens.allow_query_token || secret.is_none(),
-            secret,
+        let audience = match &tokens.jwt_audience {
+            Some(audience) => Audience::Named(audience.clone()),
+            None if tokens.allow_any_audience => Audience::Any,
+            None => Audience::None,
+        };
+        if !keys.is_empty() && audience == Audience::None {
+            tracing::info!("no --jwt-audience: tokens that have an audience (aud) are refused");
+        }
+        let issuer = IssuerConfig {
+            name: tokens.jwt_issuer.clone(),
+            audience,
+            user_claim: tokens.user_claim.clone(),
+            keys,
+        };
+        Ok(tokens::Config {
+            issuers: vec![issuer],
             rules: Rules {
-                audience: tokens.jwt_audience.clone(),
-                issuer: tokens.jwt_issuer.clone(),
-                scope: tokens.jwt_scope.clone(),
-                user_claim: tokens.user_claim.clone(),
+                bytes_max: token,
                 lifetime_max: tokens.jwt_max_lifetime.duration,
+                leeway: tokens.jwt_leeway.duration,
+                require_scope: tokens.require_scope,
             },
-            origins,
-            proxies: self.check_proxies()?,
-            log_users: self.logs.log_users,
-            capacity,
-            keep_alive: self.limits.http_keep_alive.duration,
-            head_bytes_max: self.limits.max_head.in_memory(),
-            serve_health: self.network.serve_health,
-            refuse_with: tokens.refuse_with,
-            rates: self.rates(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The tokens' secret, and where it comes from.
+//! The tokens' keys, and where they come from.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -8,35 +8,58 @@ use std::path::Path;
 use presenced_memcached::settings_file::{check_writers, read_start};
 
 use super::{Flags, SettingsError};
-use crate::limits::SECRET_BYTES_MAX;
-use crate::tokens::Secret;
+use crate::limits::{KEY_FILE_BYTES_MAX, KEYS_MAX, SECRET_BYTES_MAX};
+use crate::tokens::key::read_keys;
+use crate::tokens::{Key, Secret};
 
 impl Flags {
-    pub(super) fn secret(&self) -> Result<Option<Secret>, SettingsError> {
-        match (&self.tokens.jwt_secret_file, &self.tokens.jwt_secret) {
-            (None, None) => Ok(None),
-            (Some(file), None) => {
-                // One byte more than the longest and its newline have: then it is known to be too long.
-                let bytes = read_start(file, SECRET_BYTES_MAX + 2).map_err(|error| {
-                    SettingsError(format!("--jwt-secret-file {}: {error}", file.display()))
-                })?;
-                let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                match Secret::new(secret) {
-                    Ok(secret) => {
-                        check_access("--jwt-secret-file", file)?;
-                        Ok(Some(secret))
-                    }
-                    Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
-                }
-            }
-            (None, Some(secret)) => match Secret::new(secret.as_bytes()) {
-                Ok(secret) => Ok(Some(secret)),
-                Err(why) => refuse!("PRESENCED_JWT_SECRET {why}"),
-            },
-            (Some(_), Some(_)) => {
+    /// The secrets that sign tokens, the first one first.
+    pub(super) fn secrets(&self) -> Result<Vec<Secret>, SettingsError> {
+        let files = &self.tokens.jwt_secret_file;
+        match &self.tokens.jwt_secret {
+            None => files.iter().map(|file| of_file(file)).collect(),
+            Some(_) if !files.is_empty() => {
                 refuse!("--jwt-secret-file and PRESENCED_JWT_SECRET: give one of them")
             }
+            Some(secret) => match Secret::new(secret.as_bytes()) {
+                Ok(secret) => Ok(vec![secret]),
+                Err(why) => refuse!("PRESENCED_JWT_SECRET {why}"),
+            },
         }
+    }
+
+    /// All keys: those of secrets, and public ones.
+    pub(super) fn keys(&self, secrets: &[Secret]) -> Result<Vec<Key>, SettingsError> {
+        let mut keys: Vec<_> = secrets.iter().map(Key::of_secret).collect();
+        for file in &self.tokens.jwt_key_file {
+            let of_file =
+                |why: String| SettingsError(format!("--jwt-key-file {}: {why}", file.display()));
+            let bytes = read_start(file, KEY_FILE_BYTES_MAX + 1);
+            let bytes = bytes.map_err(|error| of_file(error.to_string()))?;
+            if bytes.len() > KEY_FILE_BYTES_MAX {
+                return Err(of_file("is longer than 1 MiB".into()));
+            }
+            keys.extend(read_keys(&bytes).map_err(of_file)?);
+            // Who can write it can let anyone in.
+            check_writers(file).map_err(|why| of_file(why.to_string()))?;
+        }
+        if keys.len() > KEYS_MAX {
+            refuse!("--jwt-secret-file and --jwt-key-file: more than {KEYS_MAX} keys");
+        }
+        Ok(keys)
+    }
+}
+
+fn of_file(file: &Path) -> Result<Secret, SettingsError> {
+    // One byte more than the longest and its newline have: then it is known to be too long.
+    let bytes = read_start(file, SECRET_BYTES_MAX + 2)
+        .map_err(|error| SettingsError(format!("--jwt-secret-file {}: {error}", file.display())))?;
+    match Secret::new(bytes.strip_suffix(b"\n").unwrap_or(&bytes)) {
+        Ok(secret) => {
+            check_access("--jwt-secret-file", file)?;
+            Ok(secret)
+        }
+        Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
     }
 }
 

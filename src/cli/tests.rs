@@ -292,13 +292,22 @@ fn every_flag_has_its_variable() {
 }
 
 #[test]
-fn a_scope_is_one_word() {
-    refused(&["--jwt-scope", "a b"], &["--jwt-scope", "a b", "one word"]);
-    refused(&["--jwt-scope", ""], &["--jwt-scope", "one word"]);
-    let of_services = ["--jwt-scope", "presence:read-all"];
-    refused(&of_services, &["--jwt-scope", "service token"]);
-    let rules = check(&["--jwt-scope", "presence"]).unwrap().gateway.rules;
-    assert_eq!(rules.scope.as_deref(), Some("presence"));
+fn tokens_have_room_in_the_head_and_whole_seconds() {
+    refused(
+        &["--max-token", "24KiB"],
+        &["--max-token 24KiB", "--max-head 32KiB"],
+    );
+    assert!(check(&["--max-token", "24KiB", "--max-head", "64KiB"]).is_ok());
+    refused(&["--max-token", "1000"], &["--max-token", "'1000'"]);
+    refused(
+        &["--jwt-leeway", "1500ms"],
+        &["--jwt-leeway 1500ms", "whole seconds"],
+    );
+    refused(&["--jwt-leeway", "1h"], &["--jwt-leeway", "'1h'"]);
+    refused(
+        &["--allow-any-audience", "--jwt-audience", "x"],
+        &["--allow-any-audience", "--jwt-audience"],
+    );
 }
 
 #[test]

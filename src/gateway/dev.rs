@@ -16,7 +16,7 @@ use super::query::values;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
-use crate::tokens::Rules;
+use crate::tokens::{Audience, IssuerConfig, Rules};
 
 /// Serves the page, and signs the tokens that it asks for.
 pub struct DevMode {
@@ -24,7 +24,7 @@ pub struct DevMode {
     user_claim: String,
     audience: Option<String>,
     issuer: Option<String>,
-    scope: Option<String>,
+    scope: Option<&'static str>,
     lifetime: Duration,
     look_up: Option<LookUp>,
 }
@@ -36,19 +36,30 @@ impl std::fmt::Debug for DevMode {
     }
 }
 
+/// What a session of a page needs, which pulls.
+const SESSION_SCOPES: &str = "presence:connect presence:read";
+
 /// The query has no user, or what can't be read.
 const NO_USER: Refusal = Refusal::BadRequest(RequestFault::DevToken);
 
 impl DevMode {
-    /// Signs with `secret` tokens that [`Auth`](crate::tokens::Auth) accepts under `rules`. The page shows
-    /// `look_up`, if there is an embedded store.
-    pub fn new(secret: &[u8], rules: &Rules, look_up: Option<LookUp>) -> DevMode {
+    /// Signs with `secret` tokens of `issuer` that [`Auth`](crate::tokens::Auth) accepts under
+    /// `rules`. The page shows `look_up`, if there is an embedded store.
+    pub fn new(
+        secret: &[u8],
+        issuer: &IssuerConfig,
+        rules: Rules,
+        look_up: Option<LookUp>,
+    ) -> DevMode {
         DevMode {
             key: EncodingKey::from_secret(secret),
-            user_claim: rules.user_claim.clone(),
-            audience: rules.audience.clone(),
-            issuer: rules.issuer.clone(),
-            scope: rules.scope.clone(),
+            user_claim: issuer.user_claim.clone(),
+            audience: match &issuer.audience {
+                Audience::Named(audience) => Some(audience.clone()),
+                Audience::None | Audience::Any => None,
+            },
+            issuer: issuer.name.clone(),
+            scope: rules.require_scope.then_some(SESSION_SCOPES),
             lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
             look_up,
         }
@@ -101,7 +112,7 @@ impl DevMode {
         }
         let scope = values(query, "scope").next();
         let scope = scope.map(|scope| scope.ok_or(NO_USER)).transpose()?;
-        let token = self.sign(&user, scope.as_deref().or(self.scope.as_deref()))?;
+        let token = self.sign(&user, scope.as_deref().or(self.scope))?;
         let reply = Reply {
             token: &token,
             user: user.as_str(),

@@ -84,17 +84,18 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
-use crate::tokens::{Auth, Identity, Purpose, Rules, Secret};
+use crate::tokens::{self, Auth, Identity, Key, Purpose, Secret};
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients connect; at least one.
     pub listen: Vec<SocketAddr>,
-    /// The tokens' HMAC secret; none for a random one, and the demo page.
+    /// Whose tokens are accepted, and what they must be; without any key, there is a random one, and
+    /// the demo page.
+    pub tokens: tokens::Config,
+    /// The first of the tokens' secrets: it keys what the log has of users.
     pub secret: Option<Secret>,
-    /// What tokens must be.
-    pub rules: Rules,
     /// Whether `?token=` is looked at.
     pub allow_query_token: bool,
     /// Web pages that may connect.
@@ -176,7 +177,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// As `config` says. Without a secret, tokens are signed with a random one, which the demo page
+    /// As `config` says. Without a key, tokens are signed with a random secret, which the demo page
     /// has; `look_up` is what the page shows if there is an embedded store. `health` is for those
     /// who ask here, if they may.
     ///
@@ -192,12 +193,17 @@ impl Gateway {
     ) -> Result<Gateway, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
-        let secret = config.secret.as_ref().map(Secret::as_bytes);
-        let dev = secret
-            .is_none()
-            .then(|| DevMode::new(&random, &config.rules, look_up));
+        let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
+        let mut tokens = config.tokens.clone();
+        let mut dev = None;
+        if tokens.issuers.iter().all(|issuer| issuer.keys.is_empty())
+            && let Some(issuer) = tokens.issuers.first_mut()
+        {
+            dev = Some(DevMode::new(&random, issuer, tokens.rules, look_up));
+            issuer.keys.push(Key::of_random(&random));
+        }
         Ok(Gateway {
-            auth: Auth::new(secret.unwrap_or(&random), config.rules.clone()),
+            auth: Auth::new(tokens),
             origins: config.origins.clone(),
             allow_query_token: config.allow_query_token,
             dev,
@@ -207,7 +213,7 @@ impl Gateway {
             head_bytes_max: config.head_bytes_max,
             refuse_with: config.refuse_with,
             refused_sessions: RefusedSessions::new(config.capacity.refused_sessions_max),
-            user_names: UserNames::new(config.log_users, secret.unwrap_or(&random)),
+            user_names: UserNames::new(config.log_users, secret),
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
             proxies: config.proxies.clone(),

@@ -237,6 +237,7 @@ impl Refusal {
         Refusal::TokenInvalid(TokenFault::Crit),
         Refusal::TokenInvalid(TokenFault::Claims),
         Refusal::TokenInvalid(TokenFault::ClaimsJson),
+        Refusal::TokenInvalid(TokenFault::UnknownKey),
         Refusal::TokenInvalid(TokenFault::Issuer),
         Refusal::TokenInvalid(TokenFault::Audience),
         Refusal::TokenInvalid(TokenFault::NotYetValid),

@@ -1,40 +1,55 @@
-//! Tokens: JWTs (RFC 7519) signed with HS256, checked as RFC 8725 advises.
+//! Tokens: JWTs (RFC 7519), checked as RFC 8725 advises.
 //!
-//! The algorithm comes from the key, never from the token. `kid`, `jku`, `jwk` and `x5u` are not
-//! looked at: there is one key, and nothing is fetched.
+//! Which algorithms a key is for is said with the key, never by the token. `jku`, `jwk` and `x5u` are not
+//! looked at: nothing is fetched that a token names. `kid` chooses among the keys of its issuer.
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use presenced_jwt::errors::ErrorKind;
-use presenced_jwt::{Algorithm, DecodingKey, Header, TokenData, Validation, decode};
+use presenced_jwt::{Algorithm, Header, TokenData, Validation, decode, decode_header};
 use presenced_presence::UserId;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::clock::unix_ms;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::claims::{Claims, has_word};
 use super::fault::{TokenError, TokenFault};
-use crate::limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY};
+use super::issuer::{Audience, Candidates, Issuer, IssuerConfig};
+
+/// The word in `scope` without which a token opens no session, if scopes are required.
+pub const CONNECT_SCOPE: &str = "presence:connect";
+
+/// The word in `scope` without which a token's pulls are refused, if scopes are required.
+pub const READ_SCOPE: &str = "presence:read";
 
 /// The word in `scope` that makes a token a service token: a back end of the operator's pulls with
 /// it, for all its users.
 pub const READ_ALL_SCOPE: &str = "presence:read-all";
 
-/// What a token must be.
+/// What an operator may set of tokens.
 #[derive(Clone, Debug)]
+pub struct Config {
+    /// Whose tokens are accepted; with several, each has a name, and no two have the same.
+    pub issuers: Vec<IssuerConfig>,
+    /// What the tokens of all must be.
+    pub rules: Rules,
+}
+
+/// What every token must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// `aud` must name it, if set.
-    pub audience: Option<String>,
-    /// `iss` must be it, if set.
-    pub issuer: Option<String>,
-    /// `scope` must have it among its words, if set. For pulls over HTTP, [`READ_ALL_SCOPE`] is
-    /// enough.
-    pub scope: Option<String>,
-    /// The claim that has the user's id: a string or an integer.
-    pub user_claim: String,
+    /// Longest token, in bytes.
+    pub bytes_max: usize,
     /// How far ahead `exp` may be.
     pub lifetime_max: Duration,
+    /// Clock difference allowed, in whole seconds.
+    pub leeway: Duration,
+    /// Whether `scope` must say what a token is for: [`CONNECT_SCOPE`] for sessions, [`READ_SCOPE`]
+    /// or [`READ_ALL_SCOPE`] for pulls.
+    pub require_scope: bool,
 }
 
 /// What a token is shown for.
@@ -53,40 +68,30 @@ pub struct Identity {
     pub user: UserId,
     /// Time that is left, at most.
     pub valid_for: Duration,
+    /// Whether its user may pull.
+    pub reads: bool,
     /// Whether it is a service token ([`READ_ALL_SCOPE`]): its pulls are those of a back end, which
     /// asks for many users.
     pub reads_all: bool,
 }
 
-/// Checks tokens with one key.
+/// Checks tokens.
 #[derive(Debug)]
 pub struct Auth {
-    key: DecodingKey,
-    validation: Validation,
+    issuers: Vec<Issuer>,
     rules: Rules,
 }
 
 impl Auth {
-    /// For tokens signed with `secret`.
-    pub fn new(secret: &[u8], rules: Rules) -> Auth {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = TOKEN_LEEWAY.as_secs();
-        validation.validate_nbf = true;
-        let mut required = vec!["exp"];
-        validation.validate_aud = rules.audience.is_some();
-        if let Some(audience) = &rules.audience {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        if let Some(issuer) = &rules.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        validation.set_required_spec_claims(&required);
+    /// For tokens of the issuers in `config`.
+    pub fn new(config: Config) -> Auth {
+        let leeway_s = config.rules.leeway.as_secs();
+        let issuers = config.issuers.into_iter();
         Auth {
-            key: DecodingKey::from_secret(secret),
-            validation,
-            rules,
+            issuers: issuers
+                .map(|issuer| Issuer::new(issuer, leeway_s))
+                .collect(),
+            rules: config.rules,
         }
     }
 
@@ -96,58 +101,139 @@ impl Auth {
     ///
     /// Why the token is refused.
     pub fn verify(&self, token: &str, purpose: Purpose) -> Result<Identity, TokenError> {
-        if token.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::Invalid(TokenFault::TooLong));
-        }
-        if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
-            return Err(TokenError::Invalid(TokenFault::Malformed));
-        }
-        let TokenData { claims, .. } =
-            match decode::<Map<String, Value>>(token, &self.key, &self.validation) {
-                Ok(token) => token,
-                Err(error) => return Err(self.error(token, error.kind())),
-            };
+        let read = self.read(token).map_err(TokenError::Invalid)?;
+        let (claims, issuer) = (read.decode(Issuer::validation)?, read.issuer);
         check_head(token).map_err(TokenError::Invalid)?;
-        // RFC 7519 §4.1.6. The library looks at no time that it need not compare.
-        if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
-            return Err(TokenError::Invalid(TokenFault::Claims));
-        }
-        let user = user_of(claims.get(&self.rules.user_claim))?;
+        check_types(&claims, issuer).map_err(TokenError::Invalid)?;
+        let user = user_of(claims.at(&issuer.config.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(TokenError::Invalid)?;
-        let reads_all = has_word(claims.get("scope"), READ_ALL_SCOPE);
-        let is_enough = reads_all && purpose == Purpose::Pull;
-        let needed = self.rules.scope.as_deref().filter(|_| !is_enough);
-        if needed.is_some_and(|needed| !has_word(claims.get("scope"), needed)) {
+        let has = |word| {
+            let mut lists = ["scope", "scp"]
+                .into_iter()
+                .filter_map(|name| claims.get(name));
+            lists.any(|list| has_word(list, word))
+        };
+        let may = |word| !self.rules.require_scope || has(word);
+        let (reads, reads_all) = (may(READ_SCOPE), has(READ_ALL_SCOPE));
+        let is_enough = match purpose {
+            Purpose::Session => may(CONNECT_SCOPE),
+            Purpose::Pull => reads || reads_all,
+        };
+        if !is_enough {
             return Err(TokenError::Scope);
         }
         Ok(Identity {
             user,
             valid_for,
+            reads,
             reads_all,
         })
     }
 
-    /// The user's id in a token that was signed with our key, whatever else is wrong with it: for
-    /// the log. What is not signed may say anything, so it is not read.
+    /// The user's id in a token that was signed with one of our keys, whatever else is wrong with
+    /// it: for the log. What is not signed may say anything, so it is not read.
     pub fn signed_user(&self, token: &str) -> Option<String> {
-        let mut signature_only = Validation::new(Algorithm::HS256);
+        let read = self.read(token).ok()?;
+        let mut signature_only = read.issuer.validation(read.algorithm)?.clone();
         signature_only.required_spec_claims.clear();
         signature_only.validate_exp = false;
+        signature_only.validate_nbf = false;
         signature_only.validate_aud = false;
-        if token.len() > TOKEN_BYTES_MAX {
-            return None;
-        }
-        let token = decode::<Map<String, Value>>(token, &self.key, &signature_only).ok()?;
-        match token.claims.get(&self.rules.user_claim)? {
+        signature_only.iss = None;
+        let claims = read.decode(|_, _| Some(&signature_only)).ok()?;
+        match claims.at(&read.issuer.config.user_claim)? {
             Value::String(id) => Some(id.chars().take(USER_ID_BYTES_MAX).collect()),
             Value::Number(id) => Some(id.to_string()),
             _ => None,
         }
     }
 
+    /// What a token says of itself, and whose it may be.
+    fn read<'a>(&'a self, token: &'a str) -> Result<Read<'a>, TokenFault> {
+        if token.len() > self.rules.bytes_max {
+            return Err(TokenFault::TooLong);
+        }
+        if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
+            return Err(TokenFault::Malformed);
+        }
+        let Ok(Header { alg, kid, .. }) = decode_header(token) else {
+            return Err(fault_of_head(token));
+        };
+        Ok(Read {
+            token,
+            algorithm: alg,
+            id: kid,
+            issuer: self.issuer_of(token)?,
+        })
+    }
+
+    /// The issuer that a token names, which its signature has still to prove.
+    fn issuer_of(&self, token: &str) -> Result<&Issuer, TokenFault> {
+        #[derive(Deserialize)]
+        struct Named {
+            iss: Option<Value>,
+        }
+        if let [only] = self.issuers.as_slice() {
+            return Ok(only);
+        }
+        let claims = part(token, 1).ok_or(TokenFault::Malformed)?;
+        let named = serde_json::from_slice::<Named>(&claims).map_err(|_| TokenFault::ClaimsJson)?;
+        let name = named.iss.as_ref().and_then(Value::as_str);
+        let mut issuers = self.issuers.iter();
+        issuers
+            .find(|issuer| name.is_some() && issuer.config.name.as_deref() == name)
+            .ok_or(TokenFault::Issuer)
+    }
+
+    /// Time to `exp` and the leeway, if `exp` is not further ahead than allowed.
+    fn valid_for(&self, claims: &Claims) -> Result<Duration, TokenFault> {
+        let leeway = self.rules.leeway;
+        let exp_s = claims.get("exp").and_then(Value::as_f64);
+        let exp_s = exp_s.ok_or(TokenFault::Claims)?;
+        let left_s = exp_s + leeway.as_secs_f64() - unix_ms() as f64 / 1000.0;
+        let left = Duration::try_from_secs_f64(left_s.max(0.0)).ok();
+        left.filter(|left| *left <= self.rules.lifetime_max + 2 * leeway)
+            .ok_or(TokenFault::LifetimeTooLong)
+    }
+}
+
+/// A token of which nothing is proved.
+struct Read<'a> {
+    token: &'a str,
+    algorithm: Algorithm,
+    /// `kid`: the name of its key.
+    id: Option<String>,
+    issuer: &'a Issuer,
+}
+
+impl Read<'_> {
+    /// The claims, if one of the issuer's keys has signed them and they meet the library's rules.
+    fn decode<'v>(
+        &'v self,
+        rules: impl Fn(&'v Issuer, Algorithm) -> Option<&'v Validation>,
+    ) -> Result<Claims, TokenError> {
+        let invalid = |fault| Err(TokenError::Invalid(fault));
+        let candidates = self.issuer.candidates(self.algorithm, self.id.as_deref());
+        let (keys, rules) = match (candidates, rules(self.issuer, self.algorithm)) {
+            (Candidates::Keys(keys), Some(rules)) => (keys, rules),
+            (Candidates::UnknownId, _) => return invalid(TokenFault::UnknownKey),
+            (Candidates::Algorithm, _) | (_, None) => return invalid(TokenFault::Algorithm),
+        };
+        for key in keys {
+            match decode(self.token, key.decoding_key(), rules) {
+                Ok(TokenData { claims, .. }) => return Ok(claims),
+                Err(error) => match error.kind() {
+                    ErrorKind::InvalidSignature => {}
+                    error => return Err(self.error(error)),
+                },
+            }
+        }
+        invalid(TokenFault::Signature)
+    }
+
     /// The signature is checked before the claims, so errors of the latter mean that it is good.
-    fn error(&self, token: &str, error: &ErrorKind) -> TokenError {
-        let fault = match error {
+    fn error(&self, error: &ErrorKind) -> TokenError {
+        TokenError::Invalid(match error {
             ErrorKind::ExpiredSignature => return TokenError::Expired,
             ErrorKind::ImmatureSignature => TokenFault::NotYetValid,
             ErrorKind::InvalidIssuer => TokenFault::Issuer,
@@ -159,39 +245,24 @@ impl Auth {
                     _ => TokenFault::Claims,
                 }
             }
-            _ => match (fault_of_head(token), error) {
-                (Some(fault), _) => fault,
-                (None, ErrorKind::InvalidSignature) => TokenFault::Signature,
-                // Of another type than a claim has, or no object.
-                (None, ErrorKind::Json(_)) if is_json(part(token, 1)) => TokenFault::Claims,
-                (None, ErrorKind::Json(_)) => TokenFault::ClaimsJson,
-                (None, _) => TokenFault::Malformed,
-            },
-        };
-        TokenError::Invalid(fault)
-    }
-
-    /// Time to `exp` and the leeway, if `exp` is not further ahead than allowed.
-    fn valid_for(&self, claims: &Map<String, Value>) -> Result<Duration, TokenFault> {
-        let exp_s = claims.get("exp").and_then(Value::as_f64);
-        let exp_s = exp_s.ok_or(TokenFault::Claims)?;
-        let left_s = exp_s + TOKEN_LEEWAY.as_secs_f64() - unix_ms() as f64 / 1000.0;
-        let left = Duration::try_from_secs_f64(left_s.max(0.0)).ok();
-        left.filter(|left| *left <= self.rules.lifetime_max + 2 * TOKEN_LEEWAY)
-            .ok_or(TokenFault::LifetimeTooLong)
+            // Of another type than a claim has, there twice, or no object.
+            ErrorKind::Json(_) if is_json(part(self.token, 1)) => TokenFault::Claims,
+            ErrorKind::Json(_) => TokenFault::ClaimsJson,
+            _ => TokenFault::Malformed,
+        })
     }
 }
 
-/// What is wrong with the head of a token that was refused, if anything is.
-fn fault_of_head(token: &str) -> Option<TokenFault> {
-    match head(token) {
-        None => Some(TokenFault::Malformed),
-        Some(head) if head.get("alg") != Some(&"HS256".into()) => Some(TokenFault::Algorithm),
-        // A member that has a name of RFC 7515 and another type, or is there twice.
-        Some(_) => match serde_json::from_slice::<Header>(&part(token, 0)?) {
-            Ok(_) => None,
-            Err(_) => Some(TokenFault::Malformed),
-        },
+/// What is wrong with a head that the library can't read.
+fn fault_of_head(token: &str) -> TokenFault {
+    let algorithm = head(token).map(|head| {
+        let name = head.get("alg").and_then(Value::as_str);
+        name.is_some_and(|name| name.parse::<Algorithm>().is_ok())
+    });
+    match algorithm {
+        Some(false) => TokenFault::Algorithm,
+        // No JSON; a member that has a name of RFC 7515 and another type, or is there twice.
+        Some(true) | None => TokenFault::Malformed,
     }
 }
 
@@ -226,6 +297,23 @@ fn check_head(token: &str) -> Result<(), TokenFault> {
     }
 }
 
+/// Checks those claims that the library takes in other types than RFC 7519 has, or does not look at.
+fn check_types(claims: &Claims, issuer: &Issuer) -> Result<(), TokenFault> {
+    // §4.1.6. The library looks at no time that it need not compare.
+    if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
+        return Err(TokenFault::Claims);
+    }
+    // §4.1.1: one text, not several.
+    if issuer.config.name.is_some() && !claims.get("iss").is_some_and(Value::is_string) {
+        return Err(TokenFault::Issuer);
+    }
+    // §4.1.3.
+    match issuer.config.audience == Audience::None && claims.get("aud").is_some() {
+        true => Err(TokenFault::Audience),
+        false => Ok(()),
+    }
+}
+
 /// RFC 8725 §3.11: a token made for something else must not pass for one of ours.
 fn is_typ_known(typ: &Value) -> bool {
     let typ = typ.as_str().unwrap_or_default().to_ascii_lowercase();
@@ -234,12 +322,6 @@ fn is_typ_known(typ: &Value) -> bool {
         typ.strip_prefix("application/").unwrap_or(&typ),
         "jwt" | "at+jwt"
     )
-}
-
-/// Whether a claim `scope` has a word: words with spaces between them (RFC 8693 §4.2).
-fn has_word(scope: Option<&Value>, needed: &str) -> bool {
-    let scope = scope.and_then(Value::as_str).unwrap_or_default();
-    scope.split(' ').any(|word| word == needed)
 }
 
 fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
@@ -253,22 +335,39 @@ fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
 
 #[cfg(test)]
 mod tests {
-    use presenced_jwt::{EncodingKey, encode};
+    use presenced_jwt::{EncodingKey, encode, sign as signature};
     use presenced_presence::UserIdError;
     use serde_json::json;
 
     use super::*;
+    use crate::tokens::{Key, Secret};
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-    fn rules() -> Rules {
-        Rules {
-            audience: Some("presence".into()),
-            issuer: Some("https://id.example".into()),
-            scope: None,
-            user_claim: "sub".into(),
-            lifetime_max: Duration::from_secs(86_400),
+    const BYTES_MAX: usize = 4096;
+
+    fn config() -> Config {
+        let secret = Secret::new(SECRET).unwrap();
+        Config {
+            issuers: vec![IssuerConfig {
+                name: Some("https://id.example".into()),
+                audience: Audience::Named("presence".into()),
+                user_claim: "sub".into(),
+                keys: vec![Key::of_secret(&secret)],
+            }],
+            rules: Rules {
+                bytes_max: BYTES_MAX,
+                lifetime_max: Duration::from_secs(86_400),
+                leeway: Duration::from_secs(5),
+                require_scope: false,
+            },
         }
+    }
+
+    fn with_scopes() -> Auth {
+        let mut config = config();
+        config.rules.require_scope = true;
+        Auth::new(config)
     }
 
     fn in_s(seconds: i64) -> i64 {
@@ -284,7 +383,7 @@ mod tests {
     }
 
     fn verify(claims: &Value) -> Result<Identity, TokenError> {
-        Auth::new(SECRET, rules()).verify(&sign(&Header::default(), claims), Purpose::Session)
+        Auth::new(config()).verify(&sign(&Header::default(), claims), Purpose::Session)
     }
 
     fn with(name: &str, value: Value) -> Result<String, TokenError> {
@@ -369,13 +468,13 @@ mod tests {
         let [head, claims] = [head, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         let message = format!("{head}.{claims}");
         let key = EncodingKey::from_secret(SECRET);
-        let signature = presenced_jwt::sign(message.as_bytes(), &key, Algorithm::HS256);
+        let signature = signature(message.as_bytes(), &key, Algorithm::HS256);
         format!("{message}.{}", signature.unwrap())
     }
 
     #[test]
     fn claims_that_are_no_json_are_told_apart_from_user_ids() {
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let verify = |claims: &[u8]| {
             let token = sign_bytes(br#"{"alg":"HS256"}"#, claims);
             auth.verify(&token, Purpose::Session)
@@ -426,7 +525,7 @@ mod tests {
 
     #[test]
     fn any_extension_is_refused() {
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let claims = claims().to_string();
         let verify = |head: &str| {
             auth.verify(
@@ -460,101 +559,64 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_needed_where_one_is_set() {
-        let scope = Some("presence".into());
-        let auth = Auth::new(SECRET, Rules { scope, ..rules() });
-        let verify = |scope: Value| {
+    fn a_scope_is_needed_where_one_is_required() {
+        let auth = with_scopes();
+        let read = |auth: &Auth, name: &str, scope: &Value, purpose| {
             let mut claims = claims();
-            claims["scope"] = scope;
-            auth.verify(&sign(&Header::default(), &claims), Purpose::Session)
-                .map(drop)
-        };
-        for scope in ["presence", "openid presence", "presence  email"] {
-            assert_eq!(verify(json!(scope)), Ok(()), "{scope}");
-        }
-        let others = [
-            "",
-            "Presence",
-            "presence:read",
-            "xpresence",
-            "openid,presence",
-        ];
-        for scope in others.map(Value::from) {
-            assert_eq!(verify(scope.clone()), Err(TokenError::Scope), "{scope}");
-        }
-        for scope in [Value::Null, json!(["presence"]), json!(true)] {
-            assert_eq!(verify(scope.clone()), Err(TokenError::Scope), "{scope}");
-        }
-        // A pull needs it as well.
-        let pull = auth.verify(&sign(&Header::default(), &claims()), Purpose::Pull);
-        assert_eq!(pull, Err(TokenError::Scope));
-        // What is wrong otherwise comes first.
-        let expired = json!({"sub": "alice", "exp": in_s(-60), "aud": "presence", "iss": "https://id.example"});
-        let expired = auth.verify(&sign(&Header::default(), &expired), Purpose::Session);
-        assert_eq!(expired, Err(TokenError::Expired));
-    }
-
-    #[test]
-    fn a_service_token_pulls_without_the_scope_that_sessions_need() {
-        let read = |needed: Option<&str>, scope: Value, purpose| {
-            let scope_rule = needed.map(str::to_owned);
-            let rules = Rules {
-                scope: scope_rule,
-                ..rules()
-            };
-            let mut claims = claims();
-            claims["scope"] = scope;
-            let token = sign(&Header::default(), &claims);
-            let identity = Auth::new(SECRET, rules).verify(&token, purpose)?;
+            claims[name] = scope.clone();
+            let identity = auth.verify(&sign(&Header::default(), &claims), purpose)?;
             assert_eq!(identity.user.as_str(), "alice");
-            Ok(identity.reads_all)
+            Ok((identity.reads, identity.reads_all))
         };
-        let needed = Some("presence");
-        for scope in [
-            READ_ALL_SCOPE,
-            "email presence:read-all",
-            "presence:read-all  x",
+        let refused = Err(TokenError::Scope);
+        for (scope, session, pull) in [
+            (json!("presence:connect"), Ok((false, false)), refused),
+            (json!("presence:read"), refused, Ok((true, false))),
+            (json!("presence:read-all"), refused, Ok((false, true))),
+            (
+                json!("openid presence:connect  presence:read"),
+                Ok((true, false)),
+                Ok((true, false)),
+            ),
+            (
+                json!(["presence:connect", "presence:read-all"]),
+                Ok((false, true)),
+                Ok((false, true)),
+            ),
+            (json!(""), refused, refused),
+            (json!("Presence:connect presence:reads"), refused, refused),
+            (json!("presence:connect,presence:read"), refused, refused),
+            (json!("xpresence:connect"), refused, refused),
+            (json!(true), refused, refused),
+            (Value::Null, refused, refused),
         ] {
-            let scope = || json!(scope);
-            assert_eq!(read(None, scope(), Purpose::Pull), Ok(true));
-            assert_eq!(read(None, scope(), Purpose::Session), Ok(true));
-            assert_eq!(read(needed, scope(), Purpose::Pull), Ok(true));
-            let session = read(needed, scope(), Purpose::Session);
-            assert_eq!(session, Err(TokenError::Scope));
+            for name in ["scope", "scp"] {
+                assert_eq!(
+                    read(&auth, name, &scope, Purpose::Session),
+                    session,
+                    "{scope}"
+                );
+                assert_eq!(read(&auth, name, &scope, Purpose::Pull), pull, "{scope}");
+                // Where none is required, a service token is one all the same.
+                let reads_all = scope.to_string().contains("presence:read-all");
+                let free = read(&Auth::new(config()), name, &scope, Purpose::Session);
+                assert_eq!(free, Ok((true, reads_all)), "{scope}");
+            }
         }
-        let both = || json!("presence presence:read-all");
-        assert_eq!(read(needed, both(), Purpose::Session), Ok(true));
-        assert_eq!(read(needed, both(), Purpose::Pull), Ok(true));
-        for other in [
-            json!("presence:read-all,x"),
-            json!("Presence:read-all"),
-            json!("presence:read"),
-            json!("presence:read-all-of-it"),
-            json!(["presence:read-all"]),
-            json!(true),
-            Value::Null,
-        ] {
-            assert_eq!(read(None, other.clone(), Purpose::Pull), Ok(false));
-            let refused = read(needed, other.clone(), Purpose::Pull);
-            assert_eq!(refused, Err(TokenError::Scope), "{other}");
-        }
-        // It needs all that every token needs.
-        let expired = json!({"sub": "push", "exp": in_s(-60), "aud": "presence",
-            "iss": "https://id.example", "scope": READ_ALL_SCOPE});
-        let token = |claims: &Value| sign(&Header::default(), claims);
-        let auth = Auth::new(SECRET, rules());
-        let refused = auth.verify(&token(&expired), Purpose::Pull);
-        assert_eq!(refused, Err(TokenError::Expired));
-        let mut nobody = claims();
-        nobody["scope"] = READ_ALL_SCOPE.into();
-        nobody.as_object_mut().unwrap().remove("sub");
-        let refused = Err(TokenError::Invalid(TokenFault::UserClaim));
-        assert_eq!(auth.verify(&token(&nobody), Purpose::Pull), refused);
+        // What is wrong otherwise comes first, for a service token as for any other.
+        let with = |name: &str, value: Value| {
+            let mut claims = claims();
+            claims[name] = value;
+            auth.verify(&sign(&Header::default(), &claims), Purpose::Pull)
+        };
+        assert_eq!(with("exp", json!(in_s(-60))), Err(TokenError::Expired));
+        let nobody = Err(TokenError::Invalid(TokenFault::UserClaim));
+        assert_eq!(with("sub", Value::Null), nobody);
     }
 
     #[test]
     fn headers_that_must_not_pass() {
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let header = |typ: &str| Header {
             typ: Some(typ.into()),
             ..Header::default()
@@ -593,7 +655,7 @@ mod tests {
     #[test]
     fn forgeries() {
         use TokenFault::{Algorithm, Malformed, Signature, TooLong};
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let good = sign(&Header::default(), &claims());
         let (_, rest) = good.split_once('.').unwrap();
         let (body, _) = rest.split_once('.').unwrap();
@@ -605,7 +667,7 @@ mod tests {
             ("..".into(), Malformed),
             ("a.b.c.d".into(), Malformed),
             ("a!.b!.c!".into(), Malformed),
-            ("a".repeat(TOKEN_BYTES_MAX + 1), TooLong),
+            ("a".repeat(BYTES_MAX + 1), TooLong),
             (good[..good.rfind('.').unwrap() + 1].to_string(), Signature),
             (head(r#"{"alg":"none"}"#), Algorithm),
             (head(r#"{"alg":"nOnE"}"#), Algorithm),
@@ -628,7 +690,7 @@ mod tests {
 
     #[test]
     fn claims_that_are_no_object() {
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let key = EncodingKey::from_secret(SECRET);
         let signed = |claims: Value| encode(&Header::default(), &claims, &key).unwrap();
         for claims in [json!([]), json!("alice"), json!(1)] {
@@ -639,7 +701,7 @@ mod tests {
 
     #[test]
     fn the_user_of_a_signed_token_is_known_whatever_else_is_wrong() {
-        let auth = Auth::new(SECRET, rules());
+        let auth = Auth::new(config());
         let user = |claims: Value| auth.signed_user(&sign(&Header::default(), &claims));
         assert_eq!(user(json!({"sub": "alice"})).as_deref(), Some("alice"));
         assert_eq!(
@@ -654,5 +716,164 @@ mod tests {
         assert_eq!(user(json!({})), None);
         let long = user(json!({"sub": "\u{e9}".repeat(1000)})).unwrap();
         assert_eq!(long.chars().count(), USER_ID_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_audience_is_for_someone_else_where_none_is_set() {
+        let verify = |audience, aud: Value| {
+            let mut config = config();
+            config.issuers[0].audience = audience;
+            let mut claims = claims();
+            claims["aud"] = aud;
+            let verified =
+                Auth::new(config).verify(&sign(&Header::default(), &claims), Purpose::Session);
+            verified.map(drop)
+        };
+        let refused = Err(TokenError::Invalid(TokenFault::Audience));
+        for aud in [
+            json!("x"),
+            json!(["x"]),
+            json!([]),
+            json!(1),
+            json!({}),
+            Value::Null,
+        ] {
+            assert_eq!(verify(Audience::None, aud.clone()), refused, "{aud}");
+            assert_eq!(verify(Audience::Any, aud.clone()), Ok(()), "{aud}");
+            assert_eq!(
+                verify(Audience::Named("y".into()), aud.clone()),
+                refused,
+                "{aud}"
+            );
+        }
+        let mut config = config();
+        config.issuers[0].audience = Audience::None;
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove("aud");
+        let token = sign(&Header::default(), &claims);
+        assert!(Auth::new(config).verify(&token, Purpose::Session).is_ok());
+    }
+
+    #[test]
+    fn no_claim_is_there_twice_or_several() {
+        let auth = Auth::new(config());
+        let verify = |more: &str| {
+            let exp = in_s(60);
+            let claims = format!(r#"{{"exp":{exp},"aud":"presence",{more}}}"#);
+            let token = sign_bytes(br#"{"alg":"HS256"}"#, claims.as_bytes());
+            auth.verify(&token, Purpose::Session).map(drop)
+        };
+        let good = r#""sub":"a","iss":"https://id.example""#;
+        assert_eq!(verify(good), Ok(()));
+        for twice in [
+            r#""sub":"b""#,
+            r#""scope":"x","scope":"y""#,
+            r#""x":{"y":[{"z":1,"z":1}]}"#,
+            r#""aud":"presence""#,
+        ] {
+            let refused = Err(TokenError::Invalid(TokenFault::Claims));
+            assert_eq!(verify(&format!("{good},{twice}")), refused, "{twice}");
+        }
+        let several = r#""sub":"a","iss":["https://id.example"]"#;
+        assert_eq!(
+            verify(several),
+            Err(TokenError::Invalid(TokenFault::Issuer))
+        );
+    }
+
+    #[test]
+    fn a_claim_inside_another_may_name_the_user() {
+        let verify = |path: &str| {
+            let mut config = config();
+            config.issuers[0].user_claim = path.into();
+            let mut claims = claims();
+            claims["https://app.example/uid"] = json!(7);
+            claims["user"] = json!({"id": "bob"});
+            let token = sign(&Header::default(), &claims);
+            let auth = Auth::new(config);
+            let logged = auth.signed_user(&token);
+            let verified = auth
+                .verify(&token, Purpose::Session)
+                .map(|is| is.user.to_string());
+            assert_eq!(logged, verified.clone().ok());
+            verified
+        };
+        assert_eq!(verify("https://app.example/uid"), Ok("7".into()));
+        assert_eq!(verify("user.id"), Ok("bob".into()));
+        let nobody = Err(TokenError::Invalid(TokenFault::UserClaim));
+        assert_eq!(verify("user.name"), nobody);
+        assert_eq!(verify("sub.id"), nobody);
+    }
+
+    #[test]
+    fn secrets_change_without_a_gap() {
+        let [old, new] = [[1; 64], [2; 64]];
+        let mut both = config();
+        both.issuers[0].keys = [old, new]
+            .map(|secret| Key::of_secret(&Secret::new(&secret).unwrap()))
+            .into();
+        let both = Auth::new(both);
+        for (secret, is_good) in [(old, true), (new, true), ([3; 64], false)] {
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                // These secrets have no name, so a token may give them any.
+                for kid in [None, Some("2026-11".to_owned())] {
+                    let header = Header {
+                        kid,
+                        ..Header::new(algorithm)
+                    };
+                    let token =
+                        encode(&header, &claims(), &EncodingKey::from_secret(&secret)).unwrap();
+                    let verified = both.verify(&token, Purpose::Session);
+                    assert_eq!(verified.is_ok(), is_good, "{verified:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_issuer_has_its_own_keys_audience_and_claim() {
+        let other = IssuerConfig {
+            name: Some("https://other.example".into()),
+            audience: Audience::None,
+            user_claim: "uid".into(),
+            keys: vec![Key::of_secret(&Secret::new(&[2; 32]).unwrap())],
+        };
+        let mut config = config();
+        config.issuers.push(other);
+        let auth = Auth::new(config);
+        let verify = |claims: &Value, secret: &[u8]| {
+            let token = encode(
+                &Header::default(),
+                claims,
+                &EncodingKey::from_secret(secret),
+            )
+            .unwrap();
+            auth.verify(&token, Purpose::Session)
+                .map(|identity| identity.user.to_string())
+        };
+        let of_other =
+            json!({"iss": "https://other.example", "exp": in_s(60), "uid": "bob", "sub": "x"});
+        assert_eq!(verify(&claims(), SECRET), Ok("alice".into()));
+        assert_eq!(verify(&of_other, &[2; 32]), Ok("bob".into()));
+        let refused = |fault| Err(TokenError::Invalid(fault));
+        assert_eq!(verify(&claims(), &[2; 32]), refused(TokenFault::Signature));
+        assert_eq!(verify(&of_other, SECRET), refused(TokenFault::Signature));
+        for iss in [
+            json!("https://third.example"),
+            json!(["https://id.example"]),
+            Value::Null,
+        ] {
+            let mut claims = claims();
+            claims["iss"] = iss;
+            assert_eq!(verify(&claims, SECRET), refused(TokenFault::Issuer));
+        }
+        // Names that are there twice can't lead to the keys of one and the claims of another.
+        let twice = format!(
+            r#"{{"iss":"https://id.example","iss":"https://other.example","exp":{},"uid":"bob"}}"#,
+            in_s(60)
+        );
+        let twice = sign_bytes(br#"{"alg":"HS256"}"#, twice.as_bytes());
+        let twice = auth.verify(&twice, Purpose::Session);
+        assert_eq!(twice, Err(TokenError::Invalid(TokenFault::ClaimsJson)));
     }
 }

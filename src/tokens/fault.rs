@@ -22,9 +22,11 @@ pub enum TokenFault {
     TooLong,
     /// Not three parts in base64, or a head that is no JSON object of the kind.
     Malformed,
-    /// Another algorithm than the key's.
+    /// An algorithm that no key is for.
     Algorithm,
-    /// Not signed with the key.
+    /// A `kid` that no key has.
+    UnknownKey,
+    /// Not signed with any of the keys.
     Signature,
     /// A `typ` that is not that of a token for us (RFC 8725 §3.11).
     Typ,
@@ -53,6 +55,7 @@ impl TokenFault {
             TokenFault::TooLong => "too_long",
             TokenFault::Malformed => "malformed",
             TokenFault::Algorithm => "algorithm",
+            TokenFault::UnknownKey => "unknown_key",
             TokenFault::Signature => "signature",
             TokenFault::Typ => "typ",
             TokenFault::Crit => "crit",

@@ -1,13 +1,21 @@
 //! Who a token says is there, and for how long.
 //!
-//! - [`auth`]: checks tokens.
-//! - `secret`: the key of tokens, which no log shows.
+//! - [`auth`]: checks tokens; `claims`: what they say.
+//! - `issuer`: whose tokens they are.
+//! - [`key`]: what they are checked with; `secret`: that of HMAC, which no log shows.
 //! - `fault`: why a token is refused.
 
 pub mod auth;
+mod claims;
 mod fault;
+mod issuer;
+pub mod key;
 mod secret;
 
-pub use self::auth::{Auth, Identity, Purpose, READ_ALL_SCOPE, Rules};
+pub use self::auth::{
+    Auth, CONNECT_SCOPE, Config, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE, Rules,
+};
 pub use self::fault::{TokenError, TokenFault};
+pub use self::issuer::{Audience, IssuerConfig};
+pub use self::key::Key;
 pub use self::secret::Secret;

@@ -1,7 +1,8 @@
-//! The tokens' secret.
+//! A secret that signs tokens.
 
 use std::fmt;
 
+use super::key::PEM_START;
 use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 
 /// An HMAC secret; never shown.
@@ -21,9 +22,14 @@ impl Secret {
         if bytes.len() > SECRET_BYTES_MAX {
             return Err("has more than 4096 bytes");
         }
-        // A public key used as a secret is no secret: anyone could sign.
-        if bytes.starts_with(b"-----BEGIN") {
-            return Err("is a PEM key, not an HS256 secret");
+        // A public key used as a secret is no secret: anyone could sign. Neither text is part of a secret
+        // that was drawn at random, wherever it stands.
+        let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        if has(PEM_START.as_bytes()) {
+            return Err("is a PEM key, not an HMAC secret: give it with --jwt-key-file");
+        }
+        if has(b"\"kty\"") {
+            return Err("is a JWK, not an HMAC secret: give a public one with --jwt-key-file");
         }
         Ok(Secret(bytes.to_vec()))
     }

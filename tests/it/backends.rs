@@ -36,7 +36,7 @@ async fn pull(server: &TestServer, token: &str) -> Response {
 #[tokio::test]
 async fn a_service_token_pulls_over_http_whatever_scope_sessions_need() {
     let any = TestServer::start(&[]).await;
-    let scope = TestServer::start(&["--jwt-scope=presence"]).await;
+    let scope = TestServer::start(&["--require-scope"]).await;
     for server in [&any, &scope] {
         for words in [READ_ALL_SCOPE, "openid presence:read-all"] {
             let answer = pull(server, &scoped(words)).await;
@@ -44,7 +44,7 @@ async fn a_service_token_pulls_over_http_whatever_scope_sessions_need() {
             assert!(answer.json()["online"].is_object(), "{answer:?}");
         }
     }
-    for other in [token("alice"), scoped("presence:read")] {
+    for other in [token("alice"), scoped("presence:connect")] {
         assert_eq!(pull(&any, &other).await.status, 200);
         let refused = pull(&scope, &other).await;
         let refused = (refused.status, refused.error_code());
@@ -55,7 +55,7 @@ async fn a_service_token_pulls_over_http_whatever_scope_sessions_need() {
 #[tokio::test]
 async fn a_service_token_is_a_session_only_with_the_scope_that_sessions_need() {
     let any = TestServer::start(&[]).await;
-    let scope = TestServer::start(&["--jwt-scope=presence"]).await;
+    let scope = TestServer::start(&["--require-scope"]).await;
     let shake =
         async |server: &TestServer, token| handshake(server.edge, &upgrade_with(token)).await;
     let service = scoped(READ_ALL_SCOPE);
@@ -64,13 +64,13 @@ async fn a_service_token_is_a_session_only_with_the_scope_that_sessions_need() {
     let refused = (refused.status, refused.error_code());
     assert_eq!(refused, (403, "insufficient_scope".into()));
     assert_eq!(scope.handshakes("insufficient_scope").await, 1);
-    let both = shake(&scope, &scoped("presence presence:read-all")).await;
+    let both = shake(&scope, &scoped("presence:connect presence:read-all")).await;
     assert_eq!(both.status, 101, "{both:?}");
 }
 
 #[tokio::test]
 async fn dev_mode_gives_service_tokens_out() {
-    let process = Process::start_dev(&["--jwt-scope=presence"]).await;
+    let process = Process::start_dev(&["--require-scope"]).await;
     let dev = async |query: &str| {
         let mut raw = Raw::connect(process.edge()).await;
         let target = format!("/dev/token?user=push-service{query}");
@@ -86,7 +86,7 @@ async fn dev_mode_gives_service_tokens_out() {
     for (query, session, pulled) in [
         ("", 101, 200),
         ("&scope=presence:read-all", 403, 200),
-        ("&scope=presence+presence%3Aread-all", 101, 200),
+        ("&scope=presence:connect+presence%3Aread-all", 101, 200),
         ("&scope=email", 403, 403),
     ] {
         let token = token(query).await;
@@ -310,7 +310,7 @@ async fn each_example_tells_online_offline_and_unknown() {
 
 #[tokio::test]
 async fn each_example_says_what_is_wrong() {
-    let server = TestServer::start(&["--jwt-scope=presence"]).await;
+    let server = TestServer::start(&["--require-scope"]).await;
     let http = format!("http://{}", server.edge);
     // A token that the example has signed, or was given.
     let unknown = ["alice: unknown".to_owned()];

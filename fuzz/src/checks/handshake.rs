@@ -17,7 +17,7 @@ use presenced::gateway::refusal::{Refusal, RequestFault};
 use presenced::gateway::refused_session::{RefuseWith, RefusedSessions};
 use presenced::gateway::shared_places::HttpPlaces;
 use presenced::gateway::{Capacity, Gateway};
-use presenced::tokens::{Auth, Rules, TokenFault};
+use presenced::tokens::{Audience, Auth, Config, IssuerConfig, Key, Rules, Secret, TokenFault};
 use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_presence::UserIdError;
 use presenced_session::Seats;
@@ -57,16 +57,20 @@ pub fn handshake(data: &[u8]) {
 static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
     [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| {
         Gateway {
-            auth: Auth::new(
-                SECRET,
-                Rules {
-                    audience: None,
-                    issuer: None,
-                    scope: None,
+            auth: Auth::new(Config {
+                issuers: vec![IssuerConfig {
+                    name: None,
+                    audience: Audience::None,
                     user_claim: "sub".into(),
+                    keys: vec![Key::of_secret(&Secret::new(SECRET).unwrap())],
+                }],
+                rules: Rules {
+                    bytes_max: 4096,
                     lifetime_max: Duration::from_secs(LIFETIME_MAX_S),
+                    leeway: Duration::from_secs(5),
+                    require_scope: false,
                 },
-            ),
+            }),
             origins: Origins::new(named).unwrap(),
             allow_query_token,
             dev: None,
@@ -162,6 +166,27 @@ fn may_be_a_page(request: &Request<()>) -> bool {
             || offered.iter().any(|offered| offered.starts_with("bearer.")))
 }
 
+/// `uri-host [":" port]` of RFC 3986, or nothing.
+fn is_host(host: &[u8]) -> bool {
+    let Ok(host) = str::from_utf8(host) else {
+        return false;
+    };
+    let (name, port) = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => (&host[..colon], &host[colon + 1..]),
+        _ => (host, ""),
+    };
+    let is_port = port.chars().all(|c| c.is_ascii_digit()) && port.len() < 20;
+    if port.is_empty() && name.is_empty() {
+        return host.is_empty();
+    }
+    let is_literal = name.starts_with('[')
+        && name.ends_with(']')
+        && std::net::Ipv6Addr::from_str(&name[1..name.len() - 1]).is_ok();
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "!$&'()*+,-.;=_~".contains(c);
+    let is_name = !name.is_empty() && name.chars().all(is_of_name);
+    is_port && port.parse::<u64>().unwrap_or(0) < 65_536 && (is_literal || is_name)
+}
+
 fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     let headers = request.headers();
     let all = |name: &str| {
@@ -184,7 +209,7 @@ fn upgrade(request: &Request<()>) -> Result<(), Refusal> {
     if request.version() != Version::HTTP_11 {
         return Err(Refusal::BadRequest(RequestFault::HttpVersion));
     }
-    if all("host").len() != 1 {
+    if !matches!(all("host")[..], [host] if is_host(host)) {
         return Err(Refusal::BadRequest(RequestFault::Host));
     }
     if !listed("upgrade", "websocket") {

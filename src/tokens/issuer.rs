@@ -1,0 +1,119 @@
+//! One issuer of tokens: its keys, and what its tokens must be.
+
+use presenced_jwt::{Algorithm, AlgorithmFamily, Validation};
+
+use super::key::Key;
+
+/// What an operator may set of an issuer.
+#[derive(Clone, Debug)]
+pub struct IssuerConfig {
+    /// `iss` of its tokens; without a name, it is not looked at.
+    pub name: Option<String>,
+    /// Whom its tokens are for.
+    pub audience: Audience,
+    /// The path of the claim with the user's id: a string or an integer.
+    pub user_claim: String,
+    /// Its keys.
+    pub keys: Vec<Key>,
+}
+
+/// What `aud` must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// It names this one, alone or among others.
+    Named(String),
+    /// It is not there: a token for someone else is not for us (RFC 7519 §4.1.3).
+    None,
+    /// Anything.
+    Any,
+}
+
+/// An issuer, ready to check tokens.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    pub(super) config: IssuerConfig,
+    /// The library's rules, which are of one family of algorithms each.
+    validations: [(AlgorithmFamily, Validation); 4],
+}
+
+/// The keys that a token may be signed with.
+pub(super) enum Candidates<'a> {
+    Keys(Vec<&'a Key>),
+    /// There are keys for its algorithm, but none has its `kid`.
+    UnknownId,
+    /// No key is for its algorithm.
+    Algorithm,
+}
+
+impl Issuer {
+    pub(super) fn new(config: IssuerConfig, leeway_s: u64) -> Issuer {
+        use AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
+        let validations =
+            [Hmac, Rsa, Ec, Ed].map(|family| (family, validation(&config, family, leeway_s)));
+        Issuer {
+            config,
+            validations,
+        }
+    }
+
+    /// The library's rules for tokens of an algorithm.
+    pub(super) fn validation(&self, algorithm: Algorithm) -> Option<&Validation> {
+        let family = algorithm.family();
+        let mut validations = self.validations.iter();
+        validations
+            .find(|(of, _)| *of == family)
+            .map(|(_, validation)| validation)
+    }
+
+    /// The keys for a token: those that `id` names or else those that have no name, and without an
+    /// `id` all; of these, the ones for its algorithm.
+    pub(super) fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> Candidates<'_> {
+        let fit: Vec<_> = self
+            .config
+            .keys
+            .iter()
+            .filter(|key| key.fits(algorithm))
+            .collect();
+        let of_id = |id: Option<&str>| -> Vec<_> {
+            fit.iter().copied().filter(|key| key.id() == id).collect()
+        };
+        let found = match id {
+            None => {
+                return if fit.is_empty() {
+                    Candidates::Algorithm
+                } else {
+                    Candidates::Keys(fit)
+                };
+            }
+            Some(_) => of_id(id),
+        };
+        let found = if found.is_empty() { of_id(None) } else { found };
+        match (found.is_empty(), fit.is_empty()) {
+            (false, _) => Candidates::Keys(found),
+            (true, false) => Candidates::UnknownId,
+            (true, true) => Candidates::Algorithm,
+        }
+    }
+}
+
+fn validation(config: &IssuerConfig, family: AlgorithmFamily, leeway_s: u64) -> Validation {
+    let mut validation = Validation::default();
+    validation.algorithms = family.algorithms().to_vec();
+    validation.leeway = leeway_s;
+    validation.validate_nbf = true;
+    let mut required = vec!["exp"];
+    match &config.audience {
+        Audience::Named(audience) => {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        // Whether there is one is not the library's question.
+        Audience::None | Audience::Any => validation.validate_aud = false,
+    }
+    if let Some(name) = &config.name {
+        validation.set_issuer(&[name]);
+        required.push("iss");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
