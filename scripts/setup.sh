@@ -9,7 +9,7 @@
 #   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
-#   target/venv         a Python with pylibmc, pymemcache, python-memcached and websockets, more independent clients
+#   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets and PyJWT, more that is independent
 #   slowhttptest        attacks a server slowly; only with the argument `soak`
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
@@ -22,6 +22,7 @@ readonly PYLIBMC='pylibmc==1.6.3'
 readonly PYMEMCACHE='pymemcache==4.0.0'
 readonly PYTHON_MEMCACHED='python-memcached==1.62'
 readonly WEBSOCKETS='websockets==17.4'
+readonly PYJWT='PyJWT[crypto]==2.15.1'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
 
@@ -62,7 +63,7 @@ has go || packages+=(golang-go)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import memcache, pylibmc, pymemcache, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import cryptography, jwt, memcache, pylibmc, pymemcache, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then
@@ -80,14 +81,14 @@ fi
 # ---- Other packages
 
 if ! has_venv; then
-    say "installing into $venv: $PYLIBMC $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS"
+    say "installing into $venv: $PYLIBMC $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS $PYJWT"
     # An interrupted installation would stay incomplete.
     rm -rf "$venv"
     # The shell may have cached the path of python3.
     hash -r
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" </dev/null
+        "$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" "$PYJWT" </dev/null
 fi
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'; }

@@ -94,7 +94,7 @@ pub enum MemcachedError {
     Authentication(Misfit),
     /// It broke.
     #[error("connection broken: {0}")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// The other side ended it.
     #[error("connection closed by memcached")]
     Closed,
@@ -107,6 +107,16 @@ pub enum MemcachedError {
     /// A reply that does not fit the command it answers: the connection is out of step.
     #[error("reply out of step: {0}")]
     OutOfStep(Misfit),
+}
+
+impl From<io::Error> for MemcachedError {
+    /// TLS tells apart how a connection was closed; for us it is closed.
+    fn from(error: io::Error) -> MemcachedError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => MemcachedError::Closed,
+            _ => MemcachedError::Io(error),
+        }
+    }
 }
 
 impl MemcachedError {
@@ -126,6 +136,12 @@ impl MemcachedError {
     /// restarted closes connections, refuses them and keeps silent in turn, which is one kind.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
+            // It is there, but with a certificate that is not accepted, or without TLS.
+            MemcachedError::Connect(error) | MemcachedError::Io(error)
+                if error.kind() == io::ErrorKind::InvalidData =>
+            {
+                "tls"
+            }
             _ if self.is_away() => "away",
             MemcachedError::Greeting(misfit) | MemcachedError::OutOfStep(misfit) => misfit.why(),
             MemcachedError::Full => "full",
@@ -146,5 +162,28 @@ impl MemcachedError {
             MemcachedError::Timeout(_) => "timeout",
             MemcachedError::OutOfStep(_) | MemcachedError::Greeting(_) => "protocol",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_does_something_else_about_is_another_kind() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let of = |kind| MemcachedError::from(io(kind)).kind();
+        // A restart, in its turns.
+        assert_eq!(of(io::ErrorKind::ConnectionReset), "away");
+        assert_eq!(of(io::ErrorKind::UnexpectedEof), "away");
+        let refused = MemcachedError::Connect(io(io::ErrorKind::ConnectionRefused));
+        assert_eq!(refused.kind(), "away");
+        // It is back with another certificate.
+        let certificate = MemcachedError::Connect(io(io::ErrorKind::InvalidData));
+        assert_eq!(certificate.kind(), "tls");
+        assert!(certificate.is_away());
+        assert_eq!(MemcachedError::Unauthenticated.kind(), "no password");
+        let closed = MemcachedError::from(io(io::ErrorKind::UnexpectedEof)).to_string();
+        assert_eq!(closed, "connection closed by memcached");
     }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod algorithms;
 mod backends;
 mod cli;
 mod codec;

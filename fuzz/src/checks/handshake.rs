@@ -181,7 +181,9 @@ fn is_host(host: &[u8]) -> bool {
     }
     let is_literal = name.starts_with('[')
         && name.ends_with(']')
-        && std::net::Ipv6Addr::from_str(&name[1..name.len() - 1]).is_ok();
+        && name[1..name.len() - 1]
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok();
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || "!$&'()*+,-.;=_~".contains(c);
     let is_name = !name.is_empty() && name.chars().all(is_of_name);
     is_port && port.parse::<u64>().unwrap_or(0) < 65_536 && (is_literal || is_name)

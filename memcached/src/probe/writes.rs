@@ -51,7 +51,7 @@ impl Overdue {
             (Some(oldest_unwritten), false) => tracing::warn!(
                 node = %node.addr(),
                 ?oldest_unwritten,
-                "heartbeats are late: users of this node who are not found are unknown meanwhile"
+                "heartbeats are late: users of this node who are not found are unknown here meanwhile"
             ),
             (None, true) => {
                 tracing::info!(node = %node.addr(), "heartbeats are written in time again");

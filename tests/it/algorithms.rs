@@ -1,0 +1,289 @@
+//! Tokens of every algorithm, made by a library that is not ours, and the keys that check them.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use presenced_testkit::process::{self, Process};
+use presenced_testkit::raw::{Raw, get_with, handshake, request, upgrade_with};
+use presenced_testkit::server::TestServer;
+use presenced_testkit::temp::TempFile;
+use presenced_testkit::tokens::{SECRET, claims, sign, strict_claims};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// A key that PyJWT has made, and a token that it has signed with it.
+struct Made(Value);
+
+impl Made {
+    fn text(&self, name: &str) -> &str {
+        self.0[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("{name}: {}", self.0))
+    }
+
+    fn name(&self) -> &str {
+        self.text("name")
+    }
+
+    fn token(&self) -> &str {
+        self.text("token")
+    }
+
+    fn is_ours(&self) -> bool {
+        !self.name().contains(' ') && !["ES512", "ES256K"].contains(&self.name())
+    }
+
+    fn has_public_key(&self) -> bool {
+        self.0.get("pem").is_some()
+    }
+
+    /// The public key in a JWK with a name.
+    fn jwk(&self) -> Value {
+        let mut jwk = self.0["jwk"].clone();
+        jwk["kid"] = self.name().into();
+        // PyJWT writes it, but who reads it would have to know: it means the same.
+        jwk.as_object_mut().unwrap().remove("key_ops");
+        jwk
+    }
+}
+
+async fn pyjwt(claims: &Value) -> Vec<Made> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(root.join("target/venv/bin/python"))
+        .arg(root.join("tests/it/tokens/pyjwt.py"))
+        .arg(claims.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .await;
+    let output = output.expect("Python with PyJWT is installed (make setup)");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "make setup? {errors}");
+    let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    made.into_iter().map(Made).collect()
+}
+
+/// The status of a handshake with a token.
+async fn shake(server: &TestServer, token: &str) -> u16 {
+    handshake(server.edge, &upgrade_with(token)).await.status
+}
+
+fn key_flag(file: &TempFile) -> String {
+    format!("--jwt-key-file={}", file.path().display())
+}
+
+#[tokio::test]
+async fn each_algorithm_with_a_key_as_pem_as_jwk_or_in_a_set() {
+    let made = pyjwt(&claims("alice")).await;
+    let ours = || {
+        made.iter()
+            .filter(|made| made.is_ours() && made.has_public_key())
+    };
+    assert_eq!(ours().count(), 9);
+    // One server for each form of key; each has all keys.
+    let pems: String = ours().map(|made| made.text("pem")).collect();
+    let pems = TempFile::new(&format!("Issued by nobody.\n{pems}"));
+    let set = json!({"keys": made.iter().filter(|made| made.has_public_key()).map(Made::jwk).collect::<Vec<_>>()});
+    let set = TempFile::new(&set.to_string());
+    let jwks: Vec<_> = ours()
+        .map(|made| TempFile::new(&made.jwk().to_string()))
+        .collect();
+    let jwks: Vec<_> = jwks.iter().map(|file| (key_flag(file), file)).collect();
+    let (pems, set) = (key_flag(&pems), key_flag(&set));
+    let of_pems = TestServer::start(&[&pems]).await;
+    let of_set = TestServer::start(&[&set]).await;
+    let flags: Vec<_> = jwks.iter().map(|(flag, _)| flag.as_str()).collect();
+    let of_jwks = TestServer::start(&flags).await;
+    for made in made.iter().filter(|made| made.has_public_key()) {
+        let expected = if made.is_ours() { 101 } else { 401 };
+        for server in [&of_pems, &of_set, &of_jwks] {
+            assert_eq!(
+                shake(server, made.token()).await,
+                expected,
+                "{}",
+                made.name()
+            );
+        }
+    }
+    // The secret of the tests is a key, too.
+    assert_eq!(shake(&of_set, &sign(&claims("bob"))).await, 101);
+}
+
+#[tokio::test]
+async fn a_secret_is_for_the_algorithms_for_which_it_is_long_enough() {
+    let made = pyjwt(&claims("alice")).await;
+    let secrets = made.iter().filter(|made| !made.has_public_key());
+    let secrets: Vec<_> = secrets.collect();
+    let files: Vec<_> = secrets
+        .iter()
+        .map(|made| TempFile::new(made.text("secret")))
+        .collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| (format!("--jwt-secret-file={}", file.path().display()), file))
+        .collect();
+    let all: Vec<_> = files.iter().map(|(flag, _)| flag.as_str()).collect();
+    let server = Process::start_dev(&all).await;
+    for made in &secrets {
+        let status = handshake(server.edge(), &upgrade_with(made.token()))
+            .await
+            .status;
+        assert_eq!(status, 101, "{}", made.name());
+    }
+    // That of HS256 alone has 32 bytes.
+    let short = Process::start_dev(&all[..1]).await;
+    for (made, status) in secrets.iter().zip([101, 401, 401]) {
+        let response = handshake(short.edge(), &upgrade_with(made.token())).await;
+        assert_eq!(response.status, status, "{}", made.name());
+    }
+}
+
+#[tokio::test]
+async fn a_kid_chooses_and_an_unknown_one_is_told_apart() {
+    let [mut first, mut second] =
+        [pyjwt(&claims("alice")).await, pyjwt(&claims("bob")).await].map(|made| {
+            made.into_iter()
+                .find(|made| made.name() == "ES256")
+                .unwrap()
+        });
+    let (a, b) = (first.token().to_owned(), second.token().to_owned());
+    // Both tokens say that their key is ES256.
+    first.0["name"] = "other".into();
+    second.0["name"] = "ES256".into();
+    let set = TempFile::new(&json!({"keys": [first.jwk(), second.jwk()]}).to_string());
+    let flag = key_flag(&set);
+    let server = TestServer::start(&[&flag]).await;
+    assert_eq!(shake(&server, &a).await, 401);
+    assert_eq!(shake(&server, &b).await, 101);
+    assert_eq!(server.refused_for("token_invalid", "signature").await, 1);
+    second.0["name"] = "third".into();
+    let set = TempFile::new(&json!({"keys": [first.jwk(), second.jwk()]}).to_string());
+    let flag = key_flag(&set);
+    let server = TestServer::start(&[&flag]).await;
+    assert_eq!(shake(&server, &b).await, 401);
+    assert_eq!(server.refused_for("token_invalid", "unknown_key").await, 1);
+}
+
+#[tokio::test]
+async fn a_token_as_a_provider_makes_it() {
+    // Several audiences, groups that make it long, a claim of a provider's own.
+    let mut claims = strict_claims("ignored");
+    claims["aud"] = json!(["https://api.example", "presence"]);
+    claims["https://app.example/uid"] = "auth0|5f7c8ec7c33c6c004bbafe82".into();
+    claims["scope"] = "openid presence:connect presence:read".into();
+    claims["groups"] = (0..300)
+        .map(|number| format!("group-{number:08}"))
+        .collect();
+    let made = pyjwt(&claims).await;
+    let rs256 = made.iter().find(|made| made.name() == "RS256").unwrap();
+    assert!(rs256.token().len() > 6 * 1024);
+    let key = TempFile::new(&rs256.jwk().to_string());
+    let server = TestServer::start(&[
+        &key_flag(&key),
+        "--jwt-issuer=https://id.example",
+        "--jwt-audience=presence",
+        "--user-claim=https://app.example/uid",
+        "--require-scope",
+    ])
+    .await;
+    let mut session = Raw::connect(server.edge).await;
+    let headers = upgrade_with(rs256.token());
+    session.send(request("GET", "/ws", &headers, "")).await;
+    let response = session.response().await;
+    assert_eq!(response.status, 101, "{response:?}");
+    // The session's user is here, and a pull may ask with the same token.
+    let pull = "/v1/presence?user=auth0%7C5f7c8ec7c33c6c004bbafe82";
+    let answer = get_with(server.edge, pull, rs256.token()).await.json();
+    let online = answer["online"]["auth0|5f7c8ec7c33c6c004bbafe82"]["connectedAt"].as_u64();
+    assert!(online.is_some(), "{answer}");
+}
+
+#[tokio::test]
+async fn keys_that_can_not_be_used_are_refused_at_start() {
+    let made = pyjwt(&claims("alice")).await;
+    let find = |name: &str| made.iter().find(|made| made.name() == name).unwrap();
+    let with = |jwk: Value, name: &str, value: Value| {
+        let mut jwk = jwk;
+        jwk[name] = value;
+        jwk.to_string()
+    };
+    let (rs256, es256) = (find("RS256"), find("ES256"));
+    for (text, why) in [
+        (
+            find("RS256 of 1,024 bits").text("pem").to_owned(),
+            "no RSA key of 2,048",
+        ),
+        (
+            find("ES512").text("pem").to_owned(),
+            "other than P-256 and P-384",
+        ),
+        (
+            find("ES256K").text("pem").to_owned(),
+            "other than P-256 and P-384",
+        ),
+        (
+            find("EdDSA of Ed448").text("pem").to_owned(),
+            "other than RSA, EC and Ed25519",
+        ),
+        (
+            find("ES512").jwk().to_string(),
+            "other than P-256 and P-384",
+        ),
+        (rs256.text("private").to_owned(), "is a private key"),
+        (with(es256.jwk(), "d", "AAAA".into()), "is a private key"),
+        (
+            with(es256.jwk(), "alg", "RS256".into()),
+            "type of key is not for",
+        ),
+        (
+            with(es256.jwk(), "use", "enc".into()),
+            "is not for signatures",
+        ),
+        (
+            with(es256.jwk(), "x", es256.jwk()["y"].clone()),
+            "no point on its curve",
+        ),
+        (with(rs256.jwk(), "e", "!".into()), "no base64"),
+        (
+            json!({"kty": "oct", "k": "AAAA"}).to_string(),
+            "is a secret",
+        ),
+        (json!({"keys": []}).to_string(), "has no key"),
+        (
+            json!({"keys": vec![es256.jwk(); 101]}).to_string(),
+            "more than 100 keys",
+        ),
+        ("{".into(), "no JSON"),
+        ("Once upon a time".into(), "no public key"),
+        (
+            rs256.text("pem").replace("-----END", "-----AND"),
+            "without an end",
+        ),
+        (rs256.text("pem").replace("MII", "MIJ"), "bad PEM"),
+        (SECRET.into(), "no public key"),
+    ] {
+        let file = TempFile::new(&text);
+        let output = process::run(&[&key_flag(&file)], None).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let path = file.path().display().to_string();
+        for part in ["--jwt-key-file", &path, why] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    // PKCS#1 is taken as well.
+    let pkcs1 = TempFile::new(rs256.text("pkcs1"));
+    let server = TestServer::start(&[&key_flag(&pkcs1)]).await;
+    assert_eq!(shake(&server, rs256.token()).await, 101);
+    // A public key is no secret.
+    for text in [
+        rs256.text("pem").to_owned(),
+        format!("\n x {}", rs256.jwk()),
+    ] {
+        let file = TempFile::new(&text);
+        let flag = format!("--jwt-secret-file={}", file.path().display());
+        let output = process::run(&[&flag], None).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("--jwt-key-file"), "{said}");
+    }
+}
