@@ -8,15 +8,15 @@ use std::{fmt, io};
 
 use futures_util::FutureExt;
 use presenced_net::Watchable;
+use presenced_net::tls::TlsStream;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::yield_now;
-use tokio_rustls::client::TlsStream;
 
 use super::MemcachedError;
 use super::misfit::Misfit;
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use crate::limits::PEER_WORDS_BYTES_MAX;
 
 /// A connection to a node, of any kind.
@@ -57,7 +57,7 @@ impl Stream {
     pub(super) async fn encrypt(self, tls: &Tls, host: &str) -> Result<Stream, MemcachedError> {
         match self {
             Stream::Tcp(Watchable::Watched(stream)) => {
-                Ok(Stream::Tls(Box::new(tls.connect(host, stream).await?)))
+                Ok(Stream::Tls(Box::new(tls::connect(tls, host, stream).await?)))
             }
             Stream::Unix(_) => Ok(self),
             Stream::Tcp(_) | Stream::Tls(_) | Stream::Simulated(_) => {
