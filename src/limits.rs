@@ -193,6 +193,46 @@ pub const SECRET_BYTES_MAX: usize = 4096;
 /// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
+/// Time for one answer of an identity provider, from the look-up of its name to the last byte.
+pub const KEYS_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest answer of an identity provider in bytes: a hundred RSA keys with their certificates fit.
+pub const KEYS_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest head of such an answer in bytes, and how many lines it may have: cookies and policies of
+/// a provider's site come with each.
+pub const KEYS_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// See [`KEYS_HEAD_BYTES_MAX`].
+pub const KEYS_HEADERS_MAX: usize = 128;
+
+/// How much of an identity provider's words is repeated in the log, in bytes.
+pub const KEYS_WORDS_BYTES_MAX: usize = 100;
+
+/// Time until the keys of an identity provider are fetched again, if it does not say for how long
+/// they are good: a key that it withdraws is good for so much longer.
+pub const KEYS_REFRESH: Duration = Duration::from_secs(300);
+
+/// The least of what it may say: a provider that says zero is not asked without a pause.
+pub const KEYS_REFRESH_MIN: Duration = Duration::from_secs(60);
+
+/// The most of what it may say: a key that is withdrawn is not believed for a day.
+pub const KEYS_REFRESH_MAX: Duration = Duration::from_secs(3600);
+
+/// First and longest time until keys are fetched again after that has failed; it doubles in between.
+pub const KEYS_RETRY_MIN: Duration = Duration::from_secs(1);
+/// See [`KEYS_RETRY_MIN`].
+pub const KEYS_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Time between two fetches that tokens with unknown keys cause: anyone can send such a token.
+pub const KEYS_ASK_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a request with such a token waits for a fetch: most take a few hundred milliseconds.
+pub const KEYS_WAIT: Duration = Duration::from_secs(2);
+
+/// Requests that wait so at once, a quarter of a worker's HTTP connections: they keep others out
+/// meanwhile.
+pub const KEYS_WAITERS_MAX: usize = HTTP_CONNECTIONS_MAX / 4;
+
 /// Most time that a round of look-ups may take at one node, asking again on a new connection
 /// included: also where values are much longer than ours, or an answer comes byte by byte.
 pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -348,4 +388,6 @@ const _: () = {
     assert!(LINE_BYTES_MAX + 1024 + OTHER_HEADER_BYTES < *MAX_HEAD_BYTES.start() as usize);
     assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
     assert!(AWAITED_MIN.as_millis() < LOBBY_TIME.as_millis());
+    // What a request has waited for can still be answered.
+    assert!(KEYS_WAIT.as_millis() < HANDSHAKE_TIMEOUT.as_millis());
 };

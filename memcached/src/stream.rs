@@ -56,9 +56,9 @@ impl Stream {
     /// Encrypts what goes over TCP; over a Unix socket there is no TLS.
     pub(super) async fn encrypt(self, tls: &Tls, host: &str) -> Result<Stream, MemcachedError> {
         match self {
-            Stream::Tcp(Watchable::Watched(stream)) => {
-                Ok(Stream::Tls(Box::new(tls::connect(tls, host, stream).await?)))
-            }
+            Stream::Tcp(Watchable::Watched(stream)) => Ok(Stream::Tls(Box::new(
+                tls::connect(tls, host, stream).await?,
+            ))),
             Stream::Unix(_) => Ok(self),
             Stream::Tcp(_) | Stream::Tls(_) | Stream::Simulated(_) => {
                 Err(MemcachedError::Connect(io::ErrorKind::Unsupported.into()))

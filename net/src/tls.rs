@@ -144,7 +144,9 @@ fn explained(error: io::Error) -> TlsConnectError {
                 TlsConnectError::OtherName
             }
             // The library has no name for it.
-            CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            CertificateError::Other(other)
+                if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+            {
                 TlsConnectError::OfAuthority
             }
             _ => TlsConnectError::Io(error),

@@ -3,12 +3,14 @@
 //! - [`auth`]: checks tokens; `claims`: what they say.
 //! - `issuer`: whose tokens they are.
 //! - [`key`]: what they are checked with; `secret`: that of HMAC, which no log shows.
+//! - [`jwks`]: keys that an identity provider publishes.
 //! - `fault`: why a token is refused.
 
 pub mod auth;
 mod claims;
 mod fault;
 mod issuer;
+pub mod jwks;
 pub mod key;
 mod secret;
 
