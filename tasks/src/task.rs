@@ -27,13 +27,15 @@ pub enum Task {
     Probe,
     /// Which nodes there are.
     Discovery,
+    /// The keys of an identity provider.
+    Keys,
     /// The store's connections and its upkeep.
     Store,
 }
 
 impl Task {
     /// All, in their order.
-    pub const ALL: [Task; 13] = [
+    pub const ALL: [Task; 14] = [
         Task::Session,
         Task::Open,
         Task::Tick,
@@ -46,6 +48,7 @@ impl Task {
         Task::LookUp,
         Task::Probe,
         Task::Discovery,
+        Task::Keys,
         Task::Store,
     ];
 
@@ -64,6 +67,7 @@ impl Task {
             Task::LookUp => "look_up",
             Task::Probe => "probe",
             Task::Discovery => "discovery",
+            Task::Keys => "keys",
             Task::Store => "store",
         }
     }

@@ -11,6 +11,8 @@ pub mod fetch;
 pub mod network;
 mod schedule;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod url;
 
 pub use self::discovery::Issuer;

@@ -178,7 +178,7 @@ mod tests {
             ("https://id.example:0/", UrlError::Port),
             ("https://id.example:/", UrlError::Port),
             ("https://id.example:65536/", UrlError::Port),
-            ("https://id.example:https/", UrlError::Form),
+            ("https://id.example:https/", UrlError::Port),
             ("https://id.example/a b", UrlError::Form),
             ("https://idée.example/", UrlError::Form),
         ] {
