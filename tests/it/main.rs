@@ -31,6 +31,7 @@ mod handshake_rates;
 mod hostile;
 mod http;
 mod http_connections;
+mod identity_provider;
 mod lateness;
 mod log;
 mod memcached_access;
