@@ -29,6 +29,7 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
 use crate::pull::Pulls;
+use crate::tokens::KeySource;
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Metrics {
     pub names: Arc<NameFailures>,
     /// Users, pending heartbeats, memcached nodes.
     pub presence: Arc<Presence>,
+    /// Keys that are fetched.
+    pub keys: Vec<Arc<KeySource>>,
     /// The embedded store, if there is one.
     pub store: Option<Arc<Store>>,
 }
@@ -90,6 +93,7 @@ impl Collector for Metrics {
         self.encode_http(out)?;
         self.encode_flush(out)?;
         self.encode_pull(out)?;
+        self.encode_keys(out)?;
         self.encode_store(out)?;
         let help = "Lines of the log that were lost: stderr failed, or nobody reads it";
         counter(out, "log_lines_dropped", help, log::dropped())
@@ -349,6 +353,31 @@ impl Metrics {
             "From a pull to its answer",
             [&pull.seconds].into_iter(),
         )
+    }
+
+    fn encode_keys(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let help =
+            "Since the keys of the identity provider were fetched; not there before they were";
+        let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
+        let mut family = out.encode_descriptor("jwks_age", help, unit, kind)?;
+        for keys in &self.keys {
+            if let Some(age) = keys.age() {
+                let labels = [("issuer", keys.name())];
+                ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Times that the keys of the identity provider were asked for, by outcome";
+        let mut family = out.encode_descriptor("jwks_fetches", help, None, MetricType::Counter)?;
+        for keys in &self.keys {
+            for (outcome, count) in keys.fetches() {
+                let labels = [("issuer", keys.name()), ("outcome", outcome.to_owned())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 
     fn encode_store(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -186,6 +186,17 @@ pub struct TokenFlags {
     )]
     pub jwt_key_file: Vec<PathBuf>,
 
+    /// URL of the public keys of tokens (a JWK set), as an identity provider publishes it; they are
+    /// fetched again and again. Needs --jwt-issuer [default: where the issuer says, if --jwt-issuer
+    /// is a URL and no other key is given]
+    #[arg(long, env = "PRESENCED_JWT_JWKS_URL", value_name = "URL")]
+    pub jwt_jwks_url: Option<String>,
+
+    /// PEM file with the CA certificates that the identity provider's certificate must chain to
+    /// [default: those of this machine]
+    #[arg(long, env = "PRESENCED_JWT_JWKS_CA", value_name = "FILE")]
+    pub jwt_jwks_ca: Option<PathBuf>,
+
     /// A secret itself, from the environment only: a flag would show in the list of processes
     #[arg(skip)]
     pub jwt_secret: Option<OsString>,
@@ -203,7 +214,8 @@ pub struct TokenFlags {
     )]
     pub allow_any_audience: bool,
 
-    /// Issuer (iss) that tokens must have
+    /// Issuer (iss) that tokens must have; if it is a URL and no key is given, its keys are found by
+    /// OpenID Connect Discovery
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 

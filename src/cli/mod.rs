@@ -7,6 +7,7 @@ macro_rules! refuse {
 mod capacity;
 mod flags;
 mod hyphens;
+mod keys;
 mod levels;
 mod listen;
 mod memcached;
@@ -17,6 +18,7 @@ mod units;
 
 use std::env;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
@@ -44,7 +46,7 @@ use crate::log::LogFormat;
 use crate::pull;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
-use crate::tokens::{self, Audience, IssuerConfig, Key, Rules, Secret};
+use crate::tokens::{self, Audience, IssuerConfig, Key, KeySource, Rules, Secret};
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.
@@ -145,7 +147,8 @@ impl Flags {
         self.check_times()?;
         let secrets = self.secrets()?;
         let keys = self.keys(&secrets)?;
-        let has_key = !keys.is_empty();
+        let source = self.key_source(!keys.is_empty())?;
+        let has_key = !keys.is_empty() || source.is_some();
         self.check_addresses(has_key)?;
         let (storage, heartbeats) = (&self.storage, &self.heartbeats);
         let flags = storage.memcached.clone();
@@ -166,7 +169,7 @@ impl Flags {
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway: self.gateway(secrets, keys, shares.http)?,
+            gateway: self.gateway(secrets, self.issuer(keys, source)?, shares.http)?,
             pull: pull::Config {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
@@ -185,7 +188,7 @@ impl Flags {
         if !has_key && let Some(listen) = listen.find(|listen| !listen.ip().is_loopback()) {
             refuse!(
                 "--listen {listen} without a key: anyone could be anyone; give --jwt-secret-file \
-                 (or PRESENCED_JWT_SECRET) or --jwt-key-file, or listen on 127.0.0.1"
+                 (or PRESENCED_JWT_SECRET), --jwt-key-file or --jwt-jwks-url, or listen on 127.0.0.1"
             );
         }
         if !storage.store_listen.ip().is_loopback() {
@@ -268,7 +271,7 @@ impl Flags {
     fn gateway(
         &self,
         secrets: Vec<Secret>,
-        keys: Vec<Key>,
+        issuer: IssuerConfig,
         capacity: Capacity,
     ) -> Result<gateway::Config, SettingsError> {
         let tokens = &self.tokens;
@@ -276,9 +279,12 @@ impl Flags {
             .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
-            allow_query_token: tokens.allow_query_token || keys.is_empty(),
+            allow_query_token: tokens.allow_query_token || !issuer.has_key(),
             secret: secrets.into_iter().next(),
-            tokens: self.token_rules(keys)?,
+            tokens: tokens::Config {
+                issuers: vec![issuer],
+                rules: self.token_rules()?,
+            },
             origins,
             proxies: self.check_proxies()?,
             log_users: self.logs.log_users,
@@ -291,8 +297,12 @@ impl Flags {
         })
     }
 
-    /// What tokens must be, and the keys that they are signed with.
-    fn token_rules(&self, keys: Vec<Key>) -> Result<tokens::Config, SettingsError> {
+    /// Whose tokens are accepted, by which keys.
+    fn issuer(
+        &self,
+        keys: Vec<Key>,
+        source: Option<Arc<KeySource>>,
+    ) -> Result<IssuerConfig, SettingsError> {
         let tokens = &self.tokens;
         if tokens.user_claim.is_empty() {
             refuse!("--user-claim can't be empty");
@@ -305,6 +315,27 @@ impl Flags {
                 refuse!("{flag} can't be empty: no token would pass");
             }
         }
+        let audience = match &tokens.jwt_audience {
+            Some(audience) => Audience::Named(audience.clone()),
+            None if tokens.allow_any_audience => Audience::Any,
+            None => Audience::None,
+        };
+        let issuer = IssuerConfig {
+            name: tokens.jwt_issuer.clone(),
+            audience,
+            user_claim: tokens.user_claim.clone(),
+            keys,
+            source,
+        };
+        if issuer.has_key() && issuer.audience == Audience::None {
+            tracing::info!("no --jwt-audience: tokens that have an audience (aud) are refused");
+        }
+        Ok(issuer)
+    }
+
+    /// What every token must be.
+    fn token_rules(&self) -> Result<Rules, SettingsError> {
+        let tokens = &self.tokens;
         if tokens.jwt_leeway.duration.subsec_nanos() > 0 {
             refuse!("--jwt-leeway {}: must be whole seconds", tokens.jwt_leeway);
         }
@@ -320,28 +351,11 @@ impl Flags {
                 self.limits.max_head
             );
         }
-        let audience = match &tokens.jwt_audience {
-            Some(audience) => Audience::Named(audience.clone()),
-            None if tokens.allow_any_audience => Audience::Any,
-            None => Audience::None,
-        };
-        if !keys.is_empty() && audience == Audience::None {
-            tracing::info!("no --jwt-audience: tokens that have an audience (aud) are refused");
-        }
-        let issuer = IssuerConfig {
-            name: tokens.jwt_issuer.clone(),
-            audience,
-            user_claim: tokens.user_claim.clone(),
-            keys,
-        };
-        Ok(tokens::Config {
-            issuers: vec![issuer],
-            rules: Rules {
-                bytes_max: token,
-                lifetime_max: tokens.jwt_max_lifetime.duration,
-                leeway: tokens.jwt_leeway.duration,
-                require_scope: tokens.require_scope,
-            },
+        Ok(Rules {
+            bytes_max: token,
+            lifetime_max: tokens.jwt_max_lifetime.duration,
+            leeway: tokens.jwt_leeway.duration,
+            require_scope: tokens.require_scope,
         })
     }
 

@@ -39,13 +39,13 @@ pub enum Upgraded {
 /// # Errors
 ///
 /// Why the handshake is refused over HTTP.
-pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
+pub async fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let accept = check_upgrade(request)?;
     if !gateway.origins.allow(headers) {
         return Err(Refusal::Origin);
     }
-    let upgraded = match identify(request, gateway) {
+    let upgraded = match identify(request, gateway).await {
         Ok((identity, seat)) => Upgraded::Session(identity, seat),
         Err(refusal) => Upgraded::Refused(refused(refusal, headers, gateway).ok_or(refusal)?),
     };
@@ -56,7 +56,7 @@ pub fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Ref
 }
 
 /// The user, and a seat for the session.
-fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Seat), Refusal> {
+async fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Seat), Refusal> {
     if gateway.is_draining() {
         return Err(Refusal::Draining);
     }
@@ -64,7 +64,7 @@ fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Sea
     let address = caller.map(|Caller(address)| address);
     gateway.rates.comes(address)?;
     let token = token(request, gateway.allow_query_token)?;
-    let identity = gateway.identify(&token, Purpose::Session, caller)?;
+    let identity = gateway.identify(&token, Purpose::Session, caller).await?;
     gateway.rates.is_of(&identity.user, address)?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use presenced_memcached::Cluster;
 
+use crate::tokens::KeySource;
+
 /// Whether the server is about to stop: balancers are to send clients elsewhere, but those that
 /// come all the same are served until the drain begins.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Health {
     pub departure: Departure,
     /// Which nodes answer.
     pub cluster: Arc<Cluster>,
+    /// Whether there are keys to check tokens with, where they are fetched.
+    pub keys: Vec<Arc<KeySource>>,
 }
 
 impl Health {
@@ -54,6 +58,9 @@ impl Health {
         }
         if !self.cluster.is_up() {
             return Some("no memcached node answers\n");
+        }
+        if !self.keys.iter().all(|keys| keys.is_ready()) {
+            return Some("the keys of an identity provider are not known yet\n");
         }
         None
     }

@@ -84,7 +84,7 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
-use crate::tokens::{self, Auth, Identity, Key, Purpose, Secret};
+use crate::tokens::{self, Auth, Identity, IssuerConfig, Key, Purpose, Secret};
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ impl Gateway {
         let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
         let mut tokens = config.tokens.clone();
         let mut dev = None;
-        if tokens.issuers.iter().all(|issuer| issuer.keys.is_empty())
+        if !tokens.issuers.iter().any(IssuerConfig::has_key)
             && let Some(issuer) = tokens.issuers.first_mut()
         {
             dev = Some(DevMode::new(&random, issuer, tokens.rules, look_up));
@@ -226,20 +226,21 @@ impl Gateway {
         })
     }
 
-    /// Whom a token names, if it is good for `purpose`.
+    /// Whom a token names, if it is good for `purpose`. It may take two seconds, in which newer keys
+    /// are awaited.
     ///
     /// # Errors
     ///
     /// Why the token is refused. It is logged at debug, with the user if the signature is good;
     /// nothing of the token itself is.
-    pub fn identify(
+    pub async fn identify(
         &self,
         token: &str,
         purpose: Purpose,
         caller: Option<Caller>,
     ) -> Result<Identity, Refusal> {
-        let verified = self.auth.verify(token, purpose).map_err(Refusal::from);
-        verified.inspect_err(|refusal| {
+        let verified = self.auth.verify_with_newer_keys(token, purpose).await;
+        verified.map_err(Refusal::from).inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 let user = self.auth.signed_user(token);
                 let user = user.as_ref().map(|user| self.user_names.name(user));

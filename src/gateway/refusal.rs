@@ -48,6 +48,8 @@ pub enum Refusal {
     UserId(UserIdError),
     /// A token that is good for something else only.
     Scope,
+    /// A token that may be good: the keys of its issuer have not been fetched yet.
+    NoKeys,
     /// As many sessions as the server may have.
     Full,
     /// As many connections from this address as one may have, each with a request under way.
@@ -160,6 +162,7 @@ impl From<TokenError> for Refusal {
             TokenError::Invalid(fault) => Refusal::TokenInvalid(fault),
             TokenError::UserId(error) => Refusal::UserId(error),
             TokenError::Scope => Refusal::Scope,
+            TokenError::NoKeys => Refusal::NoKeys,
         }
     }
 }
@@ -248,6 +251,7 @@ impl Refusal {
         Refusal::UserId(UserIdError::TooLong),
         Refusal::UserId(UserIdError::Character),
         Refusal::Scope,
+        Refusal::NoKeys,
         Refusal::Full,
         Refusal::PeerFull,
         Refusal::AddressRate,
@@ -261,8 +265,11 @@ impl Refusal {
 
     /// Whether it is a token that is refused.
     pub fn is_of_token(self) -> bool {
-        use Refusal::{Scope, TokenExpired, TokenInvalid, UserId};
-        matches!(self, TokenInvalid(_) | TokenExpired | UserId(_) | Scope)
+        use Refusal::{NoKeys, Scope, TokenExpired, TokenInvalid, UserId};
+        matches!(
+            self,
+            TokenInvalid(_) | TokenExpired | UserId(_) | Scope | NoKeys
+        )
     }
 
     /// All that follows.
@@ -345,6 +352,11 @@ impl Refusal {
                 403,
                 "insufficient_scope",
                 "the token does not have the scope that is needed",
+            ),
+            Refusal::NoKeys => (
+                503,
+                "keys_not_known",
+                "the keys that tokens are checked with are not known yet",
             ),
             Refusal::Full => (503, "too_many_sessions", "too many sessions"),
             Refusal::PeerFull => (

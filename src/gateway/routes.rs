@@ -76,7 +76,7 @@ async fn dispatch(
         return Outcome::Answer(fault(gateway, caller, refusal.into()));
     }
     if request.uri().path() == "/ws" {
-        return match handshake(&request, gateway, caller) {
+        return match handshake(&request, gateway, caller).await {
             Ok(accepted) => Outcome::Upgrade(accepted),
             Err(error) => Outcome::Answer(fault(gateway, caller, error)),
         };
@@ -90,18 +90,20 @@ async fn dispatch(
     })
 }
 
-fn handshake(
+async fn handshake(
     request: &Request<Arriving>,
     gateway: &Gateway,
     caller: Option<Caller>,
 ) -> Result<Accepted, Fault> {
-    let accepted = handshake::check(request, gateway).map_err(|refusal| match refusal {
-        // As `GET`, which is an answer of this path only together with an upgrade.
-        Refusal::Method if request.method() == Method::HEAD => Refusal::UpgradeRequired.into(),
-        Refusal::Method => Fault::Method("GET"),
-        refusal if handshake::is_not_forwarded(request) => Fault::NotForwarded(refusal),
-        refusal => refusal.into(),
-    })?;
+    let accepted = handshake::check(request, gateway)
+        .await
+        .map_err(|refusal| match refusal {
+            // As `GET`, which is an answer of this path only together with an upgrade.
+            Refusal::Method if request.method() == Method::HEAD => Refusal::UpgradeRequired.into(),
+            Refusal::Method => Fault::Method("GET"),
+            refusal if handshake::is_not_forwarded(request) => Fault::NotForwarded(refusal),
+            refusal => refusal.into(),
+        })?;
     if let Upgraded::Refused(refused) = &accepted.upgraded {
         gateway.refused(refused.refusal(), caller);
     }
@@ -209,7 +211,8 @@ async fn presence(
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
     let token = token(&request, gateway.allow_query_token)?;
-    let identity = gateway.identify(&token, Purpose::Pull, Caller::of(&request))?;
+    let caller = Caller::of(&request);
+    let identity = gateway.identify(&token, Purpose::Pull, caller).await?;
     let asked = match *request.method() {
         Method::POST => users_in(request).await?,
         _ => users_of_query(request.uri().query().unwrap_or_default())?,

@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_memcached::discovery::Discovery;
@@ -124,6 +125,7 @@ impl Server {
                 seats: shared.seats.clone(),
                 names,
                 presence: shared.presence.clone(),
+                keys: shared.health.keys.clone(),
                 store: store.map(|store| store.store.clone()),
             }),
             health: shared.health.clone(),
@@ -138,6 +140,13 @@ impl Server {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        for source in config.gateway.tokens.sources().cloned() {
+            let following = keep_up(Task::Keys, move || {
+                let source = source.clone();
+                async move { source.follow(Rng::new()).await }
+            });
+            tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        }
         let (listener, stopped) = (Arc::new(bound.admin), stop.clone());
         tokio::spawn(keep_up(Task::Admin, move || {
             routes::serve(listener.clone(), admin.clone(), stopped.clone())
@@ -275,6 +284,7 @@ impl Shared {
         let health = Health {
             departure: Departure::default(),
             cluster: cluster.clone(),
+            keys: config.gateway.tokens.sources().cloned().collect(),
         };
         let gateway = Gateway::new(&config.gateway, &seats, clock, look_up, &health)
             .map_err(ServerError::Random)?;

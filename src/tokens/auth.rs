@@ -1,8 +1,10 @@
 //! Tokens: JWTs (RFC 7519), checked as RFC 8725 advises.
 //!
 //! Which algorithms a key is for is said with the key, never by the token. `jku`, `jwk` and `x5u` are not
-//! looked at: nothing is fetched that a token names. `kid` chooses among the keys of its issuer.
+//! looked at: nothing is fetched that a token names. `kid` chooses among the keys of its issuer, and may
+//! be a reason to fetch these again, from where the operator says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,7 +19,8 @@ use serde_json::{Map, Value};
 
 use super::claims::{Claims, has_word};
 use super::fault::{TokenError, TokenFault};
-use super::issuer::{Audience, Candidates, Issuer, IssuerConfig};
+use super::issuer::{Audience, Candidates, Issuer, IssuerConfig, KeySource};
+use super::key::Key;
 
 /// The word in `scope` without which a token opens no session, if scopes are required.
 pub const CONNECT_SCOPE: &str = "presence:connect";
@@ -36,6 +39,15 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// What the tokens of all must be.
     pub rules: Rules,
+}
+
+impl Config {
+    /// Where keys are fetched.
+    pub fn sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        self.issuers
+            .iter()
+            .filter_map(|issuer| issuer.source.as_ref())
+    }
 }
 
 /// What every token must be.
@@ -102,7 +114,40 @@ impl Auth {
     /// Why the token is refused.
     pub fn verify(&self, token: &str, purpose: Purpose) -> Result<Identity, TokenError> {
         let read = self.read(token).map_err(TokenError::Invalid)?;
-        let (claims, issuer) = (read.decode(Issuer::validation)?, read.issuer);
+        self.verify_read(&read, purpose)
+    }
+
+    /// The same. If none of the keys has signed `token`, newer ones of its issuer are awaited, for two
+    /// seconds at most ([`Source::newer`](super::jwks::Source::newer)).
+    ///
+    /// # Errors
+    ///
+    /// Why the token is refused.
+    pub async fn verify_with_newer_keys(
+        &self,
+        token: &str,
+        purpose: Purpose,
+    ) -> Result<Identity, TokenError> {
+        let mut read = self.read(token).map_err(TokenError::Invalid)?;
+        let verified = self.verify_read(&read, purpose);
+        let (Some(source), Some(seen)) = (&read.issuer.config.source, &read.fetched) else {
+            return verified;
+        };
+        match verified {
+            Err(error) if error.is_of_keys() => match source.newer(seen).await {
+                Some(newer) => {
+                    read.fetched = Some(newer);
+                    self.verify_read(&read, purpose)
+                }
+                None => Err(error),
+            },
+            verified => verified,
+        }
+    }
+
+    fn verify_read(&self, read: &Read<'_>, purpose: Purpose) -> Result<Identity, TokenError> {
+        let (token, issuer) = (read.token, read.issuer);
+        let claims = read.decode(Issuer::validation)?;
         check_head(token).map_err(TokenError::Invalid)?;
         check_types(&claims, issuer).map_err(TokenError::Invalid)?;
         let user = user_of(claims.at(&issuer.config.user_claim))?;
@@ -159,11 +204,14 @@ impl Auth {
         let Ok(Header { alg, kid, .. }) = decode_header(token) else {
             return Err(fault_of_head(token));
         };
+        let issuer = self.issuer_of(token)?;
+        let source = issuer.config.source.as_ref();
         Ok(Read {
             token,
             algorithm: alg,
             id: kid,
-            issuer: self.issuer_of(token)?,
+            issuer,
+            fetched: source.and_then(|source| source.keys()),
         })
     }
 
@@ -204,6 +252,8 @@ struct Read<'a> {
     /// `kid`: the name of its key.
     id: Option<String>,
     issuer: &'a Issuer,
+    /// The issuer's keys that were fetched, if there are any.
+    fetched: Option<Arc<Vec<Key>>>,
 }
 
 impl Read<'_> {
@@ -212,8 +262,14 @@ impl Read<'_> {
         &'v self,
         rules: impl Fn(&'v Issuer, Algorithm) -> Option<&'v Validation>,
     ) -> Result<Claims, TokenError> {
-        let invalid = |fault| Err(TokenError::Invalid(fault));
-        let candidates = self.issuer.candidates(self.algorithm, self.id.as_deref());
+        let is_without_keys = self.issuer.config.source.is_some() && self.fetched.is_none();
+        // It may be signed with a key that is still to be fetched.
+        let invalid = |fault| match TokenError::Invalid(fault) {
+            error if error.is_of_keys() && is_without_keys => Err(TokenError::NoKeys),
+            error => Err(error),
+        };
+        let (fetched, id) = (self.fetched.as_deref(), self.id.as_deref());
+        let candidates = self.issuer.candidates(fetched, self.algorithm, id);
         let (keys, rules) = match (candidates, rules(self.issuer, self.algorithm)) {
             (Candidates::Keys(keys), Some(rules)) => (keys, rules),
             (Candidates::UnknownId, _) => return invalid(TokenFault::UnknownKey),
@@ -340,7 +396,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::tokens::{Key, Secret};
+    use crate::tokens::Secret;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -354,6 +410,7 @@ mod tests {
                 audience: Audience::Named("presence".into()),
                 user_claim: "sub".into(),
                 keys: vec![Key::of_secret(&secret)],
+                source: None,
             }],
             rules: Rules {
                 bytes_max: BYTES_MAX,

@@ -13,6 +13,19 @@ pub enum TokenError {
     UserId(UserIdError),
     /// It is good for something else only.
     Scope,
+    /// It may be good: the keys of its issuer have not been fetched yet.
+    NoKeys,
+}
+
+impl TokenError {
+    /// Whether the token may be good with keys that are not known here.
+    pub(super) fn is_of_keys(self) -> bool {
+        use TokenFault::{Algorithm, Signature, UnknownKey};
+        matches!(
+            self,
+            TokenError::Invalid(Algorithm | Signature | UnknownKey)
+        )
+    }
 }
 
 /// What is wrong with a token: for the operator's eyes only.

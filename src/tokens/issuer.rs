@@ -1,7 +1,10 @@
 //! One issuer of tokens: its keys, and what its tokens must be.
 
+use std::sync::Arc;
+
 use presenced_jwt::{Algorithm, AlgorithmFamily, Validation};
 
+use super::jwks::Source;
 use super::key::Key;
 
 /// What an operator may set of an issuer.
@@ -13,8 +16,20 @@ pub struct IssuerConfig {
     pub audience: Audience,
     /// The path of the claim with the user's id: a string or an integer.
     pub user_claim: String,
-    /// Its keys.
+    /// Its keys, as they are from the start.
     pub keys: Vec<Key>,
+    /// Where more of them are fetched.
+    pub source: Option<Arc<KeySource>>,
+}
+
+/// Keys that an identity provider publishes.
+pub type KeySource = Source<Vec<Key>>;
+
+impl IssuerConfig {
+    /// Whether there are keys, or will be.
+    pub fn has_key(&self) -> bool {
+        !self.keys.is_empty() || self.source.is_some()
+    }
 }
 
 /// What `aud` must be.
@@ -65,15 +80,16 @@ impl Issuer {
             .map(|(_, validation)| validation)
     }
 
-    /// The keys for a token: those that `id` names or else those that have no name, and without an
-    /// `id` all; of these, the ones for its algorithm.
-    pub(super) fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> Candidates<'_> {
-        let fit: Vec<_> = self
-            .config
-            .keys
-            .iter()
-            .filter(|key| key.fits(algorithm))
-            .collect();
+    /// The keys for a token, of its own and those that were `fetched`: those that `id` names or else
+    /// those that have no name, and without an `id` all; of these, the ones for its algorithm.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        fetched: Option<&'a Vec<Key>>,
+        algorithm: Algorithm,
+        id: Option<&str>,
+    ) -> Candidates<'a> {
+        let keys = self.config.keys.iter().chain(fetched.into_iter().flatten());
+        let fit: Vec<_> = keys.filter(|key| key.fits(algorithm)).collect();
         let of_id = |id: Option<&str>| -> Vec<_> {
             fit.iter().copied().filter(|key| key.id() == id).collect()
         };

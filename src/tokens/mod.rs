@@ -18,6 +18,6 @@ pub use self::auth::{
     Auth, CONNECT_SCOPE, Config, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE, Rules,
 };
 pub use self::fault::{TokenError, TokenFault};
-pub use self::issuer::{Audience, IssuerConfig};
+pub use self::issuer::{Audience, IssuerConfig, KeySource};
 pub use self::key::Key;
 pub use self::secret::Secret;

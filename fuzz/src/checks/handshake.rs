@@ -59,6 +59,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
         Gateway {
             auth: Auth::new(Config {
                 issuers: vec![IssuerConfig {
+                    source: None,
                     name: None,
                     audience: Audience::None,
                     user_claim: "sub".into(),

@@ -1,0 +1,79 @@
+//! Keys that are fetched from an identity provider, and from where.
+
+use std::sync::Arc;
+
+use presenced_memcached::limits::TLS_CA_BYTES_MAX;
+use presenced_memcached::settings_file;
+use presenced_net::tls::Tls;
+
+use super::{Flags, SettingsError};
+use crate::tokens::KeySource;
+use crate::tokens::jwks::{self, Issuer, Location, Network, Url};
+use crate::tokens::key::read_key_set;
+
+impl Flags {
+    /// Where keys are fetched: at `--jwt-jwks-url`, or, if there are no others (`has_key`), where the
+    /// issuer says.
+    pub(super) fn key_source(
+        &self,
+        has_key: bool,
+    ) -> Result<Option<Arc<KeySource>>, SettingsError> {
+        let tokens = &self.tokens;
+        let location = match (&tokens.jwt_jwks_url, &tokens.jwt_issuer) {
+            (Some(url), None) => refuse!(
+                "--jwt-jwks-url {url} needs --jwt-issuer: a provider may sign tokens of several issuers \
+                 with the same keys"
+            ),
+            (Some(text), Some(_)) => match Url::new(text) {
+                Ok(url) => Location::Keys(url),
+                Err(why) => refuse!("--jwt-jwks-url {text:?} {why}"),
+            },
+            (None, Some(name)) if !has_key && name.contains("://") => match Issuer::new(name) {
+                Ok(issuer) => Location::Issuer(issuer),
+                Err(why) => refuse!(
+                    "--jwt-issuer {name:?} without a key has its keys fetched from there, for which it \
+                     {why}; or give --jwt-jwks-url, --jwt-key-file or --jwt-secret-file"
+                ),
+            },
+            (None, _) => match &tokens.jwt_jwks_ca {
+                None => return Ok(None),
+                Some(file) => refuse!(
+                    "--jwt-jwks-ca {} has no effect: no keys are fetched without --jwt-jwks-url, or a \
+                     --jwt-issuer that is a URL and no other key",
+                    file.display()
+                ),
+            },
+        };
+        let network = Network {
+            tls: self.key_tls(&location)?,
+            ..Network::default()
+        };
+        let config = jwks::Config { location, network };
+        Ok(Some(Arc::new(KeySource::new(config, read_key_set))))
+    }
+
+    fn key_tls(&self, location: &Location) -> Result<Option<Tls>, SettingsError> {
+        let url = match location {
+            Location::Keys(url) => url,
+            Location::Issuer(issuer) => issuer.document(),
+        };
+        match &self.tokens.jwt_jwks_ca {
+            Some(file) if !url.is_secret() => refuse!(
+                "--jwt-jwks-ca {} has no effect: {url} has no TLS",
+                file.display()
+            ),
+            Some(file) => {
+                let pem = settings_file::read(file, TLS_CA_BYTES_MAX);
+                match pem.and_then(|pem| Tls::new(&pem).map_err(|error| error.to_string())) {
+                    Ok(tls) => Ok(Some(tls)),
+                    Err(why) => refuse!("--jwt-jwks-ca {}: {why}", file.display()),
+                }
+            }
+            None => match Tls::with_system_roots() {
+                Ok(tls) => Ok(Some(tls)),
+                Err(_) if !url.is_secret() => Ok(None),
+                Err(why) => refuse!("{url}: {why}; or give --jwt-jwks-ca"),
+            },
+        }
+    }
+}
