@@ -7,6 +7,7 @@ use presenced_memcached::settings_file;
 use presenced_net::tls::Tls;
 
 use super::{Flags, SettingsError};
+use crate::limits::KEYS_ASK_PAUSE;
 use crate::tokens::KeySource;
 use crate::tokens::jwks::{self, Issuer, Location, Network, Url};
 use crate::tokens::key::read_key_set;
@@ -48,7 +49,11 @@ impl Flags {
             tls: self.key_tls(&location)?,
             ..Network::default()
         };
-        let config = jwks::Config { location, network };
+        let config = jwks::Config {
+            location,
+            network,
+            ask_pause: KEYS_ASK_PAUSE,
+        };
         Ok(Some(Arc::new(KeySource::new(config, read_key_set))))
     }
 

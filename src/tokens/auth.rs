@@ -894,6 +894,7 @@ mod tests {
             audience: Audience::None,
             user_claim: "uid".into(),
             keys: vec![Key::of_secret(&Secret::new(&[2; 32]).unwrap())],
+            source: None,
         };
         let mut config = config();
         config.issuers.push(other);

@@ -65,13 +65,26 @@ impl TestServer {
         TestServer::start_set(flags, is_patient).await
     }
 
+    /// One that does not know [`SECRET`]: `flags` say whose tokens it takes, and `set` may say more.
+    pub async fn start_without_secret(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
+        TestServer::start_with(None, flags, set).await
+    }
+
     async fn start_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
+        TestServer::start_with(Some(SECRET), flags, set).await
+    }
+
+    async fn start_with(
+        secret: Option<&str>,
+        flags: &[&str],
+        set: impl FnOnce(&mut Config),
+    ) -> TestServer {
         let command = Flags::command().args_override_self(true);
         let matches = command
             .try_get_matches_from(without_store(&[FLAGS, flags].concat()))
             .unwrap();
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
-        flags.tokens.jwt_secret = Some(SECRET.into());
+        flags.tokens.jwt_secret = secret.map(Into::into);
         let key_template = flags.storage.key_template.clone();
         let mut config = flags.check().unwrap();
         set(&mut config);

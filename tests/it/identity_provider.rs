@@ -10,9 +10,16 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fastrand::Rng;
-use presenced::tokens::jwks::fetch::{FetchError, get};
+use presenced::limits::KEYS_ASK_PAUSE;
+use presenced::tokens::KeySource;
+use presenced::tokens::jwks::fetch::{self, FetchError};
 use presenced::tokens::jwks::{Config, Issuer, Location, Network, Source, Url};
+use presenced::tokens::key::read_key_set;
+use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_net::tls::Tls;
+use presenced_testkit::raw::{Raw, get, get_with, handshake, request, upgrade, upgrade_with};
+use presenced_testkit::server::TestServer;
+use presenced_testkit::tokens::{claims, sign};
 use presenced_testkit::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -66,7 +73,7 @@ impl HttpsServer {
     /// What a network that trusts `authority` gets of it, by this name.
     async fn get(&self, host: &str, authority: &str) -> Result<Vec<u8>, FetchError> {
         let url = Url::new(&format!("https://{host}:{}/keys", self.port)).unwrap();
-        let fetched = get(&trusting(authority), &url).await;
+        let fetched = fetch::get(&trusting(authority), &url).await;
         fetched.map(|fetched| fetched.body.into())
     }
 }
@@ -159,29 +166,31 @@ async fn whoever_is_not_there_or_speaks_no_tls_is_said_to() {
         let _ = stream.write_all(&answer("400 Bad Request", "")).await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
-    let error = get(&network, &url).await.unwrap_err().to_string();
+    let error = fetch::get(&network, &url).await.unwrap_err().to_string();
     assert!(
         error.ends_with(": no TLS with it: it does not speak TLS"),
         "{error}"
     );
     plain.await.unwrap();
-    let error = get(&network, &url).await.unwrap_err();
+    let error = fetch::get(&network, &url).await.unwrap_err();
     assert_eq!(error.fault.label(), "connect");
     assert!(error.to_string().contains(": cannot connect: "), "{error}");
     let nowhere = Url::new("https://no-such-host.invalid/keys").unwrap();
-    let error = get(&network, &nowhere).await.unwrap_err();
+    let error = fetch::get(&network, &nowhere).await.unwrap_err();
     assert_eq!(error.fault.label(), "name");
     assert!(
         error.to_string().contains("its name can't be resolved: "),
         "{error}"
     );
-    let error = get(&Network::default(), &url).await.unwrap_err();
+    let error = fetch::get(&Network::default(), &url).await.unwrap_err();
     assert_eq!(
         error.fault.label(),
         "connect",
         "before there is any need of TLS"
     );
 }
+
+const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 
 /// The npm package oidc-provider in a process of its own; killed when dropped.
 struct IdentityProvider {
@@ -256,14 +265,25 @@ fn key_ids(bytes: &[u8]) -> Result<Vec<String>, String> {
     Ok(ids.map(str::to_owned).collect())
 }
 
+/// With its task, and keys.
 async fn fetched(
     location: Location,
     network: Network,
 ) -> (Arc<Source<Vec<String>>>, JoinHandle<()>) {
-    let source = Arc::new(Source::new(Config { location, network }, key_ids));
+    let (source, task) = followed(location, network);
+    until("keys", PATIENCE, async || source.is_ready()).await;
+    (source, task)
+}
+
+fn followed(location: Location, network: Network) -> (Arc<Source<Vec<String>>>, JoinHandle<()>) {
+    let config = Config {
+        location,
+        network,
+        ask_pause: KEYS_ASK_PAUSE,
+    };
+    let source = Arc::new(Source::new(config, key_ids));
     let task = source.clone();
     let task = tokio::spawn(async move { task.follow(Rng::new()).await });
-    until("keys", PATIENCE, async || source.is_ready()).await;
     (source, task)
 }
 
@@ -274,49 +294,177 @@ async fn keys_of_a_real_provider_are_discovered_over_http_and_over_tls() {
         let issuer = Issuer::new(&provider.issuer).unwrap();
         let (source, task) = fetched(Location::Issuer(issuer), trusting("ca.pem")).await;
         let keys = source.keys().unwrap();
-        for algorithm in ["RS256", "ES256", "EdDSA"] {
-            let id = provider.key_of_token(algorithm);
-            assert!(keys.contains(&id), "{algorithm}");
+        for algorithm in ALGORITHMS {
+            assert!(
+                keys.contains(&provider.key_of_token(algorithm)),
+                "{algorithm}"
+            );
         }
         assert!(source.age().unwrap() < PATIENCE);
         task.abort();
         // The same provider under a name that it does not have.
         let other = provider.issuer.replace("localhost", "127.0.0.1");
-        let location = Location::Issuer(Issuer::new(&other).unwrap());
-        let network = trusting("ca.pem");
-        let source = Arc::new(Source::new(Config { location, network }, key_ids));
-        let (follower, followed) = (source.clone(), source);
-        let task = tokio::spawn(async move { follower.follow(Rng::new()).await });
+        let other = Location::Issuer(Issuer::new(&other).unwrap());
+        let (source, task) = followed(other, trusting("ca.pem"));
         until("refused", PATIENCE, async || {
-            followed
-                .fetches()
-                .any(|(outcome, count)| outcome == "content" && count > 0)
+            let mut fetches = source.fetches();
+            fetches.any(|(outcome, count)| outcome == "content" && count > 0)
         })
         .await;
-        assert!(!followed.is_ready());
+        assert!(!source.is_ready());
         task.abort();
     }
 }
 
 #[tokio::test]
-async fn keys_that_a_provider_replaces_are_fetched_when_a_token_has_one() {
-    let mut provider = IdentityProvider::start(false);
-    let keys = Url::new(&format!("{}/jwks", provider.issuer)).unwrap();
-    let (source, task) = fetched(Location::Keys(keys), Network::default()).await;
-    let seen = source.keys().unwrap();
-    let old = provider.key_of_token("ES256");
-    provider.ask("rotate");
-    let new = provider.key_of_token("ES256");
-    assert!(seen.contains(&old) && !seen.contains(&new));
+async fn tokens_of_a_real_provider_open_sessions_and_pull() {
+    let mut provider = IdentityProvider::start(true);
+    let server = TestServer::start_without_secret(
+        &[
+            &format!("--jwt-issuer={}", provider.issuer),
+            &format!("--jwt-jwks-ca={}", file("ca.pem").display()),
+            "--jwt-audience=urn:presence",
+            "--require-scope",
+        ],
+        |_| (),
+    )
+    .await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    for algorithm in ALGORITHMS {
+        let token = provider.ask(&format!("token {algorithm}"));
+        let mut raw = Raw::connect(server.edge).await;
+        raw.send(request("GET", "/ws", &upgrade_with(&token), ""))
+            .await;
+        assert_eq!(raw.response().await.status, 101, "{algorithm}");
+        let path = format!("/v1/presence?user=alice-{algorithm}");
+        let answer = get_with(server.edge, &path, &token).await.json();
+        let user = &answer["online"][format!("alice-{algorithm}")];
+        assert!(user.is_object(), "{answer}");
+    }
+    let refused = handshake(server.edge, &upgrade_with(&sign(&claims("alice")))).await;
     assert_eq!(
-        source.newer(&seen).await,
-        None,
-        "they were fetched a moment ago"
+        (refused.status, refused.error_code().as_str()),
+        (401, "token_invalid")
     );
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(60)).await;
-    tokio::time::resume();
-    let newer = source.newer(&seen).await.expect("newer keys");
-    assert!(newer.contains(&new) && !newer.contains(&old));
-    task.abort();
+    let metrics = get(server.admin, "/metrics").await.body;
+    let issuer = &provider.issuer;
+    for line in [
+        format!("presenced_jwks_age_seconds{{issuer=\"{issuer}\"}} "),
+        format!("presenced_jwks_fetches_total{{issuer=\"{issuer}\",outcome=\"ok\"}} 1"),
+        format!("presenced_jwks_fetches_total{{issuer=\"{issuer}\",outcome=\"tls\"}} 0"),
+    ] {
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_has_just_begun_to_use_is_fetched_by_the_first_token() {
+    let mut provider = IdentityProvider::start(false);
+    let server = TestServer::start_without_secret(
+        &[
+            &format!("--jwt-issuer={}", provider.issuer),
+            &format!("--jwt-jwks-url={}/jwks", provider.issuer),
+            "--jwt-audience=urn:presence",
+        ],
+        |config| {
+            let issuer = &mut config.gateway.tokens.issuers[0];
+            let config = Config {
+                location: Location::Keys(Url::new(&format!("{}/jwks", provider.issuer)).unwrap()),
+                network: Network::default(),
+                // Not a minute.
+                ask_pause: Duration::ZERO,
+            };
+            issuer.source = Some(Arc::new(KeySource::new(config, read_key_set)));
+        },
+    )
+    .await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let status = async |token: &str| handshake(server.edge, &upgrade_with(token)).await.status;
+    let old = provider.ask("token ES256");
+    assert_eq!(status(&old).await, 101);
+    provider.ask("rotate");
+    assert_eq!(status(&old).await, 101, "the old keys are known");
+    for algorithm in ALGORITHMS {
+        let new = provider.ask(&format!("token {algorithm}"));
+        assert_eq!(status(&new).await, 101, "{algorithm}");
+    }
+    assert_eq!(status(&old).await, 401, "the old keys are gone");
+}
+
+#[tokio::test]
+async fn before_there_are_keys_the_server_is_not_ready_and_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    let flags = [
+        &format!("--jwt-jwks-url={url}"),
+        "--jwt-issuer=https://id.example",
+    ];
+    let server = TestServer::start(&flags).await;
+    // Of the issuer, but signed with a key that may still come.
+    let mut of_issuer = claims("alice");
+    of_issuer["iss"] = "https://id.example".into();
+    let known = sign(&of_issuer);
+    let other = encode(
+        &Header::default(),
+        &of_issuer,
+        &EncodingKey::from_secret(&[7; 32]),
+    )
+    .unwrap();
+    let (mut provider, _) = listener.accept().await.unwrap();
+    let unready = get(server.admin, "/readyz").await;
+    assert_eq!(unready.status, 503);
+    let why = "the keys of an identity provider are not known yet\n";
+    until("memcached answers", PATIENCE, async || {
+        get(server.admin, "/readyz").await.body == why
+    })
+    .await;
+    let refused = handshake(server.edge, &upgrade_with(&other)).await;
+    assert_eq!(
+        (refused.status, refused.error_code().as_str()),
+        (503, "keys_not_known")
+    );
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    let pull = get_with(server.edge, "/v1/presence?user=1", &other).await;
+    assert_eq!(
+        (pull.status, pull.error_code().as_str()),
+        (503, "keys_not_known")
+    );
+    let offered = format!("presence.v1, bearer.{other}");
+    let of_page = [
+        ("Origin", "http://edge.test".to_owned()),
+        ("Sec-WebSocket-Protocol", offered),
+    ];
+    let mut page = Raw::connect(server.edge).await;
+    page.send(request(
+        "GET",
+        "/ws",
+        &[upgrade(), of_page.to_vec()].concat(),
+        "",
+    ))
+    .await;
+    assert_eq!(page.response().await.status, 101);
+    assert_eq!(
+        page.close().await,
+        (1013, "keys_not_known; retry=5".to_owned())
+    );
+    assert_eq!(
+        server
+            .metric("handshakes_total{result=\"keys_not_known\"}")
+            .await,
+        3
+    );
+    // Other keys are there.
+    assert_eq!(
+        handshake(server.edge, &upgrade_with(&known)).await.status,
+        101
+    );
+    let key = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let set = answer("200 OK", &format!("{{\"keys\":[{key}]}}"));
+    provider.write_all(&set).await.unwrap();
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let refused = handshake(server.edge, &upgrade_with(&other)).await;
+    assert_eq!(
+        (refused.status, refused.error_code().as_str()),
+        (401, "token_invalid")
+    );
 }

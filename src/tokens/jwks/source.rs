@@ -14,7 +14,7 @@ use super::fetch::{FetchError, FetchFault, get};
 use super::network::Network;
 use super::schedule::Schedule;
 use super::url::Url;
-use crate::limits::{KEYS_ASK_PAUSE, KEYS_WAIT, KEYS_WAITERS_MAX};
+use crate::limits::{KEYS_WAIT, KEYS_WAITERS_MAX};
 
 /// Where a provider has its keys.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub location: Location,
     /// How they are reached.
     pub network: Network,
+    /// Time between two fetches that tokens with unknown keys cause.
+    pub ask_pause: Duration,
 }
 
 /// Reads keys from what was fetched. It says for people why it can't.
@@ -122,7 +124,7 @@ impl<K> Source<K> {
 
     /// For whoever has a token whose key is not among the keys that it has `seen`: newer ones, if
     /// there are any within two seconds. Anyone can send such a token, so keys are fetched for them
-    /// once a minute at most, and only so many wait: the rest is told at once that there are none.
+    /// once in each `ask_pause` at most, and only so many wait: the rest is told at once that there are none.
     pub async fn newer(&self, seen: &Arc<K>) -> Option<Arc<K>> {
         let mut state = self.state.subscribe();
         let ended = {
@@ -130,7 +132,7 @@ impl<K> Source<K> {
             if !now.has(seen) {
                 return now.keys.clone();
             }
-            if !now.is_under_way && !now.may_be_asked() {
+            if !now.is_under_way && !now.may_be_asked(self.config.ask_pause) {
                 return None;
             }
             now.ended
@@ -163,7 +165,7 @@ impl<K> Source<K> {
             tokio::select! {
                 biased;
                 () = sleep_until(end) => return,
-                () = self.asked.notified() => if self.state.borrow().may_be_asked() {
+                () = self.asked.notified() => if self.state.borrow().may_be_asked(self.config.ask_pause) {
                     return;
                 },
             }
@@ -238,9 +240,9 @@ impl<K> State<K> {
     }
 
     /// Whether a token with an unknown key is a reason to fetch.
-    fn may_be_asked(&self) -> bool {
+    fn may_be_asked(&self, pause: Duration) -> bool {
         let since = self.begun_at.map(|begun_at| begun_at.elapsed());
-        since.is_none_or(|since| since >= KEYS_ASK_PAUSE)
+        since.is_none_or(|since| since >= pause)
     }
 }
 

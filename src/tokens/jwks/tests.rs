@@ -150,8 +150,12 @@ fn parse(bytes: &[u8]) -> Result<String, String> {
 }
 
 fn source(provider: &Provider, location: Location) -> Arc<Source<String>> {
-    let network = provider.network();
-    Arc::new(Source::new(Config { location, network }, parse))
+    let config = Config {
+        location,
+        network: provider.network(),
+        ask_pause: KEYS_ASK_PAUSE,
+    };
+    Arc::new(Source::new(config, parse))
 }
 
 /// Of the provider's keys, with its task.
