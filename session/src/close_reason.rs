@@ -32,6 +32,8 @@ pub enum CloseReason {
     PongTimeout,
     /// The token has expired.
     TokenExpired,
+    /// A token that should renew the session is another user's.
+    OtherUser,
     /// The user has too many sessions, and this was the oldest.
     Replaced,
     /// The server stops.
@@ -54,7 +56,7 @@ pub struct CloseFacts {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 15] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::Closed,
         CloseReason::Disconnected,
         CloseReason::Protocol,
@@ -67,6 +69,7 @@ impl CloseReason {
         CloseReason::Overloaded,
         CloseReason::PongTimeout,
         CloseReason::TokenExpired,
+        CloseReason::OtherUser,
         CloseReason::Replaced,
         CloseReason::Restart,
         CloseReason::Internal,
@@ -89,6 +92,7 @@ impl CloseReason {
             CloseReason::Overloaded => (Some(1013), "overloaded", Level::DEBUG),
             CloseReason::PongTimeout => (Some(4408), "pong_timeout", Level::DEBUG),
             CloseReason::TokenExpired => (Some(4401), "token_expired", Level::DEBUG),
+            CloseReason::OtherUser => (Some(1008), "other_user", Level::DEBUG),
             CloseReason::Replaced => (Some(4409), "replaced", Level::DEBUG),
             CloseReason::Restart => (Some(1012), "restart", Level::DEBUG),
             CloseReason::Internal => (Some(1011), "internal", Level::ERROR),

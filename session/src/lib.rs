@@ -7,6 +7,7 @@
 //! - `coalesce`: when the worker looks at its sessions.
 //! - [`slab`] (pure): where sessions live; `buffers`: what most of them have none of.
 //! - [`wheel`] (pure): which sessions are to be pinged, and checked for their pongs.
+//! - `expiry` (pure): when they end with their time, and are told before.
 //! - [`handshake`] (pure): RFC 6455 §4.2.
 //! - [`frame_header`] (pure): what RFC 6455 requires of a frame before it is decoded.
 //! - [`frame`] (pure): frames are decoded in place, with fastwebsockets.
@@ -21,6 +22,7 @@ pub mod close_reason;
 mod coalesce;
 pub mod config;
 pub mod dialect;
+mod expiry;
 pub mod frame;
 pub mod frame_header;
 pub mod handshake;

@@ -59,9 +59,24 @@ pub const FRAMES_BURST_TIME: Duration = Duration::from_secs(10);
 /// one a second for ever, and ten at once.
 pub const MALFORMED_FRAMES: u32 = 19;
 
-/// The most that it may cost, as time's worth of frames: where the rate is low, a first one must
-/// not end a session.
-pub const MALFORMED_TIME_MAX: Duration = Duration::from_secs(5);
+/// The most that any message may cost more than another, as time's worth of frames: where the rate
+/// is low, a first one must not end a session.
+pub const DEAR_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A client is told that its session's time is over soon at a random moment, at least this long
+/// before the end: enough to get a new token, and to try again a few times.
+pub const EXPIRY_WARNING_MIN: Duration = Duration::from_secs(60);
+
+/// And at most this long before it: a minute over which the clients of a fleet are spread.
+pub const EXPIRY_WARNING_MAX: Duration = Duration::from_secs(120);
+
+/// Sessions that a worker ends or warns in one tick because of their time: when a hundred thousand
+/// tokens end in the same second, heartbeats are still heard in between.
+pub const EXPIRIES_PER_TICK: usize = 1000;
+
+/// Time by which a worker's wheel may fall behind the clock in all, before the worker looks at all
+/// sessions for those whose time may be over meanwhile.
+pub const EXPIRY_LAG_MAX: Duration = Duration::from_secs(10);
 
 /// The most that `--ping-interval` may be: times of sessions are kept in 32 bits of µs, 71 minutes.
 pub const PING_INTERVAL_MAX: Duration = Duration::from_secs(3600);
@@ -92,4 +107,4 @@ pub const OPENED_PER_TURN: usize = 64;
 pub const WORKER_QUEUE: usize = 1024;
 
 const _: () = assert!(MESSAGE_BYTES_MAX <= MESSAGE_BYTES_CEILING);
-const _: () = assert!(2 * MALFORMED_TIME_MAX.as_secs() <= FRAMES_BURST_TIME.as_secs());
+const _: () = assert!(2 * DEAR_TIME_MAX.as_secs() <= FRAMES_BURST_TIME.as_secs());

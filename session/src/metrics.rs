@@ -122,6 +122,8 @@ pub struct WorkerMetrics {
     pub wakes: Counter,
     /// From a ping to its pong.
     pub rtt: Histogram,
+    /// Times that a session was given a later end, or another one at least.
+    pub renewals: Counter,
     /// Sessions ended, by [`CloseReason`].
     pub ends: [Counter; CloseReason::ALL.len()],
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{FRAMES_BURST_TIME, MALFORMED_FRAMES, MALFORMED_TIME_MAX, PING_INTERVAL_MAX};
+use crate::limits::{DEAR_TIME_MAX, FRAMES_BURST_TIME, PING_INTERVAL_MAX};
 
 // An old time is told from one ahead by being more than a burst ahead, in 32 bits of µs (71
 // minutes); each ping of the wheel renews it.
@@ -46,10 +46,10 @@ impl TokenBucket {
         self.take_us(rate.cost_us, now_us)
     }
 
-    /// Takes what a malformed message costs beside its frames, if it is there.
-    pub fn take_malformed(&mut self, rate: Rate, now_us: u32) -> bool {
-        let cost_us = rate.cost_us.saturating_mul(MALFORMED_FRAMES);
-        self.take_us(cost_us.min(MALFORMED_US_MAX), now_us)
+    /// Takes what a message costs beside its own frames, in frames, if it is there.
+    pub fn take_more(&mut self, rate: Rate, frames: u32, now_us: u32) -> bool {
+        let cost_us = rate.cost_us.saturating_mul(frames);
+        self.take_us(cost_us.min(DEAR_US_MAX), now_us)
     }
 
     #[inline]
@@ -77,7 +77,7 @@ impl TokenBucket {
 
 const BURST_US: u32 = FRAMES_BURST_TIME.as_micros() as u32;
 
-const MALFORMED_US_MAX: u32 = MALFORMED_TIME_MAX.as_micros() as u32;
+const DEAR_US_MAX: u32 = DEAR_TIME_MAX.as_micros() as u32;
 
 /// The low 32 bits of a time in µs.
 #[inline]
@@ -90,6 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::MALFORMED_FRAMES;
 
     #[test]
     fn a_burst_then_the_rate() {
@@ -111,7 +112,7 @@ mod tests {
         for (frames, at_once) in [(1000, 500), (20, 10), (2, 1), (1, 1)] {
             let rate = Rate::per_second(frames);
             let mut bucket = TokenBucket::full(0);
-            let mut take = || bucket.take(rate, 0) && bucket.take_malformed(rate, 0);
+            let mut take = || bucket.take(rate, 0) && bucket.take_more(rate, MALFORMED_FRAMES, 0);
             assert_eq!((0..).take_while(|_| take()).count(), at_once, "{frames}");
         }
     }

@@ -1,6 +1,7 @@
 //! What the sessions of a worker are for: the seam between the frames and whoever speaks them.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tracing::Level;
 
@@ -8,6 +9,7 @@ use super::close_reason::CloseReason;
 use super::dialect::Dialect;
 pub use super::message::Message;
 use super::slab::{SessionId, SessionKey};
+use crate::limits::MALFORMED_FRAMES;
 
 /// What sessions are for. Each worker has its own; all calls come from the worker's thread.
 pub trait Service {
@@ -41,6 +43,18 @@ pub trait Service {
         message: Message<'_>,
         replies: &mut Replies<'_, Self::Dialect>,
     );
+
+    /// The session ends in `left`, unless it is renewed ([`Replies::renew`]). Called once for each
+    /// end that a session is given, a minute or two before it, or when a session begins that has no
+    /// more time than that. What is put into `replies` is sent at once.
+    fn expiring(
+        &mut self,
+        handle: Self::Handle,
+        left: Duration,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
+        let _ = (handle, left, replies);
+    }
 
     /// Logs that the session ends, at the level of its reason: a service that knows more of it says
     /// more. Called once, before [`Service::closed`].
@@ -98,7 +112,16 @@ impl<H> From<H> for Opened<H> {
 pub struct Replies<'a, D> {
     dialect: D,
     out: &'a mut Vec<u8>,
-    is_malformed: bool,
+    asked: Asked,
+}
+
+/// What a service wants of the worker for a message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// What it costs beside its own frames.
+    pub(super) frames: u32,
+    pub(super) expires_at: Option<Duration>,
+    pub(super) end: Option<CloseReason>,
 }
 
 impl<D: Dialect> Replies<'_, D> {
@@ -106,19 +129,36 @@ impl<D: Dialect> Replies<'_, D> {
         Replies {
             dialect,
             out,
-            is_malformed: false,
+            asked: Asked::default(),
         }
     }
 
     /// The message could not be understood. That costs the session as much as many messages
-    /// ([`MALFORMED_FRAMES`](crate::limits::MALFORMED_FRAMES)), and ends it with 1008 if it has not
-    /// as much left; what is put in here comes first.
+    /// ([`MALFORMED_FRAMES`]).
     pub fn malformed(&mut self) {
-        self.is_malformed = true;
+        self.costs(MALFORMED_FRAMES);
     }
 
-    pub(super) fn is_malformed(&self) -> bool {
-        self.is_malformed
+    /// The message costs the session so many frames more than any message, and ends it with 1008 if
+    /// it has not as much left; what is put in here comes first.
+    pub fn costs(&mut self, frames: u32) {
+        self.asked.frames = frames;
+    }
+
+    /// The session ends at `expires_at` by the [`Clock`](crate::clock::Clock), and no longer when it
+    /// would have. If that is so soon that the client would have been told by now, it is not: what
+    /// is put in here should say it. Only for a message.
+    pub fn renew(&mut self, expires_at: Duration) {
+        self.asked.expires_at = Some(expires_at);
+    }
+
+    /// The session ends, once what is put in here is sent. Only for a message.
+    pub fn end(&mut self, end: CloseReason) {
+        self.asked.end = Some(end);
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// Adds a text message; `text` must be UTF-8 (RFC 6455 §5.6).

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::wheel::CHUNK;
 
 /// An index and its generation: names one value for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey {
     /// Of the entry.
     pub index: u32,

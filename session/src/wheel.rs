@@ -35,6 +35,8 @@ pub struct Wheel {
     /// The wheel's own time.
     time_us: u64,
     last: Duration,
+    /// Time of stalls that it has not made up for.
+    behind: Duration,
     /// Each chunk's moment in a step and its number, by the moment.
     order: Vec<(u32, u32)>,
 }
@@ -58,6 +60,7 @@ impl Wheel {
             // One round in, so that the second hand has a past.
             time_us: interval_us,
             last: now,
+            behind: Duration::ZERO,
             order: Vec::new(),
         }
     }
@@ -73,7 +76,9 @@ impl Wheel {
 
     /// Moves the hands on to `now`.
     pub fn turn(&mut self, now: Duration) -> Turn {
-        let passed = now.saturating_sub(self.last).min(WHEEL_CATCH_UP);
+        let since_last = now.saturating_sub(self.last);
+        let passed = since_last.min(WHEEL_CATCH_UP);
+        self.behind += since_last - passed;
         self.last = self.last.max(now);
         let from_us = self.time_us;
         self.time_us += passed.as_micros() as u64;
@@ -81,6 +86,11 @@ impl Wheel {
             from_us,
             to_us: self.time_us,
         }
+    }
+
+    /// How far its own time is behind that of the clock by now, for all its stalls.
+    pub fn behind(&self) -> Duration {
+        self.behind
     }
 
     /// Adds the first index of each group that is to be pinged to `groups`.

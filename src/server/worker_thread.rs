@@ -174,6 +174,7 @@ impl WorkerThread {
             metrics: self.shared.workers[self.number].clone(),
             seats: self.shared.seats.clone(),
             config: self.session,
+            ..WorkerConfig::alone()
         }
     }
 }

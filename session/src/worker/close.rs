@@ -6,6 +6,7 @@ use presenced_tasks::{Task, caught};
 use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
+use crate::expiry::Stage;
 use crate::limits::CLOSE_TIMEOUT;
 use crate::service::Service;
 use crate::slab::SessionKey;
@@ -17,7 +18,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let Some(session) = self.slab.get_mut(key) else {
             return;
         };
-        if session.closing {
+        if session.is_closing() {
             // It only waited for the peer's end of it.
             return self.remove(key);
         }
@@ -45,7 +46,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let Some(session) = self.slab.get_mut(key) else {
             return;
         };
-        session.closing = true;
+        self.expiring.forget(key, session.term());
+        session.stage = Stage::Closing;
         let dialect = session.dialect;
         self.parts.metrics.ends[end as usize].add_alone(1);
         if end == CloseReason::PongTimeout {
@@ -69,7 +71,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     pub(super) fn remove(&mut self, key: SessionKey) {
-        if self.slab.remove(key).is_some() {
+        if let Some(session) = self.slab.remove(key) {
+            self.expiring.forget(key, session.term());
             self.buffers.take(key.index);
             self.parts.seats.free();
         }

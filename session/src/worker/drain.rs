@@ -34,7 +34,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
             }
         }
         due.retain(|&key| {
-            let session = self.slab.get_mut(key).filter(|session| !session.closing);
+            let session = self
+                .slab
+                .get_mut(key)
+                .filter(|session| !session.is_closing());
             let Some(handle) = session.map(|session| session.handle) else {
                 return false;
             };

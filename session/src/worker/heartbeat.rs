@@ -12,6 +12,7 @@ use super::Worker;
 use crate::awaiting_pong;
 use crate::close_reason::CloseReason;
 use crate::dialect::{Dialect, Nonce};
+use crate::expiry::Quarters;
 use crate::limits::WHEEL_CATCH_UP;
 use crate::rate_limit::us;
 use crate::service::Service;
@@ -20,8 +21,9 @@ use crate::transport::Transport;
 use crate::wheel::GROUP;
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// Moves the wheel on to `now`: pings, checks for pongs, ends messages that take too long, and
-    /// drops sessions that do not answer a close. Fails where the poll does.
+    /// Moves the wheel on to `now`: ends sessions whose time is over, pings, checks for pongs, ends
+    /// messages that take too long, and drops sessions that do not answer a close. Fails where the
+    /// poll does.
     ///
     /// # Errors
     ///
@@ -29,6 +31,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     pub fn tick(&mut self, now: Duration) -> io::Result<()> {
         self.now = now;
         let turn = self.wheel.turn(now);
+        self.expire();
         let mut due = std::mem::take(&mut self.due);
         self.wheel.to_check(turn, &mut due);
         for group in due.drain(..) {
@@ -55,7 +58,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(())
     }
 
-    /// Pings the sessions of a group, and ends those whose token has expired.
+    /// Pings the sessions of a group.
     fn ping(&mut self, group: u32) {
         let (mut next, end) = (group, group + GROUP);
         while next < end {
@@ -86,13 +89,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let awaiting = self.awaiting_pong.group(*next);
         for (key, session) in self.slab.run(*next, end - *next) {
             *next = key.index + 1;
-            if session.closing {
+            if session.is_closing() {
                 continue;
             }
             session.bucket.renew(moment.us);
-            if session.expires_s <= moment.s {
-                self.odd.push((key, Err(CloseReason::TokenExpired)));
-                continue;
+            if session.ends_at <= moment.horizon {
+                self.expiring.look(key, session.term(), self.now);
             }
             let bit = awaiting_pong::bit(key.index);
             if *awaiting & bit != 0 {
@@ -139,7 +141,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             let index = group + awaiting.trailing_zeros();
             awaiting &= awaiting - 1;
             if let Some((key, session)) = self.slab.at(index)
-                && !session.closing
+                && !session.is_closing()
                 && moment.us.wrapping_sub(session.pinged_us) >= moment.patience_us
             {
                 self.end(key, CloseReason::PongTimeout);
@@ -163,7 +165,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let timeout = self.parts.config.ping_timeout;
         Moment {
             us: us(self.now),
-            s: self.now.as_secs() as u32,
+            horizon: self.expiring.horizon(self.now),
             patience_us: us(timeout - WHEEL_CATCH_UP.min(timeout / 2)),
         }
     }
@@ -173,7 +175,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
 #[derive(Clone, Copy)]
 struct Moment {
     us: u32,
-    s: u32,
+    /// Of sessions that end later, nothing is due before the next ping.
+    horizon: Quarters,
     /// How long a session may take to send something after a ping.
     patience_us: u32,
 }

@@ -13,6 +13,7 @@ use crate::buffers::Buffers;
 use crate::close_reason::CloseReason;
 use crate::coalesce::Found;
 use crate::dialect::{Dialect, Meaning, Nonce};
+use crate::expiry::Expiring;
 use crate::frame_header::{Header, HeaderCheck, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX};
 use crate::metrics::WorkerMetrics;
@@ -126,7 +127,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
-        if session.closing {
+        if session.is_closing() {
             return Ok(());
         }
         self.now = now;
@@ -138,6 +139,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             metrics: &self.parts.metrics,
             tag: &self.tag,
             awaiting_pong: &mut self.awaiting_pong,
+            expiring: &mut self.expiring,
             rate: self.rate,
             bytes_max: self.parts.config.message_bytes_max,
             session,
@@ -163,6 +165,7 @@ struct Reading<'a, S: Service, T> {
     metrics: &'a WorkerMetrics,
     tag: &'a FixedState,
     awaiting_pong: &'a mut AwaitingPong,
+    expiring: &'a mut Expiring,
     rate: Rate,
     bytes_max: usize,
     session: &'a mut Session<S::Handle, S::Dialect, T>,
@@ -311,14 +314,30 @@ impl<S: Service, T> Reading<'_, S, T> {
                 let handle = self.session.handle;
                 self.service
                     .message(self.key, handle, message, &mut replies);
-                let is_malformed = replies.is_malformed();
-                if is_malformed && !self.session.bucket.take_malformed(self.rate, us(self.now)) {
+                let asked = replies.asked();
+                let now_us = us(self.now);
+                if !self
+                    .session
+                    .bucket
+                    .take_more(self.rate, asked.frames, now_us)
+                {
                     return Err(CloseReason::RateLimited);
                 }
+                if let Some(expires_at) = asked.expires_at {
+                    self.renew(expires_at);
+                }
+                asked.end.map_or(Ok(()), Err)?;
             }
             Meaning::Pong if self.session.awaits_rtt => self.pong(),
             Meaning::Pong | Meaning::Nothing => {}
         }
         Ok(())
+    }
+
+    fn renew(&mut self, expires_at: Duration) {
+        let (key, term) = (self.key, self.session.term());
+        let term = self.expiring.renew(key, term, expires_at, self.now);
+        (self.session.ends_at, self.session.stage) = (term.ends_at, term.stage);
+        self.metrics.renewals.add_alone(1);
     }
 }

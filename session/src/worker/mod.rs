@@ -13,10 +13,12 @@
 //! worker by [`Worker::open`], [`Worker::readable`] and [`Worker::tick`], with a time of their own.
 //!
 //! This file has the loop; `open` begins sessions, `input` reads, `output` writes, `heartbeat`
-//! pings, `close` ends sessions and `drain` all of them.
+//! pings, `expiry` ends sessions whose time is over, `close` ends them for any reason, and `drain`
+//! all of them.
 
 mod close;
 mod drain;
+mod expiry;
 mod heartbeat;
 mod input;
 mod open;
@@ -43,6 +45,7 @@ use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
 use super::coalesce::{Coalescer, Found};
 use super::dialect::Plain;
+use super::expiry::{Expiring, Quarters, Stage, Term};
 use super::rate_limit::{Rate, TokenBucket};
 use super::service::Service;
 use super::slab::{SessionId, SessionKey, Slab};
@@ -66,7 +69,7 @@ pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     pub peer: P,
     /// What its frames mean.
     pub dialect: D,
-    /// When it may stay no longer, by the [`Clock`].
+    /// When it may stay no longer, by the [`Clock`]; [`Duration::MAX`] where it may stay for ever.
     pub expires_at: Duration,
     /// Of the worker's [`WorkerConfig::seats`]; the session keeps it until it ends.
     pub seat: Seat,
@@ -102,10 +105,14 @@ pub struct WorkerConfig {
     pub seats: Arc<Seats>,
     /// What an operator may set.
     pub config: Config,
+    /// Keys the tags of pings, and says at which moments clients are told that their time is over
+    /// soon. Nobody else may know it.
+    pub seed: u64,
 }
 
 impl WorkerConfig {
-    /// For a worker on its own, with the server's usual times and limits and no bound on sessions.
+    /// For a worker on its own, with the server's usual times and limits, no bound on sessions, and a
+    /// random seed.
     pub fn alone() -> WorkerConfig {
         WorkerConfig {
             number: 0,
@@ -114,6 +121,7 @@ impl WorkerConfig {
             metrics: Arc::default(),
             seats: Arc::new(Seats::new(usize::MAX)),
             config: Config::default(),
+            seed: fastrand::u64(..),
         }
     }
 }
@@ -126,11 +134,10 @@ struct Session<H, D, T> {
     dialect: D,
     /// When the last ping was sent, µs of the clock's low 32 bits; also what the ping bears.
     pinged_us: u32,
-    /// When it may stay no longer, seconds of the clock.
-    expires_s: u32,
+    /// When it may stay no longer.
+    ends_at: Quarters,
     bucket: TokenBucket,
-    /// A close frame was sent; the rest of the input is ignored (RFC 6455 §1.4).
-    closing: bool,
+    stage: Stage,
     /// There is more of it in [`SessionBuffers`].
     has_buffers: bool,
     /// The pong of the last ping has not come.
@@ -156,6 +163,9 @@ pub struct Worker<S: Service, T = TcpStream> {
     buffers: SessionBuffers,
     wheel: Wheel,
     awaiting_pong: AwaitingPong,
+    expiring: Expiring,
+    /// How far the wheel was behind when all sessions were looked at last.
+    looked_behind: Duration,
     /// Groups that this turn of the wheel has found due; kept to be used again.
     due: Vec<u32>,
     /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
@@ -194,6 +204,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// If the poll can't be made, or watched by the runtime: there are too many open files.
     pub fn new(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T>> {
         let config = &parts.config;
+        let keyed = FixedState::with_seed(parts.seed);
         Ok(Worker {
             service,
             rate: Rate::per_second(config.frames_per_second_max),
@@ -204,6 +215,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
             buffers: SessionBuffers::default(),
             wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
             awaiting_pong: AwaitingPong::default(),
+            expiring: Expiring::new(config.ping_interval, keyed.clone()),
+            looked_behind: Duration::ZERO,
             due: Vec::new(),
             odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
@@ -211,7 +224,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             again: VecDeque::new(),
             closing: VecDeque::new(),
             undelivered: VecDeque::new(),
-            tag: FixedState::with_seed(fastrand::u64(..)),
+            tag: keyed,
             drain: None,
             parts,
         })
@@ -361,6 +374,20 @@ impl<S: Service, T: Transport> Worker<S, T> {
             if let Some(oldest) = self.undelivered.pop_front() {
                 self.replace(oldest);
             }
+        }
+    }
+}
+
+impl<H, D, T> Session<H, D, T> {
+    #[inline]
+    fn is_closing(&self) -> bool {
+        self.stage == Stage::Closing
+    }
+
+    fn term(&self) -> Term {
+        Term {
+            ends_at: self.ends_at,
+            stage: self.stage,
         }
     }
 }

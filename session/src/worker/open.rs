@@ -11,6 +11,7 @@ use presenced_tasks::{Task, caught};
 use super::{NewSession, Session, Worker};
 use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
+use crate::expiry::{Quarters, Stage};
 use crate::rate_limit::{TokenBucket, us};
 use crate::service::{Replies, Service};
 use crate::slab::SessionKey;
@@ -37,9 +38,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
             handle: opened.handle,
             dialect,
             pinged_us: 0,
-            expires_s: new.expires_at.as_secs() as u32,
+            ends_at: Quarters::not_before(new.expires_at),
             bucket: TokenBucket::full(us(now)),
-            closing: false,
+            stage: Stage::Unwarned,
             has_buffers: false,
             awaits_rtt: false,
         };
@@ -65,6 +66,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             tracing::error!(%error, "a session can't be polled");
             CloseReason::Internal
         })?;
+        self.begin_term(key)?;
         self.reply(key)?;
         if read_ahead.is_empty() {
             return Ok(());

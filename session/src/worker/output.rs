@@ -14,7 +14,10 @@ use crate::transport::Transport;
 impl<S: Service, T: Transport> Worker<S, T> {
     /// Sends an answer that the service had to wait for.
     pub(super) fn answer(&mut self, key: SessionKey, text: &[u8]) {
-        let session = self.slab.get_mut(key).filter(|session| !session.closing);
+        let session = self
+            .slab
+            .get_mut(key)
+            .filter(|session| !session.is_closing());
         let Some(dialect) = session.map(|session| session.dialect) else {
             return;
         };
@@ -100,7 +103,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         session.has_buffers = self.buffers.put(key.index, Some(buffers));
         result?;
         if done {
-            if session.closing {
+            if session.is_closing() {
                 session.socket.finish();
             }
             self.set_interest(key, Interest::READABLE)?;

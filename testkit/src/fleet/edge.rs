@@ -105,6 +105,7 @@ impl Edge {
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone());
         let worker = WorkerConfig {
             clock,
+            seed,
             ..WorkerConfig::alone()
         };
         Edge {

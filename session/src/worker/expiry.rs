@@ -1,0 +1,77 @@
+//! The end of sessions whose time is over, and the word that it will be soon.
+
+use presenced_tasks::Task;
+
+use super::Worker;
+use crate::close_reason::CloseReason;
+use crate::expiry::{Quarters, Stage};
+use crate::limits::{EXPIRIES_PER_TICK, EXPIRY_LAG_MAX};
+use crate::service::{Replies, Service};
+use crate::slab::SessionKey;
+use crate::transport::Transport;
+use crate::wheel::CHUNK;
+
+impl<S: Service, T: Transport> Worker<S, T> {
+    /// Ends the sessions whose time is over, and tells those that it will be soon.
+    pub(super) fn expire(&mut self) {
+        let behind = self.wheel.behind();
+        if behind - self.looked_behind > EXPIRY_LAG_MAX {
+            self.looked_behind = behind;
+            self.look_at_all();
+        }
+        for _ in 0..EXPIRIES_PER_TICK {
+            let Some(key) = self.expiring.take(self.now) else {
+                break;
+            };
+            let warned = self.guarded(Task::Session, |worker| {
+                worker.warn(key)?;
+                worker.reply(key)
+            });
+            if let Err(end) = warned.unwrap_or(Err(CloseReason::Internal)) {
+                self.end(key, end);
+            }
+        }
+    }
+
+    /// The wheel comes to some sessions later than it should have.
+    fn look_at_all(&mut self) {
+        let horizon = self.expiring.horizon(self.now);
+        for chunk in 0..self.slab.chunks() {
+            for (key, session) in self.slab.run(chunk * CHUNK, CHUNK) {
+                if session.ends_at <= horizon {
+                    self.expiring.look(key, session.term(), self.now);
+                }
+            }
+        }
+    }
+
+    /// The first look at a session. What its client is told is left to be sent.
+    pub(super) fn begin_term(&mut self, key: SessionKey) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
+            return Ok(());
+        };
+        if self.expiring.is_due(key, session.term(), self.now) {
+            return self.warn(key);
+        }
+        self.expiring.look(key, session.term(), self.now);
+        Ok(())
+    }
+
+    /// Tells a client that the time of its session is over soon; the word is left to be sent. Fails
+    /// if the time is over already.
+    fn warn(&mut self, key: SessionKey) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
+            return Ok(());
+        };
+        if session.ends_at <= Quarters::come(self.now) {
+            return Err(CloseReason::TokenExpired);
+        }
+        session.stage = Stage::Warned;
+        self.expiring.look(key, session.term(), self.now);
+        let left = session.ends_at.since(self.now);
+        let (handle, dialect) = (session.handle, session.dialect);
+        let mut replies = Replies::new(dialect, &mut self.out);
+        self.service.expiring(handle, left, &mut replies);
+        Ok(())
+    }
+}
