@@ -253,6 +253,10 @@ pub const EVENT_INTERVAL: u32 = 8;
 /// Longest `--server-id` in bytes: it is in every value.
 pub const SERVER_ID_BYTES_MAX: usize = 128;
 
+/// What a message that renews a session costs more than another, in frames: its token is checked,
+/// which takes as long as some messages do, and a session needs one in an hour.
+pub const RENEWAL_FRAMES: u32 = 9;
+
 /// Connections to the embedded store that are left for others than this server, at least.
 pub const STORE_CONNECTIONS_MIN: usize = 16;
 
@@ -386,6 +390,8 @@ const _: () = {
     assert!(PULL_USERS_MAX * (2 * USER_ID_BYTES_MAX + 64) <= OUTBOX_BYTES_MAX);
     assert!(LINE_BYTES_MAX + TOKEN_BYTES_MAX + OTHER_HEADER_BYTES < HEAD_BYTES_MAX);
     assert!(LINE_BYTES_MAX + 1024 + OTHER_HEADER_BYTES < *MAX_HEAD_BYTES.start() as usize);
+    // A token in JSON fits a message.
+    assert!(TOKEN_BYTES_MAX + 64 <= MESSAGE_BYTES_MAX);
     assert!(2 * IDLE_MIN.as_millis() < LOBBY_TIME.as_millis());
     assert!(AWAITED_MIN.as_millis() < LOBBY_TIME.as_millis());
     // What a request has waited for can still be answered.

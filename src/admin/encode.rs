@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use presenced_session::metrics::{BOUNDS_US, Histogram};
+use presenced_session::metrics::{BOUNDS_US, Counter, Histogram};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+
+use crate::gateway::refusal::Refusal;
 
 /// One counter; its samples get `_total` behind `name`.
 pub(super) fn counter(
@@ -42,6 +44,25 @@ pub(super) fn by_label(
     let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (value, count) in values {
         ConstCounter::new(count).encode(family.encode_family(&[(label, value)])?)?;
+    }
+    Ok(())
+}
+
+/// A counter for each of the refusals that `is_meant`; `counts` are in the order of
+/// [`Refusal::ALL`]. The label is `result`, and `reason` where a result has several.
+pub(super) fn by_refusal(
+    family: &mut MetricEncoder<'_>,
+    counts: &[Counter],
+    is_meant: impl Fn(Refusal) -> bool,
+) -> fmt::Result {
+    for (refusal, count) in Refusal::ALL.iter().zip(counts) {
+        if !is_meant(*refusal) {
+            continue;
+        }
+        let facts = refusal.facts();
+        let reason = facts.reason.map(|reason| ("reason", reason));
+        let labels: Vec<_> = [("result", facts.code)].into_iter().chain(reason).collect();
+        ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }

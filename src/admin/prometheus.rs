@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::encode::{by_label, counter, gauge, histogram};
+use super::encode::{by_label, by_refusal, counter, gauge, histogram};
 use super::exposition::Exposition;
 use super::netstat::listen_overflows;
 use super::process::Process;
@@ -155,6 +155,7 @@ impl Metrics {
         let users = self.presence.users().len();
         gauge(out, "users", "Users with a session here", users as u64)?;
         self.encode_handshakes(out)?;
+        self.encode_renewals(out)?;
         let panics = Task::ALL.iter().map(|&task| (task.label(), panics(task)));
         let help = "Panics that were caught, by what they ended: faults of the server's own";
         by_label(out, "panics", help, "task", panics)?;
@@ -224,13 +225,17 @@ impl Metrics {
         let mut family = out.encode_descriptor("handshakes", help, None, MetricType::Counter)?;
         let accepted = self.sum(|worker| &worker.sessions);
         ConstCounter::new(accepted).encode(family.encode_family(&[("result", "ok")])?)?;
-        for (refusal, count) in Refusal::ALL.iter().zip(&self.gateway.refusals) {
-            let facts = refusal.facts();
-            let reason = facts.reason.map(|reason| ("reason", reason));
-            let labels: Vec<_> = [("result", facts.code)].into_iter().chain(reason).collect();
-            ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        by_refusal(&mut family, &self.gateway.refusals, |_| true)
+    }
+
+    fn encode_renewals(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Tokens that clients showed in their sessions to renew them, by result, and by \
+                    reason where a result has several";
+        let mut family = out.encode_descriptor("renewals", help, None, MetricType::Counter)?;
+        let renewed = self.sum(|worker| &worker.renewals);
+        ConstCounter::new(renewed).encode(family.encode_family(&[("result", "ok")])?)?;
+        let refused = &self.gateway.renewals_refused;
+        by_refusal(&mut family, refused, Refusal::is_of_token)
     }
 
     fn encode_flush(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -44,20 +44,53 @@ pub fn pull_error_json(refused: &PullError, pull: Option<u64>) -> Vec<u8> {
     )
 }
 
+/// The JSON of the answer to a token that a client shows in its session: for how many seconds the
+/// session may go on with it, or why it is refused.
+pub fn token_json(answer: Result<u64, Refusal>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        token: Answer<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    enum Answer<'a> {
+        ExpiresIn(u64),
+        Error(Error<'a>),
+    }
+    let token = match answer {
+        Ok(expires_in_s) => Answer::ExpiresIn(expires_in_s),
+        Err(refusal) => {
+            let facts = refusal.facts();
+            Answer::Error(Error {
+                code: facts.code,
+                message: facts.message,
+                retry_after: facts.retry_s,
+            })
+        }
+    };
+    serde_json::to_vec(&Json { token }).unwrap_or_default()
+}
+
+/// The JSON of the word that a session ends in so many seconds.
+pub fn expiring_json(left_s: u64) -> Vec<u8> {
+    format!(r#"{{"expiring":{left_s}}}"#).into_bytes()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+}
+
 fn error(pull: Option<u64>, code: &str, message: &str, retry_after: Option<u32>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Json<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         pull: Option<u64>,
         error: Error<'a>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Error<'a> {
-        code: &'a str,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after: Option<u32>,
     }
     let error = Error {
         code,
@@ -137,5 +170,16 @@ mod tests {
             String::from_utf8(refused).unwrap(),
             r#"{"pull":7,"error":{"code":"overloaded","message":"too many look-ups are waiting: ask again later","retryAfter":5}}"#
         );
+    }
+
+    #[test]
+    fn what_is_said_of_tokens_is_the_contract_to_the_letter() {
+        let json = |answer| String::from_utf8(token_json(answer)).unwrap();
+        assert_eq!(json(Ok(605)), r#"{"token":{"expiresIn":605}}"#);
+        assert_eq!(
+            json(Err(Refusal::TokenExpired)),
+            r#"{"token":{"error":{"code":"token_expired","message":"the token has expired"}}}"#
+        );
+        assert_eq!(expiring_json(119), br#"{"expiring":119}"#);
     }
 }

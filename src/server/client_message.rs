@@ -1,11 +1,24 @@
-//! What a client may say: `{"pull":7,"users":["123","456"]}`.
+//! What a client may say: `{"pull":7,"users":["123","456"]}` asks who is online, and
+//! `{"token":"…"}` renews the session.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::gateway::response::pull_error_json;
 use crate::pull::{Asked, Names, PullError, object};
+
+/// A message of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage<'a> {
+    /// It asks who is online.
+    Pull(Pull),
+    /// It shows another token, with which the session goes on.
+    Token(Cow<'a, str>),
+}
 
 /// A question of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,38 +45,54 @@ impl Fault {
     }
 }
 
-/// Reads a text message.
+/// What is expected.
+const EXPECTED: &str = r#"{"pull":NUMBER,"users":["…"]} or {"token":"…"}"#;
+
+/// Reads a text message. One that is both a question and a token is neither: whoever sends it
+/// expects one answer, and there would be two.
 ///
 /// # Errors
 ///
 /// What is wrong with it, with the number of the question if that could be read.
-pub fn parse(text: &[u8]) -> Result<Pull, Fault> {
+pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
     #[derive(Deserialize)]
-    struct Message<'a> {
+    struct Question<'a> {
         pull: u64,
         #[serde(borrow)]
         users: Names<'a>,
+        token: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Renewal<'a> {
+        #[serde(borrow)]
+        token: Cow<'a, str>,
+        pull: Option<IgnoredAny>,
     }
     #[derive(Deserialize)]
     struct Number {
         pull: u64,
     }
-    let Some(message) = object::<Message<'_>>(text) else {
-        return Err(Fault {
-            number: object(text).map(|number: Number| number.pull),
-            error: PullError::Malformed(r#"{"pull":NUMBER,"users":["…"]}"#),
-        });
-    };
-    match message.users.asked() {
-        Ok(asked) => Ok(Pull {
-            number: message.pull,
-            asked,
-        }),
-        Err(error) => Err(Fault {
-            number: Some(message.pull),
-            error,
-        }),
+    if let Some(question) = object::<Question<'_>>(text)
+        && question.token.is_none()
+    {
+        let number = question.pull;
+        return match question.users.asked() {
+            Ok(asked) => Ok(ClientMessage::Pull(Pull { number, asked })),
+            Err(error) => Err(Fault {
+                number: Some(number),
+                error,
+            }),
+        };
     }
+    if let Some(renewal) = object::<Renewal<'_>>(text)
+        && renewal.pull.is_none()
+    {
+        return Ok(ClientMessage::Token(renewal.token));
+    }
+    Err(Fault {
+        number: object(text).map(|number: Number| number.pull),
+        error: PullError::Malformed(EXPECTED),
+    })
 }
 
 #[cfg(test)]
@@ -72,15 +101,48 @@ mod tests {
 
     #[test]
     fn a_pull_is_read() {
-        let pull = parse(br#"{"pull":7,"users":["123","4\u0035"],"later":{"x":[1]}}"#).unwrap();
+        let pull = |text: &str| match parse(text.as_bytes()) {
+            Ok(ClientMessage::Pull(pull)) => pull,
+            other => panic!("{other:?}"),
+        };
+        let text = r#"{"pull":7,"users":["123","4\u0035"],"later":{"x":[1]},"token":null}"#;
+        let none = pull(r#"{"pull":0,"users":[]}"#);
+        let one_bad = pull(r#"{"pull":7,"users":[1,"a b"]}"#).asked;
+        let pull = pull(text);
         assert_eq!(pull.number, 7);
         let users: Vec<_> = pull.asked.users.iter().map(ToString::to_string).collect();
         assert_eq!(users, ["123", "45"]);
-        let none = parse(br#"{"pull":0,"users":[]}"#).unwrap();
         assert_eq!(none.asked, Asked::default());
-        let one_bad = parse(br#"{"pull":7,"users":[1,"a b"]}"#).unwrap().asked;
         assert_eq!(one_bad.users.len(), 1);
         assert_eq!(one_bad.invalid, ["a b"]);
+    }
+
+    #[test]
+    fn a_token_is_read_and_never_beside_a_question() {
+        let token = |text: &'static str| match parse(text.as_bytes()) {
+            Ok(ClientMessage::Token(token)) => token,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(token(r#"{"token":"a.b.c"}"#), "a.b.c");
+        assert_eq!(
+            token(r#" {"later":[1],"token":"a\u002eb","pull":null}"#),
+            "a.b"
+        );
+        assert_eq!(token(r#"{"token":"","users":[]}"#), "");
+        for (text, number) in [
+            (r#"{"token":"a","pull":7,"users":["1"]}"#, Some(7)),
+            (r#"{"token":"a","pull":7}"#, Some(7)),
+            (r#"{"token":"a","pull":"7"}"#, None),
+            (r#"{"token":7}"#, None),
+            (r#"{"token":["a"]}"#, None),
+            (r#"{"token":{"pull":7,"users":[]}}"#, None),
+            (r#"{"token":"a","token":"b"}"#, None),
+            (r#"["a"]"#, None),
+        ] {
+            let fault = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(fault.number, number, "{text}");
+            assert_eq!(fault.error, PullError::Malformed(EXPECTED), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`config`]: the sum of what the parts are set to.
 //! - `worker_thread`: what runs on each core.
 //! - [`presence_service`]: what sessions are for, and what their clients say ([`client_message`]).
+//! - `renewal`: tokens that clients show in their sessions.
 //! - `session_log`: what is logged of a session when it ends.
 //! - `drain`: a stop that makes nobody blink.
 //! - [`embedded`]: the store on the server's workers.
@@ -12,6 +13,7 @@ pub mod config;
 mod drain;
 pub mod embedded;
 pub mod presence_service;
+mod renewal;
 mod session_log;
 mod worker_thread;
 

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -17,11 +18,12 @@ use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
 use presenced_tasks::{Task, catch, caught};
 
-use super::client_message::{self, Fault, Pull};
+use super::client_message::{self, ClientMessage, Fault, Pull};
+use super::renewal::Renewals;
 use super::session_log::SessionLog;
+use crate::gateway::Gateway;
 use crate::gateway::caller::Visitor;
-use crate::gateway::response::{error_json, pull_error_json};
-use crate::gateway::user_names::UserNames;
+use crate::gateway::response::{error_json, expiring_json, pull_error_json};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, NoAnswer, PullError, Puller};
 
@@ -42,10 +44,13 @@ pub struct PresenceService {
     /// How many of `pulls` each session waits for.
     waiting: HashMap<SessionKey, u8>,
     log: SessionLog,
+    /// None where sessions end with their tokens.
+    renewals: Option<Renewals>,
 }
 
 impl PresenceService {
-    /// For one worker: `flusher` writes and `puller` asks over its connections.
+    /// For one worker: `flusher` writes and `puller` asks over its connections. Sessions can't be
+    /// renewed.
     pub fn new(presence: Arc<Presence>, flusher: Flusher, puller: Puller) -> PresenceService {
         PresenceService {
             pending: presence.pending().clone(),
@@ -55,14 +60,17 @@ impl PresenceService {
             pulls: FuturesUnordered::new(),
             waiting: HashMap::new(),
             log: SessionLog::default(),
+            renewals: None,
         }
     }
 
-    /// The same, with users named in the log as `names` does.
+    /// The same behind `gateway`, which checks the tokens that sessions are renewed with, and names
+    /// users for the log.
     #[must_use]
-    pub fn named_by(self, names: UserNames) -> PresenceService {
+    pub fn behind(self, gateway: &Arc<Gateway>) -> PresenceService {
         PresenceService {
-            log: SessionLog::new(names),
+            log: SessionLog::new(gateway.user_names.clone()),
+            renewals: Some(Renewals(gateway.clone())),
             ..self
         }
     }
@@ -95,6 +103,21 @@ impl PresenceService {
             (key, catch(Task::LookUp, answer).await.unwrap_or_else(fault))
         }));
         Ok(())
+    }
+
+    fn renew(
+        &mut self,
+        key: SessionKey,
+        slot: Slot,
+        token: &str,
+        replies: &mut Replies<'_, Plain<false>>,
+    ) {
+        // A session keeps its user's slot.
+        if let Some(user) = self.presence.users().user(slot)
+            && let Some(renewals) = &self.renewals
+        {
+            renewals.show(&user, token, self.log.caller(key), replies);
+        }
     }
 
     fn answered(&mut self, key: SessionKey) {
@@ -150,12 +173,25 @@ impl Service for PresenceService {
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
-        let pulled = client_message::parse(text).and_then(|pull| self.pull(key, slot, pull));
-        if let Err(fault) = pulled {
+        let done = match client_message::parse(text) {
+            Ok(ClientMessage::Pull(pull)) => self.pull(key, slot, pull),
+            Ok(ClientMessage::Token(token)) => {
+                self.renew(key, slot, &token, replies);
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = done {
             replies.text(&fault.json());
             if fault.error.is_malformed() {
                 replies.malformed();
             }
+        }
+    }
+
+    fn expiring(&mut self, _: Slot, left: Duration, replies: &mut Replies<'_, Self::Dialect>) {
+        if self.renewals.is_some() {
+            replies.text(&expiring_json(left.as_secs()));
         }
     }
 

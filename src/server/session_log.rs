@@ -79,6 +79,11 @@ impl SessionLog {
         })
     }
 
+    /// Where a session's client is, if the log has it.
+    pub(super) fn caller(&self, key: SessionKey) -> Option<Caller> {
+        self.began.get(&key).map(|began| began.caller)
+    }
+
     /// A session has ended.
     pub(super) fn closed(&mut self, session: SessionId) {
         self.began.remove(&session.key);

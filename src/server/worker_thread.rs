@@ -129,7 +129,7 @@ impl WorkerThread {
         let flusher = Flusher::start(presence, self.number, self.workers, &mut tasks);
         let puller = Puller::start(presence, &shared.pull, &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone())
-            .named_by(shared.gateway.user_names.clone());
+            .behind(&shared.gateway);
         let worker = match Worker::new(service, self.config()) {
             Ok(worker) => worker,
             Err(error) => {

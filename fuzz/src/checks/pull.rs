@@ -8,7 +8,7 @@ use presenced::gateway::http_pull;
 use presenced::gateway::response::error_json;
 use presenced::limits::PULL_USERS_MAX;
 use presenced::pull::{Answer, Asked, PullError};
-use presenced::server::client_message;
+use presenced::server::client_message::{self, ClientMessage};
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Live;
 use presenced_presence::{Record, SessionId, UserId};
@@ -43,7 +43,8 @@ pub fn pull(data: &[u8]) {
 
 fn as_message(data: &[u8]) {
     let (number, asked) = match client_message::parse(data) {
-        Ok(pull) => (Some(pull.number), Ok(pull.asked)),
+        Ok(ClientMessage::Pull(pull)) => (Some(pull.number), Ok(pull.asked)),
+        Ok(ClientMessage::Token(token)) => return is_token(data, &token),
         Err(fault) => {
             is_error(&fault.json(), &fault.error, fault.number);
             (fault.number, Err(fault.error))
@@ -59,9 +60,22 @@ fn as_message(data: &[u8]) {
     let expected_number = members
         .only("pull")
         .and_then(|number| serde_json::from_str::<u64>(number.get()).ok());
-    let expected = members.users().filter(|_| expected_number.is_some());
+    let has_token = members.has("token");
+    let expected = members.users();
+    let expected = expected.filter(|_| expected_number.is_some() && !has_token);
     assert_eq!(number, expected_number);
     is_as_expected(&asked, expected.as_deref());
+}
+
+/// The message has a token, and is no question.
+fn is_token(data: &[u8], token: &str) {
+    if serde_json::from_slice::<Value>(data).is_err() {
+        return;
+    }
+    let members = Members::of(data);
+    let text = members.only("token").expect("one token");
+    assert_eq!(serde_json::from_str::<String>(text.get()).unwrap(), token);
+    assert!(!members.has("pull"));
 }
 
 fn as_body(data: &[u8]) {
@@ -270,6 +284,12 @@ impl Members {
         let mut values = self.0.iter().filter(|member| member.0 == name);
         let value = values.next().filter(|_| values.next().is_none())?;
         Some(&value.1)
+    }
+
+    /// Whether it is there, and no single `null`.
+    fn has(&self, name: &str) -> bool {
+        let is_null = self.only(name).is_some_and(|value| value.get() == "null");
+        !is_null && self.0.iter().any(|member| member.0 == name)
     }
 
     fn users(&self) -> Option<Vec<Named>> {

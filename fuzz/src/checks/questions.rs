@@ -19,6 +19,7 @@ pub fn json(input: &mut Unstructured<'_>) -> Result<String> {
             "\"\\u0070ull\"",
             "\"use\\u0072s\"",
             "\"x\"",
+            "\"token\"",
             "\"\"",
         ];
         out.push_str(input.choose(&names)?);
