@@ -14,6 +14,7 @@
  * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
  * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
  *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
  * - Nothing grows without a limit: the limits are the constants below and the options.
@@ -82,7 +83,8 @@ export type PresenceOptions = {
     url: string | URL;
     /**
      * A JWT, or a function that fetches one. The function is
-     * called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
+     * called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
+     * it. With a string, a token that is refused or has ended (4401) ends in `closed`.
      */
     token: string | (() => string | Promise<string>);
     /**
@@ -183,7 +185,8 @@ export type PresenceOptions = {
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
- *   called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
+ *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
+ *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the

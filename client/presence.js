@@ -14,6 +14,7 @@
  * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
  * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
  *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
  * - Nothing grows without a limit: the limits are the constants below and the options.
@@ -49,6 +50,13 @@ const NEW_WATCH_DELAY_MS = 20;
 
 /** …and the next one for new users leaves no sooner than this after it, however often `watch()` is called. */
 const NEW_WATCH_GAP_MS = 250;
+
+/** A token that is good for no longer than this many seconds is replaced by half time: of one that came as a
+ * replacement, the edge may give no other warning than this time. */
+const SHORT_TOKEN_S = 120;
+
+/** The shortest time between two of them, in milliseconds. */
+const RENEW_GAP_MS = 1_000;
 
 /** The edge says that the token has expired or was never good. */
 const TOKEN_REFUSED = 4401;
@@ -118,7 +126,8 @@ const NORMAL_CLOSURE = 1000;
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
- *   called before every attempt, so that each has a fresh one. With a string, a refused token (4401) ends in `closed`.
+ *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
+ *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
@@ -190,6 +199,10 @@ export class PresenceClient {
   #newTimer = new Timer();
   /** Nothing was heard since a pull went out. */
   #silenceTimer = new Timer();
+  /** The edge is to be shown another token. */
+  #renewTimer = new Timer();
+  /** Times in a row that this came to nothing. */
+  #renewFailures = 0;
 
   /** @param {PresenceOptions} options */
   constructor(options) {
@@ -357,6 +370,8 @@ export class PresenceClient {
     this.#silenceTimer.stop();
 
     const message = parseObject(data);
+    if (typeof message?.expiring === 'number' && !this.#tokenIsFixed) void this.#renew();
+    if (isObject(message?.token)) this.#onRenewal(message.token.expiresIn);
     const pull = message?.pull;
     // What is no answer to a pull is from a newer edge, or about a pull whose number it could not read.
     const taken = typeof pull === 'number' ? this.#take(pull) : undefined;
@@ -400,6 +415,33 @@ export class PresenceClient {
     this.#watched.get(userId)?.learn(presence, pull);
   }
 
+  // Staying.
+
+  /** Shows the edge a fresh token. If there is none now, or it is refused, the next attempt follows, until the edge ends
+   * the session. */
+  async #renew() {
+    const attempt = this.#attempt;
+    this.#renewTimer.stop();
+    try {
+      const token = await this.#freshToken();
+      if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ token }));
+    } catch {
+      if (attempt === this.#attempt) this.#onRenewal(undefined);
+    }
+  }
+
+  /** @param {unknown} expiresIn Seconds; something else if it came to nothing. */
+  #onRenewal(expiresIn) {
+    if (typeof expiresIn !== 'number') {
+      this.#renewFailures += 1;
+      this.#renewTimer.start(this.#jitter(this.#renewFailures), () => void this.#renew());
+      return;
+    }
+    this.#renewFailures = 0;
+    if (expiresIn > SHORT_TOKEN_S) return;
+    this.#renewTimer.start(Math.max(expiresIn * 500, RENEW_GAP_MS), () => void this.#renew());
+  }
+
   // Connecting, and coming back.
 
   async #open() {
@@ -416,14 +458,31 @@ export class PresenceClient {
     this.#enter('connecting', {});
 
     try {
-      const token = await this.#token();
+      const token = await this.#freshToken();
       // Closed, or given up, while the token was under way.
       if (attempt !== this.#attempt) return;
-      if (typeof token !== 'string' || token === '') throw new TypeError('the token function gave no token');
       this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
     } catch (error) {
       if (attempt === this.#attempt) this.#lost({ error: asError(error) });
     }
+  }
+
+  async #freshToken() {
+    const token = await this.#token();
+    if (typeof token !== 'string' || token === '') throw new TypeError('the token function gave no token');
+    return token;
+  }
+
+  /**
+   * A random time after so many failures in a row.
+   *
+   * Full jitter (random from 0, not around a middle): when an edge restarts, all who were on it come back spread as
+   * evenly as can be.
+   *
+   * @param {number} failures
+   */
+  #jitter(failures) {
+    return Math.round(this.#random() * Math.min(this.#backoffCap, this.#backoffBase * 2 ** failures));
   }
 
   /** @param {WebSocket} socket */
@@ -461,16 +520,12 @@ export class PresenceClient {
   /**
    * The connection is gone, or did not come about: try again after a wait, and no sooner than the edge says.
    *
-   * Full jitter (random from 0, not around a middle): when an edge restarts, all who were on it come back spread as
-   * evenly as can be.
-   *
    * @param {Omit<ConnectionInfo, 'state'>} cause
    */
   #lost(cause) {
     const lost = this.#reset();
-    const spread = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#backoffBase * 2 ** this.#failures;
-    const jitter = Math.round(this.#random() * Math.min(this.#backoffCap, spread));
-    const retryInMs = toldToWaitMs(cause.reason) + jitter;
+    const failures = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#failures;
+    const retryInMs = toldToWaitMs(cause.reason) + this.#jitter(failures);
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
@@ -498,6 +553,8 @@ export class PresenceClient {
     this.#pullTimer.stop();
     this.#newTimer.stop();
     this.#silenceTimer.stop();
+    this.#renewTimer.stop();
+    this.#renewFailures = 0;
 
     const pulls = [...this.#pulls];
     this.#pulls.clear();

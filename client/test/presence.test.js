@@ -759,6 +759,132 @@ describe('coming back', () => {
   });
 });
 
+describe('a token that ends', () => {
+  /** A client whose token function gives t1, t2 and so on. */
+  const startRenewing = async (options = {}) => {
+    let tokens = 0;
+    const started = await startOpen({ token: () => `t${(tokens += 1)}`, ...options });
+    return { ...started, edge: started.sockets.last };
+  };
+
+  const refused = { token: { error: { code: 'token_expired', message: 'the token has expired' } } };
+
+  test('is replaced when the edge says that it ends soon, and not before', async () => {
+    const { edge, states } = await startRenewing();
+    await advance(300_000);
+    assert.deepEqual(edge.tokens, []);
+    edge.say({ expiring: 90 });
+    await settle();
+    assert.deepEqual(edge.tokens, ['t2']);
+    edge.say({ token: { expiresIn: 3_600 } });
+    await advance(600_000);
+    assert.deepEqual(edge.tokens, ['t2']);
+    edge.say({ expiring: 61 });
+    await settle();
+    assert.deepEqual(edge.tokens, ['t2', 't3']);
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('and is a string: there is no other', async () => {
+    const { sockets, client } = await startOpen();
+    sockets.last.say({ expiring: 90 });
+    await advance(60_000);
+    assert.deepEqual(sockets.last.tokens, []);
+    sockets.last.drop(4401, 'token_expired');
+    assert.equal(client.state, 'closed');
+  });
+
+  test('is shown again after a pause that grows, until it is taken', async () => {
+    const { edge } = await startRenewing();
+    edge.say({ expiring: 90 });
+    await settle();
+    for (let tries = 1; tries <= 4; tries += 1) {
+      assert.equal(edge.tokens.length, tries);
+      edge.say(refused);
+      // Half of 500 ms, doubled each time.
+      await advance(250 * 2 ** tries - 10);
+      assert.equal(edge.tokens.length, tries);
+      await advance(10);
+    }
+    assert.deepEqual(edge.tokens, ['t2', 't3', 't4', 't5', 't6']);
+    edge.say({ token: { expiresIn: 600 } });
+    await advance(60_000);
+    assert.equal(edge.tokens.length, 5);
+    // And the pauses begin anew.
+    edge.say({ expiring: 90 });
+    await settle();
+    edge.say(refused);
+    await advance(500);
+    assert.equal(edge.tokens.length, 7);
+  });
+
+  test('is fetched again if it does not come', async () => {
+    const outcomes = ['t1', new Error('no'), '', 't2'];
+    const next = () => {
+      const outcome = outcomes.shift();
+      if (outcome instanceof Error) throw outcome;
+      return outcome;
+    };
+    const { edge, states } = await startRenewing({ token: next });
+    edge.say({ expiring: 90 });
+    await advance(5_000);
+    assert.deepEqual(edge.tokens, ['t2']);
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('and is short: another one follows by half time, and never at once', async () => {
+    const { edge } = await startRenewing();
+    edge.say({ expiring: 35 });
+    await settle();
+    edge.say({ token: { expiresIn: 60 } });
+    await advance(29_990);
+    assert.deepEqual(edge.tokens, ['t2']);
+    await advance(10);
+    assert.deepEqual(edge.tokens, ['t2', 't3']);
+    edge.say({ token: { expiresIn: 0 } });
+    await advance(990);
+    assert.equal(edge.tokens.length, 2);
+    await advance(10);
+    assert.equal(edge.tokens.length, 3);
+  });
+
+  test('is not shown to another connection than the one that asked', async () => {
+    const late = [];
+    let isLate = false;
+    const token = () => (isLate ? new Promise((resolve) => late.push(resolve)) : 'prompt');
+    const { edge, sockets, states } = await startRenewing({ token });
+    isLate = true;
+    edge.say({ expiring: 90 });
+    await settle();
+    isLate = false;
+    edge.drop(1006);
+    await advance(states.at(-1).retryInMs);
+    sockets.last.open();
+    assert.notEqual(sockets.last, edge);
+    late[0]('late');
+    await advance(60_000);
+    assert.deepEqual([edge.tokens, sockets.last.tokens], [[], []]);
+    // Nor are tries that were due on the last connection.
+    sockets.last.say({ expiring: 90 });
+    await settle();
+    sockets.last.say(refused);
+    sockets.last.drop(1006);
+    await advance(states.at(-1).retryInMs);
+    sockets.last.open();
+    await advance(60_000);
+    assert.deepEqual(sockets.last.tokens, []);
+  });
+
+  test('what is no such message is ignored', async () => {
+    const { edge } = await startRenewing();
+    for (const message of [{ expiring: '90' }, { expiring: null }, { token: null }, { token: 'x' }, { expiring: [90] }]) {
+      edge.say(message);
+    }
+    await advance(60_000);
+    assert.deepEqual(edge.tokens, []);
+  });
+});
+
 test('whatever happens in whatever order, what it promises holds', async () => {
   for (let seed = 1; seed <= 40; seed += 1) {
     const random = seeded(seed);

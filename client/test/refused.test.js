@@ -108,6 +108,27 @@ describe('a page of another origin', { timeout: 60_000 }, () => {
   });
 });
 
+describe('a page whose token ends', { timeout: 60_000 }, () => {
+  test('stays, with one token after another', async () => {
+    // Each is good for less than two minutes, and clocks may differ by five seconds.
+    const tokens = [token('alice', -2), ...Array.from({ length: 3 }, () => token('alice', -1)), token('alice')];
+    const { states, left } = await page.evaluate(
+      async ([url, tokens]) => {
+        const { PresenceClient } = await import('/presence.js');
+        const states = [];
+        const client = new PresenceClient({ url, token: () => tokens.shift(), onstate: ({ state }) => states.push(state) });
+        // Longer than the last of the short ones is good for.
+        await new Promise((resolve) => setTimeout(resolve, 7_000));
+        client.close();
+        return { states, left: tokens.length };
+      },
+      [new URL('/ws', edge.url).href, tokens],
+    );
+    assert.deepEqual(states, ['connecting', 'open', 'closed']);
+    assert.equal(left, 0);
+  });
+});
+
 describe('a page whose handshake is refused', { timeout: 120_000 }, () => {
   test('a token that can not change and is refused: it stops', async () => {
     const invalid = await end('a.b.c', ['closed', 'waiting']);

@@ -43,6 +43,8 @@ export class Sockets {
 export class ScriptedSocket {
   /** @type {{pull: number, users: string[]}[]} */
   pulls = [];
+  /** @type {string[]} Tokens that it was shown after the handshake. */
+  tokens = [];
   /** @type {'connecting' | 'open' | 'closed'} */
   state = 'connecting';
   /** @type {((event: object) => void) | undefined} */
@@ -66,7 +68,9 @@ export class ScriptedSocket {
   /** @param {string} text */
   send(text) {
     if (this.state !== 'open') throw new Error(`send on a socket that is ${this.state}`);
-    this.pulls.push(JSON.parse(text));
+    const message = JSON.parse(text);
+    if ('token' in message) this.tokens.push(message.token);
+    else this.pulls.push(message);
   }
 
   /** @param {number} code */

@@ -521,24 +521,6 @@ fn messages_that_end_in_time_are_not_counted_together() {
 }
 
 #[test]
-fn a_session_ends_within_an_interval_of_its_token() {
-    let mut tried = unlimited();
-    let expires_at = tried.now + 3 * INTERVAL;
-    let (key, socket) = tried.open_until((), Plain, expires_at);
-    let mut sent = Vec::new();
-    while close_code(&sent).is_none() {
-        answer(&socket, &sent);
-        tried.read(key);
-        tried.pass(Duration::from_secs(1));
-        sent = socket.take();
-        assert!(tried.now <= expires_at + INTERVAL + Duration::from_secs(1));
-    }
-    // Seconds are what a session keeps of it.
-    assert!(tried.now + Duration::from_secs(1) >= expires_at);
-    assert_eq!(close_code(&sent), Some(4401));
-}
-
-#[test]
 fn a_fault_met_by_one_session_ends_it_with_1011_and_no_other() {
     let mut tried = unlimited();
     let (first, other) = tried.open((), Plain);
