@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use presenced_presence::UserId;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::Dialect;
@@ -9,6 +10,7 @@ use presenced_session::service::Replies;
 
 use crate::gateway::Gateway;
 use crate::gateway::caller::Caller;
+use crate::gateway::refusal::Refusal;
 use crate::gateway::response::token_json;
 use crate::limits::RENEWAL_FRAMES;
 use crate::tokens::{Identity, Purpose};
@@ -30,7 +32,10 @@ impl Renewals {
     ) {
         // Its signature costs more than a look at a pull.
         replies.costs(RENEWAL_FRAMES);
-        let answer = match self.0.identify(token, Purpose::Session, caller) {
+        // A worker waits for no keys: if newer ones are needed, they are fetched now, and the client
+        // tries again.
+        let identified = self.0.identify(token, Purpose::Session, caller);
+        let answer = match identified.now_or_never().unwrap_or(Err(Refusal::NoKeys)) {
             Ok(identity) if !is_of(user, &identity) => return replies.end(CloseReason::OtherUser),
             Ok(identity) => {
                 replies.renew(self.0.clock.now() + identity.valid_for);
