@@ -30,6 +30,7 @@ pub mod backoff;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+mod connection;
 pub mod credentials;
 pub mod discovery;
 pub mod endpoint;

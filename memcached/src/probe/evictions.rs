@@ -11,7 +11,7 @@ use std::time::Duration;
 use presenced_protocol::Reply;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, foreign};
+use crate::connection::{Connection, foreign};
 use crate::limits::{ITEM_OVERHEAD_BYTES, STATS_RETRY, STATS_RETRY_MIN, STATS_TRIES};
 use crate::{MemcachedError, Node};
 

@@ -6,9 +6,10 @@ use presenced_protocol::{Key, Reply, Request, encode};
 use tokio::time::Instant;
 
 use super::Look;
-use super::connection::{Connection, FOREIGN, foreign, see};
 use super::proof::Step;
+use super::see::see;
 use crate::MemcachedError;
+use crate::connection::{Connection, FOREIGN, foreign};
 use crate::marker::{Marker, RingHash};
 use crate::node::{Sentinel, sentinel_value};
 

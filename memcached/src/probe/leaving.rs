@@ -13,8 +13,8 @@ use presenced_tasks::{Task, keep_up};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{Connection, FOREIGN};
 use crate::cluster::Cluster;
+use crate::connection::{Connection, FOREIGN};
 use crate::limits::{LEAVING_TIME, NODES_MAX};
 use crate::marker::Marker;
 use crate::{MemcachedError, Node};

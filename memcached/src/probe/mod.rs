@@ -10,7 +10,6 @@
 //! Whether it has been told all is asked of the [`marker`](super::marker), which all edges keep
 //! together.
 
-mod connection;
 mod evictions;
 mod keys;
 mod leaving;
@@ -18,6 +17,7 @@ mod losses;
 mod proof;
 mod publish;
 mod renewal;
+mod see;
 mod writes;
 
 use std::ops::RangeInclusive;
@@ -28,7 +28,6 @@ use presenced_tasks::{Pauses, Task, catch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::connection::Connection;
 use self::evictions::Evictions;
 use self::leaving::Leaving;
 use self::losses::Missed;
@@ -39,6 +38,7 @@ use self::writes::Overdue;
 use super::backoff::Backoff;
 use super::cluster::Cluster;
 use super::config::OnFailure;
+use super::connection::Connection;
 use super::hold_down::HoldDown;
 use super::log_throttle::LogThrottle;
 use super::node::Sentinel;

@@ -1,4 +1,4 @@
-//! A connection that asks and waits for the answer, one exchange after another.
+//! A connection that asks and waits for the answer, one exchange after another: for what is asked seldom.
 
 use bytes::{Buf, Bytes, BytesMut};
 use presenced_protocol::reply::{self, Reply};
@@ -14,7 +14,7 @@ use crate::{MemcachedError, Misfit, Node};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     inbox: BytesMut,
     /// Bytes that came since the last command.
@@ -24,7 +24,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and greets.
-    pub(super) async fn dial(node: &Node) -> Result<Connection, MemcachedError> {
+    pub(crate) async fn dial(node: &Node) -> Result<Connection, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
         Ok(Connection {
@@ -40,7 +40,7 @@ impl Connection {
     }
 
     /// Sends `requests` at once. Nothing may be left to read.
-    pub(super) async fn send(&mut self, requests: &[Request<'_>]) -> Result<(), MemcachedError> {
+    pub(crate) async fn send(&mut self, requests: &[Request<'_>]) -> Result<(), MemcachedError> {
         let mut commands = Vec::new();
         for request in requests {
             encode::request(&mut commands, request);
@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// The same, already encoded.
-    pub(super) async fn send_bytes(&mut self, commands: &[u8]) -> Result<(), MemcachedError> {
+    pub(crate) async fn send_bytes(&mut self, commands: &[u8]) -> Result<(), MemcachedError> {
         if !self.inbox.is_empty() {
             return Err(out_of_step(UNASKED, &self.inbox));
         }
@@ -60,7 +60,7 @@ impl Connection {
     }
 
     /// The next reply.
-    pub(super) async fn reply(&mut self) -> Result<Reply<Bytes>, MemcachedError> {
+    pub(crate) async fn reply(&mut self) -> Result<Reply<Bytes>, MemcachedError> {
         loop {
             let taken = self.parser.take(&mut self.inbox);
             let taken = taken.map_err(|_| out_of_step("not a memcached reply", &self.inbox));
@@ -78,7 +78,7 @@ impl Connection {
 
     /// The answer to a `get` of `keys`: the value of each, empty if it is longer than a look-up
     /// shows.
-    pub(super) async fn values(
+    pub(crate) async fn values(
         &mut self,
         keys: &[Key<'_>],
     ) -> Result<Vec<Option<Vec<u8>>>, MemcachedError> {
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Waits for the connection to end, or for something that was not asked for.
-    pub(super) async fn end(&mut self) -> MemcachedError {
+    pub(crate) async fn end(&mut self) -> MemcachedError {
         match self.stream.read_buf(&mut self.inbox).await {
             Ok(0) => MemcachedError::Closed,
             Ok(_) => out_of_step(UNASKED, &self.inbox),
@@ -116,13 +116,13 @@ impl Connection {
 
 const UNASKED: &str = "a reply without a command";
 
-const NO_ANSWER: &str = "not an answer to the probe";
+const NO_ANSWER: &str = "not an answer to what was asked";
 
 /// What is not an answer to what was asked, where there are no words.
-pub(super) const FOREIGN: MemcachedError = MemcachedError::OutOfStep(Misfit::unquoted(NO_ANSWER));
+pub(crate) const FOREIGN: MemcachedError = MemcachedError::OutOfStep(Misfit::unquoted(NO_ANSWER));
 
 /// The same of a reply.
-pub(super) fn foreign(reply: &Reply<Bytes>) -> MemcachedError {
+pub(crate) fn foreign(reply: &Reply<Bytes>) -> MemcachedError {
     let mut line = Vec::new();
     encode::reply_bytes(&mut line, reply);
     out_of_step(NO_ANSWER, &line)
@@ -130,47 +130,6 @@ pub(super) fn foreign(reply: &Reply<Bytes>) -> MemcachedError {
 
 fn out_of_step(why: &'static str, said: &[u8]) -> MemcachedError {
     MemcachedError::OutOfStep(Misfit::new(why, said))
-}
-
-/// What a look has found.
-pub(super) struct Seen {
-    /// The sentinel's value, if there is a sentinel.
-    pub(super) sentinel: Option<Vec<u8>>,
-    /// The marker's value, if there is a marker.
-    pub(super) marker: Option<Vec<u8>>,
-}
-
-/// Touches the sentinel and the marker, and reads them.
-pub(super) async fn see(
-    connection: &mut Connection,
-    sentinel: Option<Key<'_>>,
-    marker: Key<'_>,
-    exptime: i64,
-) -> Result<Seen, MemcachedError> {
-    let keys: Vec<_> = sentinel.into_iter().chain([marker]).collect();
-    let mut commands = Vec::new();
-    for &key in &keys {
-        let touch = Request::Touch {
-            key,
-            exptime,
-            noreply: false,
-        };
-        encode::request(&mut commands, &touch);
-    }
-    encode::get(&mut commands, keys.iter().copied());
-    connection.send_bytes(&commands).await?;
-    for _ in &keys {
-        match connection.reply().await? {
-            Reply::Touched | Reply::NotFound => {}
-            reply => return Err(foreign(&reply)),
-        }
-    }
-    let mut values = connection.values(&keys).await?;
-    let marker = values.pop().flatten();
-    Ok(Seen {
-        sentinel: values.pop().flatten(),
-        marker,
-    })
 }
 
 #[cfg(test)]
