@@ -190,6 +190,13 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Longest HMAC secret file in bytes: more is not a secret but a mistake.
 pub const SECRET_BYTES_MAX: usize = 4096;
 
+/// Revocations that are known at once, and entries that are read of their log: some 200 bytes each
+/// as a rule. Signing out more users than this one by one is a matter for one revocation of all.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// Longest `jti` of a token that can be revoked by it, in bytes: a UUID has 36.
+pub const JTI_BYTES_MAX: usize = 256;
+
 /// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 

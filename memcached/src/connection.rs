@@ -20,22 +20,35 @@ pub(crate) struct Connection {
     /// Bytes that came since the last command.
     answered: usize,
     parser: reply::Parser,
+    /// Of one answer.
+    answer_bytes_max: usize,
 }
 
 impl Connection {
-    /// Connects and greets.
+    /// Connects and greets; for short answers without values.
     pub(crate) async fn dial(node: &Node) -> Result<Connection, MemcachedError> {
+        // Values are read by `Connection::values`.
+        Connection::dial_for(node, 0, PROBE_ANSWER_BYTES_MAX).await
+    }
+
+    /// The same for answers of `answer_bytes_max` at most. [`Connection::reply`] takes values of
+    /// `value_bytes_max`.
+    pub(crate) async fn dial_for(
+        node: &Node,
+        value_bytes_max: usize,
+        answer_bytes_max: usize,
+    ) -> Result<Connection, MemcachedError> {
         let mut stream = node.dial().await?;
         greet(&mut stream, node).await?;
         Ok(Connection {
             stream,
             inbox: BytesMut::new(),
             answered: 0,
-            // Values are read by `Connection::values`.
             parser: reply::Parser::new(Limits {
-                value_bytes_max: 0,
+                value_bytes_max,
                 ..Limits::default()
             }),
+            answer_bytes_max,
         })
     }
 
@@ -66,7 +79,7 @@ impl Connection {
             let taken = taken.map_err(|_| out_of_step("not a memcached reply", &self.inbox));
             match taken? {
                 Some(reply) => return Ok(reply),
-                None if self.answered > PROBE_ANSWER_BYTES_MAX => return Err(ENDLESS),
+                None if self.answered > self.answer_bytes_max => return Err(ENDLESS),
                 None => {}
             }
             match self.stream.read_buf(&mut self.inbox).await? {
@@ -94,7 +107,7 @@ impl Connection {
                     return Ok(found);
                 }
             }
-            if self.answered > PROBE_ANSWER_BYTES_MAX {
+            if self.answered > self.answer_bytes_max {
                 return Err(ENDLESS);
             }
             match self.stream.read_buf(&mut self.inbox).await? {
@@ -116,7 +129,7 @@ impl Connection {
 
 const UNASKED: &str = "a reply without a command";
 
-const NO_ANSWER: &str = "not an answer to what was asked";
+const NO_ANSWER: &str = "not an answer to the question";
 
 /// What is not an answer to what was asked, where there are no words.
 pub(crate) const FOREIGN: MemcachedError = MemcachedError::OutOfStep(Misfit::unquoted(NO_ANSWER));

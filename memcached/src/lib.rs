@@ -21,6 +21,7 @@
 //! - [`node_list`]: which nodes an operator lists.
 //! - [`settings_file`]: files that an operator names, read with a limit.
 //! - [`discovery`]: which nodes there are, as names and files say.
+//! - [`shared_log`]: values that edges tell each other, each with a number.
 //! - [`marker`] (pure): the key on each node that tells whether what is not found is not there.
 //! - [`probe`]: asks each node how it is, and keeps its marker; `hold_down` (pure): how long it
 //!   stays off the ring.
@@ -50,6 +51,7 @@ pub mod reader;
 pub mod ring;
 mod same_server;
 pub mod settings_file;
+pub mod shared_log;
 pub mod stream;
 pub mod tls;
 pub mod values;
@@ -72,6 +74,7 @@ pub use self::node::Node;
 pub use self::node_list::NodeList;
 pub use self::per_node::PerNode;
 pub use self::reader::Reader;
+pub use self::shared_log::SharedLog;
 pub use self::writer::Writer;
 
 /// Why a connection to memcached ended. Whatever it was, what was not answered is unknown.

@@ -134,6 +134,10 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_IDLE`].
 pub const KEEPALIVE_PROBES: u32 = 3;
 
+/// Entries of a shared log for which one `incr` makes numbers, and that are written or asked for at
+/// once: a few dozen KiB, which sockets take before anybody reads.
+pub const LOG_BATCH: usize = 64;
+
 /// Most quiet commands before an `mn` that is answered: as many as are rendered at once. A node
 /// that suddenly becomes slow is not given up while it serves so many in a [`REPLY_TIMEOUT`]. Its
 /// answer is four bytes, which costs next to nothing beside 128 commands.

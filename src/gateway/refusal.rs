@@ -246,6 +246,7 @@ impl Refusal {
         Refusal::TokenInvalid(TokenFault::NotYetValid),
         Refusal::TokenInvalid(TokenFault::LifetimeTooLong),
         Refusal::TokenInvalid(TokenFault::UserClaim),
+        Refusal::TokenInvalid(TokenFault::Revoked),
         Refusal::TokenExpired,
         Refusal::UserId(UserIdError::Empty),
         Refusal::UserId(UserIdError::TooLong),

@@ -21,6 +21,7 @@ use super::claims::{Claims, has_word};
 use super::fault::{TokenError, TokenFault};
 use super::issuer::{Audience, Candidates, Issuer, IssuerConfig, KeySource};
 use super::key::Key;
+use super::revocations::{Jti, Revocations, TokenId};
 
 /// The word in `scope` without which a token opens no session, if scopes are required.
 pub const CONNECT_SCOPE: &str = "presence:connect";
@@ -85,6 +86,8 @@ pub struct Identity {
     /// Whether it is a service token ([`READ_ALL_SCOPE`]): its pulls are those of a back end, which
     /// asks for many users.
     pub reads_all: bool,
+    /// By what it would be revoked later.
+    pub token: TokenId,
 }
 
 /// Checks tokens.
@@ -92,6 +95,7 @@ pub struct Identity {
 pub struct Auth {
     issuers: Vec<Issuer>,
     rules: Rules,
+    revocations: Arc<Revocations>,
 }
 
 impl Auth {
@@ -104,7 +108,22 @@ impl Auth {
                 .map(|issuer| Issuer::new(issuer, leeway_s))
                 .collect(),
             rules: config.rules,
+            revocations: Arc::default(),
         }
+    }
+
+    /// The same, which refuses what is revoked.
+    #[must_use]
+    pub fn heeding(self, revocations: Arc<Revocations>) -> Auth {
+        Auth {
+            revocations,
+            ..self
+        }
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// Checks `token`: the cheap things first, then the signature, then the claims.
@@ -167,11 +186,16 @@ impl Auth {
         if !is_enough {
             return Err(TokenError::Scope);
         }
+        let token = token_id(&claims);
+        if self.revocations.refuse(&user, &token, unix_ms() / 1000) {
+            return Err(TokenError::Invalid(TokenFault::Revoked));
+        }
         Ok(Identity {
             user,
             valid_for,
             reads,
             reads_all,
+            token,
         })
     }
 
@@ -378,6 +402,16 @@ fn is_typ_known(typ: &Value) -> bool {
         typ.strip_prefix("application/").unwrap_or(&typ),
         "jwt" | "at+jwt"
     )
+}
+
+/// What revocations go by. A `jti` that none can name is none; an `iat` before 1970 is 0.
+fn token_id(claims: &Claims) -> TokenId {
+    let jti = claims.get("jti").and_then(Value::as_str);
+    let issued_at_s = claims.get("iat").and_then(Value::as_f64);
+    TokenId {
+        jti: jti.and_then(Jti::new),
+        issued_at_s: issued_at_s.map(|at_s| at_s as u64),
+    }
 }
 
 fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
@@ -669,6 +703,50 @@ mod tests {
         assert_eq!(with("exp", json!(in_s(-60))), Err(TokenError::Expired));
         let nobody = Err(TokenError::Invalid(TokenFault::UserClaim));
         assert_eq!(with("sub", Value::Null), nobody);
+    }
+
+    #[test]
+    fn what_is_revoked_is_refused_and_what_was_issued_later_is_not() {
+        use crate::tokens::{Revocation, Tokens};
+        let revocations = Arc::new(Revocations::default());
+        let auth = Auth::new(config()).heeding(revocations.clone());
+        let with = |name: &str, value: Value| {
+            let mut claims = claims();
+            claims[name] = value;
+            let token = sign(&Header::default(), &claims);
+            auth.verify(&token, Purpose::Session).map(drop)
+        };
+        let alice = UserId::new("alice").unwrap();
+        let revoke = |tokens| {
+            revocations.add(Revocation {
+                tokens,
+                before_s: 1000,
+                ends_s: in_s(60) as u64,
+            })
+        };
+        revoke(Tokens::One(alice.clone(), Jti::new("t1").unwrap()));
+        let refused = Err(TokenError::Invalid(TokenFault::Revoked));
+        assert_eq!(with("jti", json!("t1")), refused);
+        assert_eq!(with("jti", json!("t2")), Ok(()));
+        assert_eq!(with("jti", json!(1)), Ok(()));
+        assert_eq!(
+            with("iat", Value::Null).map(drop),
+            Err(TokenError::Invalid(TokenFault::Claims))
+        );
+        revoke(Tokens::OfUser(alice));
+        // Without `iat`.
+        assert_eq!(with("jti", json!("t2")), refused);
+        for (iat, expected) in [
+            (json!(999), refused),
+            (json!(999.9), refused),
+            (json!(-1), refused),
+            (json!(1000), Ok(())),
+            (json!(1000.5), Ok(())),
+        ] {
+            assert_eq!(with("iat", iat.clone()), expected, "{iat}");
+        }
+        // What is wrong otherwise comes first.
+        assert_eq!(with("exp", json!(in_s(-60))), Err(TokenError::Expired));
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub enum TokenFault {
     LifetimeTooLong,
     /// No user's id, or one that is neither a string nor an integer.
     UserClaim,
+    /// It was revoked.
+    Revoked,
 }
 
 impl TokenFault {
@@ -79,6 +81,7 @@ impl TokenFault {
             TokenFault::NotYetValid => "not_yet_valid",
             TokenFault::LifetimeTooLong => "lifetime_too_long",
             TokenFault::UserClaim => "user_claim",
+            TokenFault::Revoked => "revoked",
         }
     }
 }

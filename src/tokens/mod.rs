@@ -5,6 +5,7 @@
 //! - [`key`]: what they are checked with; `secret`: that of HMAC, which no log shows.
 //! - [`jwks`]: keys that an identity provider publishes.
 //! - `fault`: why a token is refused.
+//! - [`revocations`]: which are refused though they have not expired.
 
 pub mod auth;
 mod claims;
@@ -12,6 +13,7 @@ mod fault;
 mod issuer;
 pub mod jwks;
 pub mod key;
+pub mod revocations;
 mod secret;
 
 pub use self::auth::{
@@ -20,4 +22,5 @@ pub use self::auth::{
 pub use self::fault::{TokenError, TokenFault};
 pub use self::issuer::{Audience, IssuerConfig, KeySource};
 pub use self::key::Key;
+pub use self::revocations::{Revocation, Revocations, TokenId, Tokens};
 pub use self::secret::Secret;

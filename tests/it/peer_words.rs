@@ -113,7 +113,7 @@ async fn what_a_proxy_answers_in_place_of_memcached_is_quoted() {
     .await;
     let process = Process::start(&[&format!("--memcached={}", peer.node)]).await;
     process
-        .logs(r#"not an answer to the probe: it says "SERVER_ERROR no server for this pool""#)
+        .logs(r#"not an answer to the question: it says "SERVER_ERROR no server for this pool""#)
         .await;
 }
 

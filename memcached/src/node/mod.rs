@@ -154,6 +154,11 @@ impl Node {
         *self.answers.borrow() && self.writers_up.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether it has answered the probe's last question.
+    pub(super) fn answers(&self) -> bool {
+        *self.answers.borrow()
+    }
+
     /// Whether it answers, and every connection that is needed is up; the one that asks for
     /// `stats`, too, unless it answers none.
     pub fn has_all_connections(&self) -> bool {
