@@ -12,7 +12,8 @@
 //! - [`server`]: the one place that knows all parts: start, drain, stop.
 //! - [`gateway`]: listeners, the handshake, tokens.
 //! - [`pull`]: who is online?
-//! - [`admin`]: metrics and health.
+//! - [`admin`]: metrics, health, and what operators do.
+//! - [`revocation`]: signing users out, on all edges.
 //! - [`log`], [`signals`], [`limits`]: used by all.
 //!
 //! Below it are crates of their own: `presenced-presence` (users, pending heartbeats, the flush),
@@ -27,6 +28,7 @@ pub mod gateway;
 pub mod limits;
 pub mod log;
 pub mod pull;
+pub mod revocation;
 pub mod server;
 pub mod signals;
 pub mod token_buckets;

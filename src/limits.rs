@@ -197,6 +197,44 @@ pub const REVOCATIONS_MAX: usize = 100_000;
 /// Longest `jti` of a token that can be revoked by it, in bytes: a UUID has 36.
 pub const JTI_BYTES_MAX: usize = 256;
 
+/// How long a revocation lasts at most: memcached takes a longer TTL for a date (protocol.txt,
+/// "Expiration times").
+pub const REVOCATION_TIME_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// Body of a request that revokes tokens, in bytes: a user and a `jti`, with escapes.
+pub const REVOCATION_BODY_BYTES_MAX: usize = 4096;
+
+/// Most time between two looks at the log of revocations, where a flush interval is longer: a user
+/// who is signed out should not have to wait for it.
+pub const REVOCATIONS_LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two looks until the log has been read for the first time.
+pub const REVOCATIONS_START_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a starting server that reaches some memcached node waits until it has read the log of
+/// revocations: the node that has it may be the one that is away for hours.
+pub const REVOCATIONS_START_TIME: Duration = Duration::from_secs(10);
+
+/// Time between two readings of the whole log, which find entries that memcached has dropped.
+pub const REVOCATIONS_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How long an entry may be missing whose number was given: connecting and writing take up to three
+/// seconds, unless memcached's time-outs are set longer.
+pub const REVOCATION_GAP_AFTER: Duration = Duration::from_secs(5);
+
+/// How long an operator waits for memcached's answer. Then the revocation is written later.
+pub const REVOCATION_WRITE_TIME: Duration = Duration::from_secs(5);
+
+/// How far ahead a run of the log may have begun, in seconds: what clocks may differ. Numbers that
+/// are greater are nobody's.
+pub const RUN_AHEAD_MAX_S: u64 = 86_400;
+
+/// Revocations that wait for the log: as many as there are connections that may ask for one.
+pub const REVOCATIONS_POSTED_MAX: usize = ADMIN_CONNECTIONS_MAX;
+
+/// Time between two steps while everybody's sessions are ended.
+pub const REVOKED_SESSIONS_LOOK: Duration = Duration::from_millis(50);
+
 /// Lifetime of a token that dev mode hands to its demo page.
 pub const DEV_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -301,6 +339,9 @@ pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);
 
 /// What `--jwt-max-lifetime` may be: a token that is valid for longer might as well not expire.
 pub const TOKEN_LIFETIME: RangeInclusive<Duration> = seconds(1, 10 * YEAR_S);
+
+/// How far the clocks of servers may be off when they tell each other of revocations.
+pub const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// `--jwt-leeway`.
 pub const TOKEN_LEEWAY: RangeInclusive<Duration> = seconds(0, 300);

@@ -86,7 +86,12 @@ impl Config {
 /// The marker's key for entries whose keys are made after `template`: applications that share a
 /// memcached don't share markers.
 pub fn key(template: &str) -> String {
-    format!("presenced:marker:{:016x}", hash(template))
+    format!("presenced:marker:{:016x}", template_hash(template))
+}
+
+/// What tells the keys of applications that share a memcached apart.
+pub fn template_hash(template: &str) -> u64 {
+    hash(template)
 }
 
 fn hash(text: &str) -> u64 {

@@ -203,8 +203,8 @@ impl SharedLog {
         Ok(())
     }
 
-    /// Writes entries, at most [`LOG_BATCH`], each with its TTL in seconds. Says of each whether it
-    /// is there now; nothing if the log has no last number.
+    /// Writes entries, at most [`LOG_BATCH`], each with its TTL in seconds. Returns the number of
+    /// each that is there now; nothing if the log has no last number.
     ///
     /// # Errors
     ///
@@ -212,28 +212,28 @@ impl SharedLog {
     pub async fn append(
         &self,
         entries: &[(Vec<u8>, u32)],
-    ) -> Result<Option<Vec<bool>>, MemcachedError> {
+    ) -> Result<Option<Vec<Option<u64>>>, MemcachedError> {
         let count = entries.len() as u64;
         let take = async |connection: &mut Connection| self.take_numbers(connection, count).await;
         let Some(last) = exchange(&*self.home(&self.key)?, take).await? else {
             return Ok(None);
         };
-        let mut written = vec![false; entries.len()];
-        let mut by_node: BTreeMap<u8, Vec<(usize, String)>> = BTreeMap::new();
+        let mut written = vec![None; entries.len()];
+        let mut by_node: BTreeMap<u8, Vec<(usize, u64, String)>> = BTreeMap::new();
         for (index, number) in (last + 1 - count..=last).enumerate() {
             let name = self.entry(number);
             let node = self.cluster.node_of(name.as_bytes());
-            by_node.entry(node).or_default().push((index, name));
+            by_node.entry(node).or_default().push((index, number, name));
         }
         for of_node in by_node.into_values() {
-            let Ok(node) = self.home(&of_node[0].1) else {
+            let Ok(node) = self.home(&of_node[0].2) else {
                 continue;
             };
             let add = async |connection: &mut Connection, node: &Node| {
-                for (index, name) in &of_node {
+                for (index, number, name) in &of_node {
                     let (value, ttl_s) = &entries[*index];
                     let added = add(connection, key(name)?, value, *ttl_s);
-                    written[*index] = within(node, added).await?;
+                    written[*index] = within(node, added).await?.then_some(*number);
                 }
                 Ok(())
             };

@@ -34,6 +34,8 @@ pub enum CloseReason {
     TokenExpired,
     /// A token that should renew the session is another user's.
     OtherUser,
+    /// An operator has revoked the token, or all of the user's.
+    TokenRevoked,
     /// The user has too many sessions, and this was the oldest.
     Replaced,
     /// The server stops.
@@ -56,7 +58,7 @@ pub struct CloseFacts {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 16] = [
+    pub const ALL: [CloseReason; 17] = [
         CloseReason::Closed,
         CloseReason::Disconnected,
         CloseReason::Protocol,
@@ -70,6 +72,7 @@ impl CloseReason {
         CloseReason::PongTimeout,
         CloseReason::TokenExpired,
         CloseReason::OtherUser,
+        CloseReason::TokenRevoked,
         CloseReason::Replaced,
         CloseReason::Restart,
         CloseReason::Internal,
@@ -93,6 +96,7 @@ impl CloseReason {
             CloseReason::PongTimeout => (Some(4408), "pong_timeout", Level::DEBUG),
             CloseReason::TokenExpired => (Some(4401), "token_expired", Level::DEBUG),
             CloseReason::OtherUser => (Some(1008), "other_user", Level::DEBUG),
+            CloseReason::TokenRevoked => (Some(4401), "token_revoked", Level::DEBUG),
             CloseReason::Replaced => (Some(4409), "replaced", Level::DEBUG),
             CloseReason::Restart => (Some(1012), "restart", Level::DEBUG),
             CloseReason::Internal => (Some(1011), "internal", Level::ERROR),

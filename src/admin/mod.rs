@@ -1,17 +1,27 @@
-//! For operators: metrics and health, on a listener of their own.
+//! For operators: metrics, health and what they can do, on a listener of their own.
+//!
+//! - [`access`]: who may do more than ask for health and metrics.
+//! - [`routes`]: the listener and its paths; `revocations`: one of them.
+//! - [`prometheus`]: everything that is counted, in one of the forms of [`exposition`].
 
+pub mod access;
 mod encode;
 pub mod exposition;
 mod netstat;
 mod process;
 pub mod prometheus;
+mod revocations;
 pub mod routes;
 
 use std::net::SocketAddr;
 
+use crate::tokens::Secret;
+
 /// Where operators look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The listener's address.
     pub listen: SocketAddr,
+    /// What they must show to do more than ask for health and metrics.
+    pub token: Option<Secret>,
 }

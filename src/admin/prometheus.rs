@@ -29,7 +29,8 @@ use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
 use crate::pull::Pulls;
-use crate::tokens::KeySource;
+use crate::revocation::metrics::RevocationMetrics;
+use crate::tokens::{KeySource, Revocations};
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ pub struct Metrics {
     pub presence: Arc<Presence>,
     /// Keys that are fetched.
     pub keys: Vec<Arc<KeySource>>,
+    /// What is revoked.
+    pub revocations: Arc<Revocations>,
+    /// The log of that.
+    pub revocation_log: Arc<RevocationMetrics>,
     /// The embedded store, if there is one.
     pub store: Option<Arc<Store>>,
 }
@@ -94,6 +99,7 @@ impl Collector for Metrics {
         self.encode_flush(out)?;
         self.encode_pull(out)?;
         self.encode_keys(out)?;
+        self.encode_revocations(out)?;
         self.encode_store(out)?;
         let help = "Lines of the log that were lost: stderr failed, or nobody reads it";
         counter(out, "log_lines_dropped", help, log::dropped())
@@ -383,6 +389,29 @@ impl Metrics {
             }
         }
         Ok(())
+    }
+
+    fn encode_revocations(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (known, log) = (&self.revocations, &self.revocation_log);
+        let help = "Revocations in force here";
+        gauge(out, "revocations", help, known.len() as u64)?;
+        let help = "Revocations in force here of which other servers may not know: memcached has not \
+                    taken them";
+        gauge(out, "revocations_unwritten", help, log.unwritten.value())?;
+        let help = "Revocations that were dropped before their end, as there were too many";
+        counter(out, "revocations_dropped", help, known.dropped())?;
+        let help = "Since the log of revocations was last read: what other servers have revoked is \
+                    known up to then";
+        let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
+        let age = out.encode_descriptor("revocation_log_age", help, unit, kind)?;
+        ConstGauge::new(log.age().as_secs_f64()).encode(age)?;
+        let help =
+            "Times that the log of revocations was found lost, begun anew, or older than before";
+        counter(out, "revocation_log_resets", help, log.resets.value())?;
+        let help = "Entries of the log of revocations that did not come";
+        counter(out, "revocation_log_gaps", help, log.gaps.value())?;
+        let help = "Entries of the log of revocations that can't be read";
+        counter(out, "revocation_log_bad_entries", help, log.bad.value())
     }
 
     fn encode_store(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,5 +1,5 @@
-//! `/healthz`, `/readyz` and `/metrics`, on a listener of their own: what they show is for
-//! operators, and they answer while the edge is full or drains.
+//! `/healthz`, `/readyz`, `/metrics` and `/v1/revocations`, on a listener of their own: they are for
+//! operators, and answer while the edge is full or drains.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -21,19 +21,28 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::gateway::health::Health;
 use crate::gateway::places::{Room, Standing};
 use crate::gateway::request::has_legal_host;
 use crate::gateway::shared_places::{HttpPlaces, Place};
+use crate::gateway::user_names::UserNames;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
+use crate::revocation::revoker::Revoker;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What the admin listener shows.
+/// What the admin listener shows and does.
 #[derive(Debug)]
 pub struct Admin {
+    /// Who may do more than look.
+    pub access: Access,
+    /// For `/v1/revocations`.
+    pub revoker: Revoker,
+    /// Names users in the log of what was done.
+    pub user_names: UserNames,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// For `/readyz`.
@@ -54,8 +63,7 @@ pub async fn serve(listener: Arc<TcpListener>, admin: Arc<Admin>, stop: Cancella
                 let admin = admin.clone();
                 connections.spawn(catch(Task::Admin, async move {
                     let answer = service_fn(async |request: Request<Incoming>| {
-                        place.stands(Standing::Served);
-                        let answer = admin.answer(&request).await;
+                        let answer = admin.answer(request, peer.ip(), &place).await;
                         place.stands(Standing::Awaited);
                         Ok::<_, Infallible>(answer)
                     });
@@ -106,30 +114,52 @@ async fn enter(places: &Arc<HttpPlaces>, address: IpAddr) -> Place {
 }
 
 impl Admin {
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        if !has_legal_host(request) {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+        place: &Place,
+    ) -> Response<Full<Bytes>> {
+        if !has_legal_host(&request) {
             let why = "exactly one Host header is needed: a host and, if need be, a port\n";
             return text(StatusCode::BAD_REQUEST, TEXT, why.into());
         }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let why = "only GET and HEAD\n";
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, why.into());
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            answer.headers_mut().insert(ALLOW, allowed);
-            return answer;
-        }
         let path = request.uri().path();
-        if let Some((status, told)) = self.health.told(path) {
-            // Only constants get here.
-            let status = status.try_into().unwrap_or_default();
-            return text(status, TEXT, told.into());
+        let told = self.health.told(path);
+        if told.is_none() && path != METRICS {
+            return self.act(request, from, place).await;
         }
-        match path {
-            "/metrics" => self.metrics(Exposition::wanted(request.headers())).await,
+        place.stands(Standing::Served);
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return not_allowed("GET, HEAD");
+        }
+        match told {
+            Some((status, told)) => {
+                // Only constants get here.
+                let status = status.try_into().unwrap_or_default();
+                text(status, TEXT, told.into())
+            }
+            None => self.metrics(Exposition::wanted(request.headers())).await,
+        }
+    }
+
+    /// What not everybody may ask for who reaches the listener.
+    async fn act(
+        &self,
+        request: Request<Incoming>,
+        from: IpAddr,
+        place: &Place,
+    ) -> Response<Full<Bytes>> {
+        if let Err(denied) = self.access.check(request.headers(), from) {
+            return denied.answer();
+        }
+        match (request.uri().path(), request.method()) {
+            (REVOCATIONS, &Method::POST) => self.revoke(request, from, place).await,
+            (REVOCATIONS, _) => not_allowed("POST"),
             _ => text(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "/healthz /readyz /metrics\n".into(),
+                "/healthz /readyz /metrics /v1/revocations\n".into(),
             ),
         }
     }
@@ -147,7 +177,21 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+/// Paths that are not for probes.
+const METRICS: &str = "/metrics";
+/// See [`METRICS`].
+const REVOCATIONS: &str = "/v1/revocations";
+
+fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let why = format!("only {}\n", allowed.replace(", ", " and "));
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, why);
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+pub(super) fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response

@@ -34,7 +34,8 @@ pub struct NetworkFlags {
     #[arg(long, env = "PRESENCED_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR:PORT", value_delimiter = ',', value_parser = address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Address for operators: /healthz, /readyz, /metrics (no authentication: keep it private)
+    /// Address for operators: /healthz, /readyz and /metrics, which need no token (keep it private),
+    /// and /v1/revocations, which signs users out
     #[arg(
         long,
         env = "PRESENCED_ADMIN",
@@ -43,6 +44,11 @@ pub struct NetworkFlags {
         value_name = "ADDR:PORT"
     )]
     pub admin: SocketAddr,
+
+    /// File with the token that operators must show for everything else on the admin address
+    /// (Authorization: Bearer), at least 32 bytes; without it, that is for this machine only
+    #[arg(long, env = "PRESENCED_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// Answer /healthz and /readyz on the addresses for clients, too, for load balancers that check
     /// the address to which they send clients

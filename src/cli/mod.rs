@@ -44,6 +44,7 @@ use crate::gateway::{self, Capacity};
 use crate::limits::{DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX};
 use crate::log::LogFormat;
 use crate::pull;
+use crate::revocation;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
 use crate::tokens::{self, Audience, IssuerConfig, Key, KeySource, Rules, Secret};
@@ -174,8 +175,10 @@ impl Flags {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
             },
+            revocation: self.revocation(),
             admin: admin::Config {
                 listen: self.network.admin,
+                token: self.admin_token()?,
             },
             memcached,
         })
@@ -199,7 +202,7 @@ impl Flags {
             );
         }
         if !network.admin.ip().is_loopback() {
-            tracing::warn!(admin = %network.admin, "the admin address has no authentication: keep it private");
+            tracing::warn!(admin = %network.admin, "whoever reaches the admin address is shown /metrics: keep it private");
         }
         Ok(())
     }
@@ -246,6 +249,21 @@ impl Flags {
             entry_ttl: self.heartbeats.ttl.duration,
             headroom: self.headroom(),
             flush_interval: self.heartbeats.flush_interval.duration,
+        }
+    }
+
+    fn revocation(&self) -> revocation::Config {
+        let lifetime = &self.tokens.jwt_max_lifetime;
+        let lasts = revocation::lasts(lifetime.duration);
+        if lifetime.duration > lasts {
+            tracing::warn!(
+                "--jwt-max-lifetime {lifetime}: a revocation lasts 30 days, and tokens that are valid for longer \
+                 are accepted again then"
+            );
+        }
+        revocation::Config {
+            log_key: revocation::log_key(&self.storage.key_template),
+            lasts,
         }
     }
 

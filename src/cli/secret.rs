@@ -1,4 +1,4 @@
-//! The tokens' keys, and where they come from.
+//! The tokens' keys and the operators' token, and where they come from.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +17,10 @@ impl Flags {
     pub(super) fn secrets(&self) -> Result<Vec<Secret>, SettingsError> {
         let files = &self.tokens.jwt_secret_file;
         match &self.tokens.jwt_secret {
-            None => files.iter().map(|file| of_file(file)).collect(),
+            None => files
+                .iter()
+                .map(|file| of_file("--jwt-secret-file", file))
+                .collect(),
             Some(_) if !files.is_empty() => {
                 refuse!("--jwt-secret-file and PRESENCED_JWT_SECRET: give one of them")
             }
@@ -48,18 +51,37 @@ impl Flags {
         }
         Ok(keys)
     }
+
+    /// What operators show who ask the admin listener for more than health and metrics.
+    pub(super) fn admin_token(&self) -> Result<Option<Secret>, SettingsError> {
+        const FLAG: &str = "--admin-token-file";
+        let Some(file) = &self.network.admin_token_file else {
+            return Ok(None);
+        };
+        let token = of_file(FLAG, file)?;
+        // What else a header can have, clients spell in different ways.
+        if !token.as_bytes().iter().all(u8::is_ascii_graphic) {
+            refuse!(
+                "{FLAG} {}: a token has visible ASCII characters only, and no spaces",
+                file.display()
+            );
+        }
+        Ok(Some(token))
+    }
 }
 
-fn of_file(file: &Path) -> Result<Secret, SettingsError> {
+/// The secret in a file, but for a newline at its end.
+fn of_file(flag: &str, file: &Path) -> Result<Secret, SettingsError> {
     // One byte more than the longest and its newline have: then it is known to be too long.
     let bytes = read_start(file, SECRET_BYTES_MAX + 2)
-        .map_err(|error| SettingsError(format!("--jwt-secret-file {}: {error}", file.display())))?;
-    match Secret::new(bytes.strip_suffix(b"\n").unwrap_or(&bytes)) {
+        .map_err(|error| SettingsError(format!("{flag} {}: {error}", file.display())))?;
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    match Secret::new(secret) {
         Ok(secret) => {
-            check_access("--jwt-secret-file", file)?;
+            check_access(flag, file)?;
             Ok(secret)
         }
-        Err(why) => refuse!("--jwt-secret-file {}: {why}", file.display()),
+        Err(why) => refuse!("{flag} {}: {why}", file.display()),
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use hyper::Request;
 use presenced_presence::UserId;
 
+use crate::tokens::TokenId;
+
 /// The address that a request comes from, as an extension of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller(pub IpAddr);
@@ -23,4 +25,6 @@ pub struct Visitor {
     pub user: UserId,
     /// Where the handshake came from.
     pub caller: Caller,
+    /// By what the token may have been revoked since it was looked at.
+    pub token: TokenId,
 }

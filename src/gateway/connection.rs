@@ -191,6 +191,7 @@ async fn hand_over(
                 peer: Visitor {
                     user: identity.user,
                     caller,
+                    token: identity.token,
                 },
                 dialect: Plain,
                 expires_at: gateway.clock.now() + identity.valid_for,

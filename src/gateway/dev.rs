@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header;
-use hyper::http::uri::Authority;
 use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use super::look_up::LookUp;
 use super::query::values;
+use super::request::is_loopback_host;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
@@ -96,7 +96,7 @@ impl DevMode {
     /// signed for the user.
     pub fn token(&self, host: Option<&str>, query: &str) -> Result<Answer, Refusal> {
         // Whatever name an attacker's page lets point to 127.0.0.1 is in the Host header.
-        if !host.is_some_and(is_loopback) {
+        if !host.is_some_and(is_loopback_host) {
             return Err(Refusal::NotFound);
         }
         let name = values(query, "user").next().flatten().ok_or(NO_USER)?;
@@ -139,19 +139,6 @@ impl DevMode {
     }
 }
 
-/// Whether a Host header names this machine and no other.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else {
-        return false;
-    };
-    let name = authority.host();
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +152,7 @@ mod tests {
             "127.9.9.9",
             "[::1]:8080",
         ] {
-            assert!(is_loopback(host), "{host}");
+            assert!(is_loopback_host(host), "{host}");
         }
         for host in [
             "",
@@ -175,7 +162,7 @@ mod tests {
             "10.0.0.1",
             "[::2]",
         ] {
-            assert!(!is_loopback(host), "{host}");
+            assert!(!is_loopback_host(host), "{host}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use presenced_memcached::Cluster;
 
-use crate::tokens::KeySource;
+use crate::tokens::{KeySource, Revocations};
 
 /// Whether the server is about to stop: balancers are to send clients elsewhere, but those that
 /// come all the same are served until the drain begins.
@@ -34,6 +34,8 @@ pub struct Health {
     pub cluster: Arc<Cluster>,
     /// Whether there are keys to check tokens with, where they are fetched.
     pub keys: Vec<Arc<KeySource>>,
+    /// What is revoked, on this edge and on others.
+    pub revocations: Arc<Revocations>,
 }
 
 impl Health {
@@ -61,6 +63,10 @@ impl Health {
         }
         if !self.keys.iter().all(|keys| keys.is_ready()) {
             return Some("the keys of an identity provider are not known yet\n");
+        }
+        // Users whom another edge has signed out would be let in.
+        if !self.revocations.is_caught_up() {
+            return Some("the revocations of other servers are not known yet\n");
         }
         None
     }

@@ -203,7 +203,7 @@ impl Gateway {
             issuer.keys.push(Key::of_random(&random));
         }
         Ok(Gateway {
-            auth: Auth::new(tokens),
+            auth: Auth::new(tokens).heeding(health.revocations.clone()),
             origins: config.origins.clone(),
             allow_query_token: config.allow_query_token,
             dev,

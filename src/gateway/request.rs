@@ -1,6 +1,7 @@
 //! What every request must be, whatever it asks for: told from its head alone.
 
 use hyper::header::{self, HeaderMap};
+use hyper::http::uri::Authority;
 use hyper::{Request, Version};
 
 use presenced_session::handshake::has_host;
@@ -47,6 +48,20 @@ pub fn has_legal_host<B>(request: &Request<B>) -> bool {
         true => has_host(request.headers()),
         false => request.version() < Version::HTTP_11,
     }
+}
+
+/// Whether a `Host` names this machine and no other: whatever name an attacker's page lets point to
+/// it is in the header, too.
+pub fn is_loopback_host(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a body comes in another form than its own (RFC 9110 §8.4).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::embedded;
-use crate::{admin, gateway, pull};
+use crate::{admin, gateway, pull, revocation};
 
 /// Checked settings; [`cli`](crate::cli) makes them of flags and the environment.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub gateway: gateway::Config,
     /// How others are asked for.
     pub pull: pull::Config,
+    /// How revocations are kept.
+    pub revocation: revocation::Config,
     /// What operators look at.
     pub admin: admin::Config,
 }

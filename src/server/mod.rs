@@ -26,26 +26,33 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::limits::PROBE_INTERVAL;
-use presenced_memcached::{Cluster, NodeList, probe};
+use presenced_memcached::{Cluster, NodeList, SharedLog, probe};
 use presenced_net::listen;
 use presenced_presence::flush::Presence;
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
+use presenced_session::worker::WorkerCommand;
 use presenced_tasks::{Task, keep_up};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, Sender};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::config::Config;
 use self::embedded::EmbeddedStore;
-use self::worker_thread::{Ended, Shared, WorkerHandle, start_workers};
+use self::worker_thread::{Ended, Shared, WorkerHandle, orders, start_workers};
+use crate::admin::access::Access;
 use crate::admin::prometheus::Metrics;
 use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
 use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
-use crate::limits::SOCKET_BUFFER_BYTES;
+use crate::limits::{REVOCATIONS_POSTED_MAX, SOCKET_BUFFER_BYTES};
 use crate::pull::Pulls;
+use crate::revocation::keeper::Keeper;
+use crate::revocation::metrics::RevocationMetrics;
+use crate::revocation::revoker::Revoker;
+use crate::revocation::sessions::RevokedSessions;
 
 /// Why the server could not start, or ended on its own.
 #[derive(Debug, Error)]
@@ -116,7 +123,12 @@ impl Server {
         let (names, nodes) = (discovery.failures(), discovery.first().await);
         let cluster = Arc::new(Cluster::new(nodes, config.memcached.clone()));
         let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;
+        let orders = orders(config.workers);
+        let (revoker, revocation_metrics) = revocation(&config, &shared, orders.0.clone(), &stop);
         let admin = Arc::new(Admin {
+            access: Access::new(&config.admin),
+            revoker,
+            user_names: shared.gateway.user_names.clone(),
             metrics: Arc::new(Metrics {
                 workers: shared.workers.clone(),
                 gateway: shared.gateway.metrics.clone(),
@@ -128,6 +140,8 @@ impl Server {
                 names,
                 presence: shared.presence.clone(),
                 keys: shared.health.keys.clone(),
+                revocations: shared.health.revocations.clone(),
+                revocation_log: revocation_metrics,
                 store: store.map(|store| store.store.clone()),
             }),
             health: shared.health.clone(),
@@ -155,7 +169,7 @@ impl Server {
         }));
         let stores = EmbeddedStore::parts(bound.store);
         let listeners = bound.clients.into_iter().zip(stores).collect();
-        let (workers, ended) = start_workers(&config, &shared, listeners).await?;
+        let (workers, ended) = start_workers(&config, &shared, listeners, orders).await?;
         Ok(Server {
             addrs,
             config,
@@ -273,6 +287,40 @@ fn probe_config(config: &Config, presence: &Arc<Presence>) -> probe::Config {
     }
 }
 
+/// Starts what keeps revocations, and ends sessions for them.
+fn revocation(
+    config: &Config,
+    shared: &Shared,
+    workers: Vec<Sender<WorkerCommand>>,
+    stop: &CancellationToken,
+) -> (Revoker, Arc<RevocationMetrics>) {
+    let (revocations, sessions) = (&shared.health.revocations, &shared.revoked);
+    let metrics: Arc<RevocationMetrics> = Arc::default();
+    let (log, posts) = mpsc::channel(REVOCATIONS_POSTED_MAX);
+    let cluster = shared.health.cluster.clone();
+    let keeper = Keeper::new(
+        SharedLog::new(cluster, config.revocation.log_key.clone()),
+        revocations.clone(),
+        sessions.clone(),
+        metrics.clone(),
+        shared.clock,
+        shared.presence.flush_interval(),
+    );
+    tokio::spawn(stop.clone().run_until_cancelled_owned(keeper.run(posts)));
+    let ended = sessions.clone();
+    let ending = keep_up(Task::Revocations, move || {
+        ended.clone().run(workers.clone())
+    });
+    tokio::spawn(stop.clone().run_until_cancelled_owned(ending));
+    let revoker = Revoker {
+        revocations: revocations.clone(),
+        sessions: sessions.clone(),
+        log,
+        lasts: config.revocation.lasts,
+    };
+    (revoker, metrics)
+}
+
 impl Shared {
     fn new(
         config: &Config,
@@ -287,12 +335,16 @@ impl Shared {
             departure: Departure::default(),
             cluster: cluster.clone(),
             keys: config.gateway.tokens.sources().cloned().collect(),
+            revocations: Arc::default(),
         };
         let gateway = Gateway::new(&config.gateway, &seats, clock, look_up, &health)
             .map_err(ServerError::Random)?;
         let presence = Presence::new(&config.presence, cluster.clone(), clock, Arc::clone(&flush));
+        let presence = Arc::new(presence);
+        let revoked = RevokedSessions::new(presence.clone(), config.drain);
         Ok(Shared {
-            presence: Arc::new(presence),
+            presence,
+            revoked: Arc::new(revoked),
             gateway: Arc::new(gateway),
             health,
             workers: (0..config.workers).map(|_| Arc::default()).collect(),

@@ -26,6 +26,8 @@ use crate::gateway::caller::Visitor;
 use crate::gateway::response::{error_json, expiring_json, pull_error_json};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, NoAnswer, PullError, Puller};
+use crate::revocation::sessions::RevokedSessions;
+use crate::tokens::Revocations;
 
 /// The text of an answer; none when the server stops.
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, Option<Vec<u8>>)>>>;
@@ -46,6 +48,8 @@ pub struct PresenceService {
     log: SessionLog,
     /// None where sessions end with their tokens.
     renewals: Option<Renewals>,
+    /// What is revoked, and who ends the sessions of that.
+    revoked: Option<(Arc<Revocations>, Arc<RevokedSessions>)>,
 }
 
 impl PresenceService {
@@ -61,6 +65,7 @@ impl PresenceService {
             waiting: HashMap::new(),
             log: SessionLog::default(),
             renewals: None,
+            revoked: None,
         }
     }
 
@@ -71,6 +76,19 @@ impl PresenceService {
         PresenceService {
             log: SessionLog::new(gateway.user_names.clone()),
             renewals: Some(Renewals(gateway.clone())),
+            ..self
+        }
+    }
+
+    /// The same, which has sessions ended whose tokens were revoked while they opened.
+    #[must_use]
+    pub fn heeding(
+        self,
+        revocations: Arc<Revocations>,
+        sessions: Arc<RevokedSessions>,
+    ) -> PresenceService {
+        PresenceService {
+            revoked: Some((revocations, sessions)),
             ..self
         }
     }
@@ -150,6 +168,12 @@ impl Service for PresenceService {
         };
         let connected = self.presence.connect(&visitor.user, live);
         let slot = connected.slot;
+        // Only now does a revocation find it in the directory.
+        if let Some((revocations, sessions)) = &self.revoked
+            && revocations.refuse(&visitor.user, &visitor.token, clock.unix_ms() / 1000)
+        {
+            sessions.end_late(session);
+        }
         if caught(Task::Open, || self.flusher.write_now(slot)).is_none() {
             // The next flush does it.
             self.pending.record(slot);

@@ -28,6 +28,7 @@ use crate::gateway::{Gateway, listener};
 use crate::limits::EVENT_INTERVAL;
 use crate::pull::Puller;
 use crate::pull::Pulls;
+use crate::revocation::sessions::RevokedSessions;
 
 /// What all workers have in common.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) pull: Arc<Pulls>,
     pub(super) seats: Arc<Seats>,
     pub(super) clock: Clock,
+    pub(super) revoked: Arc<RevokedSessions>,
     pub(super) stop: CancellationToken,
 }
 
@@ -54,15 +56,24 @@ pub(super) struct WorkerHandle {
 /// Each sends when its worker has ended.
 pub(super) type Ended = Vec<oneshot::Receiver<io::Result<()>>>;
 
+/// What workers are told, and where each hears it.
+pub(super) type Orders = (
+    Vec<mpsc::Sender<WorkerCommand>>,
+    Vec<mpsc::Receiver<WorkerCommand>>,
+);
+
+/// For so many workers.
+pub(super) fn orders(workers: usize) -> Orders {
+    (0..workers).map(|_| mpsc::channel(WORKER_QUEUE)).unzip()
+}
+
 /// Starts the workers' threads and waits until each has started.
 pub(super) async fn start_workers(
     config: &Config,
     shared: &Shared,
     listeners: Vec<(Vec<TcpListener>, Option<Part>)>,
+    (peers, commands): Orders,
 ) -> Result<(Vec<WorkerHandle>, Ended), ServerError> {
-    let (peers, commands): (Vec<_>, Vec<_>) = (0..config.workers)
-        .map(|_| mpsc::channel(WORKER_QUEUE))
-        .unzip();
     let (mut workers, mut ends) = (Vec::new(), Vec::new());
     for (number, ((listeners, store), commands)) in listeners.into_iter().zip(commands).enumerate()
     {
@@ -129,7 +140,8 @@ impl WorkerThread {
         let flusher = Flusher::start(presence, self.number, self.workers, &mut tasks);
         let puller = Puller::start(presence, &shared.pull, &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone())
-            .behind(&shared.gateway);
+            .behind(&shared.gateway)
+            .heeding(shared.health.revocations.clone(), shared.revoked.clone());
         let worker = match Worker::new(service, self.config()) {
             Ok(worker) => worker,
             Err(error) => {

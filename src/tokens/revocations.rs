@@ -67,6 +67,12 @@ pub struct Revocation {
 }
 
 impl Revocation {
+    /// Adds what `other` refuses, of the same tokens.
+    pub fn add(&mut self, other: &Revocation) {
+        self.before_s = self.before_s.max(other.before_s);
+        self.ends_s = self.ends_s.max(other.ends_s);
+    }
+
     /// Whether this refuses all that `other` does, for as long.
     #[must_use]
     pub fn covers(&self, other: &Revocation) -> bool {

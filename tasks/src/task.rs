@@ -31,11 +31,13 @@ pub enum Task {
     Keys,
     /// The store's connections and its upkeep.
     Store,
+    /// The log of revocations, and the end of sessions that they bring.
+    Revocations,
 }
 
 impl Task {
     /// All, in their order.
-    pub const ALL: [Task; 14] = [
+    pub const ALL: [Task; 15] = [
         Task::Session,
         Task::Open,
         Task::Tick,
@@ -50,6 +52,7 @@ impl Task {
         Task::Discovery,
         Task::Keys,
         Task::Store,
+        Task::Revocations,
     ];
 
     /// What it is called in logs and metrics.
@@ -69,6 +72,7 @@ impl Task {
             Task::Discovery => "discovery",
             Task::Keys => "keys",
             Task::Store => "store",
+            Task::Revocations => "revocations",
         }
     }
 }

@@ -163,6 +163,29 @@ impl Users {
         entry.is_online().then_some(entry.connected_at_ms)
     }
 
+    /// The user's sessions here, those that were replaced left out.
+    pub fn sessions_of(&self, id: &UserId) -> Vec<SessionId> {
+        let hash = self.hasher.hash_one(id.as_str());
+        let shard = self.lock(shard_of(hash));
+        let index = shard.find(hash, id);
+        index
+            .into_iter()
+            .flat_map(|index| shard.sessions(index))
+            .collect()
+    }
+
+    /// The sessions of everybody here, those that were replaced left out. It takes twelve bytes for
+    /// each.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let mut sessions = Vec::new();
+        for number in 0..SHARDS {
+            let shard = self.lock(number);
+            let indexes = 0..shard.slots();
+            sessions.extend(indexes.flat_map(|index| shard.sessions(index)));
+        }
+        sessions
+    }
+
     /// The slot's user, who may have left.
     pub fn user(&self, slot: Slot) -> Option<UserId> {
         let shard = self.lock(slot.shard());

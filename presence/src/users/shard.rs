@@ -169,6 +169,20 @@ impl Shard {
         Some(oldest)
     }
 
+    /// Entries that there are, free ones included.
+    pub(super) fn slots(&self) -> u32 {
+        self.len
+    }
+
+    /// The sessions of a user.
+    pub(super) fn sessions(&self, index: u32) -> impl Iterator<Item = SessionId> {
+        let online = self.entry(index).filter(|entry| entry.is_online());
+        let further = self.further.get(&index).into_iter().flatten();
+        let further = further.filter(move |_| online.is_some());
+        let first = online.map(|entry| entry.first().session);
+        first.into_iter().chain(further.map(|live| live.session))
+    }
+
     pub(super) fn leave(&mut self, index: u32, session: SessionId) {
         let Some(entry) = self.entry_mut(index) else {
             return;

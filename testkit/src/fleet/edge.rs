@@ -304,5 +304,9 @@ fn listed(nodes: &[u8]) -> String {
 /// A user whom a handshake from this machine has let in.
 pub fn visitor(user: UserId) -> Visitor {
     let caller = Caller([127, 0, 0, 1].into());
-    Visitor { user, caller }
+    Visitor {
+        user,
+        caller,
+        token: Default::default(),
+    }
 }
