@@ -16,9 +16,10 @@ CRATES = {  # folder: the presenced crates that it may depend on
     ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
-    "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "tokens", "admin"],
-    "server": ["gateway", "pull", "tokens", "admin"],
-    "gateway": ["pull", "tokens"], "pull": [], "tokens": [], "admin": ["gateway", "pull", "tokens"],
+    "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "tokens", "revocation", "admin"],
+    "server": ["gateway", "pull", "tokens", "revocation", "admin"],
+    "gateway": ["pull", "tokens"], "pull": [], "tokens": [], "revocation": ["tokens"],
+    "admin": ["gateway", "pull", "tokens", "revocation"],
 }
 PATH = r"(?:r#)?[A-Za-z_]\w*(?:\s*::\s*(?:r#)?[A-Za-z_]\w*)+"
 ITEM = re.compile(r"^\s*(?:pub(?:\([^)]*\))?\s+)?(?:(?:unsafe|async|const)\s+)*"

@@ -10,11 +10,11 @@ use http_body_util::Full;
 use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
 };
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use subtle::ConstantTimeEq;
 
 use super::Config;
-use super::routes::{TEXT, text};
+use super::answers::{TEXT, text};
 use crate::gateway::once_a_minute::OnceAMinute;
 use crate::gateway::request::is_loopback_host;
 use crate::tokens::Secret;
@@ -68,8 +68,8 @@ impl Access {
     /// # Errors
     ///
     /// Why it is turned away, which is logged now and then.
-    pub fn check(&self, headers: &HeaderMap, from: IpAddr) -> Result<(), Denied> {
-        self.who.check(headers).inspect_err(|denied| {
+    pub fn check(&self, method: &Method, headers: &HeaderMap, from: IpAddr) -> Result<(), Denied> {
+        self.who.check(method, headers).inspect_err(|denied| {
             if self.denied_logged.is_due() {
                 let why = denied.facts().1.trim_end();
                 tracing::warn!(address = %from, why, "a request on the admin address is turned away");
@@ -79,21 +79,23 @@ impl Access {
 }
 
 impl Who {
-    fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
         match self {
             Who::Nobody => return Err(Denied::NoToken),
             Who::Bearer(token) if !is_bearer(headers, token) => return Err(Denied::Unauthorized),
-            Who::Bearer(_) => {}
-            Who::Local => {
-                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-                if !host.is_some_and(is_loopback_host) {
-                    return Err(Denied::Host);
-                }
-            }
+            Who::Bearer(_) | Who::Local => {}
         }
-        match headers.contains_key(ORIGIN) {
-            true => Err(Denied::Page),
-            false => Ok(()),
+        // RFC 9110 §9.2.1: nothing is done for these.
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
+        if headers.contains_key(ORIGIN) {
+            return Err(Denied::Page);
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        match self {
+            Who::Local if !host.is_some_and(is_loopback_host) => Err(Denied::Host),
+            _ => Ok(()),
         }
     }
 }
@@ -175,7 +177,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        who.check(&headers)
+        who.check(&Method::POST, &headers)
     }
 
     #[test]
@@ -217,6 +219,19 @@ mod tests {
                 assert_eq!(check(&nobody, &lines), Err(Denied::NoToken), "{listen}");
             }
         }
+    }
+
+    #[test]
+    fn what_does_nothing_may_be_asked_for_under_any_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "edge.test".parse().unwrap());
+        let local = who("127.0.0.1:9180", None);
+        assert_eq!(local.check(&Method::GET, &headers), Ok(()));
+        assert_eq!(local.check(&Method::PUT, &headers), Err(Denied::Host));
+        let denied = who("0.0.0.0:9180", None).check(&Method::GET, &headers);
+        assert_eq!(denied, Err(Denied::NoToken));
+        let denied = who("127.0.0.1:9180", Some(TOKEN)).check(&Method::GET, &headers);
+        assert_eq!(denied, Err(Denied::Unauthorized));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! For operators: metrics, health and what they can do, on a listener of their own.
 //!
 //! - [`access`]: who may do more than ask for health and metrics.
+//! - `answers`: the forms of answers.
 //! - [`routes`]: the listener and its paths; `revocations`: one of them.
 //! - [`prometheus`]: everything that is counted, in one of the forms of [`exposition`].
 
 pub mod access;
+mod answers;
 mod encode;
 pub mod exposition;
 mod netstat;

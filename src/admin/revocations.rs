@@ -11,7 +11,8 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::access::is_json;
-use super::routes::{Admin, TEXT, text};
+use super::answers::{TEXT, text};
+use super::routes::Admin;
 use crate::gateway::places::Standing;
 use crate::gateway::shared_places::Place;
 use crate::limits::{HANDSHAKE_TIMEOUT, REVOCATION_BODY_BYTES_MAX};

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -22,6 +21,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::answers::{TEXT, not_allowed, text};
 use super::exposition::Exposition;
 use super::prometheus::Metrics;
 use crate::gateway::health::Health;
@@ -31,8 +31,6 @@ use crate::gateway::shared_places::{HttpPlaces, Place};
 use crate::gateway::user_names::UserNames;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX};
 use crate::revocation::revoker::Revoker;
-
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the admin listener shows and does.
 #[derive(Debug)]
@@ -150,7 +148,7 @@ impl Admin {
         from: IpAddr,
         place: &Place,
     ) -> Response<Full<Bytes>> {
-        if let Err(denied) = self.access.check(request.headers(), from) {
+        if let Err(denied) = self.access.check(request.method(), request.headers(), from) {
             return denied.answer();
         }
         match (request.uri().path(), request.method()) {
@@ -181,21 +179,3 @@ impl Admin {
 const METRICS: &str = "/metrics";
 /// See [`METRICS`].
 const REVOCATIONS: &str = "/v1/revocations";
-
-fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
-    let why = format!("only {}\n", allowed.replace(", ", " and "));
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, why);
-    answer
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
-}
-
-pub(super) fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}

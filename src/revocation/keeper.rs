@@ -168,17 +168,17 @@ impl Keeper {
         self.owed.retain(|_, revocation| revocation.ends_s > now_s);
         let last = self.last(now_s).await?;
         self.see(last);
-        let is_read = self.read().await;
+        let is_read = self.read(numbers).await;
         if is_read {
             self.metrics.read();
             self.revocations.caught_up();
         }
         if self.is_back && is_read {
             let new = new_run(self.follower.greatest(), now_s);
-            self.log.begin(last, new).await?;
+            let is_ours = self.log.begin(last, new).await?;
             // Whoever did it, the next look reads what is there.
             self.is_back = false;
-            self.follower.forget();
+            self.follower.begun(if is_ours { new } else { 0 });
             let last = self.last(now_s).await?;
             let posted: Vec<_> = self.posted.values().cloned().collect();
             return self.write(last, &posted, numbers).await;
@@ -241,14 +241,20 @@ impl Keeper {
         (topology.version(), losses.sum())
     }
 
-    /// Reads what is wanted. Says whether all of it was asked for.
-    async fn read(&mut self) -> bool {
+    /// Reads what is wanted. Says whether all of it was asked for. `numbers` are of what was posted
+    /// and is there already.
+    async fn read(&mut self, numbers: &mut HashMap<Tokens, u64>) -> bool {
         let entries = self.log.read(self.follower.wanted()).await;
         let now_s = self.now_s();
         let mut bad = 0;
-        for (_, text) in &entries.found {
+        for (number, text) in &entries.found {
             match entry::read(text, now_s) {
-                Some(revocation) if revocation.ends_s > now_s => self.learn(revocation),
+                Some(revocation) if revocation.ends_s > now_s => {
+                    if self.is_told(&revocation) {
+                        numbers.insert(revocation.tokens.clone(), *number);
+                    }
+                    self.learn(revocation);
+                }
                 Some(_) => {}
                 None => bad += 1,
             }
@@ -275,14 +281,20 @@ impl Keeper {
         entries.away.is_empty()
     }
 
-    /// The log has this.
-    fn learn(&mut self, revocation: Revocation) {
-        for kept in [&mut self.owed, &mut self.posted] {
-            let is_there = |kept: &Revocation| revocation.covers(kept);
-            if kept.get(&revocation.tokens).is_some_and(is_there) {
-                kept.remove(&revocation.tokens);
-            }
+    /// The log has this: whether that is all that was posted of these tokens. It is owed no more.
+    fn is_told(&mut self, revocation: &Revocation) -> bool {
+        let is_there = |kept: &Revocation| revocation.covers(kept);
+        if self.owed.get(&revocation.tokens).is_some_and(is_there) {
+            self.owed.remove(&revocation.tokens);
         }
+        let is_told = self.posted.get(&revocation.tokens).is_some_and(is_there);
+        if is_told {
+            self.posted.remove(&revocation.tokens);
+        }
+        is_told
+    }
+
+    fn learn(&mut self, revocation: Revocation) {
         let tokens = revocation.tokens.clone();
         if self.revocations.add(revocation) {
             let sessions = self.sessions.end(&tokens);
@@ -302,7 +314,10 @@ impl Keeper {
             if !matches!(last, Last::Number(_)) {
                 let new = new_run(self.follower.greatest(), now_s);
                 last = match self.log.begin(last, new).await? {
-                    true => Last::Number(new),
+                    true => {
+                        self.follower.begun(new);
+                        Last::Number(new)
+                    }
                     // Another edge was faster.
                     false => self.last(now_s).await?,
                 };

@@ -51,6 +51,7 @@ mod pull_shares;
 mod refusals;
 mod refused_sessions;
 mod renewal;
+mod revocation;
 mod ring;
 mod ring_changes;
 mod simulation;

@@ -23,6 +23,7 @@ async fn a_secret_that_others_can_write_is_refused() {
     let flags = [
         ("--jwt-secret-file", &secret),
         ("--memcached-auth-file", &credentials),
+        ("--admin-token-file", &secret),
     ];
     for ((flag, file), mode) in flags
         .into_iter()
