@@ -14,7 +14,7 @@ use spki::der::pem::PemLabel;
 use spki::der::{Any, Decode, Document, Encode, Tag};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfo};
 
-use super::Secret;
+use super::secret::{PEM_START, Secret};
 use crate::limits::KEYS_MAX;
 
 /// A key, and what it may be used for.
@@ -153,7 +153,6 @@ pub fn read_key_set(bytes: &[u8]) -> Result<Vec<Key>, String> {
     of_set(&set)
 }
 
-pub(super) const PEM_START: &str = "-----BEGIN ";
 const PEM_END: &str = "-----END ";
 
 fn of_set(set: &Value) -> Result<Vec<Key>, String> {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::key::PEM_START;
 use crate::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
+
+/// How each block of PEM begins (RFC 7468 §2).
+pub(super) const PEM_START: &str = "-----BEGIN ";
 
 /// An HMAC secret; never shown.
 #[derive(Clone, PartialEq, Eq)]
