@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hyper::Request;
 use presenced_presence::UserId;
 
-use crate::tokens::TokenId;
+use crate::tokens::{Grant, TokenId};
 
 /// The address that a request comes from, as an extension of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Visitor {
     pub user: UserId,
     /// Where the handshake came from.
     pub caller: Caller,
+    /// What the token gives to the session.
+    pub grant: Grant,
     /// By what the token may have been revoked since it was looked at.
     pub token: TokenId,
 }

@@ -191,6 +191,7 @@ async fn hand_over(
                 peer: Visitor {
                     user: identity.user,
                     caller,
+                    grant: identity.grant,
                     token: identity.token,
                 },
                 dialect: Plain,

@@ -127,6 +127,9 @@ pub enum PullError {
     /// names of its other parameters.
     #[error("no user is asked for{}: expected user=ID, once for each user", without(.0))]
     NoUser(Vec<String>),
+    /// The session's token is not for pulls.
+    #[error("the token does not have the scope that pulls need")]
+    Scope,
     /// The session has too many pulls without an answer.
     #[error("too many pulls at once: wait for an answer")]
     TooManyPulls,
@@ -146,9 +149,10 @@ impl PullError {
     pub fn is_malformed(&self) -> bool {
         match self {
             PullError::Malformed(_) | PullError::TooManyUsers | PullError::NoUser(_) => true,
-            PullError::TooManyPulls | PullError::RateLimited { .. } | PullError::Overloaded => {
-                false
-            }
+            PullError::Scope
+            | PullError::TooManyPulls
+            | PullError::RateLimited { .. }
+            | PullError::Overloaded => false,
         }
     }
 
@@ -157,6 +161,7 @@ impl PullError {
         match self {
             PullError::Malformed(_) | PullError::NoUser(_) => "malformed",
             PullError::TooManyUsers => "too_many_users",
+            PullError::Scope => "insufficient_scope",
             PullError::TooManyPulls => "too_many_pulls",
             PullError::RateLimited { .. } => "rate_limited",
             PullError::Overloaded => "overloaded",

@@ -27,7 +27,7 @@ use crate::gateway::response::{error_json, expiring_json, pull_error_json};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, NoAnswer, PullError, Puller};
 use crate::revocation::sessions::RevokedSessions;
-use crate::tokens::Revocations;
+use crate::tokens::{Grant, Revocations};
 
 /// The text of an answer; none when the server stops.
 type Answered = Pin<Box<dyn Future<Output = (SessionKey, Option<Vec<u8>>)>>>;
@@ -48,6 +48,8 @@ pub struct PresenceService {
     log: SessionLog,
     /// None where sessions end with their tokens.
     renewals: Option<Renewals>,
+    /// Of the few sessions that have not the usual one.
+    grants: HashMap<SessionKey, Grant>,
     /// What is revoked, and who ends the sessions of that.
     revoked: Option<(Arc<Revocations>, Arc<RevokedSessions>)>,
 }
@@ -65,6 +67,7 @@ impl PresenceService {
             waiting: HashMap::new(),
             log: SessionLog::default(),
             renewals: None,
+            grants: HashMap::new(),
             revoked: None,
         }
     }
@@ -93,7 +96,31 @@ impl PresenceService {
         }
     }
 
+    /// A session has ended.
+    fn forget(&mut self, session: SessionId) {
+        self.log.closed(session);
+        self.grants.remove(&session.key);
+    }
+
+    fn grant(&self, key: SessionKey) -> Grant {
+        self.grants.get(&key).copied().unwrap_or_default()
+    }
+
+    fn set_grant(&mut self, key: SessionKey, grant: Grant) {
+        if grant == Grant::default() {
+            self.grants.remove(&key);
+        } else {
+            self.grants.insert(key, grant);
+        }
+    }
+
     fn pull(&mut self, key: SessionKey, slot: Slot, pull: Pull) -> Result<(), Fault> {
+        if !self.grant(key).reads {
+            return Err(Fault {
+                number: Some(pull.number),
+                error: PullError::Scope,
+            });
+        }
         // A session keeps its user's slot.
         let Some(user) = self.presence.users().user(slot) else {
             return Ok(());
@@ -134,7 +161,10 @@ impl PresenceService {
         if let Some(user) = self.presence.users().user(slot)
             && let Some(renewals) = &self.renewals
         {
-            renewals.show(&user, token, self.log.caller(key), replies);
+            let (grant, caller) = (self.grant(key), self.log.caller(key));
+            if let Some(grant) = renewals.show((&user, grant), token, caller, replies) {
+                self.set_grant(key, grant);
+            }
         }
     }
 
@@ -162,6 +192,7 @@ impl Service for PresenceService {
     ) -> Opened<Slot> {
         let clock = self.presence.clock();
         self.log.opened(session, visitor.caller, clock.now());
+        self.set_grant(session.key, visitor.grant);
         let live = Live {
             connected_at_ms: clock.unix_ms(),
             session,
@@ -227,7 +258,7 @@ impl Service for PresenceService {
     }
 
     fn closed(&mut self, slot: Slot, session: SessionId) {
-        self.log.closed(session);
+        self.forget(session);
         self.presence.users().disconnect(slot, session);
     }
 
@@ -241,7 +272,7 @@ impl Service for PresenceService {
             if let Some(line) = line {
                 line.log();
             }
-            self.log.closed(session);
+            self.forget(session);
         }
         is_closed
     }

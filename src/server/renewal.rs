@@ -13,45 +13,49 @@ use crate::gateway::caller::Caller;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::response::token_json;
 use crate::limits::RENEWAL_FRAMES;
-use crate::tokens::{Identity, Purpose};
+use crate::tokens::{Grant, Identity, Purpose};
 
 /// Renews sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Renewals(pub(super) Arc<Gateway>);
 
 impl Renewals {
-    /// A session of `user` is shown `token`, which must be what a handshake must show. A token that
-    /// is refused changes nothing, but that of another user ends the session: whoever sends it has
-    /// mixed up two users, and would act for the wrong one.
+    /// A session of a user, with a grant, is shown `token`, which must be what a handshake must show.
+    /// The grant that it has from now on; a token that is refused changes nothing, but that of
+    /// another user, or of another issuer, ends the session: whoever sends it has mixed up two users,
+    /// and would act for the wrong one.
     pub(super) fn show<D: Dialect>(
         &self,
-        user: &UserId,
+        session: (&UserId, Grant),
         token: &str,
         caller: Option<Caller>,
         replies: &mut Replies<'_, D>,
-    ) {
+    ) -> Option<Grant> {
         // Its signature costs more than a look at a pull.
         replies.costs(RENEWAL_FRAMES);
         // A worker waits for no keys: if newer ones are needed, they are fetched now, and the client
         // tries again.
         let identified = self.0.identify(token, Purpose::Session, caller);
         let answer = match identified.now_or_never().unwrap_or(Err(Refusal::NoKeys)) {
-            Ok(identity) if !is_of(user, &identity) => return replies.end(CloseReason::OtherUser),
+            Ok(identity) if !is_of(session, &identity) => {
+                replies.end(CloseReason::OtherUser);
+                return None;
+            }
             Ok(identity) => {
                 replies.renew(self.0.clock.now() + identity.valid_for);
-                Ok(identity.valid_for.as_secs())
+                Ok((identity.grant, identity.valid_for.as_secs()))
             }
             Err(refusal) => {
                 self.0.metrics.renewal_refused(refusal);
                 Err(refusal)
             }
         };
-        replies.text(&token_json(answer));
+        replies.text(&token_json(answer.map(|(_, expires_in_s)| expires_in_s)));
+        answer.ok().map(|(grant, _)| grant)
     }
 }
 
-/// Whether a token may take the place of the one that began a session of `user`: all that a session
-/// has of an identity must be the same in the other.
-fn is_of(user: &UserId, identity: &Identity) -> bool {
-    *user == identity.user
+/// Whether a token may take the place of the one that a session has: who it is stays the same.
+fn is_of((user, grant): (&UserId, Grant), identity: &Identity) -> bool {
+    *user == identity.user && grant.issuer == identity.grant.issuer
 }

@@ -81,13 +81,32 @@ pub struct Identity {
     pub user: UserId,
     /// Time that is left, at most.
     pub valid_for: Duration,
-    /// Whether its user may pull.
-    pub reads: bool,
+    /// What a session has of it beside the user.
+    pub grant: Grant,
     /// Whether it is a service token ([`READ_ALL_SCOPE`]): its pulls are those of a back end, which
     /// asks for many users.
     pub reads_all: bool,
     /// By what it would be revoked later.
     pub token: TokenId,
+}
+
+/// What a token gives to a session beside its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose token it is: a place among [`Config::issuers`].
+    pub issuer: u16,
+    /// Whether it may pull.
+    pub reads: bool,
+}
+
+impl Default for Grant {
+    /// What most sessions have.
+    fn default() -> Grant {
+        Grant {
+            issuer: 0,
+            reads: true,
+        }
+    }
 }
 
 /// Checks tokens.
@@ -102,10 +121,10 @@ impl Auth {
     /// For tokens of the issuers in `config`.
     pub fn new(config: Config) -> Auth {
         let leeway_s = config.rules.leeway.as_secs();
-        let issuers = config.issuers.into_iter();
+        let issuers = config.issuers.into_iter().zip(0..);
         Auth {
             issuers: issuers
-                .map(|issuer| Issuer::new(issuer, leeway_s))
+                .map(|(issuer, place)| Issuer::new(issuer, place, leeway_s))
                 .collect(),
             rules: config.rules,
             revocations: Arc::default(),
@@ -193,7 +212,10 @@ impl Auth {
         Ok(Identity {
             user,
             valid_for,
-            reads,
+            grant: Grant {
+                issuer: issuer.place,
+                reads,
+            },
             reads_all,
             token,
         })
@@ -657,7 +679,7 @@ mod tests {
             claims[name] = scope.clone();
             let identity = auth.verify(&sign(&Header::default(), &claims), purpose)?;
             assert_eq!(identity.user.as_str(), "alice");
-            Ok((identity.reads, identity.reads_all))
+            Ok((identity.grant.reads, identity.reads_all))
         };
         let refused = Err(TokenError::Scope);
         for (scope, session, pull) in [
@@ -984,13 +1006,13 @@ mod tests {
                 &EncodingKey::from_secret(secret),
             )
             .unwrap();
-            auth.verify(&token, Purpose::Session)
-                .map(|identity| identity.user.to_string())
+            let identity = auth.verify(&token, Purpose::Session)?;
+            Ok((identity.user.to_string(), identity.grant.issuer))
         };
         let of_other =
             json!({"iss": "https://other.example", "exp": in_s(60), "uid": "bob", "sub": "x"});
-        assert_eq!(verify(&claims(), SECRET), Ok("alice".into()));
-        assert_eq!(verify(&of_other, &[2; 32]), Ok("bob".into()));
+        assert_eq!(verify(&claims(), SECRET), Ok(("alice".into(), 0)));
+        assert_eq!(verify(&of_other, &[2; 32]), Ok(("bob".into(), 1)));
         let refused = |fault| Err(TokenError::Invalid(fault));
         assert_eq!(verify(&claims(), &[2; 32]), refused(TokenFault::Signature));
         assert_eq!(verify(&of_other, SECRET), refused(TokenFault::Signature));

@@ -47,6 +47,8 @@ pub enum Audience {
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) config: IssuerConfig,
+    /// Among the issuers.
+    pub(super) place: u16,
     /// The library's rules, which are of one family of algorithms each.
     validations: [(AlgorithmFamily, Validation); 4],
 }
@@ -61,12 +63,13 @@ pub(super) enum Candidates<'a> {
 }
 
 impl Issuer {
-    pub(super) fn new(config: IssuerConfig, leeway_s: u64) -> Issuer {
+    pub(super) fn new(config: IssuerConfig, place: u16, leeway_s: u64) -> Issuer {
         use AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
         let validations =
             [Hmac, Rsa, Ec, Ed].map(|family| (family, validation(&config, family, leeway_s)));
         Issuer {
             config,
+            place,
             validations,
         }
     }

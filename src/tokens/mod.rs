@@ -17,7 +17,7 @@ pub mod revocations;
 mod secret;
 
 pub use self::auth::{
-    Auth, CONNECT_SCOPE, Config, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE, Rules,
+    Auth, CONNECT_SCOPE, Config, Grant, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE, Rules,
 };
 pub use self::fault::{TokenError, TokenFault};
 pub use self::issuer::{Audience, IssuerConfig, KeySource};

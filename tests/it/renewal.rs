@@ -87,10 +87,10 @@ async fn sessions_end_within_a_second_of_their_tokens() {
 
 #[tokio::test]
 async fn a_token_that_is_refused_changes_nothing() {
-    let flags = ["--jwt-scope=presence"];
+    let flags = ["--require-scope"];
     let server = TestServer::start(&flags).await;
     let scoped = |user: &str, seconds| {
-        sign(&json!({"sub": user, "exp": in_s(seconds), "scope": "x presence"}))
+        sign(&json!({"sub": user, "exp": in_s(seconds), "scope": "presence:connect presence:read"}))
     };
     let mut client = connect(&server, &scoped("alice", -1)).await;
     assert!(client.hear().await["expiring"].is_u64());
@@ -241,4 +241,24 @@ async fn tokens_that_end_in_a_drain_do_not_hold_it_up() {
     }
     assert_eq!(renewing.closed().await.code, Some(1012));
     draining.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_pulls_while_its_token_is_for_pulls() {
+    let server = TestServer::start(&["--require-scope"]).await;
+    let scoped = |scope| sign(&json!({"sub": "alice", "exp": in_s(600), "scope": scope}));
+    let mut client = connect(&server, &scoped("presence:connect")).await;
+    let refused = client.pull(&["alice"]).await;
+    assert_eq!(refused["error"]["code"], "insufficient_scope", "{refused}");
+    for (scope, may) in [
+        ("presence:connect presence:read", true),
+        ("presence:connect", false),
+        ("presence:connect presence:read", true),
+    ] {
+        show(&client, &scoped(scope));
+        assert!(answer(&mut client).await["expiresIn"].is_u64());
+        let answer = client.pull(&["alice"]).await;
+        assert_eq!(answer["online"]["alice"].is_object(), may, "{answer}");
+        assert_eq!(answer["error"].is_object(), !may, "{answer}");
+    }
 }

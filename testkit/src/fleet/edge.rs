@@ -307,6 +307,7 @@ pub fn visitor(user: UserId) -> Visitor {
     Visitor {
         user,
         caller,
+        grant: Default::default(),
         token: Default::default(),
     }
 }
