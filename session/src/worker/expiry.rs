@@ -2,9 +2,9 @@
 
 use presenced_tasks::Task;
 
-use super::Worker;
+use super::{Session, Worker};
 use crate::close_reason::CloseReason;
-use crate::expiry::{Quarters, Stage};
+use crate::expiry::{Quarters, Stage, Term};
 use crate::limits::{EXPIRIES_PER_TICK, EXPIRY_LAG_MAX};
 use crate::service::{Replies, Service};
 use crate::slab::SessionKey;
@@ -73,5 +73,19 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let mut replies = Replies::new(dialect, &mut self.out);
         self.service.expiring(handle, left, &mut replies);
         Ok(())
+    }
+}
+
+impl<H, D, T> Session<H, D, T> {
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.stage == Stage::Closing
+    }
+
+    pub(super) fn term(&self) -> Term {
+        Term {
+            ends_at: self.ends_at,
+            stage: self.stage,
+        }
     }
 }

@@ -45,7 +45,7 @@ use super::awaiting_pong::AwaitingPong;
 use super::buffers::SessionBuffers;
 use super::coalesce::{Coalescer, Found};
 use super::dialect::Plain;
-use super::expiry::{Expiring, Quarters, Stage, Term};
+use super::expiry::{Expiring, Quarters, Stage};
 use super::rate_limit::{Rate, TokenBucket};
 use super::service::Service;
 use super::slab::{SessionId, SessionKey, Slab};
@@ -374,20 +374,6 @@ impl<S: Service, T: Transport> Worker<S, T> {
             if let Some(oldest) = self.undelivered.pop_front() {
                 self.replace(oldest);
             }
-        }
-    }
-}
-
-impl<H, D, T> Session<H, D, T> {
-    #[inline]
-    fn is_closing(&self) -> bool {
-        self.stage == Stage::Closing
-    }
-
-    fn term(&self) -> Term {
-        Term {
-            ends_at: self.ends_at,
-            stage: self.stage,
         }
     }
 }
