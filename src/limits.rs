@@ -184,6 +184,9 @@ pub const KEYS_MAX: usize = 100;
 /// A file with public keys in bytes, at most: a hundred of the longest.
 pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 
+/// Longest settings file in bytes: all settings with their reasons beside them take a tenth of it.
+pub const SETTINGS_FILE_BYTES_MAX: usize = 256 * 1024;
+
 /// Shortest HMAC secret in bytes (RFC 7518 §3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
 

@@ -113,6 +113,17 @@ pub fn greet(text: &dyn Display, log: impl FnOnce()) {
     }
 }
 
+/// Writes a text to stdout, for as long as it takes: it is all that was asked for.
+///
+/// # Errors
+///
+/// If it can't be written whole.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 fn format() -> LogFormat {
     FORMAT.get().copied().unwrap_or(LogFormat::Text)
 }

@@ -4,16 +4,17 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
+use presenced::cli::examine::{self, State};
+use presenced::cli::sources::{Asked, Checked, Settings, What};
 use presenced::cli::store::StoreFlags;
-use presenced::cli::{Command, Flags, Promises, promises};
+use presenced::cli::{Notice, Promises, print_config, promises};
 use presenced::log;
-use presenced::server::{Server, ServerError};
+use presenced::server::{Config, Server, ServerError};
 use presenced::signals::{Signals, Stop};
 use presenced_presence::UserId;
 use presenced_store::RunningStore;
@@ -24,12 +25,12 @@ use tokio::time::sleep;
 use tracing_subscriber::filter::Targets;
 
 fn main() -> ExitCode {
-    let ran = Flags::from_process().map_err(|error| {
-        log::start(Targets::new(), Flags::log_format_of_process());
-        Box::from(error)
+    let asked = Asked::of_process().map_err(|refused| {
+        log::start(Targets::new(), refused.log_format);
+        Box::from(refused.error)
     });
-    let ran = ran.and_then(run);
-    let status = ran.map_or_else(|error| tell(&*error), |()| ExitCode::SUCCESS);
+    let ran = asked.and_then(run);
+    let status = ran.unwrap_or_else(|error| tell(&*error));
     log::flush();
     status
 }
@@ -46,10 +47,7 @@ fn tell(error: &(dyn Error + 'static)) -> ExitCode {
             ExitCode::from(2)
         }
         // The text is all that was asked for, and is printed for as long as it takes.
-        Some(asked) => {
-            let _ = asked.print();
-            ExitCode::SUCCESS
-        }
+        Some(asked) => printed(asked.print(), ExitCode::SUCCESS),
         None => {
             log::always(|| match is_of_descriptors(&*error) {
                 true => tracing::error!("{error}: the limit on open files (ulimit -n) is too low"),
@@ -60,52 +58,83 @@ fn tell(error: &(dyn Error + 'static)) -> ExitCode {
     }
 }
 
+/// The status of a process that had only to print something. A reader who has seen enough and is gone needs no
+/// message.
+fn printed(written: io::Result<()>, status: ExitCode) -> ExitCode {
+    let Err(error) = written else {
+        return status;
+    };
+    if error.kind() != ErrorKind::BrokenPipe {
+        log::always(|| tracing::error!("cannot write to stdout: {error}"));
+    }
+    ExitCode::FAILURE
+}
+
 /// Whether there was no file descriptor for what every process needs to start.
 fn is_of_descriptors(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| error.raw_os_error() == Some(Errno::MFILE.raw_os_error()))
 }
 
-/// The error of a wrong flag: the message, and how to use it (or its `subcommand`).
-fn refusal(subcommand: Option<&str>, message: &str) -> clap::Error {
-    let mut command = Flags::command();
-    command.build();
-    subcommand
-        .and_then(|name| command.find_subcommand(name).cloned())
-        .unwrap_or(command)
-        .error(ErrorKind::ValueValidation, message)
-}
-
-fn run(mut flags: Flags) -> Result<(), Box<dyn Error>> {
-    log::start(flags.logs.log_level.clone(), flags.logs.log_format);
+fn run(Asked { what, settings }: Asked) -> Result<ExitCode, Box<dyn Error>> {
+    let logs = &settings.flags.logs;
+    log::start(logs.log_level.clone(), logs.log_format);
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ran = runtime.block_on(async {
-        let signals = Signals::catch()?;
-        match flags.command.take() {
-            Some(Command::Store(store)) => run_store(&store, signals).await,
-            None => run_edge(flags, signals).await,
+        match what {
+            What::Serve => run_edge(settings, Signals::catch()?).await?,
+            What::Store(store) => run_store(&store, &settings, Signals::catch()?).await?,
+            What::Check => return check(settings).await,
+            What::PrintConfig => return print_config(settings),
         }
+        Ok(ExitCode::SUCCESS)
     });
     // A name server that does not answer must not hold up the end.
     runtime.shutdown_background();
     ran
 }
 
-async fn run_edge(flags: Flags, mut signals: Signals) -> Result<(), Box<dyn Error>> {
+/// What the server runs with, after the log has what the operator should know of it.
+fn logged(checked: Checked) -> Result<Config, clap::Error> {
+    checked.notices.iter().for_each(Notice::log);
+    checked.config
+}
+
+/// Prints what the server would run with.
+fn print_config(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
+    let text = print_config::print(&settings);
+    // Only settings that work are printed.
+    logged(settings.check())?;
+    Ok(printed(log::print(&text), ExitCode::SUCCESS))
+}
+
+/// Prints whether the server would work, a line for each thing.
+async fn check(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
+    let (entries, format) = (settings.entries.clone(), settings.flags.logs.log_format);
+    let Checked { config, notices } = settings.check();
+    let findings = examine::examine(&config?, &notices, &entries).await;
+    let lines = findings.iter().map(|finding| finding.line(format) + "\n");
+    let status = match findings.iter().any(|finding| finding.state == State::Wrong) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    };
+    Ok(printed(log::print(&lines.collect::<String>()), status))
+}
+
+async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), Box<dyn Error>> {
     // A file or a name server that lets the start wait must not keep signals from ending it.
     let (server, times) = tokio::select! {
         biased;
-        started = start_edge(flags) => started?,
+        started = start_edge(settings) => started?,
         _ = signals.told_to_stop() => return Ok(stopped_at_once()?),
     };
     Ok(serve(server, &times, signals).await?)
 }
 
 /// Starts the server after its settings have been checked, and tells where it is.
-async fn start_edge(flags: Flags) -> Result<(Server, Times), Box<dyn Error>> {
+async fn start_edge(settings: Settings) -> Result<(Server, Times), Box<dyn Error>> {
     // Files are read, which blocks: a pipe may have no writer yet.
-    let config = spawn_blocking(|| flags.check()).await?;
-    let config = config.map_err(|error| refusal(None, &error.to_string()))?;
+    let config = logged(spawn_blocking(|| settings.check()).await?)?;
     let promises = promises(&config);
     let is_dev = config.gateway.secret.is_none();
     let times = Times {
@@ -156,9 +185,14 @@ fn stopped_at_once() -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn run_store(flags: &StoreFlags, mut signals: Signals) -> Result<(), Box<dyn Error>> {
+async fn run_store(
+    flags: &StoreFlags,
+    settings: &Settings,
+    mut signals: Signals,
+) -> Result<(), Box<dyn Error>> {
     let checked = flags.check();
-    let (address, options) = checked.map_err(|error| refusal(Some("store"), &error.to_string()))?;
+    let (address, options) = checked.map_err(|error| settings.refuse(&error))?;
+    settings.notices.iter().for_each(Notice::log);
     let mut store = RunningStore::start(&address, options)?;
     let address = store.address();
     log::greet(&format_args!("store    {address}\n"), || {

@@ -17,9 +17,9 @@ use presenced_memcached::settings_file::{self, read_again};
 use presenced_memcached::tls::Tls;
 use presenced_memcached::{Config, ConnectOptions, Network, NodeAddr, NodeSpec, OnFailure, marker};
 
-use super::SettingsError;
 use super::secret::check_access;
 use super::times::{Time, time};
+use super::{Notice, SettingsError};
 use crate::limits::{REPLY_TIMEOUT, RESOLVE_INTERVAL};
 
 /// Flags of the memcached client.
@@ -110,6 +110,7 @@ impl MemcachedFlags {
         ttl: &Time,
         coalesce: Duration,
         marker: marker::Config,
+        notices: &mut Vec<Notice>,
     ) -> Result<Config, SettingsError> {
         self.check_times(ttl)?;
         let listing = self.listing()?;
@@ -138,7 +139,7 @@ impl MemcachedFlags {
                 );
             }
         }
-        let (tls, credentials) = (self.tls()?, self.credentials()?);
+        let (tls, credentials) = (self.tls()?, self.credentials(notices)?);
         self.check_effects()?;
         Ok(Config {
             nodes: listing,
@@ -173,13 +174,16 @@ impl MemcachedFlags {
         }
     }
 
-    fn credentials(&self) -> Result<Option<Arc<Credentials>>, SettingsError> {
+    fn credentials(
+        &self,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Arc<Credentials>>, SettingsError> {
         let Some(file) = &self.memcached_auth_file else {
             return Ok(None);
         };
         match Credentials::read(file) {
             Ok(credentials) => {
-                check_access("--memcached-auth-file", file)?;
+                check_access("--memcached-auth-file", file, notices)?;
                 Ok(Some(Arc::new(credentials)))
             }
             Err(why) => refuse!("--memcached-auth-file {}: {why}", file.display()),

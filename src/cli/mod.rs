@@ -1,27 +1,40 @@
-//! Flags and environment variables, checked against each other before anything starts.
+//! Settings: read from the command line, the environment and a file, and checked against each other before
+//! anything starts.
+//!
+//! - [`command_line`]: what the binary can be asked to do.
+//! - `flags`, `memcached`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
+//!   `levels`, `listen`: values as people write them.
+//! - [`sources`]: where the flags' values come from, and who wins.
+//! - [`Flags::check`]: rules about several settings; `capacity`, `secret`.
+//! - [`print_config`], [`examine`]: commands about settings.
 
 macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
 }
 
 mod capacity;
+pub mod command_line;
+pub mod examine;
 mod flags;
 mod hyphens;
 mod keys;
 mod levels;
 mod listen;
 mod memcached;
+mod nearest;
+mod notice;
+pub mod print_config;
 mod secret;
+pub mod sources;
 pub mod store;
 mod times;
 mod units;
 
-use std::env;
-use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::Parser;
 use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
@@ -32,7 +45,7 @@ use thiserror::Error;
 use self::flags::{
     HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, ProxyFlags, StorageFlags, TokenFlags,
 };
-use self::store::StoreFlags;
+pub use self::notice::Notice;
 pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
 use crate::admin;
@@ -42,30 +55,19 @@ use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::Rates;
 use crate::gateway::{self, Capacity};
 use crate::limits::{DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX};
-use crate::log::LogFormat;
 use crate::pull;
 use crate::revocation;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
 use crate::tokens::{self, Audience, IssuerConfig, Key, KeySource, Rules, Secret};
 
-/// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
-/// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.
-///
-/// Without flags it serves this machine only, with an embedded store, a random key and a demo page.
-/// Each flag has an environment variable. Durations are written as 25s or 500ms, sizes as 64KiB or
-/// 1MiB; a size without a unit is in bytes.
+/// The flags of the server.
 #[derive(Clone, Debug, Parser)]
-#[command(
-    name = "presenced",
-    version,
-    max_term_width = 100,
-    args_conflicts_with_subcommands = true
-)]
 pub struct Flags {
-    /// Something else than the edge
-    #[command(subcommand)]
-    pub command: Option<Command>,
+    /// TOML file with settings: each flag is a key of its name, such as ttl = "60s"; flags come before
+    /// the environment, and that before the file
+    #[arg(long, env = "PRESENCED_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// Addresses and threads.
     #[command(flatten)]
@@ -96,65 +98,37 @@ pub struct Flags {
     pub logs: LogFlags,
 }
 
-/// What else the binary does.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    /// Runs the store alone: a memcached that speaks the text protocol, meta commands included
-    ///
-    /// Any memcached client can use it. The protocol has no authentication: listen beyond this machine
-    /// only on a network that you trust.
-    Store(StoreFlags),
-}
-
 /// Settings that can't work, naming the flags, their values and the rule.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
 
 impl Flags {
-    /// Flags of this process and its environment.
-    ///
-    /// # Errors
-    ///
-    /// Wrong ones, and those that ask for a text only, such as `--help`.
-    pub fn from_process() -> Result<Flags, clap::Error> {
-        let mut flags = Flags::from_args(env::args_os())?;
-        flags.tokens.jwt_secret = env::var_os("PRESENCED_JWT_SECRET");
-        Ok(flags)
-    }
-
-    /// Flags as a command line has them, the name of the program first.
-    ///
-    /// # Errors
-    ///
-    /// Wrong ones, and those that ask for a text only, such as `--help`.
-    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
-        Flags::try_parse_from(hyphens::joined(args, &Flags::command()))
-    }
-
-    /// Which form all that this process says should have, even if its flags are wrong.
-    pub fn log_format_of_process() -> LogFormat {
-        let lossy = |text: OsString| text.to_string_lossy().into_owned();
-        let args = env::args_os().skip(1).map(lossy);
-        log_format(args, env::var_os("PRESENCED_LOG_FORMAT").map(lossy))
-    }
-
     /// Checks the flags against each other and the machine.
     ///
     /// # Errors
     ///
     /// Flags that can't work, alone, together or on this machine.
     pub fn check(self) -> Result<Config, SettingsError> {
+        self.check_noting(&mut Vec::new())
+    }
+
+    /// The same; adds to `notices` what the operator should know of flags that work.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn check_noting(self, notices: &mut Vec<Notice>) -> Result<Config, SettingsError> {
         self.check_times()?;
-        let secrets = self.secrets()?;
+        let secrets = self.secrets(notices)?;
         let keys = self.keys(&secrets)?;
         let source = self.key_source(!keys.is_empty())?;
         let has_key = !keys.is_empty() || source.is_some();
-        self.check_addresses(has_key)?;
+        self.check_addresses(has_key, notices)?;
         let (storage, heartbeats) = (&self.storage, &self.heartbeats);
         let flags = storage.memcached.clone();
         let coalesce = heartbeats.coalesce.duration;
-        let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker())?;
+        let memcached = flags.check(&heartbeats.ttl, coalesce, self.marker(), notices)?;
         let workers = self.network.workers.map_or_else(cores, usize::from);
         let drain_delay = self.drain_delay(has_key);
         let shares = self.shares(workers, memcached.nodes.nodes.len())?;
@@ -170,7 +144,12 @@ impl Flags {
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway: self.gateway(secrets, self.issuer(keys, source)?, shares.http)?,
+            gateway: self.gateway(
+                secrets,
+                self.issuer(keys, source, notices)?,
+                shares.http,
+                notices,
+            )?,
             pull: pull::Config {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
@@ -178,14 +157,18 @@ impl Flags {
             revocation: self.revocation(),
             admin: admin::Config {
                 listen: self.network.admin,
-                token: self.admin_token()?,
+                token: self.admin_token(notices)?,
             },
             memcached,
         })
     }
 
     /// What has no authentication stays on this machine.
-    fn check_addresses(&self, has_key: bool) -> Result<(), SettingsError> {
+    fn check_addresses(
+        &self,
+        has_key: bool,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), SettingsError> {
         let (network, storage) = (&self.network, &self.storage);
         let mut listen = network.listen.iter();
         if !has_key && let Some(listen) = listen.find(|listen| !listen.ip().is_loopback()) {
@@ -202,7 +185,10 @@ impl Flags {
             );
         }
         if !network.admin.ip().is_loopback() {
-            tracing::warn!(admin = %network.admin, "whoever reaches the admin address is shown /metrics: keep it private");
+            notices.push(Notice::Warning(format!(
+                "--admin {}: whoever reaches it is shown /metrics: keep it private",
+                network.admin
+            )));
         }
         Ok(())
     }
@@ -217,7 +203,7 @@ impl Flags {
     }
 
     /// What a client could say as well is believed of trusted proxies only.
-    fn check_proxies(&self) -> Result<Proxies, SettingsError> {
+    fn check_proxies(&self, notices: &mut Vec<Notice>) -> Result<Proxies, SettingsError> {
         let flags = &self.proxies;
         let proxies = Proxies {
             trusted: flags.trusted_proxy.clone(),
@@ -235,9 +221,10 @@ impl Flags {
                 "{flag} needs --trusted-proxy: without it anyone could claim any address; name \
                  the networks of the proxies, such as --trusted-proxy 10.0.0.0/8"
             ),
-            (None, false) => tracing::warn!(
+            (None, false) => notices.push(Notice::Warning(
                 "--trusted-proxy has no effect without --proxy-protocol or --forwarded-header"
-            ),
+                    .into(),
+            )),
             _ => {}
         }
         Ok(proxies)
@@ -291,6 +278,7 @@ impl Flags {
         secrets: Vec<Secret>,
         issuer: IssuerConfig,
         capacity: Capacity,
+        notices: &mut Vec<Notice>,
     ) -> Result<gateway::Config, SettingsError> {
         let tokens = &self.tokens;
         let origins = Origins::new(&tokens.allow_origin)
@@ -304,7 +292,7 @@ impl Flags {
                 rules: self.token_rules()?,
             },
             origins,
-            proxies: self.check_proxies()?,
+            proxies: self.check_proxies(notices)?,
             log_users: self.logs.log_users,
             capacity,
             keep_alive: self.limits.http_keep_alive.duration,
@@ -320,6 +308,7 @@ impl Flags {
         &self,
         keys: Vec<Key>,
         source: Option<Arc<KeySource>>,
+        notices: &mut Vec<Notice>,
     ) -> Result<IssuerConfig, SettingsError> {
         let tokens = &self.tokens;
         if tokens.user_claim.is_empty() {
@@ -346,7 +335,9 @@ impl Flags {
             source,
         };
         if issuer.has_key() && issuer.audience == Audience::None {
-            tracing::info!("no --jwt-audience: tokens that have an audience (aud) are refused");
+            notices.push(Notice::Hint(
+                "no --jwt-audience: tokens that have an audience (aud) are refused".into(),
+            ));
         }
         Ok(issuer)
     }
@@ -409,22 +400,6 @@ impl Flags {
             frames_per_second_max: self.limits.max_messages_per_second,
         }
     }
-}
-
-/// What `--log-format` says among `args`, or else its variable, where they need not be right.
-fn log_format(args: impl Iterator<Item = String>, variable: Option<String>) -> LogFormat {
-    const FLAG: &str = "--log-format";
-    let (mut said, mut is_next) = (variable, false);
-    for arg in args {
-        match arg.strip_prefix(FLAG) {
-            _ if is_next => (said, is_next) = (Some(arg), false),
-            Some("") => is_next = true,
-            Some(value) => said = value.strip_prefix('=').map(Into::into).or(said),
-            None => {}
-        }
-    }
-    said.and_then(|said| LogFormat::from_str(&said, false).ok())
-        .unwrap_or(LogFormat::Text)
 }
 
 /// One thread a core. A worker flushes a share of the shards: there can't be more workers than shards.

@@ -7,19 +7,19 @@ use std::path::Path;
 
 use presenced_memcached::settings_file::{check_writers, read_start};
 
-use super::{Flags, SettingsError};
+use super::{Flags, Notice, SettingsError};
 use crate::limits::{KEY_FILE_BYTES_MAX, KEYS_MAX, SECRET_BYTES_MAX};
 use crate::tokens::key::read_keys;
 use crate::tokens::{Key, Secret};
 
 impl Flags {
     /// The secrets that sign tokens, the first one first.
-    pub(super) fn secrets(&self) -> Result<Vec<Secret>, SettingsError> {
+    pub(super) fn secrets(&self, notices: &mut Vec<Notice>) -> Result<Vec<Secret>, SettingsError> {
         let files = &self.tokens.jwt_secret_file;
         match &self.tokens.jwt_secret {
             None => files
                 .iter()
-                .map(|file| of_file("--jwt-secret-file", file))
+                .map(|file| of_file("--jwt-secret-file", file, notices))
                 .collect(),
             Some(_) if !files.is_empty() => {
                 refuse!("--jwt-secret-file and PRESENCED_JWT_SECRET: give one of them")
@@ -53,12 +53,15 @@ impl Flags {
     }
 
     /// What operators show who ask the admin listener for more than health and metrics.
-    pub(super) fn admin_token(&self) -> Result<Option<Secret>, SettingsError> {
+    pub(super) fn admin_token(
+        &self,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<Secret>, SettingsError> {
         const FLAG: &str = "--admin-token-file";
         let Some(file) = &self.network.admin_token_file else {
             return Ok(None);
         };
-        let token = of_file(FLAG, file)?;
+        let token = of_file(FLAG, file, notices)?;
         // What else a header can have, clients spell in different ways.
         if !token.as_bytes().iter().all(u8::is_ascii_graphic) {
             refuse!(
@@ -71,14 +74,14 @@ impl Flags {
 }
 
 /// The secret in a file, but for a newline at its end.
-fn of_file(flag: &str, file: &Path) -> Result<Secret, SettingsError> {
+fn of_file(flag: &str, file: &Path, notices: &mut Vec<Notice>) -> Result<Secret, SettingsError> {
     // One byte more than the longest and its newline have: then it is known to be too long.
     let bytes = read_start(file, SECRET_BYTES_MAX + 2)
         .map_err(|error| SettingsError(format!("{flag} {}: {error}", file.display())))?;
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     match Secret::new(secret) {
         Ok(secret) => {
-            check_access(flag, file)?;
+            check_access(flag, file, notices)?;
             Ok(secret)
         }
         Err(why) => refuse!("{flag} {}: {why}", file.display()),
@@ -88,12 +91,19 @@ fn of_file(flag: &str, file: &Path) -> Result<Secret, SettingsError> {
 /// A file with a secret should be its owner's only. That others can read it is only warned of, as
 /// Kubernetes mounts secrets so. It is called for a file that has been read: what is wrong with the file
 /// itself is told first.
-pub(super) fn check_access(flag: &str, file: &Path) -> Result<(), SettingsError> {
+pub(super) fn check_access(
+    flag: &str,
+    file: &Path,
+    notices: &mut Vec<Notice>,
+) -> Result<(), SettingsError> {
     check_writers(file)
         .map_err(|why| SettingsError(format!("{flag} {}: {why}", file.display())))?;
     let mode = fs::metadata(file).map(|meta| meta.permissions().mode());
     if mode.is_ok_and(|mode| mode & 0o004 != 0) {
-        tracing::warn!(flag, file = %file.display(), "every user of this machine can read the secret");
+        notices.push(Notice::Warning(format!(
+            "{flag} {}: every user of this machine can read the secret",
+            file.display()
+        )));
     }
     Ok(())
 }

@@ -1,11 +1,22 @@
 use std::ffi::OsString;
 
+use clap::CommandFactory;
+
+use super::command_line::CommandLine;
+use super::sources::Asked;
 use super::*;
 
+/// What a command line asks for, without an environment, and with empty files.
+fn asked(args: &[&str]) -> Result<Asked, clap::Error> {
+    let args = args.iter().map(Into::into);
+    let asked = Asked::read(args, [], |_| Ok(String::new()));
+    asked.map_err(|refused| refused.error)
+}
+
 fn check(args: &[&str]) -> Result<Config, String> {
-    let args = [&["presenced"], args].concat();
-    let flags = Flags::from_args(args.iter().map(Into::into)).map_err(|error| error.to_string())?;
-    flags.check().map_err(|error| error.to_string())
+    let asked = asked(&[&["presenced"], args].concat());
+    let config = asked.and_then(|asked| asked.settings.check().config);
+    config.map_err(|error| error.to_string())
 }
 
 fn refused(args: &[&str], parts: &[&str]) {
@@ -30,24 +41,6 @@ fn the_defaults_work_and_promise_what_they_keep() {
         "headroom 10s of the TTL of 1m",
     ] {
         assert!(promises.contains(part), "{promises}");
-    }
-}
-
-#[test]
-fn the_form_of_the_log_is_known_beside_wrong_flags() {
-    for (args, variable, expected) in [
-        ("", None, LogFormat::Text),
-        ("", Some("json"), LogFormat::Json),
-        ("", Some("yaml"), LogFormat::Text),
-        ("--log-format json", None, LogFormat::Json),
-        ("store --x=1 --log-format=json --", None, LogFormat::Json),
-        ("--log-format=text", Some("json"), LogFormat::Text),
-        ("--log-formats=json --log-format", None, LogFormat::Text),
-        ("--log-format --log-format=json", None, LogFormat::Text),
-    ] {
-        let args_of = args.split_whitespace().map(str::to_owned);
-        let found = log_format(args_of, variable.map(str::to_owned));
-        assert_eq!(found, expected, "{args:?} {variable:?}");
     }
 }
 
@@ -263,7 +256,7 @@ fn variables(command: &clap::Command) -> Vec<(String, String, Vec<OsString>)> {
 
 #[test]
 fn every_flag_has_its_variable() {
-    let command = Flags::command();
+    let command = CommandLine::command();
     let store = command.find_subcommand("store").unwrap();
     let (edge, store) = (variables(&command), variables(store));
     let named = |prefix: &str, flag: &str| {
@@ -354,7 +347,7 @@ fn proxies_are_believed_only_where_they_are_named() {
 
 #[test]
 fn a_value_that_begins_with_a_hyphen_is_a_value_of_its_flag() {
-    let command = Flags::command();
+    let command = CommandLine::command();
     let store = command.find_subcommand("store").unwrap();
     let commands = [
         (&["presenced"][..], &command),
@@ -372,7 +365,7 @@ fn a_value_that_begins_with_a_hyphen_is_a_value_of_its_flag() {
             for value in ["-5s", "-1", "-x", "-"] {
                 let args = [words, &[&flag, value]].concat();
                 // A text or a path may be such.
-                let Err(refused) = Flags::from_args(args.iter().map(Into::into)) else {
+                let Err(refused) = asked(&args) else {
                     continue;
                 };
                 assert_eq!(refused.exit_code(), 2);
@@ -386,7 +379,7 @@ fn a_value_that_begins_with_a_hyphen_is_a_value_of_its_flag() {
             }
             // The next flag is none.
             let args = [words, &[&flag, "--log-level", "info"]].concat();
-            let missing = Flags::from_args(args.iter().map(Into::into)).unwrap_err();
+            let missing = asked(&args).unwrap_err();
             let missing = missing.to_string();
             let named = format!("a value is required for '{flag} <");
             assert!(missing.contains(&named), "{args:?}: {missing}");
@@ -425,7 +418,7 @@ fn flags_without_an_effect_beside_others_are_refused() {
         "--unix",
         "/x",
     ];
-    let error = Flags::try_parse_from(either).unwrap_err();
+    let error = asked(&either).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let error = error.to_string();
     assert!(

@@ -30,7 +30,7 @@ pub use self::handshake::handshake;
 pub use self::memcached::{replies, requests};
 pub use self::proxies::proxies;
 pub use self::pull::pull;
-pub use self::settings::settings;
+pub use self::settings::{settings, settings_file};
 
 /// Takes any bytes, and panics if an invariant is violated.
 pub type Check = fn(&[u8]);
@@ -45,6 +45,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("replies", replies),
     ("requests", requests),
     ("settings", settings),
+    ("settings_file", settings_file),
 ];
 
 /// Cuts the bytes at points derived from the bytes themselves, mostly into small pieces, now and

@@ -1,11 +1,14 @@
-//! Settings of an operator: flags, and the addresses, origins and templates in them.
+//! Settings of an operator: flags, a settings file, and the addresses, origins and templates in them.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN};
-use presenced::cli::{Flags, promises};
+use presenced::cli::print_config::print;
+use presenced::cli::promises;
+use presenced::cli::sources::key::Kind;
+use presenced::cli::sources::{Asked, Refused, Settings};
 use presenced::gateway::forwarded::ForwardedHeader;
 use presenced::gateway::origin::Origins;
 use presenced::server::Config;
@@ -18,6 +21,68 @@ use presenced_protocol::Key;
 
 /// Maximum number of flags of one command line.
 const FLAGS_MAX: usize = 6;
+
+/// Name of the settings file.
+const FILE: &str = "f.toml";
+
+/// Takes the bytes as the text of a settings file, and as choices of its keys and values. A file that is refused
+/// is named; settings that are accepted keep their promises, and what is printed of them is accepted as a file that
+/// says the same.
+pub fn settings_file(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        as_file(text);
+    }
+    if let Ok(text) = file(&mut Unstructured::new(data)) {
+        as_file(&text);
+    }
+}
+
+fn as_file(text: &str) {
+    let settings = match read(&["--config", FILE], text) {
+        Ok(asked) => asked.settings,
+        Err(refused) => return is_named(&refused.error),
+    };
+    // This test reads no other files.
+    let mut entries = settings.entries.iter();
+    if entries.any(|e| e.key.kind == Kind::Path && e.key.name != "config" && !e.values.is_empty()) {
+        return;
+    }
+    match settings.clone().check().config {
+        Ok(config) => is_sound(&config),
+        Err(error) => return is_named(&error),
+    }
+    let printed = print(&settings);
+    let again = read(&["--config", FILE], &printed).map(|asked| asked.settings);
+    let again = again.unwrap_or_else(|refused| panic!("{}: {printed}", refused.error));
+    assert_eq!(values(&settings), values(&again), "{printed}");
+}
+
+/// The first line names the file, or settings that are as by default.
+fn is_named(error: &clap::Error) {
+    let text = error.to_string();
+    assert_eq!(error.exit_code(), 2, "{text}");
+    assert!(text.contains(FILE) || text.contains("--"), "{text}");
+}
+
+/// All settings by their names; a number may be written in several ways.
+fn values(settings: &Settings) -> Vec<(String, Vec<String>)> {
+    let entries = settings.entries.iter().map(|entry| {
+        let values = entry.values.iter().map(|value| {
+            let value = value.to_str().unwrap();
+            match value.parse::<i128>() {
+                Ok(number) if entry.key.kind == Kind::Number => number.to_string(),
+                _ => value.to_owned(),
+            }
+        });
+        (entry.key.name.clone(), values.collect())
+    });
+    entries.collect()
+}
+
+fn read(args: &[&str], file: &str) -> std::result::Result<Asked, Refused> {
+    let args = [&["presenced"], args].concat();
+    Asked::read(args.iter().map(Into::into), [], |_| Ok(file.to_owned()))
+}
 
 /// Takes the bytes as a text of each kind, as the lines of a command line, and as choices of flags
 /// and values. Accepted settings keep their promises, and nothing panics.
@@ -75,12 +140,12 @@ fn as_template(text: &str) {
 fn as_flags(mut flags: Vec<String>) {
     // This test reads no files.
     flags.retain(|flag| !flag.starts_with("--jwt-secret-file"));
-    flags.insert(0, "presenced".into());
-    let Ok(flags) = Flags::from_args(flags.into_iter().map(Into::into)) else {
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let Ok(asked) = read(&flags, "") else {
         return;
     };
-    match flags.check() {
-        Ok(settings) => is_sound(&settings),
+    match asked.settings.check().config {
+        Ok(config) => is_sound(&config),
         Err(error) => assert!(error.to_string().contains("--")),
     }
 }
@@ -168,6 +233,25 @@ fn flags(input: &mut Unstructured<'_>) -> Result<Vec<String>> {
         flags.push(format!("--allow-origin={}", input.choose(&ORIGINS)?));
     }
     Ok(flags)
+}
+
+/// A file of a few keys, mostly with values that they may have.
+fn file(input: &mut Unstructured<'_>) -> Result<String> {
+    let mut text = String::new();
+    for _ in 0..input.int_in_range(0..=FLAGS_MAX)? {
+        let (key, value) = flag(input)?;
+        let quoted = value.replace(['\\', '"', '\n', '\r'], "");
+        let value = match input.int_in_range(0..=7)? {
+            0 => value,
+            1 => format!("[\"{quoted}\"]"),
+            2 => "true".into(),
+            _ if NUMBERS.contains(&key) => value,
+            _ => format!("\"{quoted}\""),
+        };
+        let blank = input.choose(&["\n", " # x\n", "\r\n", "\n\n", ""])?;
+        text += &format!("{key} = {value}{blank}");
+    }
+    Ok(text)
 }
 
 fn flag(input: &mut Unstructured<'_>) -> Result<(&'static str, String)> {

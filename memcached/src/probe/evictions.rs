@@ -229,7 +229,7 @@ fn class_and_name(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Asks for statistics and shows each that is a number to `see`.
-async fn each(
+pub(super) async fn each(
     connection: &mut Connection,
     command: &[u8],
     mut see: impl FnMut(&[u8], u64),

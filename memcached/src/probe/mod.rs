@@ -18,6 +18,7 @@ mod proof;
 mod publish;
 mod renewal;
 mod see;
+pub mod visit;
 mod writes;
 
 use std::ops::RangeInclusive;

@@ -1,0 +1,216 @@
+//! `presenced check`: whether the server would work with its settings, as far as that shows without it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use presenced_memcached::discovery::Discovery;
+use presenced_memcached::probe::visit::{Visit, visit};
+use presenced_memcached::{ConnectOptions, Endpoint};
+use rustix::process::{Resource, getrlimit};
+
+use super::sources::Entry;
+use super::sources::key::Kind;
+use super::sources::origin::Origin;
+use super::{Notice, promises};
+use crate::limits::CLOCK_DIFFERENCE;
+use crate::log::LogFormat;
+use crate::server::Config;
+
+/// Something that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it is.
+    pub state: State,
+    /// What it is about, a word or two.
+    pub about: &'static str,
+    /// What was found.
+    pub text: String,
+}
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Fine,
+    /// It works, and the operator should know something.
+    Note,
+    /// It does not work.
+    Wrong,
+}
+
+impl State {
+    /// A word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Fine => "ok",
+            State::Note => "note",
+            State::Wrong => "wrong",
+        }
+    }
+}
+
+impl Finding {
+    /// As a line in `format`.
+    pub fn line(&self, format: LogFormat) -> String {
+        let (state, about, text) = (self.state.word(), self.about, &self.text);
+        match format {
+            LogFormat::Text => format!("{state:<5}  {about:<10}  {text}"),
+            LogFormat::Json => {
+                serde_json::json!({"state": state, "about": about, "text": text}).to_string()
+            }
+        }
+    }
+}
+
+/// Looks at all that the server would need. The settings have been checked, with `notices`, and come from `entries`.
+pub async fn examine(config: &Config, notices: &[Notice], entries: &[Entry]) -> Vec<Finding> {
+    let mut findings = vec![settings(entries)];
+    findings.extend(files(entries));
+    findings.extend([tokens(config), open_files(config)]);
+    findings.push(fine("promises", promises(config).headroom));
+    findings.extend(notices.iter().map(|notice| match notice {
+        Notice::Warning(text) | Notice::Hint(text) => Finding {
+            state: State::Note,
+            about: "settings",
+            text: text.clone(),
+        },
+    }));
+    findings.extend(nodes(config).await);
+    findings
+}
+
+fn fine(about: &'static str, text: String) -> Finding {
+    let state = State::Fine;
+    Finding { state, about, text }
+}
+
+fn wrong(about: &'static str, text: String) -> Finding {
+    let state = State::Wrong;
+    Finding { state, about, text }
+}
+
+fn settings(entries: &[Entry]) -> Finding {
+    let count = |is_of: fn(&Origin) -> bool| {
+        let origins = entries.iter().map(|entry| &entry.origin);
+        origins.filter(|origin| is_of(origin)).count()
+    };
+    let text = format!(
+        "{} by flags, {} by the environment, {} by the file; the others are as by default",
+        count(|origin| matches!(origin, Origin::Flag)),
+        count(|origin| matches!(origin, Origin::Environment(_))),
+        count(|origin| matches!(origin, Origin::File(..))),
+    );
+    fine("settings", text)
+}
+
+/// Each file that settings name. It has been read, or they would have been refused.
+fn files(entries: &[Entry]) -> impl Iterator<Item = Finding> {
+    let of_files = entries.iter().filter(|entry| entry.key.kind == Kind::Path);
+    let named = of_files.flat_map(|entry| entry.values.iter().map(|file| (&entry.key.name, file)));
+    named.map(|(name, file)| fine("file", format!("{name} {}: is read", file.display())))
+}
+
+fn tokens(config: &Config) -> Finding {
+    match config.gateway.secret {
+        Some(_) => fine("tokens", "there is a key, and it can be one".into()),
+        None => Finding {
+            state: State::Note,
+            about: "tokens",
+            text: "no key: tokens for everyone on this machine, and on no other".into(),
+        },
+    }
+}
+
+/// The settings have been refused already if they need more.
+fn open_files(config: &Config) -> Finding {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or("any number".into(), |limit| limit.to_string());
+    let text = format!(
+        "{limit} may be open, enough for {} sessions and {} HTTP connections",
+        config.sessions_max, config.gateway.capacity.room.max,
+    );
+    fine("open files", text)
+}
+
+/// Each node, asked at the same time as the others.
+async fn nodes(config: &Config) -> Vec<Finding> {
+    let memcached = &config.memcached;
+    if memcached.nodes.nodes.is_empty() && memcached.nodes.file.is_none() {
+        let store = format!("embedded, on {}", config.store.listen);
+        return vec![fine("store", store)];
+    }
+    let resolver = memcached.connect.network.resolver.clone();
+    let mut discovery = Discovery::new(memcached.nodes.clone(), resolver);
+    let endpoints = discovery.first().await;
+    let access = Arc::new(memcached.connect.clone());
+    let asked = endpoints
+        .into_iter()
+        .map(|endpoint| node(endpoint, access.clone()));
+    let asked = join_all(asked).await.into_iter().flatten();
+    let failures = discovery.failures().counts().into_iter();
+    let failures = failures.filter(|(_, count)| *count > 0);
+    let unknown = failures.map(|(name, _)| wrong("name", format!("{name}: can't be resolved")));
+    let mut findings: Vec<_> = unknown.chain(asked).collect();
+    if findings.is_empty() {
+        findings.push(wrong("memcached", "there is no node".into()));
+    }
+    findings
+}
+
+/// What a node says, and its clock if that is not ours.
+async fn node(endpoint: Endpoint, access: Arc<ConnectOptions>) -> Vec<Finding> {
+    let addr = endpoint.addr.clone();
+    let asked_at = Instant::now();
+    match visit(endpoint, access).await {
+        Ok(Visit { version, time_s }) => {
+            let time = asked_at.elapsed().as_millis();
+            let node = fine("node", format!("{addr}: memcached {version}, in {time} ms"));
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            let clock = time_s.and_then(|time_s| off(Duration::from_secs(time_s), now));
+            let clock = clock.map(|off| wrong("clock", format!("{addr}: {off}")));
+            std::iter::once(node).chain(clock).collect()
+        }
+        Err(error) => vec![wrong("node", format!("{addr}: {error}"))],
+    }
+}
+
+/// What is said of a node's clock that shows another time than ours. Entries do not care; but tokens expire by our
+/// clock, and whoever signs them has probably that of the nodes. memcached's is exact to a second or two.
+fn off(theirs: Duration, ours: Duration) -> Option<String> {
+    let apart = theirs.abs_diff(ours);
+    let than = if theirs > ours { "behind" } else { "ahead of" };
+    (apart > CLOCK_DIFFERENCE + CLOCK_EXACTNESS).then(|| {
+        format!(
+            "our clock is {} s {than} this node's: tokens would expire at other times than meant",
+            apart.as_secs()
+        )
+    })
+}
+
+/// How exact the time is that memcached tells.
+const CLOCK_EXACTNESS: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_in_which_direction() {
+        let s = Duration::from_secs;
+        assert_eq!(off(s(1000), s(1007)), None);
+        assert_eq!(off(s(1007), s(1000)), None);
+        let behind = off(s(1060), s(1000)).unwrap();
+        assert!(
+            behind.starts_with("our clock is 60 s behind this"),
+            "{behind}"
+        );
+        let ahead = off(s(1000), s(1060)).unwrap();
+        assert!(
+            ahead.starts_with("our clock is 60 s ahead of this"),
+            "{ahead}"
+        );
+    }
+}
