@@ -204,6 +204,12 @@ fuzz:
 	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
 	    $(addprefix -dict=,$(dictionary_$(TARGET))) -max_len=4096 -max_total_time=$(SECONDS)
 
+## settings-page: regenerate docs/settings.md
+.PHONY: settings-page
+settings-page:
+	$(call heading,docs/settings.md)
+	@RENEW_DOCS=1 cargo test --locked --quiet --test it settings_page::
+
 ## types: regenerate client/presence.d.ts
 .PHONY: types
 types: client/node_modules/.package-lock.json

@@ -54,6 +54,8 @@ mod renewal;
 mod revocation;
 mod ring;
 mod ring_changes;
+mod settings;
+mod settings_page;
 mod simulation;
 mod start_up;
 mod store;
