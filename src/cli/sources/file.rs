@@ -15,9 +15,16 @@ use crate::limits::SETTINGS_FILE_BYTES_MAX;
 /// The key that names the file itself.
 const CONFIG: &str = "config";
 
-/// The table of issuers, which is reserved. Whoever reads it does so in [`Text::entry`], before the keys of
-/// flags are looked up.
+/// The tables `[[issuer]]`, which are reserved.
 const ISSUER: &str = "issuer";
+
+/// What a file says. What is no flag has a field of its own, is read in [`parse`], and goes where the secret goes:
+/// into the flags, once clap has made them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    /// Settings by the names of their flags.
+    pub(super) settings: BTreeMap<String, Said>,
+}
 
 /// What the file says of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +43,12 @@ pub(super) fn text_of(file: &Path) -> Result<String, String> {
     read_again(file, SETTINGS_FILE_BYTES_MAX)
 }
 
-/// What the text of a file says of the settings that have `keys`, by their names.
+/// What the text of a file says, where the settings are those that have `keys`.
 ///
 /// # Errors
 ///
 /// For people: the line, and what is wrong there.
-pub(super) fn parse(text: &str, keys: &[Key]) -> Result<BTreeMap<String, Said>, (usize, String)> {
+pub(super) fn parse(text: &str, keys: &[Key]) -> Result<Contents, (usize, String)> {
     // Windows' editors like to begin with a byte order mark.
     let text = Text(text.strip_prefix('\u{feff}').unwrap_or(text));
     let table = DeTable::parse(text.0).map_err(|error| {
@@ -50,14 +57,15 @@ pub(super) fn parse(text: &str, keys: &[Key]) -> Result<BTreeMap<String, Said>, 
     })?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
-    let mut said = BTreeMap::new();
+    let mut contents = Contents::default();
     for (name, value) in entries {
         let line = text.line(&name.span());
         let values = text.entry(name.get_ref(), value, keys);
         let values = values.map_err(|why| (line, why))?;
-        said.insert(name.get_ref().to_string(), Said { values, line });
+        let said = Said { values, line };
+        contents.settings.insert(name.get_ref().to_string(), said);
     }
-    Ok(said)
+    Ok(contents)
 }
 
 struct Text<'t>(&'t str);

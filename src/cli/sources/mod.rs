@@ -258,10 +258,10 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             let why = format!("--config {}: {why}", file.display());
             refusal(command, &Origins(names.collect()).reword(&why))
         })?;
-        let said = file::parse(&text, keys).map_err(|(line, why)| {
+        let contents = file::parse(&text, keys).map_err(|(line, why)| {
             refusal(command, &format!("{}:{line}: {why}", file.display()))
         })?;
-        for (name, said) in said {
+        for (name, said) in contents.settings {
             given.entry(name).or_insert_with(|| Given {
                 values: said.values.into_iter().map(OsString::from).collect(),
                 origin: Origin::File(file.clone(), said.line),
