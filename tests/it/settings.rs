@@ -59,6 +59,22 @@ async fn a_server_runs_with_a_file_and_flags_win() {
 }
 
 #[tokio::test]
+async fn the_file_in_the_documents_works() {
+    const PAGE: &str = include_str!("../../docs/operations.md");
+    let (_, rest) = PAGE.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let secret = TempFile::new(SECRET);
+    let example = example.replace("/run/secrets/jwt", &secret.path().display().to_string());
+    // The machine of the tests may have a lower limit of open files.
+    let file = TempFile::new(&example.replace("100_000", "1_00"));
+    let output = run(&["print-config", &config(&file)], None).await;
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let from_file = text.lines().filter(|line| line.contains(" # file "));
+    assert_eq!(from_file.count(), 7, "{text}");
+}
+
+#[tokio::test]
 async fn a_file_that_can_not_work_ends_it_with_2_and_is_named() {
     for (text, parts) in [
         (
