@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::Parser;
+use presenced::cli::Flags;
 use presenced::revocation::log_key;
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
@@ -473,4 +475,30 @@ async fn only_operators_revoke() {
     }
     let listed = get_with(server.admin, "/v1/revocations", "x").await;
     assert_eq!((listed.status, listed.header("allow")), (405, Some("POST")));
+}
+
+#[test]
+fn the_operators_token_is_one_that_a_header_can_have() {
+    let file = TempFile::new("");
+    let flag = format!("--admin-token-file={}", file.path().display());
+    let with = |token: &str| {
+        std::fs::write(file.path(), token).unwrap();
+        file.set_mode(0o600);
+        let checked = Flags::try_parse_from(["presenced", &flag]).unwrap().check();
+        checked.map_err(|error| error.to_string())
+    };
+    let good = "0123456789abcdef0123456789abcdef";
+    let settings = with(&format!("{good}\n")).unwrap();
+    assert!(!format!("{settings:?}").contains(good), "it is never shown");
+    assert_eq!(settings.admin.token.unwrap().as_bytes(), good.as_bytes());
+    for (token, why) in [
+        ("short", "32 bytes"),
+        ("0123456789abcdef 0123456789abcdef", "no spaces"),
+        ("0123456789abcdef0123456789abcdé", "visible ASCII"),
+        ("0123456789abcdef0123456789abcdef\r\n", "visible ASCII"),
+    ] {
+        let refused = with(token).unwrap_err();
+        assert!(refused.contains(why), "{token:?}: {refused}");
+        assert!(refused.contains("--admin-token-file"), "{refused}");
+    }
 }
