@@ -311,7 +311,12 @@ async fn a_memcached_with_no_room_for_the_last_connection() {
     found(&mut asker, &users).await;
     believed(&memcached, &mut asker).await;
     assert_eq!(edge.errors().await, ["connect"]);
-    assert_eq!(reader.errors().await, [""; 0]);
+    // It keeps what it has, but its look at the log of revocations takes a connection for a moment.
+    let of_reader = reader.errors().await;
+    assert!(
+        of_reader.iter().all(|error| error == "connect"),
+        "{of_reader:?}"
+    );
 }
 
 /// What memcached keeps in memory that outlives it.
