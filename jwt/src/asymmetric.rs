@@ -19,25 +19,29 @@ pub(crate) struct Verifier {
 }
 
 enum PublicKey {
-    Rsa(rsa::VerifyingKey),
-    P256(ecdsa::VerifyingKey<P256>),
-    P384(ecdsa::VerifyingKey<P384>),
-    Ed25519(Ed25519VerifyingKey),
+    Rsa(Box<rsa::VerifyingKey>),
+    P256(Box<ecdsa::VerifyingKey<P256>>),
+    P384(Box<ecdsa::VerifyingKey<P384>>),
+    Ed25519(Box<Ed25519VerifyingKey>),
 }
 
 impl Verifier {
     pub(crate) fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Verifier, KeyError> {
         let key = match algorithm {
             Algorithm::ES256 => ecdsa::VerifyingKey::from_x962_uncompressed(bytes)
+                .map(Box::new)
                 .map(PublicKey::P256)
                 .map_err(|_| ErrorKind::InvalidEcdsaKey)?,
             Algorithm::ES384 => ecdsa::VerifyingKey::from_x962_uncompressed(bytes)
+                .map(Box::new)
                 .map(PublicKey::P384)
                 .map_err(|_| ErrorKind::InvalidEcdsaKey)?,
             Algorithm::EdDSA => Ed25519VerifyingKey::from_bytes(bytes)
+                .map(Box::new)
                 .map(PublicKey::Ed25519)
                 .map_err(|_| ErrorKind::InvalidEddsaKey)?,
             _ => rsa::VerifyingKey::from_pkcs1_der(bytes)
+                .map(Box::new)
                 .map(PublicKey::Rsa)
                 .map_err(|error| ErrorKind::InvalidRsaKey(format!("{error:?}")))?,
         };
@@ -76,25 +80,29 @@ pub(crate) struct Signer {
 }
 
 enum PrivateKey {
-    Rsa(rsa::SigningKey),
-    P256(ecdsa::SigningKey<P256>),
-    P384(ecdsa::SigningKey<P384>),
-    Ed25519(Ed25519SigningKey),
+    Rsa(Box<rsa::SigningKey>),
+    P256(Box<ecdsa::SigningKey<P256>>),
+    P384(Box<ecdsa::SigningKey<P384>>),
+    Ed25519(Box<Ed25519SigningKey>),
 }
 
 impl Signer {
     pub(crate) fn new(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Signer, KeyError> {
         let key = match algorithm {
             Algorithm::ES256 => ecdsa::SigningKey::from_pkcs8_der(pkcs8)
+                .map(Box::new)
                 .map(PrivateKey::P256)
                 .map_err(|_| ErrorKind::InvalidEcdsaKey)?,
             Algorithm::ES384 => ecdsa::SigningKey::from_pkcs8_der(pkcs8)
+                .map(Box::new)
                 .map(PrivateKey::P384)
                 .map_err(|_| ErrorKind::InvalidEcdsaKey)?,
             Algorithm::EdDSA => Ed25519SigningKey::from_pkcs8_der(pkcs8)
+                .map(Box::new)
                 .map(PrivateKey::Ed25519)
                 .map_err(|_| ErrorKind::InvalidEddsaKey)?,
             _ => rsa::SigningKey::from_pkcs8_der(pkcs8)
+                .map(Box::new)
                 .map(PrivateKey::Rsa)
                 .map_err(|error| ErrorKind::InvalidRsaKey(format!("{error:?}")))?,
         };

@@ -47,7 +47,7 @@ pub fn parse_list(text: &str) -> Result<Vec<NodeSpec>, String> {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
             let node = line.parse::<NodeSpec>();
-            nodes.push(node.map_err(|error| format!("line {number}: {line:?}: {error}"))?);
+            nodes.push(node.map_err(|error| format!("line {number}: {error}"))?);
         }
     }
     if nodes.is_empty() {
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(nodes[1], "b:2*3".parse().unwrap());
         for (text, why) in [
             ("# none\n", "no node"),
-            ("a:1\nb\n", "line 2: \"b\""),
+            ("a:1\nb\n", "line 2: expected HOST:PORT"),
             ("a:1\na:1*2\n", "a:1 is there twice"),
             ("a:1\nb:11211", "half-written"),
             ("a:1\nb:11", "half-written"),

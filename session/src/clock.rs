@@ -11,6 +11,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The wall clock at the start, Unix time in ms.
+    start_ms: u64,
     /// Unix time at the start in ms, if the wall clock is a simulation's.
     started_at_ms: Option<&'static AtomicU64>,
 }
@@ -20,6 +22,7 @@ impl Clock {
     pub fn start() -> Clock {
         Clock {
             start: Instant::now(),
+            start_ms: unix_ms(),
             started_at_ms: None,
         }
     }
@@ -28,12 +31,13 @@ impl Clock {
     /// sets the wall clock by changing it.
     pub fn simulated(started_at_ms: &'static AtomicU64) -> Clock {
         Clock {
+            start_ms: started_at_ms.load(Ordering::Relaxed),
             started_at_ms: Some(started_at_ms),
             ..Clock::start()
         }
     }
 
-    /// Time since the start: monotonic, so a wall clock that is set does not end sessions.
+    /// Time since the start: monotonic, whatever the wall clock is set to.
     #[inline]
     pub fn now(&self) -> Duration {
         self.start.elapsed()
@@ -44,6 +48,18 @@ impl Clock {
         self.now().as_secs() as u32
     }
 
+    /// Time since the start by the wall clock: it jumps where that is set. What others have written a
+    /// time for is over by it. Before the start it stands still.
+    #[inline]
+    pub fn wall(&self) -> Duration {
+        self.wall_at(self.unix_ms())
+    }
+
+    /// What [`Clock::wall`] shows at a moment, Unix time in ms.
+    pub fn wall_at(&self, unix_ms: u64) -> Duration {
+        Duration::from_millis(unix_ms.saturating_sub(self.start_ms))
+    }
+
     /// Unix time in ms, for what others read.
     pub fn unix_ms(&self) -> u64 {
         match self.started_at_ms {
@@ -52,6 +68,34 @@ impl Clock {
             }
             None => unix_ms(),
         }
+    }
+}
+
+/// How far a wall clock has been set since it started, beside a clock that cannot be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WallStep {
+    ahead: Duration,
+    back: Duration,
+}
+
+impl WallStep {
+    /// The step of a wall clock that shows `wall` at `now`, both since the start.
+    pub fn at(now: Duration, wall: Duration) -> WallStep {
+        WallStep {
+            ahead: wall.saturating_sub(now),
+            back: now.saturating_sub(wall),
+        }
+    }
+
+    /// What the wall clock shows at `now`.
+    #[inline]
+    pub fn wall(self, now: Duration) -> Duration {
+        (now + self.ahead).saturating_sub(self.back)
+    }
+
+    /// How far it was set ahead.
+    pub(crate) fn ahead(self) -> Duration {
+        self.ahead
     }
 }
 

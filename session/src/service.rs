@@ -145,7 +145,7 @@ impl<D: Dialect> Replies<'_, D> {
         self.asked.frames = frames;
     }
 
-    /// The session ends at `expires_at` by the [`Clock`](crate::clock::Clock), and no longer when it
+    /// The session ends at `expires_at` by [`Clock::wall`](crate::clock::Clock::wall), and no longer when it
     /// would have. If that is so soon that the client would have been told by now, it is not: what
     /// is put in here should say it. Only for a message.
     pub fn renew(&mut self, expires_at: Duration) {

@@ -195,7 +195,7 @@ async fn hand_over(
                     token: identity.token,
                 },
                 dialect: Plain,
-                expires_at: gateway.clock.now() + identity.valid_for,
+                expires_at: gateway.expires_at(identity.valid_for),
                 seat,
             };
             // If the worker is gone, its seats are not waited for.

@@ -275,6 +275,14 @@ impl Gateway {
         }
     }
 
+    /// When a token that is `valid_for` so long from now on is over, by the wall clock as
+    /// [`Clock::wall`] shows it: it says so itself in Unix time.
+    pub fn expires_at(&self, valid_for: Duration) -> Duration {
+        let valid_for_ms = u64::try_from(valid_for.as_millis()).unwrap_or(u64::MAX);
+        self.clock
+            .wall_at(self.clock.unix_ms().saturating_add(valid_for_ms))
+    }
+
     /// Whether the server stops: no new sessions.
     pub fn is_draining(&self) -> bool {
         self.seats.is_closed()

@@ -42,7 +42,7 @@ impl Renewals {
                 return None;
             }
             Ok(identity) => {
-                replies.renew(self.0.clock.now() + identity.valid_for);
+                replies.renew(self.0.expires_at(identity.valid_for));
                 Ok((identity.grant, identity.valid_for.as_secs()))
             }
             Err(refusal) => {

@@ -245,6 +245,45 @@ fn nobody_ends_for_a_session_that_had_the_place_before() {
 }
 
 #[test]
+fn tokens_end_by_the_wall_clock_wherever_it_is_set() {
+    use presenced_session::clock::WallStep;
+    let mut tried = tried();
+    let start = tried.now;
+    let [short, long] = [s(600), s(7200)].map(|lives| open(&mut tried, lives));
+    let set = |tried: &mut LoneWorker<Renewable>, wall: Duration| {
+        tried.worker.set_wall(WallStep::at(tried.now, wall));
+    };
+    let close = |tried: &mut LoneWorker<Renewable>, client: &Client| {
+        tried.pass(s(1));
+        hear(tried, client).close
+    };
+    for _ in 0..3 {
+        assert_eq!(close(&mut tried, &short), None);
+        assert_eq!(close(&mut tried, &long), None);
+    }
+    // It was an hour slow, and is right from now on.
+    let now = tried.now;
+    set(&mut tried, now + s(3600));
+    assert_eq!(close(&mut tried, &short), expired());
+    assert_eq!(close(&mut tried, &long), None);
+    // Set back to before the start, it ends nobody, and each token in its time once it is right.
+    set(&mut tried, start.saturating_sub(s(60)));
+    let other = open(&mut tried, s(9000));
+    for _ in 0..200 {
+        assert_eq!(close(&mut tried, &long), None);
+    }
+    let now = tried.now;
+    set(&mut tried, now + s(7190));
+    for _ in 0..20 {
+        if close(&mut tried, &long) == expired() {
+            assert_eq!(hear(&mut tried, &other).close, None);
+            return;
+        }
+    }
+    panic!("it outlives its token");
+}
+
+#[test]
 fn tokens_that_end_while_the_server_stands_still_end_their_sessions_at_once() {
     for stall in [s(5), EXPIRY_LAG_MAX + s(5), s(200), s(3600)] {
         let mut tried = tried();

@@ -94,7 +94,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             }
             session.bucket.renew(moment.us);
             if session.ends_at <= moment.horizon {
-                self.expiring.look(key, session.term(), self.now);
+                self.expiring.look(key, session.term(), moment.wall);
             }
             let bit = awaiting_pong::bit(key.index);
             if *awaiting & bit != 0 {
@@ -163,9 +163,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
     fn moment(&self) -> Moment {
         // A ping may be sent late in its turn of the wheel, by at most one turn.
         let timeout = self.parts.config.ping_timeout;
+        let wall = self.wall();
         Moment {
             us: us(self.now),
-            horizon: self.expiring.horizon(self.now),
+            horizon: self.expiring.horizon(wall),
+            wall,
             patience_us: us(timeout - WHEEL_CATCH_UP.min(timeout / 2)),
         }
     }
@@ -177,6 +179,8 @@ struct Moment {
     us: u32,
     /// Of sessions that end later, nothing is due before the next ping.
     horizon: Quarters,
+    /// By the wall clock.
+    wall: Duration,
     /// How long a session may take to send something after a ping.
     patience_us: u32,
 }

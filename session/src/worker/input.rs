@@ -10,6 +10,7 @@ use super::heartbeat::nonce;
 use super::{Session, Worker, is_transient};
 use crate::awaiting_pong::AwaitingPong;
 use crate::buffers::Buffers;
+use crate::clock::WallStep;
 use crate::close_reason::CloseReason;
 use crate::coalesce::Found;
 use crate::dialect::{Dialect, Meaning, Nonce};
@@ -140,6 +141,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             tag: &self.tag,
             awaiting_pong: &mut self.awaiting_pong,
             expiring: &mut self.expiring,
+            wall_step: self.wall_step,
             rate: self.rate,
             bytes_max: self.parts.config.message_bytes_max,
             session,
@@ -166,6 +168,7 @@ struct Reading<'a, S: Service, T> {
     tag: &'a FixedState,
     awaiting_pong: &'a mut AwaitingPong,
     expiring: &'a mut Expiring,
+    wall_step: WallStep,
     rate: Rate,
     bytes_max: usize,
     session: &'a mut Session<S::Handle, S::Dialect, T>,
@@ -336,7 +339,9 @@ impl<S: Service, T> Reading<'_, S, T> {
 
     fn renew(&mut self, expires_at: Duration) {
         let (key, term) = (self.key, self.session.term());
-        let term = self.expiring.renew(key, term, expires_at, self.now);
+        let term = self
+            .expiring
+            .renew(key, term, expires_at, self.wall_step.wall(self.now));
         (self.session.ends_at, self.session.stage) = (term.ends_at, term.stage);
         self.metrics.renewals.add_alone(1);
     }

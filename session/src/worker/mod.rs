@@ -53,7 +53,7 @@ use super::transport::Transport;
 use super::wheel::Wheel;
 use super::{Seat, Seats};
 use crate::Config;
-use crate::clock::Clock;
+use crate::clock::{Clock, WallStep};
 use crate::close_reason::CloseReason;
 use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
@@ -69,7 +69,7 @@ pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
     pub peer: P,
     /// What its frames mean.
     pub dialect: D,
-    /// When it may stay no longer, by the [`Clock`]; [`Duration::MAX`] where it may stay for ever.
+    /// When it may stay no longer, by [`Clock::wall`]; [`Duration::MAX`] where it may stay for ever.
     pub expires_at: Duration,
     /// Of the worker's [`WorkerConfig::seats`]; the session keeps it until it ends.
     pub seat: Seat,
@@ -164,6 +164,7 @@ pub struct Worker<S: Service, T = TcpStream> {
     wheel: Wheel,
     awaiting_pong: AwaitingPong,
     expiring: Expiring,
+    wall_step: WallStep,
     /// How far the wheel was behind when all sessions were looked at last.
     looked_behind: Duration,
     /// Groups that this turn of the wheel has found due; kept to be used again.
@@ -216,6 +217,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
             wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
             awaiting_pong: AwaitingPong::default(),
             expiring: Expiring::new(config.ping_interval, keyed.clone()),
+            wall_step: WallStep::default(),
             looked_behind: Duration::ZERO,
             due: Vec::new(),
             odd: Vec::new(),
@@ -258,6 +260,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 }
                 _ = ticks.tick(), if busy => {
                     let now = self.parts.clock.now();
+                    self.set_wall(WallStep::at(now, self.parts.clock.wall()));
                     match self.guarded(Task::Tick, |worker| worker.tick(now)) {
                         Some(ticked) => ticked?,
                         // The wheel makes up for the time.
