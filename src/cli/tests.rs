@@ -431,3 +431,83 @@ fn flags_without_an_effect_beside_others_are_refused() {
     let eject = [&eject_after[..], &["--on-node-failure", "eject"]].concat();
     assert!(check(&eject).is_ok());
 }
+
+#[test]
+fn keys_are_fetched_only_from_where_that_is_safe() {
+    let issuer = ["--jwt-issuer", "https://id.example"];
+    let with = |args: &[&'static str]| [&issuer, args].concat();
+    refused(
+        &["--jwt-jwks-url", "https://id.example/keys"],
+        &["--jwt-jwks-url https://id.example/keys", "--jwt-issuer"],
+    );
+    for (url, why) in [
+        ("http://id.example/keys", "must begin with https://"),
+        ("https://me:secret@id.example/keys", "no password"),
+        ("https://id.example/keys#a", "no #"),
+        ("id.example", "must begin with https://"),
+        ("", "is no URL"),
+    ] {
+        refused(
+            &with(&["--jwt-jwks-url", url]),
+            &["--jwt-jwks-url", url, why],
+        );
+    }
+    refused(
+        &["--jwt-issuer", "http://id.example"],
+        &[
+            "--jwt-issuer",
+            "http://id.example",
+            "must begin with https://",
+        ],
+    );
+    refused(
+        &["--jwt-issuer", "https://id.example?a"],
+        &["--jwt-issuer", "must have no ?"],
+    );
+    refused(
+        &["--jwt-jwks-ca", "/dev/null"],
+        &["--jwt-jwks-ca /dev/null", "no effect"],
+    );
+    refused(
+        &with(&["--jwt-jwks-ca", "/dev/null"]),
+        &["--jwt-jwks-ca /dev/null", "no certificate"],
+    );
+    let local = [
+        "--jwt-jwks-url",
+        "http://localhost:1/k",
+        "--jwt-jwks-ca",
+        "/dev/null",
+    ];
+    refused(
+        &with(&local),
+        &["--jwt-jwks-ca", "http://localhost:1/k has no TLS"],
+    );
+}
+
+#[test]
+fn an_issuer_that_is_a_url_is_where_keys_are_discovered_if_there_are_no_others() {
+    let keys = |args: &[&str]| {
+        let mut issuers = check(args).unwrap().gateway.tokens.issuers;
+        let source = issuers.remove(0).source;
+        source.map(|source| source.name())
+    };
+    assert_eq!(keys(&["--jwt-issuer", "my-issuer"]), None);
+    let local = ["--jwt-issuer", "http://localhost:3000"];
+    assert_eq!(keys(&local).as_deref(), Some("http://localhost:3000"));
+    let with_secret = |args: &[&str]| {
+        let args = [&["presenced"], args].concat();
+        let mut flags = Flags::from_args(args.iter().map(Into::into)).unwrap();
+        flags.tokens.jwt_secret = Some("s".repeat(32).into());
+        let mut issuers = flags.check().unwrap().gateway.tokens.issuers;
+        issuers.remove(0).source.map(|source| source.name())
+    };
+    assert_eq!(with_secret(&local), None);
+    let url = ["--jwt-jwks-url", "http://127.0.0.1:3000/keys"];
+    let both = with_secret(&[local, url].concat());
+    assert_eq!(both.as_deref(), Some(url[1]));
+    // There is a key, or will be.
+    let public = [&["--listen", "0.0.0.0:0"], &local[..]].concat();
+    let config = check(&public).unwrap();
+    assert!(!config.gateway.allow_query_token);
+    assert_eq!(config.drain_delay, crate::limits::DRAIN_DELAY);
+}
