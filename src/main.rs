@@ -136,7 +136,7 @@ async fn start_edge(settings: Settings) -> Result<(Server, Times), Box<dyn Error
     // Files are read, which blocks: a pipe may have no writer yet.
     let config = logged(spawn_blocking(|| settings.check()).await?)?;
     let promises = promises(&config);
-    let is_dev = config.gateway.secret.is_none();
+    let is_dev = !config.gateway.tokens.has_key();
     let times = Times {
         drain_delay: config.drain_delay,
         drain: config.drain,

@@ -84,7 +84,7 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
-use crate::tokens::{self, Auth, Identity, IssuerConfig, Key, Purpose, Secret};
+use crate::tokens::{self, Auth, Identity, Key, Purpose, Secret};
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ impl Gateway {
         let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
         let mut tokens = config.tokens.clone();
         let mut dev = None;
-        if !tokens.issuers.iter().any(IssuerConfig::has_key)
+        if !tokens.has_key()
             && let Some(issuer) = tokens.issuers.first_mut()
         {
             dev = Some(DevMode::new(&random, issuer, tokens.rules, look_up));

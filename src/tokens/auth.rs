@@ -43,6 +43,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether there are keys of any issuer, or will be.
+    pub fn has_key(&self) -> bool {
+        self.issuers.iter().any(IssuerConfig::has_key)
+    }
+
     /// Where keys are fetched.
     pub fn sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
         self.issuers
@@ -172,7 +177,8 @@ impl Auth {
             return verified;
         };
         match verified {
-            Err(error) if error.is_of_keys() => match source.newer(seen).await {
+            // In a box, for it is rare, and every request would have room for it.
+            Err(error) if error.is_of_keys() => match Box::pin(source.newer(seen)).await {
                 Some(newer) => {
                     read.fetched = Some(newer);
                     self.verify_read(&read, purpose)
