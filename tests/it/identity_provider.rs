@@ -337,9 +337,11 @@ async fn tokens_of_a_real_provider_open_sessions_and_pull() {
             .await;
         assert_eq!(raw.response().await.status, 101, "{algorithm}");
         let path = format!("/v1/presence?user=alice-{algorithm}");
-        let answer = get_with(server.edge, &path, &token).await.json();
-        let user = &answer["online"][format!("alice-{algorithm}")];
-        assert!(user.is_object(), "{answer}");
+        until("online", PATIENCE, async || {
+            let answer = get_with(server.edge, &path, &token).await.json();
+            answer["online"][format!("alice-{algorithm}")].is_object()
+        })
+        .await;
     }
     let refused = handshake(server.edge, &upgrade_with(&sign(&claims("alice")))).await;
     assert_eq!(
