@@ -156,7 +156,8 @@ impl Server {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
-        for source in config.gateway.tokens.sources().cloned() {
+        for source in config.gateway.tokens.sources() {
+            let source = source.clone();
             let following = keep_up(Task::Keys, move || {
                 let source = source.clone();
                 async move { source.follow(Rng::new()).await }
