@@ -496,7 +496,7 @@ fn an_issuer_that_is_a_url_is_where_keys_are_discovered_if_there_are_no_others()
     assert_eq!(keys(&local).as_deref(), Some("http://localhost:3000"));
     let with_secret = |args: &[&str]| {
         let args = [&["presenced"], args].concat();
-        let mut flags = Flags::from_args(args.iter().map(Into::into)).unwrap();
+        let mut flags = asked(&args).unwrap().settings.flags;
         flags.tokens.jwt_secret = Some("s".repeat(32).into());
         let mut issuers = flags.check().unwrap().gateway.tokens.issuers;
         issuers.remove(0).source.map(|source| source.name())

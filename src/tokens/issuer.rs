@@ -116,7 +116,7 @@ impl Issuer {
 }
 
 fn validation(config: &IssuerConfig, family: AlgorithmFamily, leeway_s: u64) -> Validation {
-    let mut validation = Validation::default();
+    let mut validation = Validation::new(Algorithm::HS256);
     validation.algorithms = family.algorithms().to_vec();
     validation.leeway = leeway_s;
     validation.validate_nbf = true;
