@@ -52,6 +52,11 @@ pub const PULL_TIMEOUT: Duration = Duration::from_secs(1);
 /// asked last by whoever waits for most users at a node is refused as `overloaded`.
 pub const OPEN_USERS_MAX: usize = 200_000;
 
+/// Users of pulls without an answer, of one worker, from which on a session that waits for a pull is
+/// refused another one unread: to read the users of a pull costs ten times as much as to look past
+/// them, and what is read may be refused all the same.
+pub const CROWDED_USERS: usize = OPEN_USERS_MAX / 2;
+
 /// Users whom one node is asked for in one go: some ten commands in flight, and a millisecond of
 /// memcached's. More gains nothing, and holds up whoever asks next.
 pub const ROUND_USERS_MAX: usize = 1000;

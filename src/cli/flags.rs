@@ -21,7 +21,7 @@ use crate::gateway::refused_session::RefuseWith;
 use crate::gateway::user_names::LogUsers;
 use crate::limits::{
     self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, MAX_TOKEN_BYTES,
-    STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT, TOKEN_BYTES_MAX,
+    STORE_MEMORY_BYTES, STORE_MEMORY_BYTES_DEFAULT,
 };
 use crate::log::LogFormat;
 
@@ -238,9 +238,9 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_JWT_LEEWAY", default_value = "5s", value_name = "DURATION", value_parser = time(limits::TOKEN_LEEWAY))]
     pub jwt_leeway: Time,
 
-    /// Longest token
-    #[arg(long, env = "PRESENCED_MAX_TOKEN", default_value_t = Size(TOKEN_BYTES_MAX as u64), value_name = "SIZE", value_parser = size(MAX_TOKEN_BYTES, "KiB"))]
-    pub max_token: Size,
+    /// Longest token [default: 16KiB, or what a shorter --max-head has room for]
+    #[arg(long, env = "PRESENCED_MAX_TOKEN", value_name = "SIZE", value_parser = size(MAX_TOKEN_BYTES, "KiB"))]
+    pub max_token: Option<Size>,
 
     /// Claim with the user's id, a string or an integer; dots lead into objects (user.id)
     #[arg(

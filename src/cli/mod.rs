@@ -54,7 +54,9 @@ use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::Rates;
 use crate::gateway::{self, Capacity};
-use crate::limits::{DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX};
+use crate::limits::{
+    DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX, TOKEN_BYTES_MAX,
+};
 use crate::pull;
 use crate::revocation;
 use crate::server::{Config, embedded};
@@ -348,18 +350,17 @@ impl Flags {
         if tokens.jwt_leeway.duration.subsec_nanos() > 0 {
             refuse!("--jwt-leeway {}: must be whole seconds", tokens.jwt_leeway);
         }
-        let (head, token) = (
-            self.limits.max_head.in_memory(),
-            tokens.max_token.in_memory(),
-        );
-        if token + LINE_BYTES_MAX + OTHER_HEADER_BYTES > head {
-            refuse!(
-                "--max-token {}: a head of --max-head {} has no room for it beside the first line and \
-                 other headers, which take 12.1 KiB",
-                tokens.max_token,
+        let head = self.limits.max_head.in_memory();
+        let room = head - LINE_BYTES_MAX - OTHER_HEADER_BYTES;
+        let token = match tokens.max_token {
+            None => TOKEN_BYTES_MAX.min(room),
+            Some(token) if token.in_memory() <= room => token.in_memory(),
+            Some(token) => refuse!(
+                "--max-token {token}: a head of --max-head {} has no room for it beside the first line \
+                 and other headers, which take 12.1 KiB",
                 self.limits.max_head
-            );
-        }
+            ),
+        };
         Ok(Rules {
             bytes_max: token,
             lifetime_max: tokens.jwt_max_lifetime.duration,

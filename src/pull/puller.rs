@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use presenced_presence::UserId;
 use presenced_presence::flush::Presence;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::batcher::Batcher;
 use super::question::{Asker, Question};
 use super::{Answer, NoAnswer, Pulls};
+use crate::limits::CROWDED_USERS;
 
 /// Asks questions of one worker's batcher.
 #[derive(Clone, Debug)]
@@ -21,6 +23,30 @@ pub struct Puller {
     questions: UnboundedSender<Question>,
     presence: Arc<Presence>,
     pulls: Arc<Pulls>,
+    /// Users of its pulls without an answer.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Users who are asked for, until there is an answer or nobody waits for it.
+struct Waiting {
+    count: Arc<AtomicUsize>,
+    users: usize,
+}
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>, users: usize) -> Waiting {
+        count.fetch_add(users, Ordering::Relaxed);
+        Waiting {
+            count: count.clone(),
+            users,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.users, Ordering::Relaxed);
+    }
 }
 
 impl Puller {
@@ -33,7 +59,14 @@ impl Puller {
             questions: sender,
             presence: presence.clone(),
             pulls: pulls.clone(),
+            waiting: Arc::default(),
         }
+    }
+
+    /// Whether so many users wait that whoever asks for more while they do is refused. To read a
+    /// question costs more than to refuse it.
+    pub fn is_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > CROWDED_USERS
     }
 
     /// The asker of a user's pulls.
@@ -66,6 +99,7 @@ impl Puller {
         self.pulls.metrics.pulls.add(1);
         self.pulls.metrics.users.add(users.len() as u64);
         let charged = self.pulls.charge(asker, users.len());
+        let waiting = Waiting::new(&self.waiting, users.len());
         let (reply, answer) = oneshot::channel();
         let question = Question {
             asker,
@@ -79,6 +113,7 @@ impl Puller {
         }
         let pulls = self.pulls.clone();
         async move {
+            let _waiting = waiting;
             charged.map_err(NoAnswer::Refused)?;
             let answer = answer.await.unwrap_or(Err(NoAnswer::Stopping))?;
             pulls.metrics.unknown.add(answer.unknown.len() as u64);

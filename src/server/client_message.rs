@@ -68,10 +68,6 @@ pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
         token: Cow<'a, str>,
         pull: Option<IgnoredAny>,
     }
-    #[derive(Deserialize)]
-    struct Number {
-        pull: u64,
-    }
     if let Some(question) = object::<Question<'_>>(text)
         && question.token.is_none()
     {
@@ -90,9 +86,18 @@ pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
         return Ok(ClientMessage::Token(renewal.token));
     }
     Err(Fault {
-        number: object(text).map(|number: Number| number.pull),
+        number: pull_number(text),
         error: PullError::Malformed(EXPECTED),
     })
+}
+
+/// The number of a pull, whatever else there is in it: its users are not read.
+pub fn pull_number(text: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Number {
+        pull: u64,
+    }
+    object(text).map(|number: Number| number.pull)
 }
 
 #[cfg(test)]

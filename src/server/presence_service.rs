@@ -228,6 +228,13 @@ impl Service for PresenceService {
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
         let (Message::Text(text) | Message::Binary(text)) = message;
+        if self.puller.is_crowded()
+            && self.waiting.contains_key(&key)
+            && let Some(number) = client_message::pull_number(text)
+        {
+            let refused = pull_error_json(&PullError::Overloaded, Some(number));
+            return replies.text(&refused);
+        }
         let done = match client_message::parse(text) {
             Ok(ClientMessage::Pull(pull)) => self.pull(key, slot, pull),
             Ok(ClientMessage::Token(token)) => {

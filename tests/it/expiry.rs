@@ -271,6 +271,7 @@ fn tokens_end_by_the_wall_clock_wherever_it_is_set() {
     let other = open(&mut tried, s(9000));
     for _ in 0..200 {
         assert_eq!(close(&mut tried, &long), None);
+        assert_eq!(hear(&mut tried, &other).close, None);
     }
     let now = tried.now;
     set(&mut tried, now + s(7190));

@@ -1,5 +1,6 @@
 //! Pulls of one user cost others nothing: rates, nodes that are slow, and what was looked up before.
 
+use presenced::limits::{CROWDED_USERS, OPEN_USERS_MAX};
 use presenced_memcached::NodeSpec;
 use presenced_memcached::ring::{Member, Ring, RingKind};
 use presenced_testkit::client::Client;
@@ -155,4 +156,51 @@ async fn what_was_looked_up_is_believed_for_a_while() {
     })
     .await;
     assert_eq!(pull(&server, &["alice"]).await, online);
+}
+
+#[tokio::test]
+async fn a_crowded_worker_reads_no_second_pull_of_a_session() {
+    const PULLS: usize = 8;
+    let memcached = Memcached::start().await;
+    // The worker is busy for some seconds where it is not optimized.
+    let patient = ["--ping-interval=25s", "--ping-timeout=20s", "--ttl=60s"];
+    let server = TestServer::on(&memcached, &[&["--workers=1"], &patient[..]].concat()).await;
+    // More than make a crowd, but fewer than may wait.
+    let sessions = (CROWDED_USERS + OPEN_USERS_MAX) / 2 / (PULLS * 500);
+    let mut clients = Vec::new();
+    for number in 0..sessions {
+        clients.push(Client::connect(server.edge, &format!("asker-{number}")).await);
+    }
+    let users: Vec<_> = (0..500).map(|number| format!("u{number}")).collect();
+    memcached.freeze();
+    for client in &clients {
+        for number in 0..PULLS {
+            client.say(json!({"pull": number, "users": users}).to_string());
+        }
+    }
+    let mut refused = 0;
+    for client in &mut clients {
+        for _ in 0..PULLS {
+            let answer = client.hear().await;
+            if answer["unknown"].is_array() {
+                continue;
+            }
+            // Whoever has no pull under way is heard, though nothing can be known.
+            assert!(answer["pull"].as_u64() > Some(0), "{answer}");
+            assert_eq!(answer["error"]["code"], "overloaded", "{answer}");
+            assert!(answer["error"]["retryAfter"].is_u64(), "{answer}");
+            refused += 1;
+        }
+    }
+    assert!((1..sessions * PULLS / 2).contains(&refused), "{refused}");
+    memcached.thaw();
+    // It is over.
+    let client = &mut clients[0];
+    for number in [8, 9] {
+        client.say(json!({"pull": number, "users": users}).to_string());
+    }
+    for _ in 0..2 {
+        let answer = client.hear().await;
+        assert!(answer.get("error").is_none(), "{answer}");
+    }
 }

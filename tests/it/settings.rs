@@ -194,7 +194,7 @@ async fn what_print_config_prints_is_a_file_that_says_the_same() {
     let mut first = command(&flags);
     first
         .env("PRESENCED_JWT_SECRET", SECRET)
-        .env("PRESENCED_JWT_SCOPE", "presence");
+        .env("PRESENCED_JWT_AUDIENCE", "presence");
     let first = first.output().await.unwrap();
     let text = String::from_utf8(first.stdout).unwrap();
     assert_eq!(first.status.code(), Some(0), "{text}");
@@ -203,8 +203,8 @@ async fn what_print_config_prints_is_a_file_that_says_the_same() {
         ("ttl = \"90s\"", format!("file {}:2", file.path().display())),
         ("serve-health = true", "flag".into()),
         (
-            "jwt-scope = \"presence\"",
-            "environment PRESENCED_JWT_SCOPE".into(),
+            "jwt-audience = \"presence\"",
+            "environment PRESENCED_JWT_AUDIENCE".into(),
         ),
         ("drain = \"10s\"", "default".into()),
     ] {
