@@ -183,6 +183,9 @@ pub const MAX_TOKEN_BYTES: RangeInclusive<u64> = 1024..=512 * 1024;
 /// Bytes of a head beside its first line and the token: what browsers and proxies send.
 pub const OTHER_HEADER_BYTES: usize = 4 * 1024;
 
+/// Issuers in a settings file, at most: each may have keys that are fetched, by a task of its own.
+pub const ISSUERS_MAX: usize = 32;
+
 /// Keys of one issuer, at most: a token without a `kid` may have to be tried with each.
 pub const KEYS_MAX: usize = 100;
 

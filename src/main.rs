@@ -110,9 +110,9 @@ fn print_config(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Prints whether the server would work, a line for each thing.
 async fn check(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
-    let (entries, format) = (settings.entries.clone(), settings.flags.logs.log_format);
-    let Checked { config, notices } = settings.check();
-    let findings = examine::examine(&config?, &notices, &entries).await;
+    let format = settings.flags.logs.log_format;
+    let Checked { config, notices } = settings.clone().check();
+    let findings = examine::examine(&config?, &notices, &settings).await;
     let lines = findings.iter().map(|finding| finding.line(format) + "\n");
     let status = match findings.iter().any(|finding| finding.state == State::Wrong) {
         true => ExitCode::FAILURE,

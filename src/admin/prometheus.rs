@@ -376,7 +376,7 @@ impl Metrics {
         let mut family = out.encode_descriptor("jwks_age", help, unit, kind)?;
         for keys in &self.keys {
             if let Some(age) = keys.age() {
-                let labels = [("issuer", keys.name())];
+                let labels = [("issuer", keys.issuer())];
                 ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
             }
         }
@@ -384,7 +384,7 @@ impl Metrics {
         let mut family = out.encode_descriptor("jwks_fetches", help, None, MetricType::Counter)?;
         for keys in &self.keys {
             for (outcome, count) in keys.fetches() {
-                let labels = [("issuer", keys.name()), ("outcome", outcome.to_owned())];
+                let labels = [("issuer", keys.issuer()), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }

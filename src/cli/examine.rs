@@ -9,13 +9,14 @@ use presenced_memcached::probe::visit::{Visit, visit};
 use presenced_memcached::{ConnectOptions, Endpoint};
 use rustix::process::{Resource, getrlimit};
 
-use super::sources::Entry;
+use super::sources::Settings;
 use super::sources::key::Kind;
 use super::sources::origin::Origin;
 use super::{Notice, promises};
 use crate::limits::CLOCK_DIFFERENCE;
 use crate::log::LogFormat;
 use crate::server::Config;
+use crate::tokens::IssuerConfig;
 
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +64,10 @@ impl Finding {
     }
 }
 
-/// Looks at all that the server would need. The settings have been checked, with `notices`, and come from `entries`.
-pub async fn examine(config: &Config, notices: &[Notice], entries: &[Entry]) -> Vec<Finding> {
-    let mut findings = vec![settings(entries)];
-    findings.extend(files(entries));
+/// Looks at all that the server would need. The settings have been checked, with `notices`, and made `config`.
+pub async fn examine(config: &Config, notices: &[Notice], from: &Settings) -> Vec<Finding> {
+    let mut findings = vec![settings(from)];
+    findings.extend(files(from));
     findings.extend([tokens(config), open_files(config)]);
     findings.push(fine("promises", promises(config).headroom));
     findings.extend(notices.iter().map(|notice| match notice {
@@ -90,9 +91,9 @@ fn wrong(about: &'static str, text: String) -> Finding {
     Finding { state, about, text }
 }
 
-fn settings(entries: &[Entry]) -> Finding {
+fn settings(settings: &Settings) -> Finding {
     let count = |is_of: fn(&Origin) -> bool| {
-        let origins = entries.iter().map(|entry| &entry.origin);
+        let origins = settings.all_entries().map(|entry| &entry.origin);
         origins.filter(|origin| is_of(origin)).count()
     };
     let text = format!(
@@ -105,21 +106,52 @@ fn settings(entries: &[Entry]) -> Finding {
 }
 
 /// Each file that settings name. It has been read, or they would have been refused.
-fn files(entries: &[Entry]) -> impl Iterator<Item = Finding> {
-    let of_files = entries.iter().filter(|entry| entry.key.kind == Kind::Path);
+fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
+    let entries = settings.all_entries();
+    let of_files = entries.filter(|entry| entry.key.kind == Kind::Path);
     let named = of_files.flat_map(|entry| entry.values.iter().map(|file| (&entry.key.name, file)));
     named.map(|(name, file)| fine("file", format!("{name} {}: is read", file.display())))
 }
 
 fn tokens(config: &Config) -> Finding {
-    match config.gateway.secret {
-        Some(_) => fine("tokens", "there is a key, and it can be one".into()),
-        None => Finding {
-            state: State::Note,
-            about: "tokens",
-            text: "no key: tokens for everyone on this machine, and on no other".into(),
-        },
-    }
+    let tokens = &config.gateway.tokens;
+    let text = match tokens.issuers.as_slice() {
+        _ if !tokens.has_key() => {
+            return Finding {
+                state: State::Note,
+                about: "tokens",
+                text: "no key: tokens for everyone on this machine, and on no other".into(),
+            };
+        }
+        [issuer] => keys(issuer),
+        issuers => {
+            let each = issuers.iter().map(|issuer| {
+                let name = issuer.name.as_deref().unwrap_or_default();
+                format!("{name:?} ({})", keys(issuer))
+            });
+            format!(
+                "{} issuers: {}",
+                issuers.len(),
+                each.collect::<Vec<_>>().join(", ")
+            )
+        }
+    };
+    fine("tokens", text)
+}
+
+/// The keys of an issuer, which can be some, or would have been refused.
+fn keys(issuer: &IssuerConfig) -> String {
+    let keys = match issuer.keys.len() {
+        0 => None,
+        1 => Some("1 key".to_owned()),
+        count => Some(format!("{count} keys")),
+    };
+    let source = issuer.source.as_ref();
+    let source = source.map(|source| format!("keys are fetched from {}", source.name()));
+    keys.into_iter()
+        .chain(source)
+        .collect::<Vec<_>>()
+        .join(", and ")
 }
 
 /// The settings have been refused already if they need more.

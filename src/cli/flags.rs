@@ -168,10 +168,13 @@ pub struct HeartbeatFlags {
     pub coalesce: Time,
 }
 
-/// Which clients may connect.
+/// The claim with the user's id, unless another is named (RFC 7519 §4.1.2).
+pub(super) const USER_CLAIM: &str = "sub";
+
+/// One issuer of tokens: its keys, and what its tokens have in them. A table `[[issuer]]` of the settings file has the
+/// same.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Tokens and origins")]
-pub struct TokenFlags {
+pub struct IssuerFlags {
     /// File with a secret that signs tokens (HS256; from 48 bytes HS384, from 64 bytes HS512), at
     /// least 32 bytes; may be repeated, so that secrets can be replaced without a gap
     #[arg(
@@ -225,6 +228,24 @@ pub struct TokenFlags {
     #[arg(long, env = "PRESENCED_JWT_ISSUER", value_name = "TEXT")]
     pub jwt_issuer: Option<String>,
 
+    /// Claim with the user's id, a string or an integer; dots lead into objects (user.id)
+    #[arg(
+        long,
+        env = "PRESENCED_USER_CLAIM",
+        default_value = USER_CLAIM,
+        value_name = "NAME"
+    )]
+    pub user_claim: String,
+}
+
+/// Which clients may connect.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tokens and origins")]
+pub struct TokenFlags {
+    /// Whose tokens are accepted.
+    #[command(flatten)]
+    pub issuer: IssuerFlags,
+
     /// Require a token's scope claim to say what it is for: presence:connect for sessions,
     /// presence:read for pulls (or presence:read-all, which makes it a back end's)
     #[arg(long, env = "PRESENCED_REQUIRE_SCOPE")]
@@ -241,15 +262,6 @@ pub struct TokenFlags {
     /// Longest token [default: 16KiB, or what a shorter --max-head has room for]
     #[arg(long, env = "PRESENCED_MAX_TOKEN", value_name = "SIZE", value_parser = size(MAX_TOKEN_BYTES, "KiB"))]
     pub max_token: Option<Size>,
-
-    /// Claim with the user's id, a string or an integer; dots lead into objects (user.id)
-    #[arg(
-        long,
-        env = "PRESENCED_USER_CLAIM",
-        default_value = "sub",
-        value_name = "NAME"
-    )]
-    pub user_claim: String,
 
     /// Accept tokens in the query string (?token=), which proxies may log (always on in dev mode)
     #[arg(long, env = "PRESENCED_ALLOW_QUERY_TOKEN")]
@@ -348,7 +360,7 @@ pub struct LimitFlags {
     pub http_keep_alive: Time,
 
     /// Time from SIGTERM to the drain: /readyz answers 503 and clients are still served, until load
-    /// balancers have noticed [default: 5s if there is a JWT secret, else 0s]
+    /// balancers have noticed [default: 5s if there is a key of tokens, else 0s]
     #[arg(long, env = "PRESENCED_DRAIN_DELAY", value_name = "DURATION", value_parser = time(limits::DRAIN))]
     pub drain_delay: Option<Time>,
 

@@ -6,21 +6,21 @@ use presenced_memcached::limits::TLS_CA_BYTES_MAX;
 use presenced_memcached::settings_file;
 use presenced_net::tls::Tls;
 
-use super::{Flags, SettingsError};
+use super::SettingsError;
+use super::flags::IssuerFlags;
 use crate::limits::KEYS_ASK_PAUSE;
 use crate::tokens::KeySource;
 use crate::tokens::jwks::{self, Issuer, Location, Network, Url};
 use crate::tokens::key::read_key_set;
 
-impl Flags {
+impl IssuerFlags {
     /// Where keys are fetched: at `--jwt-jwks-url`, or, if there are no others (`has_key`), where the
     /// issuer says.
     pub(super) fn key_source(
         &self,
         has_key: bool,
     ) -> Result<Option<Arc<KeySource>>, SettingsError> {
-        let tokens = &self.tokens;
-        let location = match (&tokens.jwt_jwks_url, &tokens.jwt_issuer) {
+        let location = match (&self.jwt_jwks_url, &self.jwt_issuer) {
             (Some(url), None) => refuse!(
                 "--jwt-jwks-url {url} needs --jwt-issuer: a provider may sign tokens of several issuers \
                  with the same keys"
@@ -36,7 +36,7 @@ impl Flags {
                      {why}; or give --jwt-jwks-url, --jwt-key-file or --jwt-secret-file"
                 ),
             },
-            (None, _) => match &tokens.jwt_jwks_ca {
+            (None, _) => match &self.jwt_jwks_ca {
                 None => return Ok(None),
                 Some(file) => refuse!(
                     "--jwt-jwks-ca {} has no effect: no keys are fetched without --jwt-jwks-url, or a \
@@ -50,6 +50,7 @@ impl Flags {
             ..Network::default()
         };
         let config = jwks::Config {
+            issuer: self.jwt_issuer.clone().unwrap_or_default(),
             location,
             network,
             ask_pause: KEYS_ASK_PAUSE,
@@ -62,7 +63,7 @@ impl Flags {
             Location::Keys(url) => url,
             Location::Issuer(issuer) => issuer.document(),
         };
-        match &self.tokens.jwt_jwks_ca {
+        match &self.jwt_jwks_ca {
             Some(file) if !url.is_secret() => refuse!(
                 "--jwt-jwks-ca {} has no effect: {url} has no TLS",
                 file.display()

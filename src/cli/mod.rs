@@ -5,7 +5,7 @@
 //! - `flags`, `memcached`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
 //!   `levels`, `listen`: values as people write them.
 //! - [`sources`]: where the flags' values come from, and who wins.
-//! - [`Flags::check`]: rules about several settings; `capacity`, `secret`.
+//! - [`Flags::check`]: rules about several settings; `capacity`, `issuers`, `secret`, `keys`.
 //! - [`print_config`], [`examine`]: commands about settings.
 
 macro_rules! refuse {
@@ -17,6 +17,7 @@ pub mod command_line;
 pub mod examine;
 mod flags;
 mod hyphens;
+mod issuers;
 mod keys;
 mod levels;
 mod listen;
@@ -31,7 +32,6 @@ mod times;
 mod units;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -45,6 +45,8 @@ use thiserror::Error;
 use self::flags::{
     HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, ProxyFlags, StorageFlags, TokenFlags,
 };
+use self::issuers::Issuer;
+pub use self::issuers::IssuerTable;
 pub use self::notice::Notice;
 pub use self::times::{Promises, Time, promises};
 pub use self::units::Size;
@@ -61,13 +63,13 @@ use crate::pull;
 use crate::revocation;
 use crate::server::{Config, embedded};
 use crate::token_buckets::Rate;
-use crate::tokens::{self, Audience, IssuerConfig, Key, KeySource, Rules, Secret};
+use crate::tokens::{self, Rules};
 
 /// The flags of the server.
 #[derive(Clone, Debug, Parser)]
 pub struct Flags {
     /// TOML file with settings: each flag is a key of its name, such as ttl = "60s"; flags come before
-    /// the environment, and that before the file
+    /// the environment, and that before the file. Each table [[issuer]] is one more issuer of tokens
     #[arg(long, env = "PRESENCED_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -98,6 +100,10 @@ pub struct Flags {
     /// What is logged, and how.
     #[command(flatten)]
     pub logs: LogFlags,
+
+    /// Issuers beside that of the flags, which only the settings file can have.
+    #[arg(skip)]
+    pub issuers: Vec<IssuerTable>,
 }
 
 /// Settings that can't work, naming the flags, their values and the rule.
@@ -122,10 +128,8 @@ impl Flags {
     /// The same.
     pub fn check_noting(self, notices: &mut Vec<Notice>) -> Result<Config, SettingsError> {
         self.check_times()?;
-        let secrets = self.secrets(notices)?;
-        let keys = self.keys(&secrets)?;
-        let source = self.key_source(!keys.is_empty())?;
-        let has_key = !keys.is_empty() || source.is_some();
+        let issuers = self.issuers(notices)?;
+        let has_key = issuers.iter().any(Issuer::has_key);
         self.check_addresses(has_key, notices)?;
         let (storage, heartbeats) = (&self.storage, &self.heartbeats);
         let flags = storage.memcached.clone();
@@ -146,12 +150,7 @@ impl Flags {
                 listen: storage.store_listen,
                 memory_bytes: storage.store_memory.in_memory(),
             },
-            gateway: self.gateway(
-                secrets,
-                self.issuer(keys, source, notices)?,
-                shares.http,
-                notices,
-            )?,
+            gateway: self.gateway(issuers, shares.http, notices)?,
             pull: pull::Config {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
@@ -277,8 +276,7 @@ impl Flags {
 
     fn gateway(
         &self,
-        secrets: Vec<Secret>,
-        issuer: IssuerConfig,
+        issuers: Vec<Issuer>,
         capacity: Capacity,
         notices: &mut Vec<Notice>,
     ) -> Result<gateway::Config, SettingsError> {
@@ -287,10 +285,10 @@ impl Flags {
             .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
-            allow_query_token: tokens.allow_query_token || !issuer.has_key(),
-            secret: secrets.into_iter().next(),
+            allow_query_token: tokens.allow_query_token || !issuers.iter().any(Issuer::has_key),
+            secret: issuers.iter().find_map(|issuer| issuer.secret.clone()),
             tokens: tokens::Config {
-                issuers: vec![issuer],
+                issuers: issuers.into_iter().map(|issuer| issuer.config).collect(),
                 rules: self.token_rules()?,
             },
             origins,
@@ -303,45 +301,6 @@ impl Flags {
             refuse_with: tokens.refuse_with,
             rates: self.rates(),
         })
-    }
-
-    /// Whose tokens are accepted, by which keys.
-    fn issuer(
-        &self,
-        keys: Vec<Key>,
-        source: Option<Arc<KeySource>>,
-        notices: &mut Vec<Notice>,
-    ) -> Result<IssuerConfig, SettingsError> {
-        let tokens = &self.tokens;
-        if tokens.user_claim.is_empty() {
-            refuse!("--user-claim can't be empty");
-        }
-        for (flag, value) in [
-            ("--jwt-audience", &tokens.jwt_audience),
-            ("--jwt-issuer", &tokens.jwt_issuer),
-        ] {
-            if value.as_deref() == Some("") {
-                refuse!("{flag} can't be empty: no token would pass");
-            }
-        }
-        let audience = match &tokens.jwt_audience {
-            Some(audience) => Audience::Named(audience.clone()),
-            None if tokens.allow_any_audience => Audience::Any,
-            None => Audience::None,
-        };
-        let issuer = IssuerConfig {
-            name: tokens.jwt_issuer.clone(),
-            audience,
-            user_claim: tokens.user_claim.clone(),
-            keys,
-            source,
-        };
-        if issuer.has_key() && issuer.audience == Audience::None {
-            notices.push(Notice::Hint(
-                "no --jwt-audience: tokens that have an audience (aud) are refused".into(),
-            ));
-        }
-        Ok(issuer)
     }
 
     /// What every token must be.

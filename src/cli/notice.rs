@@ -17,6 +17,14 @@ impl Notice {
         }
     }
 
+    /// The same in other words.
+    pub(super) fn map(self, reword: impl FnOnce(&str) -> String) -> Notice {
+        match self {
+            Notice::Warning(text) => Notice::Warning(reword(&text)),
+            Notice::Hint(text) => Notice::Hint(reword(&text)),
+        }
+    }
+
     /// Tells it in the log.
     pub fn log(&self) {
         match self {

@@ -13,10 +13,19 @@ use super::sources::{Entry, Settings};
 /// or has one that can't be in a file, is a comment. A path that is not UTF-8 can't.
 pub fn print(settings: &Settings) -> String {
     let mut text = String::from("# What presenced would run with, and where it comes from.\n");
-    if settings.flags.tokens.jwt_secret.is_some() {
+    if settings.flags.tokens.issuer.jwt_secret.is_some() {
         text += "# jwt-secret: not shown # environment PRESENCED_JWT_SECRET\n";
     }
-    let entries = &settings.entries;
+    add(&mut text, &settings.entries);
+    for table in &settings.tables {
+        let _ = writeln!(text, "\n[[issuer]] # {}", table.origin);
+        add(&mut text, &table.entries);
+    }
+    text
+}
+
+/// A line for each setting.
+fn add(text: &mut String, entries: &[Entry]) {
     for entry in entries.iter().filter(|entry| entry.key.name != "config") {
         let (name, origin) = (&entry.key.name, &entry.origin);
         let _ = match (value(entry), other(entry, entries)) {
@@ -33,7 +42,6 @@ pub fn print(settings: &Settings) -> String {
             (Some(value), None) => writeln!(text, "{name} = {value} # {origin}"),
         };
     }
-    text
 }
 
 /// What is set, and does not go with this one, which is not: if both were in a file, it would be refused.

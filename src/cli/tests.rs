@@ -150,7 +150,7 @@ fn without_a_key_only_this_machine_is_served() {
 fn secrets() {
     let with = |secret: Option<&str>| {
         let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-        flags.tokens.jwt_secret = secret.map(Into::into);
+        flags.tokens.issuer.jwt_secret = secret.map(Into::into);
         flags.check().map_err(|error| error.to_string())
     };
     let good = "0123456789abcdef0123456789abcdef";
@@ -178,7 +178,7 @@ fn a_secret_is_bytes_and_need_not_be_text() {
     use std::os::unix::ffi::OsStringExt;
     let with = |secret: &[u8]| {
         let mut flags = Flags::parse_from(["presenced", "--listen", "0.0.0.0:1"]);
-        flags.tokens.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
+        flags.tokens.issuer.jwt_secret = Some(OsString::from_vec(secret.to_vec()));
         flags.check().map_err(|error| error.to_string())
     };
     let secret: Vec<u8> = (0x80..=0xff).collect();
@@ -497,7 +497,7 @@ fn an_issuer_that_is_a_url_is_where_keys_are_discovered_if_there_are_no_others()
     let with_secret = |args: &[&str]| {
         let args = [&["presenced"], args].concat();
         let mut flags = asked(&args).unwrap().settings.flags;
-        flags.tokens.jwt_secret = Some("s".repeat(32).into());
+        flags.tokens.issuer.jwt_secret = Some("s".repeat(32).into());
         let mut issuers = flags.check().unwrap().gateway.tokens.issuers;
         issuers.remove(0).source.map(|source| source.name())
     };

@@ -84,7 +84,7 @@ impl TestServer {
             .try_get_matches_from(without_store(&[FLAGS, flags].concat()))
             .unwrap();
         let mut flags = Flags::from_arg_matches(&matches).unwrap();
-        flags.tokens.jwt_secret = secret.map(Into::into);
+        flags.tokens.issuer.jwt_secret = secret.map(Into::into);
         let key_template = flags.storage.key_template.clone();
         let mut config = flags.check().unwrap();
         set(&mut config);

@@ -11,8 +11,8 @@ use presenced_testkit::tokens::{SECRET, claims, sign, strict_claims};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// A key that PyJWT has made, and a token that it has signed with it.
-struct Made(Value);
+/// A key that PyJWT has made, and tokens that it has signed with it.
+pub(super) struct Made(Value);
 
 impl Made {
     fn text(&self, name: &str) -> &str {
@@ -21,8 +21,15 @@ impl Made {
             .unwrap_or_else(|| panic!("{name}: {}", self.0))
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         self.text("name")
+    }
+
+    /// Of each of the claims in a list.
+    pub(super) fn tokens<const COUNT: usize>(&self) -> [&str; COUNT] {
+        let tokens = self.0["tokens"].as_array().unwrap().iter();
+        let tokens: Vec<_> = tokens.filter_map(Value::as_str).collect();
+        tokens.try_into().unwrap()
     }
 
     fn token(&self) -> &str {
@@ -38,7 +45,7 @@ impl Made {
     }
 
     /// The public key in a JWK with a name.
-    fn jwk(&self) -> Value {
+    pub(super) fn jwk(&self) -> Value {
         let mut jwk = self.0["jwk"].clone();
         jwk["kid"] = self.name().into();
         // PyJWT writes it, but who reads it would have to know: it means the same.
@@ -47,7 +54,8 @@ impl Made {
     }
 }
 
-async fn pyjwt(claims: &Value) -> Vec<Made> {
+/// Keys of each algorithm, and with each a token of `claims`, or several of a list of claims.
+pub(super) async fn pyjwt(claims: &Value) -> Vec<Made> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(root.join("target/venv/bin/python"))
         .arg(root.join("tests/it/tokens/pyjwt.py"))

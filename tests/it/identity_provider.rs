@@ -277,6 +277,7 @@ async fn fetched(
 
 fn followed(location: Location, network: Network) -> (Arc<Source<Vec<String>>>, JoinHandle<()>) {
     let config = Config {
+        issuer: "https://id.example".into(),
         location,
         network,
         ask_pause: KEYS_ASK_PAUSE,
@@ -371,6 +372,7 @@ async fn a_key_that_the_provider_has_just_begun_to_use_is_fetched_by_the_first_t
         |config| {
             let issuer = &mut config.gateway.tokens.issuers[0];
             let config = Config {
+                issuer: provider.issuer.clone(),
                 location: Location::Keys(Url::new(&format!("{}/jwks", provider.issuer)).unwrap()),
                 network: Network::default(),
                 // Not a minute.

@@ -33,6 +33,7 @@ mod hostile;
 mod http;
 mod http_connections;
 mod identity_provider;
+mod issuers;
 mod lateness;
 mod log;
 mod memcached_access;

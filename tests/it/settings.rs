@@ -75,6 +75,31 @@ async fn the_file_in_the_documents_works() {
 }
 
 #[tokio::test]
+async fn the_issuers_in_the_documents_work() {
+    const PAGE: &str = include_str!("../../docs/identity-providers.md");
+    let (_, rest) = PAGE.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let secret = TempFile::new(SECRET);
+    let secret = secret.path().display().to_string();
+    let file = TempFile::new(&example.replace("/run/secrets/jwt", &secret));
+    let output = run(&["check", &config(&file)], None).await;
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for line in [
+        "ok     tokens      2 issuers: \"https://id.example\" (keys are fetched from https://id.example), \"our-backend\" (1 key)",
+        &format!("ok     file        jwt-secret-file {secret}: is read"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    let place = format!("{}:9: no jwt-audience", file.path().display());
+    assert!(text.contains(&place), "{place} in {text}");
+    let output = run(&["print-config", &config(&file)], None).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("\n[[issuer]] # file ").count(), 2, "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[tokio::test]
 async fn a_file_that_can_not_work_ends_it_with_2_and_is_named() {
     for (text, parts) in [
         (

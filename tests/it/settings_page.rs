@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::{Arg, Command, CommandFactory};
 use presenced::cli::command_line::CommandLine;
 use presenced::cli::sources::key::keys;
+use presenced::cli::sources::table::issuer_keys;
 
 const HEAD: &str = "# Settings
 
@@ -22,11 +23,23 @@ const STORE: &str = "
 The store alone reads no file; of the server's settings it has those of the log.
 ";
 
+/// What a table of the file may have.
+fn issuer() -> String {
+    let keys = issuer_keys();
+    let keys: Vec<_> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
+    let (last, others) = keys.split_last().unwrap();
+    format!(
+        "\nThe file may also have tables `[[issuer]]`: each is one more [issuer of tokens]\
+         (identity-providers.md#several-issuers), and has keys of its\nown, which are {} and {last}.\n",
+        others.join(", ")
+    )
+}
+
 /// The page, as it should be.
 fn page() -> String {
     let mut command = CommandLine::command();
     command.build();
-    let mut page = String::from(HEAD);
+    let mut page = String::from(HEAD) + &issuer();
     table(&mut page, &command, "##", true);
     page += STORE;
     let store = command.find_subcommand("store").unwrap();

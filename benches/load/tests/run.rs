@@ -74,7 +74,7 @@ async fn started(secret: Option<&str>, more: &[&str]) -> Server {
         "--drain-delay=0s",
     ];
     let mut flags = Flags::parse_from([&flags, more].concat());
-    flags.tokens.jwt_secret = secret.map(Into::into);
+    flags.tokens.issuer.jwt_secret = secret.map(Into::into);
     Server::start(flags.check().unwrap()).await.unwrap()
 }
 

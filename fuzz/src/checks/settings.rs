@@ -1,5 +1,6 @@
 //! Settings of an operator: flags, a settings file, and the addresses, origins and templates in them.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ fn as_file(text: &str) {
         Err(refused) => return is_named(&refused.error),
     };
     // This test reads no other files.
-    let mut entries = settings.entries.iter();
+    let mut entries = settings.all_entries();
     if entries.any(|e| e.key.kind == Kind::Path && e.key.name != "config" && !e.values.is_empty()) {
         return;
     }
@@ -64,9 +65,9 @@ fn is_named(error: &clap::Error) {
     assert!(text.contains(FILE) || text.contains("--"), "{text}");
 }
 
-/// All settings by their names; a number may be written in several ways.
+/// All settings by their names, and those of tables in their order; a number may be written in several ways.
 fn values(settings: &Settings) -> Vec<(String, Vec<String>)> {
-    let entries = settings.entries.iter().map(|entry| {
+    let entries = settings.all_entries().map(|entry| {
         let values = entry.values.iter().map(|value| {
             let value = value.to_str().unwrap();
             match value.parse::<i128>() {
@@ -169,7 +170,13 @@ fn is_sound(settings: &Config) {
     assert!(!is_believed || !proxies.trusted.is_empty());
     assert!(promises(settings).to_string().lines().count() == 3);
     let mut listen = settings.gateway.listen.iter();
-    assert!(settings.gateway.secret.is_some() || listen.all(|listen| listen.ip().is_loopback()));
+    let tokens = &settings.gateway.tokens;
+    assert!(tokens.has_key() || listen.all(|listen| listen.ip().is_loopback()));
+    // What a token names is one issuer's, or there is only one.
+    let names: BTreeSet<_> = tokens.issuers.iter().map(|issuer| &issuer.name).collect();
+    let are_several = tokens.issuers.len() > 1;
+    assert!(names.len() == tokens.issuers.len() && !(are_several && names.contains(&None)));
+    assert!(!are_several || tokens.issuers.iter().all(|issuer| issuer.has_key()));
     assert!(settings.memcached.nodes.nodes.len() <= NODES_MAX);
 }
 
@@ -250,6 +257,37 @@ fn file(input: &mut Unstructured<'_>) -> Result<String> {
         };
         let blank = input.choose(&["\n", " # x\n", "\r\n", "\n\n", ""])?;
         text += &format!("{key} = {value}{blank}");
+    }
+    for _ in 0..input.int_in_range(0..=3)? {
+        text += &table(input)?;
+    }
+    Ok(text)
+}
+
+/// An issuer, mostly one that works.
+fn table(input: &mut Unstructured<'_>) -> Result<String> {
+    let mut text = String::from("\n[[issuer]]\n");
+    let names = [
+        "http://localhost:1",
+        "http://localhost:2",
+        "a",
+        "",
+        "https://b?",
+    ];
+    text += &format!("jwt-issuer = \"{}\"\n", input.choose(&names)?);
+    let lines = [
+        "jwt-jwks-url = \"http://localhost:1/keys\"\n",
+        "jwt-jwks-url = \"ftp://localhost\"\n",
+        "jwt-audience = \"a\"\n",
+        "allow-any-audience = true\n",
+        "user-claim = \"user.id\"\n",
+        "user-claim = \"\"\n",
+        "ttl = \"60s\"\n",
+        "jwt-secret = \"a\"\n",
+        "[issuer.keys]\n",
+    ];
+    for _ in 0..input.int_in_range(0..=3)? {
+        text += input.choose(&lines)?;
     }
     Ok(text)
 }

@@ -6,24 +6,35 @@ use std::path::Path;
 
 use presenced_memcached::settings_file::read_again;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::super::nearest::nearest;
 use super::key::{Key, Kind};
-use crate::limits::SETTINGS_FILE_BYTES_MAX;
+use crate::limits::{ISSUERS_MAX, SETTINGS_FILE_BYTES_MAX};
 
 /// The key that names the file itself.
 const CONFIG: &str = "config";
 
-/// The tables `[[issuer]]`, which are reserved.
+/// The tables `[[issuer]]`.
 const ISSUER: &str = "issuer";
 
-/// What a file says. What is no flag has a field of its own, is read in [`parse`], and goes where the secret goes:
-/// into the flags, once clap has made them.
+/// What a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     /// Settings by the names of their flags.
-    pub(super) settings: BTreeMap<String, Said>,
+    pub(super) settings: Settings,
+    /// The tables `[[issuer]]`, in their order.
+    pub(super) issuers: Vec<Table>,
+}
+
+type Settings = BTreeMap<String, Said>;
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) settings: Settings,
+    /// Where it begins.
+    pub(super) line: usize,
 }
 
 /// What the file says of a setting.
@@ -43,29 +54,43 @@ pub(super) fn text_of(file: &Path) -> Result<String, String> {
     read_again(file, SETTINGS_FILE_BYTES_MAX)
 }
 
-/// What the text of a file says, where the settings are those that have `keys`.
+/// What the text of a file says, where the settings are those that have `keys`, and those of an issuer's table those
+/// that have `issuer_keys`.
 ///
 /// # Errors
 ///
 /// For people: the line, and what is wrong there.
-pub(super) fn parse(text: &str, keys: &[Key]) -> Result<Contents, (usize, String)> {
+pub(super) fn parse(
+    text: &str,
+    keys: &[Key],
+    issuer_keys: &[Key],
+) -> Result<Contents, (usize, String)> {
     // Windows' editors like to begin with a byte order mark.
     let text = Text(text.strip_prefix('\u{feff}').unwrap_or(text));
     let table = DeTable::parse(text.0).map_err(|error| {
         let at = error.span().unwrap_or_default();
         (text.line(&at), format!("no TOML: {}", error.message()))
     })?;
-    let mut entries: Vec<_> = table.get_ref().iter().collect();
-    entries.sort_by_key(|(name, _)| name.span().start);
     let mut contents = Contents::default();
-    for (name, value) in entries {
-        let line = text.line(&name.span());
-        let values = text.entry(name.get_ref(), value, keys);
-        let values = values.map_err(|why| (line, why))?;
-        let said = Said { values, line };
-        contents.settings.insert(name.get_ref().to_string(), said);
+    for (name, value) in in_order(table.get_ref()) {
+        match &**name.get_ref() {
+            ISSUER => contents.issuers = text.tables(value, keys, issuer_keys)?,
+            known => {
+                let said = text.said(name, value, keys, unknown)?;
+                contents.settings.insert(known.to_owned(), said);
+            }
+        }
     }
     Ok(contents)
+}
+
+/// The keys and values of a table, as they stand in the file.
+fn in_order<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
 }
 
 struct Text<'t>(&'t str);
@@ -83,18 +108,63 @@ impl Text<'_> {
         text.lines().next().unwrap_or_default()
     }
 
-    /// The values of the setting that is called `name`.
-    fn entry(
+    /// The tables of issuers, whose keys are `issuer_keys`; all others have `keys`.
+    fn tables(
         &self,
-        name: &str,
         value: &Spanned<DeValue<'_>>,
         keys: &[Key],
-    ) -> Result<Vec<String>, String> {
-        let is_named = |key: &&Key| key.name == name && name != CONFIG;
-        let key = keys
-            .iter()
-            .find(is_named)
-            .ok_or_else(|| unknown(name, keys))?;
+        issuer_keys: &[Key],
+    ) -> Result<Vec<Table>, (usize, String)> {
+        const FORM: &str = "'issuer' is for tables, which begin with [[issuer]]; the issuer of the settings \
+                            outside of tables is jwt-issuer";
+        let refused = |at: &Spanned<DeValue<'_>>, why: String| Err((self.line(&at.span()), why));
+        let DeValue::Array(tables) = value.get_ref() else {
+            return refused(value, FORM.into());
+        };
+        if tables.len() > ISSUERS_MAX {
+            return refused(value, format!("more than {ISSUERS_MAX} tables [[issuer]]"));
+        }
+        let unknown = |name: &str, issuer_keys: &[Key]| unknown_of_issuer(name, keys, issuer_keys);
+        let mut read = Vec::with_capacity(tables.len());
+        for table in tables.iter() {
+            let DeValue::Table(entries) = table.get_ref() else {
+                return refused(table, FORM.into());
+            };
+            let mut settings = Settings::new();
+            for (name, value) in in_order(entries) {
+                let said = self.said(name, value, issuer_keys, unknown)?;
+                settings.insert(name.get_ref().to_string(), said);
+            }
+            read.push(Table {
+                settings,
+                line: self.line(&table.span()),
+            });
+        }
+        Ok(read)
+    }
+
+    /// What is said of a setting; `unknown` says what is wrong with a key that is none of `keys`.
+    fn said(
+        &self,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+        keys: &[Key],
+        unknown: impl Fn(&str, &[Key]) -> String,
+    ) -> Result<Said, (usize, String)> {
+        let line = self.line(&name.span());
+        let name: &str = name.get_ref();
+        let mut known = keys.iter();
+        let values = match known.find(|key| key.name == name && name != CONFIG) {
+            Some(key) => self.values(key, value),
+            None => Err(unknown(name, keys)),
+        };
+        let values = values.map_err(|why| (line, why))?;
+        Ok(Said { values, line })
+    }
+
+    /// The values of a setting.
+    fn values(&self, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, String> {
+        let name = &key.name;
         let refused = |value: &Spanned<DeValue<'_>>, rule: &str| {
             format!("invalid value {} for '{name}': {rule}", self.written(value))
         };
@@ -140,18 +210,38 @@ const NUMBER: &str = "must be an integer, without quotes";
 fn unknown(name: &str, keys: &[Key]) -> String {
     match name.replace('_', "-").as_str() {
         CONFIG => return "a settings file can't name another: 'config' is a flag only".into(),
-        ISSUER => return "'issuer' is reserved; the issuer of tokens is jwt-issuer".into(),
-        "jwt-secret" => {
-            return "a secret does not belong into a settings file: name its own file with \
-                    jwt-secret-file, or set PRESENCED_JWT_SECRET"
-                .into();
+        SECRET => {
+            return format!(
+                "{NO_SECRETS} name its own file with jwt-secret-file, or set PRESENCED_JWT_SECRET"
+            );
         }
         _ => {}
     }
     let known = keys.iter().map(|key| key.name.as_str());
-    let known = known.filter(|known| *known != CONFIG);
-    let meant =
-        nearest(&name.to_lowercase(), known).map(|meant| format!("; did you mean '{meant}'?"));
+    let known = known.filter(|known| *known != CONFIG).chain([ISSUER]);
+    unknown_among(name, known)
+}
+
+/// The same in a table of an issuer: `others` are the keys that belong above all tables.
+fn unknown_of_issuer(name: &str, others: &[Key], keys: &[Key]) -> String {
+    if name.replace('_', "-") == SECRET {
+        return format!("{NO_SECRETS} name its own file with jwt-secret-file");
+    }
+    if others.iter().any(|key| key.name == name && name != CONFIG) {
+        return format!(
+            "'{name}' is no setting of one issuer: it belongs above the first [[issuer]]"
+        );
+    }
+    unknown_among(name, keys.iter().map(|key| key.name.as_str()))
+}
+
+/// What people would like to write, and must not.
+const SECRET: &str = "jwt-secret";
+const NO_SECRETS: &str = "a secret does not belong into a settings file:";
+
+fn unknown_among<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let meant = nearest(&name.to_lowercase(), known);
+    let meant = meant.map(|meant| format!("; did you mean '{meant}'?"));
     // A key in quotes may have anything in it.
     let shown: String = name.escape_debug().take(NAME_CHARS_SHOWN).collect();
     format!("unknown key '{shown}'{}", meant.unwrap_or_default())

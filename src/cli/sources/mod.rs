@@ -7,6 +7,7 @@
 //! - [`key`]: the settings that there are.
 //! - `environment`, `file`: what these say.
 //! - [`origin`]: where a value comes from.
+//! - [`table`]: tables of the file, each of which is a command line of its own.
 //!
 //! Nothing is logged here, and nothing is started: settings can be read as often as one likes.
 
@@ -14,6 +15,7 @@ mod environment;
 mod file;
 pub mod key;
 pub mod origin;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,6 +30,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 use self::environment::{Environment, SECRET};
 use self::key::{Key, Kind, keys, with_switches, without_environment};
 use self::origin::{Origin, Origins};
+use self::table::{Table, issuer_keys};
 use super::command_line::{Command, CommandLine};
 use super::nearest::nearest;
 use super::store::StoreFlags;
@@ -64,6 +67,8 @@ pub struct Settings {
     pub flags: Flags,
     /// Each setting with its values, in the order of the help.
     pub entries: Vec<Entry>,
+    /// The file's tables `[[issuer]]`, in their order.
+    pub tables: Vec<Table>,
     /// What the operator should know of them.
     pub notices: Vec<Notice>,
     origins: Origins,
@@ -136,14 +141,18 @@ impl Asked {
 }
 
 impl Settings {
+    /// Each setting with its values, those of tables last.
+    pub fn all_entries(&self) -> impl Iterator<Item = &Entry> {
+        let of_tables = self.tables.iter().flat_map(|table| &table.entries);
+        self.entries.iter().chain(of_tables)
+    }
+
     /// Checks the settings of the server against each other and the machine.
     pub fn check(self) -> Checked {
         let (mut notices, mut found) = (self.notices.clone(), Vec::new());
         let config = self.flags.clone().check_noting(&mut found);
-        notices.extend(found.into_iter().map(|notice| match notice {
-            Notice::Warning(text) => Notice::Warning(self.origins.reword(&text)),
-            Notice::Hint(text) => Notice::Hint(self.origins.reword(&text)),
-        }));
+        let reword = |notice: Notice| notice.map(|text| self.origins.reword(text));
+        notices.extend(found.into_iter().map(reword));
         Checked {
             config: config.map_err(|why| self.refuse(&why)),
             notices,
@@ -191,7 +200,7 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
         let mut asked = command.find_subcommand(name).unwrap_or(&command).clone();
         let keys = keys(shown.find_subcommand(name).unwrap_or(&shown));
 
-        let given = self.given(&keys, typed, &mut asked)?;
+        let (given, tables) = self.given(&keys, typed, &mut asked)?;
         let origins = given.iter();
         let origins = origins.map(|(name, given)| (name.clone(), given.origin.clone()));
         let origins = Origins(origins.collect());
@@ -209,10 +218,16 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             Some(Command::PrintConfig(flags)) => (What::PrintConfig, *flags),
             Some(Command::Store(store)) => (What::Store(store), line.flags),
         };
-        flags.tokens.jwt_secret = self.environment.get(SECRET).map(Into::into);
+        flags.tokens.issuer.jwt_secret = self.environment.get(SECRET).map(Into::into);
+        let tables = tables.into_iter();
+        let tables = tables.map(|(file, table)| table::read(table, &file, &mut asked));
+        let tables: Vec<_> = tables.collect::<Result<_, _>>()?;
+        let (issuers, tables) = tables.into_iter().unzip();
+        flags.issuers = issuers;
         let settings = Settings {
             flags,
             entries,
+            tables,
             notices: self.environment.strangers(&variables(&shown)),
             origins,
             command: asked,
@@ -220,13 +235,14 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
         Ok(Asked { what, settings })
     }
 
-    /// What the sources say of the settings that have `keys`: of each the first that says anything.
+    /// What the sources say of the settings that have `keys`: of each the first that says anything. And the tables of
+    /// the file.
     fn given(
         &mut self,
         keys: &[Key],
         typed: &ArgMatches,
         command: &mut clap::Command,
-    ) -> Result<BTreeMap<String, Given>, clap::Error> {
+    ) -> Result<(BTreeMap<String, Given>, Vec<FileTable>), clap::Error> {
         let mut given = BTreeMap::new();
         for key in keys {
             let is_typed = typed.value_source(&key.id) == Some(ValueSource::CommandLine);
@@ -248,7 +264,7 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             given.insert(key.name.clone(), found);
         }
         let Some(config) = given.get("config").and_then(|given| given.values.first()) else {
-            return Ok(given);
+            return Ok((given, Vec::new()));
         };
         let file = Arc::new(PathBuf::from(config));
         let text = (self.read_file)(&file).map_err(|why| {
@@ -258,14 +274,11 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             let why = format!("--config {}: {why}", file.display());
             refusal(command, &Origins(names.collect()).reword(&why))
         })?;
-        let contents = file::parse(&text, keys).map_err(|(line, why)| {
+        let contents = file::parse(&text, keys, &issuer_keys()).map_err(|(line, why)| {
             refusal(command, &format!("{}:{line}: {why}", file.display()))
         })?;
-        for (name, said) in contents.settings {
-            given.entry(name).or_insert_with(|| Given {
-                values: said.values.into_iter().map(OsString::from).collect(),
-                origin: Origin::File(file.clone(), said.line),
-            });
+        for (name, said) in of_file(contents.settings, &file) {
+            given.entry(name).or_insert(said);
         }
         let format = given
             .get("log-format")
@@ -273,8 +286,25 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
         self.log_format = format
             .and_then(|format| form(format))
             .unwrap_or(self.log_format);
-        Ok(given)
+        let tables = contents.issuers.into_iter();
+        Ok((given, tables.map(|table| (file.clone(), table)).collect()))
     }
+}
+
+/// A table, and the file that it is in.
+type FileTable = (Arc<PathBuf>, file::Table);
+
+/// What is said in a file.
+fn of_file(
+    settings: BTreeMap<String, file::Said>,
+    file: &Arc<PathBuf>,
+) -> impl Iterator<Item = (String, Given)> {
+    let given = move |said: file::Said| Given {
+        values: said.values.into_iter().map(OsString::from).collect(),
+        origin: Origin::File(file.clone(), said.line),
+    };
+    let settings = settings.into_iter();
+    settings.map(move |(name, said)| (name, given(said)))
 }
 
 /// The command line that says what all sources say together.

@@ -31,7 +31,7 @@ impl fmt::Display for Origin {
 
 /// Where each setting comes from, by its flag without hyphens. One that is not here is as it is by default.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Origins(pub(super) BTreeMap<String, Origin>);
+pub(in crate::cli) struct Origins(pub(super) BTreeMap<String, Origin>);
 
 impl Origins {
     pub(super) fn of(&self, name: &str) -> Origin {
@@ -40,7 +40,7 @@ impl Origins {
 
     /// A message that names flags, with the names that the settings have where they come from: the variable, or
     /// the key in the file. The first of those in the file has its place in front of all.
-    pub(super) fn reword(&self, message: &str) -> String {
+    pub(in crate::cli) fn reword(&self, message: &str) -> String {
         let (mut reworded, mut place, mut rest) = (String::new(), None, message);
         while let Some((before, after)) = rest.split_once("--") {
             reworded += before;

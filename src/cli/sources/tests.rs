@@ -2,6 +2,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::*;
 use crate::cli::print_config::print;
+use crate::tokens::Audience;
 
 /// Reads settings of all sources; the file is there only where a source names it.
 fn read(args: &[&str], environment: &[(&str, &str)], file: &str) -> Result<Asked, Refused> {
@@ -118,10 +119,6 @@ fn a_wrong_file_is_refused_with_its_line_the_key_the_value_and_the_rule() {
             &["p.toml:1: a settings file can't name another"],
         ),
         (
-            "[[issuer]]\nissuer = 'x'",
-            &["p.toml:1: 'issuer' is reserved"],
-        ),
-        (
             "jwt-secret = 'hush'",
             &["p.toml:1:", "jwt-secret-file", "PRESENCED_JWT_SECRET"],
         ),
@@ -227,6 +224,211 @@ fn a_wrong_file_is_refused_with_its_line_the_key_the_value_and_the_rule() {
     );
     let by_variable = settings(&[], &[("PRESENCED_CONFIG", "q.toml")], "");
     refused(by_variable, &["PRESENCED_CONFIG q.toml: No such file"]);
+}
+
+/// Two issuers, each in a table.
+const ISSUERS: &str = "ttl = '61s'
+
+[[issuer]] # ours
+jwt-issuer = 'http://localhost:1'
+jwt-audience = 'presence'
+
+[[issuer]]
+user-claim = 'user.id'
+jwt-issuer = 'other'
+jwt-jwks-url = 'http://localhost:2/keys'
+allow-any-audience = true
+";
+
+#[test]
+fn each_table_is_an_issuer() {
+    let set = in_file(ISSUERS).unwrap();
+    let config = set.clone().check().config.unwrap();
+    assert!(!config.gateway.allow_query_token && config.gateway.secret.is_none());
+    assert_eq!(config.drain_delay, crate::limits::DRAIN_DELAY);
+    let issuers = &config.gateway.tokens.issuers;
+    let of = |name: &str, audience, claim: &str, keys: &str| {
+        let source = Some((keys.to_owned(), name.to_owned()));
+        (Some(name.to_owned()), audience, claim.to_owned(), source)
+    };
+    let found = issuers.iter().map(|issuer| {
+        let source = issuer.source.as_ref();
+        let source = source.map(|source| (source.name(), source.issuer().to_owned()));
+        let (name, claim) = (issuer.name.clone(), issuer.user_claim.clone());
+        (name, issuer.audience.clone(), claim, source)
+    });
+    let named = Audience::Named("presence".into());
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [
+            of("http://localhost:1", named, "sub", "http://localhost:1"),
+            of("other", Audience::Any, "user.id", "http://localhost:2/keys"),
+        ]
+    );
+    // That of the flags is one more, and the first, if it has a key.
+    let secret = ("PRESENCED_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    let own = [secret, ("PRESENCED_JWT_ISSUER", "ours")];
+    let set = settings(&["--config=p.toml"], &own, ISSUERS).unwrap();
+    let config = set.check().config.unwrap();
+    let issuers = &config.gateway.tokens.issuers;
+    assert_eq!(issuers.len(), 3);
+    assert_eq!(issuers[0].name.as_deref(), Some("ours"));
+    assert!(config.gateway.secret.is_some());
+    refused(
+        settings(&["--config=p.toml"], &own[..1], ISSUERS),
+        &["--jwt-issuer is missing", "PRESENCED_JWT_SECRET"],
+    );
+    let same = [secret, ("PRESENCED_JWT_ISSUER", "other")];
+    refused(
+        settings(&["--config=p.toml"], &same, ISSUERS),
+        &["p.toml:9: jwt-issuer \"other\": another issuer has that name"],
+    );
+    // Without one, it is none.
+    let args = ["--config=p.toml", "--jwt-issuer=ours", "--user-claim=uid"];
+    let checked = settings(&args, &[], ISSUERS).unwrap().check();
+    assert_eq!(checked.config.unwrap().gateway.tokens.issuers.len(), 2);
+    let notices: Vec<_> = checked.notices.iter().map(Notice::text).collect();
+    for flag in ["--jwt-issuer", "--user-claim"] {
+        let has_no_effect = |notice: &&str| notice.starts_with(&format!("{flag} has no effect"));
+        assert!(notices.iter().any(has_no_effect), "{notices:?}");
+    }
+}
+
+#[test]
+fn a_wrong_table_is_refused_with_its_line_the_key_the_value_and_the_rule() {
+    const GOOD: &str = "jwt-issuer = 'http://localhost:1'\n";
+    let after = |text: &str| format!("[[issuer]]\n{GOOD}{text}");
+    for (file, parts) in [
+        (
+            "[[issuer]]\n".to_owned(),
+            &["p.toml:1: a table [[issuer]] needs jwt-issuer"][..],
+        ),
+        (
+            "\n[[issuer]]\njwt-issuer = 'a'".into(),
+            &[
+                "p.toml:3: jwt-issuer \"a\" has no key: give jwt-secret-file, jwt-key-file or jwt-jwks-url",
+            ],
+        ),
+        (
+            "[[issuer]]\njwt-jwks-url = 'https://a/keys'".into(),
+            &["p.toml:2: jwt-jwks-url https://a/keys needs jwt-issuer:"],
+        ),
+        (
+            format!("[[issuer]]\n{GOOD}[[issuer]]\nuser-claim = 'a'\n{GOOD}"),
+            &["p.toml:5: jwt-issuer \"http://localhost:1\": another issuer"],
+        ),
+        (
+            after("jwt-isuer = 'x'"),
+            &["p.toml:3: unknown key 'jwt-isuer'; did you mean 'jwt-issuer'?"],
+        ),
+        (
+            after("jwt_audience = 'x'"),
+            &["p.toml:3: unknown key 'jwt_audience'; did you mean 'jwt-audience'?"],
+        ),
+        (
+            after("ttl = '60s'"),
+            &["p.toml:3: 'ttl' is no setting of one issuer: it belongs above the first [[issuer]]"],
+        ),
+        (after("config = 'x'"), &["p.toml:3: unknown key 'config'"]),
+        (
+            after("jwt_secret = 'hush'"),
+            &["p.toml:3: a secret does not belong", "jwt-secret-file"],
+        ),
+        (
+            after("jwt-audience = 1.5"),
+            &["p.toml:3: invalid value 1.5 for 'jwt-audience': must be a string"],
+        ),
+        (
+            after("jwt-audience = ''"),
+            &["p.toml:3: jwt-audience can't be empty"],
+        ),
+        (
+            after("jwt-audience = 'a'\nallow-any-audience = true"),
+            &["p.toml:3: the argument 'jwt-audience' cannot be used with 'allow-any-audience'"],
+        ),
+        (
+            after("jwt-secret-file = ['/no/file']"),
+            &["p.toml:3: jwt-secret-file /no/file: No such file"],
+        ),
+        (
+            after("jwt-jwks-ca = '/no/file'"),
+            &["p.toml:3: jwt-jwks-ca /no/file has no effect"],
+        ),
+        (after("[issuer.keys]"), &["p.toml:3: unknown key 'keys'"]),
+        (
+            "[issuer]\njwt-issuer = 'a'".into(),
+            &["p.toml:1: 'issuer' is for tables, which begin with [[issuer]]"],
+        ),
+        (
+            "issuer = 'a'".into(),
+            &["p.toml:1: 'issuer' is for tables", "jwt-issuer"],
+        ),
+        (
+            "issuer = ['a']".into(),
+            &["p.toml:1: 'issuer' is for tables"],
+        ),
+        (
+            "[[issuers]]".into(),
+            &["p.toml:1: unknown key 'issuers'; did you mean 'issuer'?"],
+        ),
+        (
+            "[[issuer]]\n".repeat(33),
+            &["p.toml:1: more than 32 tables [[issuer]]"],
+        ),
+    ] {
+        let error = in_file(&file).map(|_| ()).expect_err(&file);
+        for part in parts {
+            assert!(
+                error.contains(part),
+                "{file:?} should name {part:?}: {error}"
+            );
+        }
+        assert!(
+            !error.contains("hush") && !error.contains("--jwt"),
+            "{error}"
+        );
+    }
+    // What it notes is named alike.
+    let notices = in_file(&format!("\n[[issuer]]\n{GOOD}"))
+        .unwrap()
+        .check()
+        .notices;
+    let notices: Vec<_> = notices.iter().map(Notice::text).collect();
+    assert_eq!(
+        notices,
+        ["p.toml:2: no jwt-audience: tokens that have an audience (aud) are refused"]
+    );
+}
+
+#[test]
+fn what_is_printed_has_the_tables() {
+    let set = in_file(ISSUERS).unwrap();
+    let text = print(&set);
+    let (_, tables) = text.split_once("\n[[issuer]] # file p.toml:3\n").unwrap();
+    let (one, other) = tables.split_once("\n[[issuer]] # file p.toml:7\n").unwrap();
+    for (table, line) in [
+        (one, "jwt-issuer = \"http://localhost:1\" # file p.toml:4"),
+        (one, "user-claim = \"sub\" # default"),
+        (
+            one,
+            "# allow-any-audience = false # default; not beside jwt-audience",
+        ),
+        (other, "user-claim = \"user.id\" # file p.toml:8"),
+        (other, "allow-any-audience = true # file p.toml:11"),
+        (other, "# jwt-audience is not set"),
+    ] {
+        assert!(
+            table.lines().any(|found| found == line),
+            "{line} in {table}"
+        );
+    }
+    let again = in_file(&text).unwrap();
+    assert_eq!(again.tables.len(), 2);
+    for (one, other) in set.all_entries().zip(again.all_entries()) {
+        if one.key.name != "config" {
+            assert_eq!(one.values, other.values, "{}", one.key.name);
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Location {
 /// What keys are fetched, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Whose they are: `iss` of the tokens that they sign.
+    pub issuer: String,
     /// Where they are.
     pub location: Location,
     /// How they are reached.
@@ -87,6 +89,11 @@ impl<K> Source<K> {
             waiting: Semaphore::new(KEYS_WAITERS_MAX),
             metrics: Metrics::default(),
         }
+    }
+
+    /// Whose keys they are. Several issuers may have the same provider.
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
     }
 
     /// The provider, as the operator has named it.
@@ -219,16 +226,16 @@ impl<K> Source<K> {
         if was == Some(now) {
             return;
         }
-        let provider = self.name();
+        let (issuer, provider) = (self.issuer(), self.name());
         match (error, self.age()) {
-            (None, _) if was.is_none() => tracing::info!(provider, "fetched its keys"),
-            (None, _) => tracing::info!(provider, "its keys can be fetched again"),
+            (None, _) if was.is_none() => tracing::info!(issuer, provider, "fetched its keys"),
+            (None, _) => tracing::info!(issuer, provider, "its keys can be fetched again"),
             (Some(error), Some(age)) => {
                 let age_s = age.as_secs();
-                tracing::warn!(provider, %error, age_s, "cannot fetch its keys; the last ones are used");
+                tracing::warn!(issuer, provider, %error, age_s, "cannot fetch its keys; the last ones are used");
             }
             (Some(error), None) => {
-                tracing::warn!(provider, %error, "cannot fetch its keys; without them nobody can connect");
+                tracing::warn!(issuer, provider, %error, "cannot fetch its keys; without them nobody can connect");
             }
         }
     }

@@ -151,6 +151,7 @@ fn parse(bytes: &[u8]) -> Result<String, String> {
 
 fn source(provider: &Provider, location: Location) -> Arc<Source<String>> {
     let config = Config {
+        issuer: ISSUER.into(),
         location,
         network: provider.network(),
         ask_pause: KEYS_ASK_PAUSE,
@@ -210,7 +211,7 @@ async fn keys_are_fetched_with_a_plain_request_for_the_host_and_kept() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(keys(&source), Some("a".into()));
     assert!(source.is_ready());
-    assert_eq!(source.name(), KEYS);
+    assert_eq!((source.name(), source.issuer()), (KEYS.into(), ISSUER));
     assert_eq!((fetches(&source, "ok"), fetches(&source, "http")), (1, 0));
     let head = provider.0.lock().unwrap().heads[0].clone();
     assert!(head.starts_with("GET /keys HTTP/1.1\r\n"), "{head}");
