@@ -16,7 +16,7 @@ CRATES = {  # folder: the presenced crates that it may depend on
     ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
-    "main": ["cli", "server"], "cli": ["server", "gateway", "pull", "tokens", "revocation", "admin"],
+    "main": ["reload", "cli", "server"], "reload": ["cli", "server", "admin"], "cli": ["server", "gateway", "pull", "tokens", "revocation", "admin"],
     "server": ["gateway", "pull", "tokens", "revocation", "admin"],
     "gateway": ["pull", "tokens"], "pull": [], "tokens": [], "revocation": ["tokens"],
     "admin": ["gateway", "pull", "tokens", "revocation"],

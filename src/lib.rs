@@ -8,13 +8,14 @@
 //!
 //! Downward only; a lower part never names a higher one.
 //!
+//! - [`reload`]: settings that change while the server runs.
 //! - [`cli`]: flags and environment, and what they promise.
 //! - [`server`]: the one place that knows all parts: start, drain, stop.
 //! - [`gateway`]: listeners, the handshake, tokens.
 //! - [`pull`]: who is online?
 //! - [`admin`]: metrics, health, and what operators do.
 //! - [`revocation`]: signing users out, on all edges.
-//! - [`log`], [`signals`], [`limits`]: used by all.
+//! - [`log`], [`signals`], [`limits`], [`swap`]: used by all.
 //!
 //! Below it are crates of their own: `presenced-presence` (users, pending heartbeats, the flush),
 //! `presenced-session` (connected clients), `presenced-memcached` (the client), `presenced-store`
@@ -28,8 +29,10 @@ pub mod gateway;
 pub mod limits;
 pub mod log;
 pub mod pull;
+pub mod reload;
 pub mod revocation;
 pub mod server;
 pub mod signals;
+pub mod swap;
 pub mod token_buckets;
 pub mod tokens;

@@ -189,6 +189,25 @@ pub const ISSUERS_MAX: usize = 32;
 /// Keys of one issuer, at most: a token without a `kid` may have to be tried with each.
 pub const KEYS_MAX: usize = 100;
 
+/// How often the files are looked at that settings come from.
+pub const SETTINGS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a file must stay as it is before it is read: one that is being written is another at the next look.
+pub const SETTINGS_SETTLE: Duration = Duration::from_secs(1);
+
+/// Time between two reloads: signals that come in between are one.
+pub const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// After what time it is said that files of settings can't be read, such as those of a network that is away.
+pub const RELOAD_READ_TIME: Duration = Duration::from_secs(10);
+
+/// How long settings wait for the keys of a provider that was not asked before: as long as one answer of it may take.
+pub const NEW_KEYS_WAIT: Duration = KEYS_FETCH_TIMEOUT;
+
+/// Issuers that sessions can tell apart while the server runs, at most: settings may name others again and again, and
+/// all names are remembered.
+pub const ISSUER_NAMES_MAX: usize = 1024;
+
 /// A file with public keys in bytes, at most: a hundred of the longest.
 pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 

@@ -25,7 +25,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
+use tracing_subscriber::{Layer, Registry, registry, reload};
 
 use crate::limits::{
     LOG_FLUSH_LOOK, LOG_FLUSH_TIME, LOG_LINE_BYTES, LOG_LINES_MAX, LOG_RETRY_PAUSE,
@@ -48,17 +48,34 @@ pub enum LogFormat {
     Json,
 }
 
+/// The levels of the log, to be changed.
+static LEVELS: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 /// Starts the log of the process; panics are logged, too. Call it once. Nothing is written yet.
 pub fn start(levels: Targets, format: LogFormat) {
     let errors = Targets::new().with_default(LevelFilter::ERROR);
     let _ = FORMAT.set(format);
     let _ = UNFILTERED.set(dispatch(errors, format, stderr));
+    let (levels, handle) = reload::Layer::new(levels);
+    let _ = LEVELS.set(handle);
     let _ = set_global_default(dispatch(levels, format, stderr));
     // The standard hook writes to stderr itself, so it may block.
     panic::set_hook(Box::new(|panic| always(|| log_panic(panic))));
 }
 
-fn dispatch(levels: Targets, format: LogFormat, stream: fn() -> &'static Queue) -> Dispatch {
+/// From now on these are the levels.
+pub fn set_levels(levels: Targets) {
+    if let Some(handle) = LEVELS.get() {
+        // It fails where there is no log any more.
+        let _ = handle.reload(levels);
+    }
+}
+
+fn dispatch(
+    levels: impl Layer<Registry> + Send + Sync,
+    format: LogFormat,
+    stream: fn() -> &'static Queue,
+) -> Dispatch {
     // Otherwise it prints its own errors to stderr, and panics if that fails.
     let lines = layer().with_writer(stream).log_internal_errors(false);
     match format {

@@ -14,6 +14,7 @@ use presenced::cli::sources::{Asked, Checked, Settings, What};
 use presenced::cli::store::StoreFlags;
 use presenced::cli::{Notice, Promises, print_config, promises};
 use presenced::log;
+use presenced::reload::{Begun, Reloader};
 use presenced::server::{Config, Server, ServerError};
 use presenced::signals::{Signals, Stop};
 use presenced_presence::UserId;
@@ -122,19 +123,25 @@ async fn check(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), Box<dyn Error>> {
+    let hangups = signals.take_hangups();
     // A file or a name server that lets the start wait must not keep signals from ending it.
-    let (server, times) = tokio::select! {
+    let (server, times, begun) = tokio::select! {
         biased;
         started = start_edge(settings) => started?,
         _ = signals.told_to_stop() => return Ok(stopped_at_once()?),
     };
+    let reloader = Reloader::new(begun, server.switch(), Asked::of_process);
+    if let Some(hangups) = hangups {
+        tokio::spawn(reloader.run(hangups));
+    }
     Ok(serve(server, &times, signals).await?)
 }
 
 /// Starts the server after its settings have been checked, and tells where it is.
-async fn start_edge(settings: Settings) -> Result<(Server, Times), Box<dyn Error>> {
+async fn start_edge(settings: Settings) -> Result<(Server, Times, Begun), Box<dyn Error>> {
     // Files are read, which blocks: a pipe may have no writer yet.
-    let config = logged(spawn_blocking(|| settings.check()).await?)?;
+    let (begun, checked) = spawn_blocking(|| Begun::check(settings)).await?;
+    let config = logged(checked)?;
     let promises = promises(&config);
     let is_dev = !config.gateway.tokens.has_key();
     let times = Times {
@@ -144,7 +151,7 @@ async fn start_edge(settings: Settings) -> Result<(Server, Times), Box<dyn Error
     let server = Server::start(config).await?;
     let greeting = Greeting::new(&server, is_dev, promises);
     log::greet(&greeting, || greeting.log());
-    Ok((server, times))
+    Ok((server, times, begun))
 }
 
 /// How the server stops.

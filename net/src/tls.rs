@@ -13,9 +13,12 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, Error, InvalidMessage, RootCertStore,
 };
 
-/// Makes connections secret, with those whose certificates it trusts.
+/// Makes connections secret, with those whose certificates it trusts. Two are equal if they trust the same.
 #[derive(Clone)]
-pub struct Tls(TlsConnector);
+pub struct Tls {
+    connector: TlsConnector,
+    roots: Arc<RootCertStore>,
+}
 
 /// Why certificates can't be used.
 #[derive(Debug, Error)]
@@ -69,6 +72,14 @@ impl fmt::Debug for Tls {
     }
 }
 
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        self.roots.roots == other.roots.roots
+    }
+}
+
+impl Eq for Tls {}
+
 impl Tls {
     /// Trusts servers whose certificates the authorities in `ca_pem` have signed, and no others.
     ///
@@ -104,11 +115,15 @@ impl Tls {
 
     fn with_roots(roots: RootCertStore) -> Result<Tls, TlsError> {
         let provider = Arc::new(rustls_graviola::default_provider());
+        let roots = Arc::new(roots);
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        Ok(Tls(TlsConnector::from(Arc::new(config))))
+        Ok(Tls {
+            connector: TlsConnector::from(Arc::new(config)),
+            roots,
+        })
     }
 
     /// The peer must prove that it is `host`, a name or an address. It may take as long as the peer
@@ -123,7 +138,8 @@ impl Tls {
     {
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| TlsConnectError::ServerName)?;
-        self.0.connect(name, stream).await.map_err(explained)
+        let secret = self.connector.connect(name, stream);
+        secret.await.map_err(explained)
     }
 }
 

@@ -17,12 +17,15 @@ use super::Config;
 use super::answers::{TEXT, text};
 use crate::gateway::once_a_minute::OnceAMinute;
 use crate::gateway::request::is_loopback_host;
+use crate::swap::Swap;
 use crate::tokens::Secret;
 
 /// Who may do more.
 #[derive(Debug)]
 pub struct Access {
-    who: Who,
+    who: Swap<Who>,
+    /// The listener's.
+    is_local: bool,
     denied_logged: OnceAMinute,
 }
 
@@ -53,14 +56,17 @@ impl Access {
     /// As `config` says.
     #[must_use]
     pub fn new(config: &Config) -> Access {
+        let is_local = config.listen.ip().is_loopback();
         Access {
-            who: match &config.token {
-                Some(token) => Who::Bearer(token.clone()),
-                None if config.listen.ip().is_loopback() => Who::Local,
-                None => Who::Nobody,
-            },
+            who: Swap::new(Who::new(config.token.as_ref(), is_local)),
+            is_local,
             denied_logged: OnceAMinute::default(),
         }
+    }
+
+    /// From now on this is the token, if there is one.
+    pub fn set_token(&self, token: Option<&Secret>) {
+        self.who.set(Who::new(token, self.is_local));
     }
 
     /// Checks the head of a request from this address.
@@ -69,7 +75,8 @@ impl Access {
     ///
     /// Why it is turned away, which is logged now and then.
     pub fn check(&self, method: &Method, headers: &HeaderMap, from: IpAddr) -> Result<(), Denied> {
-        self.who.check(method, headers).inspect_err(|denied| {
+        let checked = self.who.get().check(method, headers);
+        checked.inspect_err(|denied| {
             if self.denied_logged.is_due() {
                 let why = denied.facts().1.trim_end();
                 tracing::warn!(address = %from, why, "a request on the admin address is turned away");
@@ -79,6 +86,14 @@ impl Access {
 }
 
 impl Who {
+    fn new(token: Option<&Secret>, is_local: bool) -> Who {
+        match token {
+            Some(token) => Who::Bearer(token.clone()),
+            None if is_local => Who::Local,
+            None => Who::Nobody,
+        }
+    }
+
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {
         match self {
             Who::Nobody => return Err(Denied::NoToken),
@@ -160,16 +175,18 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-    fn who(listen: &str, token: Option<&str>) -> Who {
+    fn who(listen: &str, token: Option<&str>) -> Arc<Who> {
         let config = Config {
             listen: listen.parse().unwrap(),
             token: token.map(|token| Secret::new(token.as_bytes()).unwrap()),
         };
-        Access::new(&config).who
+        Access::new(&config).who.get()
     }
 
     fn check(who: &Who, lines: &[(&'static str, &str)]) -> Result<(), Denied> {

@@ -3,6 +3,7 @@
 //! - [`access`]: who may do more than ask for health and metrics.
 //! - `answers`: the forms of answers.
 //! - [`routes`]: the listener and its paths; `revocations`: one of them.
+//! - [`reloads`]: how often settings were read again.
 //! - [`prometheus`]: everything that is counted, in one of the forms of [`exposition`].
 
 pub mod access;
@@ -12,6 +13,7 @@ pub mod exposition;
 mod netstat;
 mod process;
 pub mod prometheus;
+pub mod reloads;
 mod revocations;
 pub mod routes;
 

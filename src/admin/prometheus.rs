@@ -24,12 +24,14 @@ use super::encode::{by_label, by_refusal, counter, gauge, histogram};
 use super::exposition::Exposition;
 use super::netstat::listen_overflows;
 use super::process::Process;
+use super::reloads::Reloads;
 use crate::gateway::metrics::GatewayMetrics;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
 use crate::pull::Pulls;
 use crate::revocation::metrics::RevocationMetrics;
+use crate::swap::Swap;
 use crate::tokens::{KeySource, Revocations};
 
 /// Everything that `/metrics` shows.
@@ -54,11 +56,13 @@ pub struct Metrics {
     /// Users, pending heartbeats, memcached nodes.
     pub presence: Arc<Presence>,
     /// Keys that are fetched.
-    pub keys: Vec<Arc<KeySource>>,
+    pub keys: Arc<Swap<Vec<Arc<KeySource>>>>,
     /// What is revoked.
     pub revocations: Arc<Revocations>,
     /// The log of that.
     pub revocation_log: Arc<RevocationMetrics>,
+    /// How reloads of settings have ended.
+    pub reloads: Arc<Reloads>,
     /// The embedded store, if there is one.
     pub store: Option<Arc<Store>>,
 }
@@ -100,6 +104,7 @@ impl Collector for Metrics {
         self.encode_pull(out)?;
         self.encode_keys(out)?;
         self.encode_revocations(out)?;
+        self.encode_reloads(out)?;
         self.encode_store(out)?;
         let help = "Lines of the log that were lost: stderr failed, or nobody reads it";
         counter(out, "log_lines_dropped", help, log::dropped())
@@ -366,15 +371,24 @@ impl Metrics {
         )
     }
 
+    fn encode_reloads(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Times that settings were read again, by result";
+        by_label(out, "reloads", help, "result", self.reloads.counts())?;
+        let help =
+            "Whether the settings that were read last are wrong: the server runs with those before";
+        gauge(out, "settings_stale", help, self.reloads.is_stale().into())
+    }
+
     fn encode_keys(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        if self.keys.is_empty() {
+        let sources = self.keys.get();
+        if sources.is_empty() {
             return Ok(());
         }
         let help =
             "Since the keys of the identity provider were fetched; not there before they were";
         let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
         let mut family = out.encode_descriptor("jwks_age", help, unit, kind)?;
-        for keys in &self.keys {
+        for keys in sources.iter() {
             if let Some(age) = keys.age() {
                 let labels = [("issuer", keys.issuer())];
                 ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
@@ -382,7 +396,7 @@ impl Metrics {
         }
         let help = "Times that the keys of the identity provider were asked for, by outcome";
         let mut family = out.encode_descriptor("jwks_fetches", help, None, MetricType::Counter)?;
-        for keys in &self.keys {
+        for keys in sources.iter() {
             for (outcome, count) in keys.fetches() {
                 let labels = [("issuer", keys.issuer()), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -155,7 +155,7 @@ impl Flags {
                 users_per_second: self.limits.max_pull_users_per_second,
                 cache: self.limits.pull_cache.duration,
             },
-            revocation: self.revocation(),
+            revocation: self.revocation(notices),
             admin: admin::Config {
                 listen: self.network.admin,
                 token: self.admin_token(notices)?,
@@ -240,14 +240,14 @@ impl Flags {
         }
     }
 
-    fn revocation(&self) -> revocation::Config {
+    fn revocation(&self, notices: &mut Vec<Notice>) -> revocation::Config {
         let lifetime = &self.tokens.jwt_max_lifetime;
         let lasts = revocation::lasts(lifetime.duration);
         if lifetime.duration > lasts {
-            tracing::warn!(
+            notices.push(Notice::Warning(format!(
                 "--jwt-max-lifetime {lifetime}: a revocation lasts 30 days, and tokens that are valid for longer \
                  are accepted again then"
-            );
+            )));
         }
         revocation::Config {
             log_key: revocation::log_key(&self.storage.key_template),

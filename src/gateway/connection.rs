@@ -85,7 +85,7 @@ impl Connection {
             exchange: exchange.clone(),
         };
         let mut http = http1::Builder::new()
-            .max_buf_size(gateway.head_bytes_max)
+            .max_buf_size(gateway.live.get().head_bytes_max)
             .max_headers(HEADERS_MAX)
             // The exchange has deadlines for all of it.
             .header_read_timeout(None)

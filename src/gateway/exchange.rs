@@ -46,7 +46,11 @@ impl Exchange {
             is_forwarded: gateway.proxies.forward(peer.0),
             caller: Mutex::new(peer),
             place,
-            progress: Mutex::new(Progress::new(clock.now(), has_sent, gateway.keep_alive)),
+            progress: Mutex::new(Progress::new(
+                clock.now(),
+                has_sent,
+                gateway.live.get().keep_alive,
+            )),
             has_body: AtomicBool::new(false),
             upgrade: OnceLock::new(),
         }

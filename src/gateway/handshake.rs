@@ -7,6 +7,7 @@ use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
 use super::caller::Caller;
+use super::live::Live;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
@@ -39,15 +40,22 @@ pub enum Upgraded {
 /// # Errors
 ///
 /// Why the handshake is refused over HTTP.
-pub async fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepted, Refusal> {
+pub async fn check<B>(
+    request: &Request<B>,
+    gateway: &Gateway,
+    live: &Live,
+) -> Result<Accepted, Refusal> {
     let headers = request.headers();
     let accept = check_upgrade(request)?;
-    if !gateway.origins.allow(headers) {
+    if !live.origins.allow(headers) {
         return Err(Refusal::Origin);
     }
-    let upgraded = match identify(request, gateway).await {
+    let upgraded = match identify(request, gateway, live).await {
         Ok((identity, seat)) => Upgraded::Session(identity, seat),
-        Err(refusal) => Upgraded::Refused(refused(refusal, headers, gateway).ok_or(refusal)?),
+        Err(refusal) => {
+            let refused = refused(refusal, headers, gateway, live.refuse_with);
+            Upgraded::Refused(refused.ok_or(refusal)?)
+        }
     };
     Ok(Accepted {
         upgraded,
@@ -56,15 +64,20 @@ pub async fn check<B>(request: &Request<B>, gateway: &Gateway) -> Result<Accepte
 }
 
 /// The user, and a seat for the session.
-async fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identity, Seat), Refusal> {
+async fn identify<B>(
+    request: &Request<B>,
+    gateway: &Gateway,
+    live: &Live,
+) -> Result<(Identity, Seat), Refusal> {
     if gateway.is_draining() {
         return Err(Refusal::Draining);
     }
     let caller = Caller::of(request);
     let address = caller.map(|Caller(address)| address);
     gateway.rates.comes(address)?;
-    let token = token(request, gateway.allow_query_token)?;
-    let identity = gateway.identify(&token, Purpose::Session, caller).await?;
+    let token = token(request, live.allow_query_token)?;
+    let identity = gateway.identify(&live.auth, &token, Purpose::Session, caller);
+    let identity = identity.await?;
     gateway.rates.is_of(&identity.user, address)?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,
@@ -74,8 +87,13 @@ async fn identify<B>(request: &Request<B>, gateway: &Gateway) -> Result<(Identit
 }
 
 /// The close that tells a client why it is refused; `None` where HTTP tells it.
-fn refused(refusal: Refusal, headers: &HeaderMap, gateway: &Gateway) -> Option<RefusedSession> {
-    let is_by_close = match gateway.refuse_with {
+fn refused(
+    refusal: Refusal,
+    headers: &HeaderMap,
+    gateway: &Gateway,
+    refuse_with: RefuseWith,
+) -> Option<RefusedSession> {
+    let is_by_close = match refuse_with {
         RefuseWith::Http => false,
         RefuseWith::Close => true,
         // A page sees the status of no handshake, only 1006 (WHATWG WebSockets). Other clients do,

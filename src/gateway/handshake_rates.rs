@@ -28,6 +28,11 @@ impl HandshakeRates {
         }
     }
 
+    /// From now on these are the rates.
+    pub fn set(&self, rates: Rates) {
+        self.with(|buckets| buckets.set(rates));
+    }
+
     /// A handshake has come, of which nothing is known but perhaps its address.
     ///
     /// # Errors

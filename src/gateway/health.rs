@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use presenced_memcached::Cluster;
 
+use crate::swap::Swap;
 use crate::tokens::{KeySource, Revocations};
 
 /// Whether the server is about to stop: balancers are to send clients elsewhere, but those that
@@ -33,7 +34,7 @@ pub struct Health {
     /// Which nodes answer.
     pub cluster: Arc<Cluster>,
     /// Whether there are keys to check tokens with, where they are fetched.
-    pub keys: Vec<Arc<KeySource>>,
+    pub keys: Arc<Swap<Vec<Arc<KeySource>>>>,
     /// What is revoked, on this edge and on others.
     pub revocations: Arc<Revocations>,
 }
@@ -61,7 +62,7 @@ impl Health {
         if !self.cluster.is_up() {
             return Some("no memcached node answers\n");
         }
-        if !self.keys.iter().all(|keys| keys.is_ready()) {
+        if !self.keys.get().iter().all(|keys| keys.is_ready()) {
             return Some("the keys of an identity provider are not known yet\n");
         }
         // Users whom another edge has signed out would be let in.

@@ -20,6 +20,7 @@
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
 //! - [`request`]: what every request must be.
 //! - [`response`]: HTTP answers.
+//! - [`live`]: what requests go by that may change while the server runs.
 //! - [`health`]: whether the server may be sent clients.
 //! - `parting`: the last bytes on a connection that is given up.
 //! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
@@ -38,6 +39,7 @@ pub mod health;
 pub mod http_pull;
 mod introduction;
 pub mod listener;
+pub mod live;
 mod lobby;
 pub mod look_up;
 pub mod metrics;
@@ -70,9 +72,9 @@ use presenced_session::clock::Clock;
 use tracing::field::display;
 
 use self::caller::Caller;
-use self::dev::DevMode;
 use self::handshake_rates::HandshakeRates;
 use self::health::{Departure, Health};
+use self::live::{Dev, Live};
 use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::once_a_minute::OnceAMinute;
@@ -84,7 +86,8 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
 use self::user_names::{LogUsers, UserNames};
-use crate::tokens::{self, Auth, Identity, Key, Purpose, Secret};
+use crate::swap::Swap;
+use crate::tokens::{self, Auth, Identity, Purpose, Secret};
 
 /// What an operator may set of the gateway.
 #[derive(Clone, Debug)]
@@ -134,24 +137,16 @@ pub struct Capacity {
 /// What all listeners share.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Checks tokens.
-    pub auth: Auth,
-    /// Checks where pages come from.
-    pub origins: Origins,
-    /// Whether `?token=` is looked at.
-    pub allow_query_token: bool,
-    /// Dev mode's page, if there is no secret.
-    pub dev: Option<DevMode>,
+    /// What may change.
+    pub live: Swap<Live>,
+    /// If there was no key at the start.
+    pub dev: Option<Dev>,
     /// Before the server stops.
     pub departure: Departure,
-    /// For `/healthz` and `/readyz`, if they are here.
+    /// For `/healthz` and `/readyz`, where [`Live::serve_health`] says that they are here.
     pub health: Option<Health>,
     /// Sessions that there may be; closed when the server stops.
     pub seats: Arc<Seats>,
-    /// Longest head of a request.
-    pub head_bytes_max: usize,
-    /// How handshakes are refused.
-    pub refuse_with: RefuseWith,
     /// How many refused handshakes there may be whose clients are told so by a close frame.
     pub refused_sessions: RefusedSessions,
     /// The proxies before the server.
@@ -162,8 +157,6 @@ pub struct Gateway {
     pub places: Arc<HttpPlaces>,
     /// How many there are, and may be beside them.
     pub capacity: Capacity,
-    /// How long an HTTP connection is kept without a request.
-    pub keep_alive: Duration,
     /// How many handshakes there may be in a time.
     pub rates: HandshakeRates,
     /// Time.
@@ -194,30 +187,21 @@ impl Gateway {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
-        let mut tokens = config.tokens.clone();
-        let mut dev = None;
-        if !tokens.has_key()
-            && let Some(issuer) = tokens.issuers.first_mut()
-        {
-            dev = Some(DevMode::new(&random, issuer, tokens.rules, look_up));
-            issuer.keys.push(Key::of_random(&random));
-        }
+        let dev = (!config.tokens.has_key()).then_some(Dev {
+            secret: random,
+            look_up,
+        });
         Ok(Gateway {
-            auth: Auth::new(tokens).heeding(health.revocations.clone()),
-            origins: config.origins.clone(),
-            allow_query_token: config.allow_query_token,
-            dev,
+            live: Swap::new(Live::new(config, dev.as_ref(), health.revocations.clone())),
             departure: health.departure.clone(),
-            health: config.serve_health.then(|| health.clone()),
+            health: Some(health.clone()),
             seats: seats.clone(),
-            head_bytes_max: config.head_bytes_max,
-            refuse_with: config.refuse_with,
             refused_sessions: RefusedSessions::new(config.capacity.refused_sessions_max),
             user_names: UserNames::new(config.log_users, secret),
+            dev,
             places: HttpPlaces::new("gateway", config.capacity.room),
             capacity: config.capacity,
             proxies: config.proxies.clone(),
-            keep_alive: config.keep_alive,
             rates: HandshakeRates::new(config.rates, clock),
             clock,
             metrics: Arc::default(),
@@ -226,7 +210,7 @@ impl Gateway {
         })
     }
 
-    /// Whom a token names, if it is good for `purpose`. It may take two seconds, in which newer keys
+    /// Whom a token names, if it is good for `purpose` by `auth`, that of [`Gateway::live`]. It may take two seconds, in which newer keys
     /// are awaited.
     ///
     /// # Errors
@@ -235,14 +219,15 @@ impl Gateway {
     /// nothing of the token itself is.
     pub async fn identify(
         &self,
+        auth: &Auth,
         token: &str,
         purpose: Purpose,
         caller: Option<Caller>,
     ) -> Result<Identity, Refusal> {
-        let verified = self.auth.verify_with_newer_keys(token, purpose).await;
+        let verified = auth.verify_with_newer_keys(token, purpose).await;
         verified.map_err(Refusal::from).inspect_err(|refusal| {
             if tracing::enabled!(tracing::Level::DEBUG) {
-                let user = self.auth.signed_user(token);
+                let user = auth.signed_user(token);
                 let user = user.as_ref().map(|user| self.user_names.name(user));
                 log_refusal(*refusal, caller, user.as_deref());
             }

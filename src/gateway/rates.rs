@@ -54,6 +54,11 @@ impl Buckets {
         }
     }
 
+    /// From now on these are the rates; what has been taken stays so.
+    pub fn set(&mut self, rates: Rates) {
+        self.rates = rates;
+    }
+
     /// A handshake has come, from `address` if that is known; nothing is known of its token.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::cors::{Page, preflight};
 use super::exchange::Arriving;
 use super::handshake::{self, Accepted, Upgraded};
 use super::http_pull::{users_of_body, users_of_query};
+use super::live::Live;
 use super::refusal::{Refusal, RequestFault};
 use super::request::{self, is_compressed};
 use super::response::{Answer, error_json, json, pull_error_json, refused, set, with_type};
@@ -57,8 +58,9 @@ pub(super) async fn respond(
     gateway: &Gateway,
     puller: &Puller,
 ) -> Outcome {
-    let page = Page::of(request.headers(), &gateway.origins);
-    let mut outcome = dispatch(request, admitted, gateway, puller).await;
+    let live = gateway.live.get();
+    let page = Page::of(request.headers(), &live.origins);
+    let mut outcome = dispatch(request, admitted, (gateway, &live), puller).await;
     if let Outcome::Answer(answer) = &mut outcome {
         page.may_read(answer);
     }
@@ -68,7 +70,7 @@ pub(super) async fn respond(
 async fn dispatch(
     request: Request<Arriving>,
     admitted: Result<(), Refusal>,
-    gateway: &Gateway,
+    (gateway, live): (&Gateway, &Live),
     puller: &Puller,
 ) -> Outcome {
     let caller = Caller::of(&request);
@@ -76,12 +78,12 @@ async fn dispatch(
         return Outcome::Answer(fault(gateway, caller, refusal.into()));
     }
     if request.uri().path() == "/ws" {
-        return match handshake(&request, gateway, caller).await {
+        return match handshake(&request, (gateway, live), caller).await {
             Ok(accepted) => Outcome::Upgrade(accepted),
             Err(error) => Outcome::Answer(fault(gateway, caller, error)),
         };
     }
-    Outcome::Answer(match route(request, gateway, puller).await {
+    Outcome::Answer(match route(request, (gateway, live), puller).await {
         Ok(answer) => {
             gateway.metrics.requests.add(1);
             answer
@@ -92,18 +94,21 @@ async fn dispatch(
 
 async fn handshake(
     request: &Request<Arriving>,
-    gateway: &Gateway,
+    (gateway, live): (&Gateway, &Live),
     caller: Option<Caller>,
 ) -> Result<Accepted, Fault> {
-    let accepted = handshake::check(request, gateway)
-        .await
-        .map_err(|refusal| match refusal {
-            // As `GET`, which is an answer of this path only together with an upgrade.
-            Refusal::Method if request.method() == Method::HEAD => Refusal::UpgradeRequired.into(),
-            Refusal::Method => Fault::Method("GET"),
-            refusal if handshake::is_not_forwarded(request) => Fault::NotForwarded(refusal),
-            refusal => refusal.into(),
-        })?;
+    let accepted =
+        handshake::check(request, gateway, live)
+            .await
+            .map_err(|refusal| match refusal {
+                // As `GET`, which is an answer of this path only together with an upgrade.
+                Refusal::Method if request.method() == Method::HEAD => {
+                    Refusal::UpgradeRequired.into()
+                }
+                Refusal::Method => Fault::Method("GET"),
+                refusal if handshake::is_not_forwarded(request) => Fault::NotForwarded(refusal),
+                refusal => refusal.into(),
+            })?;
     if let Upgraded::Refused(refused) = &accepted.upgraded {
         gateway.refused(refused.refusal(), caller);
     }
@@ -150,18 +155,18 @@ fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
 
 async fn route(
     request: Request<Arriving>,
-    gateway: &Gateway,
+    (gateway, live): (&Gateway, &Live),
     puller: &Puller,
 ) -> Result<Answer, Fault> {
-    if !gateway.origins.allow(request.headers()) {
+    if !live.origins.allow(request.headers()) {
         return Err(Refusal::Origin.into());
     }
     if request.uri().path() == "/v1/presence" {
-        return presence(request, gateway, puller).await;
+        return presence(request, (gateway, live), puller).await;
     }
     let path = request.uri().path();
-    let health = gateway.health.as_ref();
-    let page = match (health.and_then(|health| health.told(path)), &gateway.dev) {
+    let health = gateway.health.as_ref().filter(|_| live.serve_health);
+    let page = match (health.and_then(|health| health.told(path)), &live.dev) {
         (Some((status, told)), _) => Some(with_type(status, TEXT, told.into())),
         (_, Some(dev)) => dev.file(path),
         (_, None) => (path == "/").then(|| with_type(200, TEXT, ABOUT.into())),
@@ -169,7 +174,7 @@ async fn route(
     if let Some(page) = page {
         return only_get(request.method()).map(|()| page);
     }
-    let dev = gateway.dev.as_ref().filter(|_| path == "/dev/token");
+    let dev = live.dev.as_ref().filter(|_| path == "/dev/token");
     let dev = dev.ok_or(Refusal::NotFound)?;
     only_get(request.method())?;
     let host = request
@@ -202,7 +207,7 @@ fn only_get(method: &Method) -> Result<(), Fault> {
 /// `/v1/presence`: a pull over HTTP, with the same token as a session or a service token.
 async fn presence(
     request: Request<Arriving>,
-    gateway: &Gateway,
+    (gateway, live): (&Gateway, &Live),
     puller: &Puller,
 ) -> Result<Answer, Fault> {
     match *request.method() {
@@ -210,9 +215,10 @@ async fn presence(
         Method::GET | Method::HEAD | Method::POST => {}
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
-    let token = token(&request, gateway.allow_query_token)?;
+    let token = token(&request, live.allow_query_token)?;
     let caller = Caller::of(&request);
-    let identity = gateway.identify(&token, Purpose::Pull, caller).await?;
+    let identity = gateway.identify(&live.auth, &token, Purpose::Pull, caller);
+    let identity = identity.await?;
     let asked = match *request.method() {
         Method::POST => users_in(request).await?,
         _ => users_of_query(request.uri().query().unwrap_or_default())?,

@@ -1,6 +1,6 @@
 //! What the pulls of all workers have in common.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -34,10 +34,15 @@ pub struct Pulls {
     /// What they count.
     pub metrics: PullMetrics,
     pub(super) cache: Duration,
+    buckets: Mutex<Buckets>,
+    started_at: Instant,
+}
+
+#[derive(Debug)]
+struct Buckets {
     rate: Rate,
     /// By asker.
-    buckets: Mutex<Table>,
-    started_at: Instant,
+    table: Table,
 }
 
 impl Default for Pulls {
@@ -52,10 +57,17 @@ impl Pulls {
         Pulls {
             metrics: PullMetrics::default(),
             cache: config.cache,
-            rate: Rate::per_second(config.users_per_second),
-            buckets: Mutex::default(),
+            buckets: Mutex::new(Buckets {
+                rate: Rate::per_second(config.users_per_second),
+                table: Table::default(),
+            }),
             started_at: Instant::now(),
         }
+    }
+
+    /// From now on each user may ask for so many users a second.
+    pub fn set_users_per_second(&self, users: u32) {
+        self.buckets().rate = Rate::per_second(users);
     }
 
     /// Counts users that are asked for.
@@ -66,11 +78,16 @@ impl Pulls {
         // At most as many as one pull may ask for.
         let count = users as u32;
         let now_ns = ns(self.started_at.elapsed());
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = buckets.take(self.rate, asker.id, now_ns, count);
+        let mut buckets = self.buckets();
+        let rate = buckets.rate;
+        let taken = buckets.table.take(rate, asker.id, now_ns, count);
         taken.map_err(|wait| PullError::RateLimited {
             retry_s: wait.as_secs_f64().ceil().max(1.0) as u32,
         })
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,6 +114,23 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1500)).await;
         assert_eq!(pulls.charge(asker(1, true), 151), refused(1));
         assert_eq!(pulls.charge(asker(1, true), 150), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_that_is_changed_applies_at_once_to_those_who_have_asked_before() {
+        let pulls = Pulls::new(Config {
+            users_per_second: 50,
+            ..Config::default()
+        });
+        let asker = Asker {
+            id: 1,
+            has_rate: true,
+        };
+        assert_eq!(pulls.charge(asker, 500), Ok(()));
+        assert!(pulls.charge(asker, 100).is_err());
+        pulls.set_users_per_second(5000);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(pulls.charge(asker, 500), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

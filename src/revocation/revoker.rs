@@ -1,6 +1,7 @@
 //! Does what an operator asks for: at once here, and everywhere as soon as memcached has it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,8 +22,8 @@ pub struct Revoker {
     pub sessions: Arc<RevokedSessions>,
     /// To the log.
     pub log: mpsc::Sender<Posted>,
-    /// How long a revocation lasts.
-    pub lasts: Duration,
+    /// How long a revocation lasts, in seconds.
+    pub lasts_s: AtomicU64,
 }
 
 /// What was done.
@@ -35,13 +36,18 @@ pub struct Done {
 }
 
 impl Revoker {
+    /// From now on a revocation lasts so long.
+    pub fn set_lasts(&self, lasts: Duration) {
+        self.lasts_s.store(lasts.as_secs(), Ordering::Relaxed);
+    }
+
     /// Revokes what was asked for at `now_s`. It is in force here when this is first polled, and
     /// whatever becomes of the caller.
     pub async fn revoke(&self, asked: Asked, now_s: u64) -> Done {
         let revocation = Revocation {
             tokens: asked.tokens,
             before_s: asked.before_s,
-            ends_s: now_s + self.lasts.as_secs(),
+            ends_s: now_s + self.lasts_s.load(Ordering::Relaxed),
         };
         self.revocations.add(revocation.clone());
         // Also if nothing is new: a session may have come that the last one did not know.

@@ -4,6 +4,7 @@
 //! - `worker_thread`: what runs on each core.
 //! - [`presence_service`]: what sessions are for, and what their clients say ([`client_message`]).
 //! - `renewal`: tokens that clients show in their sessions.
+//! - [`switch`]: settings that are taken up meanwhile; `key_sources`: the keys that are fetched by them.
 //! - `session_log`: what is logged of a session when it ends.
 //! - `drain`: a stop that makes nobody blink.
 //! - [`embedded`]: the store on the server's workers.
@@ -12,16 +13,17 @@ pub mod client_message;
 pub mod config;
 mod drain;
 pub mod embedded;
+mod key_sources;
 pub mod presence_service;
 mod renewal;
 mod session_log;
+pub mod switch;
 mod worker_thread;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fastrand::Rng;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced_memcached::discovery::Discovery;
@@ -35,14 +37,18 @@ use presenced_session::worker::WorkerCommand;
 use presenced_tasks::{Task, keep_up};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, Sender};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::config::Config;
 use self::embedded::EmbeddedStore;
+use self::key_sources::KeySources;
+use self::switch::{InForce, Switch};
 use self::worker_thread::{Ended, Shared, WorkerHandle, orders, start_workers};
 use crate::admin::access::Access;
 use crate::admin::prometheus::Metrics;
+use crate::admin::reloads::Reloads;
 use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
 use crate::gateway::health::{Departure, Health};
@@ -85,6 +91,7 @@ pub struct Server {
     addrs: Addrs,
     config: Config,
     presence: Arc<Presence>,
+    switch: Switch,
     departure: Departure,
     seats: Arc<Seats>,
     workers: Vec<WorkerHandle>,
@@ -125,6 +132,7 @@ impl Server {
         let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;
         let orders = orders(config.workers);
         let (revoker, revocation_metrics) = revocation(&config, &shared, orders.0.clone(), &stop);
+        let reloads: Arc<Reloads> = Arc::default();
         let admin = Arc::new(Admin {
             access: Access::new(&config.admin),
             revoker,
@@ -142,6 +150,7 @@ impl Server {
                 keys: shared.health.keys.clone(),
                 revocations: shared.health.revocations.clone(),
                 revocation_log: revocation_metrics,
+                reloads: reloads.clone(),
                 store: store.map(|store| store.store.clone()),
             }),
             health: shared.health.clone(),
@@ -156,14 +165,7 @@ impl Server {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
-        for source in config.gateway.tokens.sources() {
-            let source = source.clone();
-            let following = keep_up(Task::Keys, move || {
-                let source = source.clone();
-                async move { source.follow(Rng::new()).await }
-            });
-            tokio::spawn(stop.clone().run_until_cancelled_owned(following));
-        }
+        let switch = switch(&config, &shared, admin.clone(), reloads, &stop);
         let (listener, stopped) = (Arc::new(bound.admin), stop.clone());
         tokio::spawn(keep_up(Task::Admin, move || {
             routes::serve(listener.clone(), admin.clone(), stopped.clone())
@@ -175,6 +177,7 @@ impl Server {
             addrs,
             config,
             presence: shared.presence,
+            switch,
             departure: shared.health.departure,
             seats: shared.seats,
             workers,
@@ -202,6 +205,11 @@ impl Server {
     /// Where the embedded store listens, if there is one.
     pub fn store_addr(&self) -> Option<SocketAddr> {
         self.addrs.store
+    }
+
+    /// What takes up settings while the server runs.
+    pub fn switch(&self) -> Switch {
+        self.switch.clone()
     }
 
     /// How anyone looks into the embedded store, if there is one.
@@ -280,6 +288,32 @@ fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
     store.map(|store| LookUp { record, store })
 }
 
+/// What takes up settings; it follows the sources of keys.
+fn switch(
+    config: &Config,
+    shared: &Shared,
+    admin: Arc<Admin>,
+    reloads: Arc<Reloads>,
+    stop: &CancellationToken,
+) -> Switch {
+    let mut sources = KeySources::new(shared.health.keys.clone(), stop.clone());
+    let live = shared.gateway.live.get();
+    let first: Vec<_> = live.auth.sources().cloned().collect();
+    sources.begin(&first);
+    sources.keep(first);
+    Switch {
+        gateway: shared.gateway.clone(),
+        pulls: shared.pull.clone(),
+        admin,
+        in_force: Arc::new(Mutex::new(InForce {
+            sources,
+            tokens: config.gateway.tokens.clone(),
+            allow_query_token: config.gateway.allow_query_token,
+        })),
+        reloads,
+    }
+}
+
 fn probe_config(config: &Config, presence: &Arc<Presence>) -> probe::Config {
     probe::Config {
         interval: presence.flush_interval().min(PROBE_INTERVAL),
@@ -317,7 +351,7 @@ fn revocation(
         revocations: revocations.clone(),
         sessions: sessions.clone(),
         log,
-        lasts: config.revocation.lasts,
+        lasts_s: config.revocation.lasts.as_secs().into(),
     };
     (revoker, metrics)
 }
@@ -335,7 +369,7 @@ impl Shared {
         let health = Health {
             departure: Departure::default(),
             cluster: cluster.clone(),
-            keys: config.gateway.tokens.sources().cloned().collect(),
+            keys: Arc::default(),
             revocations: Arc::default(),
         };
         let gateway = Gateway::new(&config.gateway, &seats, clock, look_up, &health)

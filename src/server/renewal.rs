@@ -35,7 +35,8 @@ impl Renewals {
         replies.costs(RENEWAL_FRAMES);
         // A worker waits for no keys: if newer ones are needed, they are fetched now, and the client
         // tries again.
-        let identified = self.0.identify(token, Purpose::Session, caller);
+        let live = self.0.live.get();
+        let identified = self.0.identify(&live.auth, token, Purpose::Session, caller);
         let answer = match identified.now_or_never().unwrap_or(Err(Refusal::NoKeys)) {
             Ok(identity) if !is_of(session, &identity) => {
                 replies.end(CloseReason::OtherUser);

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{Claims, has_word};
 use super::fault::{TokenError, TokenFault};
-use super::issuer::{Audience, Candidates, Issuer, IssuerConfig, KeySource};
+use super::issuer::{Audience, Candidates, Issuer, IssuerConfig, KeySource, Places};
 use super::key::Key;
 use super::revocations::{Jti, Revocations, TokenId};
 
@@ -98,7 +98,7 @@ pub struct Identity {
 /// What a token gives to a session beside its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Whose token it is: a place among [`Config::issuers`].
+    /// Whose token it is: the issuer's place, which it keeps when settings change.
     pub issuer: u16,
     /// Whether it may pull.
     pub reads: bool,
@@ -118,22 +118,53 @@ impl Default for Grant {
 #[derive(Debug)]
 pub struct Auth {
     issuers: Vec<Issuer>,
+    places: Places,
     rules: Rules,
     revocations: Arc<Revocations>,
 }
 
 impl Auth {
-    /// For tokens of the issuers in `config`.
+    /// For tokens of the issuers in `config`, of which there are [`ISSUER_NAMES_MAX`](crate::limits::ISSUER_NAMES_MAX) at most.
     pub fn new(config: Config) -> Auth {
-        let leeway_s = config.rules.leeway.as_secs();
-        let issuers = config.issuers.into_iter().zip(0..);
-        Auth {
-            issuers: issuers
-                .map(|(issuer, place)| Issuer::new(issuer, place, leeway_s))
-                .collect(),
+        let none = Auth {
+            issuers: Vec::new(),
+            places: Places::default(),
             rules: config.rules,
             revocations: Arc::default(),
-        }
+        };
+        none.succeeded_by(config).unwrap_or(none)
+    }
+
+    /// The one that takes its place, for tokens of the issuers in `config`. Sessions know their issuers by the same
+    /// places, what is revoked stays so, and keys that are fetched from where they have been are kept.
+    /// `None` if there have been more issuers than are told apart, [`ISSUER_NAMES_MAX`](crate::limits::ISSUER_NAMES_MAX).
+    pub fn succeeded_by(&self, config: Config) -> Option<Auth> {
+        let leeway_s = config.rules.leeway.as_secs();
+        let mut places = self.places.clone();
+        let of_issuers = places.of(&config.issuers, &self.issuers)?;
+        let issuers = config.issuers.into_iter().zip(of_issuers);
+        let issuers = issuers.map(|(mut issuer, place)| {
+            issuer.source = issuer.source.map(|source| self.same_source(source));
+            Issuer::new(issuer, place, leeway_s)
+        });
+        Some(Auth {
+            issuers: issuers.collect(),
+            places,
+            rules: config.rules,
+            revocations: self.revocations.clone(),
+        })
+    }
+
+    /// Where keys are fetched.
+    pub fn sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        let issuers = self.issuers.iter();
+        issuers.filter_map(|issuer| issuer.config.source.as_ref())
+    }
+
+    /// The source that fetches what `source` would, if there is one, which may have keys.
+    fn same_source(&self, source: Arc<KeySource>) -> Arc<KeySource> {
+        let same = self.sources().find(|own| own.is_like(&source)).cloned();
+        same.unwrap_or(source)
     }
 
     /// The same, which refuses what is revoked.
@@ -462,6 +493,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::limits::ISSUER_NAMES_MAX;
     use crate::tokens::Secret;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -517,6 +549,57 @@ mod tests {
             claims[name] = value;
         }
         verify(&claims).map(|identity| identity.user.to_string())
+    }
+
+    #[test]
+    fn issuers_keep_their_places_whatever_comes_and_goes() {
+        let named = |name: &str| IssuerConfig {
+            name: (!name.is_empty()).then(|| name.to_owned()),
+            ..config().issuers.remove(0)
+        };
+        let with = |names: &[&str]| Config {
+            issuers: names.iter().map(|name| named(name)).collect(),
+            ..config()
+        };
+        let places = |auth: &Auth| -> Vec<u16> {
+            let issuers = auth.issuers.iter();
+            issuers.map(|issuer| issuer.place).collect()
+        };
+        let mut auth = Auth::new(with(&["a"]));
+        for (names, expected) in [
+            (&["a", "b"][..], vec![0, 1]),
+            (&["b", "a"], vec![1, 0]),
+            (&["c", "a"], vec![2, 0]),
+            (&["b"], vec![1]),
+            // The only one has another name.
+            (&["a"], vec![1]),
+            (&[""], vec![1]),
+            (&["a"], vec![1]),
+            (&["d", "a"], vec![3, 1]),
+            (&["a", "b"], vec![1, 4]),
+        ] {
+            auth = auth.succeeded_by(with(names)).unwrap();
+            assert_eq!(places(&auth), expected, "{names:?}");
+        }
+        let mut names = ISSUER_NAMES_MAX - 5;
+        while let Some(next) = auth.succeeded_by(with(&["x", &format!("{names}")])) {
+            (auth, names) = (next, names + 1);
+            assert!(names < 2 * ISSUER_NAMES_MAX);
+        }
+        assert_eq!(auth.places.0.len(), ISSUER_NAMES_MAX);
+        assert!(
+            auth.succeeded_by(with(&["x", "a"])).is_some(),
+            "it is known"
+        );
+    }
+
+    #[test]
+    fn a_successor_heeds_what_is_revoked() {
+        let auth = Auth::new(config()).succeeded_by(config()).unwrap();
+        assert!(Arc::ptr_eq(
+            auth.revocations(),
+            auth.succeeded_by(config()).unwrap().revocations()
+        ));
     }
 
     #[test]

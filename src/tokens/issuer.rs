@@ -6,6 +6,7 @@ use presenced_jwt::{Algorithm, AlgorithmFamily, Validation};
 
 use super::jwks::Source;
 use super::key::Key;
+use crate::limits::ISSUER_NAMES_MAX;
 
 /// What an operator may set of an issuer.
 #[derive(Clone, Debug)]
@@ -20,6 +21,40 @@ pub struct IssuerConfig {
     pub keys: Vec<Key>,
     /// Where more of them are fetched.
     pub source: Option<Arc<KeySource>>,
+}
+
+/// The names of issuers, each in the place by which sessions know theirs. Sessions outlive settings, so a place is
+/// never another's, and a name that is gone and comes again has the place that it had.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(pub(super) Vec<Option<String>>);
+
+impl Places {
+    /// The places of the issuers that take the place of those that were `before`, in their order. `None` if there
+    /// have been too many names.
+    ///
+    /// Where there was one issuer and is one, it is the same, whatever it is called now: all sessions are its.
+    pub(super) fn of(&mut self, issuers: &[IssuerConfig], before: &[Issuer]) -> Option<Vec<u16>> {
+        if let ([only], [before]) = (issuers, before)
+            && let Some(name) = self.0.get_mut(usize::from(before.place))
+        {
+            name.clone_from(&only.name);
+            return Some(vec![before.place]);
+        }
+        let place = |issuer: &IssuerConfig| {
+            let same = before.iter().find(|own| own.config.name == issuer.name);
+            same.map(|own| own.place).or_else(|| self.of_name(issuer))
+        };
+        issuers.iter().map(place).collect()
+    }
+
+    fn of_name(&mut self, issuer: &IssuerConfig) -> Option<u16> {
+        let known = self.0.iter().position(|name| *name == issuer.name);
+        let place = known.unwrap_or(self.0.len());
+        if known.is_none() && place < ISSUER_NAMES_MAX {
+            self.0.push(issuer.name.clone());
+        }
+        (place < self.0.len()).then_some(place as u16)
+    }
 }
 
 /// Keys that an identity provider publishes.
@@ -47,7 +82,7 @@ pub enum Audience {
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) config: IssuerConfig,
-    /// Among the issuers.
+    /// By which sessions know it ([`Places`]).
     pub(super) place: u16,
     /// The library's rules, which are of one family of algorithms each.
     validations: [(AlgorithmFamily, Validation); 4],

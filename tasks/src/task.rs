@@ -33,11 +33,13 @@ pub enum Task {
     Store,
     /// The log of revocations, and the end of sessions that they bring.
     Revocations,
+    /// Settings that are read again.
+    Settings,
 }
 
 impl Task {
     /// All, in their order.
-    pub const ALL: [Task; 15] = [
+    pub const ALL: [Task; 16] = [
         Task::Session,
         Task::Open,
         Task::Tick,
@@ -53,6 +55,7 @@ impl Task {
         Task::Keys,
         Task::Store,
         Task::Revocations,
+        Task::Settings,
     ];
 
     /// What it is called in logs and metrics.
@@ -73,6 +76,7 @@ impl Task {
             Task::Keys => "keys",
             Task::Store => "store",
             Task::Revocations => "revocations",
+            Task::Settings => "settings",
         }
     }
 }

@@ -3,15 +3,22 @@
 //! run meanwhile.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
+use presenced::cli::sources::{Asked, Refused};
+use presenced::reload::{Begun, Reloader};
+use presenced::server::Server;
+use presenced::signals::Signals;
 use presenced_tasks::{Task, fail, panics};
 use presenced_testkit::memcached::{Memcached, key};
+use presenced_testkit::process::FREE_PORTS;
 use presenced_testkit::raw::{
     CLOSE, PING, PONG, Raw, Response, TEXT, frame, request, upgrade_with,
 };
 use presenced_testkit::server::{TestServer, metric};
-use presenced_testkit::tokens::token;
+use presenced_testkit::tokens::{SECRET, token};
 use presenced_testkit::{PATIENCE, alone, until};
+use rustix::process::{Signal, getpid, kill_process};
 use serde_json::{Value, json};
 
 /// How often each task panics.
@@ -86,9 +93,9 @@ async fn every_task_goes_on_after_it_has_panicked() {
     let memcached = Memcached::start().await;
     let flags = ["--workers=1", "--resolve-interval=100ms"];
     let server = TestServer::on(&memcached, &flags).await;
-    // The store has a test of its own, and so has the task that fetches keys (tokens::jwks::tests): it
+    // The store and the reload have tests of their own, and so has the task that fetches keys (tokens::jwks::tests): it
     // rests for minutes.
-    let others = [Task::Store, Task::Keys];
+    let others = [Task::Store, Task::Keys, Task::Settings];
     for task in Task::ALL.into_iter().filter(|task| !others.contains(task)) {
         let (what, before) = (task.label(), panics(task));
         let mut users = (0..).map(|number| format!("{what}-{number}"));
@@ -125,6 +132,36 @@ async fn every_task_goes_on_after_it_has_panicked() {
         .await;
     }
     server.drain().await;
+}
+
+/// What the server of the next test is started with, and reads again.
+fn settings() -> Result<Asked, Refused> {
+    let args = [&["presenced", "--workers=1"], FREE_PORTS].concat();
+    let args = args.into_iter().map(Into::into);
+    let secret = ("PRESENCED_JWT_SECRET".into(), SECRET.into());
+    Asked::read(args, [secret], |_: &Path| Err("there is none".into()))
+}
+
+#[tokio::test]
+async fn the_reload_goes_on_after_it_has_panicked() {
+    let _alone = alone();
+    let hangups = Signals::catch().unwrap().take_hangups().unwrap();
+    let (begun, checked) = Begun::check(settings().unwrap().settings);
+    let server = Server::start(checked.config.unwrap()).await.unwrap();
+    let reloader = Reloader::new(begun, server.switch(), settings);
+    let reloading = tokio::spawn(reloader.run(hangups));
+    let before = panics(Task::Settings);
+    fail::arm(Task::Settings, TIMES);
+    kill_process(getpid(), Signal::HUP).unwrap();
+    until("it is done all the same", PATIENCE, async || {
+        let metrics = look(server.admin_addr(), "/metrics")
+            .await
+            .expect("metrics");
+        metric(&metrics, "reloads_total{result=\"unchanged\"}") == 1
+    })
+    .await;
+    assert_eq!(panics(Task::Settings), before + TIMES);
+    reloading.abort();
 }
 
 #[tokio::test]

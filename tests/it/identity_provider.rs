@@ -17,10 +17,14 @@ use presenced::tokens::jwks::{Config, Issuer, Location, Network, Source, Url};
 use presenced::tokens::key::read_key_set;
 use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_net::tls::Tls;
+use presenced_testkit::frame::frame;
+use presenced_testkit::process::{FREE_PORTS, Process, command};
 use presenced_testkit::raw::{Raw, get, get_with, handshake, request, upgrade, upgrade_with};
 use presenced_testkit::server::TestServer;
+use presenced_testkit::temp::TempFile;
 use presenced_testkit::tokens::{claims, sign};
 use presenced_testkit::{PATIENCE, until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -358,6 +362,61 @@ async fn tokens_of_a_real_provider_open_sessions_and_pull() {
     ] {
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_keys_of_a_provider_until_another_is_named() {
+    let mut providers = [(); 2].map(|()| IdentityProvider::start(false));
+    let file = |issuer: &str, more: &str| {
+        format!("jwt-issuer = \"{issuer}\"\njwt-audience = \"urn:presence\"\n{more}\n")
+    };
+    let issuers = providers.each_ref().map(|provider| provider.issuer.clone());
+    let config = TempFile::new(&file(&issuers[0], ""));
+    let flag = format!("--config={}", config.path().display());
+    let process = Process::up(command(&[FREE_PORTS, &[&flag]].concat())).await;
+    let (edge, admin) = (process.edge(), process.admin());
+    let fetches = async |issuer: &str| {
+        let metrics = get(admin, "/metrics").await.body;
+        let line = format!("presenced_jwks_fetches_total{{issuer=\"{issuer}\",outcome=\"ok\"}} ");
+        let mut lines = metrics.lines();
+        lines.find_map(|found| found.strip_prefix(&line)?.parse::<u64>().ok())
+    };
+    until("ready", PATIENCE, async || {
+        get(admin, "/readyz").await.status == 200
+    })
+    .await;
+    let tokens = providers
+        .each_mut()
+        .map(|provider| provider.ask("token ES256"));
+    let mut raw = Raw::connect(edge).await;
+    raw.send(request("GET", "/ws", &upgrade_with(&tokens[0]), ""))
+        .await;
+    assert_eq!(raw.response().await.status, 101);
+
+    std::fs::write(config.path(), file(&issuers[0], "require-scope = true")).unwrap();
+    process.signal(Signal::HUP);
+    process.logs("taken up: --require-scope").await;
+    let status = async |token: &str| handshake(edge, &upgrade_with(token)).await.status;
+    assert_eq!(status(&tokens[0]).await, 101);
+    assert_eq!(
+        fetches(&issuers[0]).await,
+        Some(1),
+        "they are not fetched again"
+    );
+
+    std::fs::write(config.path(), file(&issuers[1], "require-scope = true")).unwrap();
+    process.signal(Signal::HUP);
+    process.logs("taken up: --jwt-issuer").await;
+    // Its keys were awaited.
+    assert_eq!(status(&tokens[1]).await, 101);
+    assert_eq!(status(&tokens[0]).await, 401);
+    assert_eq!(fetches(&issuers[0]).await, None);
+    assert_eq!(fetches(&issuers[1]).await, Some(1));
+    assert_eq!(get(admin, "/readyz").await.status, 200);
+    raw.send(frame(0x81, br#"{"pull":1,"users":["alice-ES256"]}"#))
+        .await;
+    let pulled = raw.json().await;
+    assert!(pulled["online"]["alice-ES256"].is_object(), "{pulled}");
 }
 
 #[tokio::test]

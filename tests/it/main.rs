@@ -51,6 +51,7 @@ mod pull;
 mod pull_shares;
 mod refusals;
 mod refused_sessions;
+mod reload;
 mod renewal;
 mod revocation;
 mod ring;

@@ -7,6 +7,7 @@ use clap::{Arg, Command, CommandFactory};
 use presenced::cli::command_line::CommandLine;
 use presenced::cli::sources::key::keys;
 use presenced::cli::sources::table::issuer_keys;
+use presenced::reload::changeable::{Change, change, changeable};
 
 const HEAD: &str = "# Settings
 
@@ -15,6 +16,9 @@ const HEAD: &str = "# Settings
 Each setting is a flag, an environment variable, and a key in the file that `--config` (or `PRESENCED_CONFIG`) names.
 [Operations](operations.md#where-do-settings-come-from) says how they go together. The tokens' secret may also be given in
 `PRESENCED_JWT_SECRET`; it is neither a flag nor a key.
+
+The column *reload* says what it takes to change a setting [without a restart](operations.md#how-do-i-change-settings-without-a-restart): `yes`, that it is
+read again, on SIGHUP or when a file changes; `content`, that its file changes, but not which file it is; `no`, a restart.
 ";
 
 const STORE: &str = "
@@ -62,10 +66,11 @@ fn table(page: &mut String, command: &Command, level: &str, has_keys: bool) {
         let heading = arg.get_help_heading().unwrap_or("Options");
         if group.replace(heading) != Some(heading) {
             let file = if has_keys { " key in the file |" } else { "" };
+            let reload = if has_keys { " reload |" } else { "" };
             let line = if has_keys { " --- |" } else { "" };
             let _ = write!(
                 page,
-                "\n{level} {heading}\n\n| flag | variable |{file} default | what it is |\n| --- | --- |{line} --- | --- |\n"
+                "\n{level} {heading}\n\n| flag | variable |{file} default |{reload} what it is |\n| --- | --- |{line} --- |{line} --- |\n"
             );
         }
         let file = match (has_keys, name) {
@@ -73,13 +78,19 @@ fn table(page: &mut String, command: &Command, level: &str, has_keys: bool) {
             (true, "config") => " – |".into(),
             (true, _) => format!(" `{name}` |"),
         };
+        let reload = match (has_keys, change(name)) {
+            (false, _) => "",
+            (true, Change::Reload | Change::ReloadOfTokens) => " yes |",
+            (true, Change::Content) => " content |",
+            (true, Change::Restart) => " no |",
+        };
         let (default, help) = (default(arg, key.otherwise.as_deref()), help(arg));
         let flag =
             cell(&value_name(arg).map_or(format!("--{name}"), |value| format!("--{name} {value}")));
         let variable = &key.variable;
         let _ = writeln!(
             page,
-            "| `{flag}` | `{variable}` |{file} {default} | {help} |"
+            "| `{flag}` | `{variable}` |{file} {default} |{reload} {help} |"
         );
     }
 }
@@ -127,6 +138,21 @@ fn cell(text: &str) -> String {
         .collect::<Vec<_>>()
         .join(" ")
         .replace('|', "\\|")
+}
+
+#[test]
+fn what_can_change_is_a_setting() {
+    let mut command = CommandLine::command();
+    command.build();
+    let keys = keys(&command);
+    for name in changeable() {
+        assert!(keys.iter().any(|key| key.name == name), "{name}");
+        assert_eq!(
+            changeable().filter(|other| *other == name).count(),
+            1,
+            "{name}"
+        );
+    }
 }
 
 #[test]

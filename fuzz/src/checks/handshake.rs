@@ -12,6 +12,7 @@ use hyper::{Method, Request, Version};
 use presenced::gateway::handshake::{Upgraded, check};
 use presenced::gateway::handshake_rates::HandshakeRates;
 use presenced::gateway::health::Departure;
+use presenced::gateway::live::Live;
 use presenced::gateway::origin::Origins;
 use presenced::gateway::places::Room;
 use presenced::gateway::rates::Rates;
@@ -19,6 +20,7 @@ use presenced::gateway::refusal::{Refusal, RequestFault};
 use presenced::gateway::refused_session::{RefuseWith, RefusedSessions};
 use presenced::gateway::shared_places::HttpPlaces;
 use presenced::gateway::{Capacity, Gateway};
+use presenced::swap::Swap;
 use presenced::tokens::{Audience, Auth, Config, IssuerConfig, Key, Rules, Secret, TokenFault};
 use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_presence::UserIdError;
@@ -58,7 +60,7 @@ pub fn handshake(data: &[u8]) {
 /// query.
 static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
     [(&[][..], false), (&[String::from(NAMED)][..], true)].map(|(named, allow_query_token)| {
-        Gateway {
+        let live = Live {
             auth: Auth::new(Config {
                 issuers: vec![IssuerConfig {
                     source: None,
@@ -77,11 +79,17 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
             origins: Origins::new(named).unwrap(),
             allow_query_token,
             dev: None,
+            serve_health: false,
+            head_bytes_max: 1,
+            refuse_with: RefuseWith::Auto,
+            keep_alive: Duration::from_secs(75),
+        };
+        Gateway {
+            live: Swap::new(live),
+            dev: None,
             departure: Departure::default(),
             health: None,
             seats: Arc::new(Seats::new(1)),
-            head_bytes_max: 1,
-            refuse_with: RefuseWith::Auto,
             refused_sessions: RefusedSessions::new(1),
             proxies: Default::default(),
             user_names: Default::default(),
@@ -92,7 +100,6 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
                 turned_away_max: 1,
                 refused_sessions_max: 1,
             },
-            keep_alive: Duration::from_secs(75),
             rates: HandshakeRates::new(Rates::default(), Clock::start()),
             clock: Clock::start(),
             metrics: Arc::default(),
@@ -115,7 +122,8 @@ const NAMED: &str = "https://app.example";
 
 fn compare(request: &Request<()>, signed: &Signed) {
     for gateway in &*GATEWAYS {
-        let mut found = pin!(check(request, gateway));
+        let live = gateway.live.get();
+        let mut found = pin!(check(request, gateway, &live));
         let found = found.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         let Poll::Ready(found) = found else {
             panic!("no keys are fetched that it could wait for");
@@ -131,7 +139,7 @@ fn compare(request: &Request<()>, signed: &Signed) {
                 }
             }
         });
-        let expected = self::expected(request, gateway.allow_query_token, signed);
+        let expected = self::expected(request, live.allow_query_token, signed);
         let found = found.as_deref().map_err(|refusal| match refusal {
             Refusal::TokenInvalid(TokenFault::TooLong | TokenFault::Malformed) => {
                 invalid(TokenFault::Signature)

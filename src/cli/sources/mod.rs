@@ -342,13 +342,27 @@ fn variables(command: &clap::Command) -> Vec<String> {
     commands.flat_map(keys).map(|key| key.variable).collect()
 }
 
-/// clap's error about settings, where they are called as they are in their source.
-fn reworded(error: clap::Error, origins: &Origins, command: &mut clap::Command) -> clap::Error {
+/// What an error says is wrong, without how to use the program.
+fn message_of(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let (message, _) = text.split_once("\n\nUsage:").unwrap_or((&text, ""));
     let (message, _) = message.split_once("\n\nFor more").unwrap_or((message, ""));
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    match origins.reword(message) {
+    message
+        .strip_prefix("error: ")
+        .unwrap_or(message)
+        .to_owned()
+}
+
+/// The same in one line, for the log.
+pub fn line_of(error: &clap::Error) -> String {
+    let message = message_of(error);
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// clap's error about settings, where they are called as they are in their source.
+fn reworded(error: clap::Error, origins: &Origins, command: &mut clap::Command) -> clap::Error {
+    let message = message_of(&error);
+    match origins.reword(&message) {
         same if same == message => error,
         reworded => command.error(error.kind(), reworded.trim_end()),
     }

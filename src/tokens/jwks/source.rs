@@ -17,7 +17,7 @@ use super::url::Url;
 use crate::limits::{KEYS_WAIT, KEYS_WAITERS_MAX};
 
 /// Where a provider has its keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// Here.
     Keys(Url),
@@ -104,6 +104,12 @@ impl<K> Source<K> {
         }
     }
 
+    /// Whether `other` fetches the same: from the same place, with trust in the same authorities.
+    pub fn is_like(&self, other: &Source<K>) -> bool {
+        let (own, other) = (&self.config, &other.config);
+        own.location == other.location && own.network.tls == other.network.tls
+    }
+
     /// The keys that were fetched last; `None` before there were any, and then no token can be
     /// checked. Cheap: a lock is held while a pointer is copied.
     pub fn keys(&self) -> Option<Arc<K>> {
@@ -113,6 +119,13 @@ impl<K> Source<K> {
     /// Whether there are keys.
     pub fn is_ready(&self) -> bool {
         self.state.borrow().keys.is_some()
+    }
+
+    /// Returns when there are keys.
+    pub async fn ready(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as `self`.
+        let _ = state.wait_for(|state| state.keys.is_some()).await;
     }
 
     /// How long the provider has not been heard of: the time since the keys were fetched. `None` if
