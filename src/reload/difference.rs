@@ -2,6 +2,9 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::HashSet;
+use std::ffi::OsString;
+
 use super::changeable::{Change, change};
 use super::files::Contents;
 use crate::cli::sources::Entry;
@@ -26,10 +29,12 @@ impl State {
     /// What is new in `next`, where settings of tokens stay as they are if `keeps_tokens`.
     pub(super) fn difference(&self, next: &State, keeps_tokens: bool) -> Difference {
         let mut difference = Difference::default();
-        for entry in &next.entries {
-            let name = &entry.key.name;
-            let own = self.entries.iter().find(|own| own.key.name == *name);
-            let is_same = own.is_some_and(|own| own.values == entry.values)
+        let mut names: Vec<_> = next.entries.iter().map(|entry| &entry.key.name).collect();
+        // A setting is there once more in each table of the file.
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
+        for name in names {
+            let is_same = values(&self.entries, name).eq(values(&next.entries, name))
                 && self.contents.of(name).eq(next.contents.of(name));
             if is_same {
                 continue;
@@ -49,17 +54,20 @@ impl State {
 
     /// What is in force once `next` has been taken up, but for what needs a restart.
     pub(super) fn take_up(&mut self, next: &State, difference: &Difference) {
-        for own in &mut self.entries {
-            let name = &own.key.name;
-            let entry = next.entries.iter().find(|entry| entry.key.name == *name);
-            if let Some(entry) = entry.filter(|_| difference.taken.contains(name)) {
-                *own = entry.clone();
-            }
-        }
+        let is_taken = |entry: &&Entry| difference.taken.contains(&entry.key.name);
+        self.entries.retain(|own| !is_taken(&own));
+        let taken = next.entries.iter().filter(is_taken);
+        self.entries.extend(taken.cloned());
         for name in &difference.taken {
             self.contents.take_up(name, &next.contents);
         }
     }
+}
+
+/// What a setting is set to, in the order of the places where it is.
+fn values<'e>(entries: &'e [Entry], name: &'e str) -> impl Iterator<Item = &'e Vec<OsString>> {
+    let of_name = entries.iter().filter(move |entry| entry.key.name == name);
+    of_name.map(|entry| &entry.values)
 }
 
 /// The flags of settings, for the log.

@@ -31,7 +31,8 @@ pub struct Begun {
 impl Begun {
     /// Checks the settings that a server begins with. It reads files, which may take long.
     pub fn check(settings: Settings) -> (Begun, Checked) {
-        let (files, entries) = (files(&settings.entries), settings.entries.clone());
+        let entries: Vec<_> = settings.all_entries().cloned().collect();
+        let files = files(&entries);
         // Before they are read: what changes later is noticed.
         let (look, contents) = (Look::at(&files), Contents::of_files(&files));
         let checked = settings.check();
@@ -221,7 +222,7 @@ fn read(in_force: &[NamedFile], source: Source) -> Read {
     let look_before = Look::at(in_force);
     let settings = source().map(|asked| asked.settings);
     let mut all = match &settings {
-        Ok(settings) => files(&settings.entries),
+        Ok(settings) => files(&settings.all_entries().cloned().collect::<Vec<_>>()),
         Err(_) => Vec::new(),
     };
     let (of_settings, contents) = (all.len(), Contents::of_files(&all));
@@ -248,10 +249,8 @@ fn read(in_force: &[NamedFile], source: Source) -> Read {
 }
 
 fn next(settings: Settings, contents: Contents) -> Result<Next, String> {
-    let (entries, levels) = (
-        settings.entries.clone(),
-        settings.flags.logs.log_level.clone(),
-    );
+    let entries = settings.all_entries().cloned().collect();
+    let levels = settings.flags.logs.log_level.clone();
     let Checked { config, notices } = settings.check();
     Ok(Next {
         state: State { entries, contents },
