@@ -8,6 +8,7 @@ use presenced_testkit::raw::{Raw, get_with, handshake, request, upgrade_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::tokens::{SECRET, claims, sign, strict_claims};
+use presenced_testkit::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -198,11 +199,15 @@ async fn a_token_as_a_provider_makes_it() {
     session.send(request("GET", "/ws", &headers, "")).await;
     let response = session.response().await;
     assert_eq!(response.status, 101, "{response:?}");
-    // The session's user is here, and a pull may ask with the same token.
+    // A pull may ask with the same token, and the session's user is here once its worker has it.
     let pull = "/v1/presence?user=auth0%7C5f7c8ec7c33c6c004bbafe82";
-    let answer = get_with(server.edge, pull, rs256.token()).await.json();
-    let online = answer["online"]["auth0|5f7c8ec7c33c6c004bbafe82"]["connectedAt"].as_u64();
-    assert!(online.is_some(), "{answer}");
+    until("the user is online", PATIENCE, async || {
+        let answer = get_with(server.edge, pull, rs256.token()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let online = &answer.json()["online"]["auth0|5f7c8ec7c33c6c004bbafe82"];
+        online["connectedAt"].is_u64()
+    })
+    .await;
 }
 
 #[tokio::test]
