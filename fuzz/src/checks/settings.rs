@@ -13,7 +13,7 @@ use presenced::cli::sources::{Asked, Refused, Settings};
 use presenced::gateway::forwarded::ForwardedHeader;
 use presenced::gateway::origin::Origins;
 use presenced::server::Config;
-use presenced::tokens::Secret;
+use presenced::tokens::{IssuerConfig, Secret};
 use presenced_memcached::limits::NODES_MAX;
 use presenced_memcached::{NodeAddr, NodeSpec};
 use presenced_presence::limits::USER_ID_BYTES_MAX;
@@ -176,7 +176,7 @@ fn is_sound(settings: &Config) {
     let names: BTreeSet<_> = tokens.issuers.iter().map(|issuer| &issuer.name).collect();
     let are_several = tokens.issuers.len() > 1;
     assert!(names.len() == tokens.issuers.len() && !(are_several && names.contains(&None)));
-    assert!(!are_several || tokens.issuers.iter().all(|issuer| issuer.has_key()));
+    assert!(!are_several || tokens.issuers.iter().all(IssuerConfig::has_key));
     assert!(settings.memcached.nodes.nodes.len() <= NODES_MAX);
 }
 
