@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use presenced::cli::examine::{self, State};
+use presenced::cli::examine::{self, Finding, State};
 use presenced::cli::sources::{Asked, Checked, Settings, What};
 use presenced::cli::store::StoreFlags;
-use presenced::cli::{Notice, Promises, print_config, promises};
-use presenced::log;
+use presenced::cli::token::TokenRequest;
+use presenced::cli::{Notice, Promises, check_token, print_config, promises, token};
+use presenced::log::{self, LogFormat};
 use presenced::reload::{Begun, Reloader};
 use presenced::server::{Config, Server, ServerError};
 use presenced::signals::{Signals, Stop};
@@ -87,6 +88,8 @@ fn run(Asked { what, settings }: Asked) -> Result<ExitCode, Box<dyn Error>> {
             What::Store(store) => run_store(&store, &settings, Signals::catch()?).await?,
             What::Check => return check(settings).await,
             What::PrintConfig => return print_config(settings),
+            What::Token(request) => return token(&request, &settings),
+            What::CheckToken => return check_token(settings).await,
         }
         Ok(ExitCode::SUCCESS)
     });
@@ -114,12 +117,39 @@ async fn check(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     let format = settings.flags.logs.log_format;
     let Checked { config, notices } = settings.clone().check();
     let findings = examine::examine(&config?, &notices, &settings).await;
+    let is_well = findings.iter().all(|finding| finding.state != State::Wrong);
+    Ok(report(&findings, format, is_well))
+}
+
+/// Prints a line for each thing that was looked at.
+fn report(findings: &[Finding], format: LogFormat, is_well: bool) -> ExitCode {
     let lines = findings.iter().map(|finding| finding.line(format) + "\n");
-    let status = match findings.iter().any(|finding| finding.state == State::Wrong) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    let status = match is_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     };
-    Ok(printed(log::print(&lines.collect::<String>()), status))
+    printed(log::print(&lines.collect::<String>()), status)
+}
+
+/// Prints a token, and nothing else.
+fn token(request: &TokenRequest, settings: &Settings) -> Result<ExitCode, Box<dyn Error>> {
+    let config = settings.clone().check().config?;
+    let token = token::sign(&config, request).map_err(|why| settings.refuse(&why))?;
+    let line = token + "\n";
+    Ok(printed(log::print(&line), ExitCode::SUCCESS))
+}
+
+/// Prints whether the token on standard input would be accepted.
+async fn check_token(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
+    let tokens = settings.clone().check().config?.gateway.tokens;
+    let token = check_token::read(io::stdin().lock(), tokens.rules.bytes_max);
+    let checked = match token {
+        Ok(token) => check_token::check(&tokens, &token).await,
+        Err(why) => Err(why),
+    };
+    let checked = checked.map_err(|why| settings.refuse(&why))?;
+    let format = settings.flags.logs.log_format;
+    Ok(report(&checked.findings, format, checked.is_accepted))
 }
 
 async fn run_edge(settings: Settings, mut signals: Signals) -> Result<(), Box<dyn Error>> {

@@ -1,9 +1,10 @@
 //! What the binary can be asked to do.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::Flags;
 use super::store::StoreFlags;
+use super::token::TokenRequest;
 
 /// Tracks who is online now: users hold a WebSocket open, their heartbeats keep
 /// `user:{userId}:online` alive in memcached, and clients pull to learn who is online.
@@ -42,9 +43,34 @@ pub enum Command {
     /// Takes the server's flags, environment and file. Secrets are not printed.
     PrintConfig(Box<Flags>),
 
+    /// Prints a token that a server with the same settings accepts, to try it with
+    ///
+    /// Takes the server's flags, environment and file, and signs with the first secret in them. Whoever has the secret
+    /// can be anyone: in production, tokens are for your login to give out.
+    Token(Box<TokenCommand>),
+
+    /// Reads a token from standard input, and says whether it would be accepted, and why not
+    ///
+    /// Takes the server's flags, environment and file; keys that the server would fetch are fetched once. It does not
+    /// know what was revoked. Exits with 0 if the token is good for sessions or for pulls, with 1 if it is for
+    /// neither, and with 2 if there is none or the settings are wrong.
+    CheckToken(Box<Flags>),
+
     /// Runs the store alone: a memcached that speaks the text protocol, meta commands included
     ///
     /// Any memcached client can use it. The protocol has no authentication: listen beyond this machine
     /// only on a network that you trust.
     Store(StoreFlags),
+}
+
+/// The flags of `presenced token`.
+#[derive(Clone, Debug, Args)]
+pub struct TokenCommand {
+    /// What the token is to say.
+    #[command(flatten)]
+    pub request: TokenRequest,
+
+    /// The server's.
+    #[command(flatten)]
+    pub flags: Flags,
 }

@@ -6,13 +6,14 @@
 //!   `levels`, `listen`: values as people write them.
 //! - [`sources`]: where the flags' values come from, and who wins.
 //! - [`Flags::check`]: rules about several settings; `capacity`, `issuers`, `secret`, `keys`.
-//! - [`print_config`], [`examine`]: commands about settings.
+//! - [`print_config`], [`examine`]: commands about settings. [`token`], [`check_token`]: commands about tokens.
 
 macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
 }
 
 mod capacity;
+pub mod check_token;
 pub mod command_line;
 pub mod examine;
 mod flags;
@@ -29,6 +30,7 @@ mod secret;
 pub mod sources;
 pub mod store;
 mod times;
+pub mod token;
 mod units;
 
 use std::path::PathBuf;

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header;
-use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 use serde::Serialize;
-use serde_json::json;
 
 use super::look_up::LookUp;
 use super::query::values;
@@ -16,14 +14,11 @@ use super::request::is_loopback_host;
 use super::response::{Answer, json, set, with_type};
 use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
-use crate::tokens::{Audience, IssuerConfig, Rules};
+use crate::tokens::{IssuerConfig, Rules, Signer};
 
 /// Serves the page, and signs the tokens that it asks for.
 pub struct DevMode {
-    key: EncodingKey,
-    user_claim: String,
-    audience: Option<String>,
-    issuer: Option<String>,
+    signer: Signer,
     scope: Option<&'static str>,
     lifetime: Duration,
     look_up: Option<LookUp>,
@@ -52,13 +47,7 @@ impl DevMode {
         look_up: Option<LookUp>,
     ) -> DevMode {
         DevMode {
-            key: EncodingKey::from_secret(secret),
-            user_claim: issuer.user_claim.clone(),
-            audience: match &issuer.audience {
-                Audience::Named(audience) => Some(audience.clone()),
-                Audience::None | Audience::Any => None,
-            },
-            issuer: issuer.name.clone(),
+            signer: Signer::new(secret, issuer),
             scope: rules.require_scope.then_some(SESSION_SCOPES),
             lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
             look_up,
@@ -124,18 +113,10 @@ impl DevMode {
     }
 
     fn sign(&self, user: &UserId, scope: Option<&str>) -> Result<String, Refusal> {
-        let mut claims = json!({"exp": unix_ms() / 1000 + self.lifetime.as_secs()});
-        claims[&self.user_claim] = user.as_str().into();
-        if let Some(audience) = &self.audience {
-            claims["aud"] = audience.as_str().into();
-        }
-        if let Some(issuer) = &self.issuer {
-            claims["iss"] = issuer.as_str().into();
-        }
-        if let Some(scope) = scope {
-            claims["scope"] = scope.into();
-        }
-        encode(&Header::default(), &claims, &self.key).map_err(|_| NO_USER)
+        let expires_at_s = unix_ms() / 1000 + self.lifetime.as_secs();
+        let claims = [("exp".to_owned(), expires_at_s.into())];
+        let signed = self.signer.sign(user, scope, claims.into_iter().collect());
+        signed.map_err(|_| NO_USER)
     }
 }
 

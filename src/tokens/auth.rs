@@ -222,7 +222,7 @@ impl Auth {
 
     fn verify_read(&self, read: &Read<'_>, purpose: Purpose) -> Result<Identity, TokenError> {
         let (token, issuer) = (read.token, read.issuer);
-        let claims = read.decode(Issuer::validation)?;
+        let (_, claims) = read.decode(Issuer::validation)?;
         check_head(token).map_err(TokenError::Invalid)?;
         check_types(&claims, issuer).map_err(TokenError::Invalid)?;
         let user = user_of(claims.at(&issuer.config.user_claim))?;
@@ -262,18 +262,31 @@ impl Auth {
     /// it: for the log. What is not signed may say anything, so it is not read.
     pub fn signed_user(&self, token: &str) -> Option<String> {
         let read = self.read(token).ok()?;
-        let mut signature_only = read.issuer.validation(read.algorithm)?.clone();
-        signature_only.required_spec_claims.clear();
-        signature_only.validate_exp = false;
-        signature_only.validate_nbf = false;
-        signature_only.validate_aud = false;
-        signature_only.iss = None;
-        let claims = read.decode(|_, _| Some(&signature_only)).ok()?;
+        let (_, claims) = read.signed()?;
         match claims.at(&read.issuer.config.user_claim)? {
             Value::String(id) => Some(id.chars().take(USER_ID_BYTES_MAX).collect()),
             Value::Number(id) => Some(id.to_string()),
             _ => None,
         }
+    }
+
+    /// Which key has signed a token, whatever else is wrong with it.
+    pub fn checked_by<'a>(&'a self, token: &'a str) -> Option<CheckedBy<'a>> {
+        let read = self.read(token).ok()?;
+        let (key, _) = read.signed()?;
+        let mut own = read.issuer.config.keys.iter();
+        Some(CheckedBy {
+            issuer: &read.issuer.config,
+            algorithm: read.algorithm,
+            key_id: key.id().map(str::to_owned),
+            place: own.position(|own| std::ptr::eq(own, key)),
+        })
+    }
+
+    /// The issuer that a token says it is of, or the only one.
+    pub fn issuer_named(&self, token: &str) -> Option<&IssuerConfig> {
+        let issuer = self.issuer_of(token).ok()?;
+        Some(&issuer.config)
     }
 
     /// What a token says of itself, and whose it may be.
@@ -332,6 +345,24 @@ impl Auth {
     }
 }
 
+/// What has proved a token.
+#[derive(Clone, Debug)]
+pub struct CheckedBy<'a> {
+    /// Whose token it is.
+    pub issuer: &'a IssuerConfig,
+    /// How it is signed.
+    pub algorithm: Algorithm,
+    /// The name of the key.
+    pub key_id: Option<String>,
+    /// Which of the issuer's own keys it is; `None` for one that was fetched.
+    pub place: Option<usize>,
+}
+
+/// A token's head and claims, as they are, of which nothing is proved; `None` for what is no JSON.
+pub fn contents(token: &str) -> [Option<Value>; 2] {
+    [0, 1].map(|number| serde_json::from_slice(&part(token, number)?).ok())
+}
+
 /// A token of which nothing is proved.
 struct Read<'a> {
     token: &'a str,
@@ -344,11 +375,23 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// The claims, if one of the issuer's keys has signed them and they meet the library's rules.
-    fn decode<'v>(
+    /// The claims, and the key of the issuer that has signed them, whatever they are.
+    fn signed(&self) -> Option<(&Key, Claims)> {
+        let mut signature_only = self.issuer.validation(self.algorithm)?.clone();
+        signature_only.required_spec_claims.clear();
+        signature_only.validate_exp = false;
+        signature_only.validate_nbf = false;
+        signature_only.validate_aud = false;
+        signature_only.iss = None;
+        self.decode(|_, _| Some(&signature_only)).ok()
+    }
+
+    /// The claims, if a key of the issuer, which it has beside them, has signed them and they meet the library's
+    /// rules.
+    fn decode<'v, 'r>(
         &'v self,
-        rules: impl Fn(&'v Issuer, Algorithm) -> Option<&'v Validation>,
-    ) -> Result<Claims, TokenError> {
+        rules: impl Fn(&'v Issuer, Algorithm) -> Option<&'r Validation>,
+    ) -> Result<(&'v Key, Claims), TokenError> {
         let is_without_keys = self.issuer.config.source.is_some() && self.fetched.is_none();
         // It may be signed with a key that is still to be fetched.
         let invalid = |fault| match TokenError::Invalid(fault) {
@@ -364,7 +407,7 @@ impl Read<'_> {
         };
         for key in keys {
             match decode(self.token, key.decoding_key(), rules) {
-                Ok(TokenData { claims, .. }) => return Ok(claims),
+                Ok(TokenData { claims, .. }) => return Ok((key, claims)),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidSignature => {}
                     error => return Err(self.error(error)),

@@ -1,5 +1,7 @@
 //! Why a token is refused.
 
+use std::fmt;
+
 use presenced_presence::UserIdError;
 
 /// Why a token is refused.
@@ -83,5 +85,51 @@ impl TokenFault {
             TokenFault::UserClaim => "user_claim",
             TokenFault::Revoked => "revoked",
         }
+    }
+}
+
+/// In words, for operators: clients are told less.
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenError::Expired => f.write_str("it has expired (exp)"),
+            TokenError::Invalid(fault) => fault.fmt(f),
+            TokenError::UserId(why) => write!(f, "it names a user who can't be one: {why}"),
+            TokenError::Scope => f.write_str("its scope (scope or scp) is not for this"),
+            TokenError::NoKeys => f.write_str("the keys of its issuer have not been fetched"),
+        }
+    }
+}
+
+/// The same.
+impl fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TokenFault::TooLong => "it is longer than --max-token",
+            TokenFault::Malformed => {
+                "it is no token: three parts in base64url with dots between them, of which the first is a JSON object"
+            }
+            TokenFault::Algorithm => "none of the issuer's keys is for its algorithm (alg)",
+            TokenFault::UnknownKey => "none of the issuer's keys has the name that it gives (kid)",
+            TokenFault::Signature => "none of the issuer's keys has signed it",
+            TokenFault::Typ => "it is for something else: its type (typ) is neither JWT nor at+jwt",
+            TokenFault::Crit => "it asks for extensions (crit, b64), of which none is known here",
+            TokenFault::Claims => {
+                "it has no exp, or a claim that is there twice or of a type that it can't have"
+            }
+            TokenFault::ClaimsJson => {
+                "its claims are not JSON in UTF-8, or nested over 127 levels deep"
+            }
+            TokenFault::Issuer => "it is of another issuer (iss)",
+            TokenFault::Audience => "it is for another audience (aud)",
+            TokenFault::NotYetValid => "it is not valid yet (nbf)",
+            TokenFault::LifetimeTooLong => {
+                "its expiry (exp) is further ahead than --jwt-max-lifetime"
+            }
+            TokenFault::UserClaim => {
+                "it names no user: the claim is missing, or neither a string nor an integer"
+            }
+            TokenFault::Revoked => "it was revoked",
+        })
     }
 }

@@ -69,6 +69,12 @@ impl Key {
         self.id.as_deref()
     }
 
+    /// The secret that it is, if it is one.
+    pub fn secret(&self) -> Option<&[u8]> {
+        let is_secret = self.key.family() == AlgorithmFamily::Hmac;
+        self.key.try_get_as_bytes().ok().filter(|_| is_secret)
+    }
+
     /// Whether tokens of `algorithm` may be checked with it.
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)

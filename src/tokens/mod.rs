@@ -5,6 +5,7 @@
 //! - [`key`]: what they are checked with; `secret`: that of HMAC, which no log shows.
 //! - [`jwks`]: keys that an identity provider publishes.
 //! - `fault`: why a token is refused.
+//! - `sign`: signs tokens.
 //! - [`revocations`]: which are refused though they have not expired.
 
 pub mod auth;
@@ -15,12 +16,15 @@ pub mod jwks;
 pub mod key;
 pub mod revocations;
 mod secret;
+mod sign;
 
 pub use self::auth::{
-    Auth, CONNECT_SCOPE, Config, Grant, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE, Rules,
+    Auth, CONNECT_SCOPE, CheckedBy, Config, Grant, Identity, Purpose, READ_ALL_SCOPE, READ_SCOPE,
+    Rules,
 };
 pub use self::fault::{TokenError, TokenFault};
 pub use self::issuer::{Audience, IssuerConfig, KeySource};
 pub use self::key::Key;
 pub use self::revocations::{Revocation, Revocations, TokenId, Tokens};
 pub use self::secret::Secret;
+pub use self::sign::Signer;

@@ -65,4 +65,5 @@ mod store_clients;
 mod store_command;
 mod store_differential;
 mod store_memory;
+mod token_commands;
 mod worker;

@@ -31,9 +31,10 @@ use self::environment::{Environment, SECRET};
 use self::key::{Key, Kind, keys, with_switches, without_environment};
 use self::origin::{Origin, Origins};
 use self::table::{Table, issuer_keys};
-use super::command_line::{Command, CommandLine};
+use super::command_line::{Command, CommandLine, TokenCommand};
 use super::nearest::nearest;
 use super::store::StoreFlags;
+use super::token::TokenRequest;
 use super::{Flags, Notice, SettingsError, hyphens};
 use crate::log::LogFormat;
 use crate::server::Config;
@@ -56,6 +57,10 @@ pub enum What {
     Check,
     /// To print what the server would run with.
     PrintConfig,
+    /// To print a token.
+    Token(TokenRequest),
+    /// To check a token.
+    CheckToken,
     /// To run the store alone.
     Store(StoreFlags),
 }
@@ -204,7 +209,8 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
         let origins = given.iter();
         let origins = origins.map(|(name, given)| (name.clone(), given.origin.clone()));
         let origins = Origins(origins.collect());
-        let line = command_line(&keys, &given, name);
+        let mut line = command_line(&keys, &given, name);
+        line.extend(no_settings(typed, &keys, &asked));
         let matches = command.try_get_matches_from_mut(line);
         let matches = matches.map_err(|error| reworded(error, &origins, &mut asked))?;
         let entries = match matches.subcommand() {
@@ -216,6 +222,11 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             None => (What::Serve, line.flags),
             Some(Command::Check(flags)) => (What::Check, *flags),
             Some(Command::PrintConfig(flags)) => (What::PrintConfig, *flags),
+            Some(Command::CheckToken(flags)) => (What::CheckToken, *flags),
+            Some(Command::Token(command)) => {
+                let TokenCommand { request, flags } = *command;
+                (What::Token(request), flags)
+            }
             Some(Command::Store(store)) => (What::Store(store), line.flags),
         };
         flags.tokens.issuer.jwt_secret = self.environment.get(SECRET).map(Into::into);
@@ -320,6 +331,24 @@ fn command_line(keys: &[Key], given: &BTreeMap<String, Given>, subcommand: &str)
         }
     }
     line
+}
+
+/// What was typed that is no setting, as it is about this one run of a command.
+fn no_settings(typed: &ArgMatches, keys: &[Key], command: &clap::Command) -> Vec<OsString> {
+    let mut args = Vec::new();
+    let others = command.get_arguments();
+    for arg in others.filter(|arg| keys.iter().all(|key| key.id != arg.get_id().as_str())) {
+        let id = arg.get_id().as_str();
+        let is_typed = typed.ids().any(|typed| typed.as_str() == id)
+            && typed.value_source(id) == Some(ValueSource::CommandLine);
+        let values = is_typed.then(|| typed.get_raw(id)).flatten();
+        for value in values.into_iter().flatten() {
+            let mut word = OsString::from(format!("--{}=", arg.get_long().unwrap_or_default()));
+            word.push(value);
+            args.push(word);
+        }
+    }
+    args
 }
 
 fn entries(keys: &[Key], matches: &ArgMatches, origins: &Origins) -> Vec<Entry> {

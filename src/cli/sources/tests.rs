@@ -558,7 +558,10 @@ fn a_word_too_many_is_called_so() {
     for (args, parts) in [
         (
             &["foo"][..],
-            &["unexpected word 'foo'", "check, print-config, store"][..],
+            &[
+                "unexpected word 'foo'",
+                "check, print-config, token, check-token, store",
+            ][..],
         ),
         (
             &["chek"],
@@ -589,8 +592,11 @@ fn each_command_takes_what_the_server_takes() {
             (|what| matches!(what, What::Check)) as fn(&What) -> bool,
         ),
         ("print-config", |what| matches!(what, What::PrintConfig)),
+        ("check-token", |what| matches!(what, What::CheckToken)),
+        ("token", |what| matches!(what, What::Token(_))),
     ] {
-        let args = [command, "--config=p.toml", "--log-format=json"];
+        let mut args = vec![command, "--config=p.toml", "--log-format=json"];
+        args.extend((command == "token").then_some("--user=a"));
         let asked = read(&args, &[("PRESENCED_DRAIN", "3s")], file).unwrap();
         assert!(is_it(&asked.what));
         let flags = &asked.settings.flags;

@@ -179,6 +179,15 @@ impl<K> Source<K> {
         }
     }
 
+    /// Fetches the keys now, and once: for whoever does not follow them.
+    ///
+    /// # Errors
+    ///
+    /// What happened instead.
+    pub async fn fetch_once(&self) -> Result<(), FetchError> {
+        self.fetch().await.map(drop)
+    }
+
     /// Returns earlier if somebody asks who may.
     async fn rest_until(&self, end: Instant) {
         loop {
