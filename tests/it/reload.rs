@@ -421,3 +421,42 @@ async fn what_can_be_read_only_once_is_not_read_again() {
     assert_eq!(status(process.edge(), &token("alice")).await, 101);
     fs::remove_file(&pipe).unwrap();
 }
+
+#[tokio::test]
+async fn issuers_in_tables_come_change_their_keys_and_go() {
+    let of = |issuer: &str, secret: &str| {
+        let mut claims = claims("alice");
+        claims["iss"] = issuer.into();
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        encode(&Header::default(), &claims, &key).unwrap()
+    };
+    let (first, second) = (TempFile::new(SECRET), TempFile::new(SECRET));
+    let table = |issuer: &str, secret: &TempFile| {
+        let path = secret.path().display();
+        format!("[[issuer]]\njwt-issuer = '{issuer}'\njwt-secret-file = '{path}'\n")
+    };
+    let config = TempFile::new(&table("first", &first));
+    let process = start(&[&format!("--config={}", config.path().display())]).await;
+    let edge = process.edge();
+    assert_eq!(status(edge, &of("first", SECRET)).await, 101);
+    assert_eq!(status(edge, &of("second", SECRET)).await, 401);
+    // Another one.
+    replace(
+        config.path(),
+        &(table("first", &first) + &table("second", &second)),
+    );
+    has_status(edge, &of("second", SECRET), 101).await;
+    assert_eq!(status(edge, &of("first", SECRET)).await, 101);
+    // A file that only a table names.
+    replace(second.path(), NEXT);
+    has_status(edge, &of("second", NEXT), 101).await;
+    assert_eq!(status(edge, &of("second", SECRET)).await, 401);
+    assert_eq!(status(edge, &of("first", SECRET)).await, 101);
+    // The first goes; the second stays what it is.
+    replace(config.path(), &table("second", &second));
+    has_status(edge, &of("first", SECRET), 401).await;
+    assert_eq!(status(edge, &of("second", NEXT)).await, 101);
+    process
+        .logs("settings were read again and taken up: --jwt-issuer")
+        .await;
+}
