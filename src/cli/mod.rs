@@ -71,7 +71,7 @@ use crate::tokens::{self, Rules};
 #[derive(Clone, Debug, Parser)]
 pub struct Flags {
     /// TOML file with settings: each flag is a key of its name, such as ttl = "60s"; flags come before
-    /// the environment, and that before the file. Each table [[issuer]] is one more issuer of tokens
+    /// the environment, and that before the file. A table named issuer is one more issuer of tokens
     #[arg(long, env = "PRESENCED_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
