@@ -203,8 +203,8 @@ impl SharedLog {
         Ok(())
     }
 
-    /// Writes entries, at most [`LOG_BATCH`], each with its TTL in seconds. Returns the number of
-    /// each that is there now; nothing if the log has no last number.
+    /// Writes entries, at most [`LOG_BATCH`], each with its TTL in seconds. Returns the number
+    /// of each in their order, none for one that was not stored; nothing if the log has no last number.
     ///
     /// # Errors
     ///

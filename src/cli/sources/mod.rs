@@ -42,9 +42,9 @@ use crate::server::Config;
 /// What a process is asked to do.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// What.
+    /// What it is to do.
     pub what: What,
-    /// With these settings.
+    /// The settings to do it with.
     pub settings: Settings,
 }
 
