@@ -8,6 +8,8 @@ SHELL := /usr/bin/env bash
 
 # Programs that scripts/setup.sh installed in target/venv come first. A CI may lack cargo in its PATH.
 export PATH := $(CURDIR)/target/venv/bin:$(PATH):$(HOME)/.cargo/bin
+# Twenty frames of a runtime hide what a failed test says.
+export RUST_BACKTRACE := 0
 heading = @printf '\n== %s\n' '$(1)'
 
 ## test: run everything that must pass: formatting, lints, tests, client, docs, licences

@@ -2,8 +2,9 @@
 //! may have a place, and most requests are answered within milliseconds.
 //!
 //! Those whose request has come are first: a proxy sends one as soon as it is connected, and an attacker who
-//! opens connections without a word must not come before anybody. When too many wait, the peer with the most
-//! of them loses one.
+//! opens connections without a word must not come before anybody. Among them the peer with the fewest places
+//! is next, so that one with many connections holds up its own, and nobody else's. When too many wait, the
+//! peer with the most of them loses one.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -132,15 +133,17 @@ impl Lobby {
         }
     }
 
-    /// Why another of its peer waits that comes before it; `None` if there is none.
+    /// Why another waits that may come before it: one of its peer, or one for which there is no place at all;
+    /// `None` if there is none.
     pub(super) fn before(&self, newcomer: &Newcomer) -> Option<Full> {
         let waiting = match newcomer.is_silent() {
             true => &self.silent,
             false => &self.speaking,
         };
         let peer = network(newcomer.peer);
-        let mut of_peer = waiting.iter().filter(|other| network(other.peer) == peer);
-        of_peer.next().map(|other| other.full)
+        let is_before =
+            |other: &&Newcomer| other.full == Full::Server || network(other.peer) == peer;
+        waiting.iter().find(is_before).map(|other| other.full)
     }
 
     /// Lets it wait; returns the one that may not if too many do.
@@ -183,7 +186,7 @@ impl Lobby {
         }
     }
 
-    /// All who wait, peer by peer in turns, to be given a place or to [`Lobby::wait`] on.
+    /// All who wait, in the order in which they are given a place, or have to [`Lobby::wait`] on.
     pub(super) fn take_all(&mut self, scratch: &mut [u8], proxies: &Proxies) -> VecDeque<Newcomer> {
         self.look_at = None;
         self.peers.clear();
@@ -199,25 +202,28 @@ impl Lobby {
             .into_iter()
             .partition(|newcomer| !newcomer.is_silent());
         all.extend(spoke);
-        let mut all = in_turns(all);
-        all.extend(in_turns(silent));
+        let held = self.places.held();
+        let mut all = in_turns(all, &held);
+        all.extend(in_turns(silent, &held));
         all
     }
 }
 
-/// Peers take turns: the first of each comes before the second of any. So a peer that has very many
-/// waiting holds up its own connections, and nobody else's.
-fn in_turns(waiting: VecDeque<Newcomer>) -> VecDeque<Newcomer> {
-    let mut turns = HashMap::<IpAddr, usize>::new();
+/// Those of the peers first that have the fewest places, of which they have `held` so many, as if each that
+/// comes before had got one. Those that are alike keep their order.
+fn in_turns(waiting: VecDeque<Newcomer>, held: &HashMap<IpAddr, usize>) -> VecDeque<Newcomer> {
+    let mut taken = HashMap::<IpAddr, usize>::new();
     let mut waiting: Vec<_> = waiting
         .into_iter()
         .map(|newcomer| {
-            let turn = turns.entry(network(newcomer.peer)).or_default();
-            *turn += 1;
-            (*turn, newcomer)
+            let peer = network(newcomer.peer);
+            let has = || held.get(&peer).copied().unwrap_or_default();
+            let taken = taken.entry(peer).or_insert_with(has);
+            *taken += 1;
+            (*taken, newcomer)
         })
         .collect();
-    waiting.sort_by_key(|(turn, _)| *turn);
+    waiting.sort_by_key(|(taken, _)| *taken);
     waiting.into_iter().map(|(_, newcomer)| newcomer).collect()
 }
 
@@ -263,8 +269,39 @@ mod tests {
     #[tokio::test]
     async fn peers_take_turns() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let come = [1, 1, 1, 2, 2, 3].map(|last| newcomer(&listener, last, false));
-        assert_eq!(lasts(in_turns(come.into())), [1, 2, 3, 1, 2, 1]);
+        for (held, order) in [
+            (vec![], [1, 2, 3, 1, 2, 1]),
+            // Who has many places waits for those who have none, however late these come.
+            (vec![(1, 2)], [2, 3, 2, 1, 1, 1]),
+            (vec![(1, 30), (2, 31)], [3, 1, 1, 2, 1, 2]),
+            (vec![(3, 9)], [1, 2, 1, 2, 1, 3]),
+        ] {
+            let held = held.into_iter();
+            let held = held.map(|(last, count)| ([192, 0, 2, last].into(), count));
+            let come = [1, 1, 1, 2, 2, 3].map(|last| newcomer(&listener, last, false));
+            assert_eq!(lasts(in_turns(come.into(), &held.collect())), order);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_comes_before_those_for_whom_there_is_no_place() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = HttpPlaces::new("gateway", ROOM);
+        for (full, last, is_silent, before) in [
+            (Full::Server, 1, false, Some(Full::Server)),
+            (Full::Server, 2, false, Some(Full::Server)),
+            // One that has sent nothing waits for nothing but a free place.
+            (Full::Server, 2, true, None),
+            (Full::Peer, 1, false, Some(Full::Peer)),
+            (Full::Peer, 2, false, None),
+        ] {
+            let mut lobby = Lobby::new(9, places.clone());
+            let mut first = newcomer(&listener, 1, is_silent);
+            first.full = full;
+            assert!(lobby.wait(first).is_none());
+            let comes = newcomer(&listener, last, false);
+            assert_eq!(lobby.before(&comes), before, "{full:?} {last} {is_silent}");
+        }
     }
 
     #[tokio::test]

@@ -115,6 +115,12 @@ impl<H> Places<H> {
         self.connections.len()
     }
 
+    /// How many of them each peer has ([`network`]).
+    pub fn held(&self) -> HashMap<IpAddr, usize> {
+        let peers = self.peers.iter();
+        peers.map(|(peer, has)| (*peer, has.connections)).collect()
+    }
+
     /// Gives a newcomer a place. `now` is a monotonic time, here and below.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The places of HTTP connections ([`Places`]), shared by all listeners: each connection holds a [`Place`],
 //! and learns when it has to leave.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,6 +95,11 @@ impl HttpPlaces {
     /// Places that are taken.
     pub fn taken(&self) -> usize {
         self.lock().taken()
+    }
+
+    /// How many of them each peer has.
+    pub fn held(&self) -> HashMap<IpAddr, usize> {
+        self.lock().held()
     }
 
     /// Somebody waits from now on, as all places are taken.

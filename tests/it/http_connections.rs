@@ -132,11 +132,13 @@ async fn slow_heads_and_bodies_keep_nobody_out() {
         for last in [1, 4].repeat(5) {
             let mut probe = Raw::connect_from(from(last), edge).await;
             probe.send(request("GET", "/readyz", &[], "")).await;
-            assert_eq!(probe.response().await.status, 200);
+            let answer = probe.response().await;
+            assert_eq!(answer.status, 200, "{answer:?}");
             let mut raw = Raw::connect_from(from(last), edge).await;
             let headers = upgrade_with(&token("alice"));
             raw.send(request("GET", "/ws", &headers, "")).await;
-            assert_eq!(raw.response().await.status, 101);
+            let answer = raw.response().await;
+            assert_eq!(answer.status, 101, "{answer:?}");
         }
         assert!(metric("http_connections_evicted_total").await > 0);
     }
