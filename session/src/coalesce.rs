@@ -47,7 +47,7 @@ pub(super) struct Coalescer {
     eager_until: Option<Instant>,
     /// The gate is closed, and the next look is then.
     closed_until: Option<Instant>,
-    /// The last look has left something.
+    /// The last look has left something, or may not have seen all.
     more: bool,
 }
 
@@ -112,6 +112,9 @@ impl Coalescer {
             self.closed_until = self.gathers_until.filter(|_| !self.is_eager(now));
             if self.closed_until.is_none() {
                 self.set_gate(EventFlags::IN)?;
+                // What came since the look came to a closed gate, and Linux tells nobody of it when the gate
+                // opens if it has told of the sessions' poll before.
+                self.more = true;
             }
         }
         Ok(())
@@ -174,12 +177,17 @@ mod tests {
                 .unwrap();
         }
 
-        /// Looks; how many are ready.
-        fn look(&mut self) -> usize {
+        /// How many are ready.
+        fn poll(&mut self) -> usize {
             self.poll
                 .poll(&mut self.events, Some(Duration::ZERO))
                 .unwrap();
-            let count = self.events.iter().count();
+            self.events.iter().count()
+        }
+
+        /// Looks; how many are ready.
+        fn look(&mut self) -> usize {
+            let count = self.poll();
             let found = match count {
                 0 => Found::Nothing,
                 _ => Found::Some,
@@ -300,6 +308,85 @@ mod tests {
         }
         sessions.wait().await;
         assert_eq!(sessions.look(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_the_gate_is_about_to_open_is_seen() {
+        for is_answered in [false, true] {
+            let mut sessions = Sessions::new();
+            sessions.speak();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+            sessions.speak();
+            sessions.wait().await;
+            let found = match is_answered {
+                true => {
+                    sessions.coalescer.answered();
+                    assert_eq!(sessions.poll(), 1);
+                    Found::Some
+                }
+                false => {
+                    assert_eq!(sessions.look(), 1);
+                    sessions.wait().await;
+                    assert_eq!(sessions.poll(), 0);
+                    Found::Nothing
+                }
+            };
+            sessions.speak();
+            sessions.coalescer.looked(found).unwrap();
+            sessions.wait().await;
+            assert_eq!(sessions.look(), 1);
+        }
+    }
+
+    /// Whether a session speaks before the wait for a look, before that look, and before the coalescer is told
+    /// of it; and whether a session is answered then.
+    type Round = ([bool; 3], bool);
+
+    async fn nothing_is_lost(rounds: Vec<Round>) {
+        let mut sessions = Sessions::new();
+        sessions.coalescer.coalesce = Duration::from_millis(1);
+        let mut has_spoken = false;
+        for ([before_wait, before_look, after_look], is_answered) in rounds {
+            if before_wait {
+                sessions.speak();
+            }
+            match before_wait || has_spoken {
+                true => sessions.wait().await,
+                false => {
+                    let moment = Duration::from_millis(2);
+                    let _ = timeout(moment, sessions.coalescer.wait()).await;
+                }
+            }
+            if before_look {
+                sessions.speak();
+            }
+            let is_awaited = has_spoken || before_wait || before_look;
+            let count = sessions.poll();
+            // A worker that finds nothing is told of nothing else.
+            has_spoken = is_awaited && count == 0;
+            if after_look {
+                sessions.speak();
+                has_spoken = true;
+            }
+            if is_answered {
+                sessions.coalescer.answered();
+            }
+            let found = match count {
+                0 => Found::Nothing,
+                _ => Found::Some,
+            };
+            sessions.coalescer.looked(found).unwrap();
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_said_at_any_moment_is_seen(rounds in proptest::collection::vec(proptest::arbitrary::any::<Round>(), 1..20)) {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().unwrap();
+            runtime.block_on(nothing_is_lost(rounds));
+        }
     }
 
     #[tokio::test]
