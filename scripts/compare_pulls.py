@@ -135,6 +135,7 @@ class Bench:
         results["zipf"] = self.back_to_back(self.unlimited, 50, SESSIONS[50], "--pull-choice", "zipf")
         results["lone"] = self.back_to_back(self.unlimited, 20, 1)
         results["lone, 50 ms"] = self.pull(self.unlimited, "--sessions", 1, "--pull-users", 20, "--pull-every", "50ms")
+        results["lone bare, 50 ms"] = self.lone_bare()
         top = results["pulls of 50"]["pulls_per_second"]
         every = f"{SESSIONS[50] / (top / 2) * 1e9:.0f}ns"
         half = ["--sessions", SESSIONS[50], "--pull-users", 50, "--pull-every", every]
@@ -149,6 +150,25 @@ class Bench:
         report = finish(spawn(command, LOAD_CORES, stdout=subprocess.PIPE), self.flags.duration)
         spent = cpu(self.memcached) - before
         return report | {"memcached_us": 1e6 * spent / report["keys"], "memcached_busy": spent / report["seconds"]}
+
+    def lone_bare(self):
+        """How long a bare get of 20 keys takes, one every 50 ms: two processes are woken for it, and four for a pull."""
+        took = []
+        os.sched_setaffinity(0, set(LOAD_CORES))
+        with socket.create_connection(("127.0.0.1", self.memcached_port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end = time.monotonic() + self.flags.duration
+            while time.monotonic() < end:
+                users = random.sample(range(self.flags.users), 20)
+                get = f"get {' '.join(f'user:{PREFIX}{number}:online' for number in users)}\r\n".encode()
+                time.sleep(0.05)
+                sent_at, answer = time.monotonic(), b""
+                connection.sendall(get)
+                while not answer.endswith(b"END\r\n"):
+                    answer += connection.recv(1 << 16)
+                took.append(1e6 * (time.monotonic() - sent_at))
+        os.sched_setaffinity(0, set(CORES))
+        return {"latency_us": {"pull": {"p50": statistics.median(took)}}}
 
     def back_to_back(self, edge, users, sessions, *more):
         return self.pull(edge, "--sessions", sessions, "--pull-users", users, "--pull-every", "0s", *more)
@@ -316,6 +336,7 @@ def show(rounds, flags):
     table.spent("memcached CPU a user, pulls of 50", "pulls of 50", "memcached")
     table.latency("a lone pull of 20, back to back, p50", "lone", "p50", "≤ 0.15 ms")
     table.latency("a lone pull of 20, every 50 ms, p50", "lone, 50 ms", "p50", "≤ 0.40 ms")
+    table.latency("a lone bare get of 20 keys, every 50 ms, p50", "lone bare, 50 ms", "p50", "")
     table.latency("a lone pull of 20 beside the 60 sessions, back to back, p50", "lone beside heartbeats", "p50", "")
     table.latency("a pull of 50 at half the top rate, p99", "half", "p99", "≤ 10 ms")
     table.latency("a victim's pull of 20 beside five greedy users, p99, worst round", "victim", "p99", "≤ 100 ms", max)
@@ -325,7 +346,7 @@ def show(rounds, flags):
     table.add("users answered otherwise to the greedy", f"{known / table.sum('greedy', 'seconds'):,.0f} users/s")
     print(f"{flags.users:,} users of another edge, medians of {flags.rounds} rounds of {flags.duration} s in turn\n")
     table.show()
-    for name in dict.fromkeys(name for results in rounds for name in results if name not in ["bare", "victim", "greedy"]):
+    for name in dict.fromkeys(name for results in rounds for name in results if name not in ["bare", "lone bare, 50 ms", "victim", "greedy"]):
         if amiss := table.sum(name, "pulled_unknown") + table.sum(name, "pulled_offline"):
             print(f"{name}: {amiss:,} of {table.sum(name, 'pulled_users'):,} users were not answered online")
         if errors := [results[name]["pull_errors"] for results in rounds if results[name]["pull_errors"]]:

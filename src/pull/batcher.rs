@@ -181,18 +181,20 @@ impl Batcher {
         self.follow();
         let asker = question.asker;
         let (directory, now) = (self.presence.users(), Instant::now());
-        let known = |user| match directory.online_since(user) {
-            Some(since) => {
+        let is_here = |user| directory.online_since(user).map(State::Online);
+        let mut states: Vec<_> = question.users.iter().map(is_here).collect();
+        // Apart from the directory: its locks would let the processor wait for one entry of the cache after the
+        // other, each of which is somewhere in memory.
+        let mut hits = 0;
+        for (user, state) in question.users.iter().zip(&mut states) {
+            if let Some(State::Online(since)) = *state {
                 self.cache.came(user, since, now);
-                Some(State::Online(since))
+            } else {
+                *state = self.cache.get(user, now);
+                hits += u64::from(state.is_some());
             }
-            None => {
-                let state = self.cache.get(user, now)?;
-                self.pulls.metrics.cache_hits.add(1);
-                Some(state)
-            }
-        };
-        let states: Vec<_> = question.users.iter().map(known).collect();
+        }
+        self.pulls.metrics.cache_hits.add(hits);
         let left = states.iter().filter(|state| state.is_none()).count();
         let number = self.open.add(OpenPull {
             question,

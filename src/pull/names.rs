@@ -31,10 +31,13 @@ pub struct Asked {
 ///
 /// If there are too many.
 pub fn asked<'a>(names: impl IntoIterator<Item = Name<'a>>) -> Result<Asked, PullError> {
+    let names = names.into_iter();
+    let likely = names.size_hint().0.min(PULL_USERS_MAX);
     let (mut asked, mut others) = (Asked::default(), HashSet::new());
+    asked.users.reserve(likely);
     // The places of the users, by the hash of their ids.
-    let (mut places, hasher) = (HashTable::new(), Hasher::default());
-    for (count, name) in names.into_iter().enumerate() {
+    let (mut places, hasher) = (HashTable::with_capacity(likely), Hasher::default());
+    for (count, name) in names.enumerate() {
         if count == PULL_USERS_MAX {
             return Err(PullError::TooManyUsers);
         }
