@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX};
+use presenced::limits::{HANDSHAKE_TIMEOUT, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PEER_SHARE};
 use presenced_testkit::balancers::Balancer;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{Raw, Response, get, get_with, request, upgrade_with};
@@ -372,8 +372,9 @@ async fn bursts_are_answered(process: &Process, balancer: &Balancer, count: usiz
 async fn a_burst_through_haproxy_is_answered() {
     let process = Process::start(&["--workers=1"]).await;
     let balancer = Balancer::haproxy(process.edge()).await;
-    // More than there are places.
-    bursts_are_answered(&process, &balancer, 600).await;
+    // More than one address may have places.
+    let count = HTTP_CONNECTIONS_MAX / HTTP_CONNECTIONS_PEER_SHARE + 50;
+    bursts_are_answered(&process, &balancer, count).await;
 }
 
 #[tokio::test]

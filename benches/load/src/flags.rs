@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::population::Choice;
 use crate::shard::Shard;
+use crate::tokens::SigningKey;
 
 /// Descriptors reserved for what is not a session: the poll, standard streams, `/proc`.
 const OTHER_DESCRIPTORS: u64 = 32;
@@ -45,6 +46,11 @@ pub(crate) struct Flags {
     /// runs without a key is asked for them (/dev/token), and none are sent to others
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_secret_file: Option<PathBuf>,
+
+    /// File with a private key (PEM, PKCS#8), which signs the tokens instead: with RS256, ES256 or EdDSA, as the
+    /// key is one of RSA, P-256 or Ed25519
+    #[arg(long, conflicts_with = "jwt_secret_file", value_name = "FILE", help_heading = SERVER)]
+    pub(crate) jwt_key_file: Option<PathBuf>,
 
     /// Sessions to open
     #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = SESSIONS)]
@@ -265,15 +271,23 @@ impl Flags {
         self.path.as_deref().unwrap_or(default)
     }
 
-    /// The secret, without the newline that editors append.
-    pub(crate) fn secret(&self) -> Result<Option<Vec<u8>>, String> {
+    /// What signs tokens: the secret, without the newline that editors append, or the private key.
+    pub(crate) fn signing_key(&self) -> Result<Option<SigningKey>, String> {
+        if let Some(file) = &self.jwt_key_file {
+            let flag = format!("--jwt-key-file {}", file.display());
+            let pem = fs::read_to_string(file).map_err(|error| format!("{flag}: {error}"))?;
+            let key = SigningKey::of_pem(&pem);
+            return key.map(Some).ok_or_else(|| {
+                format!("{flag}: must be a private key in PEM (PKCS#8) of RSA, P-256 or Ed25519")
+            });
+        }
         let Some(file) = &self.jwt_secret_file else {
             return Ok(None);
         };
         let mut secret = fs::read(file)
             .map_err(|error| format!("--jwt-secret-file {}: {error}", file.display()))?;
         secret.pop_if(|byte| *byte == b'\n');
-        Ok(Some(secret))
+        Ok(Some(SigningKey::of_secret(&secret)))
     }
 
     /// The id of the user of the session with this index among those of all processes.

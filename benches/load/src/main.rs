@@ -50,15 +50,16 @@ use clap::{CommandFactory, Parser};
 use self::client::Client;
 use self::flags::Flags;
 use self::process::Usage;
+use self::tokens::SigningKey;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let secret = flags.check().and_then(|()| flags.secret());
-    let secret = secret.unwrap_or_else(|error| refuse(&error));
+    let key = flags.check().and_then(|()| flags.signing_key());
+    let key = key.unwrap_or_else(|error| refuse(&error));
     if let Err(error) = Usage::of_all(&flags.pid) {
         refuse(&error.to_string());
     }
-    match run(&flags, secret.as_deref()) {
+    match run(&flags, key.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("presenced-load: {error}");
@@ -67,11 +68,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags, secret: Option<&[u8]>) -> io::Result<()> {
+fn run(flags: &Flags, key: Option<&SigningKey>) -> io::Result<()> {
     if flags.shard.is_some() {
-        return fleet::serve(Client::new(flags, secret)?, flags);
+        return fleet::serve(Client::new(flags, key)?, flags);
     }
-    let report = run::run(flags, secret)?;
+    let report = run::run(flags, key)?;
     let mut out = io::stdout().lock();
     match flags.json {
         true => writeln!(out, "{}", report.json()),

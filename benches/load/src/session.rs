@@ -258,6 +258,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tokens::SigningKey;
 
     const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -379,7 +380,12 @@ mod tests {
         let mut shared = shared(Protocol::EngineIo);
         let secret = b"0123456789abcdef0123456789abcdef";
         let users = (0..4).map(|n| format!("load-{n}"));
-        shared.tokens = Tokens::mint(secret, users, Duration::from_secs(60)).unwrap();
+        shared.tokens = Tokens::mint(
+            &SigningKey::of_secret(secret),
+            users,
+            Duration::from_secs(60),
+        )
+        .unwrap();
         let mut session = started(Role::Plain);
         let opening = [UPGRADED, &frame(frame::TEXT, br#"0{"sid":"x"}"#)].concat();
         let (_, out) = receive(&mut session, &opening, &[7], &mut shared);

@@ -22,7 +22,7 @@ use crate::session::{Role, Session, Shared, Stage};
 use crate::session_error::SessionError;
 use crate::shard::{is_selected, spread};
 use crate::socket::{Connector, Socket};
-use crate::tokens::Tokens;
+use crate::tokens::{SigningKey, Tokens};
 
 /// Time from `connect` to an open session, after which the connection is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,16 +80,14 @@ pub(crate) struct Client {
 
 impl Client {
     /// Prepares everything that must not count in the measured time, above all the tokens.
-    pub(crate) fn new(flags: &Flags, secret: Option<&[u8]>) -> io::Result<Client> {
+    pub(crate) fn new(flags: &Flags, key: Option<&SigningKey>) -> io::Result<Client> {
         let shard = flags.shard();
         let count = shard.share(flags.sessions.get());
         let first_session = shard.offset(flags.sessions.get());
         let users = (first_session..first_session + count).map(|session| flags.user(session));
         let time = flags.settle + flags.duration;
-        let tokens = match secret {
-            Some(secret) => {
-                Tokens::mint(secret, users, time + TOKEN_TIME).map_err(io::Error::other)?
-            }
+        let tokens = match key {
+            Some(key) => Tokens::mint(key, users, time + TOKEN_TIME).map_err(io::Error::other)?,
             None if flags.may_have_dev_mode() => Tokens::fetch(flags.connect, users, time)?,
             None => Tokens::default(),
         };
