@@ -175,6 +175,12 @@ compare-pulls: setup
 	$(call heading,compare-pulls)
 	@scripts/compare_pulls.py $(addprefix --users ,$(USERS)) $(addprefix --duration ,$(DURATION))
 
+## compare-tokens: measure storms of handshakes by the algorithm of their tokens: CPU time, and what others notice
+.PHONY: compare-tokens
+compare-tokens: setup
+	$(call heading,compare-tokens)
+	@scripts/compare_tokens.py $(addprefix --duration ,$(DURATION))
+
 ## faults: test under load how faults of memcached are survived; takes a quarter of an hour (RESTARTS=1000)
 .PHONY: faults
 RESTARTS ?= 1000
