@@ -50,6 +50,21 @@ pub fn decode<T: DeserializeOwned>(
     jsonwebtoken::decode(token, key, validation)
 }
 
+/// Whether a signature, in base64, is that of some bytes: [`jsonwebtoken::crypto::verify`].
+///
+/// # Errors
+///
+/// A signature that is no base64, or a key that is none or of another family than the algorithm.
+pub fn verify(
+    signature: &str,
+    message: &[u8],
+    key: &DecodingKey,
+    algorithm: Algorithm,
+) -> Result<bool> {
+    install();
+    jsonwebtoken::crypto::verify(signature, message, key, algorithm)
+}
+
 /// The signature of some bytes, in base64: [`jsonwebtoken::crypto::sign`].
 ///
 /// # Errors
