@@ -196,6 +196,7 @@ dictionary_replies := memcached.dict
 dictionary_requests := memcached.dict
 dictionary_settings := settings.dict
 dictionary_settings_file := settings_file.dict
+dictionary_tokens := tokens.dict
 fuzz:
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
 	@cargo +nightly fuzz --version >/dev/null || \
