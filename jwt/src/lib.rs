@@ -2,6 +2,7 @@
 //! RustCrypto, which runs on any CPU, and RSA, ECDSA and EdDSA by graviola.
 //!
 //! - `hmac`: HS256, HS384, HS512.
+//! - `cpu`: which CPU that takes.
 //! - `asymmetric`: RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA with Ed25519.
 //!
 //! Public keys are given to [`DecodingKey`] as `from_rsa_der` (PKCS#1), `from_ec_der` (the point of
@@ -10,6 +11,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod asymmetric;
+mod cpu;
 mod hmac;
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -21,10 +23,7 @@ pub use jsonwebtoken::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Whether this CPU can check signatures of public keys. HMAC needs no such CPU.
-pub fn is_supported() -> bool {
-    graviola::util::is_cpu_supported()
-}
+pub use self::cpu::{is_supported, lacking};
 
 /// Signs a token: [`jsonwebtoken::encode`].
 ///
