@@ -50,7 +50,7 @@ TRUTH_SOME ?= a_false_offline_is_seen flush_all_in_three_seconds restart_at_once
     users_move_to_and_fro
 # Most of them wait most of the time: for time-outs, entries that end, and the like.
 TEST_THREADS ?= 5
-# Some of them use npm packages of the client: ws, oidc-provider.
+# Some of them use npm packages of the client: ws, oidc-provider, jose.
 rust-test: client/node_modules/.package-lock.json
 	$(call heading,cargo test)
 	@RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace
@@ -204,6 +204,7 @@ dictionary_replies := memcached.dict
 dictionary_requests := memcached.dict
 dictionary_settings := settings.dict
 dictionary_settings_file := settings_file.dict
+dictionary_tokens := tokens.dict
 fuzz:
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
 	@cargo +nightly fuzz --version >/dev/null || \

@@ -2,6 +2,7 @@
 //! RustCrypto, which runs on any CPU, and RSA, ECDSA and EdDSA by graviola.
 //!
 //! - `hmac`: HS256, HS384, HS512.
+//! - `cpu`: which CPU that takes.
 //! - `asymmetric`: RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA with Ed25519.
 //!
 //! Public keys are given to [`DecodingKey`] as `from_rsa_der` (PKCS#1), `from_ec_der` (the point of
@@ -10,6 +11,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod asymmetric;
+mod cpu;
 mod hmac;
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -21,10 +23,7 @@ pub use jsonwebtoken::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Whether this CPU can check signatures of public keys. HMAC needs no such CPU.
-pub fn is_supported() -> bool {
-    graviola::util::is_cpu_supported()
-}
+pub use self::cpu::{is_supported, lacking};
 
 /// Signs a token: [`jsonwebtoken::encode`].
 ///
@@ -48,6 +47,21 @@ pub fn decode<T: DeserializeOwned>(
 ) -> Result<TokenData<T>> {
     install();
     jsonwebtoken::decode(token, key, validation)
+}
+
+/// Whether a signature, in base64, is that of some bytes: [`jsonwebtoken::crypto::verify`].
+///
+/// # Errors
+///
+/// A signature that is no base64, or a key that is none or of another family than the algorithm.
+pub fn verify(
+    signature: &str,
+    message: &[u8],
+    key: &DecodingKey,
+    algorithm: Algorithm,
+) -> Result<bool> {
+    install();
+    jsonwebtoken::crypto::verify(signature, message, key, algorithm)
 }
 
 /// The signature of some bytes, in base64: [`jsonwebtoken::crypto::sign`].

@@ -208,3 +208,6 @@ const _: () = {
     assert!(LINE_BYTES_MAX + VALUE_BYTES_MAX + "\r\n".len() < LOOKUP_BUFFER_BYTES);
     assert!((KEYS_PER_GET_MAX + 2) * (1 << 20) < LOOKUP_ANSWER_BYTES_MAX);
 };
+
+/// How long a pipe that a setting names is waited for in silence.
+pub const PIPE_PATIENCE: Duration = Duration::from_secs(1);

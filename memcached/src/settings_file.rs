@@ -2,8 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+
+use crate::limits::PIPE_PATIENCE;
 
 /// The whole of a file with at most `bytes_max` bytes. It may be a pipe; then it takes until its writer closes it.
 ///
@@ -18,17 +22,40 @@ pub fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The first bytes of a file, `bytes_max` at most.
+/// The first bytes of a file, `bytes_max` at most. For a pipe it waits, as [`read`] does, and the log says so if that
+/// takes longer than a second.
 ///
 /// # Errors
 ///
 /// For people: why they can't be read.
 pub fn read_start(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let is_pipe = fs::metadata(file).is_ok_and(|meta| meta.file_type().is_fifo());
+    let _waiting = is_pipe.then(|| Waiting::for_writer(file));
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|file| file.take(bytes_max as u64).read_to_end(&mut bytes))
         .map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+/// Says that a pipe is waited for, unless it is dropped before.
+struct Waiting(#[expect(dead_code, reason = "its end is what counts")] Sender<()>);
+
+impl Waiting {
+    fn for_writer(pipe: &Path) -> Waiting {
+        let (sender, dropped) = channel();
+        let pipe = pipe.to_owned();
+        // Reading blocks. Without a thread, it is waited for in silence.
+        let _ = thread::Builder::new().spawn(move || {
+            if dropped.recv_timeout(PIPE_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                tracing::warn!(
+                    "{} is a pipe: waiting until somebody has written to it and closed it",
+                    pipe.display()
+                );
+            }
+        });
+        Waiting(sender)
+    }
 }
 
 /// The text of a file that is read more than once: a regular file, since a pipe has nothing for those who come

@@ -45,7 +45,7 @@ pub enum Command {
 
     /// Prints a token that a server with the same settings accepts, to try it with
     ///
-    /// Takes the server's flags, environment and file, and signs with the first secret in them. Whoever has the secret
+    /// Takes the server's flags, environment and file, and signs with the first secret of the issuer. Whoever has the secret
     /// can be anyone: in production, tokens are for your login to give out.
     Token(Box<TokenCommand>),
 

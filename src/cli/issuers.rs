@@ -87,7 +87,7 @@ impl IssuerTable {
     }
 
     /// With the place in the file, and with its keys for flags.
-    fn refusal(&self, why: &str) -> SettingsError {
+    pub(super) fn refusal(&self, why: &str) -> SettingsError {
         SettingsError(self.origins.reword(why))
     }
 }
@@ -108,7 +108,7 @@ impl IssuerFlags {
         }
         let secrets = self.secrets(notices)?;
         let keys = self.keys(&secrets)?;
-        let source = self.key_source(!keys.is_empty())?;
+        let source = self.key_source()?;
         let config = IssuerConfig {
             name: self.jwt_issuer.clone(),
             audience: match &self.jwt_audience {

@@ -14,12 +14,17 @@ use crate::tokens::jwks::{self, Issuer, Location, Network, Url};
 use crate::tokens::key::read_key_set;
 
 impl IssuerFlags {
-    /// Where keys are fetched: at `--jwt-jwks-url`, or, if there are no others (`has_key`), where the
-    /// issuer says.
-    pub(super) fn key_source(
-        &self,
-        has_key: bool,
-    ) -> Result<Option<Arc<KeySource>>, SettingsError> {
+    /// Whether its keys are where the issuer says, unless `--jwt-jwks-url` says so.
+    pub(super) fn discovers_keys(&self) -> bool {
+        let has_key = self.jwt_secret.is_some()
+            || !self.jwt_secret_file.is_empty()
+            || !self.jwt_key_file.is_empty();
+        let issuer = self.jwt_issuer.as_deref();
+        !has_key && issuer.is_some_and(|name| name.contains("://"))
+    }
+
+    /// Where keys are fetched: at `--jwt-jwks-url`, or, if there are no others, where the issuer says.
+    pub(super) fn key_source(&self) -> Result<Option<Arc<KeySource>>, SettingsError> {
         let location = match (&self.jwt_jwks_url, &self.jwt_issuer) {
             (Some(url), None) => refuse!(
                 "--jwt-jwks-url {url} needs --jwt-issuer: a provider may sign tokens of several issuers \
@@ -29,7 +34,7 @@ impl IssuerFlags {
                 Ok(url) => Location::Keys(url),
                 Err(why) => refuse!("--jwt-jwks-url {text:?} {why}"),
             },
-            (None, Some(name)) if !has_key && name.contains("://") => match Issuer::new(name) {
+            (None, Some(name)) if self.discovers_keys() => match Issuer::new(name) {
                 Ok(issuer) => Location::Issuer(issuer),
                 Err(why) => refuse!(
                     "--jwt-issuer {name:?} without a key has its keys fetched from there, for which it \

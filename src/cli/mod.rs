@@ -5,7 +5,8 @@
 //! - `flags`, `memcached`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
 //!   `levels`, `listen`: values as people write them.
 //! - [`sources`]: where the flags' values come from, and who wins.
-//! - [`Flags::check`]: rules about several settings; `capacity`, `issuers`, `secret`, `keys`.
+//! - [`Flags::check`]: rules about several settings; `capacity`, `issuers`, `secret`, `keys`,
+//!   `cpu`.
 //! - [`print_config`], [`examine`]: commands about settings. [`token`], [`check_token`]: commands about tokens.
 
 macro_rules! refuse {
@@ -15,6 +16,7 @@ macro_rules! refuse {
 mod capacity;
 pub mod check_token;
 pub mod command_line;
+mod cpu;
 pub mod examine;
 mod flags;
 mod hyphens;
@@ -130,6 +132,7 @@ impl Flags {
     /// The same.
     pub fn check_noting(self, notices: &mut Vec<Notice>) -> Result<Config, SettingsError> {
         self.check_times()?;
+        self.check_cpu(presenced_jwt::lacking().as_deref())?;
         let issuers = self.issuers(notices)?;
         let has_key = issuers.iter().any(Issuer::has_key);
         self.check_addresses(has_key, notices)?;

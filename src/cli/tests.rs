@@ -511,3 +511,56 @@ fn an_issuer_that_is_a_url_is_where_keys_are_discovered_if_there_are_no_others()
     assert!(!config.gateway.allow_query_token);
     assert_eq!(config.drain_delay, crate::limits::DRAIN_DELAY);
 }
+
+#[test]
+fn what_this_cpu_can_not_do_is_refused_by_the_setting_that_asks_for_it() {
+    let checked = |args: &[&str], lacking| {
+        let asked = asked(&[&["presenced"], args].concat()).unwrap();
+        let checked = asked.settings.flags.check_cpu(lacking);
+        checked.map_err(|error| error.0)
+    };
+    let of_provider = [
+        "--jwt-issuer=https://id.example",
+        "--jwt-jwks-url=https://id.example/keys",
+    ];
+    for (args, named) in [
+        (&["--jwt-key-file=/k.pem"][..], "--jwt-key-file /k.pem: "),
+        (&of_provider, "--jwt-jwks-url https://id.example/keys: "),
+        (
+            &of_provider[..1],
+            "--jwt-issuer \"https://id.example\" without a key",
+        ),
+        (
+            &["--memcached=a:11211", "--memcached-tls-ca=/ca.pem"],
+            "--memcached-tls-ca /ca.pem: ",
+        ),
+    ] {
+        let refused = checked(args, Some("ADX, AVX2")).unwrap_err();
+        assert!(refused.starts_with(named), "{refused}");
+        assert!(refused.contains("it lacks ADX, AVX2"), "{refused}");
+        assert_eq!(checked(args, None), Ok(()));
+    }
+    // Secrets, and memcached without TLS, work on any.
+    let plain = [
+        "--jwt-secret-file=/s",
+        "--jwt-issuer=https://id.example",
+        "--memcached=a:11211",
+    ];
+    for args in [&[][..], &plain] {
+        assert_eq!(checked(args, Some("ADX")), Ok(()));
+    }
+}
+
+#[test]
+fn a_table_whose_keys_this_cpu_can_not_use_is_named_by_its_place() {
+    let text = "[[issuer]]\njwt-issuer = 'a'\njwt-secret-file = '/s'\n\n\
+                [[issuer]]\njwt-issuer = 'b'\njwt-key-file = '/k.pem'\n";
+    let args = ["presenced", "--config=/c.toml"].map(OsString::from);
+    let asked = Asked::read(args, [], |_| Ok(text.to_owned()));
+    let asked = asked.map_err(|refused| refused.error.to_string()).unwrap();
+    let refused = asked.settings.flags.check_cpu(Some("ADX")).unwrap_err().0;
+    for part in ["/c.toml", "jwt-key-file", "/k.pem", "lacks ADX"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert!(!refused.contains("jwt-secret-file /s"), "{refused}");
+}

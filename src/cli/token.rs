@@ -11,7 +11,7 @@ use super::SettingsError;
 use super::times::{Time, time};
 use crate::limits;
 use crate::server::Config;
-use crate::tokens::{Auth, CONNECT_SCOPE, Purpose, READ_SCOPE, Signer};
+use crate::tokens::{Auth, CONNECT_SCOPE, IssuerConfig, Purpose, READ_SCOPE, Signer};
 
 /// What a token is to say.
 #[derive(Clone, Debug, Args)]
@@ -19,6 +19,10 @@ pub struct TokenRequest {
     /// User whom the token names
     #[arg(long, value_name = "ID", value_parser = user)]
     pub user: UserId,
+
+    /// Issuer that signs it (iss): the name of one that has a secret; needed if several have
+    #[arg(long, value_name = "TEXT")]
+    pub issuer: Option<String>,
 
     /// How long it is valid
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = time(limits::TOKEN_LIFETIME))]
@@ -30,30 +34,20 @@ pub struct TokenRequest {
     pub scope: Option<String>,
 }
 
-/// A token, signed with the first secret, for the issuer whose secret it is.
+/// A token, signed with the first secret of the issuer.
 ///
 /// # Errors
 ///
-/// There is no secret, or no token like this would be accepted.
+/// There is no secret, or it is not clear whose to take, or no token like this would be accepted.
 pub fn sign(config: &Config, request: &TokenRequest) -> Result<String, SettingsError> {
     let TokenRequest {
         user,
+        issuer,
         lifetime,
         scope,
     } = request;
     let tokens = &config.gateway.tokens;
-    let mut issuers = tokens.issuers.iter();
-    let signer = issuers.find_map(|issuer| {
-        let secret = issuer.keys.iter().find_map(|key| key.secret())?;
-        Some(Signer::new(secret, issuer))
-    });
-    let Some(signer) = signer else {
-        refuse!(
-            "a token is signed with a secret: give --jwt-secret-file or PRESENCED_JWT_SECRET, as the server has it. \
-             Tokens of other keys can be signed only where the private key is; a server without any key gives out \
-             tokens at /dev/token?user=ID"
-        );
-    };
+    let signer = signer(&tokens.issuers, issuer.as_deref())?;
     let rules = &tokens.rules;
     if lifetime.duration > rules.lifetime_max {
         refuse!(
@@ -83,6 +77,49 @@ pub fn sign(config: &Config, request: &TokenRequest) -> Result<String, SettingsE
         [Err(_), Err(why)] => refuse!("the server would refuse this token: {why}"),
         _ => Ok(token),
     }
+}
+
+/// Signs for the issuer with a name, or for the only one that has a secret.
+fn signer(issuers: &[IssuerConfig], name: Option<&str>) -> Result<Signer, SettingsError> {
+    let with_secret = issuers.iter().filter_map(|issuer| {
+        let secret = issuer.keys.iter().find_map(|key| key.secret())?;
+        Some((issuer, secret))
+    });
+    let with_secret: Vec<_> = with_secret.collect();
+    let Some(name) = name else {
+        return match with_secret[..] {
+            [(issuer, secret)] => Ok(Signer::new(secret, issuer)),
+            [] => refuse!(
+                "a token is signed with a secret: give --jwt-secret-file or PRESENCED_JWT_SECRET, as the server has it. \
+                 Tokens of other keys can be signed only where the private key is; a server without any key gives out \
+                 tokens at /dev/token?user=ID"
+            ),
+            _ => refuse!(
+                "--issuer is missing: a token is that of one issuer, and several have secrets: {}",
+                names(with_secret.iter().map(|(issuer, _)| *issuer))
+            ),
+        };
+    };
+    let is_named = |issuer: &IssuerConfig| issuer.name.as_deref() == Some(name);
+    let found = with_secret.iter().find(|(issuer, _)| is_named(issuer));
+    match found {
+        Some((issuer, secret)) => Ok(Signer::new(secret, issuer)),
+        None if issuers.iter().any(is_named) => refuse!(
+            "--issuer {name:?}: has no secret, and tokens of its keys can be signed only where the private key is"
+        ),
+        None => refuse!(
+            "--issuer {name:?}: no issuer has that name; there is {}",
+            names(issuers.iter())
+        ),
+    }
+}
+
+fn names<'a>(issuers: impl Iterator<Item = &'a IssuerConfig>) -> String {
+    let names = issuers.map(|issuer| match &issuer.name {
+        Some(name) => format!("{name:?}"),
+        None => "one without a name (--jwt-issuer)".into(),
+    });
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn user(id: &str) -> Result<UserId, String> {

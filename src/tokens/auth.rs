@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use presenced_jwt::errors::ErrorKind;
-use presenced_jwt::{Algorithm, Header, TokenData, Validation, decode, decode_header};
+use presenced_jwt::{Algorithm, verify};
 use presenced_presence::UserId;
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_session::clock::unix_ms;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::claims::{Claims, has_word};
 use super::fault::{TokenError, TokenFault};
-use super::issuer::{Audience, Candidates, Issuer, IssuerConfig, KeySource, Places};
+use super::head::Head;
+use super::issuer::{Candidates, Issuer, IssuerConfig, KeySource, Places};
 use super::key::Key;
+use super::registered;
 use super::revocations::{Jti, Revocations, TokenId};
 
 /// The word in `scope` without which a token opens no session, if scopes are required.
@@ -139,13 +140,15 @@ impl Auth {
     /// places, what is revoked stays so, and keys that are fetched from where they have been are kept.
     /// `None` if there have been more issuers than are told apart, [`ISSUER_NAMES_MAX`](crate::limits::ISSUER_NAMES_MAX).
     pub fn succeeded_by(&self, config: Config) -> Option<Auth> {
-        let leeway_s = config.rules.leeway.as_secs();
         let mut places = self.places.clone();
         let of_issuers = places.of(&config.issuers, &self.issuers)?;
         let issuers = config.issuers.into_iter().zip(of_issuers);
         let issuers = issuers.map(|(mut issuer, place)| {
             issuer.source = issuer.source.map(|source| self.same_source(source));
-            Issuer::new(issuer, place, leeway_s)
+            Issuer {
+                config: issuer,
+                place,
+            }
         });
         Some(Auth {
             issuers: issuers.collect(),
@@ -221,10 +224,11 @@ impl Auth {
     }
 
     fn verify_read(&self, read: &Read<'_>, purpose: Purpose) -> Result<Identity, TokenError> {
-        let (token, issuer) = (read.token, read.issuer);
-        let (_, claims) = read.decode(Issuer::validation)?;
-        check_head(token).map_err(TokenError::Invalid)?;
-        check_types(&claims, issuer).map_err(TokenError::Invalid)?;
+        let issuer = read.issuer;
+        let (_, claims) = read.signed()?;
+        let (now_s, leeway_s) = (unix_ms() / 1000, self.rules.leeway.as_secs());
+        registered::check(&claims, &issuer.config, now_s, leeway_s)?;
+        read.head.check().map_err(TokenError::Invalid)?;
         let user = user_of(claims.at(&issuer.config.user_claim))?;
         let valid_for = self.valid_for(&claims).map_err(TokenError::Invalid)?;
         let has = |word| {
@@ -243,7 +247,7 @@ impl Auth {
             return Err(TokenError::Scope);
         }
         let token = token_id(&claims);
-        if self.revocations.refuse(&user, &token, unix_ms() / 1000) {
+        if self.revocations.refuse(&user, &token, now_s) {
             return Err(TokenError::Invalid(TokenFault::Revoked));
         }
         Ok(Identity {
@@ -262,7 +266,7 @@ impl Auth {
     /// it: for the log. What is not signed may say anything, so it is not read.
     pub fn signed_user(&self, token: &str) -> Option<String> {
         let read = self.read(token).ok()?;
-        let (_, claims) = read.signed()?;
+        let (_, claims) = read.signed().ok()?;
         match claims.at(&read.issuer.config.user_claim)? {
             Value::String(id) => Some(id.chars().take(USER_ID_BYTES_MAX).collect()),
             Value::Number(id) => Some(id.to_string()),
@@ -273,11 +277,11 @@ impl Auth {
     /// Which key has signed a token, whatever else is wrong with it.
     pub fn checked_by<'a>(&'a self, token: &'a str) -> Option<CheckedBy<'a>> {
         let read = self.read(token).ok()?;
-        let (key, _) = read.signed()?;
+        let (key, _) = read.signed().ok()?;
         let mut own = read.issuer.config.keys.iter();
         Some(CheckedBy {
             issuer: &read.issuer.config,
-            algorithm: read.algorithm,
+            algorithm: read.head.algorithm,
             key_id: key.id().map(str::to_owned),
             place: own.position(|own| std::ptr::eq(own, key)),
         })
@@ -285,38 +289,41 @@ impl Auth {
 
     /// The issuer that a token says it is of, or the only one.
     pub fn issuer_named(&self, token: &str) -> Option<&IssuerConfig> {
-        let issuer = self.issuer_of(token).ok()?;
+        let issuer = self.issuer_of(part(token, 1).as_deref()).ok()?;
         Some(&issuer.config)
     }
 
     /// What a token says of itself, and whose it may be.
     fn read<'a>(&'a self, token: &'a str) -> Result<Read<'a>, TokenFault> {
-        // No token is valid yet by such a clock, and the library can't even ask it.
+        // No token is valid yet by such a clock.
         if unix_ms() == 0 {
             return Err(TokenFault::NotYetValid);
         }
         if token.len() > self.rules.bytes_max {
             return Err(TokenFault::TooLong);
         }
-        if token.bytes().filter(|&byte| byte == b'.').count() != 2 {
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
+        let (head, claims) = message.split_once('.').ok_or(TokenFault::Malformed)?;
+        if claims.contains('.') {
             return Err(TokenFault::Malformed);
         }
-        let Ok(Header { alg, kid, .. }) = decode_header(token) else {
-            return Err(fault_of_head(token));
-        };
-        let issuer = self.issuer_of(token)?;
+        let head = bytes_of(head).ok_or(TokenFault::Malformed)?;
+        let head = Head::read(&head)?;
+        let claims = bytes_of(claims);
+        let issuer = self.issuer_of(claims.as_deref())?;
         let source = issuer.config.source.as_ref();
         Ok(Read {
-            token,
-            algorithm: alg,
-            id: kid,
+            message,
+            signature,
+            head,
+            claims,
             issuer,
             fetched: source.and_then(|source| source.keys()),
         })
     }
 
-    /// The issuer that a token names, which its signature has still to prove.
-    fn issuer_of(&self, token: &str) -> Result<&Issuer, TokenFault> {
+    /// The issuer that a token names in its claims, which its signature has still to prove.
+    fn issuer_of(&self, claims: Option<&[u8]>) -> Result<&Issuer, TokenFault> {
         #[derive(Deserialize)]
         struct Named {
             iss: Option<Value>,
@@ -324,8 +331,8 @@ impl Auth {
         if let [only] = self.issuers.as_slice() {
             return Ok(only);
         }
-        let claims = part(token, 1).ok_or(TokenFault::Malformed)?;
-        let named = serde_json::from_slice::<Named>(&claims).map_err(|_| TokenFault::ClaimsJson)?;
+        let claims = claims.ok_or(TokenFault::Malformed)?;
+        let named = serde_json::from_slice::<Named>(claims).map_err(|_| TokenFault::ClaimsJson)?;
         let name = named.iss.as_ref().and_then(Value::as_str);
         let mut issuers = self.issuers.iter();
         issuers
@@ -365,149 +372,74 @@ pub fn contents(token: &str) -> [Option<Value>; 2] {
 
 /// A token of which nothing is proved.
 struct Read<'a> {
-    token: &'a str,
-    algorithm: Algorithm,
-    /// `kid`: the name of its key.
-    id: Option<String>,
+    /// What is signed: the head and the claims, in base64 and with the dot between them.
+    message: &'a str,
+    /// In base64.
+    signature: &'a str,
+    head: Head,
+    /// JSON, if it is any. `None` if they are no base64.
+    claims: Option<Vec<u8>>,
     issuer: &'a Issuer,
     /// The issuer's keys that were fetched, if there are any.
     fetched: Option<Arc<Vec<Key>>>,
 }
 
 impl Read<'_> {
-    /// The claims, and the key of the issuer that has signed them, whatever they are.
-    fn signed(&self) -> Option<(&Key, Claims)> {
-        let mut signature_only = self.issuer.validation(self.algorithm)?.clone();
-        signature_only.required_spec_claims.clear();
-        signature_only.validate_exp = false;
-        signature_only.validate_nbf = false;
-        signature_only.validate_aud = false;
-        signature_only.iss = None;
-        self.decode(|_, _| Some(&signature_only)).ok()
+    /// The claims, whatever they are, and the key of the issuer that has signed them.
+    fn signed(&self) -> Result<(&Key, Claims), TokenError> {
+        let key = self.key()?;
+        let claims = self.claims().map_err(TokenError::Invalid)?;
+        Ok((key, claims))
     }
 
-    /// The claims, if a key of the issuer, which it has beside them, has signed them and they meet the library's
-    /// rules.
-    fn decode<'v, 'r>(
-        &'v self,
-        rules: impl Fn(&'v Issuer, Algorithm) -> Option<&'r Validation>,
-    ) -> Result<(&'v Key, Claims), TokenError> {
+    /// The key of the issuer that has signed the token.
+    fn key(&self) -> Result<&Key, TokenError> {
         let is_without_keys = self.issuer.config.source.is_some() && self.fetched.is_none();
         // It may be signed with a key that is still to be fetched.
         let invalid = |fault| match TokenError::Invalid(fault) {
             error if error.is_of_keys() && is_without_keys => Err(TokenError::NoKeys),
             error => Err(error),
         };
-        let (fetched, id) = (self.fetched.as_deref(), self.id.as_deref());
-        let candidates = self.issuer.candidates(fetched, self.algorithm, id);
-        let (keys, rules) = match (candidates, rules(self.issuer, self.algorithm)) {
-            (Candidates::Keys(keys), Some(rules)) => (keys, rules),
-            (Candidates::UnknownId, _) => return invalid(TokenFault::UnknownKey),
-            (Candidates::Algorithm, _) | (_, None) => return invalid(TokenFault::Algorithm),
+        let (algorithm, id) = (self.head.algorithm, self.head.key_id.as_deref());
+        let keys = match self
+            .issuer
+            .candidates(self.fetched.as_deref(), algorithm, id)
+        {
+            Candidates::Keys(keys) => keys,
+            Candidates::UnknownId => return invalid(TokenFault::UnknownKey),
+            Candidates::Algorithm => return invalid(TokenFault::Algorithm),
         };
         for key in keys {
-            match decode(self.token, key.decoding_key(), rules) {
-                Ok(TokenData { claims, .. }) => return Ok((key, claims)),
-                Err(error) => match error.kind() {
-                    ErrorKind::InvalidSignature => {}
-                    error => return Err(self.error(error)),
-                },
+            let message = self.message.as_bytes();
+            match verify(self.signature, message, key.decoding_key(), algorithm) {
+                Ok(true) => return Ok(key),
+                Ok(false) => {}
+                // The signature is no base64, for any key: each is checked before it is one of the issuer's.
+                Err(_) => return invalid(TokenFault::Malformed),
             }
         }
         invalid(TokenFault::Signature)
     }
 
-    /// The signature is checked before the claims, so errors of the latter mean that it is good.
-    fn error(&self, error: &ErrorKind) -> TokenError {
-        TokenError::Invalid(match error {
-            ErrorKind::ExpiredSignature => return TokenError::Expired,
-            ErrorKind::ImmatureSignature => TokenFault::NotYetValid,
-            ErrorKind::InvalidIssuer => TokenFault::Issuer,
-            ErrorKind::InvalidAudience => TokenFault::Audience,
-            ErrorKind::MissingRequiredClaim(name) | ErrorKind::InvalidClaimFormat(name) => {
-                match name.as_str() {
-                    "iss" => TokenFault::Issuer,
-                    "aud" => TokenFault::Audience,
-                    _ => TokenFault::Claims,
-                }
+    fn claims(&self) -> Result<Claims, TokenFault> {
+        let json = self.claims.as_deref().ok_or(TokenFault::Malformed)?;
+        serde_json::from_slice(json).map_err(|_| {
+            // JSON in UTF-8, and not nested too deep to be read: a name is there twice, or it is no object.
+            match serde_json::from_slice::<Value>(json) {
+                Ok(_) => TokenFault::Claims,
+                Err(_) => TokenFault::ClaimsJson,
             }
-            // Of another type than a claim has, there twice, or no object.
-            ErrorKind::Json(_) if is_json(part(self.token, 1)) => TokenFault::Claims,
-            ErrorKind::Json(_) => TokenFault::ClaimsJson,
-            _ => TokenFault::Malformed,
         })
     }
 }
 
-/// What is wrong with a head that the library can't read.
-fn fault_of_head(token: &str) -> TokenFault {
-    let algorithm = head(token).map(|head| {
-        let name = head.get("alg").and_then(Value::as_str);
-        name.is_some_and(|name| name.parse::<Algorithm>().is_ok())
-    });
-    match algorithm {
-        Some(false) => TokenFault::Algorithm,
-        // No JSON; a member that has a name of RFC 7515 and another type, or is there twice.
-        Some(true) | None => TokenFault::Malformed,
-    }
-}
-
-/// The members of a token's head; `None` if it is no JSON object in base64.
-fn head(token: &str) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&part(token, 0)?).ok()
-}
-
 /// What a part of a token has in it; `None` if it is no base64.
 fn part(token: &str, number: usize) -> Option<Vec<u8>> {
-    let part = token.split('.').nth(number)?;
+    bytes_of(token.split('.').nth(number)?)
+}
+
+fn bytes_of(part: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(part).ok()
-}
-
-/// Whether it is JSON in UTF-8, and not nested too deep to be read.
-fn is_json(bytes: Option<Vec<u8>>) -> bool {
-    bytes.is_some_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok())
-}
-
-/// Checks those members of a signed token's head that the library does not look at, or takes for
-/// missing where they are `null`.
-fn check_head(token: &str) -> Result<(), TokenFault> {
-    let head = head(token).ok_or(TokenFault::Malformed)?;
-    if !head.get("typ").is_none_or(is_typ_known) {
-        return Err(TokenFault::Typ);
-    }
-    // RFC 7515 §4.1.11: whatever `crit` is, none of its extensions is known here. RFC 7797 §6 forbids
-    // `b64` without it.
-    match head.contains_key("crit") || head.contains_key("b64") {
-        true => Err(TokenFault::Crit),
-        false => Ok(()),
-    }
-}
-
-/// Checks those claims that the library takes in other types than RFC 7519 has, or does not look at.
-fn check_types(claims: &Claims, issuer: &Issuer) -> Result<(), TokenFault> {
-    // §4.1.6. The library looks at no time that it need not compare.
-    if claims.get("iat").is_some_and(|iat| !iat.is_number()) {
-        return Err(TokenFault::Claims);
-    }
-    // §4.1.1: one text, not several.
-    if issuer.config.name.is_some() && !claims.get("iss").is_some_and(Value::is_string) {
-        return Err(TokenFault::Issuer);
-    }
-    // §4.1.3.
-    match issuer.config.audience == Audience::None && claims.get("aud").is_some() {
-        true => Err(TokenFault::Audience),
-        false => Ok(()),
-    }
-}
-
-/// RFC 8725 §3.11: a token made for something else must not pass for one of ours.
-fn is_typ_known(typ: &Value) -> bool {
-    let typ = typ.as_str().unwrap_or_default().to_ascii_lowercase();
-    // RFC 7515 §4.1.9: "application/" may be left out.
-    matches!(
-        typ.strip_prefix("application/").unwrap_or(&typ),
-        "jwt" | "at+jwt"
-    )
 }
 
 /// What revocations go by. A `jti` that none can name is none; an `iat` before 1970 is 0.
@@ -531,13 +463,13 @@ fn user_of(claim: Option<&Value>) -> Result<UserId, TokenError> {
 
 #[cfg(test)]
 mod tests {
-    use presenced_jwt::{EncodingKey, encode, sign as signature};
+    use presenced_jwt::{EncodingKey, Header, encode, sign as signature};
     use presenced_presence::UserIdError;
     use serde_json::json;
 
     use super::*;
     use crate::limits::ISSUER_NAMES_MAX;
-    use crate::tokens::Secret;
+    use crate::tokens::{Audience, Secret};
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 

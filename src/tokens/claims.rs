@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Claims {
 }
 
 /// Any JSON without a name that is there twice in one object.
-struct Unique(Value);
+pub(super) struct Unique(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Unique {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unique, D::Error> {

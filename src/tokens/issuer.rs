@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use presenced_jwt::{Algorithm, AlgorithmFamily, Validation};
+use presenced_jwt::Algorithm;
 
 use super::jwks::Source;
 use super::key::Key;
@@ -84,8 +84,6 @@ pub(super) struct Issuer {
     pub(super) config: IssuerConfig,
     /// By which sessions know it ([`Places`]).
     pub(super) place: u16,
-    /// The library's rules, which are of one family of algorithms each.
-    validations: [(AlgorithmFamily, Validation); 4],
 }
 
 /// The keys that a token may be signed with.
@@ -98,26 +96,6 @@ pub(super) enum Candidates<'a> {
 }
 
 impl Issuer {
-    pub(super) fn new(config: IssuerConfig, place: u16, leeway_s: u64) -> Issuer {
-        use AlgorithmFamily::{Ec, Ed, Hmac, Rsa};
-        let validations =
-            [Hmac, Rsa, Ec, Ed].map(|family| (family, validation(&config, family, leeway_s)));
-        Issuer {
-            config,
-            place,
-            validations,
-        }
-    }
-
-    /// The library's rules for tokens of an algorithm.
-    pub(super) fn validation(&self, algorithm: Algorithm) -> Option<&Validation> {
-        let family = algorithm.family();
-        let mut validations = self.validations.iter();
-        validations
-            .find(|(of, _)| *of == family)
-            .map(|(_, validation)| validation)
-    }
-
     /// The keys for a token, of its own and those that were `fetched`: those that `id` names or else
     /// those that have no name, and without an `id` all; of these, the ones for its algorithm.
     pub(super) fn candidates<'a>(
@@ -148,26 +126,4 @@ impl Issuer {
             (true, true) => Candidates::Algorithm,
         }
     }
-}
-
-fn validation(config: &IssuerConfig, family: AlgorithmFamily, leeway_s: u64) -> Validation {
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.algorithms = family.algorithms().to_vec();
-    validation.leeway = leeway_s;
-    validation.validate_nbf = true;
-    let mut required = vec!["exp"];
-    match &config.audience {
-        Audience::Named(audience) => {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        // Whether there is one is not the library's question.
-        Audience::None | Audience::Any => validation.validate_aud = false,
-    }
-    if let Some(name) = &config.name {
-        validation.set_issuer(&[name]);
-        required.push("iss");
-    }
-    validation.set_required_spec_claims(&required);
-    validation
 }

@@ -7,7 +7,7 @@
 use presenced_jwt::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse, RSAKeyParameters,
 };
-use presenced_jwt::{Algorithm, AlgorithmFamily, DecodingKey, check_key, is_supported};
+use presenced_jwt::{Algorithm, AlgorithmFamily, DecodingKey, check_key, lacking};
 use serde_json::Value;
 use spki::der::asn1::{BitStringRef, UintRef};
 use spki::der::pem::PemLabel;
@@ -93,12 +93,8 @@ impl Key {
         let Some(algorithm) = algorithms.first() else {
             return Err("has an algorithm that its type of key is not for".into());
         };
-        if !is_supported() {
-            return Err(
-                "this CPU is too old for public keys: it lacks instructions (AVX2, ADX and \
-                        BMI2 on x86_64, AES and SHA-2 on aarch64) that all have since about 2014"
-                    .into(),
-            );
+        if let Some(lacking) = lacking() {
+            return Err(format!("is of no use to this CPU, which lacks {lacking}"));
         }
         match check_key(&key, *algorithm) {
             Ok(()) => Ok(Key {

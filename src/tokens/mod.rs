@@ -1,6 +1,6 @@
 //! Who a token says is there, and for how long.
 //!
-//! - [`auth`]: checks tokens; `claims`: what they say.
+//! - [`auth`]: checks tokens; `head` and `claims`: what they say; `registered`: what some claims must say.
 //! - `issuer`: whose tokens they are.
 //! - [`key`]: what they are checked with; `secret`: that of HMAC, which no log shows.
 //! - [`jwks`]: keys that an identity provider publishes.
@@ -11,9 +11,11 @@
 pub mod auth;
 mod claims;
 mod fault;
+mod head;
 mod issuer;
 pub mod jwks;
 pub mod key;
+mod registered;
 pub mod revocations;
 mod secret;
 mod sign;

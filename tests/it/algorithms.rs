@@ -1,4 +1,4 @@
-//! Tokens of every algorithm, made by a library that is not ours, and the keys that check them.
+//! Tokens of every algorithm, made by libraries that are not ours, and the keys that check them.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use presenced_testkit::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// A key that PyJWT has made, and tokens that it has signed with it.
+/// A key that another library has made, and tokens that it has signed with it.
 pub(super) struct Made(Value);
 
 impl Made {
@@ -55,16 +55,34 @@ impl Made {
     }
 }
 
-/// Keys of each algorithm, and with each a token of `claims`, or several of a list of claims.
+/// Keys of each algorithm, and with each a token of `claims`, or several of a list of claims: by PyJWT.
 pub(super) async fn pyjwt(claims: &Value) -> Vec<Made> {
+    made_by("target/venv/bin/python", "pyjwt.py", claims).await
+}
+
+/// The same by the npm package jose.
+async fn jose(claims: &Value) -> Vec<Made> {
+    made_by("node", "jose.mjs", claims).await
+}
+
+/// By each of these libraries.
+async fn by_each(claims: &Value) -> [Vec<Made>; 2] {
+    [pyjwt(claims).await, jose(claims).await]
+}
+
+async fn made_by(interpreter: &str, script: &str, claims: &Value) -> Vec<Made> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(root.join("target/venv/bin/python"))
-        .arg(root.join("tests/it/tokens/pyjwt.py"))
+    let interpreter = match interpreter.contains('/') {
+        true => root.join(interpreter),
+        false => interpreter.into(),
+    };
+    let output = Command::new(interpreter)
+        .arg(root.join("tests/it/tokens").join(script))
         .arg(claims.to_string())
         .stdin(Stdio::null())
         .output()
         .await;
-    let output = output.expect("Python with PyJWT is installed (make setup)");
+    let output = output.expect("Python and Node.js are installed (make setup)");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "make setup? {errors}");
     let made: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -82,7 +100,12 @@ fn key_flag(file: &TempFile) -> String {
 
 #[tokio::test]
 async fn each_algorithm_with_a_key_as_pem_as_jwk_or_in_a_set() {
-    let made = pyjwt(&claims("alice")).await;
+    for made in by_each(&claims("alice")).await {
+        check_public_keys(&made).await;
+    }
+}
+
+async fn check_public_keys(made: &[Made]) {
     let ours = || {
         made.iter()
             .filter(|made| made.is_ours() && made.has_public_key())
@@ -119,7 +142,12 @@ async fn each_algorithm_with_a_key_as_pem_as_jwk_or_in_a_set() {
 
 #[tokio::test]
 async fn a_secret_is_for_the_algorithms_for_which_it_is_long_enough() {
-    let made = pyjwt(&claims("alice")).await;
+    for made in by_each(&claims("alice")).await {
+        check_secrets(&made).await;
+    }
+}
+
+async fn check_secrets(made: &[Made]) {
     let secrets = made.iter().filter(|made| !made.has_public_key());
     let secrets: Vec<_> = secrets.collect();
     let files: Vec<_> = secrets
@@ -148,12 +176,21 @@ async fn a_secret_is_for_the_algorithms_for_which_it_is_long_enough() {
 
 #[tokio::test]
 async fn a_kid_chooses_and_an_unknown_one_is_told_apart() {
-    let [mut first, mut second] =
-        [pyjwt(&claims("alice")).await, pyjwt(&claims("bob")).await].map(|made| {
-            made.into_iter()
-                .find(|made| made.name() == "ES256")
-                .unwrap()
-        });
+    let [of_alice, of_bob] = [
+        by_each(&claims("alice")).await,
+        by_each(&claims("bob")).await,
+    ];
+    for keys in of_alice.into_iter().zip(of_bob) {
+        check_key_ids(<[_; 2]>::from(keys)).await;
+    }
+}
+
+async fn check_key_ids(keys: [Vec<Made>; 2]) {
+    let [mut first, mut second] = keys.map(|made| {
+        made.into_iter()
+            .find(|made| made.name() == "ES256")
+            .unwrap()
+    });
     let (a, b) = (first.token().to_owned(), second.token().to_owned());
     // Both tokens say that their key is ES256.
     first.0["name"] = "other".into();

@@ -5,6 +5,7 @@ use presenced_testkit::temp::{TempFile, unique_path};
 use presenced_testkit::tokens::SECRET;
 use presenced_testkit::{PATIENCE, until};
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
@@ -146,6 +147,54 @@ async fn a_signal_ends_a_start_that_waits_for_a_file() {
         assert_eq!(output.status.code(), Some(0), "{signal:?}: {text}");
         assert!(text.contains("stopped at once"), "{signal:?}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_a_pipe_says_so_and_goes_on_when_it_is_written() {
+    let path = unique_path();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let flag = format!("--jwt-secret-file={}", path.display());
+    let mut child = command(&[FREE_PORTS, &[&flag]].concat()).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    let expected = format!("{} is a pipe", path.display());
+    let said = timeout(PATIENCE, async {
+        loop {
+            let line = errors.next_line().await.unwrap().expect("it goes on");
+            if line.contains(&expected) {
+                return line;
+            }
+        }
+    });
+    assert!(said.await.expect("it says so").contains("waiting"));
+    let to = path.clone();
+    let written = tokio::task::spawn_blocking(move || std::fs::write(to, SECRET)).await;
+    written.unwrap().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = timeout(PATIENCE, printed.next_line()).await;
+    let first = first.expect("it starts").unwrap().unwrap();
+    assert!(first.starts_with("edge "), "{first}");
+    let id = Pid::from_raw(child.id().unwrap() as i32).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.expect("it ends");
+    assert_eq!(status.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_secret_may_come_from_a_process() {
+    let binary = command(&[]).as_std().get_program().to_owned();
+    let script =
+        "exec \"$0\" token --user=alice --jwt-secret-file <(sleep 0.1; printf '%s' \"$SECRET\")";
+    let output = tokio::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(binary)
+        .env("SECRET", SECRET)
+        .output();
+    let output = timeout(PATIENCE, output).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(output.stdout.split(|byte| *byte == b'.').count(), 3);
 }
 
 #[tokio::test]

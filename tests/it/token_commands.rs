@@ -140,6 +140,71 @@ async fn what_no_server_would_accept_is_not_signed() {
 }
 
 #[tokio::test]
+async fn with_several_issuers_it_is_said_whose_token_is_made() {
+    let [first, second] = [SECRET, &SECRET.to_uppercase()].map(TempFile::new);
+    let keys = Keys::serve(&json!({})).await;
+    let file = TempFile::new(&format!(
+        "[[issuer]]\njwt-issuer = 'first'\njwt-secret-file = '{}'\n\n\
+         [[issuer]]\njwt-issuer = 'second'\njwt-secret-file = '{}'\njwt-audience = 'presence'\nuser-claim = 'uid'\n\n\
+         [[issuer]]\njwt-issuer = 'third'\njwt-jwks-url = '{}'\n",
+        first.path().display(),
+        second.path().display(),
+        keys.url
+    ));
+    let config = format!("--config={}", file.path().display());
+    for (name, user_claim) in [("first", "sub"), ("second", "uid")] {
+        let issuer = format!("--issuer={name}");
+        let output = run(&["token", "--user=alice", &issuer, &config], None).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let token = String::from_utf8(output.stdout).unwrap();
+        let output = checked(token.as_bytes(), &[&config], None).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let by = format!("HS256, by key 1 of 1 of the issuer {name:?}");
+        for part in [
+            by,
+            format!("\"iss\":{name:?}"),
+            format!("{user_claim:?}:\"alice\""),
+        ] {
+            assert!(text.contains(&part), "{part} in {text}");
+        }
+    }
+    let both = "several have secrets: \"first\", \"second\"";
+    let all = "\"first\", \"second\", \"third\"";
+    for (flags, parts) in [
+        (&[config.as_str()][..], &["--issuer is missing", both][..]),
+        (
+            &["--issuer=fourth", &config],
+            &["--issuer \"fourth\": no issuer has that name", all],
+        ),
+        (
+            &["--issuer=third", &config],
+            &["--issuer \"third\": has no secret"],
+        ),
+        (
+            &["--issuer=x"],
+            &[
+                "--issuer \"x\": no issuer has that name",
+                "one without a name",
+            ],
+        ),
+    ] {
+        let secret = flags.len() == 1 && flags != [config.as_str()];
+        let output = run(
+            &[&["token", "--user=alice"], flags].concat(),
+            secret.then_some(SECRET),
+        )
+        .await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+        assert_eq!(output.stdout, b"");
+        for part in parts {
+            assert!(said.contains(part), "{flags:?} should say {part}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn each_reason_is_told_with_what_the_token_has_and_what_is_needed() {
     let mut signed_by_others = strict_with("alice", "sub", "bob".into());
     signed_by_others.replace_range(signed_by_others.len() - 4.., "AAAA");
