@@ -299,7 +299,8 @@ class Table:
 
     def spent(self, what, name, server, target=""):
         us, busy = self.median(name, f"{server}_us"), self.median(name, f"{server}_busy")
-        of_bare = f"{us / self.median('bare', 'memcached_us'):.2f}" if server == "memcached" else ""
+        # The edge's, too: machines differ, and some from one minute to the next.
+        of_bare = f"{us / self.median('bare', 'memcached_us'):.2f}"
         self.add(what, f"{us:.2f} µs ({busy:.0%} of a core)", of_bare, target)
 
     def latency(self, what, name, quantile, target, of_rounds=statistics.median):

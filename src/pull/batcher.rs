@@ -181,16 +181,22 @@ impl Batcher {
         self.follow();
         let asker = question.asker;
         let (directory, now) = (self.presence.users(), Instant::now());
-        let is_here = |user| directory.online_since(user).map(State::Online);
-        let mut states: Vec<_> = question.users.iter().map(is_here).collect();
-        // Apart from the directory: its locks would let the processor wait for one entry of the cache after the
+        let hashes: Vec<_> = question
+            .users
+            .iter()
+            .map(|user| directory.hash(user))
+            .collect();
+        let hashed = || question.users.iter().zip(hashes.iter().copied());
+        let is_here = |(user, hash)| directory.online_since_by(hash, user).map(State::Online);
+        let mut states: Vec<_> = hashed().map(is_here).collect();
+        // Apart from the directory, whose locks would let the processor wait for one entry of the cache after the
         // other, each of which is somewhere in memory.
         let mut hits = 0;
-        for (user, state) in question.users.iter().zip(&mut states) {
+        for ((user, hash), state) in hashed().zip(&mut states) {
             if let Some(State::Online(since)) = *state {
-                self.cache.came(user, since, now);
+                self.cache.came(hash, user, since, now);
             } else {
-                *state = self.cache.get(user, now);
+                *state = self.cache.get(hash, user, now);
                 hits += u64::from(state.is_some());
             }
         }
@@ -310,7 +316,8 @@ impl Batcher {
                 &mut waiting.queue,
                 &mut self.open,
                 |user| {
-                    let state = self.cache.get(user, now)?;
+                    let hash = self.presence.users().hash(user);
+                    let state = self.cache.get(hash, user, now)?;
                     self.pulls.metrics.cache_hits.add(1);
                     Some(state)
                 },

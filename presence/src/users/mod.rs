@@ -109,7 +109,7 @@ impl Users {
         live: Live,
         node_of: impl FnOnce(&UserId) -> u8,
     ) -> Connected {
-        let hash = self.hasher.hash_one(id.as_str());
+        let hash = self.hash(id);
         let shard_number = shard_of(hash);
         let mut shard = self.lock(shard_number);
         if let Some(index) = shard.find(hash, id) {
@@ -157,7 +157,16 @@ impl Users {
 
     /// Since when (Unix ms) the user has had a session here, if there is one now.
     pub fn online_since(&self, id: &UserId) -> Option<u64> {
-        let hash = self.hasher.hash_one(id.as_str());
+        self.online_since_by(self.hash(id), id)
+    }
+
+    /// The hash by which users are found, for those who look for the same one in several places.
+    pub fn hash(&self, id: &UserId) -> u64 {
+        self.hasher.hash_one(id.as_str())
+    }
+
+    /// The same as [`Users::online_since`], for a user whose hash is known.
+    pub fn online_since_by(&self, hash: u64, id: &UserId) -> Option<u64> {
         let shard = self.lock(shard_of(hash));
         let entry = shard.entry(shard.find(hash, id)?)?;
         entry.is_online().then_some(entry.connected_at_ms)
@@ -165,7 +174,7 @@ impl Users {
 
     /// The user's sessions here, those that were replaced left out.
     pub fn sessions_of(&self, id: &UserId) -> Vec<SessionId> {
-        let hash = self.hasher.hash_one(id.as_str());
+        let hash = self.hash(id);
         let shard = self.lock(shard_of(hash));
         let index = shard.find(hash, id);
         index
