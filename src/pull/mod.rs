@@ -184,7 +184,9 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return None;
     }
-    serde_json::from_slice(json).ok()
+    // Looked at once, and not anew for each of its names.
+    let json = str::from_utf8(json).ok()?;
+    serde_json::from_str(json).ok()
 }
 
 /// What a query has instead of users, for people.
