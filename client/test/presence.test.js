@@ -988,7 +988,8 @@ test('whatever happens in whatever order, what it promises holds', async () => {
     const random = seeded(seed);
     const below = (limit) => Math.floor(random() * limit);
     const page = (globalThis.document = new Page());
-    const { client, sockets, pulls } = start({ random, token: () => 'fresh' });
+    const tokenIn = seed % 2 === 0 ? 'message' : 'handshake';
+    const { client, sockets, pulls } = start({ random, token: () => 'fresh', tokenIn });
     const watching = new Map();
     // What memcached holds, and whom the edge has ever called offline.
     const online = new Set();
@@ -1015,6 +1016,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
       () => mock.timers.tick(below(12_000)),
       () => sockets.all.at(-1)?.state === 'connecting' && sockets.last.open(),
       () => sockets.all.at(-1)?.state === 'open' && sockets.last.drop([1006, 1012, 4401, 1008][below(4)]),
+      () => sockets.all.at(-1)?.state === 'open' && sockets.last.say({ token: { expiresIn: 1 + below(4_000) } }),
       () => online.add(`user${below(600)}`),
       () => online.delete(`user${below(600)}`),
       () => {
