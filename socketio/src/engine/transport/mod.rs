@@ -6,17 +6,18 @@
 //! in which they happen, and only of requests that [`Request::route`](super::Request::route) lets
 //! through.
 
+mod rest;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
+use self::rest::{Phase, Rest, WebSocket};
 use super::packet::{BadPacket, Kind, Packet};
-use super::payload;
 use super::queue::Queue;
 use super::request::Live;
 use crate::end::End;
 use crate::limits::{CLOSE_TIMEOUT, QUEUE_BYTES_MAX, UPGRADE_TIMEOUT};
-
-/// What the client says when it tries a WebSocket, and what it is answered.
-const PROBE: &[u8] = b"probe";
 
 /// Times and bounds, the same for all sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,46 +114,6 @@ enum State {
     Rest(Box<Rest>),
     /// Over, and all has been said.
     Over,
-}
-
-#[derive(Debug)]
-struct Rest {
-    phase: Phase,
-    websocket: WebSocket,
-    has_poll: bool,
-    has_post: bool,
-    queue: Queue,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Polling,
-    /// On the WebSocket; what was queued goes there.
-    Upgraded,
-    /// The server has closed it; the queue is still delivered.
-    Closing {
-        until: Duration,
-    },
-    /// Over; a poll that waits is answered with this.
-    Ended(Packet<'static>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WebSocket {
-    None,
-    /// After the 101 of an upgrade.
-    Opened {
-        until: Duration,
-    },
-    /// The client has probed it, and is told so if it was not.
-    Probed {
-        until: Duration,
-        is_answered: bool,
-    },
-    /// It is the session's transport.
-    Current,
-    /// The driver is to be told to close it.
-    ToClose,
 }
 
 impl Transport {
@@ -423,8 +384,8 @@ impl Transport {
             return None;
         };
         match (rest.phase, rest.websocket) {
-            (Phase::Closing { until }, _) => Some(until),
-            (_, WebSocket::Opened { until } | WebSocket::Probed { until, .. }) => Some(until),
+            (Phase::Closing { until }, _)
+            | (_, WebSocket::Opened { until } | WebSocket::Probed { until, .. }) => Some(until),
             _ => None,
         }
     }
@@ -488,105 +449,5 @@ fn meaning(packet: Result<Packet<'_>, BadPacket>) -> Result<Received<'_>, End> {
         Packet::Text(Kind::Open | Kind::Upgrade | Kind::Noop, _) => Ok(Received::Nothing),
         Packet::Text(Kind::Close, _) => Err(End::Closed),
         Packet::Text(Kind::Ping, _) => Err(End::Ping),
-    }
-}
-
-impl Rest {
-    fn new(phase: Phase, websocket: WebSocket) -> Rest {
-        Rest {
-            phase,
-            websocket,
-            has_poll: false,
-            has_post: false,
-            queue: Queue::default(),
-        }
-    }
-
-    /// The WebSocket of a session that polls says something.
-    fn probe(&mut self, packet: Result<Packet<'_>, BadPacket>) {
-        match (self.websocket, packet) {
-            (WebSocket::Opened { until }, Ok(Packet::Text(Kind::Ping, PROBE))) => {
-                self.websocket = WebSocket::Probed {
-                    until,
-                    is_answered: false,
-                };
-            }
-            (WebSocket::Probed { .. }, Ok(Packet::Text(Kind::Upgrade, _))) => {
-                self.websocket = WebSocket::Current;
-                self.phase = Phase::Upgraded;
-            }
-            // What it says instead is no part of the session.
-            (WebSocket::Opened { .. } | WebSocket::Probed { .. }, _) => self.close_websocket(),
-            // Of one that is closed.
-            (WebSocket::None | WebSocket::ToClose | WebSocket::Current, _) => {}
-        }
-    }
-
-    fn is_current(&self, via: Via) -> bool {
-        via == Via::Post || self.websocket == WebSocket::Current
-    }
-
-    fn close_websocket(&mut self) {
-        if self.websocket != WebSocket::None {
-            self.websocket = WebSocket::ToClose;
-        }
-    }
-
-    fn output(&mut self, out: &mut Vec<u8>) -> Option<Output> {
-        if self.websocket == WebSocket::ToClose {
-            self.websocket = WebSocket::None;
-            return Some(Output::CloseWebSocket);
-        }
-        if let WebSocket::Probed { is_answered, .. } = &mut self.websocket
-            && !std::mem::replace(is_answered, true)
-        {
-            out.push(Kind::Pong.digit());
-            out.extend_from_slice(PROBE);
-            return Some(Output::Text);
-        }
-        if self.has_poll && self.answer(out) {
-            self.has_poll = false;
-            return Some(Output::AnswerPoll);
-        }
-        if self.websocket == WebSocket::Current {
-            match (self.queue.pop_message(out), self.phase) {
-                (Some(true), _) => return Some(Output::Text),
-                (Some(false), _) => return Some(Output::Binary),
-                (None, Phase::Closing { .. }) => {
-                    self.phase = Phase::Ended(Packet::CLOSE);
-                    self.websocket = WebSocket::None;
-                    return Some(Output::CloseWebSocket);
-                }
-                (None, _) => {}
-            }
-        }
-        None
-    }
-
-    /// Writes what the waiting poll is answered; false if it is to wait.
-    fn answer(&mut self, body: &mut Vec<u8>) -> bool {
-        match self.phase {
-            Phase::Ended(last) => payload::push(body, last),
-            Phase::Upgraded => payload::push(body, Packet::NOOP),
-            // On the WebSocket, which has the queue.
-            Phase::Closing { .. } if self.websocket == WebSocket::Current => {
-                payload::push(body, Packet::NOOP);
-            }
-            Phase::Closing { .. } => {
-                if self.queue.pop_payload(body, 1) {
-                    payload::push(body, Packet::CLOSE);
-                    self.phase = Phase::Ended(Packet::CLOSE);
-                }
-            }
-            Phase::Polling if !self.queue.is_empty() => {
-                self.queue.pop_payload(body, 0);
-            }
-            // A client that has probed waits for the end of its poll.
-            Phase::Polling if matches!(self.websocket, WebSocket::Probed { .. }) => {
-                payload::push(body, Packet::NOOP);
-            }
-            Phase::Polling => return false,
-        }
-        true
     }
 }
