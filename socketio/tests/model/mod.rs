@@ -144,14 +144,16 @@ impl Model {
             2 => self.post(),
             3 => self.post_ends(argument),
             4 => self.open_websocket(),
+            5 if self.websocket != WebSocket::Opened && argument >= 8 => {}
             5 => self.websocket_says(b"2probe"),
+            6 if self.websocket != WebSocket::Probed(true) && argument >= 8 => {}
             6 => self.websocket_says(b"5"),
             7 => match argument {
                 0..4 => self.websocket_says(&[argument]),
                 // It would end the upgrade, as other things here do.
                 32.. if self.websocket != WebSocket::Current => {}
                 16..32 => self.receive_binary(),
-                100.. if self.attachments > 0 => self.receive_binary(),
+                48.. if self.attachments > 0 => self.receive_binary(),
                 _ => self.websocket_says(self.said(argument).as_bytes()),
             },
             8 => self.connection_gone(argument),
@@ -215,6 +217,7 @@ impl Model {
                 4..8 => body.push(b'7'),
                 8..12 => body.extend_from_slice(b"beA=="),
                 12..64 => body.push(b'3'),
+                _ if number > 0 => body.push(b'6'),
                 other => body.extend_from_slice(self.said(other).as_bytes()),
             }
         }
@@ -252,7 +255,7 @@ impl Model {
     /// What a client says on Socket.IO: anything, or what suits.
     fn said(&self, number: u8) -> String {
         let said = match number {
-            0..100 => SAID[usize::from(number) % SAID.len()],
+            0..48 => SAID[usize::from(number) % SAID.len()],
             _ if self.connected.contains("/") => {
                 ["2[\"e\"]", "52-[\"e\"]"][usize::from(number) % 2]
             }
@@ -392,8 +395,8 @@ impl Model {
     /// The service lets somebody in, or not, or out.
     fn decide(&mut self, argument: u8) {
         let namespace = ["/", "/a"][usize::from(argument & 1)];
-        match argument >> 1 & 3 {
-            0 | 1 => {
+        match argument >> 1 & 7 {
+            0..6 => {
                 let number = self.connection.accept(namespace, &self.rules);
                 assert_eq!(number.is_some(), self.pending.remove(namespace));
                 if let Some(number) = number {
@@ -402,7 +405,7 @@ impl Model {
                     self.connected.insert(namespace);
                 }
             }
-            2 => {
+            6 => {
                 let was_waiting = self.connection.refuse(namespace, &self.rules);
                 assert_eq!(was_waiting, self.pending.remove(namespace));
             }
@@ -528,11 +531,11 @@ impl Model {
 
     fn close(&mut self, argument: u8) {
         match argument {
-            0..32 => {
+            0..8 => {
                 self.transport.end(End::ByServer);
                 self.is_over(End::ByServer, End::ByServer);
             }
-            32..64 => {
+            8..16 => {
                 self.transport.close(self.now, &TIMES);
                 if self.phase != Phase::Over {
                     self.phase = Phase::Closing;
