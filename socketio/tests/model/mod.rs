@@ -653,8 +653,9 @@ impl Model {
                 assert!(self.queue.is_empty() && !self.has_poll);
                 assert!(self.transport.is_plain());
             }
-            Phase::Closing => assert!(!self.has_poll && self.websocket == WebSocket::None),
-            Phase::Over => assert!(!self.has_poll && self.websocket == WebSocket::None),
+            Phase::Closing | Phase::Over => {
+                assert!(!self.has_poll && self.websocket == WebSocket::None);
+            }
         }
         if self.websocket == WebSocket::None {
             self.opened_at = self.now;
