@@ -83,7 +83,8 @@ impl Default for Rules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Effect<'a> {
-    /// To be let in: [`Connection::accept`] or [`Connection::refuse`] follows.
+    /// To be let in: [`Connection::accept`] or [`Connection::refuse`] follows. What the client sends
+    /// to the namespace before that ends the session; clients wait.
     Authenticate {
         /// Where.
         namespace: &'a str,

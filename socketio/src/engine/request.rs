@@ -45,17 +45,17 @@ impl<'a> Query<'a> {
                 Some(at) => (&pair[..at], &pair[at + 1..]),
                 None => (pair, &b""[..]),
             };
-            let (key, value) = (decoded(key), decoded(value));
-            match &*key {
-                b"EIO" => found.is_version_4 = *value == *b"4",
+            let value = || decoded(value);
+            match &*decoded(key) {
+                b"EIO" => found.is_version_4 = *value() == *b"4",
                 b"transport" => {
-                    found.transport = match &*value {
+                    found.transport = match &*value() {
                         b"polling" => Some(TransportName::Polling),
                         b"websocket" => Some(TransportName::WebSocket),
                         _ => None,
                     };
                 }
-                b"sid" => found.sid = Some(value).filter(|sid| !sid.is_empty()),
+                b"sid" => found.sid = Some(value()).filter(|sid| !sid.is_empty()),
                 _ => {}
             }
         }
@@ -323,6 +323,8 @@ mod tests {
         }
     }
 
+    /// socket.io #2998: all clients back at once, and a token looked at for each. Who is not let in
+    /// is told so at the handshake, and comes back later.
     #[test]
     fn admission_comes_before_the_version_and_behind_all_else() {
         let ask = |query: &str| {
@@ -336,6 +338,7 @@ mod tests {
             request.route()
         };
         assert_eq!(ask("transport=polling&EIO=3"), Err(Refusal::Forbidden));
+        assert_eq!(Refusal::Unavailable.facts().0, 503);
         assert_eq!(ask("transport=websocket&EIO=4"), Err(Refusal::BadRequest));
         assert_eq!(ask("transport=polling&sid=x"), Err(Refusal::SidUnknown));
     }

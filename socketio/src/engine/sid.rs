@@ -205,6 +205,7 @@ mod tests {
     }
 
     proptest! {
+        /// socket.io #1739 and many more: a request that came to another worker knew no session.
         #[test]
         fn an_id_leads_to_its_place(worker: u16, index: u32, generation: u32, key: [u8; 32]) {
             let place = Place { worker, index, generation };
