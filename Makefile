@@ -204,6 +204,8 @@ dictionary_replies := memcached.dict
 dictionary_requests := memcached.dict
 dictionary_settings := settings.dict
 dictionary_settings_file := settings_file.dict
+dictionary_socketio_packet := socketio.dict
+dictionary_socketio_payload := socketio.dict
 dictionary_tokens := tokens.dict
 fuzz:
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)

@@ -75,6 +75,7 @@ export type PullInfo = {
      */
     invalid?: string[];
 };
+export type TokenIn = 'auto' | 'handshake' | 'message';
 export type PresenceOptions = {
     /**
      * Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
@@ -87,6 +88,10 @@ export type PresenceOptions = {
      * it. With a string, a token that is refused or has ended (4401) ends in `closed`.
      */
     token: string | (() => string | Promise<string>);
+    /**
+     * How the edge is shown the token of an attempt. Default `auto`.
+     */
+    tokenIn?: TokenIn;
     /**
      * Milliseconds between pulls. Default 10,000.
      */
@@ -101,7 +106,7 @@ export type PresenceOptions = {
      */
     silenceTimeout?: number;
     /**
-     * Milliseconds for one attempt, from asking for the token to the open socket.
+     * Milliseconds for one attempt, from asking for the token until it is `open`.
      * Default 15,000.
      */
     connectTimeout?: number;
@@ -155,7 +160,8 @@ export type PresenceOptions = {
  * @property {number} [connectedAt] Since when, in Unix milliseconds. Only of those who are online.
  */
 /**
- * `connecting`: fetching a token or opening the socket. `open`: online. `waiting`: the connection was lost or never
+ * `connecting`: fetching a token, opening the socket, or waiting for the edge to accept a token that was sent as a
+ * message. `open`: online. `waiting`: the connection was lost or never
  * came about, the next attempt follows in `retryInMs`. `closed`: nothing happens until `connect()`.
  *
  * @typedef {'connecting' | 'open' | 'waiting' | 'closed'} ConnectionState
@@ -181,17 +187,25 @@ export type PresenceOptions = {
  * @property {string[]} [invalid] Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
  */
 /**
+ * `handshake`: in the head of the WebSocket handshake, as a subprotocol. `message`: as the first message, for proxies
+ * that refuse long heads; an edge with `--refuse-with http` takes no such token. `auto`: in the handshake, unless it is
+ * so long that nginx would refuse it there by default.
+ *
+ * @typedef {'auto' | 'handshake' | 'message'} TokenIn
+ */
+/**
  * @typedef {object} PresenceOptions
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
  *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
  *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+ * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
  *   connection is taken for dead and made anew. Default 25,000.
- * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token to the open socket.
+ * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.

@@ -27,6 +27,10 @@
 /** What the edge calls its dialect. It answers this subprotocol and never the token that is offered beside it. */
 const SUBPROTOCOL = 'presence.v1';
 
+/** A longer token is not offered in the handshake but sent as the first message: nginx refuses a header line over 8 KiB,
+ * if it is not set otherwise, and the line has its name and the dialect beside the token. */
+const HANDSHAKE_TOKEN_BYTES_MAX = 8_000;
+
 /** Users in one pull. The edge refuses more; a longer watch list goes out as several pulls. */
 const USERS_PER_PULL_MAX = 500;
 
@@ -93,7 +97,8 @@ const NORMAL_CLOSURE = 1000;
  */
 
 /**
- * `connecting`: fetching a token or opening the socket. `open`: online. `waiting`: the connection was lost or never
+ * `connecting`: fetching a token, opening the socket, or waiting for the edge to accept a token that was sent as a
+ * message. `open`: online. `waiting`: the connection was lost or never
  * came about, the next attempt follows in `retryInMs`. `closed`: nothing happens until `connect()`.
  *
  * @typedef {'connecting' | 'open' | 'waiting' | 'closed'} ConnectionState
@@ -122,17 +127,26 @@ const NORMAL_CLOSURE = 1000;
  */
 
 /**
+ * `handshake`: in the head of the WebSocket handshake, as a subprotocol. `message`: as the first message, for proxies
+ * that refuse long heads; an edge with `--refuse-with http` takes no such token. `auto`: in the handshake, unless it is
+ * so long that nginx would refuse it there by default.
+ *
+ * @typedef {'auto' | 'handshake' | 'message'} TokenIn
+ */
+
+/**
  * @typedef {object} PresenceOptions
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
  *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
  *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+ * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
  * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
  *   connection is taken for dead and made anew. Default 25,000.
- * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token to the open socket.
+ * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.
@@ -153,6 +167,8 @@ export class PresenceClient {
   #token;
   /** @type {boolean} */
   #tokenIsFixed;
+  /** @type {TokenIn} */
+  #tokenIn;
   /** @type {new (url: string, protocols: string[]) => WebSocket} */
   #WebSocket;
   /** @type {() => number} */
@@ -212,6 +228,10 @@ export class PresenceClient {
     this.#token = typeof token === 'string' ? () => token : token;
     if (typeof this.#token !== 'function') {
       throw new TypeError('token must be a string or a function');
+    }
+    this.#tokenIn = options.tokenIn ?? 'auto';
+    if (!['auto', 'handshake', 'message'].includes(this.#tokenIn)) {
+      throw new TypeError("tokenIn must be 'auto', 'handshake' or 'message'");
     }
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (typeof this.#WebSocket !== 'function') {
@@ -371,7 +391,7 @@ export class PresenceClient {
 
     const message = parseObject(data);
     if (typeof message?.expiring === 'number' && !this.#tokenIsFixed) void this.#renew();
-    if (isObject(message?.token)) this.#onRenewal(message.token.expiresIn);
+    if (isObject(message?.token)) this.#onToken(message.token.expiresIn);
     const pull = message?.pull;
     // What is no answer to a pull is from a newer edge, or about a pull whose number it could not read.
     const taken = typeof pull === 'number' ? this.#take(pull) : undefined;
@@ -430,6 +450,18 @@ export class PresenceClient {
     }
   }
 
+  /**
+   * The edge has said something to a token: to that of a renewal, or to the first, which it has accepted then.
+   *
+   * @param {unknown} expiresIn
+   */
+  #onToken(expiresIn) {
+    const isFirst = this.#state === 'connecting';
+    if (isFirst && typeof expiresIn !== 'number') return;
+    if (!this.#tokenIsFixed) this.#onRenewal(expiresIn);
+    if (isFirst) this.#onOpen();
+  }
+
   /** @param {unknown} expiresIn Seconds; something else if it came to nothing. */
   #onRenewal(expiresIn) {
     if (typeof expiresIn !== 'number') {
@@ -461,10 +493,20 @@ export class PresenceClient {
       const token = await this.#freshToken();
       // Closed, or given up, while the token was under way.
       if (attempt !== this.#attempt) return;
-      this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
+      if (this.#isForMessage(token)) {
+        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL]), token);
+      } else {
+        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
+      }
     } catch (error) {
       if (attempt === this.#attempt) this.#lost({ error: asError(error) });
     }
+  }
+
+  /** @param {string} token Its characters are bytes, unless it is none. */
+  #isForMessage(token) {
+    if (this.#tokenIn === 'auto') return token.length > HANDSHAKE_TOKEN_BYTES_MAX;
+    return this.#tokenIn === 'message';
   }
 
   async #freshToken() {
@@ -485,11 +527,18 @@ export class PresenceClient {
     return Math.round(this.#random() * Math.min(this.#backoffCap, this.#backoffBase * 2 ** failures));
   }
 
-  /** @param {WebSocket} socket */
-  #listen(socket) {
+  /**
+   * @param {WebSocket} socket
+   * @param {string} [token] To be its first message. It is open when the edge has accepted it.
+   */
+  #listen(socket, token) {
     this.#socket = socket;
     const current = () => this.#socket === socket;
-    socket.onopen = () => current() && this.#onOpen();
+    socket.onopen = () => {
+      if (!current()) return;
+      if (token === undefined) this.#onOpen();
+      else socket.send(JSON.stringify({ token }));
+    };
     socket.onmessage = ({ data }) => current() && this.#onMessage(data);
     socket.onclose = ({ code, reason }) => current() && this.#onClose(code, reason);
     // A close follows every error, and says more. Without a listener, the `ws` package would throw it.

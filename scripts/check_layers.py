@@ -11,7 +11,7 @@ from pathlib import Path
 
 CRATES = {  # folder: the presenced crates that it may depend on
     "protocol": [], "jwt": [], "net": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
-    "store": ["protocol", "net", "tasks"], "session": ["tasks"],
+    "store": ["protocol", "net", "tasks"], "session": ["tasks"], "socketio": [],
     "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": ["jwt"],
     ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "presence"],
 }

@@ -68,6 +68,14 @@ pub const TURN_USERS: usize = 100;
 /// there to the answer; and for writing that.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// From a handshake without a token to the end of the first message, which must be the token: as long as
+/// a request may take.
+pub const FIRST_MESSAGE_TIME: Duration = HANDSHAKE_TIMEOUT;
+
+/// What may come up to the end of that message beside the token, in bytes: the JSON around it, and the
+/// heads of its fragments, if these are not tiny, with some pings between them.
+pub const FIRST_MESSAGE_OTHER_BYTES: usize = 1024;
+
 /// Head of an HTTP request in bytes, unless set otherwise: cookies of the page's own site and what
 /// proxies add come with each. A connection takes as much only while such a head is read.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;

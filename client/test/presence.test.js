@@ -759,6 +759,104 @@ describe('coming back', () => {
   });
 });
 
+describe('a token as the first message', () => {
+  const accepted = { token: { expiresIn: 3_600 } };
+
+  test('is sent when the socket opens, and it is open when the edge has accepted it', async () => {
+    const { client, sockets, states } = start({ tokenIn: 'message' });
+    const heard = hear(client, 'alice');
+    await settle();
+    const edge = sockets.last;
+    assert.deepEqual(edge.protocols, ['presence.v1'], 'the head has no token');
+    edge.open();
+    assert.deepEqual(edge.tokens, ['a.b.c']);
+    await advance(1_000);
+    assert.equal(client.state, 'connecting');
+    assert.deepEqual(edge.pulls, [], 'nothing is asked for before');
+    edge.say(accepted);
+    assert.deepEqual(states.map(({ state }) => state), ['connecting', 'open']);
+    assert.deepEqual(edge.pulls.map(({ users }) => users), [['alice']]);
+    edge.answer({ alice: 7 });
+    assert.deepEqual(heard, ['online@7']);
+    await advance(60_000);
+    assert.deepEqual(edge.tokens, ['a.b.c'], 'and no more of it');
+  });
+
+  test('is so by itself only if proxies would refuse it in the head', async () => {
+    for (const [tokenIn, bytes, isMessage] of [
+      [undefined, 8_000, false],
+      [undefined, 8_001, true],
+      ['auto', 8_001, true],
+      ['handshake', 16_000, false],
+      ['message', 5, true],
+    ]) {
+      const token = 'x'.repeat(bytes);
+      const { sockets } = await startOpen({ token, tokenIn });
+      assert.equal(sockets.last.protocols.length, isMessage ? 1 : 2, `${tokenIn} ${bytes}`);
+      assert.deepEqual(sockets.last.tokens, isMessage ? [token] : []);
+    }
+  });
+
+  test('and no answer to it: given up when the attempt has taken too long', async () => {
+    const { sockets, states } = await startOpen({ tokenIn: 'message', connectTimeout: 5_000 });
+    for (const nothing of ['', {}, { token: 1 }, { token: {} }, { token: { error: { code: 'x' } } }, { pull: 1 }]) {
+      sockets.last.say(nothing);
+    }
+    await advance(4_990);
+    assert.equal(states.at(-1).state, 'connecting');
+    await advance(10);
+    assert.equal(states.at(-1).state, 'waiting');
+    assert.match(states.at(-1).error.message, /no connection within 5000 ms/);
+    assert.equal(sockets.all[0].closedWith, 1000);
+    sockets.all[0].say(accepted);
+    assert.equal(states.at(-1).state, 'waiting');
+  });
+
+  test('that is refused is fetched anew, and backed off from', async () => {
+    const tokens = ['old', 'new', 'next'];
+    const { sockets, states } = await startOpen({ tokenIn: 'message', token: () => tokens.shift() ?? 'none' });
+    sockets.last.drop(4401, 'token_expired');
+    assert.deepEqual(states.at(-1), { state: 'waiting', code: 4401, reason: 'token_expired', retryInMs: 250 });
+    await advance(250);
+    sockets.last.open();
+    assert.deepEqual(sockets.last.tokens, ['new']);
+    sockets.last.drop(1013, 'server_busy; retry=5');
+    assert.equal(states.at(-1).retryInMs, 5_500);
+    await advance(5_500);
+    sockets.last.open();
+    sockets.last.say(accepted);
+    assert.deepEqual(sockets.last.tokens, ['next']);
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('that is short is replaced by half time, as the edge may give no other warning', async () => {
+    let tokens = 0;
+    const { sockets } = await startOpen({ tokenIn: 'message', token: () => `t${(tokens += 1)}` });
+    sockets.last.say({ token: { expiresIn: 60 } });
+    await advance(29_990);
+    assert.deepEqual(sockets.last.tokens, ['t1']);
+    await advance(10);
+    assert.deepEqual(sockets.last.tokens, ['t1', 't2']);
+    sockets.last.say(accepted);
+    sockets.last.say({ expiring: 90 });
+    await settle();
+    assert.deepEqual(sockets.last.tokens, ['t1', 't2', 't3']);
+  });
+
+  test('and close() when it is accepted is final', async () => {
+    const { client, sockets } = await startOpen({
+      tokenIn: 'message',
+      token: () => 'fresh',
+      onstate: ({ state }) => state === 'open' && client.close(),
+    });
+    sockets.last.say({ token: { expiresIn: 60 } });
+    assert.equal(client.state, 'closed');
+    await advance(120_000);
+    assert.deepEqual(sockets.last.tokens, ['fresh']);
+    assert.equal(sockets.all.length, 1);
+  });
+});
+
 describe('a token that ends', () => {
   /** A client whose token function gives t1, t2 and so on. */
   const startRenewing = async (options = {}) => {
@@ -890,7 +988,8 @@ test('whatever happens in whatever order, what it promises holds', async () => {
     const random = seeded(seed);
     const below = (limit) => Math.floor(random() * limit);
     const page = (globalThis.document = new Page());
-    const { client, sockets, pulls } = start({ random, token: () => 'fresh' });
+    const tokenIn = seed % 2 === 0 ? 'message' : 'handshake';
+    const { client, sockets, pulls } = start({ random, token: () => 'fresh', tokenIn });
     const watching = new Map();
     // What memcached holds, and whom the edge has ever called offline.
     const online = new Set();
@@ -917,6 +1016,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
       () => mock.timers.tick(below(12_000)),
       () => sockets.all.at(-1)?.state === 'connecting' && sockets.last.open(),
       () => sockets.all.at(-1)?.state === 'open' && sockets.last.drop([1006, 1012, 4401, 1008][below(4)]),
+      () => sockets.all.at(-1)?.state === 'open' && sockets.last.say({ token: { expiresIn: 1 + below(4_000) } }),
       () => online.add(`user${below(600)}`),
       () => online.delete(`user${below(600)}`),
       () => {

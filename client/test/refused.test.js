@@ -24,9 +24,10 @@ let page;
 
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A token of this user, as the back end of the page would sign it. */
-const token = (user, expiresIn = 600) => {
-  const message = `${base64url({ alg: 'HS256' })}.${base64url({ sub: user, exp: Date.now() / 1_000 + expiresIn })}`;
+/** A token of this user, as the back end of the page would sign it; and with more claims. */
+const token = (user, expiresIn = 600, more = {}) => {
+  const claims = { sub: user, exp: Date.now() / 1_000 + expiresIn, ...more };
+  const message = `${base64url({ alg: 'HS256' })}.${base64url(claims)}`;
   return `${message}.${createHmac('sha256', SECRET).update(message).digest('base64url')}`;
 };
 
@@ -126,6 +127,50 @@ describe('a page whose token ends', { timeout: 60_000 }, () => {
     );
     assert.deepEqual(states, ['connecting', 'open', 'closed']);
     assert.equal(left, 0);
+  });
+});
+
+describe('a page whose token is too long for a proxy', { timeout: 60_000 }, () => {
+  const long = (user, expiresIn) => token(user, expiresIn, { groups: 'x'.repeat(7_000) });
+
+  test('sends it as the first message, is told if it is refused, and stays with the next ones', async () => {
+    const tokens = [long('alice', -60), long('alice', -2), long('alice'), long('alice')];
+    const { states, sent, left } = await page.evaluate(
+      async ([url, tokens]) => {
+        const { PresenceClient } = await import('/presence.js');
+        const [states, sent] = [[], []];
+        class Watched extends WebSocket {
+          constructor(url, protocols) {
+            super(url, protocols);
+            sent.push(protocols);
+          }
+          send(text) {
+            sent.push(Object.keys(JSON.parse(text)));
+            super.send(text);
+          }
+        }
+        const client = new PresenceClient({
+          url,
+          token: () => tokens.shift(),
+          WebSocket: Watched,
+          onstate: ({ state, code, reason }) => states.push([state, code, reason]),
+        });
+        const online = await new Promise((resolve) => client.watch('alice', resolve));
+        // Longer than the short one is good for.
+        await new Promise((resolve) => setTimeout(resolve, 5_000));
+        states.push([online.state, client.state]);
+        client.close();
+        return { states, sent, left: tokens.length };
+      },
+      [new URL('/ws', edge.url).href, tokens],
+    );
+    const [connecting, refused, again, open, end] = states;
+    assert.deepEqual([connecting[0], again[0], open[0]], ['connecting', 'connecting', 'open']);
+    assert.deepEqual(refused, ['waiting', 4401, 'token_expired']);
+    assert.deepEqual(end, ['online', 'open']);
+    assert.equal(states.length, 6, 'and closed');
+    assert.deepEqual(sent.slice(0, 4), [['presence.v1'], ['token'], ['presence.v1'], ['token']]);
+    assert.ok(left <= 1, 'it was renewed');
   });
 });
 

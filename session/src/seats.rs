@@ -14,6 +14,8 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 pub struct Seats {
     taken: AtomicUsize,
     max: usize,
+    /// Told of [`Seats::close`].
+    closed: Notify,
     /// Told when the last seat is free after [`Seats::close`].
     emptied: Notify,
 }
@@ -24,6 +26,7 @@ impl Seats {
         Seats {
             taken: AtomicUsize::new(0),
             max,
+            closed: Notify::new(),
             emptied: Notify::new(),
         }
     }
@@ -57,11 +60,21 @@ impl Seats {
     /// Gives no more seats.
     pub fn close(&self) {
         self.taken.fetch_or(CLOSED, Ordering::Relaxed);
+        self.closed.notify_waiters();
     }
 
     /// Whether there are no more for good.
     pub fn is_closed(&self) -> bool {
         self.taken.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Returns when there are no more for good.
+    pub async fn closed(&self) {
+        // Before the look: it hears of all that comes after it.
+        let closed = self.closed.notified();
+        if !self.is_closed() {
+            closed.await;
+        }
     }
 
     /// Returns when no seat is taken. Call it after [`Seats::close`], in one place.
@@ -110,12 +123,16 @@ mod tests {
         let (first, second) = (Seat::take(&seats), Seat::take(&seats));
         assert!(first.is_some() && Seat::take(&seats).is_none());
         drop(second);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut closed = pin!(seats.closed());
+        assert!(closed.as_mut().poll(&mut context).is_pending());
         seats.close();
+        assert!(closed.as_mut().poll(&mut context).is_ready());
+        assert!(pin!(seats.closed()).poll(&mut context).is_ready());
         assert!(seats.is_closed() && Seat::take(&seats).is_none());
         assert_eq!(seats.taken(), 1);
 
         let mut emptied = pin!(seats.emptied());
-        let mut context = Context::from_waker(Waker::noop());
         assert!(emptied.as_mut().poll(&mut context).is_pending());
         // Who is refused does not count as the last.
         assert!(Seat::take(&seats).is_none());

@@ -29,4 +29,7 @@ pub struct Visitor {
     pub grant: Grant,
     /// By what the token may have been revoked since it was looked at.
     pub token: TokenId,
+    /// For how many seconds the session may go on, if its client is to be told: its token came in a
+    /// message.
+    pub answer_s: Option<u64>,
 }

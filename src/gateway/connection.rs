@@ -28,6 +28,7 @@ use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
+use super::token_awaited;
 use crate::limits::{HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
@@ -169,7 +170,8 @@ async fn overdue(http: Http1, exchange: &Exchange, gateway: &Gateway) {
     }
 }
 
-/// Gives a connection that was upgraded to the worker, or closes it if it was upgraded only for that.
+/// Gives a connection that was upgraded to the worker, once its token is known, or closes it if it was upgraded
+/// only for that.
 async fn hand_over(
     parts: http1::Parts<Socket, Http>,
     exchange: Arc<Exchange>,
@@ -178,38 +180,55 @@ async fn hand_over(
 ) {
     // It has the exchange as well.
     drop(parts.service);
-    let upgraded = Arc::into_inner(exchange).and_then(|exchange| exchange.upgrade.into_inner());
-    let (Some((upgraded, caller)), Ok((socket, ahead))) = (upgraded, parts.io.into_std()) else {
+    let mut socket = parts.io;
+    // What was read behind the handshake. Not hyper's buffer, which an empty part of it would keep.
+    socket.put_back(&parts.read_buf);
+    drop(parts.read_buf);
+    let Some(Exchange { upgrade, place, .. }) = Arc::into_inner(exchange) else {
         return;
     };
-    match upgraded {
-        Upgraded::Refused(refused) => refused.close(socket).await,
-        Upgraded::Session(identity, seat) => {
-            let session = NewSession {
-                socket,
-                read_ahead: joined(&parts.read_buf, &ahead),
-                peer: Visitor {
-                    user: identity.user,
-                    caller,
-                    grant: identity.grant,
-                    token: identity.token,
-                },
-                dialect: Plain,
-                expires_at: gateway.expires_at(identity.valid_for),
-                seat,
-            };
-            // If the worker is gone, its seats are not waited for.
-            let _ = sessions.send(session).await;
+    let Some((upgraded, caller)) = upgrade.into_inner() else {
+        return;
+    };
+    let (socket, identity, seat, is_told) = match upgraded {
+        Upgraded::Session(identity, seat) => (socket, identity, seat, false),
+        Upgraded::TokenAwaited => {
+            match token_awaited::wait(socket, &place, caller, gateway).await {
+                Some((socket, identity, seat)) => (socket, identity, seat, true),
+                None => return,
+            }
         }
-    }
-}
-
-/// What was read behind the handshake. Not hyper's buffer, which an empty part of it would keep.
-fn joined(read_by_hyper: &[u8], ahead: &[u8]) -> Bytes {
-    match read_by_hyper.is_empty() && ahead.is_empty() {
-        true => Bytes::new(),
-        false => [read_by_hyper, ahead].concat().into(),
-    }
+        Upgraded::Refused(refused) => {
+            drop(place);
+            if let Ok((stream, _)) = socket.into_std() {
+                refused.close(stream).await;
+            }
+            return;
+        }
+    };
+    drop(place);
+    let Ok((socket, ahead)) = socket.into_std() else {
+        return;
+    };
+    let session = NewSession {
+        socket,
+        read_ahead: match ahead.is_empty() {
+            true => Bytes::new(),
+            false => ahead.into(),
+        },
+        peer: Visitor {
+            user: identity.user,
+            caller,
+            grant: identity.grant,
+            token: identity.token,
+            answer_s: is_told.then(|| identity.valid_for.as_secs()),
+        },
+        dialect: Plain,
+        expires_at: gateway.expires_at(identity.valid_for),
+        seat,
+    };
+    // If the worker is gone, its seats are not waited for.
+    let _ = sessions.send(session).await;
 }
 
 /// hyper's way to [`routes::respond`].

@@ -11,7 +11,7 @@ use super::live::Live;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
-use super::token::{is_offered, subprotocols, token};
+use super::token::{self, is_offered, subprotocols};
 use crate::tokens::{Identity, Purpose};
 
 /// The subprotocol that we speak.
@@ -31,6 +31,8 @@ pub struct Accepted {
 pub enum Upgraded {
     /// A session of the user, for as long as the token says.
     Session(Identity, Seat),
+    /// A session of whom its first message names: it must be the token.
+    TokenAwaited,
     /// To be closed at once with the reason.
     Refused(RefusedSession),
 }
@@ -50,8 +52,8 @@ pub async fn check<B>(
     if !live.origins.allow(headers) {
         return Err(Refusal::Origin);
     }
-    let upgraded = match identify(request, gateway, live).await {
-        Ok((identity, seat)) => Upgraded::Session(identity, seat),
+    let upgraded = match admit(request, gateway, live).await {
+        Ok(upgraded) => upgraded,
         Err(refusal) => {
             let refused = refused(refusal, headers, gateway, live.refuse_with);
             Upgraded::Refused(refused.ok_or(refusal)?)
@@ -63,21 +65,38 @@ pub async fn check<B>(
     })
 }
 
-/// The user, and a seat for the session.
-async fn identify<B>(
+/// What becomes of a handshake that may be one.
+async fn admit<B>(
     request: &Request<B>,
     gateway: &Gateway,
     live: &Live,
-) -> Result<(Identity, Seat), Refusal> {
+) -> Result<Upgraded, Refusal> {
     if gateway.is_draining() {
         return Err(Refusal::Draining);
     }
     let caller = Caller::of(request);
-    let address = caller.map(|Caller(address)| address);
-    gateway.rates.comes(address)?;
-    let token = token(request, live.allow_query_token)?;
-    let identity = gateway.identify(&live.auth, &token, Purpose::Session, caller);
+    gateway.rates.comes(caller.map(|Caller(address)| address))?;
+    match token::in_request(request, live.allow_query_token)? {
+        Some(token) => {
+            let (identity, seat) = let_in(&token, caller, gateway, live).await?;
+            Ok(Upgraded::Session(identity, seat))
+        }
+        // Once it is upgraded, HTTP can tell no more that its token is refused.
+        None if live.refuse_with == RefuseWith::Http => Err(Refusal::TokenMissing),
+        None => Ok(Upgraded::TokenAwaited),
+    }
+}
+
+/// The user whom a token names, and a seat for the session.
+pub(super) async fn let_in(
+    token: &str,
+    caller: Option<Caller>,
+    gateway: &Gateway,
+    live: &Live,
+) -> Result<(Identity, Seat), Refusal> {
+    let identity = gateway.identify(&live.auth, token, Purpose::Session, caller);
     let identity = identity.await?;
+    let address = caller.map(|Caller(address)| address);
     gateway.rates.is_of(&identity.user, address)?;
     let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,

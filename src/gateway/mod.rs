@@ -10,7 +10,9 @@
 //! - [`routes`]: which path does what.
 //! - [`handshake`]: who may become a session.
 //! - [`http_pull`]: pulls as HTTP requests carry them; `query`: their query strings.
-//! - `token`: where a request has its token.
+//! - `token`: where a client shows its token.
+//! - [`first_message`]: what a client sends first that had no token in its handshake; `token_awaited`: waits
+//!   for it.
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
 //! - [`user_names`]: how the log names users.
@@ -32,6 +34,7 @@ mod connection;
 mod cors;
 pub mod dev;
 mod exchange;
+pub mod first_message;
 pub mod forwarded;
 pub mod handshake;
 pub mod handshake_rates;
@@ -59,7 +62,8 @@ pub mod response;
 pub mod routes;
 pub mod shared_places;
 mod socket;
-mod token;
+pub(crate) mod token;
+mod token_awaited;
 mod turned_away;
 pub mod user_names;
 

@@ -32,14 +32,25 @@ pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
 /// Answers what `refusal` says on a connection that has a place, and hears the peer out until the
 /// place is needed.
 pub(super) async fn refuse(socket: Socket, refusal: Refusal, place: &Place) {
-    socket.say_last(&refused(refusal));
+    part_with_place(socket, &refused(refusal), place, PARTING_TIME).await;
+}
+
+/// Sends what a connection that has a place takes of `last` at once, and the end of the stream; gives
+/// the peer `patience` to hang up, unless the place is needed before.
+pub(super) async fn part_with_place(
+    socket: Socket,
+    last: &[u8],
+    place: &Place,
+    patience: Duration,
+) {
+    socket.say_last(last);
     let stream = socket
         .into_std()
         .and_then(|(stream, _)| TcpStream::from_std(stream));
     if let Ok(stream) = stream {
         tokio::select! {
             () = place.evicted() => {}
-            () = hear_out(stream, PARTING_TIME) => {}
+            () = hear_out(stream, patience) => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 //! error code, message, label in the metrics, and how a WebSocket that is refused is closed).
 
 use presenced_presence::UserIdError;
+use presenced_session::close_reason::CloseReason;
 use presenced_session::handshake::HandshakeError;
 
 use super::places::Full;
@@ -68,6 +69,33 @@ pub enum Refusal {
     Head,
     /// A request did not come in time, or a new connection brought none.
     TooSlow,
+    /// After a handshake without a token, something else than the token.
+    FirstMessage(MessageFault),
+}
+
+/// What is wrong with a message that must be a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MessageFault {
+    /// It is another message, such as a pull.
+    NotAToken,
+    /// Its frames would end a session, or are more than a token needs.
+    Frames(CloseReason),
+}
+
+impl MessageFault {
+    /// Label in `/metrics`, the text of the close frame, and its code.
+    const fn facts(self) -> (&'static str, Option<u16>) {
+        match self {
+            MessageFault::NotAToken => ("token_expected", Some(1008)),
+            MessageFault::Frames(end) => (end.facts().label, end.facts().close_code),
+        }
+    }
+}
+
+impl From<CloseReason> for MessageFault {
+    fn from(end: CloseReason) -> MessageFault {
+        MessageFault::Frames(end)
+    }
 }
 
 /// Which rule a request breaks.
@@ -176,6 +204,12 @@ impl From<Full> for Refusal {
     }
 }
 
+impl From<MessageFault> for Refusal {
+    fn from(fault: MessageFault) -> Refusal {
+        Refusal::FirstMessage(fault)
+    }
+}
+
 impl From<Exceeded> for Refusal {
     fn from(exceeded: Exceeded) -> Refusal {
         match exceeded {
@@ -194,7 +228,7 @@ pub struct RefusalFacts {
     /// Stable error code in the JSON body, and label in `/metrics`.
     pub code: &'static str,
     /// Which of several reasons with the same code it is: the second label in `/metrics`. Clients
-    /// are not told.
+    /// are not told, but for what they have sent as a first message.
     pub reason: Option<&'static str>,
     /// For people.
     pub message: &'static str,
@@ -262,6 +296,13 @@ impl Refusal {
         Refusal::Draining,
         Refusal::Head,
         Refusal::TooSlow,
+        Refusal::FirstMessage(MessageFault::NotAToken),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::Protocol)),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::UnsupportedData)),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::InvalidUtf8)),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::TooBig)),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::RateLimited)),
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::Internal)),
     ];
 
     /// Whether it is a token that is refused.
@@ -294,6 +335,7 @@ impl Refusal {
             Refusal::BadRequest(fault) => Some(fault.facts().0),
             Refusal::TokenInvalid(fault) => Some(fault.label()),
             Refusal::UserId(error) => Some(user_id_label(error)),
+            Refusal::FirstMessage(fault) => Some(fault.facts().0),
             _ => None,
         }
     }
@@ -305,8 +347,9 @@ impl Refusal {
             // No handshake is refused for a pull.
             | (Refusal::Overloaded | Refusal::PullRate, _)
             // What sheds a flood must cost less than what it sheds.
-            | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull | Refusal::Busy, _) => None,
+            | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull, _) => None,
             (Refusal::Draining, _) => Some(1012),
+            (Refusal::FirstMessage(fault), _) => fault.facts().1,
             (_, 401 | 403 | 429) => Some(4000 + status),
             (_, 503) => Some(1013),
             _ => None,
@@ -380,13 +423,21 @@ impl Refusal {
             Refusal::Draining => (503, "draining", "the server is stopping"),
             Refusal::Head => (431, "head", "request head too long or not HTTP"),
             Refusal::TooSlow => (408, "request_timeout", "the request did not come in time"),
+            // It is told by a close alone.
+            Refusal::FirstMessage(_) => (
+                400,
+                "first_message",
+                "after a handshake without a token, the first message must be the token",
+            ),
         }
     }
 
-    /// The text of the close frame: the code, and when to come again if that helps.
+    /// The text of the close frame: the code, and when to come again if that helps. Of a first message, what is
+    /// wrong with it.
     pub fn close_reason(self) -> String {
         let facts = self.facts();
         match facts.retry_s {
+            None if let Refusal::FirstMessage(fault) = self => fault.facts().0.to_owned(),
             None => facts.code.to_owned(),
             Some(retry_s) => format!("{}; retry={retry_s}", facts.code),
         }
@@ -440,6 +491,13 @@ mod tests {
                 "too_many_handshakes_of_user; retry=5",
             ),
             (Refusal::Draining, 1012, "draining; retry=5"),
+            (Refusal::Busy, 1013, "server_busy; retry=5"),
+            (MessageFault::NotAToken.into(), 1008, "token_expected"),
+            (
+                MessageFault::Frames(CloseReason::TooBig).into(),
+                1009,
+                "too_big",
+            ),
         ] {
             assert_eq!(refusal.facts().close_code, Some(code), "{refusal:?}");
             assert_eq!(refusal.close_reason(), reason);

@@ -18,7 +18,7 @@ pub enum RefuseWith {
     /// Clients that must be web pages, or speak like one, get a close code; others get an HTTP status
     #[default]
     Auto,
-    /// An HTTP status, which web pages can't see
+    /// An HTTP status, which web pages can't see; a token must come with its handshake
     Http,
     /// The handshake is accepted and closed at once with a code and a reason
     Close,
@@ -64,9 +64,14 @@ impl RefusedSession {
     /// gives the client a moment to hang up.
     pub async fn close(self, stream: BareTcp) {
         let mut frame = Vec::new();
-        if let Some(code) = self.refusal.facts().close_code {
-            encode_close(&mut frame, code, &self.refusal.close_reason());
-        }
+        append_close(&mut frame, self.refusal);
         part(stream, &frame, CLOSE_TIMEOUT).await;
+    }
+}
+
+/// Appends the close frame that says `refusal`, if a close may say it.
+pub(super) fn append_close(out: &mut Vec<u8>, refusal: Refusal) {
+    if let Some(code) = refusal.facts().close_code {
+        encode_close(out, code, &refusal.close_reason());
     }
 }

@@ -14,7 +14,7 @@ use super::live::Live;
 use super::refusal::{Refusal, RequestFault};
 use super::request::{self, is_compressed};
 use super::response::{Answer, error_json, json, pull_error_json, refused, set, with_type};
-use super::token::token;
+use super::token;
 use crate::limits::BODY_BYTES_MAX;
 use crate::pull::{Asked, NoAnswer, PullError, Puller};
 use crate::tokens::Purpose;
@@ -215,7 +215,8 @@ async fn presence(
         Method::GET | Method::HEAD | Method::POST => {}
         _ => return Err(Fault::Method("GET, HEAD, POST, OPTIONS")),
     }
-    let token = token(&request, live.allow_query_token)?;
+    let token = token::in_request(&request, live.allow_query_token)?;
+    let token = token.ok_or(Refusal::TokenMissing)?;
     let caller = Caller::of(&request);
     let identity = gateway.identify(&live.auth, &token, Purpose::Pull, caller);
     let identity = identity.await?;

@@ -133,6 +133,16 @@ impl Socket {
         &self.ahead
     }
 
+    /// What was read ahead, to be taken.
+    pub(super) fn ahead_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.ahead
+    }
+
+    /// Hyper has read this and was not to: it stands before what was read ahead.
+    pub(super) fn put_back(&mut self, read: &[u8]) {
+        self.ahead.splice(..0, read.iter().copied());
+    }
+
     /// Reads more before hyper asks for it, as soon as there is something.
     ///
     /// # Errors
@@ -163,6 +173,18 @@ impl Socket {
         let socket = self.stream.socket();
         let peeked = socket.and_then(|socket| socket.peek(&mut [MaybeUninit::uninit()]));
         peeked.is_ok_and(|count| count > 0)
+    }
+
+    /// Writes a few bytes without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone, or does not read: only a part of them was written.
+    pub(super) fn say(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() || self.stream.socket()?.send(bytes)? == bytes.len() {
+            return Ok(());
+        }
+        Err(io::ErrorKind::WriteZero.into())
     }
 
     /// Writes what it takes at once, and ends this side.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::gateway::response::pull_error_json;
+use crate::gateway::token;
 use crate::pull::{Asked, Names, PullError, object};
 
 /// A message of a client.
@@ -62,12 +63,6 @@ pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
         users: Names<'a>,
         token: Option<IgnoredAny>,
     }
-    #[derive(Deserialize)]
-    struct Renewal<'a> {
-        #[serde(borrow)]
-        token: Cow<'a, str>,
-        pull: Option<IgnoredAny>,
-    }
     if let Some(question) = object::<Question<'_>>(text)
         && question.token.is_none()
     {
@@ -80,10 +75,8 @@ pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
             }),
         };
     }
-    if let Some(renewal) = object::<Renewal<'_>>(text)
-        && renewal.pull.is_none()
-    {
-        return Ok(ClientMessage::Token(renewal.token));
+    if let Some(token) = token::in_message(text) {
+        return Ok(ClientMessage::Token(token));
     }
     Err(Fault {
         number: pull_number(text),

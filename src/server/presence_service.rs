@@ -23,7 +23,7 @@ use super::renewal::Renewals;
 use super::session_log::SessionLog;
 use crate::gateway::Gateway;
 use crate::gateway::caller::Visitor;
-use crate::gateway::response::{error_json, expiring_json, pull_error_json};
+use crate::gateway::response::{error_json, expiring_json, pull_error_json, token_json};
 use crate::limits::PULLS_PER_SESSION_MAX;
 use crate::pull::{Answer, NoAnswer, PullError, Puller};
 use crate::revocation::sessions::RevokedSessions;
@@ -188,8 +188,11 @@ impl Service for PresenceService {
         &mut self,
         visitor: Visitor,
         session: SessionId,
-        _: &mut Replies<'_, Self::Dialect>,
+        replies: &mut Replies<'_, Self::Dialect>,
     ) -> Opened<Slot> {
+        if let Some(expires_in_s) = visitor.answer_s {
+            replies.text(&token_json(Ok(expires_in_s)));
+        }
         let clock = self.presence.clock();
         self.log.opened(session, visitor.caller, clock.now());
         self.set_grant(session.key, visitor.grant);

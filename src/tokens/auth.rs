@@ -184,6 +184,11 @@ impl Auth {
         &self.revocations
     }
 
+    /// Longest token, in bytes.
+    pub fn token_bytes_max(&self) -> usize {
+        self.rules.bytes_max
+    }
+
     /// Checks `token`: the cheap things first, then the signature, then the claims.
     ///
     /// # Errors

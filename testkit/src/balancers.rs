@@ -56,25 +56,44 @@ impl Balancer {
         Balancer::start("haproxy", config, &["-db", "-f"]).await
     }
 
+    /// HAProxy as [`Balancer::haproxy`], set so that heads with the longest token pass.
+    pub async fn haproxy_for_long_heads(edge: SocketAddr) -> Balancer {
+        let config = |port: &Port, _: &str| {
+            format!(
+                "global\n  tune.bufsize 32768\n\
+                 defaults\n  mode http\n  timeout connect 5s\n  timeout client 50s\n  timeout server 50s\n\
+                 listen edge\n  bind 127.0.0.1:{}\n  server edge {edge}\n",
+                port.number()
+            )
+        };
+        Balancer::start("haproxy", config, &["-db", "-f"]).await
+    }
+
     /// nginx with a pool of connections, and what its documentation says for WebSocket.
     pub async fn nginx(edge: SocketAddr) -> Balancer {
-        Balancer::nginx_with(edge, "").await
+        Balancer::nginx_with(edge, "", "").await
+    }
+
+    /// The same, set so that heads with the longest token pass.
+    pub async fn nginx_for_long_heads(edge: SocketAddr) -> Balancer {
+        let buffers = "large_client_header_buffers 4 24k;\n";
+        Balancer::nginx_with(edge, buffers, "").await
     }
 
     /// The same, which adds `X-Forwarded-For`.
     pub async fn nginx_forwarding(edge: SocketAddr) -> Balancer {
         let add = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n";
-        Balancer::nginx_with(edge, add).await
+        Balancer::nginx_with(edge, "", add).await
     }
 
-    /// `more` is for the location that leads to the edge.
-    async fn nginx_with(edge: SocketAddr, more: &str) -> Balancer {
+    /// `for_all` is for all servers, and `more` for the location that leads to the edge.
+    async fn nginx_with(edge: SocketAddr, for_all: &str, more: &str) -> Balancer {
         let config = |port: &Port, folder: &str| {
             let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let temporary = temporary.map(|what| format!("  {what}_temp_path {folder}/{what};\n"));
             format!(
                 "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error;\n\
-                 events {{}}\nhttp {{\n  access_log off;\n{}\
+                 events {{}}\nhttp {{\n  access_log off;\n{}{for_all}\
                  map $http_upgrade $upgrade_or_not {{ default upgrade; '' ''; }}\n\
                  upstream edge {{ server {edge}; keepalive 64; }}\n\
                  server {{\n  listen 127.0.0.1:{};\n  location / {{\n\

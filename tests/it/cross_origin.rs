@@ -2,7 +2,7 @@
 
 use presenced_testkit::client::Client;
 use presenced_testkit::process::Process;
-use presenced_testkit::raw::{Response, get_with, send, upgrade};
+use presenced_testkit::raw::{Response, get_with, send, upgrade_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 
@@ -49,7 +49,7 @@ async fn a_page_may_read_every_answer_but_that_to_a_refused_origin() {
         ("GET", "/no/such/path", good.clone(), 404),
         ("GET", "/ws", good.clone(), 426),
         ("POST", "/ws", good.clone(), 405),
-        ("GET", "/ws", upgrade(), 401),
+        ("GET", "/ws", upgrade_with("bad"), 401),
         ("OPTIONS", user, vec![], 204),
     ] {
         let what = format!("{method} {path} {status}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use presenced::cli::Flags;
-use presenced::gateway::refusal::Refusal;
+use presenced::gateway::refusal::{MessageFault, Refusal};
 use presenced_session::close_reason::CloseReason;
 
 fn root() -> &'static Path {
@@ -36,9 +36,17 @@ fn rows(section: &str) -> BTreeSet<(u16, String)> {
     section.lines().filter_map(row).collect()
 }
 
+/// What requests are refused for; what is refused as a first message is told by a close alone.
+fn of_requests() -> impl Iterator<Item = &'static Refusal> {
+    let of_message = |refusal: &&Refusal| matches!(refusal, Refusal::FirstMessage(_));
+    Refusal::ALL
+        .iter()
+        .filter(move |refusal| !of_message(refusal))
+}
+
 #[test]
 fn the_table_of_refusals_is_that_of_the_server() {
-    let sent = Refusal::ALL.iter().map(|refusal| {
+    let sent = of_requests().map(|refusal| {
         let facts = refusal.facts();
         (facts.status, facts.code.to_owned())
     });
@@ -50,12 +58,26 @@ fn the_table_of_refusals_is_that_of_the_server() {
 
 #[test]
 fn the_table_of_refused_handshakes_is_that_of_the_server() {
-    let sent = Refusal::ALL.iter().filter_map(|refusal| {
+    let sent = of_requests().filter_map(|refusal| {
         let facts = refusal.facts();
         Some((facts.close_code?, facts.code.to_owned()))
     });
     assert_eq!(
         rows(&section("### Refused handshakes")),
+        sent.collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
+fn the_table_of_refused_first_messages_is_that_of_the_server() {
+    let sent = Refusal::ALL.iter().filter_map(|refusal| match refusal {
+        // No fault of the server's own is known.
+        Refusal::FirstMessage(MessageFault::Frames(CloseReason::Internal)) => None,
+        Refusal::FirstMessage(_) => Some((refusal.facts().close_code?, refusal.close_reason())),
+        _ => None,
+    });
+    assert_eq!(
+        rows(&section("### The token as the first message")),
         sent.collect::<BTreeSet<_>>()
     );
 }

@@ -19,7 +19,7 @@ use presenced_jwt::{EncodingKey, Header, encode};
 use presenced_net::tls::Tls;
 use presenced_testkit::frame::frame;
 use presenced_testkit::process::{FREE_PORTS, Process, command};
-use presenced_testkit::raw::{Raw, get, get_with, handshake, request, upgrade, upgrade_with};
+use presenced_testkit::raw::{Raw, TEXT, get, get_with, handshake, request, upgrade, upgrade_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::tokens::{claims, sign};
@@ -510,11 +510,20 @@ async fn before_there_are_keys_the_server_is_not_ready_and_says_so() {
         page.close().await,
         (1013, "keys_not_known; retry=5".to_owned())
     );
+    let mut later = Raw::connect(server.edge).await;
+    later.send(request("GET", "/ws", &upgrade(), "")).await;
+    assert_eq!(later.response().await.status, 101);
+    let shown = serde_json::json!({ "token": other }).to_string();
+    later.send(frame(TEXT, shown.as_bytes())).await;
+    assert_eq!(
+        later.close().await,
+        (1013, "keys_not_known; retry=5".to_owned())
+    );
     assert_eq!(
         server
             .metric("handshakes_total{result=\"keys_not_known\"}")
             .await,
-        3
+        4
     );
     // Other keys are there.
     assert_eq!(

@@ -25,6 +25,7 @@ mod docs;
 mod drain;
 mod expiry;
 mod faults;
+mod first_message;
 mod frames;
 mod fuzz_corpus;
 mod handshake;

@@ -57,7 +57,6 @@ fn expired() -> String {
 async fn a_page_is_told_by_a_close_why_it_is_refused() {
     let server = TestServer::start(&["--max-sessions=1"]).await;
     for (what, offered, code, reason) in [
-        ("no token", "presence.v1".to_owned(), 4401, "token_missing"),
         ("a bad token", with("a.b.c"), 4401, "token_invalid"),
         ("an expired token", with(&expired()), 4401, "token_expired"),
         (

@@ -1,8 +1,12 @@
-//! Frames of a client, handled by a worker whose sessions are in memory, and compared with a naive
-//! second implementation of RFC 6455.
+//! Frames of a client, handled by a worker whose sessions are in memory, or while a token is awaited, and
+//! compared with a naive second implementation of RFC 6455.
 
 use std::time::Duration;
 
+use presenced::gateway::first_message::{FirstMessage, Step};
+use presenced::gateway::refusal::MessageFault;
+use presenced::limits::{FIRST_MESSAGE_OTHER_BYTES, TOKEN_BYTES_MAX};
+use presenced::server::client_message::{self, ClientMessage};
 use presenced_presence::SessionId;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::limits::{FRAGMENT_BYTES_MIN, FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
@@ -18,7 +22,7 @@ use super::pieces;
 /// Takes the bytes as a client's frames. The first byte says whether the others are sent as they
 /// are or are a script for mostly legal frames (see [`sent_by`]), and how small the small limit is.
 /// Received whole, in pieces and byte by byte, interleaved with the frames of another session, the
-/// result must be that of the naive implementation.
+/// result must be that of the naive implementation. So must what comes of them as a first message.
 pub fn gate(data: &[u8]) {
     let Some((&mode, data)) = data.split_first() else {
         return;
@@ -32,6 +36,78 @@ pub fn gate(data: &[u8]) {
         all_ways::<false>(&input, bytes_max);
         all_ways::<true>(&input, bytes_max);
     }
+    for token_bytes_max in [TOKEN_BYTES_MAX, usize::from(mode >> 1)] {
+        let expected = naive_first_message(&input, token_bytes_max);
+        let first = |pieces| first_message(pieces, token_bytes_max);
+        assert_eq!(first(vec![&input[..]]), expected);
+        assert_eq!(first(pieces(&input).collect()), expected);
+        if input.len() <= 256 {
+            assert_eq!(first(input.chunks(1).collect()), expected);
+        }
+    }
+}
+
+/// What a first message comes to, the bytes sent back, and how many bytes are left for the session.
+type First = (Result<Step, MessageFault>, Vec<u8>, usize);
+
+fn first_message(pieces: Vec<&[u8]>, token_bytes_max: usize) -> First {
+    let mut message = FirstMessage::new(token_bytes_max);
+    let (mut input, mut out) = (Vec::new(), Vec::new());
+    let mut to_come: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut result = Ok(Step::Wait);
+    for piece in pieces {
+        input.extend_from_slice(piece);
+        to_come -= piece.len();
+        result = message.read(&mut input, &mut out);
+        if result != Ok(Step::Wait) {
+            break;
+        }
+        // Not even the longest frame's head beyond it.
+        assert!(input.len() < token_bytes_max + FIRST_MESSAGE_OTHER_BYTES + 14);
+    }
+    let left = match result {
+        Ok(Step::Token(_)) => input.len() + to_come,
+        _ => 0,
+    };
+    (result, out, left)
+}
+
+/// What a first message should come to. A message shows a token if it does so in a session.
+fn naive_first_message(input: &[u8], token_bytes_max: usize) -> First {
+    let bytes_max = token_bytes_max + FIRST_MESSAGE_OTHER_BYTES;
+    let mut naive = Naive {
+        bytes_max,
+        ..Naive::default()
+    };
+    let (mut rest, mut bytes_left) = (input, bytes_max);
+    let result = loop {
+        let (first, payload, after) = match naive_frame(rest, bytes_left) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break Ok(Step::Wait),
+            Err(end) => break Err(end.into()),
+        };
+        let bytes = rest.len() - after.len();
+        if bytes > bytes_left {
+            break Err(CloseReason::TooBig.into());
+        }
+        (rest, bytes_left) = (after, bytes_left - bytes);
+        match naive.react(first & 0x0f, first & 0x80 != 0, payload) {
+            Err(CloseReason::Closed) => break Ok(Step::Left),
+            Err(end) => break Err(end.into()),
+            Ok(()) => {}
+        }
+        if let Some((_, text)) = naive.messages.first() {
+            break match client_message::parse(text) {
+                Ok(ClientMessage::Token(token)) => Ok(Step::Token(token.into_owned())),
+                _ => Err(MessageFault::NotAToken),
+            };
+        }
+    };
+    let left = match result {
+        Ok(Step::Token(_)) => rest.len(),
+        _ => 0,
+    };
+    (result, naive.answers, left)
 }
 
 fn all_ways<const BINARY: bool>(input: &[u8], bytes_max: usize) {

@@ -132,7 +132,8 @@ fn compare(request: &Request<()>, signed: &Signed) {
             let accept = &accepted.answer.headers()["sec-websocket-accept"];
             assert_eq!(accept.len(), 28);
             match accepted.upgraded {
-                Upgraded::Session(identity, _) => Ok(identity.user.to_string()),
+                Upgraded::Session(identity, _) => Ok(Some(identity.user.to_string())),
+                Upgraded::TokenAwaited => Ok(None),
                 Upgraded::Refused(refused) => {
                     assert!(may_be_a_page(request), "{request:?}");
                     Err(refused.refusal())
@@ -140,7 +141,8 @@ fn compare(request: &Request<()>, signed: &Signed) {
             }
         });
         let expected = self::expected(request, live.allow_query_token, signed);
-        let found = found.as_deref().map_err(|refusal| match refusal {
+        let found = found.as_ref().map(Option::as_deref);
+        let found = found.map_err(|refusal| match refusal {
             Refusal::TokenInvalid(TokenFault::TooLong | TokenFault::Malformed) => {
                 invalid(TokenFault::Signature)
             }
@@ -151,21 +153,23 @@ fn compare(request: &Request<()>, signed: &Signed) {
     }
 }
 
-/// The expected result, checked step by step.
+/// The expected result, checked step by step; no user where the token is to come as a message.
 fn expected<'s>(
     request: &Request<()>,
     named: bool,
     (token, verdict): &'s Signed,
-) -> Result<&'s str, Refusal> {
+) -> Result<Option<&'s str>, Refusal> {
     upgrade(request)?;
     let headers = request.headers();
     if !origin(headers, named) {
         return Err(Refusal::Origin);
     }
-    let sent = sent_token(request, named)?.ok_or(Refusal::TokenMissing)?;
+    let Some(sent) = sent_token(request, named)? else {
+        return Ok(None);
+    };
     match sent == *token {
-        true => *verdict,
-        false => UNSIGNED,
+        true => verdict.map(Some),
+        false => UNSIGNED.map(Some),
     }
 }
 
@@ -320,7 +324,7 @@ fn sent_token(request: &Request<()>, in_query: bool) -> Result<Option<String>, R
     let offered: Vec<&str> = offered
         .filter_map(|offered| offered.strip_prefix("bearer."))
         .collect();
-    let query = request.uri().query().filter(|_| in_query);
+    let query = request.uri().query();
     // A valid token contains nothing to decode.
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
     let values: Vec<&str> = pairs
@@ -329,7 +333,7 @@ fn sent_token(request: &Request<()>, in_query: bool) -> Result<Option<String>, R
             _ => pair.strip_prefix("token="),
         })
         .collect();
-    if offered.len() > 1 || values.len() > 1 {
+    if offered.len() > 1 || (in_query && values.len() > 1) {
         return Err(Refusal::BadRequest(RequestFault::Tokens));
     }
     for line in texts(headers, "authorization") {
@@ -341,11 +345,15 @@ fn sent_token(request: &Request<()>, in_query: bool) -> Result<Option<String>, R
     if let [token] = offered[..] {
         return Ok(Some(token.into()));
     }
-    let decoded = values.first().and_then(|value| {
-        let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
-        decoded.ok().map(Into::into)
-    });
-    Ok(decoded)
+    // One that is not looked at, or can't be read, is not shown, and its sender believes that it is.
+    let Some(value) = values.first() else {
+        return Ok(None);
+    };
+    let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
+    match decoded {
+        Ok(decoded) if in_query => Ok(Some(decoded.into())),
+        _ => Err(Refusal::TokenMissing),
+    }
 }
 
 fn texts<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {

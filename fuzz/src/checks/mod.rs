@@ -21,6 +21,7 @@ mod proxies;
 mod pull;
 mod questions;
 mod settings;
+mod socketio;
 mod tokens;
 mod value_oracle;
 mod values;
@@ -32,6 +33,7 @@ pub use self::memcached::{replies, requests};
 pub use self::proxies::proxies;
 pub use self::pull::pull;
 pub use self::settings::{settings, settings_file};
+pub use self::socketio::{socketio_packet, socketio_payload, socketio_session};
 pub use self::tokens::tokens;
 
 /// Takes any bytes, and panics if an invariant is violated.
@@ -48,6 +50,9 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("requests", requests),
     ("settings", settings),
     ("settings_file", settings_file),
+    ("socketio_packet", socketio_packet),
+    ("socketio_payload", socketio_payload),
+    ("socketio_session", socketio_session),
     ("tokens", tokens),
 ];
 

@@ -309,5 +309,6 @@ pub fn visitor(user: UserId) -> Visitor {
         caller,
         grant: Default::default(),
         token: Default::default(),
+        answer_s: None,
     }
 }
