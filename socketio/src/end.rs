@@ -34,6 +34,10 @@ pub enum End {
     /// The client posted while it was posting.
     #[error("two POSTs at the same time")]
     SecondPost,
+    /// The client sent a body of a kind that is not taken (`application/octet-stream`), or that is
+    /// too large. The driver, which has looked at it, says so.
+    #[error("a body that is not taken")]
+    BadBody,
     /// The client sent bytes that are no Engine.IO packet.
     #[error("{0}")]
     BadPacket(engine::BadPacket),
@@ -76,6 +80,7 @@ impl End {
             End::SlowConsumer => "slow_consumer",
             End::SecondPoll => "second_poll",
             End::SecondPost => "second_post",
+            End::BadBody => "bad_body",
             End::BadPacket(_) => "bad_packet",
             End::Ping => "ping",
             End::BadMessage(_) => "bad_message",

@@ -123,14 +123,16 @@ impl Transport {
         Ok(Admission::Taken)
     }
 
-    /// The packets of a POST have been taken: it is answered `ok`, or 400 if one of them was bad.
+    /// The packets of a POST have been taken: it is answered `ok`. One whose packets end the session is
+    /// answered 400, or `ok` if the end is [`End::Closed`]. One whose body is refused is
+    /// [`Transport::end`] with [`End::BadBody`], or this, and the session goes on.
     pub fn post_done(&mut self) {
         if let State::Rest(rest) = &mut self.0 {
             rest.has_post = false;
         }
     }
 
-    /// The connection of a POST is gone before its body was whole, or its body is refused.
+    /// The connection of a POST is gone before its body was whole.
     ///
     /// # Errors
     ///

@@ -54,7 +54,7 @@ pub enum Received<'a> {
 pub enum Admission {
     /// It is.
     Taken,
-    /// The session does not poll: [`Refusal::BadRequest`](super::Refusal::BadRequest), and nothing
+    /// The session does not poll: [`Refusal::BadRequest`](crate::engine::Refusal::BadRequest), and nothing
     /// has changed.
     NotPolling,
 }
@@ -65,7 +65,7 @@ pub enum Admission {
 pub enum Sent {
     /// The driver writes it to the WebSocket; nothing has been kept of it.
     Direct,
-    /// It has its place in the queue; [`Transport::output`] knows more.
+    /// It has its place in the queue; [`Transport::output`](super::Transport::output) knows more.
     Queued,
     /// The session is closed: nobody is going to read it.
     Dropped,
