@@ -221,7 +221,7 @@ async fn hand_over(
             caller,
             grant: identity.grant,
             token: identity.token,
-            answer_s: is_told.then(|| identity.valid_for.as_secs()),
+            answer_s: is_told.then_some(identity.valid_for.as_secs()),
         },
         dialect: Plain,
         expires_at: gateway.expires_at(identity.valid_for),

@@ -496,7 +496,9 @@ async fn until(deadline: Option<Instant>) {
 fn answer(presence: &Presence, users: Vec<UserId>, states: &[Option<State>]) -> Answer {
     let mut answer = Answer::default();
     let is_online = |state: &&Option<State>| matches!(state, Some(State::Online(_)));
-    answer.online.reserve(states.iter().filter(is_online).count());
+    answer
+        .online
+        .reserve(states.iter().filter(is_online).count());
     let states = states.iter().copied().chain(std::iter::repeat(None));
     for (user, state) in users.into_iter().zip(states) {
         let since = match state {

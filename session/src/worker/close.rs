@@ -54,6 +54,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
         if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
+            // Nothing that was to be said to it may reach another.
+            self.out.clear();
             return self.remove(key);
         }
         dialect.close(&mut self.out, end);

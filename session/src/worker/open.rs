@@ -50,12 +50,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
         self.awaiting_pong.clear(key.index);
         self.parts.metrics.sessions.add_alone(1);
-        if let Some(oldest) = opened.replaced {
-            self.replace(oldest);
-        }
         let begun = self.guarded(Task::Open, |worker| worker.begin(key, new.read_ahead));
         if let Err(end) = begun.unwrap_or(Err(CloseReason::Internal)) {
             self.end(key, end);
+        }
+        // Not before: what is to be said to the one is not for the other.
+        if let Some(oldest) = opened.replaced {
+            self.replace(oldest);
         }
         key
     }
