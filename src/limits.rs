@@ -333,6 +333,10 @@ pub const ELSEWHERE_AFTER: Duration = Duration::from_secs(5);
 /// takes memory that stays: 5 B a session.
 pub const EVENT_INTERVAL: u32 = 8;
 
+/// Connections that a listener lets in before the other tasks of its worker have their turn: less than a millisecond
+/// of handshakes.
+pub const LET_IN_PER_TURN: usize = 8;
+
 /// Longest `--server-id` in bytes: it is in every value.
 pub const SERVER_ID_BYTES_MAX: usize = 128;
 

@@ -15,7 +15,7 @@ use presenced_tasks::{Task, catch};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::{Caller, Visitor};
@@ -26,7 +26,7 @@ use super::shared_places::Place;
 use super::socket::Socket;
 use super::turned_away::TurnedAway;
 use super::{Capacity, Gateway};
-use crate::limits::HEAD_BYTES_MAX;
+use crate::limits::{HEAD_BYTES_MAX, LET_IN_PER_TURN};
 use crate::pull::Puller;
 
 /// Serves a listener until `stop`; upgraded connections go to `sessions`.
@@ -58,6 +58,7 @@ pub async fn serve(
         lobby,
         turned_away: TurnedAway::new(turned_away_max),
         scratch: vec![0; HEAD_BYTES_MAX],
+        turn: Turn(0),
     };
     let mut accepting = Accepting::new("gateway");
     loop {
@@ -68,6 +69,7 @@ pub async fn serve(
             () = door.lobby.look() => door.call_in().await,
             (stream, peer) = accepting.next(|| accept(&listener)) => {
                 door.comes(stream, peer).await;
+                door.turn.next().await;
             }
         }
     }
@@ -82,6 +84,21 @@ struct Door {
     turned_away: TurnedAway,
     /// What is read goes here first.
     scratch: Vec<u8>,
+    turn: Turn,
+}
+
+/// How many were let in since others on this thread have had their turn. The runtime's own budget is a hundred of
+/// them, in which the thread's sessions would wait for ten milliseconds, and twice for each answer.
+struct Turn(usize);
+
+impl Turn {
+    async fn next(&mut self) {
+        self.0 += 1;
+        if self.0 == LET_IN_PER_TURN {
+            self.0 = 0;
+            yield_now().await;
+        }
+    }
 }
 
 impl Door {
@@ -105,9 +122,8 @@ impl Door {
     async fn call_in(&mut self) {
         let proxies = &self.connection.gateway.proxies;
         for newcomer in self.lobby.take_all(&mut self.scratch, proxies) {
-            // Others on this thread take their turn.
-            tokio::task::coop::consume_budget().await;
             self.admit(newcomer).await;
+            self.turn.next().await;
         }
     }
 
@@ -166,8 +182,6 @@ impl Door {
 
 /// One connection, not blocking, and where it comes from.
 async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<(TcpStream, IpAddr)> {
-    // Others on this thread take their turn when many connect.
-    tokio::task::coop::consume_budget().await;
     loop {
         let mut ready = listener.readable().await?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
