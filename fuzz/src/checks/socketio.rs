@@ -293,8 +293,9 @@ fn naive_message(data: &[u8]) -> Naive {
         },
     };
     let is_legal = match (kind, &json) {
-        ('0', None | Some(Value::Object(_))) | ('1', None) => !has_id,
-        ('4', Some(Value::Object(_) | Value::String(_))) => !has_id,
+        ('0', None | Some(Value::Object(_)))
+        | ('1', None)
+        | ('4', Some(Value::Object(_) | Value::String(_))) => !has_id,
         ('2' | '5', Some(Value::Array(items))) => match items.first() {
             Some(Value::String(name)) => !matches!(
                 name.as_str(),
