@@ -288,7 +288,8 @@ async fn the_text_report_of_a_run_without_load() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_sessions_are_reported_with_the_reason() {
-    let server = presenced().await;
+    // Otherwise a token may come after the handshake.
+    let server = started(Some(SECRET), &["--refuse-with=http"]).await;
     let wrong = SecretFile::new("wrong", "another secret that the server does not have");
     for processes in ["--processes=1", "--processes=2"] {
         for token in [Some(wrong.flag()), None] {
