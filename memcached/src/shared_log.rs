@@ -204,7 +204,8 @@ impl SharedLog {
     }
 
     /// Writes entries, at most [`LOG_BATCH`], each with its TTL in seconds. Returns the number
-    /// of each in their order, none for one that was not stored; nothing if the log has no last number.
+    /// of each, in their order, and `None` for an entry that was not stored; `None` for all if the log has no
+    /// last number.
     ///
     /// # Errors
     ///

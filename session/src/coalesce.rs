@@ -112,8 +112,8 @@ impl Coalescer {
             self.closed_until = self.gathers_until.filter(|_| !self.is_eager(now));
             if self.closed_until.is_none() {
                 self.set_gate(EventFlags::IN)?;
-                // What came since the look came to a closed gate, and Linux tells nobody of it when the gate
-                // opens if it has told of the sessions' poll before.
+                // What has become ready since the look met a closed gate. Opening the gate wakes nobody if the
+                // sessions' poll is still on the gate's list from before (epoll's `ep_modify`), so look once more.
                 self.more = true;
             }
         }

@@ -86,7 +86,7 @@ pub enum Effect<'a> {
     /// To be let in: [`Connection::accept`] or [`Connection::refuse`] follows. What the client sends
     /// to the namespace before that ends the session; clients wait.
     Authenticate {
-        /// Where.
+        /// The namespace.
         namespace: &'a str,
         /// The JSON object that the client connects with: see [`token`](crate::packet::token).
         auth: Option<&'a str>,
@@ -95,13 +95,13 @@ pub enum Effect<'a> {
     ///
     /// [`invalid_namespace`]: crate::packet::encode::invalid_namespace
     InvalidNamespace {
-        /// Its name.
+        /// The namespace that was asked for.
         namespace: &'a str,
     },
     /// An event. If it has an id, [`ack`](crate::packet::encode::ack) is the answer, once. The
     /// service ignores those that it does not know, with an id or without.
     Event {
-        /// Where.
+        /// The namespace.
         namespace: &'a str,
         /// The event; it has no attachments.
         event: Event<'a>,

@@ -87,8 +87,8 @@ struct Door {
     turn: Turn,
 }
 
-/// How many were let in since others on this thread have had their turn. The runtime's own budget is a hundred of
-/// them, in which the thread's sessions would wait for ten milliseconds, and twice for each answer.
+/// How many connections were let in since the other tasks of this thread had their turn. The runtime's own budget
+/// allows about a hundred: ten milliseconds of handshakes, for which a ping would wait twice.
 struct Turn(usize);
 
 impl Turn {

@@ -209,8 +209,8 @@ impl Lobby {
     }
 }
 
-/// Those of the peers first that have the fewest places, of which they have `held` so many, as if each that
-/// comes before had got one. Those that are alike keep their order.
+/// Sorts those who wait by how many places their peer would have, with the places that it has (`held`) and one for
+/// each of its connections that comes before. The fewest come first; equals keep their order.
 fn in_turns(waiting: VecDeque<Newcomer>, held: &HashMap<IpAddr, usize>) -> VecDeque<Newcomer> {
     let mut taken = HashMap::<IpAddr, usize>::new();
     let mut waiting: Vec<_> = waiting

@@ -189,8 +189,8 @@ impl Batcher {
         let hashed = || question.users.iter().zip(hashes.iter().copied());
         let is_here = |(user, hash)| directory.online_since_by(hash, user).map(State::Online);
         let mut states: Vec<_> = hashed().map(is_here).collect();
-        // Apart from the directory, whose locks would let the processor wait for one entry of the cache after the
-        // other, each of which is somewhere in memory.
+        // In a loop of its own: between two locks of the directory, the processor could not load several entries of
+        // the cache at once, and each is a miss in its own caches.
         let mut hits = 0;
         for ((user, hash), state) in hashed().zip(&mut states) {
             if let Some(State::Online(since)) = *state {

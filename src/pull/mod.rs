@@ -184,7 +184,7 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if !json.trim_ascii_start().starts_with(b"{") {
         return None;
     }
-    // Looked at once, and not anew for each of its names.
+    // UTF-8 is checked once, and not again for each name.
     let json = str::from_utf8(json).ok()?;
     serde_json::from_str(json).ok()
 }

@@ -29,7 +29,7 @@ pub(super) struct NearCache {
     ring: RingHash,
 }
 
-/// What was said of a user. An entry is a line of the processor's cache long.
+/// What was said of a user. With its key and links, an entry takes 64 bytes, which is a cache line.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     until_ns: u64,

@@ -359,7 +359,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     /// Ends a session that another one of its user has replaced.
     fn replace(&mut self, oldest: SessionId) {
-        debug_assert!(self.out.is_empty(), "it is for another session");
+        debug_assert!(self.out.is_empty(), "bytes of another session are unsent");
         let key = oldest.key;
         if oldest.worker == self.parts.number {
             return self.end(key, CloseReason::Replaced);

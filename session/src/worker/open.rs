@@ -54,7 +54,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         if let Err(end) = begun.unwrap_or(Err(CloseReason::Internal)) {
             self.end(key, end);
         }
-        // Not before: what is to be said to the one is not for the other.
+        // Only now: what the new session is told must not reach the one that it replaces.
         if let Some(oldest) = opened.replaced {
             self.replace(oldest);
         }

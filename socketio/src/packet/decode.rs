@@ -43,7 +43,7 @@ pub enum Body<'a> {
 pub struct Event<'a> {
     /// Its name, which is none of those that clients and servers have for themselves.
     pub name: Name<'a>,
-    /// The JSON of its arguments, with commas between: nothing if there are none.
+    /// The JSON of its arguments, separated by commas; empty if there are none.
     pub args: &'a str,
     /// The JSON array of both.
     pub array: &'a str,

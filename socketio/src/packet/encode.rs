@@ -38,7 +38,7 @@ pub fn disconnect(out: &mut Vec<u8>, namespace: &str) {
     head(out, b'1', namespace);
 }
 
-/// An event. `args` is the JSON of its arguments with commas between, nothing if there are none.
+/// An event. `args` is the JSON of its arguments, separated by commas; empty if there are none.
 pub fn event(out: &mut Vec<u8>, namespace: &str, name: &str, args: &str) {
     head(out, b'2', namespace);
     out.push(b'[');
