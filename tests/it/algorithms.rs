@@ -7,7 +7,7 @@ use presenced_testkit::process::{self, Process};
 use presenced_testkit::raw::{Raw, get_with, handshake, request, upgrade_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::temp::TempFile;
-use presenced_testkit::tokens::{SECRET, claims, sign, strict_claims};
+use presenced_testkit::tokens::{SECRET, claims, in_s, sign, strict_claims};
 use presenced_testkit::{PATIENCE, until};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -245,6 +245,84 @@ async fn a_token_as_a_provider_makes_it() {
         online["connectedAt"].is_u64()
     })
     .await;
+}
+
+/// Tokens with the claims of five providers, each with the flags that docs/identity-providers.md names for it.
+#[tokio::test]
+async fn tokens_in_the_shapes_of_five_providers() {
+    let (iat, exp) = (in_s(-1), in_s(600));
+    let providers = [
+        (
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            json!({"iss": "https://tenant.auth0.com/", "sub": "auth0|5f7c8ec7c33c6c004bbafe82", "iat": iat, "exp": exp,
+                "aud": ["presence", "https://tenant.auth0.com/userinfo"], "azp": "client", "scope": "openid profile"}),
+            vec![
+                "--jwt-issuer=https://tenant.auth0.com/",
+                "--jwt-audience=presence",
+            ],
+        ),
+        (
+            "f:9a0f:42",
+            json!({"iss": "https://kc.example/realms/main", "sub": "f:9a0f:42", "iat": iat, "exp": exp, "typ": "Bearer",
+                "aud": ["presence", "account"], "azp": "app", "acr": "1", "realm_access": {"roles": ["user"]},
+                "resource_access": {"account": {"roles": ["view-profile"]}}, "email_verified": true}),
+            vec![
+                "--jwt-issuer=https://kc.example/realms/main",
+                "--jwt-audience=presence",
+            ],
+        ),
+        (
+            "00000000-0000-0000-66f3-3332eca7ea81",
+            json!({"iss": "https://login.microsoftonline.com/9122040d/v2.0", "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
+                "oid": "00000000-0000-0000-66f3-3332eca7ea81", "tid": "9122040d", "aud": "6e74172b", "iat": iat, "nbf": iat,
+                "exp": exp, "scp": "access", "ver": "2.0"}),
+            vec![
+                "--jwt-issuer=https://login.microsoftonline.com/9122040d/v2.0",
+                "--jwt-audience=6e74172b",
+                "--user-claim=oid",
+            ],
+        ),
+        (
+            "Zm9vYmFyMTIzNDU2Nzg5",
+            json!({"iss": "https://securetoken.google.com/project", "sub": "Zm9vYmFyMTIzNDU2Nzg5", "aud": "project", "iat": iat,
+                "exp": exp, "auth_time": iat, "user_id": "Zm9vYmFyMTIzNDU2Nzg5",
+                "firebase": {"identities": {}, "sign_in_provider": "anonymous"}}),
+            vec![
+                "--jwt-issuer=https://securetoken.google.com/project",
+                "--jwt-audience=project",
+            ],
+        ),
+        (
+            "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+            json!({"iss": "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x", "exp": exp, "iat": iat, "auth_time": iat,
+                "sub": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "client_id": "client", "token_use": "access",
+                "cognito:groups": ["admins"], "scope": "aws.cognito.signin.user.admin", "username": "alice"}),
+            vec!["--jwt-issuer=https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x"],
+        ),
+    ];
+    let claims = providers.each_ref().map(|(_, claims, _)| claims.clone());
+    let made = pyjwt(&json!(claims)).await;
+    let rs256 = made.iter().find(|made| made.name() == "RS256").unwrap();
+    let key = TempFile::new(&rs256.jwk().to_string());
+    let tokens = rs256.tokens::<5>();
+    for (number, (user, _, flags)) in providers.iter().enumerate() {
+        let key = key_flag(&key);
+        let server = TestServer::start(&[&[key.as_str()], flags.as_slice()].concat()).await;
+        for (other, token) in tokens.iter().enumerate() {
+            let status = if other == number { 101 } else { 401 };
+            assert_eq!(shake(&server, token).await, status, "{user} and {other}");
+        }
+        let mut session = Raw::connect(server.edge).await;
+        let headers = upgrade_with(tokens[number]);
+        session.send(request("GET", "/ws", &headers, "")).await;
+        assert_eq!(session.response().await.status, 101);
+        let pull = format!("/v1/presence?user={}", user.replace('|', "%7C"));
+        until("the user is online", PATIENCE, async || {
+            let answer = get_with(server.edge, &pull, tokens[number]).await;
+            answer.json()["online"][user]["connectedAt"].is_u64()
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
