@@ -186,6 +186,7 @@ impl Batcher {
             .iter()
             .map(|user| directory.hash(user))
             .collect();
+        self.cache.fetch(&hashes);
         let hashed = || question.users.iter().zip(hashes.iter().copied());
         let is_here = |(user, hash)| directory.online_since_by(hash, user).map(State::Online);
         let mut states: Vec<_> = hashed().map(is_here).collect();

@@ -3,15 +3,25 @@
 //!
 //! "Online" is kept for as long as the operator says, "not found" for at most
 //! [`MISS_CACHE`]: a user who connects should be seen soon. What is unknown is asked anew.
+//!
+//! Entries are added to the young one of two tables. When that is as old as an entry may get, or
+//! full, it becomes the old one, and the one that was old goes: nothing in it is true any more. So
+//! entries need no lists by which they are evicted, and what a look-up must fetch from memory is one
+//! entry. The caches that there are as crates keep such lists, and fetch three things, one after the
+//! other: a place in a table, what is there, and the entry.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
+use std::hint::black_box;
+use std::mem;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::IntoIter;
 use presenced_memcached::marker::RingHash;
 use presenced_presence::UserId;
+use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Hasher;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 use tokio::time::Instant;
 
 use super::node_lookup::State;
@@ -20,113 +30,114 @@ use crate::token_buckets::ns;
 
 /// One worker's.
 pub(super) struct NearCache {
-    /// `None` if nothing is to be kept.
-    states: Option<Cache<UserId, Kept, Bytes, HashOnce>>,
+    young: Generation,
+    old: Generation,
+    /// What was old before. To free the ids of all at once may take milliseconds.
+    leaving: IntoIter<Entry>,
+    /// When `young` was empty.
+    young_since_ns: u64,
+    /// Zero if nothing is to be kept.
     online_for: Duration,
     /// Times are counted from here.
     began_at: Instant,
     /// By which they were looked up.
     ring: RingHash,
+    hasher: Hasher,
 }
 
-/// What was said of a user. With its key and links, an entry takes 64 bytes, which is a cache line.
+/// Users of whom something is known, each once.
+#[derive(Default)]
+struct Generation {
+    entries: HashTable<Entry>,
+    /// What ids take in memory of their own.
+    ids_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    user: UserId,
+    kept: Kept,
+}
+
+/// What was said of a user.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     until_ns: u64,
     /// `None` for one who was not found.
-    online_since: Option<u64>,
+    online_since: Option<NonZeroU64>,
 }
 
-/// A user whose hash by the directory's [`Hasher`] is known.
-struct Hashed<'a> {
-    user: &'a UserId,
-    hash: u64,
-}
+const _: () = assert!(size_of::<Entry>() <= 40);
 
-impl Hash for Hashed<'_> {
-    fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(self.hash);
+/// There are three: the young one, the old one, and the one that leaves.
+const GENERATION_BYTES_MAX: usize = PULL_CACHE_BYTES_MAX / 3;
+
+/// What an allocator takes for itself.
+const ALLOCATION_BYTES: usize = 16;
+
+/// What an id takes in memory of its own: nothing if it is short.
+fn bytes_beside(user: &UserId) -> usize {
+    let id = user.as_str().len();
+    if id > size_of::<UserId>() {
+        id + ALLOCATION_BYTES
+    } else {
+        0
     }
 }
 
-impl Equivalent<UserId> for Hashed<'_> {
-    fn equivalent(&self, user: &UserId) -> bool {
-        self.user == user
-    }
-}
-
-/// Hashes users as the directory does, and takes the hash of [`Hashed`] as it is.
-#[derive(Clone)]
-struct HashOnce(Hasher);
-
-struct Hashing {
-    hasher: <Hasher as BuildHasher>::Hasher,
-    known: Option<u64>,
-}
-
-impl BuildHasher for HashOnce {
-    type Hasher = Hashing;
-
-    fn build_hasher(&self) -> Hashing {
-        Hashing {
-            hasher: self.0.build_hasher(),
-            known: None,
+impl Generation {
+    fn with_capacity(entries: usize) -> Generation {
+        Generation {
+            entries: HashTable::with_capacity(entries),
+            ids_bytes: 0,
         }
     }
-}
 
-impl std::hash::Hasher for Hashing {
-    fn write(&mut self, bytes: &[u8]) {
-        self.hasher.write(bytes);
+    fn find(&self, hash: u64, user: &UserId) -> Option<&Kept> {
+        let entry = self.entries.find(hash, |entry| entry.user == *user)?;
+        Some(&entry.kept)
     }
 
-    fn write_u8(&mut self, byte: u8) {
-        self.hasher.write_u8(byte);
+    fn find_mut(&mut self, hash: u64, user: &UserId) -> Option<&mut Kept> {
+        let entry = self.entries.find_mut(hash, |entry| entry.user == *user)?;
+        Some(&mut entry.kept)
     }
 
-    /// Ids have none.
-    fn write_u64(&mut self, hash: u64) {
-        self.known = Some(hash);
+    /// The entry of a user with this hash, or that of another one with a similar hash.
+    fn likely(&self, hash: u64) -> Option<&Entry> {
+        self.entries.find(hash, |_| true)
     }
 
-    fn finish(&self) -> u64 {
-        self.known.unwrap_or_else(|| self.hasher.finish())
+    /// Adds a user who is not there.
+    fn insert(&mut self, hash: u64, entry: Entry, hasher: &Hasher) {
+        self.ids_bytes += bytes_beside(&entry.user);
+        let rehash = |entry: &Entry| hasher.hash_one(entry.user.as_str());
+        self.entries.insert_unique(hash, entry, rehash);
     }
-}
 
-/// What entries take in memory.
-#[derive(Clone, Debug)]
-struct Bytes;
-
-/// A user's entry without an id that has memory of its own: its parts, and what the cache adds for
-/// its list and its table.
-const ENTRY_BYTES: usize = size_of::<UserId>() + size_of::<Kept>() + 32;
-
-impl Weighter<UserId, Kept> for Bytes {
-    fn weight(&self, user: &UserId, _: &Kept) -> u64 {
-        let id = user.as_str().len();
-        let beside = if id > size_of::<UserId>() { id } else { 0 };
-        (ENTRY_BYTES + beside) as u64
+    /// Whether one more might be too much.
+    fn is_full(&self) -> bool {
+        let table = self.entries.allocation_size();
+        let grows = self.entries.len() == self.entries.capacity();
+        // While a table grows, there are two: as it was, and twice as large.
+        let table = if grows { 3 * table } else { table };
+        let next = USER_ID_BYTES_MAX + ALLOCATION_BYTES;
+        table + self.ids_bytes + next > GENERATION_BYTES_MAX
     }
 }
 
 impl NearCache {
     /// Keeps "online" for so long.
     pub(super) fn new(online_for: Duration, ring: RingHash, hasher: &Hasher) -> NearCache {
-        let options = OptionsBuilder::new()
-            // It grows as it is used.
-            .estimated_items_capacity(1)
-            .weight_capacity(PULL_CACHE_BYTES_MAX as u64)
-            .build();
-        let states = options.ok().filter(|_| !online_for.is_zero());
         NearCache {
-            states: states.map(|options| {
-                let lifecycle = DefaultLifecycle::default();
-                Cache::with_options(options, Bytes, HashOnce(hasher.clone()), lifecycle)
-            }),
+            young: Generation::default(),
+            old: Generation::default(),
+            leaving: IntoIter::default(),
+            young_since_ns: 0,
             online_for,
             began_at: Instant::now(),
             ring,
+            hasher: hasher.clone(),
         }
     }
 
@@ -134,20 +145,33 @@ impl NearCache {
     pub(super) fn follow(&mut self, ring: RingHash) {
         if self.ring != ring {
             self.ring = ring;
-            if let Some(states) = &mut self.states {
-                states.clear();
-            }
+            self.young = Generation::default();
+            self.old = Generation::default();
+            self.leaving = IntoIter::default();
         }
+    }
+
+    /// Brings what may be kept of users with these hashes into the processor's caches. In a loop of its
+    /// own: the loads do not wait for each other, so many are under way at once.
+    pub(super) fn fetch(&self, hashes: &[u64]) {
+        let likely = |&hash: &u64| self.young.likely(hash).or_else(|| self.old.likely(hash));
+        let touch = |sum: u64, entry: &Entry| {
+            // It may be in memory of its own.
+            let id = entry.user.as_str().as_bytes().first();
+            sum ^ entry.kept.until_ns ^ u64::from(id.copied().unwrap_or_default())
+        };
+        black_box(hashes.iter().filter_map(likely).fold(0, touch));
     }
 
     /// What is kept of a user with this hash ([`Users::hash`](presenced_presence::users::Users::hash)).
     pub(super) fn get(&self, hash: u64, user: &UserId, now: Instant) -> Option<State> {
-        let kept = self.states.as_ref()?.get(&Hashed { user, hash })?;
+        let young = self.young.find(hash, user);
+        let kept = young.or_else(|| self.old.find(hash, user))?;
         if self.ns(now) >= kept.until_ns {
             return None;
         }
         Some(match kept.online_since {
-            Some(since) => State::Online(since),
+            Some(since) => State::Online(since.get()),
             None => {
                 let asked_at_ns = kept.until_ns.saturating_sub(ns(self.miss_for()));
                 let asked_at = self.began_at + Duration::from_nanos(asked_at_ns);
@@ -159,33 +183,56 @@ impl NearCache {
     /// A user is here, which a miss that is kept must not deny when the user goes on elsewhere.
     pub(super) fn came(&mut self, hash: u64, user: &UserId, since: u64, now: Instant) {
         let until_ns = self.ns(now) + ns(self.online_for);
-        let states = self.states.as_mut();
-        if let Some(mut kept) = states.and_then(|states| states.get_mut(&Hashed { user, hash })) {
+        let young = self.young.find_mut(hash, user);
+        if let Some(kept) = young.or_else(|| self.old.find_mut(hash, user)) {
+            let online_since = NonZeroU64::new(since);
             *kept = Kept {
-                until_ns,
-                online_since: Some(since),
+                until_ns: online_since.map_or(0, |_| until_ns),
+                online_since,
             };
         }
     }
 
     /// Keeps what a look-up by `ring`, begun at `asked_at`, has said of a user.
     pub(super) fn keep(&mut self, user: &UserId, state: State, ring: RingHash, asked_at: Instant) {
-        if ring != self.ring {
+        if ring != self.ring || self.online_for.is_zero() {
             return;
         }
         let (online_since, time) = match state {
-            State::Online(since) => (Some(since), self.online_for),
+            State::Online(since) => match NonZeroU64::new(since) {
+                None => return,
+                since => (since, self.online_for),
+            },
             State::Offline { .. } => (None, self.miss_for()),
             State::Unknown => return,
         };
-        let until_ns = self.ns(asked_at) + ns(time);
-        if let Some(states) = &mut self.states {
-            let kept = Kept {
-                until_ns,
-                online_since,
-            };
-            states.insert(user.clone(), kept);
+        let asked_at_ns = self.ns(asked_at);
+        let kept = Kept {
+            until_ns: asked_at_ns + ns(time),
+            online_since,
+        };
+        let hash = self.hasher.hash_one(user.as_str());
+        if let Some(known) = self.young.find_mut(hash, user) {
+            *known = kept;
+            return;
         }
+        let age_ns = asked_at_ns.saturating_sub(self.young_since_ns);
+        if age_ns >= ns(self.online_for) || self.young.is_full() {
+            self.next_generation(asked_at_ns);
+        }
+        // Twice as fast as they come, so they are gone before the next ones leave.
+        self.leaving.next();
+        self.leaving.next();
+        let user = user.clone();
+        self.young.insert(hash, Entry { user, kept }, &self.hasher);
+    }
+
+    fn next_generation(&mut self, now_ns: u64) {
+        // The next one is most likely as large.
+        let next = Generation::with_capacity(self.young.entries.len());
+        let leaves = mem::replace(&mut self.old, mem::replace(&mut self.young, next));
+        self.leaving = leaves.entries.into_iter();
+        self.young_since_ns = now_ns;
     }
 
     fn miss_for(&self) -> Duration {
@@ -285,32 +332,85 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_the_same_hash_wherever_it_comes_from() {
-        let hashes = HashOnce(Hasher::fixed());
-        for length in 1..=200 {
-            let user = UserId::new(&"x".repeat(length)).unwrap();
-            let hash = hash(&user);
-            assert_eq!(hashes.hash_one(&user), hash);
-            assert_eq!(hashes.hash_one(Hashed { user: &user, hash }), hash);
+    fn entries_last_for_their_time_when_tables_change() {
+        let [ring, _] = rings();
+        let ms = Duration::from_millis;
+        let mut cache = cache(ms(1000), ring);
+        let start = Instant::now();
+        // One every 10 ms, so a new table begins with each hundredth.
+        for number in 0..1000 {
+            let now = start + ms(10) * number as u32;
+            cache.keep(&user(number), State::Online(1 + number as u64), ring, now);
+            let of = |number: usize| cache.find(&user(number), now);
+            for age in 0..100.min(number + 1) {
+                let known = number - age;
+                assert_eq!(of(known), Some(State::Online(1 + known as u64)));
+            }
+            assert_eq!(number.checked_sub(100).and_then(of), None);
+            assert!(cache.young.entries.len() <= 100 && cache.old.entries.len() <= 100);
         }
+        // A user of the old table is in both then, and the new news count.
+        let now = start + ms(10_000);
+        cache.keep(&user(0), State::Online(1), ring, now);
+        cache.keep(&user(950), State::Online(2), ring, now);
+        let of = |cache: &NearCache, number| cache.find(&user(number), now + ms(1));
+        assert!(cache.old.find(hash(&user(950)), &user(950)).is_some());
+        assert_eq!(of(&cache, 950), Some(State::Online(2)));
+        // So they do of a user who comes.
+        assert!(cache.young.find(hash(&user(951)), &user(951)).is_none());
+        cache.came(hash(&user(951)), &user(951), 3, now);
+        cache.came(hash(&user(950)), &user(950), 3, now);
+        assert_eq!(of(&cache, 950), Some(State::Online(3)));
+        assert_eq!(of(&cache, 951), Some(State::Online(3)));
+    }
+
+    #[test]
+    fn what_is_fetched_is_not_changed() {
+        let [ring, _] = rings();
+        let now = Instant::now();
+        let mut cache = cache(Duration::from_secs(1), ring);
+        cache.fetch(&[1, 2]);
+        cache.keep(&user(1), State::Online(1), ring, now);
+        cache.fetch(&[hash(&user(1)), hash(&user(2))]);
+        assert_eq!(cache.find(&user(1), now), Some(State::Online(1)));
+        assert_eq!(cache.find(&user(2), now), None);
     }
 
     #[test]
     fn memory_is_bounded() {
         let [ring, _] = rings();
         let now = Instant::now();
-        let mut cache = cache(Duration::from_secs(1), ring);
-        let long = "x".repeat(190);
-        for number in 0..3 * PULL_CACHE_BYTES_MAX / (ENTRY_BYTES + 190) {
-            let user = UserId::new(&format!("{long}{number}")).unwrap();
-            cache.keep(&user, State::Online(1), ring, now);
+        for (id, most) in [
+            ("", 100_000),
+            (&"x".repeat(30), 100_000),
+            (&"x".repeat(190), 40_000),
+        ] {
+            let mut cache = cache(Duration::from_secs(1), ring);
+            let mut leaving_bytes = 0;
+            for number in 0..4 * most {
+                let user = UserId::new(&format!("{id}{number}")).unwrap();
+                let (old, table) = (cache.old.bytes(), cache.young.entries.allocation_size());
+                let began = cache.young.entries.len();
+                cache.keep(&user, State::Online(1), ring, now);
+                if cache.young.entries.len() < began {
+                    leaving_bytes = old;
+                }
+                // While it grew, there was the smaller one, too.
+                let grew = cache.young.entries.allocation_size() != table && table != 0;
+                let smaller = if grew { table } else { 0 };
+                let used = cache.young.bytes() + cache.old.bytes() + leaving_bytes + smaller;
+                assert!(used <= PULL_CACHE_BYTES_MAX, "{used}");
+            }
+            // It was full many times, and each time all of its parts were.
+            let kept = cache.young.entries.len() + cache.old.entries.len();
+            assert!(kept > most / 2, "{kept}");
+            assert!(cache.leaving.len() < most / 2);
         }
-        let states = cache.states.as_ref().unwrap();
-        assert!(states.weight() <= PULL_CACHE_BYTES_MAX as u64);
-        let (used, ids) = (states.memory_used(), states.len() * 200);
-        let used = used.entries + used.map + ids;
-        // Its parts grow by doubling.
-        assert!(used < 2 * PULL_CACHE_BYTES_MAX, "{used}");
-        assert!(states.len() > PULL_CACHE_BYTES_MAX / (ENTRY_BYTES + 200) / 2);
+    }
+
+    impl Generation {
+        fn bytes(&self) -> usize {
+            self.entries.allocation_size() + self.ids_bytes
+        }
     }
 }
