@@ -34,11 +34,10 @@ pub fn users_of_query(query: &str) -> Result<Asked, PullError> {
 /// If it is no such JSON object, or if there are too many users.
 pub fn users_of_body(body: &[u8]) -> Result<Asked, PullError> {
     #[derive(Deserialize)]
-    struct Question<'a> {
-        #[serde(borrow)]
-        users: Names<'a>,
+    struct Question {
+        users: Names,
     }
-    let question: Question<'_> = object(body).ok_or(PullError::Malformed(r#"{"users":["…"]}"#))?;
+    let question: Question = object(body).ok_or(PullError::Malformed(r#"{"users":["…"]}"#))?;
     question.users.asked()
 }
 

@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 use presenced_presence::UserId;
 use presenced_presence::users::Hasher;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::PullError;
@@ -31,49 +32,115 @@ pub struct Asked {
 ///
 /// If there are too many.
 pub fn asked<'a>(names: impl IntoIterator<Item = Name<'a>>) -> Result<Asked, PullError> {
-    let names = names.into_iter();
-    let likely = names.size_hint().0.min(PULL_USERS_MAX);
-    let (mut asked, mut others) = (Asked::default(), HashSet::new());
-    asked.users.reserve(likely);
-    // The places of the users, by the hash of their ids.
-    let (mut places, hasher) = (HashTable::with_capacity(likely), Hasher::default());
-    for (count, name) in names.enumerate() {
-        if count == PULL_USERS_MAX {
-            return Err(PullError::TooManyUsers);
-        }
-        match name.user() {
-            Ok(user) => {
-                let users = &mut asked.users;
-                let hash = hasher.hash_one(&user);
-                let is_there = |&place: &usize| users[place] == user;
-                if places.find(hash, is_there).is_none() {
-                    places
-                        .insert_unique(hash, users.len(), |&place| hasher.hash_one(&users[place]));
-                    users.push(user);
-                }
-            }
-            Err(other) => {
-                if others.insert(other.clone()) {
-                    asked.invalid.push(other);
-                }
-            }
-        }
+    let mut reading = Reading::new();
+    for name in names {
+        reading.add(name)?;
     }
-    Ok(asked)
+    Ok(reading.end())
 }
 
 /// `"users": ["…"]`, wherever a question comes from.
-#[derive(Debug, Deserialize)]
-pub struct Names<'a>(#[serde(borrow)] Vec<Name<'a>>);
+#[derive(Debug)]
+pub struct Names(Result<Asked, PullError>);
 
-impl Names<'_> {
-    /// Checks them.
+impl Names {
+    /// Who they are.
     ///
     /// # Errors
     ///
     /// If there are too many.
     pub fn asked(self) -> Result<Asked, PullError> {
-        asked(self.0)
+        self.0
+    }
+}
+
+/// Checks each name as it is read, so there is no list of them beside that of the users.
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let (mut reading, mut is_ok) = (Reading::new(), Ok(()));
+                // If there are too many, the rest must be JSON all the same.
+                while let Some(name) = list.next_element()? {
+                    is_ok = is_ok.and_then(|()| reading.add(name));
+                }
+                Ok(Names(is_ok.map(|()| reading.end())))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// The names of a question, as far as they have been read.
+struct Reading {
+    asked: Asked,
+    /// All names, those that were there before, too.
+    count: usize,
+    /// The places of the users, by the hash of their ids.
+    places: HashTable<u16>,
+    hasher: Hasher,
+    others: HashSet<String>,
+}
+
+/// Users of a question for whom there is room at first: a screen of them.
+const USERS_LIKELY: usize = 56;
+
+impl Reading {
+    fn new() -> Reading {
+        Reading {
+            asked: Asked {
+                users: Vec::with_capacity(USERS_LIKELY),
+                invalid: Vec::new(),
+            },
+            count: 0,
+            places: HashTable::with_capacity(USERS_LIKELY),
+            hasher: Hasher::default(),
+            others: HashSet::new(),
+        }
+    }
+
+    fn add(&mut self, name: Name<'_>) -> Result<(), PullError> {
+        if self.count == PULL_USERS_MAX {
+            return Err(PullError::TooManyUsers);
+        }
+        self.count += 1;
+        let Reading { hasher, others, .. } = self;
+        let Asked { users, invalid } = &mut self.asked;
+        match name.user() {
+            Ok(user) => {
+                let hash = hasher.hash_one(&user);
+                let place = |place: u16| &users[usize::from(place)];
+                let is_there = self.places.find(hash, |&known| *place(known) == user);
+                if is_there.is_none() {
+                    let new = users.len() as u16;
+                    self.places
+                        .insert_unique(hash, new, |&known| hasher.hash_one(place(known)));
+                    users.push(user);
+                }
+            }
+            Err(other) => {
+                if others.insert(other.clone()) {
+                    invalid.push(other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Asked {
+        // Those of many small questions may wait at once.
+        let users = &mut self.asked.users;
+        if users.len() < users.capacity() / 2 {
+            users.shrink_to_fit();
+        }
+        self.asked
     }
 }
 
@@ -166,7 +233,7 @@ mod tests {
     }
 
     fn of_json(json: &str) -> Option<(Vec<String>, Vec<String>)> {
-        let names: Names<'_> = serde_json::from_str(json).ok()?;
+        let names: Names = serde_json::from_str(json).ok()?;
         let Asked { users, invalid } = names.asked().unwrap();
         Some((users.iter().map(ToString::to_string).collect(), invalid))
     }
@@ -226,6 +293,6 @@ mod tests {
         ] {
             assert_eq!(of_json(json), None, "{json}");
         }
-        assert!(serde_json::from_slice::<Names<'_>>(b"[\"\xff\"]").is_err());
+        assert!(serde_json::from_slice::<Names>(b"[\"\xff\"]").is_err());
     }
 }

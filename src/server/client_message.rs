@@ -57,13 +57,12 @@ const EXPECTED: &str = r#"{"pull":NUMBER,"users":["…"]} or {"token":"…"}"#;
 /// What is wrong with it, with the number of the question if that could be read.
 pub fn parse(text: &[u8]) -> Result<ClientMessage<'_>, Fault> {
     #[derive(Deserialize)]
-    struct Question<'a> {
+    struct Question {
         pull: u64,
-        #[serde(borrow)]
-        users: Names<'a>,
+        users: Names,
         token: Option<IgnoredAny>,
     }
-    if let Some(question) = object::<Question<'_>>(text)
+    if let Some(question) = object::<Question>(text)
         && question.token.is_none()
     {
         let number = question.pull;
