@@ -7,6 +7,7 @@
 //!   node writers (`node_writers`, `node_writer`) that own a connection each and take their work
 //!   from `queues`; `refill` writes all users of a node again.
 
+mod all_bytes;
 pub mod config;
 pub mod flush;
 pub mod limits;
@@ -21,6 +22,7 @@ mod tests;
 mod user_id;
 pub mod users;
 
+pub use self::all_bytes::all_bytes;
 pub use self::config::Config;
 pub use self::pending::Pending;
 pub use self::record::Record;

@@ -7,6 +7,7 @@ use std::fmt;
 use compact_str::CompactString;
 use thiserror::Error;
 
+use crate::all_bytes;
 use crate::limits::USER_ID_BYTES_MAX;
 
 /// A user id that can be part of a memcached key: UTF-8, 1 to 200 bytes, no space, no control
@@ -43,7 +44,7 @@ impl UserId {
         }
         // Unicode's spaces and controls too: legal for memcached, but a trap for its readers. Most ids
         // are ASCII, of which it is known faster.
-        let is_graphic = id.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_graphic = all_bytes(id.as_bytes(), |byte| byte.is_ascii_graphic());
         if !is_graphic && id.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(UserIdError::Character);
         }

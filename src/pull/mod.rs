@@ -25,7 +25,7 @@ pub mod pulls;
 mod question;
 mod round;
 
-use presenced_presence::UserId;
+use presenced_presence::{UserId, all_bytes};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -104,7 +104,7 @@ fn number(json: &mut Vec<u8>, number: u64) {
 /// Most ids need no escapes.
 fn text(json: &mut Vec<u8>, text: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().all(is_plain) {
+    if all_bytes(text.as_bytes(), is_plain) {
         json.push(b'"');
         json.extend_from_slice(text.as_bytes());
         json.push(b'"');
