@@ -22,7 +22,6 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::IntoIter;
 use presenced_memcached::marker::RingHash;
 use presenced_presence::UserId;
-use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_presence::users::Hasher;
 use tokio::time::Instant;
 
@@ -71,8 +70,15 @@ struct Kept {
 
 const _: () = assert!(size_of::<Entry>() <= 40);
 
-/// There are three: the young one, the old one, and the one that leaves.
-const GENERATION_BYTES_MAX: usize = PULL_CACHE_BYTES_MAX / 3;
+/// A generation's table. There are three: the young one, the old one, and the one that leaves. While
+/// the young one grows it is there twice, once of half the size, but nothing leaves any more.
+const TABLE_BYTES_MAX: usize = PULL_CACHE_BYTES_MAX / 6;
+
+/// What ids of a generation take in memory of their own. There are no more than those of two: ids leave
+/// twice as fast as new ones come.
+const IDS_BYTES_MAX: usize = PULL_CACHE_BYTES_MAX / 4;
+
+const _: () = assert!(3 * TABLE_BYTES_MAX + 2 * IDS_BYTES_MAX <= PULL_CACHE_BYTES_MAX);
 
 /// What an allocator takes for itself.
 const ALLOCATION_BYTES: usize = 16;
@@ -117,14 +123,11 @@ impl Generation {
         self.entries.insert_unique(hash, entry, rehash);
     }
 
-    /// Whether one more might be too much.
-    fn is_full(&self) -> bool {
-        let table = self.entries.allocation_size();
+    /// Whether there is no room for one more user.
+    fn is_full(&self, user: &UserId) -> bool {
         let grows = self.entries.len() == self.entries.capacity();
-        // While a table grows, there are two: as it was, and twice as large.
-        let table = if grows { 3 * table } else { table };
-        let next = USER_ID_BYTES_MAX + ALLOCATION_BYTES;
-        table + self.ids_bytes + next > GENERATION_BYTES_MAX
+        let is_table_full = grows && 2 * self.entries.allocation_size() > TABLE_BYTES_MAX;
+        is_table_full || self.ids_bytes + bytes_beside(user) > IDS_BYTES_MAX
     }
 }
 
@@ -219,12 +222,10 @@ impl NearCache {
             return;
         }
         let age_ns = asked_at_ns.saturating_sub(self.young_since_ns);
-        if age_ns >= ns(self.online_for) || self.young.is_full() {
+        if age_ns >= ns(self.online_for) || self.young.is_full(user) {
             self.next_generation(asked_at_ns);
         }
-        // Twice as fast as they come, so they are gone before the next ones leave.
-        self.leaving.next();
-        self.leaving.next();
+        self.let_go(bytes_beside(user));
         let user = user.clone();
         self.young.insert(hash, Entry { user, kept }, &self.hasher);
     }
@@ -235,6 +236,20 @@ impl NearCache {
         let leaves = mem::replace(&mut self.old, mem::replace(&mut self.young, next));
         self.leaving = leaves.entries.into_iter();
         self.young_since_ns = now_ns;
+    }
+
+    /// Frees twice as much of what leaves as a new entry takes, so it is gone before more leaves.
+    fn let_go(&mut self, new_id_bytes: usize) {
+        let (mut entries, mut ids_bytes) = (0, 0);
+        while entries < 2 || ids_bytes < 2 * new_id_bytes {
+            let Some(entry) = self.leaving.next() else {
+                // Its table, too.
+                self.leaving = IntoIter::default();
+                return;
+            };
+            entries += 1;
+            ids_bytes += bytes_beside(&entry.user);
+        }
     }
 
     fn miss_for(&self) -> Duration {
@@ -382,37 +397,41 @@ mod tests {
     fn memory_is_bounded() {
         let [ring, _] = rings();
         let now = Instant::now();
-        for (id, most) in [
-            ("", 100_000),
-            (&"x".repeat(30), 100_000),
-            (&"x".repeat(190), 40_000),
+        let long = "x".repeat(190);
+        // What ids begin with, in turn, and how many of them a table has room for.
+        for (lengths, room) in [
+            ([0; 2], 57_000),
+            ([30; 2], 57_000),
+            ([190; 2], 19_000),
+            ([0, 190], 19_000),
         ] {
             let mut cache = cache(Duration::from_secs(1), ring);
-            let mut leaving_bytes = 0;
-            for number in 0..4 * most {
+            let (mut tables, mut fullest) = ([0; 3], 0);
+            for number in 0..6 * room {
+                let id = &long[..lengths[number / 10_000 % 2]];
                 let user = UserId::new(&format!("{id}{number}")).unwrap();
-                let (old, table) = (cache.old.bytes(), cache.young.entries.allocation_size());
-                let began = cache.young.entries.len();
+                let young = cache.young.entries.len();
                 cache.keep(&user, State::Online(1), ring, now);
-                if cache.young.entries.len() < began {
-                    leaving_bytes = old;
+                let has_changed = cache.young.entries.len() < young;
+                if has_changed {
+                    tables = [0, tables[0], tables[1]];
+                    fullest = fullest.max(young);
                 }
+                if cache.leaving.len() == 0 {
+                    tables[2] = 0;
+                }
+                let table = cache.young.entries.allocation_size();
                 // While it grew, there was the smaller one, too.
-                let grew = cache.young.entries.allocation_size() != table && table != 0;
-                let smaller = if grew { table } else { 0 };
-                let used = cache.young.bytes() + cache.old.bytes() + leaving_bytes + smaller;
-                assert!(used <= PULL_CACHE_BYTES_MAX, "{used}");
+                let smaller = if table == tables[0] { 0 } else { tables[0] };
+                tables[0] = table;
+                if has_changed || smaller > 0 || number % 5_000 == 0 {
+                    let leaving = cache.leaving.iter().map(|entry| bytes_beside(&entry.user));
+                    let ids = cache.young.ids_bytes + cache.old.ids_bytes + leaving.sum::<usize>();
+                    let used = tables.iter().sum::<usize>() + smaller + ids;
+                    assert!(used <= PULL_CACHE_BYTES_MAX, "{used}");
+                }
             }
-            // It was full many times, and each time all of its parts were.
-            let kept = cache.young.entries.len() + cache.old.entries.len();
-            assert!(kept > most / 2, "{kept}");
-            assert!(cache.leaving.len() < most / 2);
-        }
-    }
-
-    impl Generation {
-        fn bytes(&self) -> usize {
-            self.entries.allocation_size() + self.ids_bytes
+            assert!(fullest >= room, "{fullest}");
         }
     }
 }
