@@ -159,6 +159,9 @@ impl NearCache {
     /// Brings what may be kept of users with these hashes into the processor's caches. In a loop of its
     /// own: the loads do not wait for each other, so many are under way at once.
     pub(super) fn fetch(&self, hashes: &[u64]) {
+        if self.online_for.is_zero() {
+            return;
+        }
         let likely = |&hash: &u64| self.young.likely(hash).or_else(|| self.old.likely(hash));
         let touch = |sum: u64, entry: &Entry| {
             // It may be in memory of its own.
@@ -170,6 +173,9 @@ impl NearCache {
 
     /// What is kept of a user with this hash ([`Users::hash`](presenced_presence::users::Users::hash)).
     pub(super) fn get(&self, hash: u64, user: &UserId, now: Instant) -> Option<State> {
+        if self.online_for.is_zero() {
+            return None;
+        }
         let young = self.young.find(hash, user);
         let kept = young.or_else(|| self.old.find(hash, user))?;
         if self.ns(now) >= kept.until_ns {
