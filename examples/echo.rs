@@ -62,6 +62,7 @@ impl Service for Echo {
     type Handle = ();
 
     type Dialect = Plain<true>;
+    type Answer = ();
 
     fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened::from(())
@@ -119,7 +120,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     && let Some(seat) = Seat::take(&seats)
                 {
                     let new = NewSession {
-                        socket,
+                        socket: socket.into(),
                         read_ahead,
                         peer: (),
                         dialect: Plain,

@@ -30,6 +30,7 @@ impl Service for Greeter {
     type Peer = String;
     type Handle = ();
     type Dialect = Plain<false>;
+    type Answer = ();
 
     fn opened(
         &mut self,
@@ -83,7 +84,7 @@ async fn shake_hands(stream: TcpStream, peer: String, seat: Seat) -> Option<NewS
     let http = http1::Builder::new().serve_connection(TokioIo::new(stream), respond);
     let parts = http.without_shutdown().await.ok()?;
     Some(NewSession {
-        socket: parts.io.into_inner().into_std().ok()?,
+        socket: parts.io.into_inner().into_std().ok()?.into(),
         read_ahead: parts.read_buf,
         peer,
         dialect: Plain,

@@ -172,6 +172,9 @@ pub const PARTING_BYTES_MAX: usize = 8 << 20;
 /// How long a peer whose request is refused unread has to hang up.
 pub const PARTING_TIME: Duration = Duration::from_secs(1);
 
+/// How long a client may take to read the answer to a poll that it has waited for.
+pub const ANSWER_TIME: Duration = HANDSHAKE_TIMEOUT;
+
 /// What the kernel may hold of a client's connection each way, in bytes; Linux doubles it for its
 /// own overhead. Unbounded, each client that does not read made it hold 4 MiB. With half of this
 /// the largest answer to a pull takes 2.6 ms over loopback, where the peer's delayed
@@ -375,6 +378,13 @@ pub const PING_INTERVAL: RangeInclusive<Duration> =
 /// What `--ping-timeout` may be: a round trip between continents takes longer than anything less.
 pub const PING_TIMEOUT: RangeInclusive<Duration> =
     RangeInclusive::new(Duration::from_millis(100), PING_INTERVAL_MAX);
+
+/// What `--socketio-connect-timeout` may be: as long as a slow phone needs at least, and no longer than the reference
+/// server waits by default.
+pub const SOCKETIO_CONNECT_TIMEOUT: RangeInclusive<Duration> = seconds(1, 45);
+
+/// What `--socketio-upgrade-timeout` may be, for the same reasons.
+pub const SOCKETIO_UPGRADE_TIMEOUT: RangeInclusive<Duration> = seconds(1, 45);
 
 /// What `--coalesce` may be: a pull that waits longer is felt by people.
 pub const COALESCE: RangeInclusive<Duration> = milliseconds(0, 100);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use presenced::gateway::client_dialect::ClientDialect;
 use presenced::pull::Puller;
 use presenced::pull::Pulls;
 use presenced::server::presence_service::PresenceService;
@@ -12,7 +13,6 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
-use presenced_session::dialect::Plain;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_session::{Config, Seat};
@@ -85,10 +85,10 @@ impl Sessions {
         for _ in 0..count {
             let number = self.worker.len();
             let new = NewSession {
-                socket: Null::new(number as u32),
+                socket: Null::new(number as u32).into(),
                 read_ahead: Default::default(),
                 peer: visitor(UserId::new(&format!("user-{number}")).unwrap()),
-                dialect: Plain,
+                dialect: ClientDialect::Plain,
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(self.worker.seats()).unwrap(),
             };

@@ -12,7 +12,7 @@ pub enum CloseReason {
     Closed,
     /// The connection broke or ended without a close frame.
     Disconnected,
-    /// A frame that RFC 6455 forbids.
+    /// A frame that RFC 6455 forbids, or a packet that the session's protocol forbids.
     Protocol,
     /// A binary message; only text is understood.
     UnsupportedData,
@@ -24,6 +24,8 @@ pub enum CloseReason {
     RateLimited,
     /// A message or frame that did not arrive whole in time.
     MessageTimeout,
+    /// The client has not said in time who it is.
+    ConnectTimeout,
     /// The client does not read what it asked for.
     SlowConsumer,
     /// The worker's memory for begun messages is used up.
@@ -58,7 +60,7 @@ pub struct CloseFacts {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 17] = [
+    pub const ALL: [CloseReason; 18] = [
         CloseReason::Closed,
         CloseReason::Disconnected,
         CloseReason::Protocol,
@@ -67,6 +69,7 @@ impl CloseReason {
         CloseReason::TooBig,
         CloseReason::RateLimited,
         CloseReason::MessageTimeout,
+        CloseReason::ConnectTimeout,
         CloseReason::SlowConsumer,
         CloseReason::Overloaded,
         CloseReason::PongTimeout,
@@ -90,6 +93,7 @@ impl CloseReason {
             CloseReason::TooBig => (Some(1009), "too_big", Level::DEBUG),
             CloseReason::RateLimited => (Some(1008), "rate_limited", Level::DEBUG),
             CloseReason::MessageTimeout => (Some(1008), "message_timeout", Level::DEBUG),
+            CloseReason::ConnectTimeout => (Some(1008), "connect_timeout", Level::DEBUG),
             // A close frame would wait in the same full buffer.
             CloseReason::SlowConsumer => (None, "slow_consumer", Level::DEBUG),
             CloseReason::Overloaded => (Some(1013), "overloaded", Level::DEBUG),

@@ -19,6 +19,12 @@ pub trait Dialect: Copy {
     /// A ping as it goes over the wire.
     type Ping: AsRef<[u8]>;
 
+    /// Whether the first ping comes a whole interval after the session has begun. If not, it comes
+    /// at any moment of the first interval.
+    fn first_ping_waits(self) -> bool {
+        false
+    }
+
     /// Spells a ping.
     fn ping(self, nonce: Nonce) -> Self::Ping;
 

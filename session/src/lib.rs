@@ -3,10 +3,11 @@
 //! - [`worker`]: the owner of everything session-like on one core, and its loop.
 //! - [`service`]: what sessions are for; [`dialect`] (pure): what their frames mean.
 //! - [`seats`]: how many there are and may be.
-//! - [`transport`]: what carries them; [`memory`]: a connection for tests and simulations.
+//! - [`transport`]: what carries them; [`relay`]: what does where there is no connection; [`memory`]: a connection for tests and simulations.
 //! - `coalesce`: when the worker looks at its sessions.
 //! - [`slab`] (pure): where sessions live; `buffers`: what most of them have none of.
 //! - [`wheel`] (pure): which sessions are to be pinged, and checked for their pongs.
+//! - `first_pings` (pure): when a session is pinged first, where that has a time of its own.
 //! - `expiry` (pure): when they end with their time, and are told before.
 //! - [`handshake`] (pure): RFC 6455 §4.2.
 //! - [`frame_header`] (pure): what RFC 6455 requires of a frame before it is decoded.
@@ -23,6 +24,7 @@ mod coalesce;
 pub mod config;
 pub mod dialect;
 mod expiry;
+mod first_pings;
 pub mod frame;
 pub mod frame_header;
 pub mod handshake;
@@ -32,6 +34,7 @@ mod message;
 pub mod metrics;
 pub mod rate_limit;
 pub mod readiness;
+pub mod relay;
 pub mod seats;
 pub mod service;
 pub mod slab;

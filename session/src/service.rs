@@ -21,6 +21,9 @@ pub trait Service {
     /// What frames mean to the sessions' clients.
     type Dialect: Dialect;
 
+    /// What the service has had to wait for before a session could be told of it.
+    type Answer;
+
     /// A session begins. What is put into `replies` is the first that the client is told.
     fn opened(
         &mut self,
@@ -49,11 +52,23 @@ pub trait Service {
     /// more time than that. What is put into `replies` is sent at once.
     fn expiring(
         &mut self,
+        key: SessionKey,
         handle: Self::Handle,
         left: Duration,
         replies: &mut Replies<'_, Self::Dialect>,
     ) {
-        let _ = (handle, left, replies);
+        let _ = (key, handle, left, replies);
+    }
+
+    /// The session ends: what its client is told before its dialect spells the end. Called once,
+    /// before [`Service::log_end`], unless a drain ends it.
+    fn last_words(
+        &mut self,
+        key: SessionKey,
+        end: CloseReason,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
+        let _ = (key, end, replies);
     }
 
     /// Logs that the session ends, at the level of its reason: a service that knows more of it says
@@ -81,11 +96,48 @@ pub trait Service {
         true
     }
 
-    /// An answer that could not be given at once: the session that asked, if it is there still, and
-    /// the text of a message for it, which its dialect spells.
-    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
+    /// Something that could not be done at once, and the session that it is for. If the session is
+    /// still there, [`Service::answer`] follows.
+    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, Self::Answer)> {
         Poll::Pending
     }
+
+    /// Does what an answer asks for. What the service knows the session by may change; then it begins
+    /// anew.
+    ///
+    /// # Errors
+    ///
+    /// Why the session must end; what is put into `replies` is sent before.
+    fn answer(
+        &mut self,
+        session: SessionId,
+        handle: &mut Self::Handle,
+        answer: Self::Answer,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) -> Result<Then, CloseReason> {
+        let _ = (session, handle, answer, replies);
+        Ok(Then::Nothing)
+    }
+}
+
+/// What is left to do when a service has done what an answer asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// The session begins anew.
+    Begin(Begins),
+    /// There is something to read from the session's relay.
+    Read,
+}
+
+/// A session begins anew, for another handle.
+#[derive(Clone, Copy, Debug)]
+pub struct Begins {
+    /// As [`NewSession::expires_at`](crate::worker::NewSession::expires_at).
+    pub expires_at: Duration,
+    /// As [`Opened::replaced`].
+    pub replaced: Option<SessionId>,
 }
 
 /// What [`Service::opened`] did.
@@ -155,6 +207,11 @@ impl<D: Dialect> Replies<'_, D> {
     /// The session ends, once what is put in here is sent. Only for a message.
     pub fn end(&mut self, end: CloseReason) {
         self.asked.end = Some(end);
+    }
+
+    /// What frames mean to the client.
+    pub fn dialect(&self) -> D {
+        self.dialect
     }
 
     pub(super) fn asked(&self) -> Asked {

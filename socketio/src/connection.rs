@@ -188,6 +188,16 @@ impl Connection {
         bit.is_some_and(|bit| self.connected & bit != 0)
     }
 
+    /// The namespaces that the client is connected to, in the order of the rules.
+    pub fn namespaces<'r>(&self, rules: &'r Rules) -> impl Iterator<Item = &'r str> + use<'r> {
+        let connected = self.connected;
+        let names = rules.namespaces.iter().zip(0u32..);
+        names.filter_map(move |(name, at)| match connected >> at & 1 {
+            0 => None,
+            _ => Some(&**name),
+        })
+    }
+
     /// A packet has come.
     ///
     /// # Errors

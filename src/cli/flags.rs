@@ -18,6 +18,7 @@ use super::units::{Size, size};
 use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::proxies;
 use crate::gateway::refused_session::RefuseWith;
+use crate::gateway::socketio::Transports;
 use crate::gateway::user_names::LogUsers;
 use crate::limits::{
     self, HEAD_BYTES_MAX, MAX_HEAD_BYTES, MAX_MESSAGE_BYTES, MAX_OUTBOX_BYTES, MAX_TOKEN_BYTES,
@@ -285,6 +286,51 @@ pub struct TokenFlags {
         value_name = "WAY"
     )]
     pub refuse_with: RefuseWith,
+}
+
+/// Socket.IO, as its clients speak it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Socket.IO")]
+pub struct SocketIoFlags {
+    /// Which transports Socket.IO clients (protocol 5, client 3.x and 4.x) may use
+    #[arg(
+        long,
+        env = "PRESENCED_SOCKETIO",
+        default_value = "all",
+        value_name = "TRANSPORTS"
+    )]
+    pub socketio: Transports,
+
+    /// Path of Socket.IO; begins and ends with /
+    #[arg(
+        long,
+        env = "PRESENCED_SOCKETIO_PATH",
+        default_value = "/socket.io/",
+        value_name = "PATH"
+    )]
+    pub socketio_path: String,
+
+    /// Namespace that Socket.IO clients may connect to beside /; may be repeated
+    #[arg(
+        long,
+        env = "PRESENCED_SOCKETIO_NAMESPACES",
+        value_name = "NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub socketio_namespaces: Vec<String>,
+
+    /// How long a Socket.IO client that polls may take to go over to a WebSocket; then it polls on
+    #[arg(long, env = "PRESENCED_SOCKETIO_UPGRADE_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = time(limits::SOCKETIO_UPGRADE_TIMEOUT))]
+    pub socketio_upgrade_timeout: Time,
+
+    /// Name of a cookie for Socket.IO clients by which a balancer can send all requests of a client
+    /// that polls to the same server: its value is a hash of --server-id [default: no cookie]
+    #[arg(long, env = "PRESENCED_SOCKETIO_COOKIE", value_name = "NAME")]
+    pub socketio_cookie: Option<String>,
+
+    /// How long a Socket.IO client may be without a namespace before its connection is closed
+    #[arg(long, env = "PRESENCED_SOCKETIO_CONNECT_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = time(limits::SOCKETIO_CONNECT_TIMEOUT))]
+    pub socketio_connect_timeout: Time,
 }
 
 /// What clients may take, and how the server stops.

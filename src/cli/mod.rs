@@ -38,16 +38,21 @@ mod units;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Parser;
 use presenced_memcached::marker;
 use presenced_presence::Record;
 use presenced_presence::limits::SHARDS;
 use presenced_presence::record::PLACEHOLDER;
 use presenced_presence::users::Hasher;
+use presenced_socketio::engine::Times;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use self::flags::{
-    HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, ProxyFlags, StorageFlags, TokenFlags,
+    HeartbeatFlags, LimitFlags, LogFlags, NetworkFlags, ProxyFlags, SocketIoFlags, StorageFlags,
+    TokenFlags,
 };
 use self::issuers::Issuer;
 pub use self::issuers::IssuerTable;
@@ -59,6 +64,7 @@ use crate::gateway::forwarded::ForwardedHeader;
 use crate::gateway::origin::Origins;
 use crate::gateway::proxies::Proxies;
 use crate::gateway::rates::Rates;
+use crate::gateway::socketio::{self, Transports};
 use crate::gateway::{self, Capacity};
 use crate::limits::{
     DRAIN_DELAY, LINE_BYTES_MAX, OTHER_HEADER_BYTES, SERVER_ID_BYTES_MAX, TOKEN_BYTES_MAX,
@@ -96,6 +102,10 @@ pub struct Flags {
     /// Which clients may connect.
     #[command(flatten)]
     pub tokens: TokenFlags,
+
+    /// Socket.IO.
+    #[command(flatten)]
+    pub socketio: SocketIoFlags,
 
     /// What clients may take, and how the server stops.
     #[command(flatten)]
@@ -305,7 +315,62 @@ impl Flags {
             serve_health: self.network.serve_health,
             refuse_with: tokens.refuse_with,
             rates: self.rates(),
+            socketio: self.socketio()?,
         })
+    }
+
+    /// Checked even where it is off: what is wrong with it is better known before it is turned on.
+    fn socketio(&self) -> Result<Option<socketio::Config>, SettingsError> {
+        let flags = &self.socketio;
+        let path = &flags.socketio_path;
+        let parts = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_suffix('/'));
+        let is_part = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        };
+        let is_path = parts.is_some_and(|parts| parts.split('/').all(is_part));
+        if !is_path {
+            refuse!(
+                "--socketio-path {path}: must begin and end with /, as in /socket.io/, with letters, digits and - . _ ~ \
+                 between"
+            );
+        }
+        if path == "/dev/" || path.starts_with("/v1/") {
+            refuse!("--socketio-path {path}: the server has other paths there");
+        }
+        let mut namespaces = vec!["/"];
+        namespaces.extend(flags.socketio_namespaces.iter().map(String::as_str));
+        let mut rules = presenced_socketio::Rules::new(&namespaces)
+            .map_err(|error| SettingsError(format!("--socketio-namespaces: {error}")))?;
+        rules.connect_timeout = flags.socketio_connect_timeout.duration;
+        rules.attachment_bytes_max = self.limits.max_message.in_memory();
+        let cookie = match &flags.socketio_cookie {
+            None => None,
+            Some(name) if is_cookie_name(name) => {
+                let hash = Sha256::digest(self.server_id()?.as_bytes());
+                Some((name.clone(), URL_SAFE_NO_PAD.encode(&hash[..12])))
+            }
+            Some(name) => refuse!(
+                "--socketio-cookie {name}: a cookie's name has letters, digits and !#$%&'*+-.^_`|~"
+            ),
+        };
+        let config = socketio::Config {
+            has_polling: flags.socketio == Transports::All,
+            path: path.clone(),
+            rules,
+            times: Times {
+                upgrade_timeout: flags.socketio_upgrade_timeout.duration,
+                queue_bytes_max: self.limits.max_outbox.in_memory(),
+                ..Times::default()
+            },
+            payload_bytes_max: self.limits.max_message.in_memory(),
+            cookie,
+        };
+        Ok((flags.socketio != Transports::Off).then_some(config))
     }
 
     /// What every token must be.
@@ -387,3 +452,9 @@ fn boot() -> Result<u32, SettingsError> {
 
 #[cfg(test)]
 mod tests;
+
+/// RFC 6265 §4.1.1.
+fn is_cookie_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_part)
+}

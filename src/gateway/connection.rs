@@ -2,42 +2,55 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use presenced_session::dialect::Plain;
+use presenced_session::Seat;
+use presenced_session::relay::Carrier;
 use presenced_session::worker::NewSession;
 use tokio::sync::mpsc::Sender;
 
 use super::Gateway;
-use super::caller::{Caller, Visitor};
+use super::arrival::{Arrival, Newcomer, Visitor};
+use super::caller::Caller;
+use super::client_dialect::ClientDialect;
 use super::exchange::{Arriving, Exchange};
 use super::handshake::Upgraded;
+use super::held_poll::HeldPoll;
 use super::introduction::{self, Introduced};
 use super::parting::{part, refuse, refused};
+use super::pipe::PollingRelay;
+use super::places::Standing;
+use super::probe;
 use super::progress::{Event, Phase};
 use super::refusal::Refusal;
 use super::response::{self, Answer};
 use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
+use super::socketio::Polling;
 use super::token_awaited;
 use crate::limits::{HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
+
+/// A session that a handshake has let in.
+pub(crate) type ClientSession = NewSession<Arrival, ClientDialect, TcpStream, PollingRelay>;
 
 /// What a connection is served with.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     pub(super) puller: Puller,
-    pub(super) sessions: Sender<NewSession<Visitor>>,
+    pub(super) sessions: Sender<ClientSession>,
 }
 
 type Http1 = http1::Connection<Socket, Http>;
@@ -55,9 +68,43 @@ impl Connection {
             Introduced::Already => Some((socket, peer)),
             Introduced::NotYet => introduction::wait(&self.gateway, socket, peer, &place).await,
         };
-        let Some((mut socket, peer)) = introduced else {
+        let Some((socket, peer)) = introduced else {
             return;
         };
+        let mut next = Some((socket, place));
+        while let Some((socket, place)) = next.take() {
+            let Some((socket, held)) = self.clone().requests(socket, place, peer).await else {
+                return;
+            };
+            next = self.answer(socket, held, peer).await;
+        }
+    }
+
+    /// Waits with a poll, and answers it. Returns the connection with a new place if it has further requests.
+    async fn answer(
+        &self,
+        socket: Socket,
+        held: HeldPoll,
+        peer: Caller,
+    ) -> Option<(Socket, Place)> {
+        let gateway = &self.gateway;
+        let next_place = || {
+            if gateway.departure.is_announced() || gateway.places.are_wanted() {
+                return None;
+            }
+            gateway.places.enter(peer.0, Standing::Idle).ok()
+        };
+        let ahead_max = gateway.live.get().head_bytes_max;
+        held.answer_on(socket, ahead_max, next_place).await
+    }
+
+    /// Serves requests until the connection ends, is a session, or waits with a poll.
+    async fn requests(
+        self,
+        mut socket: Socket,
+        place: Place,
+        peer: Caller,
+    ) -> Option<(Socket, HeldPoll)> {
         let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);
         // hyper has a buffer of 8 KiB, which a connection that waits for a request does not need.
@@ -66,23 +113,27 @@ impl Connection {
                 biased;
                 _ = socket.readable() => {}
                 // The peer has time for its first byte as for all others.
-                () = exchange.overdue() => return exchange.refused(Refusal::TooSlow, &self.gateway),
+                () = exchange.overdue() => {
+                    exchange.refused(Refusal::TooSlow, &self.gateway);
+                    return None;
+                }
                 () = exchange.place.evicted() => {
                     if !socket.has_come() {
-                        return;
+                        return None;
                     }
                 }
             }
         }
-        Box::pin(self.serve(socket, exchange)).await;
+        Box::pin(self.serve(socket, exchange)).await
     }
 
-    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) {
+    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) -> Option<(Socket, HeldPoll)> {
         let gateway = self.gateway;
         let hold = socket.hold();
         let service = Http {
             gateway: gateway.clone(),
             puller: self.puller,
+            sessions: self.sessions.clone(),
             exchange: exchange.clone(),
         };
         let mut http = http1::Builder::new()
@@ -99,6 +150,14 @@ impl Connection {
         match served {
             None => overdue(http, &exchange, &gateway).await,
             Some(Err(error)) => failed(http, &error, &exchange, &gateway).await,
+            Some(Ok(())) if exchange.is_held() => {
+                // It has left its place now.
+                hold.stay();
+                let parts = http.into_parts();
+                let mut socket = parts.io;
+                socket.put_back(&parts.read_buf);
+                return exchange.held().map(|held| (socket, held));
+            }
             Some(Ok(())) if exchange.is_upgraded() => {
                 hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await;
             }
@@ -110,6 +169,7 @@ impl Connection {
             }
             Some(Ok(())) => {}
         }
+        None
     }
 }
 
@@ -131,6 +191,10 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> Option<hyp
                 polled = http.poll_without_shutdown(context);
             }
             exchange.look(hold);
+            // Answers to requests before it may still be on their way.
+            if exchange.is_held() && polled.is_pending() && hold.has_written() {
+                return Poll::Ready(Some(Ok(())));
+            }
             if polled.is_ready() || is_last || !hold.is_leaving() {
                 return polled.map(Some);
             }
@@ -141,7 +205,7 @@ async fn drive(http: &mut Http1, hold: &Hold, exchange: &Exchange) -> Option<hyp
     .await?;
     match served {
         // hyper may have to write the rest of an answer.
-        Ok(()) if !exchange.is_upgraded() => Some(http.await),
+        Ok(()) if !exchange.is_upgraded() && !exchange.is_held() => Some(http.await),
         served => Some(served),
     }
 }
@@ -176,7 +240,7 @@ async fn hand_over(
     parts: http1::Parts<Socket, Http>,
     exchange: Arc<Exchange>,
     gateway: &Gateway,
-    sessions: &Sender<NewSession<Visitor>>,
+    sessions: &Sender<ClientSession>,
 ) {
     // It has the exchange as well.
     drop(parts.service);
@@ -191,6 +255,23 @@ async fn hand_over(
         return;
     };
     let (socket, identity, seat, is_told) = match upgraded {
+        Upgraded::SocketIo(shown, seat) => {
+            place.stands(Standing::Awaited);
+            let newcomer = Newcomer {
+                caller,
+                shown,
+                place,
+                pipe: None,
+            };
+            let begins = Begins {
+                arrival: Arrival::SocketIo(newcomer),
+                dialect: ClientDialect::SocketIo,
+                expires_at: Duration::MAX,
+                seat,
+            };
+            return begin(socket, begins, sessions).await;
+        }
+        Upgraded::Probe(probe, time) => return probe::serve(socket, &place, probe, time).await,
         Upgraded::Session(identity, seat) => (socket, identity, seat, false),
         Upgraded::TokenAwaited => {
             match token_awaited::wait(socket, &place, caller, gateway).await {
@@ -207,34 +288,85 @@ async fn hand_over(
         }
     };
     drop(place);
-    let Ok((socket, ahead)) = socket.into_std() else {
-        return;
-    };
-    let session = NewSession {
-        socket,
-        read_ahead: match ahead.is_empty() {
-            true => Bytes::new(),
-            false => ahead.into(),
-        },
-        peer: Visitor {
+    let begins = Begins {
+        expires_at: gateway.expires_at(identity.valid_for),
+        arrival: Arrival::User(Visitor {
             user: identity.user,
             caller,
             grant: identity.grant,
             token: identity.token,
             answer_s: is_told.then_some(identity.valid_for.as_secs()),
+        }),
+        dialect: ClientDialect::Plain,
+        seat,
+    };
+    begin(socket, begins, sessions).await;
+}
+
+/// A session but for its socket.
+struct Begins {
+    arrival: Arrival,
+    dialect: ClientDialect,
+    expires_at: Duration,
+    seat: Seat,
+}
+
+/// Gives a connection to the worker.
+async fn begin(socket: Socket, begins: Begins, sessions: &Sender<ClientSession>) {
+    let Ok((socket, ahead)) = socket.into_std() else {
+        return;
+    };
+    let session = NewSession {
+        socket: socket.into(),
+        read_ahead: match ahead.is_empty() {
+            true => Bytes::new(),
+            false => ahead.into(),
         },
-        dialect: Plain,
-        expires_at: gateway.expires_at(identity.valid_for),
+        peer: begins.arrival,
+        dialect: begins.dialect,
+        expires_at: begins.expires_at,
+        seat: begins.seat,
+    };
+    // If the worker is gone, its seats are not waited for.
+    let _ = sessions.send(session).await;
+}
+
+/// Begins a session that polls, whose worker says the body of `answer`.
+async fn begin_polling(
+    polling: Polling,
+    mut answer: Answer,
+    sessions: &Sender<ClientSession>,
+) -> Answer {
+    let Polling {
+        newcomer,
+        relay,
+        seat,
+        mut wait,
+    } = polling;
+    let session = NewSession {
+        socket: Carrier::Relay(relay),
+        read_ahead: Bytes::new(),
+        peer: Arrival::SocketIo(newcomer),
+        dialect: ClientDialect::SocketIo,
+        expires_at: Duration::MAX,
         seat,
     };
     // If the worker is gone, its seats are not waited for.
     let _ = sessions.send(session).await;
+    match (&mut wait.answer).await {
+        Ok(open) => {
+            *answer.body_mut() = open.into();
+            answer
+        }
+        Err(_) => response::refused(Refusal::Draining),
+    }
 }
 
 /// hyper's way to [`routes::respond`].
 struct Http {
     gateway: Arc<Gateway>,
     puller: Puller,
+    sessions: Sender<ClientSession>,
     exchange: Arc<Exchange>,
 }
 
@@ -245,7 +377,7 @@ impl Service<Request<Incoming>> for Http {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let (gateway, puller) = (self.gateway.clone(), self.puller.clone());
-        let exchange = self.exchange.clone();
+        let (sessions, exchange) = (self.sessions.clone(), self.exchange.clone());
         let caller = Caller(gateway.proxies.caller(exchange.peer.0, request.headers()));
         let has_body = !request.body().is_end_stream();
         exchange.note(Event::Request { has_body });
@@ -255,8 +387,21 @@ impl Service<Request<Incoming>> for Http {
         Box::pin(async move {
             let admitted = exchange.is_of(caller, &gateway);
             let outcome = routes::respond(request, admitted, &gateway, &puller).await;
+            let outcome = match outcome {
+                Outcome::Hold(held) => {
+                    exchange.hold(held);
+                    // The connection is taken from hyper now.
+                    return std::future::pending().await;
+                }
+                Outcome::Begin(polling, answer) => {
+                    Outcome::Answer(begin_polling(*polling, answer, &sessions).await)
+                }
+                outcome => outcome,
+            };
             exchange.note(Event::Answered);
             Ok(match outcome {
+                // There is none any more.
+                Outcome::Hold(_) | Outcome::Begin(..) => response::refused(Refusal::Draining),
                 Outcome::Answer(mut answer) => {
                     // A client that was refused has no claim to one of the places.
                     let is_refused =

@@ -13,19 +13,37 @@ const ALLOWED_HEADERS: &str = "authorization, content-type";
 
 /// The page that a request comes from, if it may read the answer.
 #[derive(Debug)]
-pub(super) struct Page(Option<HeaderValue>);
+pub(super) struct Page {
+    origin: Option<HeaderValue>,
+    has_credentials: bool,
+}
 
 impl Page {
     pub(super) fn of(headers: &HeaderMap, origins: &Origins) -> Page {
         let origin = headers.get(header::ORIGIN);
-        Page(origin.filter(|_| origins.allow(headers)).cloned())
+        Page {
+            origin: origin.filter(|_| origins.allow(headers)).cloned(),
+            has_credentials: false,
+        }
+    }
+
+    /// The same, which may send cookies, such as those of balancers.
+    pub(super) fn with_credentials(self) -> Page {
+        Page {
+            has_credentials: true,
+            ..self
+        }
     }
 
     /// Allows it to read `answer`, whatever that says.
     pub(super) fn may_read(self, answer: &mut Answer) {
         set(answer, header::VARY, "Origin");
-        if let Some(origin) = self.0 {
+        if let Some(origin) = self.origin {
             let headers = answer.headers_mut();
+            if self.has_credentials {
+                let yes = HeaderValue::from_static("true");
+                headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+            }
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             let retry_after = HeaderValue::from_static("retry-after");
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, retry_after);

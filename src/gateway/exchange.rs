@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::Gateway;
 use super::caller::Caller;
 use super::handshake::Upgraded;
+use super::held_poll::HeldPoll;
 use super::progress::{Event, Phase, Progress};
 use super::refusal::Refusal;
 use super::shared_places::Place;
@@ -35,6 +36,7 @@ pub(super) struct Exchange {
     /// Whether the last request has a body, which may not have been read.
     pub(super) has_body: AtomicBool,
     pub(super) upgrade: OnceLock<(Upgraded, Caller)>,
+    held: Mutex<Option<HeldPoll>>,
 }
 
 impl Exchange {
@@ -53,11 +55,29 @@ impl Exchange {
             )),
             has_body: AtomicBool::new(false),
             upgrade: OnceLock::new(),
+            held: Mutex::new(None),
         }
     }
 
     pub(super) fn is_upgraded(&self) -> bool {
         self.upgrade.get().is_some()
+    }
+
+    /// The request is a poll that has to wait.
+    pub(super) fn hold(&self, held: HeldPoll) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+
+    /// Whether it is that.
+    pub(super) fn is_held(&self) -> bool {
+        let held = self.held.lock();
+        held.unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Takes it out.
+    pub(super) fn held(&self) -> Option<HeldPoll> {
+        let held = self.held.lock();
+        held.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {

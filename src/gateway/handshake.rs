@@ -1,13 +1,17 @@
 //! The server's side of the WebSocket handshake: RFC 6455 §4.2.1 in its order, then who it is.
 
+use std::time::Duration;
+
 use hyper::header::{HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::{Request, Version};
 use presenced_session::Seat;
 use presenced_session::handshake::{check_upgrade, switching_protocols};
 
 use super::Gateway;
+use super::arrival::Shown;
 use super::caller::Caller;
 use super::live::Live;
+use super::pipe::Probe;
 use super::refusal::Refusal;
 use super::refused_session::{RefuseWith, RefusedSession};
 use super::response::Answer;
@@ -33,6 +37,10 @@ pub enum Upgraded {
     Session(Identity, Seat),
     /// A session of whom its first message names: it must be the token.
     TokenAwaited,
+    /// A session of Socket.IO, whose user is known when it connects to a namespace.
+    SocketIo(Option<Shown>, Seat),
+    /// A WebSocket that a client of Socket.IO may go over to, if it does so in this time.
+    Probe(Probe, Duration),
     /// To be closed at once with the reason.
     Refused(RefusedSession),
 }
@@ -98,11 +106,15 @@ pub(super) async fn let_in(
     let identity = identity.await?;
     let address = caller.map(|Caller(address)| address);
     gateway.rates.is_of(&identity.user, address)?;
-    let seat = Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
+    Ok((identity, seat(gateway)?))
+}
+
+/// A seat for a session.
+pub(super) fn seat(gateway: &Gateway) -> Result<Seat, Refusal> {
+    Seat::take(&gateway.seats).ok_or_else(|| match gateway.is_draining() {
         true => Refusal::Draining,
         false => Refusal::Full,
-    })?;
-    Ok((identity, seat))
+    })
 }
 
 /// The close that tells a client why it is refused; `None` where HTTP tells it.

@@ -10,7 +10,6 @@ use std::task::Poll;
 
 use presenced_net::Accepting;
 use presenced_session::readiness::watch;
-use presenced_session::worker::NewSession;
 use presenced_tasks::{Task, catch};
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
@@ -18,8 +17,8 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 
-use super::caller::{Caller, Visitor};
-use super::connection::Connection;
+use super::caller::Caller;
+use super::connection::{ClientSession, Connection};
 use super::lobby::{Lobby, Newcomer};
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
@@ -38,7 +37,7 @@ pub async fn serve(
     listener: std::net::TcpListener,
     gateway: Arc<Gateway>,
     puller: Puller,
-    sessions: Sender<NewSession<Visitor>>,
+    sessions: Sender<ClientSession>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let listener = watch(listener.into())?;

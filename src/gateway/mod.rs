@@ -9,6 +9,7 @@
 //! - `socket`: a connection that the runtime watches only when it must wait.
 //! - [`routes`]: which path does what.
 //! - [`handshake`]: who may become a session.
+//! - [`socketio`]: who may become a session of Socket.IO; [`client_dialect`]: what the frames of both mean.
 //! - [`http_pull`]: pulls as HTTP requests carry them; `query`: their query strings.
 //! - `token`: where a client shows its token.
 //! - [`first_message`]: what a client sends first that had no token in its handshake; `token_awaited`: waits
@@ -16,7 +17,7 @@
 //! - [`origin`]: which web pages may connect.
 //! - `cors`: what lets them read the answers.
 //! - [`user_names`]: how the log names users.
-//! - [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`]
+//! - [`arrival`]: who arrives at a worker; [`caller`]: who is calling; [`proxies`]: which proxies may say so, in a [`proxy_header`]
 //!   before a connection's first request (`introduction`), or [`forwarded`] with each.
 //! - [`refusal`]: why a request is refused, and what follows.
 //! - [`refused_session`]: handshakes that are accepted only to be closed with the reason.
@@ -29,7 +30,9 @@
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - [`look_up`]: the command that shows what the embedded store holds of a user.
 
+pub mod arrival;
 pub mod caller;
+pub mod client_dialect;
 mod connection;
 mod cors;
 pub mod dev;
@@ -39,6 +42,7 @@ pub mod forwarded;
 pub mod handshake;
 pub mod handshake_rates;
 pub mod health;
+mod held_poll;
 pub mod http_pull;
 mod introduction;
 pub mod listener;
@@ -49,7 +53,9 @@ pub mod metrics;
 pub mod once_a_minute;
 pub mod origin;
 mod parting;
+pub mod pipe;
 pub mod places;
+mod probe;
 pub mod progress;
 pub mod proxies;
 pub mod proxy_header;
@@ -62,6 +68,7 @@ pub mod response;
 pub mod routes;
 pub mod shared_places;
 mod socket;
+pub mod socketio;
 pub(crate) mod token;
 mod token_awaited;
 mod turned_away;
@@ -76,6 +83,7 @@ use presenced_session::clock::Clock;
 use tracing::field::display;
 
 use self::caller::Caller;
+pub(crate) use self::connection::ClientSession;
 use self::handshake_rates::HandshakeRates;
 use self::health::{Departure, Health};
 use self::live::{Dev, Live};
@@ -89,6 +97,7 @@ use self::rates::Rates;
 use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
+use self::socketio::SocketIo;
 use self::user_names::{LogUsers, UserNames};
 use crate::swap::Swap;
 use crate::tokens::{self, Auth, Identity, Purpose, Secret};
@@ -123,6 +132,8 @@ pub struct Config {
     pub keep_alive: Duration,
     /// How many handshakes there may be in a time.
     pub rates: Rates,
+    /// Socket.IO; `None` if it is off.
+    pub socketio: Option<socketio::Config>,
 }
 
 /// How many HTTP connections there may be.
@@ -163,6 +174,8 @@ pub struct Gateway {
     pub capacity: Capacity,
     /// How many handshakes there may be in a time.
     pub rates: HandshakeRates,
+    /// Socket.IO, if it is on.
+    pub socketio: Option<Arc<SocketIo>>,
     /// Time.
     pub clock: Clock,
     /// What is counted here.
@@ -207,6 +220,11 @@ impl Gateway {
             capacity: config.capacity,
             proxies: config.proxies.clone(),
             rates: HandshakeRates::new(config.rates, clock),
+            socketio: config
+                .socketio
+                .clone()
+                .map(|config| SocketIo::new(config).map(Arc::new))
+                .transpose()?,
             clock,
             metrics: Arc::default(),
             full_logged: OnceAMinute::default(),

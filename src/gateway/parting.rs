@@ -76,6 +76,11 @@ pub(super) async fn hear_out(mut stream: TcpStream, patience: Duration) {
 pub(super) fn refused(refusal: Refusal) -> Vec<u8> {
     let mut answer: Answer = response::refused(refusal);
     response::set_close(&mut answer);
+    to_wire(answer)
+}
+
+/// An answer as it goes over the wire.
+pub(super) fn to_wire(answer: Answer) -> Vec<u8> {
     let (head, body) = answer.into_parts();
     // It is there whole.
     let body = body.collect().now_or_never().and_then(Result::ok);

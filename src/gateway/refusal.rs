@@ -4,6 +4,7 @@
 use presenced_presence::UserIdError;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::handshake::HandshakeError;
+use presenced_socketio::engine;
 
 use super::places::Full;
 use super::rates::Exceeded;
@@ -71,6 +72,10 @@ pub enum Refusal {
     TooSlow,
     /// After a handshake without a token, something else than the token.
     FirstMessage(MessageFault),
+    /// In a session of Socket.IO, the token of another user than the session's.
+    AnotherUser,
+    /// A request that Engine.IO forbids.
+    Engine(engine::Refusal),
 }
 
 /// What is wrong with a message that must be a token.
@@ -155,6 +160,20 @@ impl RequestFault {
                 "a connection from a trusted proxy must begin with a header of the PROXY protocol",
             ),
         }
+    }
+}
+
+/// Label of a reason of Engine.IO in `/metrics`.
+const fn engine_label(refusal: engine::Refusal) -> &'static str {
+    match refusal {
+        engine::Refusal::TransportUnknown => "transport_unknown",
+        engine::Refusal::SidUnknown => "sid_unknown",
+        engine::Refusal::HandshakeMethod => "handshake_method",
+        engine::Refusal::BadRequest => "bad_request",
+        engine::Refusal::Method => "method",
+        engine::Refusal::Forbidden => "forbidden",
+        engine::Refusal::Unavailable => "unavailable",
+        engine::Refusal::Version => "version",
     }
 }
 
@@ -303,6 +322,13 @@ impl Refusal {
         Refusal::FirstMessage(MessageFault::Frames(CloseReason::TooBig)),
         Refusal::FirstMessage(MessageFault::Frames(CloseReason::RateLimited)),
         Refusal::FirstMessage(MessageFault::Frames(CloseReason::Internal)),
+        Refusal::AnotherUser,
+        Refusal::Engine(engine::Refusal::TransportUnknown),
+        Refusal::Engine(engine::Refusal::SidUnknown),
+        Refusal::Engine(engine::Refusal::HandshakeMethod),
+        Refusal::Engine(engine::Refusal::BadRequest),
+        Refusal::Engine(engine::Refusal::Method),
+        Refusal::Engine(engine::Refusal::Version),
     ];
 
     /// Whether it is a token that is refused.
@@ -336,6 +362,7 @@ impl Refusal {
             Refusal::TokenInvalid(fault) => Some(fault.label()),
             Refusal::UserId(error) => Some(user_id_label(error)),
             Refusal::FirstMessage(fault) => Some(fault.facts().0),
+            Refusal::Engine(refusal) => Some(engine_label(refusal)),
             _ => None,
         }
     }
@@ -344,8 +371,8 @@ impl Refusal {
         match (self, status) {
             // RFC 6455 §4.2.2: a page that may not connect gets no 101.
             (Refusal::Origin, _)
-            // No handshake is refused for a pull.
-            | (Refusal::Overloaded | Refusal::PullRate, _)
+            // No handshake is refused for a pull, and Socket.IO has refusals of its own.
+            | (Refusal::Overloaded | Refusal::PullRate | Refusal::AnotherUser | Refusal::Engine(_), _)
             // What sheds a flood must cost less than what it sheds.
             | (Refusal::Rate | Refusal::AddressRate | Refusal::PeerFull, _) => None,
             (Refusal::Draining, _) => Some(1012),
@@ -423,6 +450,16 @@ impl Refusal {
             Refusal::Draining => (503, "draining", "the server is stopping"),
             Refusal::Head => (431, "head", "request head too long or not HTTP"),
             Refusal::TooSlow => (408, "request_timeout", "the request did not come in time"),
+            Refusal::AnotherUser => (
+                403,
+                "another_user",
+                "the token is of another user than the session",
+            ),
+            Refusal::Engine(refusal) => (
+                refusal.facts().0,
+                "engine_io",
+                "a request that Engine.IO forbids",
+            ),
             // It is told by a close alone.
             Refusal::FirstMessage(_) => (
                 400,

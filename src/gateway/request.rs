@@ -7,17 +7,17 @@ use hyper::{Request, Version};
 use presenced_session::handshake::has_host;
 
 use super::refusal::{Refusal, RequestFault};
-use crate::limits::{BODY_BYTES_MAX, URI_BYTES_MAX};
+use crate::limits::URI_BYTES_MAX;
 
 /// Where a prober asks, which may be as old as HTTP/1.0.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Checks a request's head.
+/// Checks a request's head, where a body has at most `body_bytes_max`.
 ///
 /// # Errors
 ///
 /// Why no path answers such a request.
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub(super) fn check<B>(request: &Request<B>, body_bytes_max: usize) -> Result<(), Refusal> {
     let is_probe = HEALTH.contains(&request.uri().path()) && has_legal_host(request);
     if !is_probe && !has_host(request.headers()) {
         return Err(Refusal::BadRequest(RequestFault::Host));
@@ -36,7 +36,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     // Before a byte of it is read, or asked for (`Expect: 100-continue`).
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > BODY_BYTES_MAX as u64) {
+    if length.is_some_and(|length: u64| length > body_bytes_max as u64) {
         return Err(Refusal::BodyTooBig);
     }
     Ok(())
@@ -76,11 +76,12 @@ pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::BODY_BYTES_MAX;
 
     fn checked(change: impl FnOnce(&mut Request<()>)) -> Result<(), Refusal> {
         let mut request = Request::get("/x").header("host", "a").body(()).unwrap();
         change(&mut request);
-        check(&request)
+        check(&request, BODY_BYTES_MAX)
     }
 
     fn set(request: &mut Request<()>, name: &'static str, value: &str) {

@@ -3,17 +3,20 @@
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header;
 use hyper::{Method, Request};
+use presenced_socketio::engine;
 
 use super::Gateway;
 use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::exchange::Arriving;
 use super::handshake::{self, Accepted, Upgraded};
+use super::held_poll::{self, HeldPoll, says_last};
 use super::http_pull::{users_of_body, users_of_query};
 use super::live::Live;
 use super::refusal::{Refusal, RequestFault};
 use super::request::{self, is_compressed};
 use super::response::{Answer, error_json, json, pull_error_json, refused, set, with_type};
+use super::socketio::{self, EngineRefusal, Polling, SocketIo};
 use super::token;
 use crate::limits::BODY_BYTES_MAX;
 use crate::pull::{Asked, NoAnswer, PullError, Puller};
@@ -21,11 +24,15 @@ use crate::tokens::Purpose;
 
 /// What a request comes to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// An answer; the connection goes on.
     Answer(Answer),
     /// After this answer the connection is a session, or is closed as one.
     Upgrade(Accepted),
+    /// A session of Socket.IO that polls. It says the body of this answer.
+    Begin(Box<Polling>, Answer),
+    /// A poll that waits, apart from the connections that are served.
+    Hold(HeldPoll),
 }
 
 /// Why a request has no good answer.
@@ -37,6 +44,14 @@ enum Fault {
     Method(&'static str),
     /// Of a handshake that a proxy has not passed on as one.
     NotForwarded(Refusal),
+    /// Of a handshake of Socket.IO.
+    Engine(EngineRefusal),
+}
+
+impl From<EngineRefusal> for Fault {
+    fn from(refusal: EngineRefusal) -> Fault {
+        Fault::Engine(refusal)
+    }
 }
 
 impl From<Refusal> for Fault {
@@ -60,11 +75,61 @@ pub(super) async fn respond(
 ) -> Outcome {
     let live = gateway.live.get();
     let page = Page::of(request.headers(), &live.origins);
+    let socketio = gateway.socketio.as_ref();
+    let socketio = socketio.filter(|socketio| request.uri().path() == socketio.config.path);
+    if let Some(socketio) = socketio {
+        let page = page.with_credentials();
+        return dispatch_socketio(request, admitted, (gateway, &live), socketio, page).await;
+    }
     let mut outcome = dispatch(request, admitted, (gateway, &live), puller).await;
     if let Outcome::Answer(answer) = &mut outcome {
         page.may_read(answer);
     }
     outcome
+}
+
+async fn dispatch_socketio(
+    request: Request<Arriving>,
+    admitted: Result<(), Refusal>,
+    (gateway, live): (&Gateway, &Live),
+    socketio: &SocketIo,
+    page: Page,
+) -> Outcome {
+    let caller = Caller::of(&request);
+    let is_last = says_last(&request);
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let body_bytes_max = socketio.config.payload_bytes_max;
+    let checked = admitted.and_then(|()| request::check(&request, body_bytes_max));
+    let responded = match checked {
+        Ok(()) => socketio.respond(request, (gateway, live)).await,
+        Err(refusal) => Err(EngineRefusal {
+            refusal,
+            told: None,
+        }),
+    };
+    let mut answer = match responded {
+        Ok(socketio::Outcome::Answer(answer)) => {
+            gateway.metrics.requests.add(1);
+            answer
+        }
+        Ok(socketio::Outcome::Upgrade(mut accepted)) => {
+            page.may_read(&mut accepted.answer);
+            return Outcome::Upgrade(accepted);
+        }
+        Ok(socketio::Outcome::Hold(wait)) => {
+            gateway.metrics.requests.add(1);
+            return Outcome::Hold(HeldPoll::new(wait, page, is_last));
+        }
+        Ok(socketio::Outcome::Begin(polling)) => {
+            let mut answer = with_type(200, held_poll::MEDIA_TYPE, Default::default());
+            socketio.set_cookie(origin.as_ref(), &mut answer);
+            page.may_read(&mut answer);
+            return Outcome::Begin(Box::new(polling), answer);
+        }
+        Err(refusal) => fault(gateway, caller, refusal.into()),
+    };
+    page.may_read(&mut answer);
+    Outcome::Answer(answer)
 }
 
 async fn dispatch(
@@ -74,7 +139,7 @@ async fn dispatch(
     puller: &Puller,
 ) -> Outcome {
     let caller = Caller::of(&request);
-    if let Err(refusal) = admitted.and_then(|()| request::check(&request)) {
+    if let Err(refusal) = admitted.and_then(|()| request::check(&request, BODY_BYTES_MAX)) {
         return Outcome::Answer(fault(gateway, caller, refusal.into()));
     }
     if request.uri().path() == "/ws" {
@@ -127,6 +192,17 @@ fn fault(gateway: &Gateway, caller: Option<Caller>, fault: Fault) -> Answer {
         Fault::Refused(refusal) => {
             gateway.refused(refusal, caller);
             refused(refusal)
+        }
+        Fault::Engine(EngineRefusal { refusal, told }) => {
+            gateway.refused(refusal, caller);
+            let mut answer = refused(refusal);
+            if let Refusal::Engine(engine::Refusal::Method) = refusal {
+                set(&mut answer, header::ALLOW, "GET, POST, OPTIONS");
+            }
+            if let Some(told) = told {
+                *answer.body_mut() = told.facts().2.into();
+            }
+            answer
         }
         Fault::Pull(error) => {
             let refusal = match error {

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 use presenced_net::Watchable;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX};
@@ -74,6 +74,11 @@ impl Hold {
     /// runtime does not know of it yet.
     pub(super) fn leave(&self) {
         self.0.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// It is not, as it has another place.
+    pub(super) fn stay(&self) {
+        self.0.is_leaving.store(false, Ordering::Relaxed);
     }
 
     /// See [`Hold::leave`].
@@ -149,12 +154,20 @@ impl Socket {
     ///
     /// There will be nothing more.
     pub(super) async fn read_ahead(&mut self) -> io::Result<()> {
-        let mut bytes = [0; HEAD_READ_BYTES];
-        let count = self.stream.watch()?.read(&mut bytes).await?;
-        self.ahead.extend_from_slice(&bytes[..count]);
-        match count {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+        let stream = self.stream.watch()?;
+        loop {
+            stream.readable().await?;
+            // On the stack only now: whoever waits for long has no buffer.
+            let mut bytes = [0; HEAD_READ_BYTES];
+            match stream.try_read(&mut bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.ahead.extend_from_slice(&bytes[..count]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -185,6 +198,15 @@ impl Socket {
             return Ok(());
         }
         Err(io::ErrorKind::WriteZero.into())
+    }
+
+    /// Writes all of `bytes`, however long it takes.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.watch()?.write_all(bytes).await
     }
 
     /// Writes what it takes at once, and ends this side.

@@ -29,7 +29,7 @@ use presenced_presence::{UserId, all_bytes};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use self::names::{Asked, Names, asked};
+pub use self::names::{Asked, Names, asked, one_or_more};
 pub use self::puller::Puller;
 pub use self::pulls::{Config, Pulls};
 pub use self::question::{Asker, NoAnswer};

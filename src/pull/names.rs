@@ -39,6 +39,28 @@ pub fn asked<'a>(names: impl IntoIterator<Item = Name<'a>>) -> Result<Asked, Pul
     Ok(reading.end())
 }
 
+/// The users of a question that names an array of them, or one alone.
+///
+/// # Errors
+///
+/// If it names none, or too many.
+pub fn one_or_more(users: Option<&RawValue>) -> Result<Asked, PullError> {
+    const EXPECTED: &str = "an array of user ids, or one";
+    let written = users.map(RawValue::get).unwrap_or_default();
+    let malformed = |_| PullError::Malformed(EXPECTED);
+    match written.as_bytes().first() {
+        Some(b'[') => {
+            let names: Names = serde_json::from_str(written).map_err(malformed)?;
+            names.asked()
+        }
+        Some(b'"' | b'-' | b'0'..=b'9') => {
+            let name: Name<'_> = serde_json::from_str(written).map_err(malformed)?;
+            asked([name])
+        }
+        _ => Err(PullError::Malformed(EXPECTED)),
+    }
+}
+
 /// `"users": ["…"]`, wherever a question comes from.
 #[derive(Debug)]
 pub struct Names(Result<Asked, PullError>);

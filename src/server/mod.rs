@@ -3,6 +3,7 @@
 //! - [`config`]: the sum of what the parts are set to.
 //! - `worker_thread`: what runs on each core.
 //! - [`presence_service`]: what sessions are for, and what their clients say ([`client_message`]).
+//! - `socketio_sessions`: what those of Socket.IO need beside; `reply_to`: how pulls are answered in either protocol.
 //! - `renewal`: tokens that clients show in their sessions.
 //! - [`switch`]: settings that are taken up meanwhile; `key_sources`: the keys that are fetched by them.
 //! - `session_log`: what is logged of a session when it ends.
@@ -16,7 +17,9 @@ pub mod embedded;
 mod key_sources;
 pub mod presence_service;
 mod renewal;
+mod reply_to;
 mod session_log;
+mod socketio_sessions;
 pub mod switch;
 mod worker_thread;
 

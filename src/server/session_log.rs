@@ -55,12 +55,12 @@ impl SessionLog {
         }
     }
 
-    /// The line of a session that may end now, if the log has one for it. The user must not have
-    /// left the directory yet.
+    /// The line of a session that may end now, if the log has one for it. The user, if there is one, must not
+    /// have left the directory yet.
     pub(super) fn line(
         &self,
         presence: &Presence,
-        slot: Slot,
+        slot: Option<Slot>,
         session: SessionId,
         end: CloseReason,
     ) -> Option<EndLine> {
@@ -69,7 +69,9 @@ impl SessionLog {
             _ => enabled!(Level::DEBUG),
         };
         let began = self.began.get(&session.key);
-        let user = is_logged.then(|| presence.users().user(slot)).flatten();
+        let user = slot
+            .filter(|_| is_logged)
+            .and_then(|slot| presence.users().user(slot));
         is_logged.then(|| EndLine {
             user: user.map(|user| self.names.name(user.as_str()).into_owned()),
             address: began.map(|began| began.caller.0),

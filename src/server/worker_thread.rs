@@ -10,7 +10,7 @@ use presenced_session::Seats;
 use presenced_session::clock::Clock;
 use presenced_session::limits::WORKER_QUEUE;
 use presenced_session::metrics::WorkerMetrics;
-use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_session::worker::{Worker, WorkerCommand, WorkerConfig};
 use presenced_tasks::limits::RESTART_PAUSE_MAX;
 use presenced_tasks::{Task, keep_up};
 use tokio::runtime::{Builder, Runtime};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::embedded::Part;
 use super::presence_service::PresenceService;
 use super::{Config, ServerError};
-use crate::gateway::caller::Visitor;
+use crate::gateway::ClientSession;
 use crate::gateway::health::Health;
 use crate::gateway::{Gateway, listener};
 use crate::limits::EVENT_INTERVAL;
@@ -141,8 +141,9 @@ impl WorkerThread {
         let puller = Puller::start(presence, &shared.pull, &mut tasks);
         let service = PresenceService::new(presence.clone(), flusher.clone(), puller.clone())
             .behind(&shared.gateway)
+            .speaking_socketio(&shared.gateway, self.session, self.number as u16)
             .heeding(shared.health.revocations.clone(), shared.revoked.clone());
-        let worker = match Worker::new(service, self.config()) {
+        let worker = match Worker::with_relays(service, self.config()) {
             Ok(worker) => worker,
             Err(error) => {
                 let _ = self.ended.send(Err(error));
@@ -196,7 +197,7 @@ fn listen(
     listeners: Vec<TcpListener>,
     shared: &Shared,
     puller: &Puller,
-    sessions: &mpsc::Sender<NewSession<Visitor>>,
+    sessions: &mpsc::Sender<ClientSession>,
     tasks: &mut JoinSet<()>,
 ) {
     for listener in listeners {
@@ -221,7 +222,7 @@ async fn serve(
     listener: Arc<TcpListener>,
     gateway: Arc<Gateway>,
     puller: Puller,
-    sessions: mpsc::Sender<NewSession<Visitor>>,
+    sessions: mpsc::Sender<ClientSession>,
     stop: CancellationToken,
 ) {
     let serve = async |listener| {

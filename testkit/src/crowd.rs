@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use presenced::gateway::client_dialect::ClientDialect;
 use presenced::pull::Puller;
 use presenced::pull::Pulls;
 use presenced::server::presence_service::PresenceService;
@@ -15,7 +16,6 @@ use presenced_presence::flush::{Flusher, Presence};
 use presenced_presence::metrics::FlushMetrics;
 use presenced_presence::{Record, UserId};
 use presenced_session::clock::Clock;
-use presenced_session::dialect::Plain;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_session::{Config, Seat};
 use tokio::runtime::Builder;
@@ -207,15 +207,15 @@ async fn live(plan: Plan, discovery: Discovery, users: Vec<String>, presence: Ar
         ..WorkerConfig::alone()
     };
     let service = PresenceService::new(presence, flusher, puller);
-    let mut worker = Worker::new(service, parts).unwrap();
+    let mut worker: Worker<_, _> = Worker::new(service, parts).unwrap();
     let keys: Vec<_> = (0u32..)
         .zip(&users)
         .map(|(number, user)| {
             let new = NewSession {
-                socket: Null::new(number),
+                socket: Null::new(number).into(),
                 read_ahead: Default::default(),
                 peer: visitor(UserId::new(user).unwrap()),
-                dialect: Plain,
+                dialect: ClientDialect::Plain,
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(worker.seats()).unwrap(),
             };

@@ -68,7 +68,7 @@ impl<S: Service> LoneWorker<S> {
     ) -> Client {
         let socket = Memory::default();
         let new = NewSession {
-            socket: socket.clone(),
+            socket: socket.clone().into(),
             read_ahead: read_ahead.into(),
             peer,
             dialect,

@@ -26,6 +26,7 @@ impl Service for Heartbeats {
     type Handle = Slot;
 
     type Dialect = Plain<false>;
+    type Answer = ();
 
     fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<Slot> {
         Opened {
@@ -68,10 +69,10 @@ fn a_ping_and_its_pong_allocate_nothing() {
         ..WorkerConfig::alone()
     };
     let (interval, metrics) = (parts.config.ping_interval, parts.metrics.clone());
-    let mut worker = Worker::new(service, parts).unwrap();
+    let mut worker: Worker<_, _> = Worker::new(service, parts).unwrap();
     let socket = Memory::default();
     let new = NewSession {
-        socket: socket.clone(),
+        socket: socket.clone().into(),
         read_ahead: Default::default(),
         peer: (),
         dialect: Plain,

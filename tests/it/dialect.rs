@@ -95,6 +95,7 @@ impl Service for Greeter {
     type Peer = ();
     type Handle = u32;
     type Dialect = Spoken;
+    type Answer = ();
 
     fn opened(
         &mut self,

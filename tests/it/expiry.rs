@@ -32,6 +32,7 @@ impl Service for Renewable {
     type Handle = ();
 
     type Dialect = Plain<false>;
+    type Answer = ();
 
     fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         ().into()
@@ -56,7 +57,13 @@ impl Service for Renewable {
         }
     }
 
-    fn expiring(&mut self, (): (), left: Duration, replies: &mut Replies<'_, Self::Dialect>) {
+    fn expiring(
+        &mut self,
+        _: SessionKey,
+        (): (),
+        left: Duration,
+        replies: &mut Replies<'_, Self::Dialect>,
+    ) {
         replies.text(format!("expiring {}", left.as_secs()).as_bytes());
     }
 

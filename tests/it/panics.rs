@@ -8,7 +8,7 @@ use std::time::Duration;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::dialect::{Dialect, Meaning, Nonce, Plain};
 use presenced_session::limits::{CLOSE_TIMEOUT, WHEEL_TICK};
-use presenced_session::service::{Message, Opened, Replies, Service};
+use presenced_session::service::{Message, Opened, Replies, Service, Then};
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
 use presenced_session::{Config, Seat, SessionId};
@@ -90,6 +90,7 @@ impl Service for Faulty {
     type Peer = Fault;
     type Handle = Fault;
     type Dialect = Fault;
+    type Answer = ();
 
     fn opened(&mut self, peer: Fault, _: SessionId, _: &mut Replies<'_, Fault>) -> Opened<Fault> {
         peer.strikes(Fault::Opened);
@@ -126,12 +127,23 @@ impl Service for Faulty {
         true
     }
 
-    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, Vec<u8>)> {
+    fn poll_answer(&mut self, _: &mut Context<'_>) -> Poll<(SessionKey, ())> {
         let Some((key, fault)) = self.answer.take() else {
             return Poll::Pending;
         };
         fault.strikes(Fault::PollAnswer);
-        Poll::Ready((key, b"answer".into()))
+        Poll::Ready((key, ()))
+    }
+
+    fn answer(
+        &mut self,
+        _: SessionId,
+        _: &mut Fault,
+        (): (),
+        replies: &mut Replies<'_, Fault>,
+    ) -> Result<Then, CloseReason> {
+        replies.text(b"answer");
+        Ok(Then::Nothing)
     }
 }
 
@@ -257,7 +269,7 @@ async fn a_worker_goes_on_when_an_answer_fails_that_was_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let parts = WorkerConfig::alone();
     let (seats, clock) = (parts.seats.clone(), parts.clock);
-    let worker = Worker::new(Faulty::default(), parts).unwrap();
+    let worker: Worker<_, _> = Worker::new(Faulty::default(), parts).unwrap();
     let (opening, incoming) = channel(8);
     let (_ordering, orders) = channel(1);
     let talking = async {
@@ -269,7 +281,7 @@ async fn a_worker_goes_on_when_an_answer_fails_that_was_waited_for() {
                 stream.set_nonblocking(true).unwrap();
             }
             let new = NewSession {
-                socket,
+                socket: socket.into(),
                 read_ahead: Default::default(),
                 peer: fault,
                 dialect: fault,

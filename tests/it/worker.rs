@@ -37,6 +37,7 @@ impl Service for Echo {
     type Handle = ();
 
     type Dialect = Plain<true>;
+    type Answer = ();
 
     fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened {
@@ -600,7 +601,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
     socket.set_nonblocking(true).unwrap();
     let parts = WorkerConfig::alone();
     let (seats, expires_at) = (parts.seats.clone(), parts.clock.now() + INTERVAL);
-    let worker = Worker::new(Echo::default(), parts).unwrap();
+    let worker: Worker<_, _> = Worker::new(Echo::default(), parts).unwrap();
     let (ordering, orders) = channel(1);
     let (opening, incoming) = channel(1);
 
@@ -619,7 +620,7 @@ async fn a_session_on_its_way_when_the_time_of_a_drain_is_up_is_closed_as_the_ot
         // There is room for another when the worker has taken this one.
         let _room = ordering.reserve().await.unwrap();
         let new = NewSession {
-            socket,
+            socket: socket.into(),
             read_ahead: Default::default(),
             peer: (),
             dialect: Plain,

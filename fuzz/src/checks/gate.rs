@@ -138,6 +138,7 @@ impl<const BINARY: bool> Service for Listener<BINARY> {
     type Handle = ();
 
     type Dialect = dialect::Plain<BINARY>;
+    type Answer = ();
 
     fn opened(&mut self, _: (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<()> {
         Opened {
@@ -168,7 +169,7 @@ type Tried<const BINARY: bool> = Worker<Listener<BINARY>, Memory>;
 
 fn open<const BINARY: bool>(worker: &mut Tried<BINARY>, socket: &Memory) -> SessionKey {
     let new = NewSession {
-        socket: socket.clone(),
+        socket: socket.clone().into(),
         read_ahead: Default::default(),
         peer: (),
         dialect: dialect::Plain,

@@ -101,6 +101,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
                 refused_sessions_max: 1,
             },
             rates: HandshakeRates::new(Rates::default(), Clock::start()),
+            socketio: None,
             clock: Clock::start(),
             metrics: Arc::default(),
             full_logged: Default::default(),
@@ -134,6 +135,7 @@ fn compare(request: &Request<()>, signed: &Signed) {
             match accepted.upgraded {
                 Upgraded::Session(identity, _) => Ok(Some(identity.user.to_string())),
                 Upgraded::TokenAwaited => Ok(None),
+                Upgraded::SocketIo(..) | Upgraded::Probe(..) => panic!("this is not its path"),
                 Upgraded::Refused(refused) => {
                     assert!(may_be_a_page(request), "{request:?}");
                     Err(refused.refusal())

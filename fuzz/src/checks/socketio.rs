@@ -198,7 +198,7 @@ pub fn socketio_packet(data: &[u8]) {
             let Name::Text(name) = &event.name else {
                 return;
             };
-            encode::event(&mut written, packet.namespace, name, event.args);
+            encode::event(&mut written, packet.namespace, name, event.args.as_bytes());
             let again = packet::Packet::decode(written.strip_prefix(b"4").unwrap()).unwrap();
             let Body::Event(again) = again.body else {
                 panic!("{again:?}");
@@ -211,7 +211,15 @@ pub fn socketio_packet(data: &[u8]) {
             args,
             attachments: 0,
         } => {
-            encode::ack(&mut written, packet.namespace, id, args);
+            let inner = args
+                .strip_prefix('[')
+                .and_then(|args| args.strip_suffix(']'));
+            encode::ack(
+                &mut written,
+                packet.namespace,
+                id,
+                inner.unwrap().as_bytes(),
+            );
             let again = packet::Packet::decode(written.strip_prefix(b"4").unwrap());
             assert_eq!(again.as_ref(), Ok(&packet));
         }

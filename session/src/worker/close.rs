@@ -8,11 +8,12 @@ use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
 use crate::expiry::Stage;
 use crate::limits::CLOSE_TIMEOUT;
-use crate::service::Service;
+use crate::relay::Relay;
+use crate::service::{Replies, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// Ends a session: the close frame, if its reason has one, and a moment for the answer.
     pub fn end(&mut self, key: SessionKey, end: CloseReason) {
         let Some(session) = self.slab.get_mut(key) else {
@@ -22,12 +23,18 @@ impl<S: Service, T: Transport> Worker<S, T> {
             // It only waited for the peer's end of it.
             return self.remove(key);
         }
-        let handle = session.handle;
+        let (handle, dialect) = (session.handle, session.dialect);
         let id = self.id(key);
-        caught(Task::Session, || {
+        let done = caught(Task::Session, || {
+            let mut replies = Replies::new(dialect, &mut self.out);
+            self.service.last_words(key, end, &mut replies);
             self.service.log_end(handle, id, end);
             self.service.closed(handle, id);
         });
+        if done.is_none() {
+            // Half of what was to be said may be there.
+            self.out.clear();
+        }
         self.part(key, end);
     }
 
@@ -53,7 +60,13 @@ impl<S: Service, T: Transport> Worker<S, T> {
         if end == CloseReason::PongTimeout {
             self.parts.metrics.missed_pongs.add_alone(1);
         }
-        if matches!(end, CloseReason::Disconnected | CloseReason::SlowConsumer) {
+        let is_over = match end {
+            CloseReason::Disconnected | CloseReason::SlowConsumer => true,
+            // Nobody waits for an answer to that but on a connection.
+            CloseReason::Closed => session.socket.is_none(),
+            _ => false,
+        };
+        if is_over {
             // Nothing that was to be said to it may reach another.
             self.out.clear();
             return self.remove(key);
@@ -67,7 +80,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
         {
             session.has_buffers = false;
             // §7.1.1: the server's end of TCP is closed first; the peer's end follows or times out.
-            session.socket.finish();
+            session.finish();
+            if let Some(relay) = self.relays.get_mut(&key.index) {
+                relay.finish(end);
+            }
         }
         self.closing.push_back((self.now + CLOSE_TIMEOUT, key));
     }
@@ -75,6 +91,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     pub(super) fn remove(&mut self, key: SessionKey) {
         if let Some(session) = self.slab.remove(key) {
             self.expiring.forget(key, session.term());
+            self.relays.remove(&key.index);
             self.buffers.take(key.index);
             self.parts.seats.free();
         }

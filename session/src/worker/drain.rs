@@ -5,11 +5,12 @@ use presenced_tasks::{Task, caught};
 use super::Worker;
 use crate::close_reason::CloseReason;
 use crate::limits::CLOSE_TIMEOUT;
+use crate::relay::Relay;
 use crate::service::Service;
 use crate::transport::Transport;
 use crate::wheel::{CHUNK, scattered};
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// Closes as many sessions as the drain is due, but for those that may not be closed yet.
     pub(super) fn drain_some(&mut self) {
         let now = self.now;

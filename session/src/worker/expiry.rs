@@ -9,12 +9,13 @@ use crate::clock::WallStep;
 use crate::close_reason::CloseReason;
 use crate::expiry::{Quarters, Stage, Term};
 use crate::limits::{EXPIRIES_PER_TICK, EXPIRY_LAG_MAX};
+use crate::relay::Relay;
 use crate::service::{Replies, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::wheel::CHUNK;
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// The wall clock, which tokens go by, may have been set. Until this is called for the first
     /// time, it never was.
     pub fn set_wall(&mut self, step: WallStep) {
@@ -76,6 +77,21 @@ impl<S: Service, T: Transport> Worker<S, T> {
         Ok(())
     }
 
+    /// A session has a new end, by which its client is told as if it began now. What it is told is
+    /// left to be sent.
+    pub(super) fn begin_anew(
+        &mut self,
+        key: SessionKey,
+        expires_at: Duration,
+    ) -> Result<(), CloseReason> {
+        if let Some(session) = self.slab.get_mut(key) {
+            self.expiring.forget(key, session.term());
+            session.ends_at = Quarters::not_before(expires_at);
+            session.stage = Stage::Unwarned;
+        }
+        self.begin_term(key)
+    }
+
     /// Tells a client that the time of its session is over soon; the word is left to be sent. Fails
     /// if the time is over already.
     fn warn(&mut self, key: SessionKey) -> Result<(), CloseReason> {
@@ -91,7 +107,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let left = session.ends_at.since(wall);
         let (handle, dialect) = (session.handle, session.dialect);
         let mut replies = Replies::new(dialect, &mut self.out);
-        self.service.expiring(handle, left, &mut replies);
+        self.service.expiring(key, handle, left, &mut replies);
         Ok(())
     }
 }

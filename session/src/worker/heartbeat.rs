@@ -8,19 +8,20 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use presenced_tasks::Task;
 
-use super::Worker;
+use super::{Pinged, Worker};
 use crate::awaiting_pong;
 use crate::close_reason::CloseReason;
 use crate::dialect::{Dialect, Nonce};
 use crate::expiry::Quarters;
 use crate::limits::WHEEL_CATCH_UP;
 use crate::rate_limit::us;
+use crate::relay::Relay;
 use crate::service::Service;
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::wheel::GROUP;
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// Moves the wheel on to `now`: ends sessions whose time is over, pings, checks for pongs, ends
     /// messages that take too long, and drops sessions that do not answer a close. Fails where the
     /// poll does.
@@ -49,6 +50,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         }
         due.clear();
         self.due = due;
+        self.first_pings();
         self.end_overdue();
         while let Some((_, key)) = self.closing.pop_front_if(|(until, _)| *until <= self.now) {
             self.remove(key);
@@ -75,11 +77,54 @@ impl<S: Service, T: Transport> Worker<S, T> {
             }
         }
         while let Some((key, what)) = self.odd.pop() {
-            let kept = what.and_then(|written| self.keep_ping(key, written));
-            if let Err(end) = kept {
-                self.end(key, end);
+            self.end_ping(key, what);
+        }
+    }
+
+    /// What is left to do for a session that was not simply pinged.
+    fn end_ping(&mut self, key: SessionKey, what: Result<usize, CloseReason>) {
+        let kept = what.and_then(|written| self.keep_ping(key, written));
+        if let Err(end) = kept {
+            self.end(key, end);
+        }
+    }
+
+    /// Pings the sessions whose first ping is due, and ends those that have not answered theirs.
+    fn first_pings(&mut self) {
+        let (now_us, timeout_us) = (us(self.now), us(self.parts.config.ping_timeout));
+        while let Some(key) = self.first_pings.next_to_check(self.now) {
+            let is_silent = *self.awaiting_pong.group(key.index) & awaiting_pong::bit(key.index);
+            // The wheel may have pinged it again meanwhile.
+            let is_late = self.slab.get_mut(key).is_some_and(|session| {
+                !session.is_closing() && now_us.wrapping_sub(session.pinged_us) >= timeout_us
+            });
+            if is_late && is_silent != 0 {
+                self.end(key, CloseReason::PongTimeout);
             }
         }
+        while let Some(key) = self.first_pings.next_to_ping(self.now) {
+            let pinged = self.guarded(Task::Tick, |worker| worker.ping_first(key));
+            self.end_ping(key, pinged.unwrap_or(Err(CloseReason::Internal)));
+        }
+    }
+
+    /// Pings a session for the first time; returns how much of the ping was written.
+    fn ping_first(&mut self, key: SessionKey) -> Result<usize, CloseReason> {
+        let now_us = us(self.now);
+        let session = self.slab.get_mut(key);
+        let Some(session) = session.filter(|session| !session.is_closing()) else {
+            return Ok(usize::MAX);
+        };
+        session.pinged_us = now_us;
+        session.pinged = Pinged::AwaitsPong;
+        *self.awaiting_pong.group(key.index) |= awaiting_pong::bit(key.index);
+        self.parts.metrics.pings.add_alone(1);
+        let check_at = self.now + self.parts.config.ping_timeout;
+        self.first_pings.check(check_at, key);
+        if session.has_buffers && self.buffers.has_outbox(key.index) {
+            return Ok(0);
+        }
+        session.write(session.dialect.ping(nonce(&self.tag, key, now_us)).as_ref())
     }
 
     /// Pings the sessions from `next` to `end`; `next` is behind the one that is being pinged.
@@ -97,12 +142,12 @@ impl<S: Service, T: Transport> Worker<S, T> {
                 self.expiring.look(key, session.term(), moment.wall);
             }
             let bit = awaiting_pong::bit(key.index);
-            if *awaiting & bit != 0 {
+            if *awaiting & bit != 0 || session.pinged == Pinged::NotYet {
                 continue;
             }
             *awaiting |= bit;
             session.pinged_us = moment.us;
-            session.awaits_rtt = true;
+            session.pinged = Pinged::AwaitsPong;
             pings += 1;
             if session.has_buffers && self.buffers.has_outbox(key.index) {
                 // Behind what waits. A client that does not read it can't answer in time.
@@ -128,7 +173,10 @@ impl<S: Service, T: Transport> Worker<S, T> {
             };
             let nonce = nonce(&worker.tag, key, session.pinged_us);
             let ping = session.dialect.ping(nonce);
-            worker.keep(key, &ping.as_ref()[written..])
+            match ping.as_ref().get(written..) {
+                Some(rest) if !rest.is_empty() => worker.keep(key, rest),
+                _ => Ok(()),
+            }
         });
         kept.unwrap_or(Err(CloseReason::Internal))
     }

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use presenced_tasks::Task;
 
 use super::heartbeat::nonce;
-use super::{Session, Worker, is_transient};
+use super::{Pinged, Session, Worker, is_transient};
 use crate::awaiting_pong::AwaitingPong;
 use crate::buffers::Buffers;
 use crate::clock::WallStep;
@@ -19,12 +19,13 @@ use crate::frame_header::{Header, HeaderCheck, Opcode};
 use crate::limits::{EVENTS_PER_POLL, POLLS_PER_LOOK, REST_BYTES_MAX};
 use crate::metrics::WorkerMetrics;
 use crate::rate_limit::{Rate, us};
+use crate::relay::Relay;
 use crate::service::{Message, Replies, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::{assembly, frame, frame_header};
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// Handles the sessions that became ready.
     pub(super) fn look(&mut self) -> io::Result<Found> {
         let Some(mut events) = self.events.take() else {
@@ -88,7 +89,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Writes what waits, then reads once.
-    fn serve(&mut self, key: SessionKey, now: Duration) -> Result<(), CloseReason> {
+    pub(super) fn serve(&mut self, key: SessionKey, now: Duration) -> Result<(), CloseReason> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
@@ -98,12 +99,26 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
-        let count = match session.socket.read(&mut self.scratch) {
+        let read = match &mut session.socket {
+            Some(socket) => socket.read(&mut self.scratch),
+            None => return self.serve_relay(key, now),
+        };
+        let count = match read {
             Ok(0) => return Err(CloseReason::Disconnected),
             Ok(count) => count,
             Err(error) if is_transient(&error) => return Ok(()),
             Err(_) => return Err(CloseReason::Disconnected),
         };
+        self.received(key, count, now)
+    }
+
+    /// Handles what was read into the scratch buffer.
+    fn received(
+        &mut self,
+        key: SessionKey,
+        count: usize,
+        now: Duration,
+    ) -> Result<(), CloseReason> {
         if count == self.scratch.len() {
             self.again.push_back(key);
         }
@@ -111,6 +126,42 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let received = self.receive(key, &mut scratch[..count], now);
         self.scratch = scratch;
         received
+    }
+
+    /// Reads once from a session's relay, and sees whether there is a connection now.
+    fn serve_relay(&mut self, key: SessionKey, now: Duration) -> Result<(), CloseReason> {
+        let Some(relay) = self.relays.get_mut(&key.index) else {
+            return Ok(());
+        };
+        match relay.read(&mut self.scratch) {
+            Ok(0) => return Err(CloseReason::Disconnected),
+            Ok(count) => self.received(key, count, now)?,
+            Err(error) if is_transient(&error) => {}
+            Err(_) => return Err(CloseReason::Disconnected),
+        }
+        let relay = self.relays.get_mut(&key.index);
+        let Some(settled) = relay.and_then(Relay::settled) else {
+            return Ok(());
+        };
+        self.relays.remove(&key.index);
+        if let Some(session) = self.slab.get_mut(key) {
+            session.socket = Some(settled.connection);
+        }
+        self.register(key).map_err(|error| {
+            tracing::error!(%error, "a session can't be polled");
+            CloseReason::Internal
+        })?;
+        self.send(key, &settled.unsent)?;
+        if let Some(session) = self.slab.get_mut(key)
+            && session.is_closing()
+            && !session.has_buffers
+        {
+            session.finish();
+        }
+        match settled.read_ahead {
+            ahead if ahead.is_empty() => Ok(()),
+            mut ahead => self.receive(key, &mut ahead, now),
+        }
     }
 
     /// Handles what was read from a session at the time `now`: its frames, then what they ask for.
@@ -252,7 +303,8 @@ impl<S: Service, T> Reading<'_, S, T> {
         let payload = frame::decode(header, frame)?;
         match header.opcode {
             Opcode::Pong => {
-                if self.session.awaits_rtt && self.session.dialect.is_pong(payload, self.nonce()) {
+                let awaits = self.session.pinged == Pinged::AwaitsPong;
+                if awaits && self.session.dialect.is_pong(payload, self.nonce()) {
                     self.pong();
                 }
                 Ok(())
@@ -279,7 +331,7 @@ impl<S: Service, T> Reading<'_, S, T> {
 
     /// The pong of the last ping has come.
     fn pong(&mut self) {
-        self.session.awaits_rtt = false;
+        self.session.pinged = Pinged::Answered;
         self.metrics.pongs.add_alone(1);
         let rtt_us = us(self.now).wrapping_sub(self.session.pinged_us);
         self.metrics
@@ -295,6 +347,13 @@ impl<S: Service, T> Reading<'_, S, T> {
         header: Header,
         payload: &[u8],
     ) -> Result<(), CloseReason> {
+        let has_begun = buffers
+            .as_ref()
+            .is_some_and(|buffers| buffers.assembly.is_some());
+        if header.opcode == Opcode::Text && header.fin && !has_begun {
+            // A message of its own, as most are.
+            return self.message(Message::Text(payload));
+        }
         let mut begun = buffers.as_mut().and_then(|buffers| buffers.assembly.take());
         let dialect = self.session.dialect;
         if header.opcode == Opcode::Binary && begun.is_none() && !dialect.takes_binary() {
@@ -331,7 +390,7 @@ impl<S: Service, T> Reading<'_, S, T> {
                 }
                 asked.end.map_or(Ok(()), Err)?;
             }
-            Meaning::Pong if self.session.awaits_rtt => self.pong(),
+            Meaning::Pong if self.session.pinged == Pinged::AwaitsPong => self.pong(),
             Meaning::Pong | Meaning::Nothing => {}
         }
         Ok(())

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use mio::{Events, Poll};
 use presenced_tasks::{Task, caught};
 use tokio::sync::mpsc::error::TrySendError;
@@ -46,6 +47,7 @@ use super::buffers::SessionBuffers;
 use super::coalesce::{Coalescer, Found};
 use super::dialect::Plain;
 use super::expiry::{Expiring, Quarters, Stage};
+use super::first_pings::FirstPings;
 use super::rate_limit::{Rate, TokenBucket};
 use super::service::Service;
 use super::slab::{SessionId, SessionKey, Slab};
@@ -57,12 +59,13 @@ use crate::clock::{Clock, WallStep};
 use crate::close_reason::CloseReason;
 use crate::limits::{EVENTS_PER_POLL, OPENED_PER_TURN, SCRATCH_BYTES, WHEEL_CATCH_UP, WHEEL_TICK};
 use crate::metrics::WorkerMetrics;
+use crate::relay::{Carrier, NoRelay, Relay};
 
 /// A handshake that succeeded.
 #[derive(Debug)]
-pub struct NewSession<P, D = Plain<false>, T = TcpStream> {
-    /// Nothing of it has been read but `read_ahead`.
-    pub socket: T,
+pub struct NewSession<P, D = Plain<false>, T = TcpStream, R = NoRelay> {
+    /// Nothing of a connection has been read but `read_ahead`.
+    pub socket: Carrier<T, R>,
     /// What came behind the handshake.
     pub read_ahead: Bytes,
     /// The client, as the service knows it.
@@ -129,7 +132,8 @@ impl WorkerConfig {
 /// A sleeping session is this and nothing else.
 #[derive(Debug)]
 struct Session<H, D, T> {
-    socket: T,
+    /// None of a session that has a relay.
+    socket: Option<T>,
     handle: H,
     dialect: D,
     /// When the last ping was sent, µs of the clock's low 32 bits; also what the ping bears.
@@ -140,8 +144,18 @@ struct Session<H, D, T> {
     stage: Stage,
     /// There is more of it in [`SessionBuffers`].
     has_buffers: bool,
-    /// The pong of the last ping has not come.
-    awaits_rtt: bool,
+    pinged: Pinged,
+}
+
+/// How far a session is with its pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pinged {
+    /// The first one waits its time, apart from the wheel.
+    NotYet,
+    /// The pong of the last ping has not come: the round-trip time is taken when it does.
+    AwaitsPong,
+    /// There is no ping, or its pong has come.
+    Answered,
 }
 
 // What "hundreds of bytes each" is made of. There is room for a dialect of one byte.
@@ -150,7 +164,7 @@ const _: () = assert!(Slab::<Session<u32, u8, TcpStream>>::ENTRY_BYTES <= 28);
 
 /// Owns the sessions of one thread, and serves them.
 #[derive(Debug)]
-pub struct Worker<S: Service, T = TcpStream> {
+pub struct Worker<S: Service, T = TcpStream, R = NoRelay> {
     service: S,
     parts: WorkerConfig,
     rate: Rate,
@@ -160,9 +174,12 @@ pub struct Worker<S: Service, T = TcpStream> {
     /// Taken while it is in use.
     events: Option<Events>,
     slab: Slab<Session<S::Handle, S::Dialect, T>>,
+    /// Of the few sessions without a connection, by their index in the slab.
+    relays: HashMap<u32, R>,
     buffers: SessionBuffers,
     wheel: Wheel,
     awaiting_pong: AwaitingPong,
+    first_pings: FirstPings,
     expiring: Expiring,
     wall_step: WallStep,
     /// How far the wheel was behind when all sessions were looked at last.
@@ -198,12 +215,23 @@ struct Drain {
 }
 
 impl<S: Service, T: Transport> Worker<S, T> {
-    /// A worker without sessions.
+    /// A worker without sessions, each of which has a connection of its own.
     ///
     /// # Errors
     ///
     /// If the poll can't be made, or watched by the runtime: there are too many open files.
     pub fn new(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T>> {
+        Worker::with_relays(service, parts)
+    }
+}
+
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
+    /// A worker without sessions, some of which have a relay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::new`].
+    pub fn with_relays(service: S, parts: WorkerConfig) -> io::Result<Worker<S, T, R>> {
         let config = &parts.config;
         let keyed = FixedState::with_seed(parts.seed);
         Ok(Worker {
@@ -213,9 +241,11 @@ impl<S: Service, T: Transport> Worker<S, T> {
             poll: Poll::new()?,
             events: Some(Events::with_capacity(EVENTS_PER_POLL)),
             slab: Slab::default(),
+            relays: HashMap::new(),
             buffers: SessionBuffers::default(),
             wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
             awaiting_pong: AwaitingPong::default(),
+            first_pings: FirstPings::default(),
             expiring: Expiring::new(config.ping_interval, keyed.clone()),
             wall_step: WallStep::default(),
             looked_behind: Duration::ZERO,
@@ -239,7 +269,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     /// If the poll fails.
     pub async fn run(
         mut self,
-        mut incoming: Receiver<NewSession<S::Peer, S::Dialect, T>>,
+        mut incoming: Receiver<NewSession<S::Peer, S::Dialect, T, R>>,
         mut orders: Receiver<WorkerCommand>,
     ) -> io::Result<()> {
         let mut ready = Coalescer::new(self.poll.registry().as_fd(), self.parts.config.coalesce)?;
@@ -271,12 +301,14 @@ impl<S: Service, T: Transport> Worker<S, T> {
                         ready.looked(Found::More)?;
                     }
                 }
-                (key, text) = poll_fn(|context| self.poll_answer(context)) => {
+                (key, answer) = poll_fn(|context| self.poll_answer(context)) => {
                     self.now = self.parts.clock.now();
-                    if self.guarded(Task::Session, |worker| worker.answer(key, &text)).is_none() {
-                        self.end(key, CloseReason::Internal);
-                    }
+                    self.answer(key, answer);
                     ready.answered();
+                    // A relay may have more than one read takes.
+                    if !self.again.is_empty() {
+                        ready.looked(Found::More)?;
+                    }
                 }
                 Some(new) = incoming.recv() => {
                     self.open(new, self.parts.clock.now());
@@ -293,7 +325,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// The next answer of the service. After a panic there is none until the worker asks again.
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> task::Poll<(SessionKey, Vec<u8>)> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> task::Poll<(SessionKey, S::Answer)> {
         let polled = caught(Task::Session, || self.service.poll_answer(context));
         polled.unwrap_or(task::Poll::Pending)
     }
@@ -316,7 +348,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Does `work`; `None` if it panicked, and nothing that it has left may reach the next session.
-    fn guarded<R>(&mut self, task: Task, work: impl FnOnce(&mut Self) -> R) -> Option<R> {
+    fn guarded<D>(&mut self, task: Task, work: impl FnOnce(&mut Self) -> D) -> Option<D> {
         let done = caught(task, || work(self));
         if done.is_none() {
             self.scratch = vec![0; SCRATCH_BYTES].into();

@@ -8,19 +8,24 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use presenced_tasks::{Task, caught};
 
-use super::{NewSession, Session, Worker};
+use super::{NewSession, Pinged, Session, Worker};
 use crate::close_reason::CloseReason;
 use crate::dialect::Dialect;
 use crate::expiry::{Quarters, Stage};
 use crate::rate_limit::{TokenBucket, us};
+use crate::relay::{Carrier, Relay};
 use crate::service::{Replies, Service};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 use crate::wheel::CHUNK;
 
-impl<S: Service, T: Transport> Worker<S, T> {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     /// Begins a session at the time `now`; it may have ended when this returns.
-    pub fn open(&mut self, new: NewSession<S::Peer, S::Dialect, T>, now: Duration) -> SessionKey {
+    pub fn open(
+        &mut self,
+        new: NewSession<S::Peer, S::Dialect, T, R>,
+        now: Duration,
+    ) -> SessionKey {
         self.now = now;
         let (key, dialect) = (self.slab.vacant(), new.dialect);
         let id = self.id(key);
@@ -33,8 +38,16 @@ impl<S: Service, T: Transport> Worker<S, T> {
             self.guarded(Task::Open, |worker| worker.turn_away(new.socket, dialect));
             return key;
         };
+        let waits = dialect.first_ping_waits();
+        let socket = match new.socket {
+            Carrier::Connection(socket) => Some(socket),
+            Carrier::Relay(relay) => {
+                self.relays.insert(key.index, relay);
+                None
+            }
+        };
         let session = Session {
-            socket: new.socket,
+            socket,
             handle: opened.handle,
             dialect,
             pinged_us: 0,
@@ -42,13 +55,20 @@ impl<S: Service, T: Transport> Worker<S, T> {
             bucket: TokenBucket::full(us(now)),
             stage: Stage::Unwarned,
             has_buffers: false,
-            awaits_rtt: false,
+            pinged: match waits {
+                true => Pinged::NotYet,
+                false => Pinged::Answered,
+            },
         };
         self.slab.fill(key, session);
         new.seat.hand_over();
         self.wheel.grow(self.slab.chunks());
         self.awaiting_pong.grow(self.slab.chunks() * CHUNK);
         self.awaiting_pong.clear(key.index);
+        if waits {
+            let at = now + self.parts.config.ping_interval;
+            self.first_pings.add(at, key);
+        }
         self.parts.metrics.sessions.add_alone(1);
         let begun = self.guarded(Task::Open, |worker| worker.begin(key, new.read_ahead));
         if let Err(end) = begun.unwrap_or(Err(CloseReason::Internal)) {
@@ -76,19 +96,27 @@ impl<S: Service, T: Transport> Worker<S, T> {
     }
 
     /// Ends a connection that the service has failed to make a session of.
-    fn turn_away(&mut self, mut socket: T, dialect: S::Dialect) {
+    fn turn_away(&mut self, carrier: Carrier<T, R>, dialect: S::Dialect) {
         self.parts.metrics.ends[CloseReason::Internal as usize].add_alone(1);
         let mut close = Vec::new();
         dialect.close(&mut close, CloseReason::Internal);
         // A new socket takes so few bytes at once; if not, it is closed without a word.
-        let _ = socket.write(&close);
-        socket.finish();
+        match carrier {
+            Carrier::Connection(mut socket) => {
+                let _ = socket.write(&close);
+                socket.finish();
+            }
+            Carrier::Relay(mut relay) => {
+                let _ = relay.write(&close);
+            }
+        }
         self.out.clear();
     }
 
-    fn register(&mut self, key: SessionKey) -> io::Result<()> {
+    pub(super) fn register(&mut self, key: SessionKey) -> io::Result<()> {
         let session = self.slab.get_mut(key);
-        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
+        let socket = session.and_then(|session| session.socket.as_ref());
+        let Some(fd) = socket.and_then(Transport::descriptor) else {
             return Ok(());
         };
         let (mut source, name) = (SourceFd(&fd), mio::Token(key.to_usize()));

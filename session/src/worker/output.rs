@@ -2,29 +2,72 @@
 
 use mio::Interest;
 use mio::unix::SourceFd;
+use presenced_tasks::{Task, caught};
 
 use super::{Session, Worker, is_transient};
 use crate::close_reason::CloseReason;
-use crate::dialect::Dialect;
 use crate::limits::{REST_BYTES_MAX, SCRATCH_BYTES};
-use crate::service::{Message, Service};
+use crate::relay::Relay;
+use crate::service::{Replies, Service, Then};
 use crate::slab::SessionKey;
 use crate::transport::Transport;
 
-impl<S: Service, T: Transport> Worker<S, T> {
-    /// Sends an answer that the service had to wait for.
-    pub(super) fn answer(&mut self, key: SessionKey, text: &[u8]) {
-        let session = self
-            .slab
-            .get_mut(key)
-            .filter(|session| !session.is_closing());
-        let Some(dialect) = session.map(|session| session.dialect) else {
+impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
+    /// Does what the service had to wait for.
+    pub(super) fn answer(&mut self, key: SessionKey, answer: S::Answer) {
+        let id = self.id(key);
+        let Some(session) = self.slab.get_mut(key) else {
             return;
         };
-        dialect.write(&mut self.out, Message::Text(text));
-        if let Err(end) = self.reply(key) {
+        if session.is_closing() {
+            // A relay may still have to be heard: of its end, or of a connection for its last words.
+            if session.socket.is_none() {
+                self.readable(key, self.now);
+            }
+            return;
+        }
+        let (service, out) = (&mut self.service, &mut self.out);
+        let answered = caught(Task::Session, || {
+            let mut replies = Replies::new(session.dialect, out);
+            service.answer(id, &mut session.handle, answer, &mut replies)
+        });
+        let replaced = match &answered {
+            Some(Ok(Then::Begin(begins))) => begins.replaced,
+            _ => None,
+        };
+        let told = match answered {
+            // Half of what was to be said may be there.
+            None => {
+                self.out.clear();
+                Err(CloseReason::Internal)
+            }
+            Some(answered) => self
+                .guarded(Task::Session, |worker| worker.answered(key, answered))
+                .unwrap_or(Err(CloseReason::Internal)),
+        };
+        if let Err(end) = told {
             self.end(key, end);
         }
+        // Only now: what this session is told must not reach the one that it replaces.
+        if let Some(oldest) = replaced {
+            self.replace(oldest);
+        }
+    }
+
+    /// What is left to do for a session when its service has answered.
+    fn answered(
+        &mut self,
+        key: SessionKey,
+        answered: Result<Then, CloseReason>,
+    ) -> Result<(), CloseReason> {
+        let term = match answered {
+            Ok(Then::Begin(begins)) => self.begin_anew(key, begins.expires_at),
+            Ok(Then::Nothing) => Ok(()),
+            Ok(Then::Read) => self.serve(key, self.now),
+            Err(end) => Err(end),
+        };
+        self.reply(key)?;
+        term
     }
 
     /// Sends what this wake has to say.
@@ -46,6 +89,9 @@ impl<S: Service, T: Transport> Worker<S, T> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
+        if session.socket.is_none() {
+            return self.relay(key, bytes);
+        }
         let waits = session.has_buffers && self.buffers.has_outbox(key.index);
         let written = if waits { 0 } else { session.write(bytes)? };
         if written == bytes.len() {
@@ -54,11 +100,24 @@ impl<S: Service, T: Transport> Worker<S, T> {
         self.keep(key, &bytes[written..])
     }
 
+    /// Writes `bytes` to a session's relay.
+    fn relay(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
+        let relay = self.relays.get_mut(&key.index);
+        relay.map_or(Ok(()), |relay| {
+            relay
+                .write_all(bytes)
+                .map_err(|_| CloseReason::SlowConsumer)
+        })
+    }
+
     /// Keeps `bytes`, which the socket does not take now.
     pub(super) fn keep(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };
+        if session.socket.is_none() {
+            return self.relay(key, bytes);
+        }
         let mut buffers = self.buffers.take(key.index).unwrap_or_default();
         let is_first = buffers.outbox.is_empty();
         buffers.outbox.extend_from_slice(bytes);
@@ -104,7 +163,7 @@ impl<S: Service, T: Transport> Worker<S, T> {
         result?;
         if done {
             if session.is_closing() {
-                session.socket.finish();
+                session.finish();
             }
             self.set_interest(key, Interest::READABLE)?;
         }
@@ -113,7 +172,8 @@ impl<S: Service, T: Transport> Worker<S, T> {
 
     fn set_interest(&mut self, key: SessionKey, interest: Interest) -> Result<(), CloseReason> {
         let session = self.slab.get_mut(key);
-        let Some(fd) = session.and_then(|session| session.socket.descriptor()) else {
+        let socket = session.and_then(|session| session.socket.as_ref());
+        let Some(fd) = socket.and_then(Transport::descriptor) else {
             return Ok(());
         };
         let name = mio::Token(key.to_usize());
@@ -128,10 +188,21 @@ impl<H, D, T: Transport> Session<H, D, T> {
     /// Bytes that the socket took, 0 if it takes none now.
     #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, CloseReason> {
-        match self.socket.write(bytes) {
+        let Some(socket) = &mut self.socket else {
+            // Its relay gets the rest.
+            return Ok(0);
+        };
+        match socket.write(bytes) {
             Ok(written) => Ok(written),
             Err(error) if is_transient(&error) => Ok(0),
             Err(_) => Err(CloseReason::Disconnected),
+        }
+    }
+
+    /// Ends the server's side of its connection, if it has one.
+    pub(super) fn finish(&self) {
+        if let Some(socket) = &self.socket {
+            socket.finish();
         }
     }
 }

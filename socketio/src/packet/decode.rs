@@ -1,5 +1,6 @@
 //! Bytes to a packet. Every sequence of bytes is a packet, or says why it is none.
 
+use serde::Deserialize;
 use thiserror::Error;
 
 use super::id::Id;
@@ -51,6 +52,13 @@ pub struct Event<'a> {
     pub id: Option<Id>,
     /// Binary messages that belong to it.
     pub attachments: u8,
+}
+
+impl<'a> Event<'a> {
+    /// The first argument, read as a `T`; `None` if there is none, or if it is something else.
+    pub fn argument<T: Deserialize<'a>>(&self) -> Option<T> {
+        json::second(self.array)
+    }
 }
 
 /// Why some bytes are no packet. The client is at fault.
@@ -268,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_argument_is_read_as_what_is_wanted() {
+        let event = |bytes: &'static [u8]| match body(bytes) {
+            Body::Event(event) => event,
+            other => panic!("{other:?}"),
+        };
+        let users = event(br#"2["a",["x","y"],1]"#);
+        assert_eq!(users.argument(), Some(vec!["x", "y"]));
+        assert_eq!(users.argument::<&str>(), None);
+        assert_eq!(event(br#"2["a" , "x"]"#).argument(), Some("x"));
+        assert_eq!(event(br#"2["a"]"#).argument::<&str>(), None);
+        assert_eq!(event(br#"2["a",null]"#).argument::<u8>(), None);
+    }
+
+    #[test]
     fn namespaces() {
         let namespace = |text: &'static str| Packet::decode(text.as_bytes()).unwrap().namespace;
         assert_eq!(namespace("0/,{}"), "/", "as Swift says it");
@@ -474,7 +496,7 @@ mod tests {
             let id = Id::new(id.to_string().as_bytes()).unwrap();
 
             let mut out = Vec::new();
-            encode::event(&mut out, &namespace, &name, &args);
+            encode::event(&mut out, &namespace, &name, args.as_bytes());
             let packet = Packet::decode(out.strip_prefix(b"4").unwrap()).unwrap();
             prop_assert_eq!(packet.namespace, &namespace);
             let Body::Event(event) = packet.body else { panic!("no event") };
@@ -483,7 +505,7 @@ mod tests {
 
             let mut out = Vec::new();
             let array = format!("[{args}]");
-            encode::ack(&mut out, &namespace, &id, &array);
+            encode::ack(&mut out, &namespace, &id, args.as_bytes());
             let packet = Packet::decode(out.strip_prefix(b"4").unwrap()).unwrap();
             let body = Body::Ack { id: Some(id), args: &array, attachments: 0 };
             prop_assert_eq!(packet, Packet { namespace: &namespace, body });

@@ -39,22 +39,24 @@ pub fn disconnect(out: &mut Vec<u8>, namespace: &str) {
 }
 
 /// An event. `args` is the JSON of its arguments, separated by commas; empty if there are none.
-pub fn event(out: &mut Vec<u8>, namespace: &str, name: &str, args: &str) {
+pub fn event(out: &mut Vec<u8>, namespace: &str, name: &str, args: &[u8]) {
     head(out, b'2', namespace);
     out.push(b'[');
     json(out, name);
     if !args.is_empty() {
         out.push(b',');
-        out.extend_from_slice(args.as_bytes());
+        out.extend_from_slice(args);
     }
     out.push(b']');
 }
 
-/// The answer to an event with an id. `args` is a JSON array.
-pub fn ack(out: &mut Vec<u8>, namespace: &str, id: &Id, args: &str) {
+/// The answer to an event with an id. `args` is the JSON of its arguments, separated by commas.
+pub fn ack(out: &mut Vec<u8>, namespace: &str, id: &Id, args: &[u8]) {
     head(out, b'3', namespace);
     out.extend_from_slice(id.as_bytes());
-    out.extend_from_slice(args.as_bytes());
+    out.push(b'[');
+    out.extend_from_slice(args);
+    out.push(b']');
 }
 
 fn head(out: &mut Vec<u8>, kind: u8, namespace: &str) {
@@ -101,19 +103,19 @@ mod tests {
         );
         assert_eq!(written(|out| disconnect(out, "/")), "41");
         assert_eq!(written(|out| disconnect(out, "/a")), "41/a,");
-        assert_eq!(written(|out| event(out, "/", "a\"", "")), r#"42["a\""]"#);
+        assert_eq!(written(|out| event(out, "/", "a\"", b"")), r#"42["a\""]"#);
         assert_eq!(
-            written(|out| event(out, "/a", "b", "1,{}")),
+            written(|out| event(out, "/a", "b", b"1,{}")),
             r#"42/a,["b",1,{}]"#
         );
-        assert_eq!(written(|out| ack(out, "/", &id, "[1]")), "43007[1]");
-        assert_eq!(written(|out| ack(out, "/a", &id, "[]")), "43/a,007[]");
+        assert_eq!(written(|out| ack(out, "/", &id, b"1")), "43007[1]");
+        assert_eq!(written(|out| ack(out, "/a", &id, b"")), "43/a,007[]");
     }
 
     #[test]
     fn no_separator_of_payloads_is_written() {
         assert_eq!(
-            written(|out| event(out, "/", "\u{1e}", "")),
+            written(|out| event(out, "/", "\u{1e}", b"")),
             r#"42["\u001e"]"#
         );
     }

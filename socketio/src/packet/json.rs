@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -51,6 +52,30 @@ pub(super) fn event(array: &str) -> Option<(Name<'_>, &str)> {
     let rest = rest.trim_start_matches(WHITE).strip_suffix(']')?;
     let rest = rest.strip_prefix(',').unwrap_or(rest);
     Some((name, rest.trim_matches(WHITE)))
+}
+
+/// The second item of an array, if there is one that can be read as a `T`.
+pub(super) fn second<'a, T: Deserialize<'a>>(array: &'a str) -> Option<T> {
+    struct Second<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Second<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<T>, A::Error> {
+            if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+            let second = items.next_element()?;
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(second)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_str(array);
+    json.deserialize_seq(Second(PhantomData)).ok()?
 }
 
 /// White space in JSON (RFC 8259 §2).

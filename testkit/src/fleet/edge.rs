@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use presenced::gateway::caller::{Caller, Visitor};
+use presenced::gateway::arrival::{Arrival, Visitor};
+use presenced::gateway::caller::Caller;
+use presenced::gateway::client_dialect::ClientDialect;
 use presenced::limits::{DRAIN_SLACK, LAST_FLUSH_TIME_MAX};
 use presenced::pull::Pulls;
 use presenced::pull::{Answer, Puller};
@@ -18,7 +20,6 @@ use presenced_presence::limits::SHARDS;
 use presenced_presence::{Slot, UserId};
 use presenced_session::Seat;
 use presenced_session::clock::Clock;
-use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
@@ -213,10 +214,10 @@ impl Edge {
     pub(super) fn open(&mut self, user: &UserId) -> (SessionKey, Memory) {
         let socket = Memory::default();
         let new = NewSession {
-            socket: socket.clone(),
+            socket: socket.clone().into(),
             read_ahead: Default::default(),
             peer: visitor(user.clone()),
-            dialect: Plain,
+            dialect: ClientDialect::Plain,
             expires_at: Duration::from_secs(1 << 30),
             seat: Seat::take(self.worker.seats()).unwrap(),
         };
@@ -302,13 +303,13 @@ fn listed(nodes: &[u8]) -> String {
 }
 
 /// A user whom a handshake from this machine has let in.
-pub fn visitor(user: UserId) -> Visitor {
+pub fn visitor(user: UserId) -> Arrival {
     let caller = Caller([127, 0, 0, 1].into());
-    Visitor {
+    Arrival::User(Visitor {
         user,
         caller,
         grant: Default::default(),
         token: Default::default(),
         answer_s: None,
-    }
+    })
 }
