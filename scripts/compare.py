@@ -147,14 +147,21 @@ def tokens(secret, memcached):
     return ["--jwt-secret-file", secret, "--memcached", f"127.0.0.1:{memcached}"]
 
 
-PRESENCED = {"presenced": presenced(), "presenced-0ms": presenced("--coalesce", "0s")}
+PRESENCED = {
+    "presenced": presenced(),
+    "presenced-0ms": presenced("--coalesce", "0s"),
+    # The same server, whose clients speak Socket.IO.
+    "presenced-io": presenced(),
+}
 RUST = {
     "epoll": rust("peer-epoll", has_presence=False),
     "naive": rust("peer-naive"),
     "tungstenite": rust("peer-tungstenite"),
+    "socketioxide": rust("peer-socketioxide"),
 }
 NODE_JS = {"ws": node("ws.js"), "socket.io": node("socket-io.js")}
 PEERS = RUST | NODE_JS
+SOCKET_IO = {"presenced-io", "socket.io", "socketioxide"}
 SERVERS = PRESENCED | PEERS
 
 
@@ -175,7 +182,7 @@ def measure(name, interval, flags, secret):
         load += ["--sessions", flags.sessions, "--duration", f"{whole_rounds(flags.duration, interval)}s"]
         # Two rounds of pings, so that memory has settled after the handshakes.
         load += ["--settle", f"{2 * interval + 1}s", "--pid", server.pid]
-        load += ["--protocol", "engine.io"] if name == "socket.io" else []
+        load += ["--protocol", "engine.io"] if name in SOCKET_IO else []
         # Enough for a p99, and few compared with the server's own pings.
         load += ["--client-ping", "1s", "--client-ping-sessions", "50"]
         load = [str(word) for word in load]

@@ -61,10 +61,10 @@ pub(crate) fn connect(token: Option<&str>) -> Vec<u8> {
     }
 }
 
-/// An event to be acknowledged.
+/// An event that presenced acknowledges at once, as it asks for nobody.
 pub(crate) fn put_probe(out: &mut Vec<u8>, id: u64) {
     // Writing to a vector cannot fail.
-    let _ = write!(out, r#"42{id}["probe"]"#);
+    let _ = write!(out, r#"42{id}["presence:pull",[]]"#);
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(connect(None), b"40");
         let mut out = Vec::new();
         put_probe(&mut out, 7);
-        assert_eq!(out, br#"427["probe"]"#);
+        assert_eq!(out, br#"427["presence:pull",[]]"#);
     }
 
     proptest! {

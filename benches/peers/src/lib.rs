@@ -123,7 +123,11 @@ impl Presence {
     /// missing or invalid.
     pub fn enter(&self, headers: &HeaderMap) -> Option<Session> {
         let token = headers.get(AUTHORIZATION)?.to_str().ok()?;
-        let token = token.strip_prefix("Bearer ")?;
+        self.enter_with(token.strip_prefix("Bearer ")?)
+    }
+
+    /// The same of a token that came in another way.
+    pub fn enter_with(&self, token: &str) -> Option<Session> {
         let token = decode::<Claims>(token, &self.key, &self.validation).ok()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
         let session = Session {
