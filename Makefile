@@ -77,16 +77,19 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached and simulated fleets for three quarters of an hour (STORE_CASES=20000 SEEDS=200)
+## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached, simulated fleets and killed Socket.IO clients for three quarters of an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20)
 .PHONY: soak
 STORE_CASES ?= 20000
 # Of each of some 30 kinds of fault: 6,000 runs in all, in some seven minutes on two cores.
 SEEDS ?= 200
+SOCKETIO_ROUNDS ?= 20
 soak: setup loom shuttle faults truth slow-http
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)
 	@SEEDS=$(SEEDS) cargo test --locked --release --test it simulation::
+	$(call heading,Socket.IO clients that are killed at any moment: $(SOCKETIO_ROUNDS) rounds)
+	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::nothing_is_left
 
 ## slow-http: attack a server with slowhttptest, with slow heads, slow bodies, many ranges and slow reading
 .PHONY: slow-http

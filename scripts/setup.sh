@@ -9,7 +9,8 @@
 #   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
-#   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets and PyJWT, more that is independent
+#   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets, PyJWT, and python-socketio with what
+#                       its WebSockets need, more that is independent
 #   slowhttptest        attacks a server slowly; only with the argument `soak`
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
@@ -23,6 +24,11 @@ readonly PYMEMCACHE='pymemcache==4.0.0'
 readonly PYTHON_MEMCACHED='python-memcached==1.62'
 readonly WEBSOCKETS='websockets==17.4'
 readonly PYJWT='PyJWT[crypto]==2.15.1'
+readonly PYTHON_SOCKETIO='python-socketio==5.18.1'
+readonly PYTHON_ENGINEIO='python-engineio==4.15.1'
+# One is for its blocking client, the other for its asyncio client.
+readonly WEBSOCKET_CLIENT='websocket-client==1.9.2'
+readonly AIOHTTP='aiohttp==3.14.5'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
 
@@ -63,7 +69,7 @@ has go || packages+=(golang-go)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import cryptography, jwt, memcache, pylibmc, pymemcache, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, socketio, websocket, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then
@@ -81,14 +87,15 @@ fi
 # ---- Other packages
 
 if ! has_venv; then
-    say "installing into $venv: $PYLIBMC $PYMEMCACHE $PYTHON_MEMCACHED $WEBSOCKETS $PYJWT"
+    python_packages=("$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" "$PYJWT"
+        "$PYTHON_SOCKETIO" "$PYTHON_ENGINEIO" "$WEBSOCKET_CLIENT" "$AIOHTTP")
+    say "installing into $venv: ${python_packages[*]}"
     # An interrupted installation would stay incomplete.
     rm -rf "$venv"
     # The shell may have cached the path of python3.
     hash -r
     python3 -m venv "$venv"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        "$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" "$PYJWT" </dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" </dev/null
 fi
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'; }

@@ -361,6 +361,7 @@ async fn help_and_version_are_printed() {
             "memcached:",
             "Heartbeats:",
             "Tokens and origins:",
+            "Socket.IO:",
             "Limits and shutdown:",
             "Logs:",
         ]

@@ -1,5 +1,6 @@
 //! RFC 6455 as two client libraries that are not ours see it: Python's `websockets` and Node's `ws`,
-//! against the echo example, which runs the sessions' own code with messages up to 16 MiB.
+//! against the echo example, which runs the sessions' own code with messages up to 16 MiB. And Engine.IO and Socket.IO
+//! as their protocol documents have them, against the echo examples of both.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -53,9 +54,18 @@ fn in_repository(path: &str) -> PathBuf {
 
 fn run(program: &Path, script: &str, missing: &str) {
     let echo = Example::start("echo", &["--max-message", MESSAGE_BYTES_MAX]);
+    run_with(
+        program,
+        script,
+        &[&echo.address, MESSAGE_BYTES_MAX],
+        missing,
+    );
+}
+
+fn run_with(program: &Path, script: &str, arguments: &[&str], missing: &str) {
     let output = Command::new(program)
         .arg(in_repository("tests/it/conformance").join(script))
-        .args([&echo.address, MESSAGE_BYTES_MAX])
+        .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}; {missing}", program.display()));
     assert!(
@@ -81,6 +91,21 @@ fn node_ws() {
     run(
         Path::new("node"),
         "ws_client.mjs",
+        "is it installed (make setup, cd client && npm ci)",
+    );
+}
+
+/// Engine.IO and Socket.IO, by polling and over WebSockets.
+#[test]
+fn node_socketio() {
+    let times = ["--ping-interval", "1000", "--ping-timeout", "800"];
+    let engine = Example::start("engine_io_echo", &times);
+    let times = [&times[..], &["--connect-timeout", "2000"]].concat();
+    let socket = Example::start("socket_io_echo", &times);
+    run_with(
+        Path::new("node"),
+        "socketio.mjs",
+        &[&engine.address, &socket.address],
         "is it installed (make setup, cd client && npm ci)",
     );
 }
