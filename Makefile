@@ -90,6 +90,8 @@ soak: setup loom shuttle faults truth slow-http
 	@SEEDS=$(SEEDS) cargo test --locked --release --test it simulation::
 	$(call heading,Socket.IO clients that are killed at any moment: $(SOCKETIO_ROUNDS) rounds)
 	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::nothing_is_left
+	$(call heading,Socket.IO clients that ask while they go over to WebSockets: $(SOCKETIO_ROUNDS) rounds of 15)
+	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::all_questions
 
 ## slow-http: attack a server with slowhttptest, with slow heads, slow bodies, many ranges and slow reading
 .PHONY: slow-http

@@ -14,7 +14,7 @@ import { startBrowser, startEdge } from './programs.js';
 const SECRET = 'an HS256 secret for tests, long enough';
 
 /** How clients are told to connect. */
-const TRANSPORTS = [['websocket']];
+const TRANSPORTS = [['polling', 'websocket'], ['websocket'], ['polling']];
 
 /** @type {Awaited<ReturnType<typeof startEdge>>} */
 let edge;
@@ -48,7 +48,7 @@ const serve = async () => {
 
 before(async () => {
   const [allowed, other] = [await serve(), await serve()];
-  const flags = { 'allow-origin': allowed, socketio: 'websocket-only' };
+  const flags = { 'allow-origin': allowed, socketio: 'all' };
   edge = await startEdge(undefined, { flags, secret: SECRET });
   browser = await startBrowser();
   pages = { allowed: await browser.newWindow(), other: await browser.newWindow() };

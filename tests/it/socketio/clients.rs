@@ -21,10 +21,13 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::{SOCKETIO, all_gone};
+use super::all_gone;
 
-/// How clients are told to connect.
-const TRANSPORTS: &[&[&str]] = &[&["websocket"]];
+/// The flag of a server with all transports, which is the default.
+const SOCKETIO: &str = "--socketio=all";
+
+/// How clients are told to connect: as they do by themselves first.
+const TRANSPORTS: &[&[&str]] = &[&["polling", "websocket"], &["websocket"], &["polling"]];
 
 /// A library that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,7 +395,8 @@ async fn all_come_back_after_a_drain_and_after_a_crash() {
     let listen = format!("--listen={edge}");
     let flags = [SOCKETIO, "--drain=1s", "--max-sessions=4000", &listen];
     let mut process = Process::start(&flags).await;
-    let mut crowd = Program::start(Library::Node4, edge);
+    // A thousand at once from one address would have to wait for places, if they polled.
+    let mut crowd = Program::start_over(Library::Node4, edge, &["websocket"]);
     for number in 0..CROWD {
         let user = format!("u{number}");
         crowd.open(&user, &token(&user)).await;
@@ -448,6 +452,57 @@ async fn users_are(process: &Process, count: usize) {
     .await;
 }
 
+/// As many rounds as `make soak` asks for, or one.
+fn rounds() -> usize {
+    std::env::var("SOCKETIO_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap())
+}
+
+#[tokio::test]
+async fn all_questions_are_answered_once_while_clients_go_over_to_websockets() {
+    const CLIENTS: usize = 5;
+    const QUESTIONS: usize = 60;
+    let server = TestServer::start(&[SOCKETIO, "--workers=2"]).await;
+    let asks = [Library::Node4, Library::Node3, Library::PythonAsync].map(async |library| {
+        let mut program = Program::start(library, server.edge);
+        for round in 0..rounds() {
+            let names = (0..CLIENTS).map(|number| format!("{library:?}-{round}-{number}"));
+            let names: Vec<_> = names.collect();
+            for name in &names {
+                program.open(name, &token(name)).await;
+            }
+            for name in &names {
+                program.hear(name, "connect").await;
+                for question in 0..QUESTIONS {
+                    // What is no id is told in the answer, and so tells answers apart.
+                    let args = json!([[format!("no id {question}")]]);
+                    program
+                        .order(json!({"do": "emit", "name": name, "event": "presence:pull", "args": args}))
+                        .await;
+                }
+            }
+            for name in &names {
+                let mut answered = Vec::new();
+                for _ in 0..QUESTIONS {
+                    let answer = program.hear(name, "ack").await;
+                    let told = answer["args"][0]["invalid"][0].as_str();
+                    answered.push(told.expect("what is no id").to_owned());
+                }
+                answered.sort();
+                answered.dedup();
+                assert_eq!(answered.len(), QUESTIONS, "{library:?} {name}");
+                program
+                    .order(json!({"do": "disconnect", "name": name}))
+                    .await;
+            }
+            let again: Vec<_> = program.kept.drain(..).filter(|kept| kept["on"] == "ack").collect();
+            assert!(again.is_empty(), "answered twice: {again:?}");
+        }
+        program.kill().await;
+    });
+    join_all(asks).await;
+    all_gone(server.admin).await;
+}
+
 #[tokio::test]
 async fn nothing_is_left_of_clients_that_are_killed_at_any_moment() {
     let process = Process::start(&[SOCKETIO, "--socketio-connect-timeout=45s"]).await;
@@ -457,8 +512,7 @@ async fn nothing_is_left_of_clients_that_are_killed_at_any_moment() {
     };
     get(process.admin(), "/metrics").await;
     let before = descriptors();
-    let rounds = std::env::var("SOCKETIO_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
-    for _ in 0..rounds {
+    for _ in 0..rounds() {
         let killed = LIBRARIES.map(async |library| {
             // When they have begun, when some have connected, and in the middle of pulls.
             for connected in [0, 1, 5, 20] {

@@ -13,7 +13,7 @@ use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
 use serde_json::Value;
 
-/// Flags of a server that speaks it.
+/// The flag of a server that speaks it over WebSockets alone.
 const SOCKETIO: &str = "--socketio=websocket-only";
 
 /// The query of a handshake.

@@ -89,7 +89,7 @@ async fn what_is_refused_is_told_in_engine_io_s_codes_before_any_101() {
     all_gone(server.admin).await;
 }
 
-/// Polling comes; until then a client that begins with it is told that there is none.
+/// Where there is no polling, a client that begins with it is told so.
 #[tokio::test]
 async fn a_transport_that_is_not_offered_is_unknown() {
     let server = started(&[]).await;
