@@ -204,13 +204,17 @@ async fn a_server_that_is_full_or_drains_says_503_and_when_to_come_again() {
     let process = Process::start(&[SOCKETIO, "--drain=3s"]).await;
     let (mut io, _) = Io::session(process.edge(), "alice").await;
     process.signal(Signal::TERM);
-    until("it drains", PATIENCE, async || {
-        get(process.admin(), "/readyz").await.status == 503
+    let shaken = async || {
+        let mut raw = Raw::connect(process.edge()).await;
+        raw.send(shake(QUERY, &[])).await;
+        raw.response().await
+    };
+    // Balancers are told a moment before.
+    until("nobody is let in", PATIENCE, async || {
+        shaken().await.status == 503
     })
     .await;
-    let mut raw = Raw::connect(process.edge()).await;
-    raw.send(shake(QUERY, &[])).await;
-    is_full(&raw.response().await);
+    is_full(&shaken().await);
     io.lives().await;
     // No packet says so: then clients come back.
     assert_eq!(io.closed().await, (1012, "restart".into()));
