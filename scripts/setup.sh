@@ -29,6 +29,7 @@ readonly PYTHON_ENGINEIO='python-engineio==4.15.1'
 # One is for its blocking client, the other for its asyncio client.
 readonly WEBSOCKET_CLIENT='websocket-client==1.9.2'
 readonly AIOHTTP='aiohttp==3.14.5'
+readonly REQUESTS='requests==2.34.2'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
 
@@ -88,7 +89,7 @@ fi
 
 if ! has_venv; then
     python_packages=("$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" "$PYJWT"
-        "$PYTHON_SOCKETIO" "$PYTHON_ENGINEIO" "$WEBSOCKET_CLIENT" "$AIOHTTP")
+        "$PYTHON_SOCKETIO" "$PYTHON_ENGINEIO" "$WEBSOCKET_CLIENT" "$AIOHTTP" "$REQUESTS")
     say "installing into $venv: ${python_packages[*]}"
     # An interrupted installation would stay incomplete.
     rm -rf "$venv"

@@ -1,7 +1,7 @@
 //! Requests to Engine.IO's path: which become sessions, and how the others are refused.
 
 use presenced_testkit::process::Process;
-use presenced_testkit::raw::{Raw, Response, get, request, send, upgrade};
+use presenced_testkit::raw::{Raw, Response, request, send, upgrade};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
