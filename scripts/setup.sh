@@ -70,7 +70,7 @@ has go || packages+=(golang-go)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, socketio, websocket, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, requests, socketio, websocket, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 if ((${#packages[@]})); then

@@ -169,11 +169,18 @@ impl Program {
     }
 }
 
-/// Does the same with each library over each way to connect.
-async fn with_each(work: impl AsyncFn(Library, &'static [&'static str])) {
-    let each = TRANSPORTS
+/// Each library and each way to connect. python-socketio that only polls is left out: it takes every close for final.
+fn each() -> Vec<(Library, &'static [&'static str])> {
+    let all = TRANSPORTS
         .iter()
         .flat_map(|transports| LIBRARIES.map(|library| (library, *transports)));
+    all.filter(|(library, transports)| library.is_node() || transports.contains(&"websocket"))
+        .collect()
+}
+
+/// Does the same with each library over each way to connect.
+async fn with_each(work: impl AsyncFn(Library, &'static [&'static str])) {
+    let each = each().into_iter();
     join_all(each.map(|(library, transports)| work(library, transports))).await;
 }
 
@@ -336,7 +343,7 @@ async fn the_oldest_of_too_many_sessions_does_not_come_back() {
     })
     .await;
     all_gone(server.admin).await;
-    assert_eq!(server.ends("replaced").await, LIBRARIES.len() as u64);
+    assert_eq!(server.ends("replaced").await, each().len() as u64);
 }
 
 #[tokio::test]
@@ -510,7 +517,13 @@ async fn all_questions_are_answered_once_while_clients_go_over_to_websockets() {
 
 #[tokio::test]
 async fn nothing_is_left_of_clients_that_are_killed_at_any_moment() {
-    let process = Process::start(&[SOCKETIO, "--socketio-connect-timeout=45s"]).await;
+    // Between two polls, only pings show that a client is gone.
+    let flags = [
+        "--ping-interval=2s",
+        "--ping-timeout=1s",
+        "--socketio-connect-timeout=45s",
+    ];
+    let process = Process::start(&[&[SOCKETIO], &flags[..]].concat()).await;
     let descriptors = || {
         let all = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
         all.count()
