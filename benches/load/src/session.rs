@@ -408,7 +408,7 @@ mod tests {
         session.probe(Instant::now(), &mut shared);
         assert_eq!(
             mem::take(&mut shared.out),
-            b"\x81\x8c\0\0\0\x00420[\"probe\"]"
+            b"\x81\x97\0\0\0\x00420[\"presence:pull\",[]]"
         );
         let acks = [
             frame(frame::TEXT, b"431[]"),
