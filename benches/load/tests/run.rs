@@ -423,7 +423,7 @@ async fn engine_io(stream: TcpStream) {
                     "3" => continue,
                     "40" => r#"40{"sid":"b"}"#.to_owned(),
                     event => {
-                        let id = event.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["probe"]"#));
+                        let id = event.strip_prefix("42").and_then(|rest| rest.strip_suffix(r#"["presence:pull",[]]"#));
                         format!("43{}[]", id.expect("an event with an id"))
                     }
                 };
