@@ -66,14 +66,18 @@ impl Connection {
     ) {
         let introduced = match introduced {
             Introduced::Already => Some((socket, peer)),
-            Introduced::NotYet => introduction::wait(&self.gateway, socket, peer, &place).await,
+            // What is seldom or short is not to be room in a connection that waits with a poll.
+            Introduced::NotYet => {
+                Box::pin(introduction::wait(&self.gateway, socket, peer, &place)).await
+            }
         };
         let Some((socket, peer)) = introduced else {
             return;
         };
         let mut next = Some((socket, place));
         while let Some((socket, place)) = next.take() {
-            let Some((socket, held)) = self.clone().requests(socket, place, peer).await else {
+            let requests = Box::pin(self.clone().requests(socket, place, peer));
+            let Some((socket, held)) = requests.await else {
                 return;
             };
             next = self.answer(socket, held, peer).await;

@@ -79,7 +79,8 @@ impl HeldPoll {
             return Some((socket, place));
         }
         if let Ok((stream, _)) = socket.into_std() {
-            part(stream, b"", PARTING_TIME).await;
+            // It has a buffer, which a poll that waits has no need of.
+            Box::pin(part(stream, b"", PARTING_TIME)).await;
         }
         None
     }
