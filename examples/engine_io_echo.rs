@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use clap::Parser;
 use presenced::gateway::arrival::Arrival;
 use presenced::gateway::client_dialect::ClientDialect;
-use presenced::gateway::pipe::Word;
+use presenced::gateway::pipe::PipeEvent;
 use presenced::gateway::socketio::SocketIoWorker;
 use presenced_session::close_reason::CloseReason;
 use presenced_session::service::{Message, Opened, Replies, Service, Then};
@@ -37,7 +37,7 @@ impl Service for Echo {
     type Peer = Arrival;
     type Handle = ();
     type Dialect = ClientDialect;
-    type Answer = Word;
+    type Answer = PipeEvent;
 
     fn opened(
         &mut self,
@@ -64,20 +64,20 @@ impl Service for Echo {
         }
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Word)> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, PipeEvent)> {
         self.worker
-            .poll_word(context)
-            .map(|word| (word.key(), word))
+            .poll_event(context)
+            .map(|event| (event.key(), event))
     }
 
     fn answer(
         &mut self,
         _: SessionId,
         (): &mut (),
-        word: Word,
+        event: PipeEvent,
         _: &mut Replies<'_, ClientDialect>,
     ) -> Result<Then, CloseReason> {
-        Ok(word.then())
+        Ok(event.then())
     }
 }
 

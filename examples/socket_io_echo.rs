@@ -24,7 +24,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use presenced::gateway::arrival::Arrival;
 use presenced::gateway::client_dialect::ClientDialect;
-use presenced::gateway::pipe::Word;
+use presenced::gateway::pipe::PipeEvent;
 use presenced::gateway::socketio::SocketIoWorker;
 use presenced_session::clock::Clock;
 use presenced_session::close_reason::CloseReason;
@@ -75,7 +75,7 @@ struct Heard {
 
 /// What a session has had to wait for.
 enum Answer {
-    Word(Word),
+    PipeEvent(PipeEvent),
     /// Its time to connect may be over.
     Late,
 }
@@ -237,8 +237,8 @@ impl Service for Echo {
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<(SessionKey, Answer)> {
-        if let Poll::Ready(word) = self.worker.poll_word(context) {
-            return Poll::Ready((word.key(), Answer::Word(word)));
+        if let Poll::Ready(event) = self.worker.poll_event(context) {
+            return Poll::Ready((event.key(), Answer::PipeEvent(event)));
         }
         match self.waits.poll_next_unpin(context) {
             Poll::Ready(Some(key)) => Poll::Ready((key, Answer::Late)),
@@ -254,7 +254,7 @@ impl Service for Echo {
         _: &mut Replies<'_, ClientDialect>,
     ) -> Result<Then, CloseReason> {
         match answer {
-            Answer::Word(word) => Ok(word.then()),
+            Answer::PipeEvent(event) => Ok(event.then()),
             Answer::Late => match self.clients.get(&session.key) {
                 Some(client) if client.connection.tick(self.clock.now()).is_err() => {
                     Err(CloseReason::ConnectTimeout)

@@ -292,7 +292,7 @@ pub struct TokenFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Socket.IO")]
 pub struct SocketIoFlags {
-    /// Which transports Socket.IO clients (protocol 5, client 3.x and 4.x) may use
+    /// Transports that Socket.IO clients (3.x and 4.x) may use
     #[arg(
         long,
         env = "PRESENCED_SOCKETIO",
@@ -301,7 +301,7 @@ pub struct SocketIoFlags {
     )]
     pub socketio: Transports,
 
-    /// Path of Socket.IO; begins and ends with /
+    /// Path of Socket.IO requests; must begin and end with /
     #[arg(
         long,
         env = "PRESENCED_SOCKETIO_PATH",
@@ -310,7 +310,7 @@ pub struct SocketIoFlags {
     )]
     pub socketio_path: String,
 
-    /// Namespace that Socket.IO clients may connect to beside /; may be repeated
+    /// Namespace that Socket.IO clients may connect to in addition to /; may be repeated
     #[arg(
         long,
         env = "PRESENCED_SOCKETIO_NAMESPACES",
@@ -319,12 +319,13 @@ pub struct SocketIoFlags {
     )]
     pub socketio_namespaces: Vec<String>,
 
-    /// How long a Socket.IO client that polls may take to go over to a WebSocket; then it polls on
+    /// How long a Socket.IO client may take to upgrade from polling to a WebSocket; after that it
+    /// keeps polling
     #[arg(long, env = "PRESENCED_SOCKETIO_UPGRADE_TIMEOUT", default_value = "10s", value_name = "DURATION", value_parser = time(limits::SOCKETIO_UPGRADE_TIMEOUT))]
     pub socketio_upgrade_timeout: Time,
 
-    /// Name of a cookie for Socket.IO clients by which a balancer can send all requests of a client
-    /// that polls to the same server: its value is a hash of --server-id [default: no cookie]
+    /// Name of a cookie for sticky load balancing of Socket.IO clients; its value is a hash of
+    /// --server-id [default: no cookie]
     #[arg(long, env = "PRESENCED_SOCKETIO_COOKIE", value_name = "NAME")]
     pub socketio_cookie: Option<String>,
 

@@ -339,9 +339,6 @@ impl Flags {
                  between"
             );
         }
-        if path == "/dev/" || path.starts_with("/v1/") {
-            refuse!("--socketio-path {path}: the server has other paths there");
-        }
         let mut namespaces = vec!["/"];
         namespaces.extend(flags.socketio_namespaces.iter().map(String::as_str));
         let mut rules = presenced_socketio::Rules::new(&namespaces)

@@ -66,7 +66,7 @@ impl Connection {
     ) {
         let introduced = match introduced {
             Introduced::Already => Some((socket, peer)),
-            // What is seldom or short is not to be room in a connection that waits with a poll.
+            // In memory of its own: a connection whose poll waits is to be small.
             Introduced::NotYet => {
                 Box::pin(introduction::wait(&self.gateway, socket, peer, &place)).await
             }
@@ -391,38 +391,30 @@ impl Service<Request<Incoming>> for Http {
         Box::pin(async move {
             let admitted = exchange.is_of(caller, &gateway);
             let outcome = routes::respond(request, admitted, &gateway, &puller).await;
-            let outcome = match outcome {
-                Outcome::Hold(held) => {
-                    exchange.hold(held);
-                    // The connection is taken from hyper now.
-                    return std::future::pending().await;
-                }
-                Outcome::Begin(polling, answer) => {
-                    Outcome::Answer(begin_polling(*polling, answer, &sessions).await)
-                }
-                outcome => outcome,
-            };
-            exchange.note(Event::Answered);
-            Ok(match outcome {
-                // There is none any more.
-                Outcome::Hold(_) | Outcome::Begin(..) => response::refused(Refusal::Draining),
-                Outcome::Answer(mut answer) => {
-                    // A client that was refused has no claim to one of the places.
-                    let is_refused =
-                        answer.status().is_client_error() || answer.status().is_server_error();
-                    // Its next request is for another server, or has to wait like those who have no place.
-                    let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
-                    if is_refused || is_last {
-                        response::set_close(&mut answer);
-                    }
-                    answer
-                }
+            let mut answer = match outcome {
+                Outcome::Answer(answer) => answer,
+                Outcome::Begin(polling, answer) => begin_polling(*polling, answer, &sessions).await,
                 Outcome::Upgrade(accepted) => {
+                    exchange.note(Event::Answered);
                     // A second upgrade can't follow.
                     let _ = exchange.upgrade.set((accepted.upgraded, caller));
-                    accepted.answer
+                    return Ok(accepted.answer);
                 }
-            })
+                Outcome::Hold(held) => {
+                    exchange.hold(held);
+                    // The driver takes the connection from hyper now.
+                    return std::future::pending().await;
+                }
+            };
+            exchange.note(Event::Answered);
+            // A client that was refused has no claim to one of the places.
+            let is_refused = answer.status().is_client_error() || answer.status().is_server_error();
+            // Its next request is for another server, or has to wait like those who have no place.
+            let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
+            if is_refused || is_last {
+                response::set_close(&mut answer);
+            }
+            Ok(answer)
         })
     }
 }

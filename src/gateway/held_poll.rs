@@ -1,5 +1,5 @@
-//! A poll that waits for something to be said. It is no request any more for as long as it waits: it has no place among
-//! the HTTP connections and no buffer, as it may wait for a whole interval between two pings.
+//! A poll that waits for a packet. While it waits, it has no place among the HTTP connections and no buffer, since it may
+//! wait for a whole ping interval.
 
 use hyper::header;
 use hyper::{Request, Version};
@@ -79,7 +79,7 @@ impl HeldPoll {
             return Some((socket, place));
         }
         if let Ok((stream, _)) = socket.into_std() {
-            // It has a buffer, which a poll that waits has no need of.
+            // In memory of its own, as it has a buffer: a connection whose poll waits is to be small.
             Box::pin(part(stream, b"", PARTING_TIME)).await;
         }
         None

@@ -53,28 +53,28 @@ impl Pipes {
     }
 }
 
-/// What is said to the worker of a session.
+/// What the worker of a session hears of its requests.
 #[derive(Debug)]
-pub enum Word {
+pub enum PipeEvent {
     /// There is something to read from the session's relay.
-    Read(SessionKey),
-    /// Whoever waits here wants to know whether the session is there.
-    IsThere(SessionKey, oneshot::Sender<()>),
+    Readable(SessionKey),
+    /// A request asks whether the session is open; it is answered if so.
+    IsOpen(SessionKey, oneshot::Sender<()>),
 }
 
-impl Word {
+impl PipeEvent {
     /// Which session it is about.
     pub fn key(&self) -> SessionKey {
         match self {
-            Word::Read(key) | Word::IsThere(key, _) => *key,
+            PipeEvent::Readable(key) | PipeEvent::IsOpen(key, _) => *key,
         }
     }
 
     /// Does what it asks for of a session that is there, but for what the worker does.
     pub fn then(self) -> Then {
         match self {
-            Word::Read(_) => Then::Read,
-            Word::IsThere(_, asks) => {
+            PipeEvent::Readable(_) => Then::Read,
+            PipeEvent::IsOpen(_, asks) => {
                 // Whoever asked may be gone.
                 let _ = asks.send(());
                 Then::Nothing
@@ -89,7 +89,7 @@ pub struct Pipe {
     state: Mutex<State>,
     times: Times,
     /// The session, once it has begun, and its worker.
-    owner: OnceLock<(SessionId, mpsc::UnboundedSender<Word>)>,
+    owner: OnceLock<(SessionId, mpsc::UnboundedSender<PipeEvent>)>,
 }
 
 #[derive(Debug)]
@@ -117,8 +117,8 @@ struct State {
     /// The WebSocket that it has gone over to, what was read from it, and frames for it.
     connection: Option<(TcpStream, Vec<u8>)>,
     unsent: Vec<u8>,
-    /// The worker knows that there is something to read.
-    is_told: bool,
+    /// The worker was woken, and has not read since.
+    is_woken: bool,
 }
 
 /// What the WebSocket is told that a client may go over to.
@@ -158,7 +158,7 @@ impl Pipe {
                 probe: None,
                 connection: None,
                 unsent: Vec::new(),
-                is_told: false,
+                is_woken: false,
             }),
             times,
             owner: OnceLock::new(),
@@ -166,18 +166,13 @@ impl Pipe {
         let mut state = pipe.lock();
         // It is the first.
         let _ = state.transport.poll();
-        let (poll, answer) = oneshot::channel();
-        state.poll = Some(poll);
+        let wait = pipe.wait(&mut state);
         drop(state);
-        let wait = PollWait {
-            pipe: pipe.clone(),
-            answer,
-        };
         (pipe, wait)
     }
 
     /// The session has begun.
-    pub(super) fn begin(&self, session: SessionId, worker: mpsc::UnboundedSender<Word>) {
+    pub(super) fn begin(&self, session: SessionId, worker: mpsc::UnboundedSender<PipeEvent>) {
         // It begins once.
         let _ = self.owner.set((session, worker));
         self.flush(&mut self.lock());
@@ -199,14 +194,19 @@ impl Pipe {
                 return Err(NotTaken::Second);
             }
         }
+        let wait = self.wait(&mut state);
+        self.flush(&mut state);
+        Ok(wait)
+    }
+
+    /// The wait for the answer to a poll that was taken.
+    fn wait(self: &Arc<Self>, state: &mut State) -> PollWait {
         let (poll, answer) = oneshot::channel();
         state.poll = Some(poll);
-        self.flush(&mut state);
-        drop(state);
-        Ok(PollWait {
+        PollWait {
             pipe: self.clone(),
             answer,
-        })
+        }
     }
 
     /// The head of a POST has come.
@@ -235,8 +235,8 @@ impl Pipe {
         if !state.transport.open_websocket(Duration::ZERO, &self.times) {
             return Err(NotTaken::NotPolling);
         }
-        let (words, told) = mpsc::unbounded_channel();
-        state.probe = Some(words);
+        let (sender, told) = mpsc::unbounded_channel();
+        state.probe = Some(sender);
         drop(state);
         Ok(Probe {
             pipe: self.clone(),
@@ -256,13 +256,13 @@ impl Pipe {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the worker that there is something to read.
-    fn tell(&self, state: &mut State) {
+    /// Wakes the worker: there is something to read.
+    fn wake(&self, state: &mut State) {
         if let Some((session, worker)) = self.owner.get()
-            && !mem::replace(&mut state.is_told, true)
+            && !mem::replace(&mut state.is_woken, true)
         {
             // If the worker is gone, so is the session.
-            let _ = worker.send(Word::Read(session.key));
+            let _ = worker.send(PipeEvent::Readable(session.key));
         }
     }
 
@@ -293,7 +293,7 @@ impl Pipe {
             }
         }
         if state.transport.live().is_none() {
-            self.tell(state);
+            self.wake(state);
         }
     }
 }
@@ -375,13 +375,13 @@ impl Post {
             state.is_posting = false;
             state.transport.post_done();
             // The WebSocket may have waited for it.
-            self.pipe.tell(&mut state);
+            self.pipe.wake(&mut state);
             // Nobody is going to read them.
             return done;
         }
         (state.body, state.done) = (body, 0);
         state.posted = Some(posted);
-        self.pipe.tell(&mut state);
+        self.pipe.wake(&mut state);
         done
     }
 
@@ -391,7 +391,7 @@ impl Post {
         let mut state = self.pipe.lock();
         state.is_posting = false;
         state.transport.post_done();
-        self.pipe.tell(&mut state);
+        self.pipe.wake(&mut state);
     }
 }
 
@@ -405,7 +405,7 @@ impl Drop for Post {
         // The session ends, or has gone over to a WebSocket, which has waited for this.
         let _ = state.transport.post_gone();
         self.pipe.flush(&mut state);
-        self.pipe.tell(&mut state);
+        self.pipe.wake(&mut state);
     }
 }
 
@@ -450,7 +450,7 @@ impl Probe {
         self.is_settled = true;
         let mut state = self.pipe.lock();
         state.connection = Some((stream, ahead));
-        self.pipe.tell(&mut state);
+        self.pipe.wake(&mut state);
     }
 }
 
@@ -484,7 +484,7 @@ impl PollingRelay {
 impl Read for PollingRelay {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.pipe.lock();
-        state.is_told = false;
+        state.is_woken = false;
         let mut count = 0;
         while count < buffer.len() && (state.taken < state.frame.len() || state.next_packet()) {
             let rest = &state.frame[state.taken..];
@@ -504,7 +504,7 @@ impl Read for PollingRelay {
         let is_over = state.transport.live().is_none();
         if count > 0 && is_over {
             // The end is read next.
-            self.pipe.tell(&mut state);
+            self.pipe.wake(&mut state);
         }
         match count {
             0 if is_over => Ok(0),
@@ -567,7 +567,7 @@ impl Relay<TcpStream> for PollingRelay {
         }
         if state.transport.live() == Some(Live::WebSocket) {
             // The frames are for that.
-        } else if is_told(end) {
+        } else if lets_poll_once_more(end) {
             state.transport.close(Duration::ZERO, &self.pipe.times);
         } else {
             state.transport.end(End::ByServer);
@@ -610,7 +610,7 @@ impl Drop for PollingRelay {
 
 /// Whether the next poll is still answered, so that the client hears of an end that is no fault of its own, and of what
 /// was said before. After any other end, requests find no session.
-fn is_told(end: CloseReason) -> bool {
+fn lets_poll_once_more(end: CloseReason) -> bool {
     matches!(
         end,
         CloseReason::Replaced

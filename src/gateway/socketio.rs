@@ -29,7 +29,7 @@ use super::exchange::Arriving;
 use super::handshake::{Accepted, Upgraded, seat};
 use super::held_poll;
 use super::live;
-use super::pipe::{NotTaken, Pipe, Pipes, PollWait, PollingRelay, Post, Word};
+use super::pipe::{NotTaken, Pipe, PipeEvent, Pipes, PollWait, PollingRelay};
 use super::places::Standing;
 use super::refusal::{Refusal, RequestFault};
 use super::request::is_compressed;
@@ -40,12 +40,12 @@ use crate::tokens::Purpose;
 /// Which transports of Socket.IO there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Transports {
-    /// HTTP long-polling and WebSocket, as clients use them by default
+    /// HTTP long-polling and WebSocket: what clients use by default
     #[default]
     All,
-    /// WebSocket; clients must set transports: ['websocket']
+    /// WebSocket only: clients must set transports: ['websocket']
     WebsocketOnly,
-    /// None: there is no Socket.IO
+    /// None: Socket.IO is not served
     Off,
 }
 
@@ -76,29 +76,29 @@ pub struct SocketIo {
     /// Of sessions that poll.
     pipes: Arc<Pipes>,
     /// By worker.
-    workers: [OnceLock<mpsc::UnboundedSender<Word>>; SHARDS],
+    workers: [OnceLock<mpsc::UnboundedSender<PipeEvent>>; SHARDS],
 }
 
-/// What a worker with sessions of Socket.IO has to do with their requests, which come to any worker.
+/// A worker's side of the requests of its Socket.IO sessions, which may come to any worker.
 #[derive(Debug)]
 pub struct SocketIoWorker {
     socketio: Arc<SocketIo>,
-    words: mpsc::UnboundedSender<Word>,
-    heard: mpsc::UnboundedReceiver<Word>,
+    sender: mpsc::UnboundedSender<PipeEvent>,
+    events: mpsc::UnboundedReceiver<PipeEvent>,
 }
 
 impl SocketIoWorker {
     /// Of the worker with this number. There is one of each.
     pub fn new(socketio: &Arc<SocketIo>, number: u16) -> SocketIoWorker {
-        let (words, heard) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         if let Some(worker) = socketio.workers.get(usize::from(number)) {
-            let is_first = worker.set(words.clone()).is_ok();
+            let is_first = worker.set(sender.clone()).is_ok();
             debug_assert!(is_first, "two workers {number}");
         }
         SocketIoWorker {
             socketio: socketio.clone(),
-            words,
-            heard,
+            sender,
+            events,
         }
     }
 
@@ -111,7 +111,7 @@ impl SocketIoWorker {
     ) -> Vec<u8> {
         if let Some(pipe) = &newcomer.pipe {
             self.socketio.pipes.insert(session, pipe.clone());
-            pipe.begin(session, self.words.clone());
+            pipe.begin(session, self.sender.clone());
         }
         let open = Open {
             sid: &self.socketio.sid(session),
@@ -125,11 +125,11 @@ impl SocketIoWorker {
         packet
     }
 
-    /// What is said to it next.
-    pub fn poll_word(&mut self, context: &mut Context<'_>) -> Poll<Word> {
-        match self.heard.poll_recv(context) {
-            Poll::Ready(Some(word)) => Poll::Ready(word),
-            // It can speak to itself, so there is no end.
+    /// The next event of its sessions' requests.
+    pub fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<PipeEvent> {
+        match self.events.poll_recv(context) {
+            Poll::Ready(Some(event)) => Poll::Ready(event),
+            // It has a sender itself, so there is no end.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
@@ -356,13 +356,13 @@ impl SocketIo {
         }
         let bytes_max = self.config.payload_bytes_max;
         let post = pipe.post()?;
-        if request.body().size_hint().lower() > bytes_max as u64 {
-            return Err(too_big(post));
-        }
         let body = Limited::new(request.into_body(), bytes_max).collect().await;
         let body = match body {
             Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(too_big(post)),
+            Err(error) if error.is::<LengthLimitError>() => {
+                post.refuse();
+                return Err(plain(Refusal::BodyTooBig));
+            }
             Err(_) => return Err(plain(Refusal::BadRequest(RequestFault::BrokenBody))),
         };
         let taken = post.take(body.into());
@@ -387,7 +387,7 @@ impl SocketIo {
         }
         let (asks, is_there) = oneshot::channel();
         let worker = self.workers.get(usize::from(session.worker))?.get()?;
-        worker.send(Word::IsThere(session.key, asks)).ok()?;
+        worker.send(PipeEvent::IsOpen(session.key, asks)).ok()?;
         is_there.await.ok().map(|()| Named::IsOnWebSocket)
     }
 
@@ -410,11 +410,6 @@ fn poll(request: &Request<Arriving>, pipe: &Arc<Pipe>) -> Result<Outcome, Engine
         Ok(body) => Outcome::Answer(held_poll::answer(body)),
         Err(_) => Outcome::Hold(wait),
     })
-}
-
-fn too_big(post: Post) -> EngineRefusal {
-    post.refuse();
-    plain(Refusal::BodyTooBig)
 }
 
 /// What a handshake shows of its user.

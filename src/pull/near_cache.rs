@@ -83,7 +83,7 @@ const _: () = assert!(3 * TABLE_BYTES_MAX + 2 * IDS_BYTES_MAX <= PULL_CACHE_BYTE
 /// What an allocator takes for itself.
 const ALLOCATION_BYTES: usize = 16;
 
-/// What an id takes in memory of its own: nothing if it is short.
+/// Heap memory that an id takes: none if it is short.
 fn bytes_beside(user: &UserId) -> usize {
     let id = user.as_str().len();
     if id > size_of::<UserId>() {

@@ -480,7 +480,7 @@ impl Service for PresenceService {
             return Ok(Then::Nothing);
         };
         match answer {
-            SocketIoAnswer::Word(word) => Ok(word.then()),
+            SocketIoAnswer::PipeEvent(event) => Ok(event.then()),
             SocketIoAnswer::NotConnected(why) => socketio
                 .not_connected(session.key, why)
                 .map(|()| Then::Nothing),

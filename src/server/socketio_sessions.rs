@@ -29,7 +29,7 @@ use crate::gateway::Gateway;
 use crate::gateway::arrival::{Newcomer, Shown};
 use crate::gateway::caller::Caller;
 use crate::gateway::client_dialect::ClientDialect;
-use crate::gateway::pipe::Word;
+use crate::gateway::pipe::PipeEvent;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::Place as HttpPlace;
 use crate::gateway::socketio::{SocketIo, SocketIoWorker};
@@ -96,8 +96,8 @@ pub enum SocketIoAnswer {
     Left,
     /// The client may wait no longer with its CONNECT.
     NotConnected(CloseReason),
-    /// What is said of it elsewhere.
-    Word(Word),
+    /// One of its requests has come to some worker.
+    PipeEvent(PipeEvent),
 }
 
 /// What an event asks for.
@@ -411,8 +411,8 @@ impl SocketIoSessions {
         if let Some(ready) = self.ready.pop_front() {
             return Poll::Ready(ready);
         }
-        if let Poll::Ready(word) = self.worker.poll_word(context) {
-            return Poll::Ready((word.key(), SocketIoAnswer::Word(word)));
+        if let Poll::Ready(event) = self.worker.poll_event(context) {
+            return Poll::Ready((event.key(), SocketIoAnswer::PipeEvent(event)));
         }
         if let Poll::Ready(Some(checked)) = self.checks.poll_next_unpin(context) {
             return Poll::Ready(checked);

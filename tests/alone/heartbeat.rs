@@ -1,10 +1,10 @@
-//! A pong, from the worker's hands to the pending buffer, allocates nothing: counted, not believed.
+//! A pong, from the worker's hands to the pending buffer, allocates nothing, in either protocol: counted, not believed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use presenced::gateway::client_dialect::ClientDialect;
 use presenced_presence::{Pending, SessionId, Slot};
-use presenced_session::dialect::Plain;
 use presenced_session::memory::Memory;
 use presenced_session::service::{Message, Opened, Replies, Service};
 use presenced_session::slab::SessionKey;
@@ -23,37 +23,55 @@ struct Heartbeats {
 
 impl Service for Heartbeats {
     type Peer = ();
-    type Handle = Slot;
+    type Handle = Option<Slot>;
 
-    type Dialect = Plain<false>;
+    type Dialect = ClientDialect;
     type Answer = ();
 
-    fn opened(&mut self, (): (), _: SessionId, _: &mut Replies<'_, Self::Dialect>) -> Opened<Slot> {
-        Opened {
-            handle: self.slot,
-            replaced: None,
-        }
+    fn opened(
+        &mut self,
+        (): (),
+        _: SessionId,
+        _: &mut Replies<'_, Self::Dialect>,
+    ) -> Opened<Option<Slot>> {
+        Some(self.slot).into()
     }
 
-    fn heard(&mut self, slot: Slot) {
-        self.pending.record(slot);
+    fn heard(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.pending.record(slot);
+        }
     }
 
     fn message(
         &mut self,
         _: SessionKey,
-        _: Slot,
+        _: Option<Slot>,
         _: Message<'_>,
         _: &mut Replies<'_, Self::Dialect>,
     ) {
     }
 
-    fn closed(&mut self, _: Slot, _: SessionId) {}
+    fn closed(&mut self, _: Option<Slot>, _: SessionId) {}
 }
 
 #[test]
 fn a_ping_and_its_pong_allocate_nothing() {
     let _alone = alone();
+    allocates_nothing(ClientDialect::Plain, pong_of);
+}
+
+/// Packets in text frames, of which the pong is `3`.
+#[test]
+fn a_ping_of_engine_io_and_its_pong_allocate_nothing() {
+    let _alone = alone();
+    allocates_nothing(ClientDialect::SocketIo, |ping| {
+        assert_eq!(ping, b"\x81\x012");
+        b"\x81\x81\0\0\0\x003".into()
+    });
+}
+
+fn allocates_nothing(dialect: ClientDialect, pong_of: impl Fn(&[u8]) -> Vec<u8>) {
     let pending = Arc::new(Pending::new());
     let slot = Slot::new(5, 12_345);
     pending.reserve(slot);
@@ -75,7 +93,7 @@ fn a_ping_and_its_pong_allocate_nothing() {
         socket: socket.clone().into(),
         read_ahead: Default::default(),
         peer: (),
-        dialect: Plain,
+        dialect,
         expires_at: Duration::MAX,
         seat: Seat::take(worker.seats()).unwrap(),
     };

@@ -78,7 +78,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
 struct Trial {
     pipe: Arc<Pipe>,
     pipes: Arc<Pipes>,
-    words: mpsc::UnboundedReceiver<Word>,
+    events: mpsc::UnboundedReceiver<PipeEvent>,
     /// The worker's end, until it has a connection or has let go of the session.
     relay: Option<PollingRelay>,
     is_closing: bool,
@@ -186,7 +186,7 @@ impl Trial {
     fn new() -> Trial {
         let (pipe, mut wait) = Pipe::new(Times::default());
         let pipes = Arc::<Pipes>::default();
-        let (worker, words) = mpsc::unbounded_channel();
+        let (worker, events) = mpsc::unbounded_channel();
         pipes.insert(SESSION, pipe.clone());
         pipe.begin(SESSION, worker);
         let mut relay = PollingRelay::new(pipe.clone(), pipes.clone());
@@ -198,7 +198,7 @@ impl Trial {
         Trial {
             pipe,
             pipes,
-            words,
+            events,
             relay: Some(relay),
             is_closing: false,
             bytes: Vec::new(),
@@ -417,9 +417,9 @@ impl Trial {
     }
 
     fn work(&mut self, bytes: usize) {
-        match self.words.try_recv() {
-            Ok(Word::Read(key)) => assert_eq!(key, SESSION.key),
-            Ok(Word::IsThere(..)) => panic!("nobody asks"),
+        match self.events.try_recv() {
+            Ok(PipeEvent::Readable(key)) => assert_eq!(key, SESSION.key),
+            Ok(PipeEvent::IsOpen(..)) => panic!("nobody asks"),
             Err(_) => return,
         }
         let Some(relay) = &mut self.relay else {

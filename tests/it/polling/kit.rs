@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use presenced_testkit::raw::{Raw, Response, TEXT, frame, get, request, upgrade};
-use presenced_testkit::server::{TestServer, metric};
+use presenced_testkit::raw::{Raw, Response, TEXT, frame, request, upgrade};
+use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
 use serde_json::Value;
@@ -271,13 +271,7 @@ pub(super) async fn all_gone(server: &TestServer) {
 
 /// The same of a server wherever it is.
 pub(super) async fn all_gone_of(admin: SocketAddr) {
-    until("nothing is left of any client", PATIENCE, async || {
-        let metrics = get(admin, "/metrics").await;
-        ["sessions", "users", "http_connections"]
-            .iter()
-            .all(|name| metric(&metrics, name) == 0)
-    })
-    .await;
+    crate::socketio::all_gone(admin).await;
 }
 
 impl Session {

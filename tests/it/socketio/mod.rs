@@ -25,7 +25,7 @@ async fn started(flags: &[&str]) -> TestServer {
 }
 
 /// Waits until nothing is left of any client.
-async fn all_gone(admin: SocketAddr) {
+pub(crate) async fn all_gone(admin: SocketAddr) {
     until("nothing is left of any client", PATIENCE, async || {
         let metrics = get(admin, "/metrics").await;
         ["sessions", "users", "http_connections"]
