@@ -56,7 +56,8 @@ pub(super) struct Connection {
 type Http1 = http1::Connection<Socket, Http>;
 
 impl Connection {
-    /// Serves it until it ends or is a session.
+    /// Serves it until it ends or is a session. What does not wait with a poll is in memory of its own, so that a
+    /// connection which does is small.
     pub(super) async fn run(
         self,
         socket: Socket,
@@ -66,7 +67,6 @@ impl Connection {
     ) {
         let introduced = match introduced {
             Introduced::Already => Some((socket, peer)),
-            // In memory of its own: a connection whose poll waits is to be small.
             Introduced::NotYet => {
                 Box::pin(introduction::wait(&self.gateway, socket, peer, &place)).await
             }
@@ -77,29 +77,21 @@ impl Connection {
         let mut next = Some((socket, place));
         while let Some((socket, place)) = next.take() {
             let requests = Box::pin(self.clone().requests(socket, place, peer));
-            let Some((socket, held)) = requests.await else {
+            let Some((mut socket, mut held)) = requests.await else {
                 return;
             };
-            next = self.answer(socket, held, peer).await;
+            let gateway = &self.gateway;
+            let ahead_max = gateway.live.get().head_bytes_max;
+            let Some(body) = held.body(&mut socket, ahead_max).await else {
+                return;
+            };
+            let next_place = || {
+                let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
+                let place = (!is_last).then(|| gateway.places.enter(peer.0, Standing::Idle));
+                place?.ok()
+            };
+            next = Box::pin(held.answer(body, socket, next_place)).await;
         }
-    }
-
-    /// Waits with a poll, and answers it. Returns the connection with a new place if it has further requests.
-    async fn answer(
-        &self,
-        socket: Socket,
-        held: HeldPoll,
-        peer: Caller,
-    ) -> Option<(Socket, Place)> {
-        let gateway = &self.gateway;
-        let next_place = || {
-            if gateway.departure.is_announced() || gateway.places.are_wanted() {
-                return None;
-            }
-            gateway.places.enter(peer.0, Standing::Idle).ok()
-        };
-        let ahead_max = gateway.live.get().head_bytes_max;
-        held.answer_on(socket, ahead_max, next_place).await
     }
 
     /// Serves requests until the connection ends, is a session, or waits with a poll.

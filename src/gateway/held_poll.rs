@@ -40,19 +40,13 @@ impl HeldPoll {
         }
     }
 
-    /// Waits for the answer on the connection that the poll came over, and sends it. Returns the connection with its
-    /// place if it may have further requests: before that is said, there is a `next_place`.
-    pub(super) async fn answer_on(
-        mut self,
-        mut socket: Socket,
-        ahead_max: usize,
-        next_place: impl FnOnce() -> Option<Place>,
-    ) -> Option<(Socket, Place)> {
-        let body = loop {
+    /// Waits for the answer's body. `None` if the connection is gone, or sends more than `ahead_max` bytes meanwhile: both
+    /// end the session.
+    pub(super) async fn body(&mut self, socket: &mut Socket, ahead_max: usize) -> Option<Vec<u8>> {
+        loop {
             tokio::select! {
                 biased;
-                body = &mut self.wait.answer => break body.ok()?,
-                // Its end is that of the session, and so is too much of what should wait.
+                body = &mut self.wait.answer => return body.ok(),
                 read = socket.read_ahead() => {
                     read.ok()?;
                     if socket.ahead().len() > ahead_max {
@@ -60,7 +54,17 @@ impl HeldPoll {
                     }
                 }
             }
-        };
+        }
+    }
+
+    /// Sends the answer on the connection that the poll came over. Returns the connection with its place if it may have
+    /// further requests: before that is said, there is a `next_place`.
+    pub(super) async fn answer(
+        self,
+        body: Vec<u8>,
+        mut socket: Socket,
+        next_place: impl FnOnce() -> Option<Place>,
+    ) -> Option<(Socket, Place)> {
         let mut answer = answer(body);
         self.page.may_read(&mut answer);
         let place = match self.is_last {
@@ -79,8 +83,7 @@ impl HeldPoll {
             return Some((socket, place));
         }
         if let Ok((stream, _)) = socket.into_std() {
-            // In memory of its own, as it has a buffer: a connection whose poll waits is to be small.
-            Box::pin(part(stream, b"", PARTING_TIME)).await;
+            part(stream, b"", PARTING_TIME).await;
         }
         None
     }

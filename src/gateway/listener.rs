@@ -158,7 +158,8 @@ impl Door {
             .connection
             .clone()
             .run(socket, place, caller, introduced);
-        let mut served = Box::pin(catch(Task::Connection, served));
+        // A future that catches another one is twice as large.
+        let mut served = Box::pin(catch(Task::Connection, Box::pin(served)));
         // Most requests are there by now and are answered at once, without a task.
         let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
         if first.await.is_pending() {
