@@ -43,6 +43,11 @@ impl Clock {
         self.start.elapsed()
     }
 
+    /// The moment that is `since_start` after the start.
+    pub fn instant(&self, since_start: Duration) -> Instant {
+        self.start + since_start
+    }
+
     /// Whole seconds since the start; enough for 136 years.
     pub fn now_s(&self) -> u32 {
         self.now().as_secs() as u32

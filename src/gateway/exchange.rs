@@ -42,21 +42,27 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn begin(gateway: &Gateway, peer: Caller, place: Place, has_sent: bool) -> Exchange {
         let clock = gateway.clock;
-        Exchange {
+        let keep_alive = gateway.live.get().keep_alive;
+        let exchange = Exchange {
             clock,
             peer,
             is_forwarded: gateway.proxies.forward(peer.0),
             caller: Mutex::new(peer),
             place,
-            progress: Mutex::new(Progress::new(
-                clock.now(),
-                has_sent,
-                gateway.live.get().keep_alive,
-            )),
+            progress: Mutex::new(Progress::new(clock.now(), has_sent, keep_alive)),
             has_body: AtomicBool::new(false),
             upgrade: OnceLock::new(),
             held: Mutex::new(None),
-        }
+        };
+        exchange.stands(*exchange.progress());
+        exchange
+    }
+
+    /// Lets the place know what the connection waits for, and since when. Both go by one time: who has been awaited
+    /// long enough to be told to leave has no time left.
+    fn stands(&self, progress: Progress) {
+        let since = self.clock.instant(progress.began());
+        self.place.stands_since(progress.phase().standing(), since);
     }
 
     pub(super) fn is_upgraded(&self) -> bool {
@@ -131,9 +137,9 @@ impl Exchange {
         if self.is_upgraded() || !self.progress().has_changed() {
             return;
         }
-        let phase = self.progress().phase();
-        self.place.stands(phase.standing());
-        if phase == Phase::Idle && self.is_forwarded {
+        let progress = *self.progress();
+        self.stands(progress);
+        if progress.phase() == Phase::Idle && self.is_forwarded {
             *self.caller() = self.peer;
             self.place.back_to(self.peer.0);
         }

@@ -108,13 +108,7 @@ impl Door {
         if newcomer.has_ended {
             return;
         }
-        match self.lobby.before(&newcomer) {
-            Some(full) if !newcomer.is_mistaken => {
-                newcomer.full = full;
-                self.wait(newcomer);
-            }
-            _ => self.admit(newcomer).await,
-        }
+        self.admit(newcomer).await;
     }
 
     /// Looks whether there are places for those in the lobby.
@@ -126,13 +120,18 @@ impl Door {
         }
     }
 
-    /// Serves a connection, or lets it wait, or turns it away.
+    /// Serves a connection, or lets it wait, or turns it away. It has no place while others wait that come before
+    /// it: one may have become free since there was none for them.
     async fn admit(&mut self, mut newcomer: Newcomer) {
         if newcomer.is_mistaken {
             return self.refuse(newcomer, Refusal::BadRequest(RequestFault::ProxyHeader));
         }
         let places = &self.connection.gateway.places;
-        match places.enter(newcomer.peer, newcomer.standing()) {
+        let entered = match self.lobby.before(&newcomer) {
+            Some(full) => Err(full),
+            None => places.enter(newcomer.peer, newcomer.standing()),
+        };
+        match entered {
             Ok(place) => self.serve(newcomer, place).await,
             Err(full) => {
                 newcomer.full = full;

@@ -6,7 +6,7 @@
 //! is next, so that one with many connections holds up its own, and nobody else's. When too many wait, the
 //! peer with the most of them loses one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, TcpStream};
@@ -107,13 +107,40 @@ impl Newcomer {
     }
 }
 
+/// Those of whom a request has come, or those of whom none has.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Newcomer>,
+    /// Whether all places were taken when one of them asked.
+    is_server_full: bool,
+    /// Those of whom one came here since the last look.
+    peers: HashSet<IpAddr>,
+}
+
+impl Queue {
+    fn push(&mut self, newcomer: Newcomer) {
+        self.is_server_full |= newcomer.full == Full::Server;
+        self.peers.insert(network(newcomer.peer));
+        self.waiting.push_back(newcomer);
+    }
+
+    /// Why one of them comes before another of `peer`.
+    fn before(&self, peer: IpAddr) -> Option<Full> {
+        if self.is_server_full {
+            return Some(Full::Server);
+        }
+        let is_before = self.peers.contains(&network(peer));
+        is_before.then_some(Full::Peer)
+    }
+}
+
 /// Those who wait. Within each peer they keep the order in which they came.
 #[derive(Debug)]
 pub(super) struct Lobby {
     max: usize,
     places: Arc<HttpPlaces>,
-    speaking: VecDeque<Newcomer>,
-    silent: VecDeque<Newcomer>,
+    speaking: Queue,
+    silent: Queue,
     /// How many of each peer wait.
     peers: HashMap<IpAddr, usize>,
     /// When to look again whether there are places.
@@ -126,24 +153,21 @@ impl Lobby {
         Lobby {
             max,
             places,
-            speaking: VecDeque::new(),
-            silent: VecDeque::new(),
+            speaking: Queue::default(),
+            silent: Queue::default(),
             peers: HashMap::new(),
             look_at: None,
         }
     }
 
-    /// Why another waits that may come before it: one of its peer, or one for which there is no place at all;
-    /// `None` if there is none.
+    /// Why another waits that comes before it: one of its peer, or one for which there was no place at all;
+    /// `None` if there is none. Nobody is behind those who are silent but others who are.
     pub(super) fn before(&self, newcomer: &Newcomer) -> Option<Full> {
-        let waiting = match newcomer.is_silent() {
-            true => &self.silent,
-            false => &self.speaking,
-        };
-        let peer = network(newcomer.peer);
-        let is_before =
-            |other: &&Newcomer| other.full == Full::Server || network(other.peer) == peer;
-        waiting.iter().find(is_before).map(|other| other.full)
+        let before = self.speaking.before(newcomer.peer);
+        match newcomer.is_silent() {
+            true => before.or_else(|| self.silent.before(newcomer.peer)),
+            false => before,
+        }
     }
 
     /// Lets it wait; returns the one that may not if too many do.
@@ -153,12 +177,12 @@ impl Lobby {
         }
         *self.peers.entry(network(newcomer.peer)).or_default() += 1;
         match newcomer.is_silent() {
-            true => self.silent.push_back(newcomer),
-            false => self.speaking.push_back(newcomer),
+            true => self.silent.push(newcomer),
+            false => self.speaking.push(newcomer),
         }
         let next_look = Instant::now() + LOBBY_LOOK;
         self.look_at.get_or_insert(next_look);
-        let is_too_full = self.speaking.len() + self.silent.len() > self.max;
+        let is_too_full = self.speaking.waiting.len() + self.silent.waiting.len() > self.max;
         is_too_full.then(|| self.send_out()).flatten()
     }
 
@@ -167,11 +191,12 @@ impl Lobby {
     fn send_out(&mut self) -> Option<Newcomer> {
         let (peer, count) = self.peers.iter_mut().max_by_key(|(_, count)| **count)?;
         let is_of_peer = |waiting: &Newcomer| network(waiting.peer) == *peer;
-        let out = match self.silent.iter().position(is_of_peer) {
-            Some(at) => self.silent.remove(at),
+        let (silent, speaking) = (&mut self.silent.waiting, &mut self.speaking.waiting);
+        let out = match silent.iter().position(is_of_peer) {
+            Some(at) => silent.remove(at),
             None => {
-                let last = self.speaking.iter().rposition(is_of_peer)?;
-                self.speaking.remove(last)
+                let last = speaking.iter().rposition(is_of_peer)?;
+                speaking.remove(last)
             }
         };
         *count -= 1;
@@ -190,8 +215,8 @@ impl Lobby {
     pub(super) fn take_all(&mut self, scratch: &mut [u8], proxies: &Proxies) -> VecDeque<Newcomer> {
         self.look_at = None;
         self.peers.clear();
-        let mut all = std::mem::take(&mut self.speaking);
-        let mut silent = std::mem::take(&mut self.silent);
+        let mut all = std::mem::take(&mut self.speaking).waiting;
+        let mut silent = std::mem::take(&mut self.silent).waiting;
         for newcomer in all.iter_mut().chain(&mut silent) {
             newcomer.listen(scratch, proxies);
         }
@@ -287,20 +312,32 @@ mod tests {
     async fn nobody_comes_before_those_for_whom_there_is_no_place() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let places = HttpPlaces::new("gateway", ROOM);
-        for (full, last, is_silent, before) in [
-            (Full::Server, 1, false, Some(Full::Server)),
-            (Full::Server, 2, false, Some(Full::Server)),
+        let (server, peer) = (Some(Full::Server), Some(Full::Peer));
+        // Of the first of them, whom another follows: who it is, whether it is silent, and why it waits; of the other
+        // the same, but whether it has to wait, too.
+        for (first, other) in [
+            ((1, false, Full::Server), (1, false, server)),
+            ((1, false, Full::Server), (2, false, server)),
+            ((1, false, Full::Server), (2, true, server)),
+            ((1, false, Full::Peer), (1, false, peer)),
+            ((1, false, Full::Peer), (1, true, peer)),
+            ((1, false, Full::Peer), (2, false, None)),
             // One that has sent nothing waits for nothing but a free place.
-            (Full::Server, 2, true, None),
-            (Full::Peer, 1, false, Some(Full::Peer)),
-            (Full::Peer, 2, false, None),
+            ((1, true, Full::Server), (2, false, None)),
+            ((1, true, Full::Server), (2, true, server)),
+            ((1, true, Full::Peer), (1, true, peer)),
+            ((1, true, Full::Peer), (2, true, None)),
         ] {
             let mut lobby = Lobby::new(9, places.clone());
-            let mut first = newcomer(&listener, 1, is_silent);
-            first.full = full;
-            assert!(lobby.wait(first).is_none());
-            let comes = newcomer(&listener, last, false);
-            assert_eq!(lobby.before(&comes), before, "{full:?} {last} {is_silent}");
+            let mut waits = newcomer(&listener, first.0, first.1);
+            waits.stream.set_nonblocking(true).unwrap();
+            waits.full = first.2;
+            assert!(lobby.wait(waits).is_none());
+            let comes = newcomer(&listener, other.0, other.1);
+            assert_eq!(lobby.before(&comes), other.2, "{first:?} {other:?}");
+            // At the next look, who is first is asked first.
+            lobby.take_all(&mut [0; 64], &Proxies::default());
+            assert_eq!(lobby.before(&comes), None);
         }
     }
 
@@ -353,13 +390,13 @@ mod tests {
             let out = lobby.wait(newcomer(&listener, last, false));
             assert_eq!(lasts(out), [1]);
             assert_eq!(
-                (lobby.speaking.len(), lobby.silent.len()),
+                (lobby.speaking.waiting.len(), lobby.silent.waiting.len()),
                 (speaking, silent)
             );
         }
-        assert_eq!(lasts(lobby.speaking.drain(..)), [1, 3, 4]);
+        assert_eq!(lasts(lobby.speaking.waiting.drain(..)), [1, 3, 4]);
         assert!(places.are_wanted(), "by the silent one");
-        lobby.silent.clear();
+        lobby.silent = Queue::default();
         assert!(!places.are_wanted());
     }
 }

@@ -195,15 +195,15 @@ impl<H> Places<H> {
         }
     }
 
-    /// The connection has this standing, from now on.
-    pub fn stands(&mut self, id: ConnectionId, standing: Standing, now: Instant) {
+    /// The connection has had this standing since then.
+    pub fn stands(&mut self, id: ConnectionId, standing: Standing, since: Instant) {
         self.take_turn(id);
         let stay = match standing {
             Standing::Idle => self.room.idle_min,
             Standing::Awaited => self.room.awaited_min,
             Standing::Served => return,
         };
-        self.give_turn((now + stay, id));
+        self.give_turn((since + stay, id));
     }
 
     /// The connection has ended.

@@ -84,6 +84,11 @@ impl Progress {
         self.phase
     }
 
+    /// Since when it is at that.
+    pub fn began(&self) -> Duration {
+        self.began
+    }
+
     /// When it must be further.
     pub fn deadline(&self) -> Duration {
         self.deadline

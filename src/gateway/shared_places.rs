@@ -139,8 +139,13 @@ impl HttpPlaces {
 impl Place {
     /// The connection has this standing from now on.
     pub fn stands(&self, standing: Standing) {
-        let now = Instant::now().into_std();
-        self.places.lock().stands(self.id, standing, now);
+        self.stands_since(standing, Instant::now());
+    }
+
+    /// It has had this standing since then.
+    pub fn stands_since(&self, standing: Standing, since: Instant) {
+        let since = since.into_std();
+        self.places.lock().stands(self.id, standing, since);
     }
 
     /// The connection has turned out to be one of `address`, among whose it counts from now on.

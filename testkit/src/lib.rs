@@ -37,6 +37,7 @@ pub mod balancers;
 pub mod blocking;
 pub mod cable;
 pub mod frame;
+pub mod kernel_sockets;
 pub mod memcached;
 pub mod network;
 pub mod port;

@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::cable::Cable;
+use crate::kernel_sockets::{FIN_WAIT_1, KernelSocket};
 use crate::memcached::Memcached;
 use crate::proxy::{Mischief, Proxy};
-
-/// Closed on this side, and not acknowledged by the other: `TCP_FIN_WAIT1` in `/proc/net/tcp`.
-const FIN_WAIT_1: &str = "04";
 
 /// The way to a memcached, which can be cut without a word to either side.
 pub struct Network {
@@ -42,18 +40,9 @@ impl Network {
     /// Connections to memcached that were closed on this side, and of which this machine's kernel
     /// has something to deliver still.
     pub fn undelivered(&self) -> usize {
-        let SocketAddr::V4(node) = self.node().parse().unwrap() else {
-            panic!("{} is no IPv4 address", self.node());
-        };
-        let host = u32::from_ne_bytes(node.ip().octets());
-        let peer = format!("{host:08X}:{:04X}", node.port());
-        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let is_held = |line: &&str| {
-            // Its number, the local address, the remote address and the state.
-            let mut fields = line.split_whitespace().skip(2);
-            fields.next() == Some(&peer) && fields.next() == Some(FIN_WAIT_1)
-        };
-        sockets.lines().filter(is_held).count()
+        let node: SocketAddr = self.node().parse().unwrap();
+        let is_held = |socket: &KernelSocket| socket.remote == node && socket.state == FIN_WAIT_1;
+        KernelSocket::all().into_iter().filter(is_held).count()
     }
 
     /// Nothing comes back from now on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use presenced::limits::{PULL_USERS_MAX, SOCKET_BUFFER_BYTES};
 use presenced_presence::limits::USER_ID_BYTES_MAX;
 use presenced_testkit::client::Client;
+use presenced_testkit::kernel_sockets::KernelSocket;
 use presenced_testkit::node::ScriptedNode;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::{CLOSE, Raw, TEXT, frame};
@@ -16,15 +17,9 @@ use tokio::time::sleep;
 
 /// Bytes that the kernel holds for the peer of `here` at `there`, which has not read them.
 fn unread_bytes(here: SocketAddr, there: SocketAddr) -> usize {
-    let port = |addr: &str| u16::from_str_radix(addr.rsplit(':').next()?, 16).ok();
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let lines = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let is_it = (port(fields[1])?, port(fields[2])?) == (here.port(), there.port());
-        let (unread, _) = fields[4].split_once(':')?;
-        is_it.then(|| usize::from_str_radix(unread, 16).ok())?
-    });
-    lines.sum()
+    let sockets = KernelSocket::all().into_iter();
+    let between = sockets.filter(|socket| (socket.local, socket.remote) == (here, there));
+    between.map(|socket| socket.unacknowledged).sum()
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! How many sessions may poll, on how many connections, on which workers.
 
-use std::fs::read_dir;
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
 use presenced::limits::IDLE_MIN;
+use presenced_testkit::kernel_sockets::KernelSocket;
 use presenced_testkit::process::Process;
 use presenced_testkit::raw::get;
 use presenced_testkit::server::metric;
@@ -216,20 +216,12 @@ async fn requests_of_a_session_may_come_to_any_worker_and_nothing_is_left_of_the
         ];
         let process = Process::start(&flags).await;
         let (edge, admin) = (process.edge(), process.admin());
-        let descriptors = || {
-            read_dir(format!("/proc/{}/fd", process.id()))
-                .unwrap()
-                .count()
-        };
-        whole_life(edge, 0).await;
-        all_gone_of(admin).await;
-        let before = descriptors();
         join_all((0..60).map(|number| whole_life(edge, number))).await;
         all_gone_of(admin).await;
         let metrics = get(admin, "/metrics").await;
         assert_eq!(metric(&metrics, "sessions"), 0);
-        until("all descriptors are back", PATIENCE, async || {
-            descriptors() <= before
+        until("no descriptor is left", PATIENCE, async || {
+            KernelSocket::accepted_at(edge) == 0
         })
         .await;
     }

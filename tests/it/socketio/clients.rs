@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use presenced_testkit::kernel_sockets::KernelSocket;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::port::Port;
 use presenced_testkit::process::Process;
@@ -524,12 +525,6 @@ async fn nothing_is_left_of_clients_that_are_killed_at_any_moment() {
         "--socketio-connect-timeout=45s",
     ];
     let process = Process::start(&[&[SOCKETIO], &flags[..]].concat()).await;
-    let descriptors = || {
-        let all = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
-        all.count()
-    };
-    get(process.admin(), "/metrics").await;
-    let before = descriptors();
     for _ in 0..rounds() {
         let killed = LIBRARIES.map(async |library| {
             // When they have begun, when some have connected, and in the middle of pulls.
@@ -557,9 +552,7 @@ async fn nothing_is_left_of_clients_that_are_killed_at_any_moment() {
         join_all(killed).await;
         all_gone(process.admin()).await;
         until("no descriptor is left", PATIENCE, async || {
-            // That of this look itself is not counted.
-            get(process.admin(), "/metrics").await;
-            descriptors() <= before
+            KernelSocket::accepted_at(process.edge()) == 0
         })
         .await;
     }
