@@ -123,6 +123,9 @@ pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks whether there are places for them.
 pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 
+/// Polls that wait whose clients are heard of in one look.
+pub const HELD_POLLS_PER_LOOK: usize = 64;
+
 /// Connections of a listener for which there is no place, and that are told so: what is beyond is
 /// closed without waiting until the answer is read. For each worker as many more may be about to
 /// leave for others. Together they are a quarter of the places; where descriptors are few, all of

@@ -25,10 +25,10 @@ use super::caller::Caller;
 use super::client_dialect::ClientDialect;
 use super::exchange::{Arriving, Exchange};
 use super::handshake::Upgraded;
-use super::held_poll::HeldPoll;
+use super::held_poll::{Held, HeldPoll};
 use super::introduction::{self, Introduced};
 use super::parting::{part, refuse, refused};
-use super::pipe::PollingRelay;
+use super::pipe::{PollWait, PollingRelay};
 use super::places::Standing;
 use super::probe;
 use super::progress::{Event, Phase};
@@ -56,42 +56,35 @@ pub(super) struct Connection {
 type Http1 = http1::Connection<Socket, Http>;
 
 impl Connection {
-    /// Serves it until it ends or is a session. What does not wait with a poll is in memory of its own, so that a
-    /// connection which does is small.
+    /// Serves it until it ends, is a session, or waits with a poll.
     pub(super) async fn run(
         self,
         socket: Socket,
         place: Place,
         peer: Caller,
         introduced: Introduced,
-    ) {
+    ) -> Option<(Held, PollWait)> {
         let introduced = match introduced {
             Introduced::Already => Some((socket, peer)),
             Introduced::NotYet => {
                 Box::pin(introduction::wait(&self.gateway, socket, peer, &place)).await
             }
         };
-        let Some((socket, peer)) = introduced else {
-            return;
+        let (socket, peer) = introduced?;
+        self.requests(socket, place, peer).await
+    }
+
+    /// Answers the poll that it has waited with, and serves it on.
+    pub(super) async fn answer(self, held: Held, body: Vec<u8>) -> Option<(Held, PollWait)> {
+        let peer = held.peer;
+        let gateway = &self.gateway;
+        let next_place = || {
+            let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
+            let place = (!is_last).then(|| gateway.places.enter(peer.0, Standing::Idle));
+            place?.ok()
         };
-        let mut next = Some((socket, place));
-        while let Some((socket, place)) = next.take() {
-            let requests = Box::pin(self.clone().requests(socket, place, peer));
-            let Some((mut socket, mut held)) = requests.await else {
-                return;
-            };
-            let gateway = &self.gateway;
-            let ahead_max = gateway.live.get().head_bytes_max;
-            let Some(body) = held.body(&mut socket, ahead_max).await else {
-                return;
-            };
-            let next_place = || {
-                let is_last = gateway.departure.is_announced() || gateway.places.are_wanted();
-                let place = (!is_last).then(|| gateway.places.enter(peer.0, Standing::Idle));
-                place?.ok()
-            };
-            next = Box::pin(held.answer(body, socket, next_place)).await;
-        }
+        let (socket, place) = held.answer(body, next_place).await?;
+        self.requests(socket, place, peer).await
     }
 
     /// Serves requests until the connection ends, is a session, or waits with a poll.
@@ -100,7 +93,7 @@ impl Connection {
         mut socket: Socket,
         place: Place,
         peer: Caller,
-    ) -> Option<(Socket, HeldPoll)> {
+    ) -> Option<(Held, PollWait)> {
         let exchange = Exchange::begin(&self.gateway, peer, place, socket.has_read());
         let exchange = Arc::new(exchange);
         // hyper has a buffer of 8 KiB, which a connection that waits for a request does not need.
@@ -123,7 +116,7 @@ impl Connection {
         Box::pin(self.serve(socket, exchange)).await
     }
 
-    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) -> Option<(Socket, HeldPoll)> {
+    async fn serve(self, socket: Socket, exchange: Arc<Exchange>) -> Option<(Held, PollWait)> {
         let gateway = self.gateway;
         let hold = socket.hold();
         let service = Http {
@@ -147,12 +140,19 @@ impl Connection {
             None => overdue(http, &exchange, &gateway).await,
             Some(Err(error)) => failed(http, &error, &exchange, &gateway).await,
             Some(Ok(())) if exchange.is_held() => {
-                // It has left its place now.
-                hold.stay();
                 let parts = http.into_parts();
                 let mut socket = parts.io;
                 socket.put_back(&parts.read_buf);
-                return exchange.held().map(|held| (socket, held));
+                let (stream, ahead) = socket.into_std().ok()?;
+                let HeldPoll { wait, reply } = exchange.held()?;
+                let (ahead, peer) = (ahead.into(), exchange.peer);
+                let held = Held {
+                    stream,
+                    ahead,
+                    peer,
+                    reply,
+                };
+                return Some((held, wait));
             }
             Some(Ok(())) if exchange.is_upgraded() => {
                 hand_over(http.into_parts(), exchange, &gateway, &self.sessions).await;

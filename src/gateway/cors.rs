@@ -14,7 +14,8 @@ const ALLOWED_HEADERS: &str = "authorization, content-type";
 /// The page that a request comes from, if it may read the answer.
 #[derive(Debug)]
 pub(super) struct Page {
-    origin: Option<HeaderValue>,
+    /// A copy: the request's is a part of all that was read with it.
+    origin: Option<Box<[u8]>>,
     has_credentials: bool,
 }
 
@@ -22,7 +23,9 @@ impl Page {
     pub(super) fn of(headers: &HeaderMap, origins: &Origins) -> Page {
         let origin = headers.get(header::ORIGIN);
         Page {
-            origin: origin.filter(|_| origins.allow(headers)).cloned(),
+            origin: origin
+                .filter(|_| origins.allow(headers))
+                .map(|origin| origin.as_bytes().into()),
             has_credentials: false,
         }
     }
@@ -38,7 +41,8 @@ impl Page {
     /// Allows it to read `answer`, whatever that says.
     pub(super) fn may_read(self, answer: &mut Answer) {
         set(answer, header::VARY, "Origin");
-        if let Some(origin) = self.origin {
+        let origin = self.origin.map(|origin| HeaderValue::from_bytes(&origin));
+        if let Some(Ok(origin)) = origin {
             let headers = answer.headers_mut();
             if self.has_credentials {
                 let yes = HeaderValue::from_static("true");

@@ -1,10 +1,13 @@
-//! A poll that waits for a packet. While it waits, it has no place among the HTTP connections and no buffer, since it may
-//! wait for a whole ping interval.
+//! A poll that waits for a packet. While it waits ([`HeldPolls`](super::held_polls::HeldPolls)), it has no place among the
+//! HTTP connections and no buffer, since it may wait for a whole ping interval.
+
+use std::net::TcpStream;
 
 use hyper::header;
 use hyper::{Request, Version};
 use tokio::time::timeout;
 
+use super::caller::Caller;
 use super::cors::Page;
 use super::parting::{part, to_wire};
 use super::pipe::PollWait;
@@ -13,13 +16,30 @@ use super::shared_places::Place;
 use super::socket::Socket;
 use crate::limits::{ANSWER_TIME, PARTING_TIME};
 
-/// See the module.
+/// A poll that waits: for what, and what its answer is to be like.
 #[derive(Debug)]
 pub(super) struct HeldPoll {
-    wait: PollWait,
-    page: Page,
-    /// Whether the client keeps its connection for its next request.
-    is_last: bool,
+    pub(super) wait: PollWait,
+    pub(super) reply: Reply,
+}
+
+/// What the answer to a poll is like, whatever it says.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// Who may read it.
+    pub(super) page: Page,
+    /// Whether the client does not keep its connection for its next request.
+    pub(super) is_last: bool,
+}
+
+/// The connection of a poll that waits.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) stream: TcpStream,
+    /// What has come behind the poll.
+    pub(super) ahead: Box<[u8]>,
+    pub(super) peer: Caller,
+    pub(super) reply: Reply,
 }
 
 /// What the answer to a poll is.
@@ -30,44 +50,18 @@ pub(super) fn answer(body: Vec<u8>) -> Answer {
     with_type(200, MEDIA_TYPE, body.into())
 }
 
-impl HeldPoll {
-    /// A poll of `page`, the last request of its connection or not.
-    pub(super) fn new(wait: PollWait, page: Page, is_last: bool) -> HeldPoll {
-        HeldPoll {
-            wait,
-            page,
-            is_last,
-        }
-    }
-
-    /// Waits for the answer's body. `None` if the connection is gone, or sends more than `ahead_max` bytes meanwhile: both
-    /// end the session.
-    pub(super) async fn body(&mut self, socket: &mut Socket, ahead_max: usize) -> Option<Vec<u8>> {
-        loop {
-            tokio::select! {
-                biased;
-                body = &mut self.wait.answer => return body.ok(),
-                read = socket.read_ahead() => {
-                    read.ok()?;
-                    if socket.ahead().len() > ahead_max {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
+impl Held {
     /// Sends the answer on the connection that the poll came over. Returns the connection with its place if it may have
     /// further requests: before that is said, there is a `next_place`.
     pub(super) async fn answer(
         self,
         body: Vec<u8>,
-        mut socket: Socket,
         next_place: impl FnOnce() -> Option<Place>,
     ) -> Option<(Socket, Place)> {
+        let mut socket = Socket::new(self.stream, self.ahead.into());
         let mut answer = answer(body);
-        self.page.may_read(&mut answer);
-        let place = match self.is_last {
+        self.reply.page.may_read(&mut answer);
+        let place = match self.reply.is_last {
             true => None,
             false => next_place(),
         };

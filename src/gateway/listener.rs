@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
 use super::connection::{ClientSession, Connection};
+use super::held_poll::Held;
+use super::held_polls::HeldPolls;
 use super::lobby::{Lobby, Newcomer};
+use super::pipe::PollWait;
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
 use super::socket::Socket;
@@ -54,6 +57,7 @@ pub async fn serve(
             sessions,
         },
         connections: JoinSet::new(),
+        held_polls: HeldPolls::new()?,
         lobby,
         turned_away: TurnedAway::new(turned_away_max),
         scratch: vec![0; HEAD_BYTES_MAX],
@@ -64,7 +68,11 @@ pub async fn serve(
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            Some(_) = door.connections.join_next() => {}
+            Some(ended) = door.connections.join_next() => door.hold(ended.ok().flatten().flatten()),
+            answered = door.held_polls.next(|| door.connection.gateway.live.get().head_bytes_max) => {
+                let (held, body) = answered?;
+                door.answer(held, body);
+            }
             () = door.lobby.look() => door.call_in().await,
             (stream, peer) = accepting.next(|| accept(&listener)) => {
                 door.comes(stream, peer).await;
@@ -78,7 +86,8 @@ pub async fn serve(
 struct Door {
     /// What each is served with.
     connection: Connection,
-    connections: JoinSet<Option<()>>,
+    connections: JoinSet<Option<Option<(Held, PollWait)>>>,
+    held_polls: HeldPolls,
     lobby: Lobby,
     turned_away: TurnedAway,
     /// What is read goes here first.
@@ -161,8 +170,26 @@ impl Door {
         let mut served = Box::pin(catch(Task::Connection, Box::pin(served)));
         // Most requests are there by now and are answered at once, without a task.
         let first = poll_fn(|context| Poll::Ready(served.as_mut().poll(context)));
-        if first.await.is_pending() {
-            self.connections.spawn(served);
+        match first.await {
+            Poll::Pending => drop(self.connections.spawn(served)),
+            Poll::Ready(ended) => self.hold(ended.flatten()),
+        }
+    }
+
+    /// Lets a connection wait that has ended with a poll.
+    fn hold(&mut self, ended: Option<(Held, PollWait)>) {
+        let answered = ended.map(|(held, wait)| self.held_polls.hold(held, wait));
+        if let Some(Ok(Some((held, body)))) = answered {
+            self.answer(held, body);
+        }
+    }
+
+    /// Answers a poll that was held. Without an answer its connection is closed.
+    fn answer(&mut self, held: Held, body: Option<Vec<u8>>) {
+        if let Some(body) = body {
+            let served = self.connection.clone().answer(held, body);
+            self.connections
+                .spawn(catch(Task::Connection, Box::pin(served)));
         }
     }
 

@@ -43,6 +43,7 @@ pub mod handshake;
 pub mod handshake_rates;
 pub mod health;
 mod held_poll;
+mod held_polls;
 pub mod http_pull;
 mod introduction;
 pub mod listener;

@@ -22,9 +22,11 @@ use presenced_socketio::End;
 use presenced_socketio::engine::{
     Admission, Kind, Live, Output, Packet, Payload, SEPARATOR, Sent, Times, Transport, Via,
 };
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client_dialect::ClientDialect;
+use super::held_polls::HeldWaiter;
 
 /// What the sessions speak.
 const DIALECT: ClientDialect = ClientDialect::SocketIo;
@@ -110,8 +112,7 @@ struct State {
     posted: Option<oneshot::Sender<()>>,
     /// The same, of one that is no packet.
     refused: Option<oneshot::Sender<()>>,
-    /// Who waits for the answer to a poll.
-    poll: Option<oneshot::Sender<Vec<u8>>>,
+    poll: Option<Waiter>,
     /// The WebSocket that the client may go over to.
     probe: Option<mpsc::UnboundedSender<ToProbe>>,
     /// The WebSocket that it has gone over to, what was read from it, and frames for it.
@@ -119,6 +120,33 @@ struct State {
     unsent: Vec<u8>,
     /// The worker was woken, and has not read since.
     is_woken: bool,
+}
+
+/// Who waits for the answer to a poll.
+#[derive(Debug)]
+enum Waiter {
+    /// The request, which may be answered at once.
+    Request(oneshot::Sender<Vec<u8>>),
+    /// Its connection, without a request under way.
+    Held(HeldWaiter),
+}
+
+impl Waiter {
+    /// Tells it the answer; gives that back if nobody waits any more.
+    fn send(self, body: Vec<u8>) -> Result<(), Vec<u8>> {
+        match self {
+            Waiter::Request(request) => request.send(body),
+            Waiter::Held(held) => held.send(body),
+        }
+    }
+
+    /// Whether it is a request that has gone.
+    fn is_gone(&self) -> bool {
+        match self {
+            Waiter::Request(request) => request.is_closed(),
+            Waiter::Held(_) => false,
+        }
+    }
 }
 
 /// What the WebSocket is told that a client may go over to.
@@ -202,7 +230,7 @@ impl Pipe {
     /// The wait for the answer to a poll that was taken.
     fn wait(self: &Arc<Self>, state: &mut State) -> PollWait {
         let (poll, answer) = oneshot::channel();
-        state.poll = Some(poll);
+        state.poll = Some(Waiter::Request(poll));
         PollWait {
             pipe: self.clone(),
             answer,
@@ -341,13 +369,38 @@ pub(super) struct PollWait {
     pub(super) answer: oneshot::Receiver<Vec<u8>>,
 }
 
+impl PollWait {
+    /// From now on the answer goes to `waiter`.
+    ///
+    /// # Errors
+    ///
+    /// The answer has come, or there will be none.
+    pub(super) fn hold(mut self, waiter: HeldWaiter) -> Result<HeldWait, Option<Vec<u8>>> {
+        let pipe = self.pipe.clone();
+        let mut state = pipe.lock();
+        match self.answer.try_recv() {
+            Err(TryRecvError::Empty) => state.poll = Some(Waiter::Held(waiter)),
+            Ok(body) => {
+                waiter.leave();
+                return Err(Some(body));
+            }
+            Err(TryRecvError::Closed) => {
+                waiter.leave();
+                return Err(None);
+            }
+        }
+        drop(state);
+        Ok(HeldWait(pipe))
+    }
+}
+
 impl Drop for PollWait {
     fn drop(&mut self) {
         let mut state = self.pipe.lock();
         self.answer.close();
         if let Ok(lost) = self.answer.try_recv() {
             state.lose(&lost);
-        } else if state.poll.as_ref().is_some_and(oneshot::Sender::is_closed) {
+        } else if state.poll.as_ref().is_some_and(Waiter::is_gone) {
             state.poll = None;
             // The session ends, or has ended.
             let _ = state.transport.poll_gone();
@@ -355,6 +408,26 @@ impl Drop for PollWait {
             return;
         }
         self.pipe.flush(&mut state);
+    }
+}
+
+/// The wait of a poll that is held.
+#[derive(Debug)]
+pub(super) struct HeldWait(Arc<Pipe>);
+
+impl HeldWait {
+    /// Its client is gone; false if the answer has come before.
+    pub(super) fn leave(&self) -> bool {
+        let mut state = self.0.lock();
+        let Some(Waiter::Held(waiter)) = state.poll.take_if(|poll| matches!(poll, Waiter::Held(_)))
+        else {
+            return false;
+        };
+        waiter.leave();
+        // The session ends, or has ended.
+        let _ = state.transport.poll_gone();
+        self.0.flush(&mut state);
+        true
     }
 }
 

@@ -10,7 +10,7 @@ use super::caller::Caller;
 use super::cors::{Page, preflight};
 use super::exchange::Arriving;
 use super::handshake::{self, Accepted, Upgraded};
-use super::held_poll::{self, HeldPoll, says_last};
+use super::held_poll::{self, HeldPoll, Reply, says_last};
 use super::http_pull::{users_of_body, users_of_query};
 use super::live::Live;
 use super::refusal::{Refusal, RequestFault};
@@ -118,7 +118,8 @@ async fn dispatch_socketio(
         }
         Ok(socketio::Outcome::Hold(wait)) => {
             gateway.metrics.requests.add(1);
-            return Outcome::Hold(HeldPoll::new(wait, page, is_last));
+            let reply = Reply { page, is_last };
+            return Outcome::Hold(HeldPoll { wait, reply });
         }
         Ok(socketio::Outcome::Begin(polling)) => {
             let mut answer = with_type(200, held_poll::MEDIA_TYPE, Default::default());

@@ -76,11 +76,6 @@ impl Hold {
         self.0.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// It is not, as it has another place.
-    pub(super) fn stay(&self) {
-        self.0.is_leaving.store(false, Ordering::Relaxed);
-    }
-
     /// See [`Hold::leave`].
     pub(super) fn is_leaving(&self) -> bool {
         self.0.is_leaving.load(Ordering::Relaxed)

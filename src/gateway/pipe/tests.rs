@@ -9,9 +9,12 @@ use presenced_session::close_reason::CloseReason;
 use presenced_socketio::engine::push as push_packet;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
+use crate::gateway::held_polls::{Body, Key};
+
+/// Of the poll that is held.
+const KEY: Key = 3;
 
 const SESSION: SessionId = SessionId {
     worker: 0,
@@ -24,6 +27,8 @@ const SESSION: SessionId = SessionId {
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Poll,
+    /// Its connection waits without a request under way.
+    Hold,
     Fetch,
     LosePoll,
     BeginPost,
@@ -49,6 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     use Operation as O;
     prop_oneof![
         8 => Just(O::Poll),
+        4 => Just(O::Hold),
         8 => Just(O::Fetch),
         6 => Just(O::BeginPost),
         6 => (1usize..6).prop_map(O::FinishPost),
@@ -75,6 +81,12 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// A poll without an answer yet.
+enum Polled {
+    Request(PollWait),
+    Held(HeldWait, mpsc::UnboundedReceiver<(Key, Body)>),
+}
+
 struct Trial {
     pipe: Arc<Pipe>,
     pipes: Arc<Pipes>,
@@ -88,7 +100,7 @@ struct Trial {
     /// How many messages it has written.
     written: u32,
     /// The client's requests, and its WebSocket.
-    poll: Option<PollWait>,
+    poll: Option<Polled>,
     post: Option<Post>,
     posted: Option<oneshot::Receiver<()>>,
     probe: Option<Probe>,
@@ -240,8 +252,22 @@ impl Trial {
                 if self.has_gone_over {
                     self.fetch();
                 }
-                self.breaks |= self.poll.take().is_some();
+                match self.poll.take() {
+                    None => {}
+                    Some(Polled::Request(wait)) => {
+                        drop(wait);
+                        self.breaks = true;
+                    }
+                    Some(Polled::Held(wait, answers)) => match wait.leave() {
+                        true => self.breaks = true,
+                        false => {
+                            self.poll = Some(Polled::Held(wait, answers));
+                            assert!(self.fetch().is_some());
+                        }
+                    },
+                }
             }
+            Operation::Hold => self.hold(),
             Operation::BeginPost => {
                 self.look_at_post();
                 if self.post.is_none() && self.posted.is_none() {
@@ -303,19 +329,47 @@ impl Trial {
             return;
         }
         match self.pipe.poll() {
-            Ok(wait) => self.poll = Some(wait),
+            Ok(wait) => self.poll = Some(Polled::Request(wait)),
             Err(why) => self.refused(why),
         }
     }
 
     /// Takes the answer to the poll, if it is there; the kinds of packets in it.
     fn fetch(&mut self) -> Option<Vec<Kind>> {
-        let mut body = match self.poll.as_mut()?.answer.try_recv() {
-            Ok(body) => body,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Closed) => panic!("a poll without an answer"),
+        let body = match self.poll.as_mut()? {
+            Polled::Request(wait) => match wait.answer.try_recv() {
+                Ok(body) => body,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Closed) => panic!("a poll without an answer"),
+            },
+            Polled::Held(wait, answers) => {
+                let (key, body) = answers.try_recv().ok()?;
+                assert_eq!(key, KEY);
+                assert!(!wait.leave(), "it has been answered");
+                body.expect("an answer")
+            }
         };
         self.poll = None;
+        Some(self.take_answer(body))
+    }
+
+    fn hold(&mut self) {
+        let is_request = |poll: &mut Polled| matches!(poll, Polled::Request(_));
+        let Some(Polled::Request(wait)) = self.poll.take_if(is_request) else {
+            return;
+        };
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        match wait.hold(HeldWaiter::new(KEY, sender)) {
+            Ok(wait) => self.poll = Some(Polled::Held(wait, answers)),
+            Err(body) => {
+                answers.try_recv().expect_err("nobody waits there");
+                self.take_answer(body.expect("an answer"));
+            }
+        }
+    }
+
+    /// The kinds of packets in the answer to a poll.
+    fn take_answer(&mut self, mut body: Vec<u8>) -> Vec<Kind> {
         let mut kinds = Vec::new();
         for packet in Payload::new(&mut body) {
             match packet.unwrap() {
@@ -334,7 +388,7 @@ impl Trial {
         }
         assert!((1..=16).contains(&kinds.len()));
         assert!(!self.is_told_the_end || self.ends());
-        Some(kinds)
+        kinds
     }
 
     fn look_at_post(&mut self) {

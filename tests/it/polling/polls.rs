@@ -23,8 +23,14 @@ async fn what_is_there_is_fetched_at_once_and_never_more_than_sixteen_packets() 
             heard.extend(packets);
         }
         assert_eq!(heard, (0..count).map(answer).collect::<Vec<_>>());
+        // All but the last were answered before it was asked.
+        let at_once = (count as usize - 1).min(16);
+        assert!((at_once..=16).contains(&answers[0]), "{answers:?}");
         let fewest = (count as usize).div_ceil(16);
-        assert_eq!(answers.len(), fewest, "{answers:?}");
+        assert!(
+            (fewest..=fewest + 1).contains(&answers.len()),
+            "{answers:?}"
+        );
         session.lives().await;
     }
 }

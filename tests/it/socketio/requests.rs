@@ -201,7 +201,7 @@ async fn a_server_that_is_full_or_drains_says_503_and_when_to_come_again() {
     drop(io);
     all_gone(server.admin).await;
 
-    let process = Process::start(&[SOCKETIO, "--drain=3s"]).await;
+    let process = Process::start(&[SOCKETIO, "--drain=8s"]).await;
     let (mut io, _) = Io::session(process.edge(), "alice").await;
     process.signal(Signal::TERM);
     let shaken = async || {
