@@ -107,19 +107,19 @@ bench-build:
 	$(call heading,cargo bench --no-run)
 	@cargo bench --locked --no-run --profile dev
 
-## client-check: check the types of the browser client, and that presence.d.ts is up to date
+## client-check: check the types of the browser client, and that its .d.ts files are up to date
 .PHONY: client-check
 client-check: client/node_modules/.package-lock.json
 	$(call heading,client: types)
 	@cd client && npm run --silent check && npm run --silent types:check
 
-## client-test: test the browser client against a scripted socket
+## client-test: test the browser client against a scripted socket, and its npm package
 .PHONY: client-test
 client-test: client/node_modules/.package-lock.json
 	$(call heading,client: unit tests)
 	@cd client && npm test --silent
 
-## browser-test: test the demo page in Chromium against the debug build of the server
+## browser-test: test the demo page, the element and the React hook in Chromium, against the debug build of the server
 .PHONY: browser-test
 # This is the binary that `cargo test` has built.
 browser-test: export PRESENCED_BIN ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced
@@ -226,7 +226,7 @@ settings-page:
 	$(call heading,docs/settings.md)
 	@RENEW_DOCS=1 cargo test --locked --quiet --test it settings_page::
 
-## types: regenerate client/presence.d.ts
+## types: regenerate the .d.ts files of client/
 .PHONY: types
 types: client/node_modules/.package-lock.json
 	@cd client && npm run --silent types

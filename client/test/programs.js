@@ -1,4 +1,4 @@
-// The two programs that the browser tests run: presenced itself, and Debian's Chromium.
+// The programs that the browser tests run: presenced itself, Debian's Chromium, and what else a test names.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -38,7 +38,7 @@ const STOP_MS_MAX = 15_000;
  * @param {(output: string) => any} ready Something true once the output so far tells that the program is up.
  * @param {NodeJS.ProcessEnv} [env]
  */
-async function run(path, args, ready, env = process.env) {
+export async function run(path, args, ready, env = process.env) {
   const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let output = '';
   const up = new Promise((resolve, reject) => {
