@@ -65,12 +65,12 @@ function start() {
     url: '/ws',
     token: fetchToken,
     pullInterval: interval() * 1_000,
-    onstate: (info) => {
-      connection.show(info);
-      log.connection(info);
-    },
-    onpull: (info) => log.pull(info),
   });
+  client.on('state', (info) => {
+    connection.show(info);
+    log.connection(info);
+  });
+  client.on('pull', (info) => log.pull(info));
   connection.toggles(client);
   new People(client);
 

@@ -75,6 +75,11 @@ export type PullInfo = {
      */
     invalid?: string[];
 };
+export type PresenceEvents = {
+    state: ConnectionInfo;
+    change: Presence;
+    pull: PullInfo;
+};
 export type TokenIn = 'auto' | 'handshake' | 'message';
 export type PresenceOptions = {
     /**
@@ -128,13 +133,10 @@ export type PresenceOptions = {
      */
     autoConnect?: boolean;
     /**
-     * Called when the connection's state changes.
+     * Told of every event, listened to or not, and of
+     * what causes it. `true` is `console.debug`. No token is ever in there.
      */
-    onstate?: (info: ConnectionInfo) => void;
-    /**
-     * Called for every step of every pull.
-     */
-    onpull?: (info: PullInfo) => void;
+    debug?: boolean | ((what: string, info: unknown) => void);
     /**
      * Instead of the global one: for a Node
      * that has none, and for tests.
@@ -187,6 +189,12 @@ export type PresenceOptions = {
  * @property {string[]} [invalid] Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
  */
 /**
+ * What `on()` can listen to. `state`: the connection's state has changed. `change`: what is known of a watched user has
+ * changed; it comes once, however many watch this user, and after their own callbacks. `pull`: a step of a pull.
+ *
+ * @typedef {{state: ConnectionInfo, change: Presence, pull: PullInfo}} PresenceEvents
+ */
+/**
  * `handshake`: in the head of the WebSocket handshake, as a subprotocol. `message`: as the first message, for proxies
  * that refuse long heads; an edge with `--refuse-with http` takes no such token. `auto`: in the handshake, unless it is
  * so long that nginx would refuse it there by default.
@@ -212,8 +220,8 @@ export type PresenceOptions = {
  * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
  * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
- * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
- * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.
+ * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
+ *   what causes it. `true` is `console.debug`. No token is ever in there.
  * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
  *   that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
@@ -239,4 +247,13 @@ export declare class PresenceClient {
      * @returns {() => void} Ends it. May be called twice.
      */
     watch(userId: string, callback: (presence: Presence) => void): () => void;
+    /**
+     * Listens to one kind of event. What the constructor begins is heard, too, if this is called right after it.
+     *
+     * @template {keyof PresenceEvents} Name
+     * @param {Name} name
+     * @param {(info: PresenceEvents[Name]) => void} listener
+     * @returns {() => void} Ends it. May be called twice.
+     */
+    on<Name extends keyof PresenceEvents>(name: Name, listener: (info: PresenceEvents[Name]) => void): () => void;
 }

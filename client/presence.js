@@ -127,6 +127,13 @@ const NORMAL_CLOSURE = 1000;
  */
 
 /**
+ * What `on()` can listen to. `state`: the connection's state has changed. `change`: what is known of a watched user has
+ * changed; it comes once, however many watch this user, and after their own callbacks. `pull`: a step of a pull.
+ *
+ * @typedef {{state: ConnectionInfo, change: Presence, pull: PullInfo}} PresenceEvents
+ */
+
+/**
  * `handshake`: in the head of the WebSocket handshake, as a subprotocol. `message`: as the first message, for proxies
  * that refuse long heads; an edge with `--refuse-with http` takes no such token. `auto`: in the handshake, unless it is
  * so long that nginx would refuse it there by default.
@@ -153,8 +160,8 @@ const NORMAL_CLOSURE = 1000;
  * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
  * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
- * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
- * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.
+ * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
+ *   what causes it. `true` is `console.debug`. No token is ever in there.
  * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
  *   that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
@@ -173,10 +180,10 @@ export class PresenceClient {
   #WebSocket;
   /** @type {() => number} */
   #random;
-  /** @type {(info: ConnectionInfo) => void} */
-  #onstate;
-  /** @type {(info: PullInfo) => void} */
-  #onpull;
+  /** @type {(what: string, info: unknown) => void} */
+  #debug;
+  /** @type {{[Name in keyof PresenceEvents]: Set<(info: PresenceEvents[Name]) => void>}} */
+  #listeners = { state: new Set(), change: new Set(), pull: new Set() };
 
   #pullInterval;
   #pullTimeout;
@@ -238,8 +245,7 @@ export class PresenceClient {
       throw new TypeError('there is no global WebSocket here: give one as the option WebSocket');
     }
     this.#random = options.random ?? Math.random;
-    this.#onstate = options.onstate ?? (() => {});
-    this.#onpull = options.onpull ?? (() => {});
+    this.#debug = (options.debug === true ? console.debug : options.debug) || (() => {});
 
     this.#pullInterval = milliseconds('pullInterval', options.pullInterval, 10_000);
     this.#pullTimeout = milliseconds('pullTimeout', options.pullTimeout, 5_000);
@@ -296,6 +302,24 @@ export class PresenceClient {
         this.#due.delete(userId);
       }
     };
+  }
+
+  /**
+   * Listens to one kind of event. What the constructor begins is heard, too, if this is called right after it.
+   *
+   * @template {keyof PresenceEvents} Name
+   * @param {Name} name
+   * @param {(info: PresenceEvents[Name]) => void} listener
+   * @returns {() => void} Ends it. May be called twice.
+   */
+  on(name, listener) {
+    const listeners = this.#listeners[name];
+    if (!listeners || typeof listener !== 'function') throw new TypeError("on() takes 'state', 'change' or 'pull', and a function");
+    // Its own function for each call: one who listens twice hears twice, and ends each on its own.
+    /** @type {typeof listener} */
+    const own = (info) => listener(info);
+    listeners.add(own);
+    return () => void listeners.delete(own);
   }
 
   // Watching and pulling.
@@ -362,7 +386,7 @@ export class PresenceClient {
     this.#pulls.set(pull, { users, timeout });
     if (!this.#silenceTimer.isRunning) this.#silenceTimer.start(this.#silenceTimeout, this.#onSilence);
     this.#socket?.send(JSON.stringify({ pull, users }));
-    call(this.#onpull, { pull, phase: 'sent', users: users.length });
+    this.#emit('pull', { pull, phase: 'sent', users: users.length });
   }
 
   /** @param {number} pull */
@@ -376,7 +400,7 @@ export class PresenceClient {
   /** @param {number} pull */
   #lose(pull) {
     const lost = this.#take(pull);
-    if (lost) call(this.#onpull, { pull, phase: 'lost', users: lost.users.length });
+    if (lost) this.#emit('pull', { pull, phase: 'lost', users: lost.users.length });
     this.#sendDue();
   }
 
@@ -403,10 +427,10 @@ export class PresenceClient {
       // Whoever can't be asked for is not offline either.
       const unknown = new Set([...(Array.isArray(message.unknown) ? message.unknown : []), ...invalid]);
       for (const userId of taken.users) this.#learn(userId, pull, message.online, unknown);
-      call(this.#onpull, { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
+      this.#emit('pull', { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
     } else {
       const error = isObject(message.error) ? message.error : {};
-      call(this.#onpull, {
+      this.#emit('pull', {
         pull,
         phase: 'refused',
         users,
@@ -432,7 +456,7 @@ export class PresenceClient {
     } else if (unknown.has(userId)) {
       presence.state = 'unknown';
     }
-    this.#watched.get(userId)?.learn(presence, pull);
+    if (this.#watched.get(userId)?.learn(presence, pull)) this.#emit('change', presence);
   }
 
   // Staying.
@@ -578,7 +602,7 @@ export class PresenceClient {
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
-    for (const info of lost) call(this.#onpull, info);
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /** @param {Omit<ConnectionInfo, 'state'>} cause */
@@ -586,7 +610,7 @@ export class PresenceClient {
     const lost = this.#reset();
     globalThis.document?.removeEventListener('visibilitychange', this.#pullAll);
     this.#enter('closed', cause);
-    for (const info of lost) call(this.#onpull, info);
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /**
@@ -624,7 +648,17 @@ export class PresenceClient {
    */
   #enter(state, info) {
     this.#state = state;
-    call(this.#onstate, { state, ...info });
+    this.#emit('state', { state, ...info });
+  }
+
+  /**
+   * @template {keyof PresenceEvents} Name
+   * @param {Name} name
+   * @param {PresenceEvents[Name]} info
+   */
+  #emit(name, info) {
+    call(this.#debug, name, info);
+    for (const listener of [...this.#listeners[name]]) call(listener, info);
   }
 }
 
@@ -655,15 +689,17 @@ class Watched {
   /**
    * @param {Presence} presence
    * @param {number} pull
+   * @returns {boolean} Whether it changes what was known. To hear for the first time that nothing can be known does not.
    */
   learn(presence, pull) {
-    if (pull < this.#answeredBy) return;
+    if (pull < this.#answeredBy) return false;
     this.#answeredBy = pull;
 
     const before = this.#presence;
-    if (before && (presence.state === 'unknown' || presence.state === before.state)) return;
+    if (before && (presence.state === 'unknown' || presence.state === before.state)) return false;
     this.#presence = Object.freeze(presence);
     for (const watcher of [...this.#watchers]) this.#tell(watcher);
+    return presence.state !== 'unknown';
   }
 
   /** @param {{callback: (presence: Presence) => void, told: Presence | undefined}} watcher */
@@ -706,13 +742,13 @@ class Timer {
 /**
  * Calls what the application gave. An error in there is reported and is not ours: the other callbacks are still due.
  *
- * @template T
- * @param {(argument: T) => void} callback
- * @param {T} argument
+ * @template {unknown[]} T
+ * @param {(...what: T) => void} callback
+ * @param {T} what
  */
-function call(callback, argument) {
+function call(callback, ...what) {
   try {
-    callback(argument);
+    callback(...what);
   } catch (error) {
     if (typeof reportError === 'function') reportError(error);
     else console.error(error);

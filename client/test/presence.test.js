@@ -31,8 +31,8 @@ const advance = async (ms) => {
   }
 };
 
-/** A client on a scripted socket, and all that it says. */
-const start = (options = {}) => {
+/** A client on a scripted socket, and all that it says; `onstate` and `onpull` hear it, too. */
+const start = ({ onstate = () => {}, onpull = () => {}, ...options } = {}) => {
   const sockets = new Sockets();
   const states = [];
   const pulls = [];
@@ -41,10 +41,12 @@ const start = (options = {}) => {
     token: 'a.b.c',
     WebSocket: sockets.WebSocket,
     random: () => 0.5,
-    onstate: (info) => states.push(info),
-    onpull: (info) => pulls.push(info),
     ...options,
   });
+  client.on('state', (info) => states.push(info));
+  client.on('pull', (info) => pulls.push(info));
+  client.on('state', onstate);
+  client.on('pull', onpull);
   clients.push(client);
   return { client, sockets, states, pulls };
 };
@@ -384,6 +386,80 @@ describe('pulling', () => {
     assert.equal(sockets.all[0].closedWith, 1000);
     await advance(250);
     assert.equal(sockets.all.length, 2);
+  });
+});
+
+describe('listening', () => {
+  test('a change is told once, after those who watch, and only if what is known has changed', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const order = [];
+    const off = client.on('change', ({ userId, state }) => order.push(`${userId} ${state}`));
+    for (const watcher of [1, 2]) client.watch('alice', ({ state }) => order.push(`${watcher}: ${state}`));
+    await advance(20);
+    for (const [online, unknown] of [
+      [{}, ['alice']],
+      [{ alice: 1 }, []],
+      [{ alice: 2 }, []],
+      [{}, ['alice']],
+      [{}, []],
+    ]) {
+      sockets.last.answer(online, { unknown });
+      await advance(1_000);
+    }
+    const first = ['1: unknown', '2: unknown'];
+    const changes = ['online', 'offline'].flatMap((state) => [`1: ${state}`, `2: ${state}`, `alice ${state}`]);
+    assert.deepEqual(order, [...first, ...changes]);
+
+    off();
+    off();
+    sockets.last.answer({ alice: 3 });
+    assert.deepEqual(order.slice(8), ['1: online', '2: online']);
+  });
+
+  test('who listens twice hears twice, and ends each on its own; what can not be listened to is an error', async () => {
+    const { client } = start();
+    let heard = 0;
+    const listener = () => (heard += 1);
+    const off = client.on('state', listener);
+    client.on('state', listener);
+    await settle();
+    assert.equal(heard, 2);
+    off();
+    client.close();
+    assert.equal(heard, 3);
+    assert.throws(() => client.on('states', listener), TypeError);
+    assert.throws(() => client.on('state'), TypeError);
+  });
+
+  test('a listener that throws is reported and stops nobody else', async () => {
+    const report = mock.method(console, 'error', () => {});
+    const { client, states } = start({
+      onstate: () => {
+        throw new Error('mine');
+      },
+    });
+    const after = [];
+    client.on('state', ({ state }) => after.push(state));
+    await settle();
+    assert.deepEqual(after, states.map(({ state }) => state));
+    assert.equal(report.mock.calls[0].arguments[0].message, 'mine');
+    report.mock.restore();
+  });
+
+  test('debug hears every event and no token, and true is console.debug', async () => {
+    const heard = [];
+    const { client, sockets } = await startOpen({ debug: (what, info) => heard.push([what, info]) });
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(heard.map(([what]) => what), ['state', 'state', 'pull', 'change', 'pull']);
+    assert.ok(!JSON.stringify(heard).includes('a.b.c'));
+
+    const debug = mock.method(console, 'debug', () => {});
+    start({ debug: true });
+    await settle();
+    assert.deepEqual(debug.mock.calls[0].arguments, ['state', { state: 'connecting' }]);
+    debug.mock.restore();
   });
 });
 
@@ -1107,7 +1183,7 @@ describe('on a real WebSocket', () => {
   test('a restart (1012) and then a refused handshake: back with a token that was fetched for it', async () => {
     const states = [];
     let tokens = 0;
-    connect({ token: async () => `t${(tokens += 1)}`, onstate: (info) => states.push(info) });
+    connect({ token: async () => `t${(tokens += 1)}` }).on('state', (info) => states.push(info));
     const [first, before] = await once(edge, 'connection');
     assert.equal(before, 't1');
     good = 't4';
