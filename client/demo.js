@@ -340,6 +340,8 @@ class Log {
 
   /** @param {PullInfo} info */
   pull({ pull, phase, users, error }) {
+    // It only sees whether the connection lives.
+    if (users === 0) return;
     const now = performance.now();
     const people = users === 1 ? '1 person' : `${users} people`;
     if (phase === 'sent') {

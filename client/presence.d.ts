@@ -14,6 +14,9 @@
  * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
  * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
  *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - A connection that died without a word is found out, also while the page is hidden or nobody is watched: what says
+ *   nothing for a while is asked for nobody, and must answer. When the page or the network comes back, it must do so
+ *   soon.
  * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
@@ -106,10 +109,20 @@ export type PresenceOptions = {
      */
     pullTimeout?: number;
     /**
-     * Milliseconds for which pulls go out and nothing at all comes back: the
-     * connection is taken for dead and made anew. Default 25,000.
+     * Milliseconds after a pull in which nothing at all has come back: the connection is
+     * taken for dead and made anew, at once if it had lasted. Default 10,000.
      */
     silenceTimeout?: number;
+    /**
+     * The same, when the page is seen again (`visibilitychange`, `pageshow`, `resume`) or
+     * the network is back (`online`). Default 3,000.
+     */
+    wakeTimeout?: number;
+    /**
+     * After about so many milliseconds in which nothing came, an empty pull asks whether the
+     * connection lives: in the last quarter of this time, at random, so that clients spread. Default 30,000.
+     */
+    keepAlive?: number;
     /**
      * Milliseconds for one attempt, from asking for the token until it is `open`.
      * Default 15,000.
@@ -179,7 +192,7 @@ export type PresenceOptions = {
  */
 /**
  * A pull on its way: `sent`, and then one of `answered`, `refused` (the edge answered with an error) or `lost`
- * (unanswered for `pullTimeout`, or the connection went).
+ * (unanswered for `pullTimeout`, or the connection went). One that asks for nobody sees whether the connection lives.
  *
  * @typedef {object} PullInfo
  * @property {number} pull Its number.
@@ -211,8 +224,12 @@ export type PresenceOptions = {
  * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
- * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
- *   connection is taken for dead and made anew. Default 25,000.
+ * @property {number} [silenceTimeout] Milliseconds after a pull in which nothing at all has come back: the connection is
+ *   taken for dead and made anew, at once if it had lasted. Default 10,000.
+ * @property {number} [wakeTimeout] The same, when the page is seen again (`visibilitychange`, `pageshow`, `resume`) or
+ *   the network is back (`online`). Default 3,000.
+ * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
+ *   connection lives: in the last quarter of this time, at random, so that clients spread. Default 30,000.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ

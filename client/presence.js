@@ -14,6 +14,9 @@
  * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
  * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
  *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - A connection that died without a word is found out, also while the page is hidden or nobody is watched: what says
+ *   nothing for a while is asked for nobody, and must answer. When the page or the network comes back, it must do so
+ *   soon.
  * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
@@ -71,6 +74,13 @@ const STAY_AWAY = new Set([4403, 4409]);
 /** The edge found fault with what this end does. Coming right back would only repeat it, so the whole cap is used. */
 const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009]);
 
+/** Events of a page after which its connection may be dead, or a retry may go better than the last: the page is seen
+ * again, the network is back… */
+const WINDOW_WAKES = ['online', 'pageshow'];
+
+/** …or the browser had put the page to sleep. */
+const DOCUMENT_WAKES = ['visibilitychange', 'resume'];
+
 /** How the edge tells when to come back, at the end of a close reason. */
 const RETRY = /; retry=(\d{1,9})$/;
 
@@ -116,7 +126,7 @@ const NORMAL_CLOSURE = 1000;
 
 /**
  * A pull on its way: `sent`, and then one of `answered`, `refused` (the edge answered with an error) or `lost`
- * (unanswered for `pullTimeout`, or the connection went).
+ * (unanswered for `pullTimeout`, or the connection went). One that asks for nobody sees whether the connection lives.
  *
  * @typedef {object} PullInfo
  * @property {number} pull Its number.
@@ -151,8 +161,12 @@ const NORMAL_CLOSURE = 1000;
  * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
- * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
- *   connection is taken for dead and made anew. Default 25,000.
+ * @property {number} [silenceTimeout] Milliseconds after a pull in which nothing at all has come back: the connection is
+ *   taken for dead and made anew, at once if it had lasted. Default 10,000.
+ * @property {number} [wakeTimeout] The same, when the page is seen again (`visibilitychange`, `pageshow`, `resume`) or
+ *   the network is back (`online`). Default 3,000.
+ * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
+ *   connection lives: in the last quarter of this time, at random, so that clients spread. Default 30,000.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
@@ -188,6 +202,8 @@ export class PresenceClient {
   #pullInterval;
   #pullTimeout;
   #silenceTimeout;
+  #wakeTimeout;
+  #keepAlive;
   #connectTimeout;
   #backoffBase;
   #backoffCap;
@@ -201,6 +217,8 @@ export class PresenceClient {
   #attempt = 0;
   /** Attempts in a row that came to nothing, or to a connection that did not last. */
   #failures = 0;
+  /** Whether the edge has told us to stay away for the time of this wait. */
+  #mustWait = false;
 
   /** @type {Map<string, Watched>} */
   #watched = new Map();
@@ -220,8 +238,12 @@ export class PresenceClient {
   #pullTimer = new Timer();
   /** The next pull of new users, or the earliest time for one. */
   #newTimer = new Timer();
-  /** Nothing was heard since a pull went out. */
+  /** Nothing was heard since a pull went out… */
   #silenceTimer = new Timer();
+  /** …or since the page or the network came back. */
+  #wakeTimer = new Timer();
+  /** Nothing was heard for so long that the edge is to be asked whether it is there. */
+  #quietTimer = new Timer();
   /** The edge is to be shown another token. */
   #renewTimer = new Timer();
   /** Times in a row that this came to nothing. */
@@ -249,7 +271,9 @@ export class PresenceClient {
 
     this.#pullInterval = milliseconds('pullInterval', options.pullInterval, 10_000);
     this.#pullTimeout = milliseconds('pullTimeout', options.pullTimeout, 5_000);
-    this.#silenceTimeout = milliseconds('silenceTimeout', options.silenceTimeout, 25_000);
+    this.#silenceTimeout = milliseconds('silenceTimeout', options.silenceTimeout, 10_000);
+    this.#wakeTimeout = milliseconds('wakeTimeout', options.wakeTimeout, 3_000);
+    this.#keepAlive = milliseconds('keepAlive', options.keepAlive, 30_000);
     this.#connectTimeout = milliseconds('connectTimeout', options.connectTimeout, 15_000);
     this.#backoffBase = milliseconds('backoffBase', options.backoffBase, 500);
     this.#backoffCap = milliseconds('backoffCap', options.backoffCap, 30_000);
@@ -267,7 +291,7 @@ export class PresenceClient {
   connect() {
     if (this.#state !== 'closed') return;
     this.#failures = 0;
-    globalThis.document?.addEventListener('visibilitychange', this.#pullAll);
+    this.#forWakes('addEventListener');
     void this.#open();
   }
 
@@ -337,13 +361,17 @@ export class PresenceClient {
     return watched;
   }
 
+  #isHidden() {
+    return globalThis.document?.visibilityState === 'hidden';
+  }
+
   #mayPull() {
-    return this.#state === 'open' && globalThis.document?.visibilityState !== 'hidden';
+    return this.#state === 'open' && !this.#isHidden();
   }
 
   /**
    * Asks for everything watched, now and every `pullInterval` from now. Called when the socket opens and when the page
-   * is shown or hidden; on a hidden page it does nothing, and that ends the round.
+   * is seen again; on a hidden page it does nothing, and that ends the round.
    */
   #pullAll = () => {
     if (!this.#mayPull()) return;
@@ -384,7 +412,7 @@ export class PresenceClient {
     const timeout = new Timer();
     timeout.start(this.#pullTimeout, () => this.#lose(pull));
     this.#pulls.set(pull, { users, timeout });
-    if (!this.#silenceTimer.isRunning) this.#silenceTimer.start(this.#silenceTimeout, this.#onSilence);
+    if (!this.#silenceTimer.isRunning) this.#expectWord(this.#silenceTimer, this.#silenceTimeout);
     this.#socket?.send(JSON.stringify({ pull, users }));
     this.#emit('pull', { pull, phase: 'sent', users: users.length });
   }
@@ -404,14 +432,56 @@ export class PresenceClient {
     this.#sendDue();
   }
 
-  #onSilence = () => {
-    this.#leaveSocket();
-    this.#lost({ error: new Error(`the edge was silent for ${this.#silenceTimeout} ms`) });
+  // Seeing whether the connection lives. The edge's pings are answered by the browser, which tells nobody of them.
+
+  /**
+   * Something must come within so many milliseconds.
+   *
+   * @param {Timer} timer
+   * @param {number} ms
+   */
+  #expectWord(timer, ms) {
+    timer.start(ms, () => {
+      this.#leaveSocket();
+      this.#lost({ error: new Error(`the edge was silent for ${ms} ms`) }, this.#failures === 0);
+    });
+  }
+
+  /** Something has come, or the socket has opened. */
+  #onWord() {
+    this.#silenceTimer.stop();
+    this.#wakeTimer.stop();
+    this.#quietTimer.start(this.#keepAlive * (1 - this.#random() / 4), () => this.#sendIfNoneIsUnderWay());
+  }
+
+  /** To be asked for nobody is enough for the edge to answer. */
+  #sendIfNoneIsUnderWay() {
+    if (this.#pulls.size === 0) this.#sendOne([]);
+  }
+
+  /** @param {'addEventListener' | 'removeEventListener'} method Neither is there outside a page. */
+  #forWakes(method) {
+    for (const type of WINDOW_WAKES) globalThis[method]?.(type, this.#wake);
+    for (const type of DOCUMENT_WAKES) globalThis.document?.[method]?.(type, this.#wake);
+  }
+
+  /** @param {Event} event */
+  #wake = ({ type }) => {
+    if (type === 'visibilitychange' && this.#isHidden()) return;
+    call(this.#debug, 'wake', type);
+    if (this.#state === 'waiting' && !this.#mustWait) void this.#open();
+    if (this.#state !== 'open') return;
+    // These events come together. One that finds another's question on its way has nothing to add, unless the round of
+    // pulls has ended meanwhile.
+    if (this.#wakeTimer.isRunning && this.#pullTimer.isRunning) return;
+    if (!this.#wakeTimer.isRunning) this.#expectWord(this.#wakeTimer, this.#wakeTimeout);
+    this.#pullAll();
+    this.#sendIfNoneIsUnderWay();
   };
 
   /** @param {unknown} data */
   #onMessage(data) {
-    this.#silenceTimer.stop();
+    this.#onWord();
 
     const message = parseObject(data);
     if (typeof message?.expiring === 'number' && !this.#tokenIsFixed) void this.#renew();
@@ -574,6 +644,7 @@ export class PresenceClient {
     this.#stableTimer.start(this.#stableAfter, () => {
       this.#failures = 0;
     });
+    this.#onWord();
     this.#enter('open', {});
     this.#pullAll();
   }
@@ -594,11 +665,14 @@ export class PresenceClient {
    * The connection is gone, or did not come about: try again after a wait, and no sooner than the edge says.
    *
    * @param {Omit<ConnectionInfo, 'state'>} cause
+   * @param {boolean} [atOnce] Without a wait.
    */
-  #lost(cause) {
+  #lost(cause, atOnce = false) {
     const lost = this.#reset();
-    const failures = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#failures;
-    const retryInMs = toldToWaitMs(cause.reason) + this.#jitter(failures);
+    const slowDown = SLOW_DOWN.has(cause.code ?? 0);
+    const toldMs = toldToWaitMs(cause.reason);
+    this.#mustWait = slowDown || toldMs > 0;
+    const retryInMs = atOnce ? 0 : toldMs + this.#jitter(slowDown ? Infinity : this.#failures);
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
@@ -608,7 +682,7 @@ export class PresenceClient {
   /** @param {Omit<ConnectionInfo, 'state'>} cause */
   #stop(cause) {
     const lost = this.#reset();
-    globalThis.document?.removeEventListener('visibilitychange', this.#pullAll);
+    this.#forWakes('removeEventListener');
     this.#enter('closed', cause);
     for (const info of lost) this.#emit('pull', info);
   }
@@ -626,6 +700,8 @@ export class PresenceClient {
     this.#pullTimer.stop();
     this.#newTimer.stop();
     this.#silenceTimer.stop();
+    this.#wakeTimer.stop();
+    this.#quietTimer.stop();
     this.#renewTimer.stop();
     this.#renewFailures = 0;
 

@@ -20,7 +20,7 @@ beforeEach(() => {
 afterEach(() => {
   for (const client of clients) client.close();
   mock.timers.reset();
-  delete globalThis.document;
+  for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
 });
 
 /** Moves the clock in small steps, so that what a timer starts is timed from there. */
@@ -57,6 +57,13 @@ const startOpen = async (options = {}) => {
   await settle();
   started.sockets.last.open();
   return started;
+};
+
+/** What a page has beside its document: events of the browser. */
+const startWindow = () => {
+  const browser = new EventTarget();
+  for (const method of ['addEventListener', 'removeEventListener']) globalThis[method] = browser[method].bind(browser);
+  return browser;
 };
 
 /** What ends the watching that `hear` began. */
@@ -245,6 +252,7 @@ describe('pulling', () => {
     const watched = ['alice', 'bob', 'carol'];
     const unwatch = watched.map((user) => client.watch(user, () => {}));
     await advance(20);
+    sockets.last.answer({});
     for (let round = 0; round < 3; round += 1) {
       await advance(10_000);
       sockets.last.answer({});
@@ -370,23 +378,6 @@ describe('pulling', () => {
     ]);
     assert.equal(client.state, 'open');
   });
-
-  test('an edge that is silent altogether is given up', async () => {
-    const { client, sockets, states } = await startOpen({ pullInterval: 10_000, silenceTimeout: 25_000 });
-    hear(client, 'alice');
-    await advance(25_000);
-    assert.equal(client.state, 'open');
-    sockets.last.say({ anything: 'counts as life' });
-    // The next pull leaves after 30 s in all, and from there it counts.
-    await advance(5_000 + 24_990);
-    assert.equal(client.state, 'open');
-    await advance(10);
-    assert.match(states.at(-1).error.message, /silent for 25000 ms/);
-    assert.equal(states.at(-1).state, 'waiting');
-    assert.equal(sockets.all[0].closedWith, 1000);
-    await advance(250);
-    assert.equal(sockets.all.length, 2);
-  });
 });
 
 describe('listening', () => {
@@ -442,7 +433,8 @@ describe('listening', () => {
     client.on('state', ({ state }) => after.push(state));
     await settle();
     assert.deepEqual(after, states.map(({ state }) => state));
-    assert.equal(report.mock.calls[0].arguments[0].message, 'mine');
+    client.close();
+    assert.ok(report.mock.calls.every(({ arguments: [error] }) => error.message === 'mine'));
     report.mock.restore();
   });
 
@@ -605,6 +597,7 @@ describe('a hidden page', () => {
     const { client, sockets } = await startOpen({ pullInterval: 10_000 });
     client.watch('alice', () => {});
     await advance(20);
+    sockets.last.answer({});
     await advance(10_000);
     sockets.last.answer({});
     assert.equal(sockets.pulls.length, 2);
@@ -653,24 +646,30 @@ describe('a hidden page', () => {
     assert.equal(sockets.last.pulls.length, 1);
   });
 
-  test('that comes and goes in a moment has no more than four pulls under way', async () => {
+  test('that comes and goes in a moment asks once, and goes on pulling', async () => {
     const page = (globalThis.document = new Page());
-    const { client, sockets, pulls } = await startOpen({ pullTimeout: 5_000 });
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
     client.watch('alice', () => {});
     for (let n = 0; n < 200; n += 1) {
       page.turn('hidden');
       page.turn('visible');
     }
-    assert.equal(sockets.pulls.length, 4);
+    assert.equal(sockets.pulls.length, 1);
+
+    // The round of pulls ends in the hidden page, before the edge has answered.
     page.turn('hidden');
-    await advance(5_000);
-    assert.deepEqual(pulls.slice(4).map(({ phase }) => phase), Array(4).fill('lost'));
+    await advance(1_000);
+    assert.equal(sockets.pulls.length, 1);
     page.turn('visible');
-    assert.equal(sockets.pulls.length, 5, 'what was left to ask waits while hidden, and is asked at once on return');
+    assert.equal(sockets.pulls.length, 2);
+    sockets.last.answer({});
+    await advance(1_000);
+    assert.equal(sockets.pulls.length, 3);
   });
 
   test('is not listened to after close()', async () => {
     const page = (globalThis.document = new Page());
+    const browser = startWindow();
     const { client, sockets } = await startOpen();
     client.watch('alice', () => {});
     await advance(20);
@@ -678,7 +677,160 @@ describe('a hidden page', () => {
     page.turn('hidden');
     page.turn('visible');
     assert.equal(sockets.pulls.length, 1);
-    assert.equal(getEventListeners(page, 'visibilitychange').length, 0);
+    for (const type of ['visibilitychange', 'resume']) assert.equal(getEventListeners(page, type).length, 0, type);
+    for (const type of ['pageshow', 'online']) assert.equal(getEventListeners(browser, type).length, 0, type);
+  });
+});
+
+describe('a connection that died without a word', () => {
+  /** With nobody watched, unless the test does; from now on nothing gets through. */
+  const startDead = async (options) => {
+    const started = await startOpen(options);
+    started.sockets.last.isDead = true;
+    return started;
+  };
+
+  /** Is given up after this many milliseconds, and not before. */
+  const isLostAfter = async ({ client, sockets, states }, ms) => {
+    const before = sockets.all.length;
+    await advance(ms - 10);
+    assert.equal(client.state, 'open');
+    const socket = sockets.last;
+    await advance(10);
+    assert.equal(socket.closedWith, 1000, 'it is not kept');
+    const { state, retryInMs, error } = states.at(-2);
+    assert.deepEqual([state, retryInMs], ['waiting', 0], 'the first attempt follows at once');
+    assert.match(error.message, /the edge was silent for \d+ ms/);
+    assert.equal(states.at(-1).state, 'connecting');
+    assert.equal(sockets.all.length, before + 1);
+  };
+
+  test('is asked for nobody after a silence, and given up when it does not answer', async () => {
+    // Half of the last quarter of 30 s, and 10 s for the answer.
+    const started = await startDead();
+    await advance(26_240);
+    assert.deepEqual(started.sockets.last.probes, []);
+    await advance(10);
+    assert.deepEqual(started.sockets.last.probes, [1]);
+    await isLostAfter(started, 10_000);
+    assert.deepEqual(started.pulls, [
+      { pull: 1, phase: 'sent', users: 0 },
+      { pull: 1, phase: 'lost', users: 0 },
+    ]);
+  });
+
+  test('that is spread at random over the last quarter, and begins anew with every message', async () => {
+    for (const [random, quiet] of [[0, 30_000], [1, 22_500]]) {
+      const { sockets } = await startOpen({ random: () => random });
+      await advance(quiet - 10);
+      sockets.last.say({ anything: 'counts as life' });
+      await advance(quiet - 10);
+      assert.equal(sockets.last.probes.length, 0);
+      await advance(10);
+      assert.equal(sockets.last.probes.length, 1);
+    }
+  });
+
+  test('and one that lives stays, with one small question after each silence', async () => {
+    const { sockets, states } = await startOpen();
+    await advance(600_000);
+    assert.equal(sockets.all.length, 1);
+    assert.equal(sockets.last.probes.length, Math.floor(600_000 / 26_250));
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('is found out on a hidden page', async () => {
+    const page = (globalThis.document = new Page());
+    const started = await startOpen();
+    started.client.watch('alice', () => {});
+    await advance(20);
+    started.sockets.last.answer({});
+    page.turn('hidden');
+    started.sockets.last.isDead = true;
+    await isLostAfter(started, 36_250);
+    assert.equal(started.sockets.pulls.length, 1, 'while it is hidden, it asks for nobody');
+  });
+
+  test('is found out by pulls that nobody answers, but not if anything else comes', async () => {
+    const started = await startDead({ pullInterval: 3_000 });
+    const { client, sockets } = started;
+    hear(client, 'alice');
+    await advance(9_000);
+    sockets.last.say({ anything: 'counts as life' });
+    // From the next pull on.
+    await advance(20);
+    await isLostAfter(started, 13_000 - 20);
+  });
+
+  for (const [type, target] of [
+    ['visibilitychange', 'page'],
+    ['resume', 'page'],
+    ['pageshow', 'window'],
+    ['online', 'window'],
+  ]) {
+    test(`${type}: it must answer within 3 s, whoever is watched`, async () => {
+      for (const watched of [[], ['alice', 'bob']]) {
+        const page = (globalThis.document = new Page());
+        const browser = startWindow();
+        const started = await startOpen();
+        const { client, sockets } = started;
+        for (const user of watched) client.watch(user, () => {});
+        await advance(20);
+        if (watched.length > 0) sockets.last.answer({});
+        const wake = () => (target === 'page' ? page : browser).dispatchEvent(new Event(type));
+
+        const before = sockets.pulls.length + sockets.last.probes.length;
+        wake();
+        wake();
+        assert.equal(sockets.pulls.length + sockets.last.probes.length, before + 1, 'one question, at once');
+        if (watched.length > 0) assert.deepEqual(sockets.pulls.at(-1).users, watched);
+        sockets.last.answer({}, { pull: before + 1 });
+        await advance(5_000);
+        assert.equal(client.state, 'open');
+
+        sockets.last.isDead = true;
+        wake();
+        await advance(1_000);
+        wake();
+        await isLostAfter(started, 2_000);
+        client.close();
+      }
+    });
+  }
+
+  test('online on a hidden page: it is asked for nobody', async () => {
+    const page = (globalThis.document = new Page());
+    const browser = startWindow();
+    const started = await startOpen();
+    started.client.watch('alice', () => {});
+    await advance(20);
+    started.sockets.last.answer({});
+    page.turn('hidden');
+    started.sockets.last.isDead = true;
+    browser.dispatchEvent(new Event('online'));
+    assert.equal(started.sockets.last.probes.length, 1);
+    await isLostAfter(started, 3_000);
+    assert.equal(started.sockets.pulls.length, 1);
+  });
+
+  test('comes back at once only the first time', async () => {
+    const started = await startDead({ random: () => 1 });
+    const { sockets, states } = started;
+    await advance(22_500);
+    await isLostAfter(started, 10_000);
+    const browser = startWindow();
+    started.client.close();
+    started.client.connect();
+    for (const retryInMs of [0, 1_000, 2_000]) {
+      await settle();
+      sockets.last.open();
+      sockets.last.isDead = true;
+      browser.dispatchEvent(new Event('online'));
+      await advance(3_000);
+      const { state } = states.at(-1);
+      assert.deepEqual(states.findLast(({ state }) => state === 'waiting').retryInMs, retryInMs);
+      if (state === 'waiting') await advance(retryInMs);
+    }
   });
 });
 
@@ -789,6 +941,43 @@ describe('coming back', () => {
       assert.equal(sockets.all.length, 1);
       await advance(10);
       assert.equal(sockets.all.length, 2);
+    });
+  }
+
+  test('the network is back, or the page: the wait is over', async () => {
+    const page = (globalThis.document = new Page());
+    const browser = startWindow();
+    const { client, sockets, states } = start({ random: () => 1 });
+    const wakes = [
+      () => browser.dispatchEvent(new Event('online')),
+      () => browser.dispatchEvent(new Event('pageshow')),
+      () => page.dispatchEvent(new Event('resume')),
+      () => page.turn('visible'),
+    ];
+    for (const [n, wake] of wakes.entries()) {
+      await settle();
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, 500 * 2 ** n);
+      page.turn('hidden');
+      assert.equal(client.state, 'waiting');
+      wake();
+      wake();
+      await settle();
+      assert.equal(sockets.all.length, n + 2);
+    }
+    await advance(60_000);
+    assert.equal(states.filter(({ state }) => state === 'connecting').length, sockets.all.length, 'no timer was left');
+  });
+
+  for (const [code, reason] of [[1013, 'too_many_sessions; retry=60'], [4429, 'too_many_connections; retry=60'], [1008, 'rate_limited']]) {
+    test(`but not if the edge has told it to wait: ${code} "${reason}"`, async () => {
+      const browser = startWindow();
+      const { client, sockets } = await startOpen();
+      sockets.last.drop(code, reason);
+      browser.dispatchEvent(new Event('online'));
+      await settle();
+      assert.equal(client.state, 'waiting');
+      assert.equal(sockets.all.length, 1);
     });
   }
 
@@ -1064,6 +1253,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
     const random = seeded(seed);
     const below = (limit) => Math.floor(random() * limit);
     const page = (globalThis.document = new Page());
+    const browser = startWindow();
     const tokenIn = seed % 2 === 0 ? 'message' : 'handshake';
     const { client, sockets, pulls } = start({ random, token: () => 'fresh', tokenIn });
     const watching = new Map();
@@ -1088,6 +1278,8 @@ test('whatever happens in whatever order, what it promises holds', async () => {
         watching.delete(first?.[0]);
       },
       () => page.turn(page.visibilityState === 'hidden' ? 'visible' : 'hidden'),
+      () => browser.dispatchEvent(new Event(below(2) ? 'online' : 'pageshow')),
+      () => sockets.all.length > 0 && below(10) === 0 && (sockets.last.isDead = true),
       () => advance(below(100)),
       () => mock.timers.tick(below(12_000)),
       () => sockets.all.at(-1)?.state === 'connecting' && sockets.last.open(),
@@ -1120,7 +1312,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
       const ended = pulls.filter(({ phase }) => phase !== 'sent').length;
       assert.ok(pulls.length - 2 * ended <= 4 && pulls.length >= 2 * ended, `pulls under way at ${at}`);
     }
-    for (const { users } of sockets.pulls) assert.ok(users.length >= 1 && users.length <= 500);
+    for (const { users } of sockets.pulls) assert.ok(users.length <= 500);
     client.close();
   }
 });
