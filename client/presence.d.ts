@@ -93,7 +93,8 @@ export type PresenceOptions = {
     /**
      * A JWT, or a function that fetches one. The function is
      * called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
-     * it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+     * it. If a token is refused (4401), or the function fails, it is called again after a wait that grows, until it throws
+     * `PresenceUnauthorized`. With a string, a token that is refused or has ended ends in `closed`.
      */
     token: string | (() => string | Promise<string>);
     /**
@@ -220,7 +221,8 @@ export type PresenceOptions = {
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
  *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
- *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+ *   it. If a token is refused (4401), or the function fails, it is called again after a wait that grows, until it throws
+ *   `PresenceUnauthorized`. With a string, a token that is refused or has ended ends in `closed`.
  * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
@@ -243,6 +245,13 @@ export type PresenceOptions = {
  *   that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
  */
+/**
+ * What the token function throws when there is no token to be had: the user has signed out, say. The client closes, and
+ * does not come back by itself.
+ */
+export declare class PresenceUnauthorized extends Error {
+    name: string;
+}
 export declare class PresenceClient {
     #private;
     /** @param {PresenceOptions} options */
@@ -251,6 +260,8 @@ export declare class PresenceClient {
     get state(): ConnectionState;
     /** Connects, and stays connected until `close()`. Does nothing unless `closed`. */
     connect(): void;
+    /** Connects anew and at once, whatever it was doing or waiting for: the user has signed in again, say. */
+    reconnect(): void;
     /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
     close(): void;
     /**

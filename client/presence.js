@@ -157,7 +157,8 @@ const NORMAL_CLOSURE = 1000;
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
  *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
- *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+ *   it. If a token is refused (4401), or the function fails, it is called again after a wait that grows, until it throws
+ *   `PresenceUnauthorized`. With a string, a token that is refused or has ended ends in `closed`.
  * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
@@ -180,6 +181,14 @@ const NORMAL_CLOSURE = 1000;
  *   that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
  */
+
+/**
+ * What the token function throws when there is no token to be had: the user has signed out, say. The client closes, and
+ * does not come back by itself.
+ */
+export class PresenceUnauthorized extends Error {
+  name = 'PresenceUnauthorized';
+}
 
 export class PresenceClient {
   /** @type {string} */
@@ -293,6 +302,16 @@ export class PresenceClient {
     this.#failures = 0;
     this.#forWakes('addEventListener');
     void this.#open();
+  }
+
+  /** Connects anew and at once, whatever it was doing or waiting for: the user has signed in again, say. */
+  reconnect() {
+    if (this.#state === 'closed') return this.connect();
+    this.#leaveSocket();
+    const lost = this.#reset();
+    this.#failures = 0;
+    void this.#open();
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
@@ -539,8 +558,8 @@ export class PresenceClient {
     try {
       const token = await this.#freshToken();
       if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ token }));
-    } catch {
-      if (attempt === this.#attempt) this.#onRenewal(undefined);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#onNoToken(error, () => this.#onRenewal(undefined));
     }
   }
 
@@ -593,8 +612,20 @@ export class PresenceClient {
         this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
       }
     } catch (error) {
-      if (attempt === this.#attempt) this.#lost({ error: asError(error) });
+      if (attempt === this.#attempt) this.#onNoToken(error, () => this.#lost({ error: asError(error) }));
     }
+  }
+
+  /**
+   * @param {unknown} thrown By the token function, if not by something else.
+   * @param {() => void} tryAgain
+   */
+  #onNoToken(thrown, tryAgain) {
+    const error = asError(thrown);
+    // By its name, as there may be two copies of this module in one page.
+    if (error.name !== 'PresenceUnauthorized') return tryAgain();
+    this.#leaveSocket();
+    this.#stop({ error });
   }
 
   /** @param {string} token Its characters are bytes, unless it is none. */

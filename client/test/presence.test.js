@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { PresenceClient } from '../presence.js';
+import { PresenceClient, PresenceUnauthorized } from '../presence.js';
 import { Page, Sockets, seeded, settle } from './scripted.js';
 
 /** @type {PresenceClient[]} */
@@ -989,6 +989,72 @@ describe('coming back', () => {
     assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.new']);
   });
 
+  test('a token that is refused again and again is asked for less and less often', async () => {
+    let tokens = 0;
+    const { sockets, states } = start({ token: () => `t${(tokens += 1)}`, random: () => 1 });
+    const waited = [];
+    for (let n = 0; n < 9; n += 1) {
+      await settle();
+      // The edge accepts the handshake, to say why it does not want it.
+      sockets.last.open();
+      sockets.last.drop(4401, 'token_invalid');
+      waited.push(states.at(-1).retryInMs);
+      mock.timers.tick(waited.at(-1));
+    }
+    assert.deepEqual(waited, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    assert.equal(tokens, 9);
+  });
+
+  test('a token function that says there is none stops it for good', async () => {
+    const copy = Object.assign(new Error('of another copy of the module'), { name: 'PresenceUnauthorized' });
+    for (const none of [new PresenceUnauthorized('signed out'), copy]) {
+      const outcomes = [() => Promise.reject(none), () => 'good'];
+      const { client, sockets, states } = start({ token: () => outcomes.shift()() });
+      await settle();
+      assert.deepEqual(states.at(-1), { state: 'closed', error: none });
+      await advance(120_000);
+      assert.equal(sockets.all.length, 0);
+
+      client.connect();
+      await settle();
+      sockets.last.open();
+      assert.equal(client.state, 'open');
+    }
+  });
+
+  for (const state of ['closed', 'waiting', 'told to wait', 'fetching', 'connecting', 'open']) {
+    test(`reconnect() comes back at once: ${state}`, async () => {
+      let hangs = state === 'fetching';
+      const token = () => (hangs ? new Promise(() => {}) : 'good');
+      const { client, sockets, states, pulls } = start({ token, random: () => 1 });
+      client.watch('alice', () => {});
+      await settle();
+      if (state === 'closed') client.close();
+      if (state === 'waiting') sockets.last.drop(1006);
+      if (state === 'told to wait') sockets.last.drop(4429, 'too_many_connections; retry=60');
+      if (state === 'open') sockets.last.open();
+      hangs = false;
+      const before = sockets.all.length;
+
+      client.reconnect();
+      assert.equal(client.state, 'connecting');
+      await settle();
+      assert.equal(sockets.all.length, before + 1);
+      sockets.last.open();
+      assert.equal(states.at(-1).state, 'open');
+      if (before > 0) assert.equal(sockets.all[0].state, 'closed', 'no socket is left behind');
+      if (state === 'open') assert.deepEqual(pulls.map(({ phase }) => phase), ['sent', 'lost', 'sent']);
+      assert.deepEqual(sockets.last.pulls.map(({ users }) => users), [['alice']]);
+      sockets.last.answer({});
+      const attempts = states.filter(({ state }) => state === 'connecting').length;
+      await advance(7_000);
+      assert.equal(states.filter(({ state }) => state === 'connecting').length, attempts, 'no other attempt was due');
+      // And its waits begin anew.
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, 500);
+    });
+  }
+
   for (const [code, options] of [[4403, {}], [4409, {}], [4401, { token: 'fixed' }]]) {
     test(`close code ${code}${options.token ? ' with a token that can not change' : ''}: stays away`, async () => {
       const { client, sockets, states } = await startOpen({ token: () => 'fresh', ...options });
@@ -1193,6 +1259,18 @@ describe('a token that ends', () => {
     await advance(5_000);
     assert.deepEqual(edge.tokens, ['t2']);
     assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('and there is no other any more: it goes offline, and stays', async () => {
+    const outcomes = [() => 't1', () => Promise.reject(new PresenceUnauthorized('signed out'))];
+    const { client, edge, sockets, states } = await startRenewing({ token: () => outcomes.shift()() });
+    edge.say({ expiring: 90 });
+    await settle();
+    assert.equal(client.state, 'closed');
+    assert.equal(states.at(-1).error.message, 'signed out');
+    assert.equal(edge.closedWith, 1000);
+    await advance(120_000);
+    assert.equal(sockets.all.length, 1);
   });
 
   test('and is short: another one follows by half time, and never at once', async () => {
