@@ -1,6 +1,6 @@
 // The demo page: one user a tab, who else is here, and what goes over the wire for it.
 
-import { PresenceClient } from './presence.js';
+import { PresenceClient, userIdProblem } from './presence.js';
 
 /** @typedef {import('./presence.js').Presence} Presence */
 /** @typedef {import('./presence.js').ConnectionInfo} ConnectionInfo */
@@ -213,6 +213,8 @@ class People {
   /** @param {string} name */
   #add(name) {
     if (this.#people.has(name)) return;
+    const problem = userIdProblem(name);
+    if (problem) throw new RangeError(problem);
     if (this.#people.size >= PEOPLE_MAX) throw new RangeError(`At most ${PEOPLE_MAX} people fit on this page.`);
     const unwatch = this.#client.watch(name, (presence) => this.#learn(presence));
     const item = this.#makeItem(name);

@@ -8,6 +8,7 @@
  *       token: () => fetch('/my/token').then((answer) => answer.text()),
  *     });
  *     const unwatch = presence.watch('alice', ({ state }) => console.log('alice is', state));
+ *     presence.get('alice').state; // what is known now
  *
  * What it promises:
  *
@@ -21,8 +22,11 @@
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
  * - Nothing grows without a limit: the limits are the constants below and the options.
+ * - `watch` and `get` never throw, so that they may be called while a page is rendered. What is wrong with a call is
+ *   written to the console, once.
  *
- * No dependency and no build step. Outside a page (Node, workers) there is no `document` and nothing is ever hidden.
+ * No dependency and no build step. Outside a page (Node, workers, React Native) there is no `document`: nothing is
+ * hidden there, unless `setVisible` says so.
  *
  * @module
  */
@@ -139,6 +143,11 @@ export type PresenceOptions = {
      */
     backoffCap?: number;
     /**
+     * Milliseconds for which a user whom nobody watches any more is remembered: a list that
+     * is rendered anew knows at once what it knew. Default 5,000.
+     */
+    forgetAfter?: number;
+    /**
      * Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
      */
     stableAfter?: number;
@@ -237,6 +246,8 @@ export type PresenceOptions = {
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.
  * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
+ * @property {number} [forgetAfter] Milliseconds for which a user whom nobody watches any more is remembered: a list that
+ *   is rendered anew knows at once what it knew. Default 5,000.
  * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
  * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
@@ -267,14 +278,31 @@ export declare class PresenceClient {
     /**
      * Calls back at the first answer about this user and at every change of the state after it. `connectedAt` is of the
      * session that was written last: of a user on two servers it changes back and forth, which is no change of the state.
-     * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
+     * If something is known of the user already, the first call follows at once (but never before `watch` has returned).
      *
-     * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
-     *   be called is a TypeError here; the edge would only name it in the answer.
+     * It never throws. A user id that no user can have is `unknown`, and so is who is watched beyond 5,000 others, for as
+     * long as they are; the console tells of both, once.
+     *
+     * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character.
      * @param {(presence: Presence) => void} callback
      * @returns {() => void} Ends it. May be called twice.
      */
     watch(userId: string, callback: (presence: Presence) => void): () => void;
+    /**
+     * What is known of this user now: `unknown`, unless they are watched, or were a moment ago. The same object as the
+     * last time, if nothing has changed. It never throws.
+     *
+     * @param {string} userId
+     * @returns {Presence}
+     */
+    get(userId: string): Presence;
+    /**
+     * Says whether the user sees this, where the page can't (React Native: by `AppState`). As long as they don't, nobody is
+     * asked for, as on a hidden page.
+     *
+     * @param {boolean} isVisible
+     */
+    setVisible(isVisible: boolean): void;
     /**
      * Listens to one kind of event. What the constructor begins is heard, too, if this is called right after it.
      *
@@ -285,3 +313,10 @@ export declare class PresenceClient {
      */
     on<Name extends keyof PresenceEvents>(name: Name, listener: (info: PresenceEvents[Name]) => void): () => void;
 }
+/**
+ * Why no user can have this id, by the edge's own rule; `undefined` if one can.
+ *
+ * @param {unknown} userId
+ * @returns {string | undefined}
+ */
+export declare function userIdProblem(userId: unknown): string | undefined;

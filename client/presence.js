@@ -8,6 +8,7 @@
  *       token: () => fetch('/my/token').then((answer) => answer.text()),
  *     });
  *     const unwatch = presence.watch('alice', ({ state }) => console.log('alice is', state));
+ *     presence.get('alice').state; // what is known now
  *
  * What it promises:
  *
@@ -21,8 +22,11 @@
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
  * - Nothing grows without a limit: the limits are the constants below and the options.
+ * - `watch` and `get` never throw, so that they may be called while a page is rendered. What is wrong with a call is
+ *   written to the console, once.
  *
- * No dependency and no build step. Outside a page (Node, workers) there is no `document` and nothing is ever hidden.
+ * No dependency and no build step. Outside a page (Node, workers, React Native) there is no `document`: nothing is
+ * hidden there, unless `setVisible` says so.
  *
  * @module
  */
@@ -46,8 +50,11 @@ const USER_ID_BYTES_MAX = 200;
 /** White space, control characters, halves of a surrogate pair: no part of a user id. */
 const NOT_IN_USER_ID = /[\p{White_Space}\p{Cc}\p{Cs}]/u;
 
-/** Users watched at a time: ten pulls a round. */
+/** Users asked for at a time: ten pulls a round. Of others who are watched, nothing is known until there is room. */
 const WATCHED_MAX = 5_000;
+
+/** Users remembered, the watched and the just forgotten. Beyond, who is no longer watched is forgotten at once. */
+const REMEMBERED_MAX = 2 * WATCHED_MAX;
 
 /** Pulls under way, half of what the edge allows. Who is left to ask for waits for an answer. */
 const PULLS_UNDER_WAY_MAX = 4;
@@ -173,6 +180,8 @@ const NORMAL_CLOSURE = 1000;
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.
  * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
+ * @property {number} [forgetAfter] Milliseconds for which a user whom nobody watches any more is remembered: a list that
+ *   is rendered anew knows at once what it knew. Default 5,000.
  * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
  * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
@@ -217,6 +226,7 @@ export class PresenceClient {
   #backoffBase;
   #backoffCap;
   #stableAfter;
+  #forgetAfter;
 
   /** @type {ConnectionState} */
   #state = 'closed';
@@ -229,8 +239,15 @@ export class PresenceClient {
   /** Whether the edge has told us to stay away for the time of this wait. */
   #mustWait = false;
 
-  /** @type {Map<string, Watched>} */
-  #watched = new Map();
+  /** @type {Map<string, User>} The watched, and those who were a moment ago. */
+  #users = new Map();
+  /** How many of them are watched. */
+  #watched = 0;
+  /** @type {Map<string, Presence>} What was said of others: the same object each time. */
+  #strangers = new Map();
+  /** @type {Set<string>} What was warned of. */
+  #warned = new Set();
+  #isShown = true;
   /** @type {Set<string>} New ones, waiting for others to share their first pull. */
   #new = new Set();
   /** @type {Set<string>} Who is to be asked for as soon as fewer pulls are under way. */
@@ -287,6 +304,7 @@ export class PresenceClient {
     this.#backoffBase = milliseconds('backoffBase', options.backoffBase, 500);
     this.#backoffCap = milliseconds('backoffCap', options.backoffCap, 30_000);
     this.#stableAfter = milliseconds('stableAfter', options.stableAfter, 10_000);
+    this.#forgetAfter = milliseconds('forgetAfter', options.forgetAfter, 5_000);
 
     if (options.autoConnect ?? true) this.connect();
   }
@@ -324,27 +342,59 @@ export class PresenceClient {
   /**
    * Calls back at the first answer about this user and at every change of the state after it. `connectedAt` is of the
    * session that was written last: of a user on two servers it changes back and forth, which is no change of the state.
-   * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
+   * If something is known of the user already, the first call follows at once (but never before `watch` has returned).
    *
-   * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
-   *   be called is a TypeError here; the edge would only name it in the answer.
+   * It never throws. A user id that no user can have is `unknown`, and so is who is watched beyond 5,000 others, for as
+   * long as they are; the console tells of both, once.
+   *
+   * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character.
    * @param {(presence: Presence) => void} callback
    * @returns {() => void} Ends it. May be called twice.
    */
   watch(userId, callback) {
-    checkUserId(userId);
-    if (typeof callback !== 'function') throw new TypeError('callback must be a function');
+    const isFunction = typeof callback === 'function';
+    const problem = isFunction ? userIdProblem(userId) : 'the callback of watch() must be a function';
+    const user = (!problem && this.#users.get(userId)) || new User();
+    if (problem) {
+      this.#warn(problem, userId);
+      user.learn(this.get(userId), 0);
+      return user.add(isFunction ? callback : () => {});
+    }
 
-    const watched = this.#watched.get(userId) ?? this.#startWatching(userId);
-    const unwatch = watched.add(callback);
+    if (user.isIdle) this.#startWatching(userId, user);
+    const unwatch = user.add(callback);
     return () => {
-      unwatch();
-      if (watched.isIdle && this.#watched.get(userId) === watched) {
-        this.#watched.delete(userId);
-        this.#new.delete(userId);
-        this.#due.delete(userId);
-      }
+      if (unwatch() && user.isIdle) this.#stopWatching(userId, user);
     };
+  }
+
+  /**
+   * What is known of this user now: `unknown`, unless they are watched, or were a moment ago. The same object as the
+   * last time, if nothing has changed. It never throws.
+   *
+   * @param {string} userId
+   * @returns {Presence}
+   */
+  get(userId) {
+    const known = this.#users.get(userId)?.presence ?? this.#strangers.get(userId);
+    if (known) return known;
+    if (this.#strangers.size >= REMEMBERED_MAX) this.#strangers.clear();
+    /** @type {Presence} */
+    const stranger = Object.freeze({ userId, state: 'unknown' });
+    this.#strangers.set(userId, stranger);
+    return stranger;
+  }
+
+  /**
+   * Says whether the user sees this, where the page can't (React Native: by `AppState`). As long as they don't, nobody is
+   * asked for, as on a hidden page.
+   *
+   * @param {boolean} isVisible
+   */
+  setVisible(isVisible) {
+    const returns = isVisible && !this.#isShown;
+    this.#isShown = isVisible;
+    if (returns) this.#wake({ type: 'visibilitychange' });
   }
 
   /**
@@ -369,19 +419,50 @@ export class PresenceClient {
 
   /**
    * @param {string} userId
-   * @returns {Watched}
+   * @param {User} user Whom nobody watches yet, or any more.
    */
-  #startWatching(userId) {
-    if (this.#watched.size >= WATCHED_MAX) throw new RangeError(`at most ${WATCHED_MAX} users can be watched`);
-    const watched = new Watched();
-    this.#watched.set(userId, watched);
-    this.#new.add(userId);
-    if (!this.#newTimer.isRunning) this.#newTimer.start(NEW_WATCH_DELAY_MS, this.#pullNew);
-    return watched;
+  #startWatching(userId, user) {
+    user.forgetTimer.stop();
+    // Behind those who are watched already: nobody of them loses their place among the first 5,000.
+    this.#users.delete(userId);
+    this.#users.set(userId, user);
+    this.#watched += 1;
+    if (this.#watched > WATCHED_MAX) {
+      this.#warn(`more than ${WATCHED_MAX} users are watched: the others are unknown`);
+      user.learn(this.get(userId), 0);
+    } else if (this.get(userId).state === 'unknown') {
+      // Who was known a moment ago can wait for their turn.
+      this.#new.add(userId);
+      if (!this.#newTimer.isRunning) this.#newTimer.start(NEW_WATCH_DELAY_MS, this.#pullNew);
+    }
+  }
+
+  /**
+   * @param {string} userId
+   * @param {User} user
+   */
+  #stopWatching(userId, user) {
+    this.#watched -= 1;
+    this.#new.delete(userId);
+    this.#due.delete(userId);
+    const forget = () => void this.#users.delete(userId);
+    if (this.#users.size > REMEMBERED_MAX) forget();
+    else user.forgetTimer.start(this.#forgetAfter, forget, false);
+  }
+
+  /**
+   * Tells a programmer of a mistake, once.
+   *
+   * @param {string} problem
+   * @param {unknown[]} what
+   */
+  #warn(problem, ...what) {
+    if (!this.#warned.has(problem)) console.warn(`presenced: ${problem}`, ...what);
+    this.#warned.add(problem);
   }
 
   #isHidden() {
-    return globalThis.document?.visibilityState === 'hidden';
+    return !this.#isShown || globalThis.document?.visibilityState === 'hidden';
   }
 
   #mayPull() {
@@ -396,8 +477,11 @@ export class PresenceClient {
     if (!this.#mayPull()) return;
     this.#pullTimer.start(this.#pullInterval, this.#pullAll);
     this.#new.clear();
+    let asked = 0;
     // Who is left from the last round keeps their place before the others.
-    for (const userId of this.#watched.keys()) this.#due.add(userId);
+    for (const [userId, user] of this.#users) {
+      if (!user.isIdle && (asked += 1) <= WATCHED_MAX) this.#due.add(userId);
+    }
     this.#sendDue();
   };
 
@@ -416,7 +500,7 @@ export class PresenceClient {
       const users = [];
       let bytes = 0;
       for (const userId of this.#due) {
-        bytes += new TextEncoder().encode(JSON.stringify(userId)).length + 1;
+        bytes += bytesOf(JSON.stringify(userId)) + 1;
         if (users.length === USERS_PER_PULL_MAX || bytes > PULL_BYTES_MAX) break;
         users.push(userId);
       }
@@ -484,7 +568,7 @@ export class PresenceClient {
     for (const type of DOCUMENT_WAKES) globalThis.document?.[method]?.(type, this.#wake);
   }
 
-  /** @param {Event} event */
+  /** @param {{type: string}} event */
   #wake = ({ type }) => {
     if (type === 'visibilitychange' && this.#isHidden()) return;
     call(this.#debug, 'wake', type);
@@ -537,15 +621,16 @@ export class PresenceClient {
    */
   #learn(userId, pull, online, unknown) {
     /** @type {Presence} */
-    const presence = { userId, state: 'offline' };
+    let presence = { userId, state: 'offline' };
     if (Object.hasOwn(online, userId)) {
       const entry = online[userId];
       presence.state = 'online';
       if (isObject(entry) && Number.isFinite(entry.connectedAt)) presence.connectedAt = Number(entry.connectedAt);
     } else if (unknown.has(userId)) {
-      presence.state = 'unknown';
+      // As they were.
+      presence = this.get(userId);
     }
-    if (this.#watched.get(userId)?.learn(presence, pull)) this.#emit('change', presence);
+    if (this.#users.get(userId)?.learn(presence, pull)) this.#emit('change', presence);
   }
 
   // Staying.
@@ -770,9 +855,11 @@ export class PresenceClient {
 }
 
 /** One user, and who wants to know about them. */
-class Watched {
+class User {
   /** @type {Presence | undefined} What is known; replaced when it changes, and only then. */
-  #presence;
+  presence;
+  /** When nobody has wanted to know for a while. */
+  forgetTimer = new Timer();
   /** The newest pull that said so. What an older one says, coming late, is no news. */
   #answeredBy = 0;
   /** @type {Set<{callback: (presence: Presence) => void, told: Presence | undefined}>} */
@@ -784,13 +871,13 @@ class Watched {
 
   /**
    * @param {(presence: Presence) => void} callback
-   * @returns {() => void} Takes it away again.
+   * @returns {() => boolean} Takes it away again, and says whether it was there.
    */
   add(callback) {
     const watcher = { callback, told: undefined };
     this.#watchers.add(watcher);
-    if (this.#presence) queueMicrotask(() => this.#tell(watcher));
-    return () => void this.#watchers.delete(watcher);
+    if (this.presence) queueMicrotask(() => this.#tell(watcher));
+    return () => this.#watchers.delete(watcher);
   }
 
   /**
@@ -802,18 +889,18 @@ class Watched {
     if (pull < this.#answeredBy) return false;
     this.#answeredBy = pull;
 
-    const before = this.#presence;
-    if (before && (presence.state === 'unknown' || presence.state === before.state)) return false;
-    this.#presence = Object.freeze(presence);
+    const before = this.presence;
+    if (before?.state === presence.state) return false;
+    this.presence = Object.freeze(presence);
     for (const watcher of [...this.#watchers]) this.#tell(watcher);
     return presence.state !== 'unknown';
   }
 
   /** @param {{callback: (presence: Presence) => void, told: Presence | undefined}} watcher */
   #tell(watcher) {
-    if (!this.#presence || watcher.told === this.#presence || !this.#watchers.has(watcher)) return;
-    watcher.told = this.#presence;
-    call(watcher.callback, this.#presence);
+    if (!this.presence || watcher.told === this.presence || !this.#watchers.has(watcher)) return;
+    watcher.told = this.presence;
+    call(watcher.callback, this.presence);
   }
 }
 
@@ -831,13 +918,16 @@ class Timer {
    *
    * @param {number} ms
    * @param {() => void} fire
+   * @param {boolean} [isAwaited] Whether Node must not end before.
    */
-  start(ms, fire) {
+  start(ms, fire, isAwaited = true) {
     clearTimeout(this.#handle);
     this.#handle = setTimeout(() => {
       this.#handle = undefined;
       fire();
     }, ms);
+    // In a page it is a number.
+    if (!isAwaited) Object(this.#handle).unref?.();
   }
 
   stop() {
@@ -867,12 +957,12 @@ function call(callback, ...what) {
  * @returns {string}
  */
 function socketUrl(url) {
-  const absolute = new URL(url, globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
-  if (!/^wss?:$/.test(absolute.protocol)) throw new TypeError(`not a WebSocket address: ${absolute.href}`);
+  const { href } = new URL(url, globalThis.location?.href);
+  // React Native's URL can't be changed, and adds a slash to each that is absolute.
+  const absolute = (/^\w+:/.test(String(url)) ? String(url) : href).replace(/^http/i, 'ws');
+  if (!/^wss?:/i.test(absolute)) throw new TypeError(`not a WebSocket address: ${absolute}`);
   // WebSocket refuses an address with a fragment.
-  absolute.hash = '';
-  return absolute.href;
+  return absolute.replace(/#.*/, '');
 }
 
 /**
@@ -887,16 +977,25 @@ function toldToWaitMs(reason = '') {
 }
 
 /**
- * The edge's own rule.
+ * Why no user can have this id, by the edge's own rule; `undefined` if one can.
  *
- * @param {string} userId
+ * @param {unknown} userId
+ * @returns {string | undefined}
  */
-function checkUserId(userId) {
-  if (typeof userId !== 'string' || userId === '') throw new TypeError('a user id is a string that is not empty');
-  if (new TextEncoder().encode(userId).length > USER_ID_BYTES_MAX) {
-    throw new TypeError(`a user id has at most ${USER_ID_BYTES_MAX} bytes`);
-  }
-  if (NOT_IN_USER_ID.test(userId)) throw new TypeError('a user id has no white space and no control character');
+export function userIdProblem(userId) {
+  if (typeof userId !== 'string' || userId === '') return 'a user id is a string that is not empty';
+  if (NOT_IN_USER_ID.test(userId)) return 'a user id has no white space and no control character';
+  if (bytesOf(userId) > USER_ID_BYTES_MAX) return `a user id has at most ${USER_ID_BYTES_MAX} bytes`;
+  return undefined;
+}
+
+/**
+ * How long it is in UTF-8. Not by `TextEncoder`, which older React Natives have not.
+ *
+ * @param {string} text Without halves of surrogate pairs.
+ */
+function bytesOf(text) {
+  return encodeURIComponent(text).replace(/%../g, '.').length;
 }
 
 /**

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { PresenceClient, PresenceUnauthorized } from '../presence.js';
+import { PresenceClient, PresenceUnauthorized, userIdProblem } from '../presence.js';
 import { Page, Sockets, seeded, settle } from './scripted.js';
 
 /** @type {PresenceClient[]} */
@@ -199,13 +199,6 @@ describe('connecting', () => {
     for (const wrong of [0, -1, NaN, Infinity, 2 ** 31, 'soon']) {
       assert.throws(() => start({ pullInterval: wrong }), /pullInterval/);
     }
-    const { client } = start({ autoConnect: false });
-    assert.throws(() => client.watch('alice'), TypeError);
-    const longest = 'é'.repeat(100);
-    for (const wrong of ['', 7, 'a b', 'a\r\n', 'a\u2003b', '\u0085', '\0', '\ud800', `${longest}.`]) {
-      assert.throws(() => client.watch(wrong, () => {}), TypeError, JSON.stringify(wrong));
-    }
-    for (const right of [longest, '😀', 'a.b_c:d@e-f', '"']) client.watch(right, () => {});
   });
 });
 
@@ -316,13 +309,42 @@ describe('pulling', () => {
     assert.deepEqual(sockets.last.pulls.at(-1), { pull: 5, users: ['user2001'] });
   });
 
-  test('there is a limit to who is watched', () => {
-    const { client } = start({ autoConnect: false });
+  test('of who is watched beyond the limit nothing is known, until there is room', async () => {
+    const warn = mock.method(console, 'warn', () => {});
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
     const unwatch = Array.from({ length: 5_000 }, (_, n) => client.watch(`user${n}`, () => {}));
-    assert.throws(() => client.watch('one-more', () => {}), RangeError);
-    client.watch('user0', () => {});
+    const [beyond, another] = [hear(client, 'beyond'), hear(client, 'another')];
+    assert.deepEqual(beyond, [], 'not before watch() has returned');
+    await settle();
+    assert.deepEqual([beyond, another], [['unknown'], ['unknown']]);
+    assert.equal(warn.mock.callCount(), 1);
+    assert.match(warn.mock.calls[0].arguments[0], /more than 5000 users/);
+    /** Answers all pulls of one round. */
+    const round = async () => {
+      await advance(1_000);
+      const asked = [];
+      for (let answered = -1; answered !== asked.length; ) {
+        answered = asked.length;
+        for (const { pull, users } of sockets.pulls.slice(from)) {
+          asked.push(...users);
+          from += 1;
+          sockets.last.answer(Object.fromEntries(users.map((user) => [user, 1])), { pull });
+        }
+      }
+      return new Set(asked);
+    };
+    let from = 0;
+    assert.equal((await round()).size, 5_000);
+    assert.deepEqual(beyond, ['unknown']);
+
+    // One makes room, and when they are back, they have to wait in turn.
     unwatch[1]();
-    client.watch('one-more', () => {});
+    client.watch('user1', () => {});
+    const asked = await round();
+    assert.equal(asked.size, 5_000);
+    assert.ok(asked.has('beyond') && !asked.has('user1'));
+    assert.deepEqual([beyond, another], [['unknown', 'online@1'], ['unknown']]);
+    warn.mock.restore();
   });
 
   test('answers are matched by number, whatever else arrives', async () => {
@@ -588,6 +610,194 @@ describe('watching', () => {
       assert.ok(started.sockets.all.length <= 1, phase);
       assert.deepEqual(started.sockets.pulls, pulls, phase);
     }
+  });
+});
+
+describe('what is known now', () => {
+  test('can be asked for at any time, and is the same object until it changes', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const before = client.get('alice');
+    assert.deepEqual(before, { userId: 'alice', state: 'unknown' });
+    assert.ok(Object.isFrozen(before));
+    assert.equal(client.get('alice'), before);
+
+    client.watch('alice', () => {});
+    assert.equal(client.get('alice'), before);
+    await advance(20);
+    sockets.last.answer({}, { unknown: ['alice'] });
+    assert.equal(client.get('alice'), before, 'an answer that nothing can be known is no change');
+    await advance(1_000);
+    sockets.last.answer({ alice: 7 });
+    const online = client.get('alice');
+    assert.deepEqual(online, { userId: 'alice', state: 'online', connectedAt: 7 });
+    for (const [users, unknown] of [[{ alice: 8 }, []], [{}, ['alice']]]) {
+      await advance(1_000);
+      sockets.last.answer(users, { unknown });
+      assert.equal(client.get('alice'), online);
+    }
+    sockets.last.drop(1006);
+    client.close();
+    assert.equal(client.get('alice'), online, 'they stay as they were');
+  });
+
+  test('is what callbacks and listeners were told', async () => {
+    const { client, sockets } = await startOpen();
+    const seen = [];
+    client.watch('alice', (presence) => seen.push(presence === client.get('alice')));
+    client.on('change', (presence) => seen.push(presence === client.get('alice')));
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(seen, [true, true]);
+  });
+
+  test('is remembered for a moment: watched again, it is told without a pull', async () => {
+    const { client, sockets } = await startOpen();
+    const first = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(first)();
+    await advance(4_990);
+    assert.equal(client.get('alice').state, 'online');
+
+    const second = hear(client, 'alice');
+    await settle();
+    assert.deepEqual(second, ['online@1']);
+    await advance(4_900);
+    assert.equal(sockets.pulls.length, 1, 'they are asked for in their turn');
+    assert.equal(client.get('alice').state, 'online', 'and not forgotten while they are watched');
+    await advance(100);
+    assert.deepEqual(sockets.pulls.at(-1).users, ['alice']);
+    sockets.last.answer({});
+    assert.deepEqual([first, second], [['online@1'], ['online@1', 'offline']]);
+  });
+
+  test('and then it is forgotten', async () => {
+    const { client, sockets } = await startOpen({ forgetAfter: 2_000 });
+    const first = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(first)();
+    await advance(2_000);
+    assert.equal(client.get('alice').state, 'unknown');
+    const second = hear(client, 'alice');
+    await advance(20);
+    assert.deepEqual(second, []);
+    assert.equal(sockets.pulls.length, 2);
+    sockets.last.answer({ alice: 2 });
+    unwatches.get(first)();
+    assert.deepEqual([first, second], [['online@1'], ['online@2']]);
+  });
+
+  test('is not asked for while nobody watches', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(heard)();
+    await advance(4_000);
+    assert.equal(sockets.pulls.length, 1);
+  });
+
+  test('has a limit, however many come and go', async () => {
+    const { client } = await startOpen();
+    for (let n = 0; n < 10_001; n += 1) client.watch(`user${n}`, () => {})();
+    const known = client.get('user0');
+    for (let n = 0; n < 10_001; n += 1) client.get(`stranger${n}`);
+    assert.notEqual(client.get('user0'), known, 'what was said of strangers is given up');
+  });
+});
+
+describe('a call that is wrong', () => {
+  let warn;
+  beforeEach(() => (warn = mock.method(console, 'warn', () => {})));
+  afterEach(() => warn.mock.restore());
+
+  const longest = 'é'.repeat(100);
+
+  test('watch() never throws: who can not be a user is unknown, and the console says so once', async () => {
+    const { client, sockets } = await startOpen();
+    const wrong = ['', 7, undefined, null, {}, 'a b', 'a\r\n', 'a\u2003b', '\u0085', '\0', '\ud800', `${longest}.`];
+    for (const userId of wrong) {
+      for (let times = 0; times < 2; times += 1) {
+        const heard = [];
+        const unwatch = client.watch(userId, (presence) => heard.push(presence));
+        await settle();
+        assert.deepEqual(heard, [{ userId, state: 'unknown' }]);
+        assert.equal(client.get(userId), heard[0]);
+        unwatch();
+        unwatch();
+      }
+    }
+    await advance(20);
+    assert.equal(sockets.pulls.length, 0);
+    const said = warn.mock.calls.map(({ arguments: [text] }) => text);
+    assert.deepEqual(said, [
+      'presenced: a user id is a string that is not empty',
+      'presenced: a user id has no white space and no control character',
+      'presenced: a user id has at most 200 bytes',
+    ]);
+    assert.deepEqual(warn.mock.calls[1].arguments[1], 'a b');
+  });
+
+  test('nor does it without a function to call', async () => {
+    const report = mock.method(console, 'error', () => {});
+    const { client } = start();
+    for (const callback of [undefined, null, 'alice']) client.watch('alice', callback)();
+    await settle();
+    assert.deepEqual(warn.mock.calls.map(({ arguments: [text] }) => text), [
+      'presenced: the callback of watch() must be a function',
+    ]);
+    assert.equal(report.mock.callCount(), 0);
+    report.mock.restore();
+  });
+
+  test('an id that a user can have is not minded', () => {
+    for (const right of [longest, '😀', 'a.b_c:d@e-f', '"']) assert.equal(userIdProblem(right), undefined);
+    assert.match(userIdProblem(`${longest}.`), /200 bytes/);
+  });
+});
+
+describe('a host that says what is seen', () => {
+  test('setVisible(false) is a hidden page, and true its return', async () => {
+    const { client, sockets, states } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({});
+    client.setVisible(false);
+    client.watch('bob', () => {});
+    await advance(60_000);
+    assert.equal(sockets.pulls.length, 1);
+    assert.equal(states.at(-1).state, 'open');
+
+    client.setVisible(true);
+    client.setVisible(true);
+    assert.deepEqual(sockets.pulls.slice(1).map(({ users }) => users), [['alice', 'bob']]);
+    sockets.last.answer({});
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 2, 'to be told twice is no return');
+
+    client.setVisible(false);
+    sockets.last.isDead = true;
+    client.setVisible(true);
+    await advance(3_000);
+    assert.equal(sockets.all.length, 2, 'a dead connection is found out');
+  });
+
+  test('in a page, both must see it', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({});
+    page.turn('hidden');
+    client.setVisible(false);
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 1);
+    client.setVisible(false);
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 1);
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 2);
   });
 });
 
