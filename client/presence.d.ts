@@ -88,6 +88,15 @@ export type PresenceEvents = {
     pull: PullInfo;
 };
 export type TokenIn = 'auto' | 'handshake' | 'message';
+export type Socket = {
+    onopen: ((event: any) => void) | null;
+    onmessage: ((event: any) => void) | null;
+    onclose: ((event: any) => void) | null;
+    onerror: ((event: any) => void) | null;
+    send: (text: string) => void;
+    close: (code?: number) => void;
+};
+export type SocketClass = new (url: string, protocols: string[]) => Socket;
 export type PresenceOptions = {
     /**
      * Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
@@ -161,10 +170,9 @@ export type PresenceOptions = {
      */
     debug?: boolean | ((what: string, info: unknown) => void);
     /**
-     * Instead of the global one: for a Node
-     * that has none, and for tests.
+     * Instead of the global one: for a Node that has none, and for tests.
      */
-    WebSocket?: new (url: string, protocols: string[]) => WebSocket;
+    WebSocket?: SocketClass;
     /**
      * Instead of `Math.random`, for tests.
      */
@@ -225,6 +233,18 @@ export type PresenceOptions = {
  * @typedef {'auto' | 'handshake' | 'message'} TokenIn
  */
 /**
+ * What is used of a WebSocket: browsers have it, and the class of the package `ws`.
+ *
+ * @typedef {object} Socket
+ * @property {((event: any) => void) | null} onopen
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(text: string) => void} send
+ * @property {(code?: number) => void} close
+ */
+/** @typedef {new (url: string, protocols: string[]) => Socket} SocketClass */
+/**
  * @typedef {object} PresenceOptions
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
@@ -252,8 +272,7 @@ export type PresenceOptions = {
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
  * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
  *   what causes it. `true` is `console.debug`. No token is ever in there.
- * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
- *   that has none, and for tests.
+ * @property {SocketClass} [WebSocket] Instead of the global one: for a Node that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
  */
 /**

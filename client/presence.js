@@ -159,6 +159,20 @@ const NORMAL_CLOSURE = 1000;
  */
 
 /**
+ * What is used of a WebSocket: browsers have it, and the class of the package `ws`.
+ *
+ * @typedef {object} Socket
+ * @property {((event: any) => void) | null} onopen
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(text: string) => void} send
+ * @property {(code?: number) => void} close
+ */
+
+/** @typedef {new (url: string, protocols: string[]) => Socket} SocketClass */
+
+/**
  * @typedef {object} PresenceOptions
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
@@ -186,8 +200,7 @@ const NORMAL_CLOSURE = 1000;
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
  * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
  *   what causes it. `true` is `console.debug`. No token is ever in there.
- * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
- *   that has none, and for tests.
+ * @property {SocketClass} [WebSocket] Instead of the global one: for a Node that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
  */
 
@@ -208,7 +221,7 @@ export class PresenceClient {
   #tokenIsFixed;
   /** @type {TokenIn} */
   #tokenIn;
-  /** @type {new (url: string, protocols: string[]) => WebSocket} */
+  /** @type {SocketClass} */
   #WebSocket;
   /** @type {() => number} */
   #random;
@@ -230,7 +243,7 @@ export class PresenceClient {
 
   /** @type {ConnectionState} */
   #state = 'closed';
-  /** @type {WebSocket | undefined} */
+  /** @type {Socket | undefined} */
   #socket;
   /** Attempts so far. What belongs to an earlier one (a late token, a late close) is told by its number. */
   #attempt = 0;
@@ -738,7 +751,7 @@ export class PresenceClient {
   }
 
   /**
-   * @param {WebSocket} socket
+   * @param {Socket} socket
    * @param {string} [token] To be its first message. It is open when the edge has accepted it.
    */
   #listen(socket, token) {
