@@ -18,6 +18,8 @@
  * - A connection that died without a word is found out, also while the page is hidden or nobody is watched: what says
  *   nothing for a while is asked for nobody, and must answer. When the page or the network comes back, it must do so
  *   soon.
+ * - It stays away when coming back would be wrong: the user may not connect (4403) or has newer sessions instead (4409),
+ *   the token is refused (4401) and can't change, or there is none (`PresenceUnauthorized`).
  * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
@@ -581,9 +583,10 @@ export class PresenceClient {
     for (const type of DOCUMENT_WAKES) globalThis.document?.[method]?.(type, this.#wake);
   }
 
-  /** @param {{type: string}} event */
-  #wake = ({ type }) => {
-    if (type === 'visibilitychange' && this.#isHidden()) return;
+  /** @param {{type: string, persisted?: boolean}} event */
+  #wake = ({ type, persisted }) => {
+    // `pageshow` comes when a page is loaded, too, and nothing has been asleep then.
+    if (persisted === false || (type === 'visibilitychange' && this.#isHidden())) return;
     call(this.#debug, 'wake', type);
     if (this.#state === 'waiting' && !this.#mustWait) void this.#open();
     if (this.#state !== 'open') return;

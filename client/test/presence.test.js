@@ -1008,6 +1008,28 @@ describe('a connection that died without a word', () => {
     });
   }
 
+  test('a page that comes and goes does not put off the end of it', async () => {
+    const page = (globalThis.document = new Page());
+    const started = await startDead({ pullInterval: 500 });
+    started.client.watch('alice', () => {});
+    page.turn('visible');
+    // The round of pulls ends while it is hidden, and begins anew.
+    page.turn('hidden');
+    await advance(1_000);
+    page.turn('visible');
+    assert.equal(started.sockets.pulls.length, 2);
+    await isLostAfter(started, 2_000);
+  });
+
+  test('pageshow of a page that was only loaded asks for nothing', async () => {
+    const browser = startWindow();
+    const { sockets } = await startOpen();
+    browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: false }));
+    assert.equal(sockets.last.probes.length, 0);
+    browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    assert.equal(sockets.last.probes.length, 1);
+  });
+
   test('online on a hidden page: it is asked for nobody', async () => {
     const page = (globalThis.document = new Page());
     const browser = startWindow();
