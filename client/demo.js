@@ -1,6 +1,6 @@
 // The demo page: one user a tab, who else is here, and what goes over the wire for it.
 
-import { PresenceClient } from './presence.js';
+import { PresenceClient, userIdProblem } from './presence.js';
 
 /** @typedef {import('./presence.js').Presence} Presence */
 /** @typedef {import('./presence.js').ConnectionInfo} ConnectionInfo */
@@ -65,12 +65,12 @@ function start() {
     url: '/ws',
     token: fetchToken,
     pullInterval: interval() * 1_000,
-    onstate: (info) => {
-      connection.show(info);
-      log.connection(info);
-    },
-    onpull: (info) => log.pull(info),
   });
+  client.on('state', (info) => {
+    connection.show(info);
+    log.connection(info);
+  });
+  client.on('pull', (info) => log.pull(info));
   connection.toggles(client);
   new People(client);
 
@@ -213,6 +213,8 @@ class People {
   /** @param {string} name */
   #add(name) {
     if (this.#people.has(name)) return;
+    const problem = userIdProblem(name);
+    if (problem) throw new RangeError(problem);
     if (this.#people.size >= PEOPLE_MAX) throw new RangeError(`At most ${PEOPLE_MAX} people fit on this page.`);
     const unwatch = this.#client.watch(name, (presence) => this.#learn(presence));
     const item = this.#makeItem(name);
@@ -340,6 +342,8 @@ class Log {
 
   /** @param {PullInfo} info */
   pull({ pull, phase, users, error }) {
+    // It only sees whether the connection lives.
+    if (users === 0) return;
     const now = performance.now();
     const people = users === 1 ? '1 person' : `${users} people`;
     if (phase === 'sent') {

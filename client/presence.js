@@ -8,18 +8,27 @@
  *       token: () => fetch('/my/token').then((answer) => answer.text()),
  *     });
  *     const unwatch = presence.watch('alice', ({ state }) => console.log('alice is', state));
+ *     presence.get('alice').state; // what is known now
  *
  * What it promises:
  *
  * - While it is connected, the user whom the token names is online. The edge pings, the browser answers by itself.
  * - Everything watched is asked for in one request every `pullInterval`, and not at all while the page is hidden. On
  *   return it asks at once. A lost connection comes back by itself, with a fresh token for each attempt.
+ * - A connection that died without a word is found out, also while the page is hidden or nobody is watched: what says
+ *   nothing for a while is asked for nobody, and must answer. When the page or the network comes back, it must do so
+ *   soon.
+ * - It stays away when coming back would be wrong: the user may not connect (4403) or has newer sessions instead (4409),
+ *   the token is refused (4401) and can't change, or there is none (`PresenceUnauthorized`).
  * - Before a token ends, the edge is shown a fresh one, and the connection stays.
  * - A callback hears the first answer, and then only changes. It is never told `offline` on a guess: while a user can't
  *   be asked after, they stay as they were, and `unknown` is only for those of whom nothing was ever known.
  * - Nothing grows without a limit: the limits are the constants below and the options.
+ * - `watch` and `get` never throw, so that they may be called while a page is rendered. What is wrong with a call is
+ *   written to the console, once.
  *
- * No dependency and no build step. Outside a page (Node, workers) there is no `document` and nothing is ever hidden.
+ * No dependency and no build step. Outside a page (Node, workers, React Native) there is no `document`: nothing is
+ * hidden there, unless `setVisible` says so.
  *
  * @module
  */
@@ -43,8 +52,11 @@ const USER_ID_BYTES_MAX = 200;
 /** White space, control characters, halves of a surrogate pair: no part of a user id. */
 const NOT_IN_USER_ID = /[\p{White_Space}\p{Cc}\p{Cs}]/u;
 
-/** Users watched at a time: ten pulls a round. */
+/** Users asked for at a time: ten pulls a round. Of others who are watched, nothing is known until there is room. */
 const WATCHED_MAX = 5_000;
+
+/** Users remembered, the watched and the just forgotten. Beyond, who is no longer watched is forgotten at once. */
+const REMEMBERED_MAX = 2 * WATCHED_MAX;
 
 /** Pulls under way, half of what the edge allows. Who is left to ask for waits for an answer. */
 const PULLS_UNDER_WAY_MAX = 4;
@@ -70,6 +82,13 @@ const STAY_AWAY = new Set([4403, 4409]);
 
 /** The edge found fault with what this end does. Coming right back would only repeat it, so the whole cap is used. */
 const SLOW_DOWN = new Set([1002, 1003, 1007, 1008, 1009]);
+
+/** Events of a page after which its connection may be dead, or a retry may go better than the last: the page is seen
+ * again, the network is back… */
+const WINDOW_WAKES = ['online', 'pageshow'];
+
+/** …or the browser had put the page to sleep. */
+const DOCUMENT_WAKES = ['visibilitychange', 'resume'];
 
 /** How the edge tells when to come back, at the end of a close reason. */
 const RETRY = /; retry=(\d{1,9})$/;
@@ -116,7 +135,7 @@ const NORMAL_CLOSURE = 1000;
 
 /**
  * A pull on its way: `sent`, and then one of `answered`, `refused` (the edge answered with an error) or `lost`
- * (unanswered for `pullTimeout`, or the connection went).
+ * (unanswered for `pullTimeout`, or the connection went). One that asks for nobody sees whether the connection lives.
  *
  * @typedef {object} PullInfo
  * @property {number} pull Its number.
@@ -124,6 +143,13 @@ const NORMAL_CLOSURE = 1000;
  * @property {number} users How many it asked for.
  * @property {{code: string, message: string}} [error] Only when `refused`.
  * @property {string[]} [invalid] Those of them that are no ids to the edge: they stay `unknown`. Only when `answered`.
+ */
+
+/**
+ * What `on()` can listen to. `state`: the connection's state has changed. `change`: what is known of a watched user has
+ * changed; it comes once, however many watch this user, and after their own callbacks. `pull`: a step of a pull.
+ *
+ * @typedef {{state: ConnectionInfo, change: Presence, pull: PullInfo}} PresenceEvents
  */
 
 /**
@@ -135,30 +161,58 @@ const NORMAL_CLOSURE = 1000;
  */
 
 /**
+ * What is used of a WebSocket: browsers have it, and the class of the package `ws`.
+ *
+ * @typedef {object} Socket
+ * @property {((event: any) => void) | null} onopen
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(text: string) => void} send
+ * @property {(code?: number) => void} close
+ */
+
+/** @typedef {new (url: string, protocols: string[]) => Socket} SocketClass */
+
+/**
  * @typedef {object} PresenceOptions
  * @property {string | URL} url Where the edge is, such as `wss://edge.example/ws`. `http:` and `https:` are taken for
  *   `ws:` and `wss:`; in a page it may be relative.
  * @property {string | (() => string | Promise<string>)} token A JWT, or a function that fetches one. The function is
  *   called before every attempt, so that each has a fresh one, and before a token ends, so that the connection outlives
- *   it. With a string, a token that is refused or has ended (4401) ends in `closed`.
+ *   it. If a token is refused (4401), or the function fails, it is called again after a wait that grows, until it throws
+ *   `PresenceUnauthorized`. With a string, a token that is refused or has ended ends in `closed`.
  * @property {TokenIn} [tokenIn] How the edge is shown the token of an attempt. Default `auto`.
  * @property {number} [pullInterval] Milliseconds between pulls. Default 10,000.
  * @property {number} [pullTimeout] Milliseconds after which a pull counts as lost. Default 5,000.
- * @property {number} [silenceTimeout] Milliseconds for which pulls go out and nothing at all comes back: the
- *   connection is taken for dead and made anew. Default 25,000.
+ * @property {number} [silenceTimeout] Milliseconds after a pull in which nothing at all has come back: the connection is
+ *   taken for dead and made anew, at once if it had lasted. Default 10,000.
+ * @property {number} [wakeTimeout] The same, when the page is seen again (`visibilitychange`, `pageshow`, `resume`) or
+ *   the network is back (`online`). Default 3,000.
+ * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
+ *   connection lives: in the last quarter of this time, at random, so that clients spread. Default 30,000.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
  *   milliseconds (n from 0). Default 500.
  * @property {number} [backoffCap] And never more than this, in milliseconds. Default 30,000.
+ * @property {number} [forgetAfter] Milliseconds for which a user whom nobody watches any more is remembered: a list that
+ *   is rendered anew knows at once what it knew. Default 5,000.
  * @property {number} [stableAfter] Milliseconds after which a connection that lives sets n back to 0. Default 10,000.
  * @property {boolean} [autoConnect] Connect without being told to. Default true.
- * @property {(info: ConnectionInfo) => void} [onstate] Called when the connection's state changes.
- * @property {(info: PullInfo) => void} [onpull] Called for every step of every pull.
- * @property {new (url: string, protocols: string[]) => WebSocket} [WebSocket] Instead of the global one: for a Node
- *   that has none, and for tests.
+ * @property {boolean | ((what: string, info: unknown) => void)} [debug] Told of every event, listened to or not, and of
+ *   what causes it. `true` is `console.debug`. No token is ever in there.
+ * @property {SocketClass} [WebSocket] Instead of the global one: for a Node that has none, and for tests.
  * @property {() => number} [random] Instead of `Math.random`, for tests.
  */
+
+/**
+ * What the token function throws when there is no token to be had: the user has signed out, say. The client closes, and
+ * does not come back by itself.
+ */
+export class PresenceUnauthorized extends Error {
+  name = 'PresenceUnauthorized';
+}
 
 export class PresenceClient {
   /** @type {string} */
@@ -169,34 +223,46 @@ export class PresenceClient {
   #tokenIsFixed;
   /** @type {TokenIn} */
   #tokenIn;
-  /** @type {new (url: string, protocols: string[]) => WebSocket} */
+  /** @type {SocketClass} */
   #WebSocket;
   /** @type {() => number} */
   #random;
-  /** @type {(info: ConnectionInfo) => void} */
-  #onstate;
-  /** @type {(info: PullInfo) => void} */
-  #onpull;
+  /** @type {(what: string, info: unknown) => void} */
+  #debug;
+  /** @type {{[Name in keyof PresenceEvents]: Set<(info: PresenceEvents[Name]) => void>}} */
+  #listeners = { state: new Set(), change: new Set(), pull: new Set() };
 
   #pullInterval;
   #pullTimeout;
   #silenceTimeout;
+  #wakeTimeout;
+  #keepAlive;
   #connectTimeout;
   #backoffBase;
   #backoffCap;
   #stableAfter;
+  #forgetAfter;
 
   /** @type {ConnectionState} */
   #state = 'closed';
-  /** @type {WebSocket | undefined} */
+  /** @type {Socket | undefined} */
   #socket;
   /** Attempts so far. What belongs to an earlier one (a late token, a late close) is told by its number. */
   #attempt = 0;
   /** Attempts in a row that came to nothing, or to a connection that did not last. */
   #failures = 0;
+  /** Whether the edge has told us to stay away for the time of this wait. */
+  #mustWait = false;
 
-  /** @type {Map<string, Watched>} */
-  #watched = new Map();
+  /** @type {Map<string, User>} The watched, and those who were a moment ago. */
+  #users = new Map();
+  /** How many of them are watched. */
+  #watched = 0;
+  /** @type {Map<string, Presence>} What was said of others: the same object each time. */
+  #strangers = new Map();
+  /** @type {Set<string>} What was warned of. */
+  #warned = new Set();
+  #isShown = true;
   /** @type {Set<string>} New ones, waiting for others to share their first pull. */
   #new = new Set();
   /** @type {Set<string>} Who is to be asked for as soon as fewer pulls are under way. */
@@ -213,8 +279,12 @@ export class PresenceClient {
   #pullTimer = new Timer();
   /** The next pull of new users, or the earliest time for one. */
   #newTimer = new Timer();
-  /** Nothing was heard since a pull went out. */
+  /** Nothing was heard since a pull went out… */
   #silenceTimer = new Timer();
+  /** …or since the page or the network came back. */
+  #wakeTimer = new Timer();
+  /** Nothing was heard for so long that the edge is to be asked whether it is there. */
+  #quietTimer = new Timer();
   /** The edge is to be shown another token. */
   #renewTimer = new Timer();
   /** Times in a row that this came to nothing. */
@@ -238,16 +308,18 @@ export class PresenceClient {
       throw new TypeError('there is no global WebSocket here: give one as the option WebSocket');
     }
     this.#random = options.random ?? Math.random;
-    this.#onstate = options.onstate ?? (() => {});
-    this.#onpull = options.onpull ?? (() => {});
+    this.#debug = (options.debug === true ? console.debug : options.debug) || (() => {});
 
     this.#pullInterval = milliseconds('pullInterval', options.pullInterval, 10_000);
     this.#pullTimeout = milliseconds('pullTimeout', options.pullTimeout, 5_000);
-    this.#silenceTimeout = milliseconds('silenceTimeout', options.silenceTimeout, 25_000);
+    this.#silenceTimeout = milliseconds('silenceTimeout', options.silenceTimeout, 10_000);
+    this.#wakeTimeout = milliseconds('wakeTimeout', options.wakeTimeout, 3_000);
+    this.#keepAlive = milliseconds('keepAlive', options.keepAlive, 30_000);
     this.#connectTimeout = milliseconds('connectTimeout', options.connectTimeout, 15_000);
     this.#backoffBase = milliseconds('backoffBase', options.backoffBase, 500);
     this.#backoffCap = milliseconds('backoffCap', options.backoffCap, 30_000);
     this.#stableAfter = milliseconds('stableAfter', options.stableAfter, 10_000);
+    this.#forgetAfter = milliseconds('forgetAfter', options.forgetAfter, 5_000);
 
     if (options.autoConnect ?? true) this.connect();
   }
@@ -261,8 +333,18 @@ export class PresenceClient {
   connect() {
     if (this.#state !== 'closed') return;
     this.#failures = 0;
-    globalThis.document?.addEventListener('visibilitychange', this.#pullAll);
+    this.#forWakes('addEventListener');
     void this.#open();
+  }
+
+  /** Connects anew and at once, whatever it was doing or waiting for: the user has signed in again, say. */
+  reconnect() {
+    if (this.#state === 'closed') return this.connect();
+    this.#leaveSocket();
+    const lost = this.#reset();
+    this.#failures = 0;
+    void this.#open();
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
@@ -275,58 +357,146 @@ export class PresenceClient {
   /**
    * Calls back at the first answer about this user and at every change of the state after it. `connectedAt` is of the
    * session that was written last: of a user on two servers it changes back and forth, which is no change of the state.
-   * If the user is watched already and known, the first call follows at once (but never before `watch` has returned).
+   * If something is known of the user already, the first call follows at once (but never before `watch` has returned).
    *
-   * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character. What no user can
-   *   be called is a TypeError here; the edge would only name it in the answer.
+   * It never throws. A user id that no user can have is `unknown`, and so is who is watched beyond 5,000 others, for as
+   * long as they are; the console tells of both, once.
+   *
+   * @param {string} userId At most 200 bytes in UTF-8, with no white space and no control character.
    * @param {(presence: Presence) => void} callback
    * @returns {() => void} Ends it. May be called twice.
    */
   watch(userId, callback) {
-    checkUserId(userId);
-    if (typeof callback !== 'function') throw new TypeError('callback must be a function');
+    const isFunction = typeof callback === 'function';
+    const problem = isFunction ? userIdProblem(userId) : 'the callback of watch() must be a function';
+    const user = (!problem && this.#users.get(userId)) || new User();
+    if (problem) {
+      this.#warn(problem, userId);
+      user.learn(this.get(userId), 0);
+      return user.add(isFunction ? callback : () => {});
+    }
 
-    const watched = this.#watched.get(userId) ?? this.#startWatching(userId);
-    const unwatch = watched.add(callback);
+    if (user.isIdle) this.#startWatching(userId, user);
+    const unwatch = user.add(callback);
     return () => {
-      unwatch();
-      if (watched.isIdle && this.#watched.get(userId) === watched) {
-        this.#watched.delete(userId);
-        this.#new.delete(userId);
-        this.#due.delete(userId);
-      }
+      if (unwatch() && user.isIdle) this.#stopWatching(userId, user);
     };
+  }
+
+  /**
+   * What is known of this user now: `unknown`, unless they are watched, or were a moment ago. The same object as the
+   * last time, if nothing has changed. It never throws.
+   *
+   * @param {string} userId
+   * @returns {Presence}
+   */
+  get(userId) {
+    const known = this.#users.get(userId)?.presence ?? this.#strangers.get(userId);
+    if (known) return known;
+    if (this.#strangers.size >= REMEMBERED_MAX) this.#strangers.clear();
+    /** @type {Presence} */
+    const stranger = Object.freeze({ userId, state: 'unknown' });
+    this.#strangers.set(userId, stranger);
+    return stranger;
+  }
+
+  /**
+   * Says whether the user sees this, where the page can't (React Native: by `AppState`). As long as they don't, nobody is
+   * asked for, as on a hidden page.
+   *
+   * @param {boolean} isVisible
+   */
+  setVisible(isVisible) {
+    const returns = isVisible && !this.#isShown;
+    this.#isShown = isVisible;
+    if (returns) this.#wake({ type: 'visibilitychange' });
+  }
+
+  /**
+   * Listens to one kind of event. What the constructor begins is heard, too, if this is called right after it.
+   *
+   * @template {keyof PresenceEvents} Name
+   * @param {Name} name
+   * @param {(info: PresenceEvents[Name]) => void} listener
+   * @returns {() => void} Ends it. May be called twice.
+   */
+  on(name, listener) {
+    const listeners = this.#listeners[name];
+    if (!listeners || typeof listener !== 'function') throw new TypeError("on() takes 'state', 'change' or 'pull', and a function");
+    // Its own function for each call: one who listens twice hears twice, and ends each on its own.
+    /** @type {typeof listener} */
+    const own = (info) => listener(info);
+    listeners.add(own);
+    return () => void listeners.delete(own);
   }
 
   // Watching and pulling.
 
   /**
    * @param {string} userId
-   * @returns {Watched}
+   * @param {User} user Whom nobody watches yet, or any more.
    */
-  #startWatching(userId) {
-    if (this.#watched.size >= WATCHED_MAX) throw new RangeError(`at most ${WATCHED_MAX} users can be watched`);
-    const watched = new Watched();
-    this.#watched.set(userId, watched);
-    this.#new.add(userId);
-    if (!this.#newTimer.isRunning) this.#newTimer.start(NEW_WATCH_DELAY_MS, this.#pullNew);
-    return watched;
+  #startWatching(userId, user) {
+    user.forgetTimer.stop();
+    // Behind those who are watched already: nobody of them loses their place among the first 5,000.
+    this.#users.delete(userId);
+    this.#users.set(userId, user);
+    this.#watched += 1;
+    if (this.#watched > WATCHED_MAX) {
+      this.#warn(`more than ${WATCHED_MAX} users are watched: the others are unknown`);
+      user.learn(this.get(userId), 0);
+    } else if (this.get(userId).state === 'unknown') {
+      // Who was known a moment ago can wait for their turn.
+      this.#new.add(userId);
+      if (!this.#newTimer.isRunning) this.#newTimer.start(NEW_WATCH_DELAY_MS, this.#pullNew);
+    }
+  }
+
+  /**
+   * @param {string} userId
+   * @param {User} user
+   */
+  #stopWatching(userId, user) {
+    this.#watched -= 1;
+    this.#new.delete(userId);
+    this.#due.delete(userId);
+    const forget = () => void this.#users.delete(userId);
+    if (this.#users.size > REMEMBERED_MAX) forget();
+    else user.forgetTimer.start(this.#forgetAfter, forget, false);
+  }
+
+  /**
+   * Tells a programmer of a mistake, once.
+   *
+   * @param {string} problem
+   * @param {unknown[]} what
+   */
+  #warn(problem, ...what) {
+    if (!this.#warned.has(problem)) console.warn(`presenced: ${problem}`, ...what);
+    this.#warned.add(problem);
+  }
+
+  #isHidden() {
+    return !this.#isShown || globalThis.document?.visibilityState === 'hidden';
   }
 
   #mayPull() {
-    return this.#state === 'open' && globalThis.document?.visibilityState !== 'hidden';
+    return this.#state === 'open' && !this.#isHidden();
   }
 
   /**
    * Asks for everything watched, now and every `pullInterval` from now. Called when the socket opens and when the page
-   * is shown or hidden; on a hidden page it does nothing, and that ends the round.
+   * is seen again; on a hidden page it does nothing, and that ends the round.
    */
   #pullAll = () => {
     if (!this.#mayPull()) return;
     this.#pullTimer.start(this.#pullInterval, this.#pullAll);
     this.#new.clear();
+    let asked = 0;
     // Who is left from the last round keeps their place before the others.
-    for (const userId of this.#watched.keys()) this.#due.add(userId);
+    for (const [userId, user] of this.#users) {
+      if (!user.isIdle && (asked += 1) <= WATCHED_MAX) this.#due.add(userId);
+    }
     this.#sendDue();
   };
 
@@ -345,7 +515,7 @@ export class PresenceClient {
       const users = [];
       let bytes = 0;
       for (const userId of this.#due) {
-        bytes += new TextEncoder().encode(JSON.stringify(userId)).length + 1;
+        bytes += bytesOf(JSON.stringify(userId)) + 1;
         if (users.length === USERS_PER_PULL_MAX || bytes > PULL_BYTES_MAX) break;
         users.push(userId);
       }
@@ -360,9 +530,9 @@ export class PresenceClient {
     const timeout = new Timer();
     timeout.start(this.#pullTimeout, () => this.#lose(pull));
     this.#pulls.set(pull, { users, timeout });
-    if (!this.#silenceTimer.isRunning) this.#silenceTimer.start(this.#silenceTimeout, this.#onSilence);
+    if (!this.#silenceTimer.isRunning) this.#expectWord(this.#silenceTimer, this.#silenceTimeout);
     this.#socket?.send(JSON.stringify({ pull, users }));
-    call(this.#onpull, { pull, phase: 'sent', users: users.length });
+    this.#emit('pull', { pull, phase: 'sent', users: users.length });
   }
 
   /** @param {number} pull */
@@ -376,18 +546,61 @@ export class PresenceClient {
   /** @param {number} pull */
   #lose(pull) {
     const lost = this.#take(pull);
-    if (lost) call(this.#onpull, { pull, phase: 'lost', users: lost.users.length });
+    if (lost) this.#emit('pull', { pull, phase: 'lost', users: lost.users.length });
     this.#sendDue();
   }
 
-  #onSilence = () => {
-    this.#leaveSocket();
-    this.#lost({ error: new Error(`the edge was silent for ${this.#silenceTimeout} ms`) });
+  // Seeing whether the connection lives. The edge's pings are answered by the browser, which tells nobody of them.
+
+  /**
+   * Something must come within so many milliseconds.
+   *
+   * @param {Timer} timer
+   * @param {number} ms
+   */
+  #expectWord(timer, ms) {
+    timer.start(ms, () => {
+      this.#leaveSocket();
+      this.#lost({ error: new Error(`the edge was silent for ${ms} ms`) }, this.#failures === 0);
+    });
+  }
+
+  /** Something has come, or the socket has opened. */
+  #onWord() {
+    this.#silenceTimer.stop();
+    this.#wakeTimer.stop();
+    this.#quietTimer.start(this.#keepAlive * (1 - this.#random() / 4), () => this.#sendIfNoneIsUnderWay());
+  }
+
+  /** To be asked for nobody is enough for the edge to answer. */
+  #sendIfNoneIsUnderWay() {
+    if (this.#pulls.size === 0) this.#sendOne([]);
+  }
+
+  /** @param {'addEventListener' | 'removeEventListener'} method Neither is there outside a page. */
+  #forWakes(method) {
+    for (const type of WINDOW_WAKES) globalThis[method]?.(type, this.#wake);
+    for (const type of DOCUMENT_WAKES) globalThis.document?.[method]?.(type, this.#wake);
+  }
+
+  /** @param {{type: string, persisted?: boolean}} event */
+  #wake = ({ type, persisted }) => {
+    // `pageshow` comes when a page is loaded, too, and nothing has been asleep then.
+    if (persisted === false || (type === 'visibilitychange' && this.#isHidden())) return;
+    call(this.#debug, 'wake', type);
+    if (this.#state === 'waiting' && !this.#mustWait) void this.#open();
+    if (this.#state !== 'open') return;
+    // These events come together. One that finds another's question on its way has nothing to add, unless the round of
+    // pulls has ended meanwhile.
+    if (this.#wakeTimer.isRunning && this.#pullTimer.isRunning) return;
+    if (!this.#wakeTimer.isRunning) this.#expectWord(this.#wakeTimer, this.#wakeTimeout);
+    this.#pullAll();
+    this.#sendIfNoneIsUnderWay();
   };
 
   /** @param {unknown} data */
   #onMessage(data) {
-    this.#silenceTimer.stop();
+    this.#onWord();
 
     const message = parseObject(data);
     if (typeof message?.expiring === 'number' && !this.#tokenIsFixed) void this.#renew();
@@ -403,10 +616,10 @@ export class PresenceClient {
       // Whoever can't be asked for is not offline either.
       const unknown = new Set([...(Array.isArray(message.unknown) ? message.unknown : []), ...invalid]);
       for (const userId of taken.users) this.#learn(userId, pull, message.online, unknown);
-      call(this.#onpull, { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
+      this.#emit('pull', { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
     } else {
       const error = isObject(message.error) ? message.error : {};
-      call(this.#onpull, {
+      this.#emit('pull', {
         pull,
         phase: 'refused',
         users,
@@ -424,15 +637,16 @@ export class PresenceClient {
    */
   #learn(userId, pull, online, unknown) {
     /** @type {Presence} */
-    const presence = { userId, state: 'offline' };
+    let presence = { userId, state: 'offline' };
     if (Object.hasOwn(online, userId)) {
       const entry = online[userId];
       presence.state = 'online';
       if (isObject(entry) && Number.isFinite(entry.connectedAt)) presence.connectedAt = Number(entry.connectedAt);
     } else if (unknown.has(userId)) {
-      presence.state = 'unknown';
+      // As they were.
+      presence = this.get(userId);
     }
-    this.#watched.get(userId)?.learn(presence, pull);
+    if (this.#users.get(userId)?.learn(presence, pull)) this.#emit('change', presence);
   }
 
   // Staying.
@@ -445,8 +659,8 @@ export class PresenceClient {
     try {
       const token = await this.#freshToken();
       if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ token }));
-    } catch {
-      if (attempt === this.#attempt) this.#onRenewal(undefined);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#onNoToken(error, () => this.#onRenewal(undefined));
     }
   }
 
@@ -499,8 +713,20 @@ export class PresenceClient {
         this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
       }
     } catch (error) {
-      if (attempt === this.#attempt) this.#lost({ error: asError(error) });
+      if (attempt === this.#attempt) this.#onNoToken(error, () => this.#lost({ error: asError(error) }));
     }
+  }
+
+  /**
+   * @param {unknown} thrown By the token function, if not by something else.
+   * @param {() => void} tryAgain
+   */
+  #onNoToken(thrown, tryAgain) {
+    const error = asError(thrown);
+    // By its name, as there may be two copies of this module in one page.
+    if (error.name !== 'PresenceUnauthorized') return tryAgain();
+    this.#leaveSocket();
+    this.#stop({ error });
   }
 
   /** @param {string} token Its characters are bytes, unless it is none. */
@@ -528,7 +754,7 @@ export class PresenceClient {
   }
 
   /**
-   * @param {WebSocket} socket
+   * @param {Socket} socket
    * @param {string} [token] To be its first message. It is open when the edge has accepted it.
    */
   #listen(socket, token) {
@@ -550,6 +776,7 @@ export class PresenceClient {
     this.#stableTimer.start(this.#stableAfter, () => {
       this.#failures = 0;
     });
+    this.#onWord();
     this.#enter('open', {});
     this.#pullAll();
   }
@@ -570,23 +797,26 @@ export class PresenceClient {
    * The connection is gone, or did not come about: try again after a wait, and no sooner than the edge says.
    *
    * @param {Omit<ConnectionInfo, 'state'>} cause
+   * @param {boolean} [atOnce] Without a wait.
    */
-  #lost(cause) {
+  #lost(cause, atOnce = false) {
     const lost = this.#reset();
-    const failures = SLOW_DOWN.has(cause.code ?? 0) ? Infinity : this.#failures;
-    const retryInMs = toldToWaitMs(cause.reason) + this.#jitter(failures);
+    const slowDown = SLOW_DOWN.has(cause.code ?? 0);
+    const toldMs = toldToWaitMs(cause.reason);
+    this.#mustWait = slowDown || toldMs > 0;
+    const retryInMs = atOnce ? 0 : toldMs + this.#jitter(slowDown ? Infinity : this.#failures);
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
-    for (const info of lost) call(this.#onpull, info);
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /** @param {Omit<ConnectionInfo, 'state'>} cause */
   #stop(cause) {
     const lost = this.#reset();
-    globalThis.document?.removeEventListener('visibilitychange', this.#pullAll);
+    this.#forWakes('removeEventListener');
     this.#enter('closed', cause);
-    for (const info of lost) call(this.#onpull, info);
+    for (const info of lost) this.#emit('pull', info);
   }
 
   /**
@@ -602,6 +832,8 @@ export class PresenceClient {
     this.#pullTimer.stop();
     this.#newTimer.stop();
     this.#silenceTimer.stop();
+    this.#wakeTimer.stop();
+    this.#quietTimer.stop();
     this.#renewTimer.stop();
     this.#renewFailures = 0;
 
@@ -624,14 +856,26 @@ export class PresenceClient {
    */
   #enter(state, info) {
     this.#state = state;
-    call(this.#onstate, { state, ...info });
+    this.#emit('state', { state, ...info });
+  }
+
+  /**
+   * @template {keyof PresenceEvents} Name
+   * @param {Name} name
+   * @param {PresenceEvents[Name]} info
+   */
+  #emit(name, info) {
+    call(this.#debug, name, info);
+    for (const listener of [...this.#listeners[name]]) call(listener, info);
   }
 }
 
 /** One user, and who wants to know about them. */
-class Watched {
+class User {
   /** @type {Presence | undefined} What is known; replaced when it changes, and only then. */
-  #presence;
+  presence;
+  /** When nobody has wanted to know for a while. */
+  forgetTimer = new Timer();
   /** The newest pull that said so. What an older one says, coming late, is no news. */
   #answeredBy = 0;
   /** @type {Set<{callback: (presence: Presence) => void, told: Presence | undefined}>} */
@@ -643,34 +887,36 @@ class Watched {
 
   /**
    * @param {(presence: Presence) => void} callback
-   * @returns {() => void} Takes it away again.
+   * @returns {() => boolean} Takes it away again, and says whether it was there.
    */
   add(callback) {
     const watcher = { callback, told: undefined };
     this.#watchers.add(watcher);
-    if (this.#presence) queueMicrotask(() => this.#tell(watcher));
-    return () => void this.#watchers.delete(watcher);
+    if (this.presence) queueMicrotask(() => this.#tell(watcher));
+    return () => this.#watchers.delete(watcher);
   }
 
   /**
    * @param {Presence} presence
    * @param {number} pull
+   * @returns {boolean} Whether it changes what was known. To hear for the first time that nothing can be known does not.
    */
   learn(presence, pull) {
-    if (pull < this.#answeredBy) return;
+    if (pull < this.#answeredBy) return false;
     this.#answeredBy = pull;
 
-    const before = this.#presence;
-    if (before && (presence.state === 'unknown' || presence.state === before.state)) return;
-    this.#presence = Object.freeze(presence);
+    const before = this.presence;
+    if (before?.state === presence.state) return false;
+    this.presence = Object.freeze(presence);
     for (const watcher of [...this.#watchers]) this.#tell(watcher);
+    return presence.state !== 'unknown';
   }
 
   /** @param {{callback: (presence: Presence) => void, told: Presence | undefined}} watcher */
   #tell(watcher) {
-    if (!this.#presence || watcher.told === this.#presence || !this.#watchers.has(watcher)) return;
-    watcher.told = this.#presence;
-    call(watcher.callback, this.#presence);
+    if (!this.presence || watcher.told === this.presence || !this.#watchers.has(watcher)) return;
+    watcher.told = this.presence;
+    call(watcher.callback, this.presence);
   }
 }
 
@@ -688,13 +934,16 @@ class Timer {
    *
    * @param {number} ms
    * @param {() => void} fire
+   * @param {boolean} [isAwaited] Whether Node must not end before.
    */
-  start(ms, fire) {
+  start(ms, fire, isAwaited = true) {
     clearTimeout(this.#handle);
     this.#handle = setTimeout(() => {
       this.#handle = undefined;
       fire();
     }, ms);
+    // In a page it is a number.
+    if (!isAwaited) Object(this.#handle).unref?.();
   }
 
   stop() {
@@ -706,13 +955,13 @@ class Timer {
 /**
  * Calls what the application gave. An error in there is reported and is not ours: the other callbacks are still due.
  *
- * @template T
- * @param {(argument: T) => void} callback
- * @param {T} argument
+ * @template {unknown[]} T
+ * @param {(...what: T) => void} callback
+ * @param {T} what
  */
-function call(callback, argument) {
+function call(callback, ...what) {
   try {
-    callback(argument);
+    callback(...what);
   } catch (error) {
     if (typeof reportError === 'function') reportError(error);
     else console.error(error);
@@ -724,12 +973,12 @@ function call(callback, argument) {
  * @returns {string}
  */
 function socketUrl(url) {
-  const absolute = new URL(url, globalThis.location?.href);
-  absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
-  if (!/^wss?:$/.test(absolute.protocol)) throw new TypeError(`not a WebSocket address: ${absolute.href}`);
+  const { href } = new URL(url, globalThis.location?.href);
+  // React Native's URL can't be changed, and adds a slash to each that is absolute.
+  const absolute = (/^\w+:/.test(String(url)) ? String(url) : href).replace(/^http/i, 'ws');
+  if (!/^wss?:/i.test(absolute)) throw new TypeError(`not a WebSocket address: ${absolute}`);
   // WebSocket refuses an address with a fragment.
-  absolute.hash = '';
-  return absolute.href;
+  return absolute.replace(/#.*/, '');
 }
 
 /**
@@ -744,16 +993,25 @@ function toldToWaitMs(reason = '') {
 }
 
 /**
- * The edge's own rule.
+ * Why no user can have this id, by the edge's own rule; `undefined` if one can.
  *
- * @param {string} userId
+ * @param {unknown} userId
+ * @returns {string | undefined}
  */
-function checkUserId(userId) {
-  if (typeof userId !== 'string' || userId === '') throw new TypeError('a user id is a string that is not empty');
-  if (new TextEncoder().encode(userId).length > USER_ID_BYTES_MAX) {
-    throw new TypeError(`a user id has at most ${USER_ID_BYTES_MAX} bytes`);
-  }
-  if (NOT_IN_USER_ID.test(userId)) throw new TypeError('a user id has no white space and no control character');
+export function userIdProblem(userId) {
+  if (typeof userId !== 'string' || userId === '') return 'a user id is a string that is not empty';
+  if (NOT_IN_USER_ID.test(userId)) return 'a user id has no white space and no control character';
+  if (bytesOf(userId) > USER_ID_BYTES_MAX) return `a user id has at most ${USER_ID_BYTES_MAX} bytes`;
+  return undefined;
+}
+
+/**
+ * How long it is in UTF-8. Not by `TextEncoder`, which older React Natives have not.
+ *
+ * @param {string} text Without halves of surrogate pairs.
+ */
+function bytesOf(text) {
+  return encodeURIComponent(text).replace(/%../g, '.').length;
 }
 
 /**

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { PresenceClient } from '../presence.js';
+import { PresenceClient, PresenceUnauthorized, userIdProblem } from '../presence.js';
 import { Page, Sockets, seeded, settle } from './scripted.js';
 
 /** @type {PresenceClient[]} */
@@ -20,7 +20,7 @@ beforeEach(() => {
 afterEach(() => {
   for (const client of clients) client.close();
   mock.timers.reset();
-  delete globalThis.document;
+  for (const name of ['document', 'addEventListener', 'removeEventListener']) delete globalThis[name];
 });
 
 /** Moves the clock in small steps, so that what a timer starts is timed from there. */
@@ -31,8 +31,8 @@ const advance = async (ms) => {
   }
 };
 
-/** A client on a scripted socket, and all that it says. */
-const start = (options = {}) => {
+/** A client on a scripted socket, and all that it says; `onstate` and `onpull` hear it, too. */
+const start = ({ onstate = () => {}, onpull = () => {}, ...options } = {}) => {
   const sockets = new Sockets();
   const states = [];
   const pulls = [];
@@ -41,10 +41,12 @@ const start = (options = {}) => {
     token: 'a.b.c',
     WebSocket: sockets.WebSocket,
     random: () => 0.5,
-    onstate: (info) => states.push(info),
-    onpull: (info) => pulls.push(info),
     ...options,
   });
+  client.on('state', (info) => states.push(info));
+  client.on('pull', (info) => pulls.push(info));
+  client.on('state', onstate);
+  client.on('pull', onpull);
   clients.push(client);
   return { client, sockets, states, pulls };
 };
@@ -55,6 +57,13 @@ const startOpen = async (options = {}) => {
   await settle();
   started.sockets.last.open();
   return started;
+};
+
+/** What a page has beside its document: events of the browser. */
+const startWindow = () => {
+  const browser = new EventTarget();
+  for (const method of ['addEventListener', 'removeEventListener']) globalThis[method] = browser[method].bind(browser);
+  return browser;
 };
 
 /** What ends the watching that `hear` began. */
@@ -190,13 +199,6 @@ describe('connecting', () => {
     for (const wrong of [0, -1, NaN, Infinity, 2 ** 31, 'soon']) {
       assert.throws(() => start({ pullInterval: wrong }), /pullInterval/);
     }
-    const { client } = start({ autoConnect: false });
-    assert.throws(() => client.watch('alice'), TypeError);
-    const longest = 'é'.repeat(100);
-    for (const wrong of ['', 7, 'a b', 'a\r\n', 'a\u2003b', '\u0085', '\0', '\ud800', `${longest}.`]) {
-      assert.throws(() => client.watch(wrong, () => {}), TypeError, JSON.stringify(wrong));
-    }
-    for (const right of [longest, '😀', 'a.b_c:d@e-f', '"']) client.watch(right, () => {});
   });
 });
 
@@ -243,6 +245,7 @@ describe('pulling', () => {
     const watched = ['alice', 'bob', 'carol'];
     const unwatch = watched.map((user) => client.watch(user, () => {}));
     await advance(20);
+    sockets.last.answer({});
     for (let round = 0; round < 3; round += 1) {
       await advance(10_000);
       sockets.last.answer({});
@@ -306,13 +309,42 @@ describe('pulling', () => {
     assert.deepEqual(sockets.last.pulls.at(-1), { pull: 5, users: ['user2001'] });
   });
 
-  test('there is a limit to who is watched', () => {
-    const { client } = start({ autoConnect: false });
+  test('of who is watched beyond the limit nothing is known, until there is room', async () => {
+    const warn = mock.method(console, 'warn', () => {});
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
     const unwatch = Array.from({ length: 5_000 }, (_, n) => client.watch(`user${n}`, () => {}));
-    assert.throws(() => client.watch('one-more', () => {}), RangeError);
-    client.watch('user0', () => {});
+    const [beyond, another] = [hear(client, 'beyond'), hear(client, 'another')];
+    assert.deepEqual(beyond, [], 'not before watch() has returned');
+    await settle();
+    assert.deepEqual([beyond, another], [['unknown'], ['unknown']]);
+    assert.equal(warn.mock.callCount(), 1);
+    assert.match(warn.mock.calls[0].arguments[0], /more than 5000 users/);
+    /** Answers all pulls of one round. */
+    const round = async () => {
+      await advance(1_000);
+      const asked = [];
+      for (let answered = -1; answered !== asked.length; ) {
+        answered = asked.length;
+        for (const { pull, users } of sockets.pulls.slice(from)) {
+          asked.push(...users);
+          from += 1;
+          sockets.last.answer(Object.fromEntries(users.map((user) => [user, 1])), { pull });
+        }
+      }
+      return new Set(asked);
+    };
+    let from = 0;
+    assert.equal((await round()).size, 5_000);
+    assert.deepEqual(beyond, ['unknown']);
+
+    // One makes room, and when they are back, they have to wait in turn.
     unwatch[1]();
-    client.watch('one-more', () => {});
+    client.watch('user1', () => {});
+    const asked = await round();
+    assert.equal(asked.size, 5_000);
+    assert.ok(asked.has('beyond') && !asked.has('user1'));
+    assert.deepEqual([beyond, another], [['unknown', 'online@1'], ['unknown']]);
+    warn.mock.restore();
   });
 
   test('answers are matched by number, whatever else arrives', async () => {
@@ -368,22 +400,80 @@ describe('pulling', () => {
     ]);
     assert.equal(client.state, 'open');
   });
+});
 
-  test('an edge that is silent altogether is given up', async () => {
-    const { client, sockets, states } = await startOpen({ pullInterval: 10_000, silenceTimeout: 25_000 });
-    hear(client, 'alice');
-    await advance(25_000);
-    assert.equal(client.state, 'open');
-    sockets.last.say({ anything: 'counts as life' });
-    // The next pull leaves after 30 s in all, and from there it counts.
-    await advance(5_000 + 24_990);
-    assert.equal(client.state, 'open');
-    await advance(10);
-    assert.match(states.at(-1).error.message, /silent for 25000 ms/);
-    assert.equal(states.at(-1).state, 'waiting');
-    assert.equal(sockets.all[0].closedWith, 1000);
-    await advance(250);
-    assert.equal(sockets.all.length, 2);
+describe('listening', () => {
+  test('a change is told once, after those who watch, and only if what is known has changed', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const order = [];
+    const off = client.on('change', ({ userId, state }) => order.push(`${userId} ${state}`));
+    for (const watcher of [1, 2]) client.watch('alice', ({ state }) => order.push(`${watcher}: ${state}`));
+    await advance(20);
+    for (const [online, unknown] of [
+      [{}, ['alice']],
+      [{ alice: 1 }, []],
+      [{ alice: 2 }, []],
+      [{}, ['alice']],
+      [{}, []],
+    ]) {
+      sockets.last.answer(online, { unknown });
+      await advance(1_000);
+    }
+    const first = ['1: unknown', '2: unknown'];
+    const changes = ['online', 'offline'].flatMap((state) => [`1: ${state}`, `2: ${state}`, `alice ${state}`]);
+    assert.deepEqual(order, [...first, ...changes]);
+
+    off();
+    off();
+    sockets.last.answer({ alice: 3 });
+    assert.deepEqual(order.slice(8), ['1: online', '2: online']);
+  });
+
+  test('who listens twice hears twice, and ends each on its own; what can not be listened to is an error', async () => {
+    const { client } = start();
+    let heard = 0;
+    const listener = () => (heard += 1);
+    const off = client.on('state', listener);
+    client.on('state', listener);
+    await settle();
+    assert.equal(heard, 2);
+    off();
+    client.close();
+    assert.equal(heard, 3);
+    assert.throws(() => client.on('states', listener), TypeError);
+    assert.throws(() => client.on('state'), TypeError);
+  });
+
+  test('a listener that throws is reported and stops nobody else', async () => {
+    const report = mock.method(console, 'error', () => {});
+    const { client, states } = start({
+      onstate: () => {
+        throw new Error('mine');
+      },
+    });
+    const after = [];
+    client.on('state', ({ state }) => after.push(state));
+    await settle();
+    assert.deepEqual(after, states.map(({ state }) => state));
+    client.close();
+    assert.ok(report.mock.calls.every(({ arguments: [error] }) => error.message === 'mine'));
+    report.mock.restore();
+  });
+
+  test('debug hears every event and no token, and true is console.debug', async () => {
+    const heard = [];
+    const { client, sockets } = await startOpen({ debug: (what, info) => heard.push([what, info]) });
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(heard.map(([what]) => what), ['state', 'state', 'pull', 'change', 'pull']);
+    assert.ok(!JSON.stringify(heard).includes('a.b.c'));
+
+    const debug = mock.method(console, 'debug', () => {});
+    start({ debug: true });
+    await settle();
+    assert.deepEqual(debug.mock.calls[0].arguments, ['state', { state: 'connecting' }]);
+    debug.mock.restore();
   });
 });
 
@@ -523,12 +613,201 @@ describe('watching', () => {
   });
 });
 
+describe('what is known now', () => {
+  test('can be asked for at any time, and is the same object until it changes', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const before = client.get('alice');
+    assert.deepEqual(before, { userId: 'alice', state: 'unknown' });
+    assert.ok(Object.isFrozen(before));
+    assert.equal(client.get('alice'), before);
+
+    client.watch('alice', () => {});
+    assert.equal(client.get('alice'), before);
+    await advance(20);
+    sockets.last.answer({}, { unknown: ['alice'] });
+    assert.equal(client.get('alice'), before, 'an answer that nothing can be known is no change');
+    await advance(1_000);
+    sockets.last.answer({ alice: 7 });
+    const online = client.get('alice');
+    assert.deepEqual(online, { userId: 'alice', state: 'online', connectedAt: 7 });
+    for (const [users, unknown] of [[{ alice: 8 }, []], [{}, ['alice']]]) {
+      await advance(1_000);
+      sockets.last.answer(users, { unknown });
+      assert.equal(client.get('alice'), online);
+    }
+    sockets.last.drop(1006);
+    client.close();
+    assert.equal(client.get('alice'), online, 'they stay as they were');
+  });
+
+  test('is what callbacks and listeners were told', async () => {
+    const { client, sockets } = await startOpen();
+    const seen = [];
+    client.watch('alice', (presence) => seen.push(presence === client.get('alice')));
+    client.on('change', (presence) => seen.push(presence === client.get('alice')));
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    assert.deepEqual(seen, [true, true]);
+  });
+
+  test('is remembered for a moment: watched again, it is told without a pull', async () => {
+    const { client, sockets } = await startOpen();
+    const first = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(first)();
+    await advance(4_990);
+    assert.equal(client.get('alice').state, 'online');
+
+    const second = hear(client, 'alice');
+    await settle();
+    assert.deepEqual(second, ['online@1']);
+    await advance(4_900);
+    assert.equal(sockets.pulls.length, 1, 'they are asked for in their turn');
+    assert.equal(client.get('alice').state, 'online', 'and not forgotten while they are watched');
+    await advance(100);
+    assert.deepEqual(sockets.pulls.at(-1).users, ['alice']);
+    sockets.last.answer({});
+    assert.deepEqual([first, second], [['online@1'], ['online@1', 'offline']]);
+  });
+
+  test('and then it is forgotten', async () => {
+    const { client, sockets } = await startOpen({ forgetAfter: 2_000 });
+    const first = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(first)();
+    await advance(2_000);
+    assert.equal(client.get('alice').state, 'unknown');
+    const second = hear(client, 'alice');
+    await advance(20);
+    assert.deepEqual(second, []);
+    assert.equal(sockets.pulls.length, 2);
+    sockets.last.answer({ alice: 2 });
+    unwatches.get(first)();
+    assert.deepEqual([first, second], [['online@1'], ['online@2']]);
+  });
+
+  test('is not asked for while nobody watches', async () => {
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
+    const heard = hear(client, 'alice');
+    await advance(20);
+    sockets.last.answer({ alice: 1 });
+    unwatches.get(heard)();
+    await advance(4_000);
+    assert.equal(sockets.pulls.length, 1);
+  });
+
+  test('has a limit, however many come and go', async () => {
+    const { client } = await startOpen();
+    for (let n = 0; n < 10_001; n += 1) client.watch(`user${n}`, () => {})();
+    const known = client.get('user0');
+    for (let n = 0; n < 10_001; n += 1) client.get(`stranger${n}`);
+    assert.notEqual(client.get('user0'), known, 'what was said of strangers is given up');
+  });
+});
+
+describe('a call that is wrong', () => {
+  let warn;
+  beforeEach(() => (warn = mock.method(console, 'warn', () => {})));
+  afterEach(() => warn.mock.restore());
+
+  const longest = 'é'.repeat(100);
+
+  test('watch() never throws: who can not be a user is unknown, and the console says so once', async () => {
+    const { client, sockets } = await startOpen();
+    const wrong = ['', 7, undefined, null, {}, 'a b', 'a\r\n', 'a\u2003b', '\u0085', '\0', '\ud800', `${longest}.`];
+    for (const userId of wrong) {
+      for (let times = 0; times < 2; times += 1) {
+        const heard = [];
+        const unwatch = client.watch(userId, (presence) => heard.push(presence));
+        await settle();
+        assert.deepEqual(heard, [{ userId, state: 'unknown' }]);
+        assert.equal(client.get(userId), heard[0]);
+        unwatch();
+        unwatch();
+      }
+    }
+    await advance(20);
+    assert.equal(sockets.pulls.length, 0);
+    const said = warn.mock.calls.map(({ arguments: [text] }) => text);
+    assert.deepEqual(said, [
+      'presenced: a user id is a string that is not empty',
+      'presenced: a user id has no white space and no control character',
+      'presenced: a user id has at most 200 bytes',
+    ]);
+    assert.deepEqual(warn.mock.calls[1].arguments[1], 'a b');
+  });
+
+  test('nor does it without a function to call', async () => {
+    const report = mock.method(console, 'error', () => {});
+    const { client } = start();
+    for (const callback of [undefined, null, 'alice']) client.watch('alice', callback)();
+    await settle();
+    assert.deepEqual(warn.mock.calls.map(({ arguments: [text] }) => text), [
+      'presenced: the callback of watch() must be a function',
+    ]);
+    assert.equal(report.mock.callCount(), 0);
+    report.mock.restore();
+  });
+
+  test('an id that a user can have is not minded', () => {
+    for (const right of [longest, '😀', 'a.b_c:d@e-f', '"']) assert.equal(userIdProblem(right), undefined);
+    assert.match(userIdProblem(`${longest}.`), /200 bytes/);
+  });
+});
+
+describe('a host that says what is seen', () => {
+  test('setVisible(false) is a hidden page, and true its return', async () => {
+    const { client, sockets, states } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({});
+    client.setVisible(false);
+    client.watch('bob', () => {});
+    await advance(60_000);
+    assert.equal(sockets.pulls.length, 1);
+    assert.equal(states.at(-1).state, 'open');
+
+    client.setVisible(true);
+    client.setVisible(true);
+    assert.deepEqual(sockets.pulls.slice(1).map(({ users }) => users), [['alice', 'bob']]);
+    sockets.last.answer({});
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 2, 'to be told twice is no return');
+
+    client.setVisible(false);
+    sockets.last.isDead = true;
+    client.setVisible(true);
+    await advance(3_000);
+    assert.equal(sockets.all.length, 2, 'a dead connection is found out');
+  });
+
+  test('in a page, both must see it', async () => {
+    const page = (globalThis.document = new Page());
+    const { client, sockets } = await startOpen();
+    client.watch('alice', () => {});
+    await advance(20);
+    sockets.last.answer({});
+    page.turn('hidden');
+    client.setVisible(false);
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 1);
+    client.setVisible(false);
+    page.turn('visible');
+    assert.equal(sockets.pulls.length, 1);
+    client.setVisible(true);
+    assert.equal(sockets.pulls.length, 2);
+  });
+});
+
 describe('a hidden page', () => {
   test('sends no pull, and one at once on return', async () => {
     const page = (globalThis.document = new Page());
     const { client, sockets } = await startOpen({ pullInterval: 10_000 });
     client.watch('alice', () => {});
     await advance(20);
+    sockets.last.answer({});
     await advance(10_000);
     sockets.last.answer({});
     assert.equal(sockets.pulls.length, 2);
@@ -577,24 +856,30 @@ describe('a hidden page', () => {
     assert.equal(sockets.last.pulls.length, 1);
   });
 
-  test('that comes and goes in a moment has no more than four pulls under way', async () => {
+  test('that comes and goes in a moment asks once, and goes on pulling', async () => {
     const page = (globalThis.document = new Page());
-    const { client, sockets, pulls } = await startOpen({ pullTimeout: 5_000 });
+    const { client, sockets } = await startOpen({ pullInterval: 1_000 });
     client.watch('alice', () => {});
     for (let n = 0; n < 200; n += 1) {
       page.turn('hidden');
       page.turn('visible');
     }
-    assert.equal(sockets.pulls.length, 4);
+    assert.equal(sockets.pulls.length, 1);
+
+    // The round of pulls ends in the hidden page, before the edge has answered.
     page.turn('hidden');
-    await advance(5_000);
-    assert.deepEqual(pulls.slice(4).map(({ phase }) => phase), Array(4).fill('lost'));
+    await advance(1_000);
+    assert.equal(sockets.pulls.length, 1);
     page.turn('visible');
-    assert.equal(sockets.pulls.length, 5, 'what was left to ask waits while hidden, and is asked at once on return');
+    assert.equal(sockets.pulls.length, 2);
+    sockets.last.answer({});
+    await advance(1_000);
+    assert.equal(sockets.pulls.length, 3);
   });
 
   test('is not listened to after close()', async () => {
     const page = (globalThis.document = new Page());
+    const browser = startWindow();
     const { client, sockets } = await startOpen();
     client.watch('alice', () => {});
     await advance(20);
@@ -602,7 +887,182 @@ describe('a hidden page', () => {
     page.turn('hidden');
     page.turn('visible');
     assert.equal(sockets.pulls.length, 1);
-    assert.equal(getEventListeners(page, 'visibilitychange').length, 0);
+    for (const type of ['visibilitychange', 'resume']) assert.equal(getEventListeners(page, type).length, 0, type);
+    for (const type of ['pageshow', 'online']) assert.equal(getEventListeners(browser, type).length, 0, type);
+  });
+});
+
+describe('a connection that died without a word', () => {
+  /** With nobody watched, unless the test does; from now on nothing gets through. */
+  const startDead = async (options) => {
+    const started = await startOpen(options);
+    started.sockets.last.isDead = true;
+    return started;
+  };
+
+  /** Is given up after this many milliseconds, and not before. */
+  const isLostAfter = async ({ client, sockets, states }, ms) => {
+    const before = sockets.all.length;
+    await advance(ms - 10);
+    assert.equal(client.state, 'open');
+    const socket = sockets.last;
+    await advance(10);
+    assert.equal(socket.closedWith, 1000, 'it is not kept');
+    const { state, retryInMs, error } = states.at(-2);
+    assert.deepEqual([state, retryInMs], ['waiting', 0], 'the first attempt follows at once');
+    assert.match(error.message, /the edge was silent for \d+ ms/);
+    assert.equal(states.at(-1).state, 'connecting');
+    assert.equal(sockets.all.length, before + 1);
+  };
+
+  test('is asked for nobody after a silence, and given up when it does not answer', async () => {
+    // Half of the last quarter of 30 s, and 10 s for the answer.
+    const started = await startDead();
+    await advance(26_240);
+    assert.deepEqual(started.sockets.last.probes, []);
+    await advance(10);
+    assert.deepEqual(started.sockets.last.probes, [1]);
+    await isLostAfter(started, 10_000);
+    assert.deepEqual(started.pulls, [
+      { pull: 1, phase: 'sent', users: 0 },
+      { pull: 1, phase: 'lost', users: 0 },
+    ]);
+  });
+
+  test('that is spread at random over the last quarter, and begins anew with every message', async () => {
+    for (const [random, quiet] of [[0, 30_000], [1, 22_500]]) {
+      const { sockets } = await startOpen({ random: () => random });
+      await advance(quiet - 10);
+      sockets.last.say({ anything: 'counts as life' });
+      await advance(quiet - 10);
+      assert.equal(sockets.last.probes.length, 0);
+      await advance(10);
+      assert.equal(sockets.last.probes.length, 1);
+    }
+  });
+
+  test('and one that lives stays, with one small question after each silence', async () => {
+    const { sockets, states } = await startOpen();
+    await advance(600_000);
+    assert.equal(sockets.all.length, 1);
+    assert.equal(sockets.last.probes.length, Math.floor(600_000 / 26_250));
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('is found out on a hidden page', async () => {
+    const page = (globalThis.document = new Page());
+    const started = await startOpen();
+    started.client.watch('alice', () => {});
+    await advance(20);
+    started.sockets.last.answer({});
+    page.turn('hidden');
+    started.sockets.last.isDead = true;
+    await isLostAfter(started, 36_250);
+    assert.equal(started.sockets.pulls.length, 1, 'while it is hidden, it asks for nobody');
+  });
+
+  test('is found out by pulls that nobody answers, but not if anything else comes', async () => {
+    const started = await startDead({ pullInterval: 3_000 });
+    const { client, sockets } = started;
+    hear(client, 'alice');
+    await advance(9_000);
+    sockets.last.say({ anything: 'counts as life' });
+    // From the next pull on.
+    await advance(20);
+    await isLostAfter(started, 13_000 - 20);
+  });
+
+  for (const [type, target] of [
+    ['visibilitychange', 'page'],
+    ['resume', 'page'],
+    ['pageshow', 'window'],
+    ['online', 'window'],
+  ]) {
+    test(`${type}: it must answer within 3 s, whoever is watched`, async () => {
+      for (const watched of [[], ['alice', 'bob']]) {
+        const page = (globalThis.document = new Page());
+        const browser = startWindow();
+        const started = await startOpen();
+        const { client, sockets } = started;
+        for (const user of watched) client.watch(user, () => {});
+        await advance(20);
+        if (watched.length > 0) sockets.last.answer({});
+        const wake = () => (target === 'page' ? page : browser).dispatchEvent(new Event(type));
+
+        const before = sockets.pulls.length + sockets.last.probes.length;
+        wake();
+        wake();
+        assert.equal(sockets.pulls.length + sockets.last.probes.length, before + 1, 'one question, at once');
+        if (watched.length > 0) assert.deepEqual(sockets.pulls.at(-1).users, watched);
+        sockets.last.answer({}, { pull: before + 1 });
+        await advance(5_000);
+        assert.equal(client.state, 'open');
+
+        sockets.last.isDead = true;
+        wake();
+        await advance(1_000);
+        wake();
+        await isLostAfter(started, 2_000);
+        client.close();
+      }
+    });
+  }
+
+  test('a page that comes and goes does not put off the end of it', async () => {
+    const page = (globalThis.document = new Page());
+    const started = await startDead({ pullInterval: 500 });
+    started.client.watch('alice', () => {});
+    page.turn('visible');
+    // The round of pulls ends while it is hidden, and begins anew.
+    page.turn('hidden');
+    await advance(1_000);
+    page.turn('visible');
+    assert.equal(started.sockets.pulls.length, 2);
+    await isLostAfter(started, 2_000);
+  });
+
+  test('pageshow of a page that was only loaded asks for nothing', async () => {
+    const browser = startWindow();
+    const { sockets } = await startOpen();
+    browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: false }));
+    assert.equal(sockets.last.probes.length, 0);
+    browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    assert.equal(sockets.last.probes.length, 1);
+  });
+
+  test('online on a hidden page: it is asked for nobody', async () => {
+    const page = (globalThis.document = new Page());
+    const browser = startWindow();
+    const started = await startOpen();
+    started.client.watch('alice', () => {});
+    await advance(20);
+    started.sockets.last.answer({});
+    page.turn('hidden');
+    started.sockets.last.isDead = true;
+    browser.dispatchEvent(new Event('online'));
+    assert.equal(started.sockets.last.probes.length, 1);
+    await isLostAfter(started, 3_000);
+    assert.equal(started.sockets.pulls.length, 1);
+  });
+
+  test('comes back at once only the first time', async () => {
+    const started = await startDead({ random: () => 1 });
+    const { sockets, states } = started;
+    await advance(22_500);
+    await isLostAfter(started, 10_000);
+    const browser = startWindow();
+    started.client.close();
+    started.client.connect();
+    for (const retryInMs of [0, 1_000, 2_000]) {
+      await settle();
+      sockets.last.open();
+      sockets.last.isDead = true;
+      browser.dispatchEvent(new Event('online'));
+      await advance(3_000);
+      const { state } = states.at(-1);
+      assert.deepEqual(states.findLast(({ state }) => state === 'waiting').retryInMs, retryInMs);
+      if (state === 'waiting') await advance(retryInMs);
+    }
   });
 });
 
@@ -716,6 +1176,43 @@ describe('coming back', () => {
     });
   }
 
+  test('the network is back, or the page: the wait is over', async () => {
+    const page = (globalThis.document = new Page());
+    const browser = startWindow();
+    const { client, sockets, states } = start({ random: () => 1 });
+    const wakes = [
+      () => browser.dispatchEvent(new Event('online')),
+      () => browser.dispatchEvent(new Event('pageshow')),
+      () => page.dispatchEvent(new Event('resume')),
+      () => page.turn('visible'),
+    ];
+    for (const [n, wake] of wakes.entries()) {
+      await settle();
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, 500 * 2 ** n);
+      page.turn('hidden');
+      assert.equal(client.state, 'waiting');
+      wake();
+      wake();
+      await settle();
+      assert.equal(sockets.all.length, n + 2);
+    }
+    await advance(60_000);
+    assert.equal(states.filter(({ state }) => state === 'connecting').length, sockets.all.length, 'no timer was left');
+  });
+
+  for (const [code, reason] of [[1013, 'too_many_sessions; retry=60'], [4429, 'too_many_connections; retry=60'], [1008, 'rate_limited']]) {
+    test(`but not if the edge has told it to wait: ${code} "${reason}"`, async () => {
+      const browser = startWindow();
+      const { client, sockets } = await startOpen();
+      sockets.last.drop(code, reason);
+      browser.dispatchEvent(new Event('online'));
+      await settle();
+      assert.equal(client.state, 'waiting');
+      assert.equal(sockets.all.length, 1);
+    });
+  }
+
   test('a refused token is fetched anew for the next attempt', async () => {
     const tokens = ['old', 'new'];
     const { sockets } = await startOpen({ token: () => tokens.shift() ?? 'none' });
@@ -723,6 +1220,72 @@ describe('coming back', () => {
     await advance(500);
     assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.new']);
   });
+
+  test('a token that is refused again and again is asked for less and less often', async () => {
+    let tokens = 0;
+    const { sockets, states } = start({ token: () => `t${(tokens += 1)}`, random: () => 1 });
+    const waited = [];
+    for (let n = 0; n < 9; n += 1) {
+      await settle();
+      // The edge accepts the handshake, to say why it does not want it.
+      sockets.last.open();
+      sockets.last.drop(4401, 'token_invalid');
+      waited.push(states.at(-1).retryInMs);
+      mock.timers.tick(waited.at(-1));
+    }
+    assert.deepEqual(waited, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    assert.equal(tokens, 9);
+  });
+
+  test('a token function that says there is none stops it for good', async () => {
+    const copy = Object.assign(new Error('of another copy of the module'), { name: 'PresenceUnauthorized' });
+    for (const none of [new PresenceUnauthorized('signed out'), copy]) {
+      const outcomes = [() => Promise.reject(none), () => 'good'];
+      const { client, sockets, states } = start({ token: () => outcomes.shift()() });
+      await settle();
+      assert.deepEqual(states.at(-1), { state: 'closed', error: none });
+      await advance(120_000);
+      assert.equal(sockets.all.length, 0);
+
+      client.connect();
+      await settle();
+      sockets.last.open();
+      assert.equal(client.state, 'open');
+    }
+  });
+
+  for (const state of ['closed', 'waiting', 'told to wait', 'fetching', 'connecting', 'open']) {
+    test(`reconnect() comes back at once: ${state}`, async () => {
+      let hangs = state === 'fetching';
+      const token = () => (hangs ? new Promise(() => {}) : 'good');
+      const { client, sockets, states, pulls } = start({ token, random: () => 1 });
+      client.watch('alice', () => {});
+      await settle();
+      if (state === 'closed') client.close();
+      if (state === 'waiting') sockets.last.drop(1006);
+      if (state === 'told to wait') sockets.last.drop(4429, 'too_many_connections; retry=60');
+      if (state === 'open') sockets.last.open();
+      hangs = false;
+      const before = sockets.all.length;
+
+      client.reconnect();
+      assert.equal(client.state, 'connecting');
+      await settle();
+      assert.equal(sockets.all.length, before + 1);
+      sockets.last.open();
+      assert.equal(states.at(-1).state, 'open');
+      if (before > 0) assert.equal(sockets.all[0].state, 'closed', 'no socket is left behind');
+      if (state === 'open') assert.deepEqual(pulls.map(({ phase }) => phase), ['sent', 'lost', 'sent']);
+      assert.deepEqual(sockets.last.pulls.map(({ users }) => users), [['alice']]);
+      sockets.last.answer({});
+      const attempts = states.filter(({ state }) => state === 'connecting').length;
+      await advance(7_000);
+      assert.equal(states.filter(({ state }) => state === 'connecting').length, attempts, 'no other attempt was due');
+      // And its waits begin anew.
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, 500);
+    });
+  }
 
   for (const [code, options] of [[4403, {}], [4409, {}], [4401, { token: 'fixed' }]]) {
     test(`close code ${code}${options.token ? ' with a token that can not change' : ''}: stays away`, async () => {
@@ -930,6 +1493,18 @@ describe('a token that ends', () => {
     assert.equal(states.at(-1).state, 'open');
   });
 
+  test('and there is no other any more: it goes offline, and stays', async () => {
+    const outcomes = [() => 't1', () => Promise.reject(new PresenceUnauthorized('signed out'))];
+    const { client, edge, sockets, states } = await startRenewing({ token: () => outcomes.shift()() });
+    edge.say({ expiring: 90 });
+    await settle();
+    assert.equal(client.state, 'closed');
+    assert.equal(states.at(-1).error.message, 'signed out');
+    assert.equal(edge.closedWith, 1000);
+    await advance(120_000);
+    assert.equal(sockets.all.length, 1);
+  });
+
   test('and is short: another one follows by half time, and never at once', async () => {
     const { edge } = await startRenewing();
     edge.say({ expiring: 35 });
@@ -988,6 +1563,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
     const random = seeded(seed);
     const below = (limit) => Math.floor(random() * limit);
     const page = (globalThis.document = new Page());
+    const browser = startWindow();
     const tokenIn = seed % 2 === 0 ? 'message' : 'handshake';
     const { client, sockets, pulls } = start({ random, token: () => 'fresh', tokenIn });
     const watching = new Map();
@@ -1012,6 +1588,8 @@ test('whatever happens in whatever order, what it promises holds', async () => {
         watching.delete(first?.[0]);
       },
       () => page.turn(page.visibilityState === 'hidden' ? 'visible' : 'hidden'),
+      () => browser.dispatchEvent(new Event(below(2) ? 'online' : 'pageshow')),
+      () => sockets.all.length > 0 && below(10) === 0 && (sockets.last.isDead = true),
       () => advance(below(100)),
       () => mock.timers.tick(below(12_000)),
       () => sockets.all.at(-1)?.state === 'connecting' && sockets.last.open(),
@@ -1044,7 +1622,7 @@ test('whatever happens in whatever order, what it promises holds', async () => {
       const ended = pulls.filter(({ phase }) => phase !== 'sent').length;
       assert.ok(pulls.length - 2 * ended <= 4 && pulls.length >= 2 * ended, `pulls under way at ${at}`);
     }
-    for (const { users } of sockets.pulls) assert.ok(users.length >= 1 && users.length <= 500);
+    for (const { users } of sockets.pulls) assert.ok(users.length <= 500);
     client.close();
   }
 });
@@ -1107,7 +1685,7 @@ describe('on a real WebSocket', () => {
   test('a restart (1012) and then a refused handshake: back with a token that was fetched for it', async () => {
     const states = [];
     let tokens = 0;
-    connect({ token: async () => `t${(tokens += 1)}`, onstate: (info) => states.push(info) });
+    connect({ token: async () => `t${(tokens += 1)}` }).on('state', (info) => states.push(info));
     const [first, before] = await once(edge, 'connection');
     assert.equal(before, 't1');
     good = 't4';

@@ -71,11 +71,11 @@ const connect = (tokens, until) =>
       const client = new PresenceClient({
         url,
         token: typeof tokens === 'string' ? tokens : () => tokens.shift(),
-        onstate: ({ state, code, reason, retryInMs }) => {
-          states.push({ state, code, reason, retryInMs });
-          // What is open may be about to be closed.
-          if (until.includes(state) && (state !== 'open' || tokens.length === 0)) ended.resolve(undefined);
-        },
+      });
+      client.on('state', ({ state, code, reason, retryInMs }) => {
+        states.push({ state, code, reason, retryInMs });
+        // What is open may be about to be closed.
+        if (until.includes(state) && (state !== 'open' || tokens.length === 0)) ended.resolve(undefined);
       });
       await ended.promise;
       globalThis.last?.close();
@@ -117,7 +117,8 @@ describe('a page whose token ends', { timeout: 60_000 }, () => {
       async ([url, tokens]) => {
         const { PresenceClient } = await import('/presence.js');
         const states = [];
-        const client = new PresenceClient({ url, token: () => tokens.shift(), onstate: ({ state }) => states.push(state) });
+        const client = new PresenceClient({ url, token: () => tokens.shift() });
+        client.on('state', ({ state }) => states.push(state));
         // Longer than the last of the short ones is good for.
         await new Promise((resolve) => setTimeout(resolve, 7_000));
         client.close();
@@ -153,8 +154,8 @@ describe('a page whose token is too long for a proxy', { timeout: 60_000 }, () =
           url,
           token: () => tokens.shift(),
           WebSocket: Watched,
-          onstate: ({ state, code, reason }) => states.push([state, code, reason]),
         });
+        client.on('state', ({ state, code, reason }) => states.push([state, code, reason]));
         const online = await new Promise((resolve) => client.watch('alice', resolve));
         // Longer than the short one is good for.
         await new Promise((resolve) => setTimeout(resolve, 5_000));

@@ -41,8 +41,12 @@ export class Sockets {
 }
 
 export class ScriptedSocket {
-  /** @type {{pull: number, users: string[]}[]} */
+  /** @type {{pull: number, users: string[]}[]} Those that ask for somebody. */
   pulls = [];
+  /** @type {number[]} The numbers of those that ask for nobody. They are answered, unless the connection is dead. */
+  probes = [];
+  /** Whether what is sent gets nowhere. */
+  isDead = false;
   /** @type {string[]} Tokens that it was shown after the handshake. */
   tokens = [];
   /** @type {'connecting' | 'open' | 'closed'} */
@@ -70,7 +74,14 @@ export class ScriptedSocket {
     if (this.state !== 'open') throw new Error(`send on a socket that is ${this.state}`);
     const message = JSON.parse(text);
     if ('token' in message) this.tokens.push(message.token);
-    else this.pulls.push(message);
+    else if (message.users.length > 0) this.pulls.push(message);
+    else this.#probe(message.pull);
+  }
+
+  /** @param {number} pull */
+  #probe(pull) {
+    this.probes.push(pull);
+    queueMicrotask(() => this.isDead || this.state !== 'open' || this.answer({}, { pull }));
   }
 
   /** @param {number} code */
