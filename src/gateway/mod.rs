@@ -44,6 +44,7 @@ pub mod handshake_rates;
 pub mod health;
 mod held_poll;
 mod held_polls;
+mod held_waiter;
 pub mod http_pull;
 mod introduction;
 pub mod listener;

@@ -26,7 +26,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client_dialect::ClientDialect;
-use super::held_polls::HeldWaiter;
+use super::held_waiter::HeldWaiter;
 
 /// What the sessions speak.
 const DIALECT: ClientDialect = ClientDialect::SocketIo;

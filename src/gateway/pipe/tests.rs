@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::gateway::held_polls::{Body, Key};
+use crate::gateway::held_waiter::{Body, Key};
 
 /// Of the poll that is held.
 const KEY: Key = 3;
