@@ -699,11 +699,28 @@ describe('what is known now', () => {
   });
 
   test('has a limit, however many come and go', async () => {
-    const { client } = await startOpen();
-    for (let n = 0; n < 10_001; n += 1) client.watch(`user${n}`, () => {})();
-    const known = client.get('user0');
+    const { client, sockets } = await startOpen({ forgetAfter: 60_000 });
+    /** Watches so many until they are known to be online. */
+    const comeAndGo = async (name, count) => {
+      const unwatch = Array.from({ length: count }, (_, n) => client.watch(`${name}${n}`, () => {}));
+      let answered = sockets.pulls.length;
+      await advance(250);
+      for (; answered < sockets.pulls.length; answered += 1) {
+        const { pull, users } = sockets.pulls[answered];
+        sockets.last.answer(Object.fromEntries(users.map((user) => [user, 1])), { pull });
+      }
+      assert.equal(client.get(`${name}${count - 1}`).state, 'online');
+      for (const end of unwatch) end();
+    };
+    await comeAndGo('early', 5_000);
+    await comeAndGo('late', 5_000);
+    await comeAndGo('one-more', 1);
+    assert.equal(client.get('one-more0').state, 'unknown', 'forgotten at once');
+    assert.equal(client.get('early0').state, 'online');
+
+    const stranger = client.get('stranger');
     for (let n = 0; n < 10_001; n += 1) client.get(`stranger${n}`);
-    assert.notEqual(client.get('user0'), known, 'what was said of strangers is given up');
+    assert.notEqual(client.get('stranger'), stranger, 'what was said of strangers is given up');
   });
 });
 
@@ -742,8 +759,9 @@ describe('a call that is wrong', () => {
   test('nor does it without a function to call', async () => {
     const report = mock.method(console, 'error', () => {});
     const { client } = start();
-    for (const callback of [undefined, null, 'alice']) client.watch('alice', callback)();
+    const unwatch = [undefined, null, 'alice'].map((callback) => client.watch('alice', callback));
     await settle();
+    for (const end of unwatch) end();
     assert.deepEqual(warn.mock.calls.map(({ arguments: [text] }) => text), [
       'presenced: the callback of watch() must be a function',
     ]);
@@ -1019,6 +1037,17 @@ describe('a connection that died without a word', () => {
     page.turn('visible');
     assert.equal(started.sockets.pulls.length, 2);
     await isLostAfter(started, 2_000);
+  });
+
+  test('a question of the last connection does not end the next attempt', async () => {
+    const browser = startWindow();
+    const { client, sockets } = await startDead();
+    browser.dispatchEvent(new Event('online'));
+    await advance(1_000);
+    sockets.last.drop(1006);
+    await advance(5_000);
+    assert.equal(sockets.all.length, 2);
+    assert.equal(client.state, 'connecting');
   });
 
   test('pageshow of a page that was only loaded asks for nothing', async () => {

@@ -155,8 +155,9 @@ impl Flags {
     }
 }
 
-/// What a listener takes at least: itself, and what is accepted before it is decided.
-const OF_LISTENER: usize = 2;
+/// What a listener takes at least: itself, what watches the polls that it holds, and what is accepted before it is
+/// decided.
+const OF_LISTENER: usize = 3;
 
 impl Capacity {
     /// Descriptors that all of it takes.

@@ -139,7 +139,7 @@ async fn shares_of_the_descriptors_are_as_documented() {
         told("presenced_http_connections_limit"),
         told("presenced_sessions_limit"),
     );
-    assert_eq!((http, sessions), (259, 2_901));
+    assert_eq!((http, sessions), (258, 2_902));
 }
 
 #[tokio::test]
