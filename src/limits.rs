@@ -123,7 +123,7 @@ pub const LOBBY_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks whether there are places for them.
 pub const LOBBY_LOOK: Duration = Duration::from_millis(10);
 
-/// Polls that wait whose clients are heard of in one look.
+/// Connections of held polls that one `epoll_wait` hands over.
 pub const HELD_POLLS_PER_LOOK: usize = 64;
 
 /// Connections of a listener for which there is no place, and that are told so: what is beyond is

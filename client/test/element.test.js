@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 
 import { startBrowser, startEdge } from './programs.js';
-import { startSite } from './site.js';
+import { countWatching, startSite } from './site.js';
 
 /** @type {Awaited<ReturnType<typeof startSite>>} */
 let site;
@@ -180,17 +180,8 @@ describe('dots on a real edge', { timeout: 60_000 }, () => {
 
   test('after 1,000 dots that came and went, nobody is watched, and no dot is in memory', async () => {
     const { page, frames, pull } = await openReal('u0');
+    await page.evaluate(countWatching);
     await page.evaluate(() => {
-      globalThis.watching = 0;
-      const watch = globalThis.presence.watch.bind(globalThis.presence);
-      globalThis.presence.watch = (...args) => {
-        globalThis.watching += 1;
-        const unwatch = watch(...args);
-        return () => {
-          globalThis.watching -= 1;
-          unwatch();
-        };
-      };
       const dots = Array.from({ length: 1_000 }, (_, n) => {
         const dot = document.createElement('presence-dot');
         dot.user = `u${n}`;

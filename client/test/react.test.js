@@ -5,7 +5,7 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { build } from 'esbuild';
 
 import { startBrowser } from './programs.js';
-import { startSite } from './site.js';
+import { countWatching, startSite } from './site.js';
 
 /** What the tests build their pages of, as globals. */
 const PAGE = `
@@ -120,18 +120,7 @@ describe('usePresence', { timeout: 60_000 }, () => {
   });
 
   test('watches a user once for each who shows them, and nobody when they are gone, in StrictMode too', async () => {
-    await page.evaluate(() => {
-      globalThis.watching = 0;
-      const watch = globalThis.presence.watch.bind(globalThis.presence);
-      globalThis.presence.watch = (...args) => {
-        globalThis.watching += 1;
-        const unwatch = watch(...args);
-        return () => {
-          globalThis.watching -= 1;
-          unwatch();
-        };
-      };
-    });
+    await page.evaluate(countWatching);
     await render(['alice', 'alice', 'bob']);
     await watches('alice', 'bob');
     assert.equal(await page.evaluate(() => globalThis.watching), 3);

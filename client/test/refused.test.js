@@ -3,13 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { startBrowser, startEdge } from './programs.js';
+import { startSite } from './site.js';
 
 const SECRET = 'an HS256 secret for tests, long enough';
 
@@ -17,7 +14,7 @@ const SECRET = 'an HS256 secret for tests, long enough';
 let edge;
 /** @type {Awaited<ReturnType<typeof startBrowser>>} */
 let browser;
-/** @type {import('node:http').Server} */
+/** @type {Awaited<ReturnType<typeof startSite>>} */
 let site;
 /** @type {import('playwright-core').Page} */
 let page;
@@ -32,25 +29,18 @@ const token = (user, expiresIn = 600, more = {}) => {
 };
 
 before(async () => {
-  const module = readFileSync(join(import.meta.dirname, '..', 'presence.js'));
-  site = createServer(({ url }, answer) => {
-    const isModule = url === '/presence.js';
-    answer.setHeader('Content-Type', isModule ? 'text/javascript' : 'text/html');
-    answer.end(isModule ? module : '<!doctype html><title>a page</title>');
-  }).listen(0, '127.0.0.1');
-  await once(site, 'listening');
-  const origin = `http://127.0.0.1:${site.address().port}`;
-  edge = await startEdge(undefined, { flags: { 'allow-origin': origin, 'max-sessions': '1' }, secret: SECRET });
+  site = await startSite();
+  edge = await startEdge(undefined, { flags: { 'allow-origin': site.origin, 'max-sessions': '1' }, secret: SECRET });
   browser = await startBrowser();
   page = await browser.newWindow();
-  await page.goto(`${origin}/`);
+  await page.goto(site.origin);
 });
 
 after(async () => {
   try {
     await browser?.close();
   } finally {
-    site?.close();
+    site?.stop();
     await edge?.stop('SIGTERM');
   }
 });

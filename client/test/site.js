@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 
-/** No inline script and no inline style: what the strictest pages allow, an icon, and a socket to the edge. */
-const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src ws:";
+/** No inline script and no inline style: what the strictest pages allow, an icon, and connections to the edge. */
+const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src ws: http:";
 
 const MODULES = ['presence.js', 'presence-dot.js', 'testing.js'];
 
@@ -37,3 +37,17 @@ export async function startSite(scripts = {}) {
     },
   };
 }
+
+/** For a page: counts in `globalThis.watching` what `globalThis.presence` watches. */
+export const countWatching = () => {
+  globalThis.watching = 0;
+  const watch = globalThis.presence.watch.bind(globalThis.presence);
+  globalThis.presence.watch = (...args) => {
+    globalThis.watching += 1;
+    const unwatch = watch(...args);
+    return () => {
+      globalThis.watching -= 1;
+      unwatch();
+    };
+  };
+};

@@ -161,7 +161,7 @@ impl Lobby {
     }
 
     /// Why another waits that comes before it: one of its peer, or one for which there was no place at all;
-    /// `None` if there is none. Nobody is behind those who are silent but others who are.
+    /// `None` if there is none. Only others who are silent wait behind those who are.
     pub(super) fn before(&self, newcomer: &Newcomer) -> Option<Full> {
         let before = self.speaking.before(newcomer.peer);
         match newcomer.is_silent() {
