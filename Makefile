@@ -107,11 +107,11 @@ bench-build:
 	$(call heading,cargo bench --no-run)
 	@cargo bench --locked --no-run --profile dev
 
-## client-check: check the types of the browser client, and that its .d.ts files are up to date
+## client-check: check the types of the browser client, and that its .d.ts and minified files are up to date
 .PHONY: client-check
 client-check: client/node_modules/.package-lock.json
 	$(call heading,client: types)
-	@cd client && npm run --silent check && npm run --silent types:check
+	@cd client && npm run --silent check && npm run --silent types:check && npm run --silent build:check
 
 ## client-test: test the browser client against a scripted socket, and its npm package
 .PHONY: client-test

@@ -1,13 +1,17 @@
-// Minifies what pages load straight from a CDN, each file with a source map: `npm run build`. Whoever bundles the
-// modules, or serves them as they are, needs no build.
+// Minifies what pages load straight from a CDN or from an edge, each file with a source map: `npm run build`. Whoever
+// bundles the modules, or serves them as they are, needs no build. With `--check` it writes nothing, and fails if the
+// files are not what it would write: cargo builds them into the edge, without npm.
 
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { basename, relative } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-const { metafile } = await build({
-  absWorkingDir: import.meta.dirname,
+const folder = import.meta.dirname;
+const isCheck = process.argv.includes('--check');
+
+const { outputFiles } = await build({
+  absWorkingDir: folder,
   entryPoints: ['presence.js', 'presence-dot.js'],
   outdir: 'dist',
   outExtension: { '.js': '.min.js' },
@@ -15,11 +19,30 @@ const { metafile } = await build({
   target: 'es2022',
   minify: true,
   sourcemap: true,
-  metafile: true,
+  write: false,
 });
 
-for (const [path, { bytes }] of Object.entries(metafile.outputs)) {
-  if (path.endsWith('.map')) continue;
-  const gzipped = gzipSync(readFileSync(join(import.meta.dirname, path)), { level: 9 }).length;
-  console.log(`${path}: ${bytes} bytes, ${gzipped} gzipped`);
+const stale = [];
+for (const { path, contents } of outputFiles) {
+  if (!isCheck) writeFileSync(path, contents);
+  else if (!isSame(path, contents)) stale.push(basename(path));
+  if (isCheck || path.endsWith('.map')) continue;
+  const gzipped = gzipSync(contents, { level: 9 }).length;
+  console.log(`${relative(folder, path)}: ${contents.length} bytes, ${gzipped} gzipped`);
+}
+if (stale.length > 0) {
+  console.error(`not up to date: ${stale.join(', ')}. Run \`npm run build\` in client/, and commit dist/.`);
+  process.exitCode = 1;
+}
+
+/**
+ * @param {string} path
+ * @param {Uint8Array} contents
+ */
+function isSame(path, contents) {
+  try {
+    return readFileSync(path).equals(contents);
+  } catch {
+    return false;
+  }
 }

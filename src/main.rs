@@ -250,14 +250,14 @@ struct Greeting {
     store: Option<SocketAddr>,
     promises: Promises,
     is_dev: bool,
-    /// Shows a user in the embedded store.
+    /// Shows a user in memcached.
     command: Option<String>,
 }
 
 impl Greeting {
     fn new(server: &Server, is_dev: bool, promises: Promises) -> Greeting {
         let alice = UserId::new("alice").ok();
-        let look_up = server.look_up().zip(alice).filter(|_| is_dev);
+        let command = alice.and_then(|alice| server.look_up().command(&alice));
         let edges = server.gateway_addrs().iter();
         Greeting {
             edges: edges.map(|edge| format!("http://{edge}/")).collect(),
@@ -265,7 +265,7 @@ impl Greeting {
             store: server.store_addr(),
             promises,
             is_dev,
-            command: look_up.map(|(look_up, alice)| look_up.command(&alice)),
+            command: command.filter(|_| is_dev),
         }
     }
 
@@ -317,7 +317,7 @@ impl fmt::Display for Greeting {
         match &self.command {
             Some(command) => write!(
                 f,
-                "Then look into the store, as any memcached client can:\n  {command}\n"
+                "Then look into memcached, as any of its clients can:\n  {command}\n"
             ),
             None => Ok(()),
         }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dev::DevMode;
-use super::look_up::LookUp;
+use super::dev::{DevMode, Shown};
 use super::origin::Origins;
 use super::refused_session::RefuseWith;
 use super::{Config, Gateway};
@@ -36,8 +35,8 @@ pub struct Live {
 pub struct Dev {
     /// Signs tokens.
     pub(super) secret: [u8; 32],
-    /// What the page shows if there is an embedded store.
-    pub(super) look_up: Option<LookUp>,
+    /// What the page shows of the edge.
+    pub(super) shown: Option<Arc<Shown>>,
 }
 
 impl fmt::Debug for Dev {
@@ -73,7 +72,7 @@ fn with_dev(mut tokens: tokens::Config, dev: Option<&Dev>) -> (tokens::Config, O
     let (Some(dev), Some(issuer)) = (dev, tokens.issuers.first_mut()) else {
         return (tokens, None);
     };
-    let page = DevMode::new(&dev.secret, issuer, rules, dev.look_up.clone());
+    let page = DevMode::new(&dev.secret, issuer, rules, dev.shown.clone());
     issuer.keys.push(Key::of_random(&dev.secret));
     (tokens, Some(page))
 }

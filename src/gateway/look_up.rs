@@ -1,26 +1,36 @@
-//! The shell command that shows what the embedded store holds of a user.
+//! The shell command that shows what memcached holds of a user.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
+use presenced_memcached::{Cluster, NodeAddr};
 use presenced_presence::{Record, UserId};
 
-/// Makes the command from what runs: the keys of the records, and the address of the store.
+/// Makes the command from what runs: the keys of the records, and the nodes.
 #[derive(Clone, Debug)]
 pub struct LookUp {
     /// Renders the keys.
     pub record: Record,
-    /// Address of the embedded store.
-    pub store: SocketAddr,
+    /// Knows which node has a key.
+    pub cluster: Arc<Cluster>,
 }
 
 impl LookUp {
-    /// The command that gets the user's entry, ready for a shell.
-    pub fn command(&self, user: &UserId) -> String {
+    /// The command that gets the user's entry, ready for a shell; `None` where it would need TLS or
+    /// a password, or there is no node.
+    pub fn command(&self, user: &UserId) -> Option<String> {
+        let connect = &self.cluster.config().connect;
         let mut key = Vec::new();
         self.record.key(&mut key, user);
+        let topology = self.cluster.topology();
+        let node = topology.nodes().get(usize::from(topology.node_of(&key)))?;
+        let to = match node.addr() {
+            NodeAddr::Tcp(..) if connect.tls.is_some() => return None,
+            _ if connect.credentials.is_some() => return None,
+            NodeAddr::Tcp(host, port) => format!("nc {host} {port}"),
+            NodeAddr::Unix(path) => format!("nc -U {}", path.display()),
+        };
         let key = quoted(&String::from_utf8_lossy(&key));
-        let (host, port) = (self.store.ip(), self.store.port());
-        format!(r"printf 'get {key}\r\nquit\r\n' | nc {host} {port}")
+        Some(format!(r"printf 'get {key}\r\nquit\r\n' | {to}"))
     }
 }
 
@@ -33,15 +43,23 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use presenced_memcached::Config;
+    use presenced_memcached::address::NodeSpec;
+
     use super::*;
+
+    fn command(node: &str, template: &str, user: &str) -> String {
+        let nodes = [node.parse::<NodeSpec>().unwrap().into()];
+        let look_up = LookUp {
+            record: Record::new(template, "server-1", 0, 0).unwrap(),
+            cluster: Arc::new(Cluster::new(nodes, Config::default())),
+        };
+        look_up.command(&UserId::new(user).unwrap()).unwrap()
+    }
 
     #[test]
     fn a_key_reaches_the_store_as_it_is() {
-        let look_up = LookUp {
-            record: Record::new(r"a'b\%:{userId}", "server-1", 0, 0).unwrap(),
-            store: ([127, 0, 0, 1], 9).into(),
-        };
-        let command = look_up.command(&UserId::new("100%").unwrap());
+        let command = command("127.0.0.1:9", r"a'b\%:{userId}", "100%");
         let expected = r"printf 'get a'\''b\\%%:100%%\r\nquit\r\n' | nc 127.0.0.1 9";
         assert_eq!(command, expected);
         // A real shell and printf agree.
@@ -51,5 +69,12 @@ mod tests {
             .output();
         let sent = String::from_utf8(output.unwrap().stdout).unwrap();
         assert_eq!(sent, "get a'b\\%:100%\r\nquit\r\n");
+    }
+
+    #[test]
+    fn a_socket_has_its_path() {
+        let command = command("unix:/run/memcached.sock", "{userId}", "alice");
+        let expected = r"printf 'get alice\r\nquit\r\n' | nc -U /run/memcached.sock";
+        assert_eq!(command, expected);
     }
 }

@@ -28,11 +28,13 @@
 //! - `parting`: the last bytes on a connection that is given up.
 //! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
 //! - [`dev`]: the page and the tokens of dev mode.
-//! - [`look_up`]: the command that shows what the embedded store holds of a user.
+//! - `client_files`: the browser client, for any page.
+//! - [`look_up`]: the command that shows what memcached holds of a user.
 
 pub mod arrival;
 pub mod caller;
 pub mod client_dialect;
+mod client_files;
 mod connection;
 mod cors;
 pub mod dev;
@@ -86,10 +88,10 @@ use tracing::field::display;
 
 use self::caller::Caller;
 pub(crate) use self::connection::ClientSession;
+use self::dev::Shown;
 use self::handshake_rates::HandshakeRates;
 use self::health::{Departure, Health};
 use self::live::{Dev, Live};
-use self::look_up::LookUp;
 use self::metrics::GatewayMetrics;
 use self::once_a_minute::OnceAMinute;
 use self::origin::Origins;
@@ -190,7 +192,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// As `config` says. Without a key, tokens are signed with a random secret, which the demo page
-    /// has; `look_up` is what the page shows if there is an embedded store. `health` is for those
+    /// has; `shown` is what the page shows of the edge. `health` is for those
     /// who ask here, if they may.
     ///
     /// # Errors
@@ -200,7 +202,7 @@ impl Gateway {
         config: &Config,
         seats: &Arc<Seats>,
         clock: Clock,
-        look_up: Option<LookUp>,
+        shown: Option<Shown>,
         health: &Health,
     ) -> Result<Gateway, getrandom::Error> {
         let mut random = [0; 32];
@@ -208,7 +210,7 @@ impl Gateway {
         let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
         let dev = (!config.tokens.has_key()).then_some(Dev {
             secret: random,
-            look_up,
+            shown: shown.map(Arc::new),
         });
         Ok(Gateway {
             live: Swap::new(Live::new(config, dev.as_ref(), health.revocations.clone())),

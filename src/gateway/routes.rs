@@ -7,6 +7,7 @@ use presenced_socketio::engine;
 
 use super::Gateway;
 use super::caller::Caller;
+use super::client_files;
 use super::cors::{Page, preflight};
 use super::exchange::Arriving;
 use super::handshake::{self, Accepted, Upgraded};
@@ -235,6 +236,10 @@ async fn route(
     (gateway, live): (&Gateway, &Live),
     puller: &Puller,
 ) -> Result<Answer, Fault> {
+    let path = request.uri().path();
+    if let Some(file) = client_files::file(path, request.headers()) {
+        return only_get(request.method()).map(|()| file);
+    }
     if !live.origins.allow(request.headers()) {
         return Err(Refusal::Origin.into());
     }
@@ -251,14 +256,13 @@ async fn route(
     if let Some(page) = page {
         return only_get(request.method()).map(|()| page);
     }
-    let dev = live.dev.as_ref().filter(|_| path == "/dev/token");
+    let dev = live.dev.as_ref().filter(|_| path.starts_with("/dev/"));
     let dev = dev.ok_or(Refusal::NotFound)?;
     only_get(request.method())?;
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    Ok(dev.token(host, request.uri().query().unwrap_or_default())?)
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    let query = request.uri().query().unwrap_or_default();
+    Ok(dev.answer(path, host, query)?)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -266,7 +270,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What a person sees who opens the server's address.
 const ABOUT: &str = "presenced: who is online now\n\n\
                      /ws            WebSocket, with a token\n\
-                     /v1/presence   pulls, with a token: ?user=ID&user=ID\n";
+                     /v1/presence   pulls, with a token: ?user=ID&user=ID\n\
+                     /client/       the client for browsers\n";
 
 /// What the operator of a proxy needs whose clients' handshakes arrive as plain requests.
 const NOT_FORWARDED: &str = "a proxy has taken the upgrade out of this handshake; in nginx, set \

@@ -54,6 +54,7 @@ use crate::admin::prometheus::Metrics;
 use crate::admin::reloads::Reloads;
 use crate::admin::routes::{self, Admin};
 use crate::gateway::Gateway;
+use crate::gateway::dev::{Figures, Shown};
 use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
 use crate::limits::{REVOCATIONS_POSTED_MAX, SOCKET_BUFFER_BYTES};
@@ -132,7 +133,7 @@ impl Server {
         );
         let (names, nodes) = (discovery.failures(), discovery.first().await);
         let cluster = Arc::new(Cluster::new(nodes, config.memcached.clone()));
-        let shared = Shared::new(&config, &cluster, addrs.store, &stop)?;
+        let shared = Shared::new(&config, &cluster, store.is_some(), &stop)?;
         let orders = orders(config.workers);
         let (revoker, revocation_metrics) = revocation(&config, &shared, orders.0.clone(), &stop);
         let reloads: Arc<Reloads> = Arc::default();
@@ -215,9 +216,9 @@ impl Server {
         self.switch.clone()
     }
 
-    /// How anyone looks into the embedded store, if there is one.
-    pub fn look_up(&self) -> Option<LookUp> {
-        look_up(&self.config, self.addrs.store)
+    /// How anyone looks into memcached.
+    pub fn look_up(&self) -> LookUp {
+        look_up(&self.presence)
     }
 
     /// Returns when a worker ends, which none should before [`Server::drain`].
@@ -286,9 +287,11 @@ impl Bound {
     }
 }
 
-fn look_up(config: &Config, store: Option<SocketAddr>) -> Option<LookUp> {
-    let record = config.presence.record.clone();
-    store.map(|store| LookUp { record, store })
+fn look_up(presence: &Presence) -> LookUp {
+    LookUp {
+        record: presence.record().clone(),
+        cluster: presence.cluster().clone(),
+    }
 }
 
 /// What takes up settings; it follows the sources of keys.
@@ -363,31 +366,49 @@ impl Shared {
     fn new(
         config: &Config,
         cluster: &Arc<Cluster>,
-        store: Option<SocketAddr>,
+        is_embedded: bool,
         stop: &CancellationToken,
     ) -> Result<Shared, ServerError> {
         let (clock, flush) = (Clock::start(), Arc::default());
         let seats = Arc::new(Seats::new(config.sessions_max));
-        let look_up = look_up(config, store);
+        let presence = Presence::new(&config.presence, cluster.clone(), clock, Arc::clone(&flush));
+        let presence = Arc::new(presence);
+        let (pull, workers) = (
+            Arc::new(Pulls::new(config.pull)),
+            (0..config.workers)
+                .map(|_| Arc::default())
+                .collect::<Vec<_>>(),
+        );
         let health = Health {
             departure: Departure::default(),
             cluster: cluster.clone(),
             keys: Arc::default(),
             revocations: Arc::default(),
         };
-        let gateway = Gateway::new(&config.gateway, &seats, clock, look_up, &health)
+        let shown = Shown {
+            look_up: look_up(&presence),
+            figures: Figures {
+                workers: workers.clone(),
+                flush: flush.clone(),
+                pulls: pull.clone(),
+                seats: seats.clone(),
+                presence: presence.clone(),
+                session: config.session,
+                clock,
+                is_embedded,
+            },
+        };
+        let gateway = Gateway::new(&config.gateway, &seats, clock, Some(shown), &health)
             .map_err(ServerError::Random)?;
-        let presence = Presence::new(&config.presence, cluster.clone(), clock, Arc::clone(&flush));
-        let presence = Arc::new(presence);
         let revoked = RevokedSessions::new(presence.clone(), config.drain);
         Ok(Shared {
             presence,
             revoked: Arc::new(revoked),
             gateway: Arc::new(gateway),
             health,
-            workers: (0..config.workers).map(|_| Arc::default()).collect(),
+            workers,
             flush,
-            pull: Arc::new(Pulls::new(config.pull)),
+            pull,
             seats,
             clock,
             stop: stop.clone(),

@@ -425,7 +425,7 @@ async fn the_look_up_command_is_that_of_what_runs() {
     let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
     assert_eq!(response.json()["lookUp"], command("bob"));
     // The page has no other source.
-    for file in ["/", "/demo.js"] {
+    for file in ["/", "/demo/demo.js"] {
         let page = get_from_host(process.edge(), file, "localhost").await;
         assert_eq!(page.status, 200, "{file}");
         assert!(!page.body.contains("11311"), "{file}: {}", page.body);
@@ -436,14 +436,17 @@ async fn the_look_up_command_is_that_of_what_runs() {
     let (_, text) = process.ended().await;
     assert!(text.contains(&printed), "{printed} in {text}");
 
-    // Without an embedded store there is nothing to look into.
+    // Another memcached is looked into the same way.
     let process = Process::start_dev(&["--memcached=127.0.0.1:1", "--drain=0s"]).await;
     let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
     assert_eq!(response.status, 200, "{response:?}");
-    assert_eq!(response.json().get("lookUp"), None);
+    let command = response.json()["lookUp"].clone();
+    assert_eq!(
+        command,
+        r"printf 'get user:bob:online\r\nquit\r\n' | nc 127.0.0.1 1"
+    );
     process.signal(Signal::INT);
-    let (_, text) = process.ended().await;
-    assert!(!text.contains("look into the store"), "{text}");
+    process.ended().await;
 }
 
 #[tokio::test]
@@ -492,6 +495,50 @@ async fn a_page_without_a_key_gets_a_token_and_its_user_is_in_the_store() {
 }
 
 #[tokio::test]
+async fn the_page_has_figures_of_the_path_of_a_heartbeat() {
+    let process = Process::start_dev(&[
+        "--key-template=p:{userId}",
+        "--ttl=9s",
+        "--ping-interval=1s",
+        "--ping-timeout=500ms",
+        "--flush-interval=200ms",
+    ])
+    .await;
+    let figures = async || {
+        let response = get_from_host(process.edge(), "/dev/figures", "localhost").await;
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        response.json()
+    };
+    let before = figures().await;
+    assert_eq!(before["keyTemplate"], "p:{userId}");
+    assert_eq!(before["ttlMs"], 9000);
+    assert_eq!(before["flushIntervalMs"], 200);
+    assert_eq!(before["pingIntervalMs"], 1000);
+    assert_eq!(before["embedded"], true);
+    let store = process.store().to_string();
+    assert_eq!(before["memcached"][0]["address"], store);
+    assert_eq!(before["sessions"], 0);
+
+    let response = get_from_host(process.edge(), "/dev/token?user=alice", "localhost").await;
+    let path = format!("/ws?token={}", response.json()["token"].as_str().unwrap());
+    let alice = Client::try_connect(process.edge(), &path, &[]).await;
+    let (mut alice, _) = alice.unwrap();
+    presenced_testkit::until(
+        "a pong was counted and written",
+        presenced_testkit::PATIENCE,
+        async || {
+            alice.pull(&[]).await;
+            let now = figures().await;
+            now["sessions"] == 1
+                && now["pongs"].as_u64() > Some(0)
+                && now["stored"].as_u64() > Some(1)
+                && now["flushes"].as_u64() > before["flushes"].as_u64()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn tokens_are_handed_out_to_this_machine_only() {
     let process = Process::start_dev(&[]).await;
     for host in [
@@ -501,8 +548,10 @@ async fn tokens_are_handed_out_to_this_machine_only() {
         "127.0.0.1:8080",
         "[::1]:8080",
     ] {
-        let response = get_from_host(process.edge(), "/dev/token?user=1", host).await;
-        assert_eq!(response.status, 200, "{host}: {response:?}");
+        for path in ["/dev/token?user=1", "/dev/figures"] {
+            let response = get_from_host(process.edge(), path, host).await;
+            assert_eq!(response.status, 200, "{path} {host}: {response:?}");
+        }
     }
     // What an attacker's page lets point here has its own name in the Host header.
     for host in [
@@ -513,9 +562,11 @@ async fn tokens_are_handed_out_to_this_machine_only() {
         "",
         "[::2]",
     ] {
-        let response = get_from_host(process.edge(), "/dev/token?user=1", host).await;
-        assert_eq!(response.status, 404, "{host}: {response:?}");
-        assert!(!response.body.contains("eyJ"), "{response:?}");
+        for path in ["/dev/token?user=1", "/dev/figures"] {
+            let response = get_from_host(process.edge(), path, host).await;
+            assert_eq!(response.status, 404, "{path} {host}: {response:?}");
+            assert!(!response.body.contains("eyJ"), "{response:?}");
+        }
     }
     for query in ["", "?scope=x", "?user=%ff"] {
         let target = format!("/dev/token{query}");

@@ -2,7 +2,7 @@
 
 use presenced_testkit::client::Client;
 use presenced_testkit::process::Process;
-use presenced_testkit::raw::{Response, get_with, send, upgrade_with};
+use presenced_testkit::raw::{Raw, Response, get, get_with, request, send, upgrade_with};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 
@@ -68,6 +68,42 @@ async fn a_page_may_read_every_answer_but_that_to_a_refused_origin() {
     // What is no page needs none of it, but a cache must know that a page's answer is another.
     let response = get_with(server.edge, user, &token("alice")).await;
     assert!(!may_be_read(&response, ""));
+}
+
+#[tokio::test]
+async fn every_page_may_import_the_client() {
+    let server = TestServer::start(&["--allow-origin=https://app.example"]).await;
+    let list = get(server.edge, "/client/").await;
+    let hashed = list.json()["presence.js"]["path"].clone();
+    for path in ["/client/presence.js", hashed.as_str().unwrap()] {
+        for origin in [APP, "https://other.example"] {
+            let response = ask(&server, origin, "GET", path, &[]).await;
+            assert_eq!(response.status, 200, "{path}: {response:?}");
+            let allowed = response.header("access-control-allow-origin");
+            assert_eq!(allowed, Some("*"), "{path} from {origin}");
+            assert_eq!(response.header("vary"), Some("Accept-Encoding"));
+            assert!(response.body.contains("PresenceClient"), "{path}");
+
+            let mut raw = Raw::connect(server.edge).await;
+            let headers = [
+                ("Origin", origin.to_owned()),
+                ("Accept-Encoding", "gzip".to_owned()),
+                ("Connection", "close".to_owned()),
+            ];
+            raw.send(request("GET", path, &headers, "")).await;
+            let head = raw.head().await;
+            assert_eq!(head.header("content-encoding"), Some("gzip"), "{head:?}");
+            let mut text = String::new();
+            let body = raw.rest().await;
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text)
+                .unwrap();
+            assert_eq!(text, response.body, "{path}");
+        }
+    }
+    let posted = send(server.edge, "POST", "/client/presence.js", &[], "").await;
+    assert_eq!(posted.status, 405, "{posted:?}");
+    let missing = get(server.edge, "/client/demo.js").await;
+    assert_eq!(missing.status, 404, "{missing:?}");
 }
 
 #[tokio::test]

@@ -337,7 +337,7 @@ async fn what_is_not_a_handshake_of_rfc_6455_is_refused() {
     let plain = get(server.edge, "/ws").await;
     refused(&plain, 426, "upgrade_required", "a browser's address bar");
     refused(
-        &get(server.edge, "/demo.js").await,
+        &get(server.edge, "/demo/demo.js").await,
         404,
         "not_found",
         "the demo page with a key",

@@ -1,17 +1,20 @@
 //! Dev mode: a demo page, and tokens for anyone on this machine who asks.
 
+mod figures;
+mod files;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::header;
 use presenced_presence::UserId;
 use presenced_session::clock::unix_ms;
 use serde::Serialize;
 
+pub use self::figures::Figures;
 use super::look_up::LookUp;
 use super::query::values;
 use super::request::is_loopback_host;
-use super::response::{Answer, json, set, with_type};
+use super::response::{Answer, json};
 use crate::gateway::refusal::{Refusal, RequestFault};
 use crate::limits::DEV_TOKEN_LIFETIME;
 use crate::tokens::{IssuerConfig, Rules, Signer};
@@ -21,7 +24,16 @@ pub struct DevMode {
     signer: Signer,
     scope: Option<&'static str>,
     lifetime: Duration,
-    look_up: Option<LookUp>,
+    shown: Option<Arc<Shown>>,
+}
+
+/// What the page shows of the edge.
+#[derive(Debug)]
+pub struct Shown {
+    /// The command that looks into memcached.
+    pub look_up: LookUp,
+    /// The path of a heartbeat, in figures.
+    pub figures: Figures,
 }
 
 impl std::fmt::Debug for DevMode {
@@ -39,55 +51,44 @@ const NO_USER: Refusal = Refusal::BadRequest(RequestFault::DevToken);
 
 impl DevMode {
     /// Signs with `secret` tokens of `issuer` that [`Auth`](crate::tokens::Auth) accepts under
-    /// `rules`. The page shows `look_up`, if there is an embedded store.
+    /// `rules`. The page has what is `shown`.
     pub fn new(
         secret: &[u8],
         issuer: &IssuerConfig,
         rules: Rules,
-        look_up: Option<LookUp>,
+        shown: Option<Arc<Shown>>,
     ) -> DevMode {
         DevMode {
             signer: Signer::new(secret, issuer),
             scope: rules.require_scope.then_some(SESSION_SCOPES),
             lifetime: DEV_TOKEN_LIFETIME.min(rules.lifetime_max),
-            look_up,
+            shown,
         }
     }
 
     /// A file of the page, by path.
     pub fn file(&self, path: &str) -> Option<Answer> {
-        const JS: &str = "text/javascript; charset=utf-8";
-        let (media_type, text) = match path {
-            "/" => (
-                "text/html; charset=utf-8",
-                include_str!("../../client/demo.html"),
-            ),
-            "/demo.js" => (JS, include_str!("../../client/demo.js")),
-            "/demo.css" => (
-                "text/css; charset=utf-8",
-                include_str!("../../client/demo.css"),
-            ),
-            "/presence.js" => (JS, include_str!("../../client/presence.js")),
-            _ => return None,
-        };
-        let mut answer = with_type(200, media_type, Bytes::from_static(text.as_bytes()));
-        let policy = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:";
-        set(&mut answer, header::CONTENT_SECURITY_POLICY, policy);
-        Some(answer)
+        files::file(path)
     }
 
-    /// `GET /dev/token?user=ID`, for a request whose Host header is `host`. The token has the scope
-    /// that sessions need, or with `&scope=…` that one.
+    /// `GET /dev/token` and `GET /dev/figures`, for a request whose Host header is `host`.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotFound`] if the Host is not this machine, and otherwise why no token can be
-    /// signed for the user.
-    pub fn token(&self, host: Option<&str>, query: &str) -> Result<Answer, Refusal> {
+    /// [`Refusal::NotFound`] if the path is another or the Host is not this machine, and otherwise
+    /// why there is no answer.
+    pub fn answer(&self, path: &str, host: Option<&str>, query: &str) -> Result<Answer, Refusal> {
         // Whatever name an attacker's page lets point to 127.0.0.1 is in the Host header.
-        if !host.is_some_and(is_loopback_host) {
-            return Err(Refusal::NotFound);
+        let is_here = host.is_some_and(is_loopback_host);
+        match (path, &self.shown) {
+            ("/dev/token", _) if is_here => self.token(query),
+            ("/dev/figures", Some(shown)) if is_here => Ok(json(200, shown.figures.json())),
+            _ => Err(Refusal::NotFound),
         }
+    }
+
+    /// A token for `?user=ID`. It has the scope that sessions need, or with `&scope=…` that one.
+    fn token(&self, query: &str) -> Result<Answer, Refusal> {
         let name = values(query, "user").next().flatten().ok_or(NO_USER)?;
         let user = UserId::new(&name).map_err(Refusal::UserId)?;
         #[derive(Serialize)]
@@ -106,10 +107,14 @@ impl DevMode {
             token: &token,
             user: user.as_str(),
             expires_in: self.lifetime.as_secs(),
-            look_up: self.look_up.as_ref().map(|look_up| look_up.command(&user)),
+            look_up: self.look_up(&user),
         };
         let reply = serde_json::to_vec(&reply).map_err(|_| NO_USER)?;
         Ok(json(200, reply))
+    }
+
+    fn look_up(&self, user: &UserId) -> Option<String> {
+        self.shown.as_ref()?.look_up.command(user)
     }
 
     fn sign(&self, user: &UserId, scope: Option<&str>) -> Result<String, Refusal> {
