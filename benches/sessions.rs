@@ -83,6 +83,27 @@ fn times(criterion: &mut Criterion) {
     group.bench_function("sweep of a million", |bencher| {
         bencher.iter_custom(|rounds| (0..rounds).map(|_| sessions.round(TICK, answer_all)).sum());
     });
+    // The same with the pongs, and then with a pull of nobody of each session, in an order that no
+    // cache foresees.
+    let round = |sessions: &mut Sessions, pulls: bool| {
+        let (mut next, start) = (0, Instant::now());
+        sessions.round(TICK, |sessions, pings| {
+            answer_all(sessions, pings);
+            for _ in 0..if pulls { pings.len() } else { 0 } {
+                sessions.pull_nobody(next);
+                next = (next + 7919) % count as usize;
+            }
+        });
+        start.elapsed()
+    };
+    for (name, pulls) in [
+        ("pings and pongs of a million", false),
+        ("the same and a million empty pulls", true),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| round(&mut sessions, pulls)).sum());
+        });
+    }
     group.finish();
 
     let mut sessions = Sessions::new(Duration::from_secs(1));

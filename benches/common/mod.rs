@@ -120,6 +120,17 @@ impl Sessions {
         time
     }
 
+    /// Sends a pull of nobody in a session, as clients do to see that they are connected.
+    pub fn pull_nobody(&mut self, number: usize) {
+        const PULL: &[u8] = br#"{"pull":1234,"users":[]}"#;
+        let mut frame = [0; 6 + PULL.len()];
+        // A mask of zeros leaves the payload unchanged.
+        frame[..2].copy_from_slice(&[0x81, 0x80 | PULL.len() as u8]);
+        frame[6..].copy_from_slice(PULL);
+        let key = self.keys[number];
+        self.worker.receive(key, &mut frame, self.now).unwrap();
+    }
+
     /// Answers a ping.
     #[inline]
     pub fn answer(&mut self, (number, ping): Ping) {

@@ -26,6 +26,13 @@ pub struct Asked {
     pub invalid: Vec<String>,
 }
 
+impl Asked {
+    /// Whether there is nothing to be told.
+    pub fn is_of_nobody(&self) -> bool {
+        self.users.is_empty() && self.invalid.is_empty()
+    }
+}
+
 /// Checks the names of a question; what is asked for twice is answered once.
 ///
 /// # Errors

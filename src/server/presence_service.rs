@@ -247,6 +247,12 @@ impl PresenceService {
             return replies.text(&refused);
         }
         let done = match client_message::parse(text) {
+            Ok(ClientMessage::Pull(Pull { number, asked }))
+                if asked.is_of_nobody() && self.grant(key).reads =>
+            {
+                replies.text(&self.puller.nobody().json(Some(number)));
+                Ok(())
+            }
             Ok(ClientMessage::Pull(Pull { number, asked })) => {
                 let done = self.pull(key, slot, asked, ReplyTo::Message(number));
                 done.map_err(|error| Fault {
