@@ -105,7 +105,7 @@ slow-http:
 # Unoptimized, to reuse the dependencies that `cargo test` has built.
 bench-build:
 	$(call heading,cargo bench --no-run)
-	@cargo bench --locked --no-run --profile dev
+	@cargo bench --locked --no-run --profile dev --bench '*'
 
 ## client-check: check the types of the browser client, and that its .d.ts and minified files are up to date
 .PHONY: client-check
@@ -155,11 +155,11 @@ deny:
 	    echo 'skipped: cargo-deny is not installed (cargo install --locked cargo-deny)'; \
 	fi
 
-## bench: run all bench suites, or one (SUITE=flush)
+## bench: run criterion's suites, or one of all (SUITE=flush); HTML=1 for its HTML reports
 .PHONY: bench
 bench: setup
 	$(call heading,cargo bench $(SUITE))
-	@cargo bench --locked $(addprefix --bench ,$(SUITE))
+	@cargo bench --locked $(if $(HTML),--features bench-html) $(addprefix --bench ,$(SUITE))
 
 ## compare: compare presenced with other servers (SESSIONS=18000 DURATION=20s PEERS="epoll ws")
 .PHONY: compare

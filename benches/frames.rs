@@ -34,13 +34,13 @@ fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frames");
     group.throughput(Throughput::Elements(1));
     let input = pong(*b"12345678");
-    group.bench_function("header check", |bencher| {
+    group.bench_function("header-check", |bencher| {
         bencher.iter(|| frame_header::check(black_box(&input), MESSAGE_BYTES_MAX));
     });
     let mut text = pong(*b"12345678");
     text[0] = 0x81;
-    for (name, input) in [("pong", input), ("text of 8 bytes", text)] {
-        group.bench_function(format!("header check and decoding, {name}"), |bencher| {
+    for (name, input) in [("pong", input), ("text", text)] {
+        group.bench_function(format!("check-and-decode-{name}"), |bencher| {
             let mut frame = [0; 14];
             bencher.iter(|| {
                 frame.copy_from_slice(black_box(&input));

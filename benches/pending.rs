@@ -137,7 +137,7 @@ fn pending(slots: &[Slot]) -> Pending {
 
 fn record(criterion: &mut Criterion) {
     let slots = slots();
-    let mut group = criterion.benchmark_group("record a million users");
+    let mut group = criterion.benchmark_group("record");
     group
         .sample_size(10)
         .throughput(Throughput::Elements(slots.len() as u64));
@@ -154,22 +154,22 @@ fn record(criterion: &mut Criterion) {
         let scc = scc::HashSet::with_capacity(slots.len());
         let papaya = papaya::HashSet::with_capacity(slots.len());
         let queue = SegQueue::new();
-        compare("pending bitmap", &|count| {
+        compare("bitmap", &|count| {
             times(&|| run(&bitmap, &slots, threads), count)
         });
-        compare("DashSet", &|count| {
+        compare("dashset", &|count| {
             times(&|| run(&dash, &slots, threads), count)
         });
-        compare("Mutex<HashSet>", &|count| {
+        compare("mutex-hashset", &|count| {
             times(&|| run(&mutex, &slots, threads), count)
         });
-        compare("scc::HashSet", &|count| {
+        compare("scc", &|count| {
             times(&|| run(&scc, &slots, threads), count)
         });
-        compare("papaya::HashSet", &|count| {
+        compare("papaya", &|count| {
             times(&|| run(&papaya, &slots, threads), count)
         });
-        compare("SegQueue", &|count| {
+        compare("segqueue", &|count| {
             times(&|| run(&queue, &slots, threads), count)
         });
     }
@@ -186,12 +186,12 @@ fn record_again(criterion: &mut Criterion) {
     let slots = slots();
     let bitmap = pending(&slots);
     slots.iter().for_each(|&slot| bitmap.record(slot));
-    let mut group = criterion.benchmark_group("record a million users who are pending");
+    let mut group = criterion.benchmark_group("record-again");
     group
         .sample_size(10)
         .throughput(Throughput::Elements(slots.len() as u64));
     for threads in [1, 2] {
-        group.bench_function(BenchmarkId::new("pending bitmap", threads), |bencher| {
+        group.bench_function(BenchmarkId::new("bitmap", threads), |bencher| {
             bencher.iter_custom(|count| {
                 let again = |&slot: &Slot| bitmap.record(black_box(slot));
                 (0..count).map(|_| timed(&slots, threads, again)).sum()
@@ -204,13 +204,13 @@ fn record_again(criterion: &mut Criterion) {
 fn drain(criterion: &mut Criterion) {
     let slots = slots();
     let bitmap = pending(&slots);
-    let mut group = criterion.benchmark_group("drain the bitmap of a million slots");
+    let mut group = criterion.benchmark_group("drain");
     group
         .sample_size(20)
         .throughput(Throughput::Elements(slots.len() as u64));
     for percent in [100, 1] {
         let some = &slots[..slots.len() * percent / 100];
-        group.bench_function(BenchmarkId::new("percent full", percent), |bencher| {
+        group.bench_function(BenchmarkId::new("percent-full", percent), |bencher| {
             bencher.iter_custom(|count| {
                 let mut time = Duration::ZERO;
                 for _ in 0..count {

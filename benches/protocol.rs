@@ -56,7 +56,7 @@ fn values(count: usize, batch: usize) -> Vec<u8> {
 }
 
 fn stored(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("10,000 STORED");
+    let mut group = criterion.benchmark_group("stored");
     let stored = b"STORED\r\n".repeat(10_000);
     group.throughput(Throughput::Elements(10_000));
     group.bench_function("counted", |bencher| {
@@ -66,7 +66,7 @@ fn stored(criterion: &mut Criterion) {
         let mut parser = reply::Parser::default();
         bencher.iter(|| assert_eq!(count_stored(&mut parser, black_box(&stored)), 10_000));
     });
-    group.bench_function("matched with their commands", |bencher| {
+    group.bench_function("matched", |bencher| {
         let mut pipeline = Pipeline::new(WriteCommand::Set);
         bencher.iter(|| {
             (0..10_000u32).for_each(|item| pipeline.push(item));
@@ -155,7 +155,7 @@ fn take_pieces(buffer: &mut BytesMut, input: &[u8]) -> usize {
 
 fn value_replies(criterion: &mut Criterion) {
     for batch in [100, 1000] {
-        let mut group = criterion.benchmark_group(format!("1,000 VALUE, END every {batch}"));
+        let mut group = criterion.benchmark_group(format!("values-{batch}"));
         group.throughput(Throughput::Elements(1000));
         let input = values(1000, batch);
         let count = 1000 + 1000 / batch;
@@ -164,8 +164,8 @@ fn value_replies(criterion: &mut Criterion) {
             bencher.iter(|| assert_eq!(parse_all(black_box(&input), look), count));
         });
         for (name, bytes) in [
-            ("borrowed, copied in whole", usize::MAX),
-            ("borrowed, copied in by pieces", PIECE),
+            ("borrowed-copied-whole", usize::MAX),
+            ("borrowed-copied-pieces", PIECE),
         ] {
             group.bench_function(name, |bencher| {
                 let mut buffer = Vec::new();
@@ -175,12 +175,12 @@ fn value_replies(criterion: &mut Criterion) {
             });
         }
         let bytes = Bytes::from(input.clone());
-        for (name, with_key) in [("value as Bytes", false), ("key and value as Bytes", true)] {
+        for (name, with_key) in [("value-as-bytes", false), ("key-and-value-as-bytes", true)] {
             group.bench_function(name, |bencher| {
                 bencher.iter(|| assert_eq!(parse_bytes(black_box(&bytes), with_key), count));
             });
         }
-        group.bench_function("taken out of a BytesMut, copied in by pieces", |bencher| {
+        group.bench_function("taken-copied-pieces", |bencher| {
             let mut buffer = BytesMut::new();
             bencher.iter(|| assert_eq!(take_pieces(&mut buffer, black_box(&input)), count));
         });
@@ -227,7 +227,7 @@ fn look_up_taken(buffer: &mut BytesMut, answer: &[u8], keys: &[Key<'_>]) -> usiz
 }
 
 fn look_ups(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("an answer to a get of 100 keys");
+    let mut group = criterion.benchmark_group("get-answer");
     group.throughput(Throughput::Elements(100));
     let names: Vec<_> = (0..100).map(name).collect();
     let keys: Vec<_> = names
@@ -235,11 +235,11 @@ fn look_ups(criterion: &mut Criterion) {
         .map(|name| Key::new(name.as_bytes()).unwrap())
         .collect();
     let answer = values(100, 100);
-    group.bench_function("read in place", |bencher| {
+    group.bench_function("in-place", |bencher| {
         let mut buffer = Vec::new();
         bencher.iter(|| assert_eq!(look_up(&mut buffer, black_box(&answer), &keys), 100));
     });
-    group.bench_function("taken out of a BytesMut", |bencher| {
+    group.bench_function("taken", |bencher| {
         let mut buffer = BytesMut::new();
         bencher.iter(|| assert_eq!(look_up_taken(&mut buffer, black_box(&answer), &keys), 100));
     });
@@ -250,7 +250,7 @@ type Group<'a> = criterion::BenchmarkGroup<'a, criterion::measurement::WallTime>
 
 /// memcache-proto parses an answer to a `get` as a whole; in pieces, it starts over with each.
 fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
-    group.bench_function("memcache-proto, copied", |bencher| {
+    group.bench_function("memcache-proto-copied", |bencher| {
         bencher.iter(|| {
             let (mut rest, mut count) = (black_box(input), 0);
             while let Ok((Response::Values(values), taken)) = Response::parse(rest) {
@@ -260,7 +260,7 @@ fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
             assert_eq!(count, 1000);
         });
     });
-    group.bench_function("memcache-proto, key and value as Bytes", |bencher| {
+    group.bench_function("memcache-proto-bytes", |bencher| {
         let input = Bytes::copy_from_slice(input);
         bencher.iter(|| {
             let (mut rest, mut count) = (black_box(&input).clone(), 0);
@@ -273,7 +273,7 @@ fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
             assert_eq!(count, 1000);
         });
     });
-    group.bench_function("memcache-proto, copied, copied in by pieces", |bencher| {
+    group.bench_function("memcache-proto-copied-pieces", |bencher| {
         let mut buffer = Vec::new();
         bencher.iter(|| {
             let mut count = 0;
@@ -290,7 +290,7 @@ fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
         });
     });
     let runtime = runtime::Builder::new_current_thread().build().unwrap();
-    group.bench_function("memcache-async, copied", |bencher| {
+    group.bench_function("memcache-async-copied", |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
                 let stream = tokio::io::join(black_box(input), tokio::io::sink());
@@ -304,7 +304,7 @@ fn peers_values(group: &mut Group<'_>, input: &[u8], batch: usize) {
 }
 
 fn sets(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("a set");
+    let mut group = criterion.benchmark_group("set");
     group.throughput(Throughput::Elements(1));
     let key = Key::new(b"user:123:online").unwrap();
     let mut out = Vec::new();
@@ -314,7 +314,7 @@ fn sets(criterion: &mut Criterion) {
             encode::set(&mut out, black_box(key), 0, 60, black_box(VALUE));
         });
     });
-    group.bench_function("rendered, with its key checked", |bencher| {
+    group.bench_function("rendered-key-checked", |bencher| {
         bencher.iter(|| {
             out.clear();
             let key = Key::new(black_box(b"user:123:online")).unwrap();
@@ -331,7 +331,7 @@ fn sets(criterion: &mut Criterion) {
     let record = Record::new("user:{userId}:online", "server-1", 0, 1).unwrap();
     let user = UserId::new("123").unwrap();
     let live = live(1234);
-    group.bench_function("rendered, with a user's key and value", |bencher| {
+    group.bench_function("rendered-user", |bencher| {
         out.resize(record.set_room(&user), 0);
         bencher.iter(|| record.set_into(&mut out, black_box(&user), black_box(live), 60));
     });
@@ -344,7 +344,7 @@ fn sets(criterion: &mut Criterion) {
             assert!(matches!(black_box(parsed), Parsed::Request { .. }));
         });
     });
-    group.bench_function("parsed by memcache-proto", |bencher| {
+    group.bench_function("parsed-memcache-proto", |bencher| {
         bencher.iter(|| {
             let parsed = Command::parse(black_box(&out));
             assert!(black_box(parsed).is_ok());
@@ -354,7 +354,7 @@ fn sets(criterion: &mut Criterion) {
 }
 
 fn gets(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("a get of 100 keys");
+    let mut group = criterion.benchmark_group("get");
     group.throughput(Throughput::Elements(100));
     let names: Vec<_> = (0..100).map(name).collect();
     let keys = || names.iter().map(|name| Key::new(name.as_bytes()).unwrap());

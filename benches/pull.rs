@@ -2,7 +2,7 @@
 //! and the answer rendered. Each is beside the least that has to be done: bare pipelined `get`s of 100
 //! keys, a scan for the answer's end, JSON that is read and not kept, a copy of the bytes.
 //!
-//! `cargo bench --bench pull -- [look-up] [get] [question] [answer]`
+//! `cargo bench --bench pull -- [look-up] [get-answer] [question] [answer-50]`
 
 #![allow(
     clippy::unwrap_used,
@@ -129,10 +129,10 @@ fn look_ups(criterion: &mut Criterion) {
     let keys = (0..POPULATION).map(|number| key(&user(number * 7919 % POPULATION)));
     let mut bare = BareGets::connect(memcached.address(), keys).unwrap();
     for (count, each) in [(500, 500), (5_000, 500), (5_000, 50)] {
-        let name = format!("look-up of {count} users, {each} a question");
+        let name = format!("look-up-{count}-by-{each}");
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function("bare pipelined gets of 100 keys", |bencher| {
+        group.bench_function("bare-gets", |bencher| {
             bencher.iter(|| bare.ask(count / KEYS_PER_GET).unwrap());
         });
         let users = users(count);
@@ -157,7 +157,7 @@ fn ask(runtime: &Runtime, puller: &Puller, questions: Vec<Vec<UserId>>, users: u
 }
 
 fn gets(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("an answer to a get of 100 users");
+    let mut group = criterion.benchmark_group("get-answer");
     group.throughput(Throughput::Elements(KEYS_PER_GET as u64));
     let users = users(KEYS_PER_GET);
     let names: Vec<_> = users.iter().map(key).collect();
@@ -172,13 +172,13 @@ fn gets(criterion: &mut Criterion) {
         encode::value(&mut answer, key.as_bytes(), 0, value.trim_ascii_end(), None);
     }
     encode::reply(&mut answer, &Reply::End);
-    group.bench_function("its end is found", |bencher| {
+    group.bench_function("end-found", |bencher| {
         bencher.iter(|| memchr::memmem::find(black_box(&answer), b"END\r\n").unwrap());
     });
-    group.bench_function("the values are found", |bencher| {
+    group.bench_function("values-found", |bencher| {
         bencher.iter(|| assert_eq!(read(&keys, black_box(&answer), |_| Some(1)), 100));
     });
-    group.bench_function("and their times read", |bencher| {
+    group.bench_function("times-read", |bencher| {
         bencher.iter(|| assert_eq!(read(&keys, black_box(&answer), connected_at), 100));
     });
     group.finish();
@@ -196,11 +196,11 @@ fn read(keys: &[Key<'_>], answer: &[u8], time: impl Fn(&[u8]) -> Option<u64>) ->
 
 fn questions(criterion: &mut Criterion) {
     for count in [50, 500] {
-        let mut group = criterion.benchmark_group(format!("a question for {count} users"));
+        let mut group = criterion.benchmark_group(format!("question-{count}"));
         group.throughput(Throughput::Elements(count as u64));
         let names: Vec<_> = users(count).iter().map(ToString::to_string).collect();
         let question = serde_json::json!({"pull": 1_234_567, "users": names}).to_string();
-        group.bench_function("JSON that is not kept", |bencher| {
+        group.bench_function("json-ignored", |bencher| {
             bencher.iter(|| serde_json::from_str::<IgnoredAny>(black_box(&question)).unwrap());
         });
         group.bench_function("presenced", |bencher| {
@@ -212,7 +212,7 @@ fn questions(criterion: &mut Criterion) {
 
 fn answers(criterion: &mut Criterion) {
     for count in [50, 500] {
-        let mut group = criterion.benchmark_group(format!("an answer with {count} users"));
+        let mut group = criterion.benchmark_group(format!("answer-{count}"));
         group.throughput(Throughput::Elements(count as u64));
         let since = |user| (user, 1_700_000_000_000);
         let answer = Answer {
@@ -220,7 +220,7 @@ fn answers(criterion: &mut Criterion) {
             ..Answer::default()
         };
         let json = answer.json(Some(1_234_567));
-        group.bench_function("its bytes copied", |bencher| {
+        group.bench_function("copied", |bencher| {
             bencher.iter(|| black_box(&json).clone());
         });
         group.bench_function("presenced", |bencher| {

@@ -80,7 +80,7 @@ fn times(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(count.into()));
     // In a round of 2,500 ticks each session is pinged, and its last pong checked. The pongs
     // between the ticks are not timed.
-    group.bench_function("sweep of a million", |bencher| {
+    group.bench_function("sweep", |bencher| {
         bencher.iter_custom(|rounds| (0..rounds).map(|_| sessions.round(TICK, answer_all)).sum());
     });
     // The same with the pongs, and then with a pull of nobody of each session, in an order that no
@@ -97,8 +97,8 @@ fn times(criterion: &mut Criterion) {
         start.elapsed()
     };
     for (name, pulls) in [
-        ("pings and pongs of a million", false),
-        ("the same and a million empty pulls", true),
+        ("pings-and-pongs", false),
+        ("pings-pongs-and-empty-pulls", true),
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|rounds| (0..rounds).map(|_| round(&mut sessions, pulls)).sum());
@@ -111,7 +111,7 @@ fn times(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sessions");
     group.throughput(Throughput::Elements(18_000));
     group.bench_function(
-        "pongs of 18,000, from bytes to recorded heartbeats",
+        "pongs",
         |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut time = Duration::ZERO;

@@ -71,7 +71,7 @@ fn made() -> Vec<(&'static str, Auth, String)> {
     let private = EncodingKey::from_secret(SECRET);
     add("HS256", secret(), Algorithm::HS256, &private, 0);
     add(
-        "HS256 of 8 KiB",
+        "HS256-8-KiB",
         secret(),
         Algorithm::HS256,
         &private,

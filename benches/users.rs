@@ -78,7 +78,7 @@ fn memory(count: u32) {
 fn times(criterion: &mut Criterion) {
     let mut ids: Vec<_> = (0..USERS).map(|number| (number, id(number))).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut ids);
-    let mut group = criterion.benchmark_group("a million users");
+    let mut group = criterion.benchmark_group("users");
     group
         .sample_size(10)
         .throughput(Throughput::Elements(USERS.into()));
@@ -88,7 +88,7 @@ fn times(criterion: &mut Criterion) {
     }
     fastrand::Rng::with_seed(2).shuffle(&mut ids);
     for threads in [1, 2] {
-        group.bench_function(BenchmarkId::new("look up", threads), |bencher| {
+        group.bench_function(BenchmarkId::new("look-up", threads), |bencher| {
             bencher.iter_custom(|count| {
                 let look_up = |(_, id): &(u32, UserId)| {
                     black_box(here.online_since(id));
@@ -97,7 +97,7 @@ fn times(criterion: &mut Criterion) {
             });
         });
         group.bench_function(
-            BenchmarkId::new("connect, disconnect", threads),
+            BenchmarkId::new("connect-disconnect", threads),
             |bencher| {
                 bencher.iter_custom(|count| {
                     let come_and_go = |(number, id): &(u32, UserId)| {
@@ -109,7 +109,7 @@ fn times(criterion: &mut Criterion) {
             },
         );
         group.bench_function(
-            BenchmarkId::new("connect the first time", threads),
+            BenchmarkId::new("connect-first", threads),
             |bencher| {
                 bencher.iter_custom(|count| {
                     let mut time = Duration::ZERO;
