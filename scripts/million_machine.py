@@ -99,15 +99,16 @@ def local_ports():
 
 def tasks(per_edge, workers):
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    # The fourth word is "running/all".
+    running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
     rooms = {
-        "kernel.pid_max": number("/proc/sys/kernel/pid_max"),
-        "kernel.threads-max": number("/proc/sys/kernel/threads-max"),
-        "ulimit -u": math.inf if processes == resource.RLIM_INFINITY or os.geteuid() == 0 else processes,
+        "kernel.pid_max": number("/proc/sys/kernel/pid_max") - running,
+        "kernel.threads-max": number("/proc/sys/kernel/threads-max") - running,
+        "ulimit -u": math.inf if processes == resource.RLIM_INFINITY or os.geteuid() == 0 else processes - running,
         **cgroup_rooms("pids"),
     }
-    running = sum(name.isdecimal() for name in os.listdir("/proc"))
     name, room = min(rooms.items(), key=lambda item: item[1])
-    return Limit(f"threads ({name})", count(room), max(0, room - running) // (workers + OTHER_TASKS) * per_edge)
+    return Limit(f"threads ({name})", f"{count(room)} left", max(0, room) // (workers + OTHER_TASKS) * per_edge)
 
 
 def cgroup_rooms(controller):

@@ -9,7 +9,7 @@ def show_limits(plan, flags):
         (limit.name, limit.value, "no limit" if limit.sessions == float("inf") else f"{int(limit.sessions):,}")
         for limit in plan.limits
     ])
-    print(f"\n{plan.sessions:,} sessions in {plan.edges} edges: with this limit of open files "
+    print(f"\n{plan.sessions:,} sessions in {edges(plan.edges)}: with this limit of open files "
           f"an edge takes {plan.per_edge:,}.")
     if plan.sessions < flags.sessions:
         print(f"{flags.sessions:,} were asked for. What binds is: {plan.binding}.")
@@ -20,7 +20,7 @@ def show_costs(result):
     """What so many sessions take."""
     cores = result["cores"]
     mib = 1 << 20
-    table([(f"{result['sessions']:,} sessions in {result['edges']} edges", "")], [
+    table([(f"{result['sessions']:,} sessions in {edges(result['edges'])}", "")], [
         ("sessions open at the end", f"{result['open']:,}"),
         ("connected in", f"{result['connected_s']:.0f} s, {result['connected_per_second']:,.0f} a second"),
         ("heartbeats (pings answered) a second", f"{result['heartbeats_per_second']:,.0f}"),
@@ -56,6 +56,10 @@ def show_faults(result):
     print(f"\nmemcached: {result['memcached_core']}.")
     print(f"The observer sees what is wrong: {result['false_offline_when_taken_away']:,} answers called users offline "
           "whose entries had been deleted to try it.", flush=True)
+
+
+def edges(number):
+    return f"{number} edge" if number == 1 else f"{number} edges"
 
 
 def asked(counts):
