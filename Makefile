@@ -168,6 +168,16 @@ compare: setup
 	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
 	    $(if $(PEERS),--peers "$(PEERS)")
 
+## million: hold a million sessions on this machine, disturb them, and print what they cost (SESSIONS=1000000 EDGES=54 FAULTS=0 JSON=million.json)
+.PHONY: million
+# Built one by one, as otherwise cargo would unify the features of shared crates.
+million: setup
+	$(call heading,million)
+	@cargo build --release --locked --bin presenced --package presenced
+	@cargo build --release --locked --bin presenced-load --package presenced-load
+	@scripts/million.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --edges ,$(EDGES)) \
+	    $(if $(filter 0,$(FAULTS)),--no-faults) $(addprefix --json ,$(JSON))
+
 ## compare-memcached: compare a flush with other memcached clients (USERS=200000 CLIENTS="bare pymemcache")
 .PHONY: compare-memcached
 compare-memcached: setup

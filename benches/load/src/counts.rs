@@ -46,6 +46,8 @@ pub(crate) struct Counts {
     pub(crate) churned: u64,
     /// Counters of the flooding sessions.
     pub(crate) flood: Flood,
+    /// Time from the loss of a session until it is open again, with --reconnect.
+    pub(crate) away: Latency,
     /// Time from `connect` to an open session.
     pub(crate) handshake: Latency,
     /// Time from our ping to its answer.
@@ -102,6 +104,7 @@ impl Counts {
         add(&mut self.lost, &other.lost);
         add(&mut self.pull_errors, &other.pull_errors);
         add(&mut self.flood.closed, &other.flood.closed);
+        self.away.merge(&other.away);
         self.handshake.merge(&other.handshake);
         self.client_ping.merge(&other.client_ping);
         self.pull.merge(&other.pull);

@@ -68,6 +68,11 @@ pub(crate) struct Flags {
     #[arg(long, default_value = "64", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) concurrency: NonZeroUsize,
 
+    /// Open sessions again that the server or the network has ended, and handshakes that have failed, after
+    /// a random wait that grows with the failures in a row, as the browser client does
+    #[arg(long, help_heading = SESSIONS)]
+    pub(crate) reconnect: bool,
+
     /// Processes that share the sessions, each with its own source addresses
     #[arg(long, default_value = "1", value_name = "COUNT", help_heading = SESSIONS)]
     pub(crate) processes: NonZeroUsize,

@@ -6,7 +6,8 @@
 //! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `heartbeats`, `pulls` (sent),
 //! `pull_errors` (counts by code), `pulls_per_second` and `pulled_per_second` (answered pulls and their
 //! users), `pulled_online`, `pulled_offline`, `pulled_unknown`, `churned`, `flood`. `latency_us` has `handshake` (those at
-//! the start), `churn_handshake`, `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`,
+//! the start), `churn_handshake`, `away` (from the loss of a session until it is open again, with `--reconnect`),
+//! `client_ping` and `pull`, each with `count`, `p50`, `p90`, `p99`,
 //! `p999` and `max`, or null.
 //!
 //! With `--pid`: `rss_bytes_empty` (before the first session), `rss_bytes` and `bytes_per_session`
@@ -74,6 +75,7 @@ impl Report {
             "churned": measure.churned,
             "flood": measure.flood,
             "latency_us": {
+                "away": measure.away.json(),
                 "handshake": self.connect.handshake.json(),
                 "churn_handshake": measure.handshake.json(),
                 "client_ping": measure.client_ping.json(),
@@ -231,6 +233,7 @@ impl Report {
         for (what, latency) in [
             ("handshake", &self.connect.handshake),
             ("churn", &self.measure.handshake),
+            ("away", &self.measure.away),
             ("client ping", &self.measure.client_ping),
             ("pull", &self.measure.pull),
         ] {

@@ -67,6 +67,10 @@ pub(crate) struct Session {
     pub(crate) stage: Stage,
     /// When the last handshake began; `None` if there was none.
     pub(crate) handshake_started: Option<Instant>,
+    /// When the open session was lost that is to come back.
+    pub(crate) lost_at: Option<Instant>,
+    /// Handshakes that have failed in a row, the loss of the session among them.
+    pub(crate) failures: u32,
     /// An incomplete frame or handshake response. It is almost always empty and unallocated.
     inbox: Vec<u8>,
     /// Our pings, if the session sends any.
@@ -141,6 +145,10 @@ impl Session {
 
     fn open(&mut self, shared: &mut Shared) {
         self.stage = Stage::Open;
+        if let Some(lost_at) = self.lost_at.take() {
+            shared.counts.away.record(lost_at.elapsed());
+            return;
+        }
         if self.role != Role::Flood {
             let took = self.handshake_started.map(|started| started.elapsed());
             shared.counts.handshake.record(took.unwrap_or_default());

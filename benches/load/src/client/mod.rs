@@ -1,6 +1,7 @@
 //! All sessions of a process: one thread, one poll.
 
 mod activity;
+mod reconnect;
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,6 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use self::activity::Activity;
+use self::reconnect::Reconnect;
 use crate::counts::{Counts, count};
 use crate::flags::{Flags, Protocol};
 use crate::handshake::Requests;
@@ -72,6 +74,8 @@ pub(crate) struct Client {
     sessions_per_user: usize,
     /// What sessions do beyond answering, once all are connected.
     activity: Activity,
+    /// Those that wait until they connect again.
+    reconnect: Reconnect,
     next_expiry: Instant,
     next_watch: Instant,
     /// Whether a command (or the end of input) can be read.
@@ -118,6 +122,7 @@ impl Client {
             first_session,
             sessions_per_user: flags.sessions_per_user.get(),
             activity: Activity::new(flags, &sessions),
+            reconnect: Reconnect::new(flags.reconnect),
             next_expiry: now,
             next_watch: now,
             command_ready: false,
@@ -240,6 +245,10 @@ impl Client {
     /// Polls until `deadline` at the latest, and handles the events.
     fn poll_until(&mut self, deadline: Instant) -> io::Result<()> {
         let deadline = deadline.min(self.next_due()).min(self.next_expiry);
+        let deadline = self
+            .reconnect
+            .next()
+            .map_or(deadline, |next| deadline.min(next));
         let timeout = deadline.saturating_duration_since(Instant::now());
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, Some(timeout)) {
@@ -258,7 +267,7 @@ impl Client {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.expire(now);
         }
-        Ok(())
+        self.reconnect_due(now)
     }
 
     fn handle(&mut self, index: usize, event: &Event) {
@@ -342,6 +351,7 @@ impl Client {
                 count(&mut counts.connect_errors, &format!("closed {code}"));
             }
         }
+        self.come_back(index, stage);
     }
 
     fn close(&mut self, index: usize) -> Stage {
