@@ -6,9 +6,20 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
+/** Beside each other, they are minified as well. */
+const beside = {
+  name: 'beside',
+  setup: (build) =>
+    build.onResolve({ filter: /^\.\/.*\.js$/ }, ({ path, kind }) =>
+      kind === 'entry-point' ? undefined : { path: path.replace(/js$/, 'min.js'), external: true },
+    ),
+};
+
 const { metafile } = await build({
   absWorkingDir: import.meta.dirname,
-  entryPoints: ['presence.js', 'presence-dot.js'],
+  entryPoints: ['presence.js', 'presence-dot.js', 'shared.js'],
+  bundle: true,
+  plugins: [beside],
   outdir: 'dist',
   outExtension: { '.js': '.min.js' },
   format: 'esm',
