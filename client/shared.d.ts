@@ -57,9 +57,9 @@ export type Message = {
     /**
      * The tab for which it is; without it, for all.
      */
-    to?: string;
+    to?: string | undefined;
     /**
-     * What has happened, or what a tab does not know yet.
+     * What has happened, or what a tab does not know yet. Nothing: the leader is there.
      */
     events?: Event[];
 };

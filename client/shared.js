@@ -49,8 +49,8 @@ import { PresenceClient } from './presence.js';
  * @property {string[]} [watched] Whom this tab watches, if it tells.
  * @property {boolean} [isVisible] Whether it is seen, if it tells.
  * @property {number} [term] Of the leader that says this.
- * @property {string} [to] The tab for which it is; without it, for all.
- * @property {Event[]} [events] What has happened, or what a tab does not know yet.
+ * @property {string | undefined} [to] The tab for which it is; without it, for all.
+ * @property {Event[]} [events] What has happened, or what a tab does not know yet. Nothing: the leader is there.
  */
 
 /** Of the messages between tabs. Tabs that speak another version never meet. */
@@ -127,7 +127,7 @@ export class SharedPresenceClient extends PresenceClient {
     this.#connection = new Connection({ ...options, autoConnect: false, debug: false });
     this.#pullInterval = options.pullInterval ?? 10_000;
     if (shared !== undefined) {
-      if (typeof shared !== 'string' || shared === '') throw new TypeError('shared must be a string that is not empty');
+      if (typeof shared !== 'string' || !shared) throw new TypeError('shared must be a string, not empty');
       const { href } = new URL(url, globalThis.location?.href);
       this.#name = JSON.stringify(['presenced', VERSION, href, shared]);
       if (globalThis.BroadcastChannel) this.#locks = globalThis.navigator?.locks;
@@ -297,12 +297,15 @@ export class SharedPresenceClient extends PresenceClient {
   #hear(data) {
     const { tab, watched, isVisible, term, to, events } = Object(data);
     if (this.#leads) {
-      if (typeof tab === 'string') this.#hearTab(tab, Array.isArray(watched) ? watched : undefined, isVisible);
+      if (typeof tab !== 'string') return;
+      if (Array.isArray(watched)) this.#hearTab(tab, watched, isVisible);
+      // A page that is frozen hears this, but its timers and its connection stand still.
+      else setTimeout(() => this.#answer(), 0);
       // That it leads no longer, it hears from the lock.
       return;
     }
     if (!(term >= this.#term && Number.isFinite(term) && Array.isArray(events))) return;
-    this.#unanswered = 0;
+    if (events.length === 0) this.#unanswered = 0;
     if (term > this.#term) {
       this.#term = term;
       this.#tell();
@@ -328,13 +331,9 @@ export class SharedPresenceClient extends PresenceClient {
     // A leader that is new tells all tabs, and each again that tells it whom it watches.
     if (info.state === this.#info.state) return;
     this.#info = info;
-    const { error } = info;
     // It came from another tab, without its class.
-    if (error && !(error instanceof Error)) {
-      const { name, message } = Object(error);
-      this.#info = { ...info, error: Object.assign(new Error(message), { name }) };
-    }
-    this.emit('state', this.#info);
+    if (info.error && !(info.error instanceof Error)) info.error = Object.assign(new Error(), info.error);
+    this.emit('state', info);
   }
 
   // Leading.
@@ -344,7 +343,7 @@ export class SharedPresenceClient extends PresenceClient {
     this.#term = Math.max(this.#term + 1, Date.now()) + Math.random();
     this.#leads = true;
     // All tabs hear of the new term, and tell whom they watch.
-    this.#post({ term: this.#term, events: [] });
+    this.#say([]);
     this.#tell();
     // If all were told to stay away, that another tab leads is no reason to come back.
     if (this.#state !== 'closed') this.#connection.connect();
@@ -359,33 +358,45 @@ export class SharedPresenceClient extends PresenceClient {
 
   /**
    * @param {string} id
-   * @param {string[] | undefined} watched
+   * @param {string[]} watched
    * @param {boolean} isVisible
    */
   #hearTab(id, watched, isVisible) {
     const known = this.#tabs.get(id);
     /** @type {Event[]} */
     const events = [];
-    if (watched) {
-      this.#tabs.set(id, { watched, isVisible });
-      if (!known) {
-        // If it is not told yet, it is about to be told to all.
-        if (this.#info.state === this.#state) events.push(['state', this.#info]);
-        this.#forgetWhenGone(id);
-      }
-      const before = new Set(known?.watched);
-      for (const userId of watched) {
-        const presence = this.#connection.get(userId);
-        if (presence.state !== 'unknown' && !before.has(userId)) events.push(['presence', presence]);
-      }
-      this.#update();
+    this.#tabs.set(id, { watched, isVisible });
+    if (!known) {
+      // If it is not told yet, it is about to be told to all.
+      if (this.#info.state === this.#state) events.push(['state', this.#info]);
+      this.#forgetWhenGone(id);
     }
-    if (id === this.#id) return events.forEach(this.#take);
-    this.#post({ term: this.#term, to: id, events: events.map(sendable) });
-    if (!known?.isVisible || Date.now() < this.#dueAt) return;
+    const before = new Set(known?.watched);
+    for (const userId of watched) {
+      const presence = this.#connection.get(userId);
+      if (presence.state !== 'unknown' && !before.has(userId)) events.push(['presence', presence]);
+    }
+    this.#update();
+    if (id === this.#id) events.forEach(this.#take);
+    else if (events.length > 0) this.#say(events, id);
+  }
+
+  /** Somebody who is seen has asked whether this tab leads. */
+  #answer() {
+    if (!this.#leads) return;
+    this.#say([]);
+    if (Date.now() < this.#dueAt) return;
     // As when a page is seen again: it pulls, or connects.
     this.#connection.setVisible(false);
-    this.#connection.setVisible(true);
+    this.#update();
+  }
+
+  /**
+   * @param {Event[]} events
+   * @param {string} [to]
+   */
+  #say(events, to) {
+    this.#post({ term: this.#term, to, events: events.map(sendable) });
   }
 
   /** @param {string} id */
@@ -418,12 +429,12 @@ export class SharedPresenceClient extends PresenceClient {
     if (!this.#leads) return;
     const [kind, info] = event;
     if (kind !== 'presence') {
-      const ms = ('retryInMs' in info && info.retryInMs) || this.#pullInterval;
-      this.#dueAt = Date.now() + ms + LATE_MS;
+      const { retryInMs } = /** @type {ConnectionInfo} */ (info);
+      this.#dueAt = Date.now() + (retryInMs || this.#pullInterval) + LATE_MS;
     }
     if (this.#news.push(event) === 1) {
       queueMicrotask(() => {
-        this.#post({ term: this.#term, events: this.#news.map(sendable) });
+        this.#say(this.#news);
         this.#news = [];
       });
     }
