@@ -273,6 +273,29 @@ describe('who leads', () => {
     assert.equal(a.client.state, 'connecting');
   });
 
+  test('is no tab whose timers stand still, though it hears the others, as a frozen page does', async () => {
+    const [a, b] = await openAll(2);
+    hear(a.client, 'bob');
+    await settle();
+    await advance(20);
+    sockets.last.answer({ bob: 5 });
+    const mocked = globalThis.setTimeout;
+    globalThis.setTimeout = (fire, ms) => (ms === 0 ? undefined : mocked(fire, ms));
+    try {
+      for (let i = 0; i < 6; i += 1) {
+        const unwatch = b.client.watch('bob', () => {});
+        await advance(440);
+        unwatch();
+        await settle();
+      }
+    } finally {
+      globalThis.setTimeout = mocked;
+    }
+    assert.equal(b.client.get('bob').state, 'online', 'the leader still says what it knows');
+    assert.equal(sockets.all.length, 2);
+    assert.equal(sockets.all[0].state, 'closed');
+  });
+
   test('is nobody new as long as all tabs are hidden', async () => {
     const tabs = await openAll(2);
     for (const { client } of tabs) client.setVisible(false);
@@ -515,11 +538,18 @@ describe('without others', () => {
   });
 
   test('one that is closed leaves no lock, no channel and no timer', async () => {
+    const begun = mock.method(globalThis, 'setInterval');
+    const ended = mock.method(globalThis, 'clearInterval');
     const tabs = await openAll(3);
     hear(tabs[1].client, 'bob');
     await settle();
     for (const { client } of tabs) client.close();
     await settle();
+    const left = new Set(begun.mock.calls.map(({ result }) => result));
+    assert.equal(left.size, 3);
+    for (const { arguments: [timer] } of ended.mock.calls) left.delete(timer);
+    assert.equal(left.size, 0);
+    for (const spy of [begun, ended]) spy.mock.restore();
     assert.deepEqual(browser.lockCounts, [0, 0]);
     assert.equal(browser.channels.size, 0);
     const sent = sockets.pulls.length;
