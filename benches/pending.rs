@@ -163,9 +163,7 @@ fn record(criterion: &mut Criterion) {
         compare("mutex-hashset", &|count| {
             times(&|| run(&mutex, &slots, threads), count)
         });
-        compare("scc", &|count| {
-            times(&|| run(&scc, &slots, threads), count)
-        });
+        compare("scc", &|count| times(&|| run(&scc, &slots, threads), count));
         compare("papaya", &|count| {
             times(&|| run(&papaya, &slots, threads), count)
         });

@@ -110,22 +110,19 @@ fn times(criterion: &mut Criterion) {
     sessions.open(18_000);
     let mut group = criterion.benchmark_group("sessions");
     group.throughput(Throughput::Elements(18_000));
-    group.bench_function(
-        "pongs",
-        |bencher| {
-            bencher.iter_custom(|rounds| {
-                let mut time = Duration::ZERO;
-                for _ in 0..rounds {
-                    sessions.round(TICK, |sessions, pings| {
-                        let start = Instant::now();
-                        answer_all(sessions, pings);
-                        time += start.elapsed();
-                    });
-                }
-                time
-            });
-        },
-    );
+    group.bench_function("pongs", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut time = Duration::ZERO;
+            for _ in 0..rounds {
+                sessions.round(TICK, |sessions, pings| {
+                    let start = Instant::now();
+                    answer_all(sessions, pings);
+                    time += start.elapsed();
+                });
+            }
+            time
+        });
+    });
     group.finish();
 }
 

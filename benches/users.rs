@@ -96,33 +96,27 @@ fn times(criterion: &mut Criterion) {
                 (0..count).map(|_| timed(&ids, threads, look_up)).sum()
             });
         });
-        group.bench_function(
-            BenchmarkId::new("connect-disconnect", threads),
-            |bencher| {
-                bencher.iter_custom(|count| {
-                    let come_and_go = |(number, id): &(u32, UserId)| {
-                        let slot = connect(&here, id, number + USERS);
-                        here.disconnect(slot, live(number + USERS).session);
-                    };
-                    (0..count).map(|_| timed(&ids, threads, come_and_go)).sum()
-                });
-            },
-        );
-        group.bench_function(
-            BenchmarkId::new("connect-first", threads),
-            |bencher| {
-                bencher.iter_custom(|count| {
-                    let mut time = Duration::ZERO;
-                    for _ in 0..count {
-                        let empty = users();
-                        time += timed(&ids, threads, |(number, id)| {
-                            connect(&empty, id, *number);
-                        });
-                    }
-                    time
-                });
-            },
-        );
+        group.bench_function(BenchmarkId::new("connect-disconnect", threads), |bencher| {
+            bencher.iter_custom(|count| {
+                let come_and_go = |(number, id): &(u32, UserId)| {
+                    let slot = connect(&here, id, number + USERS);
+                    here.disconnect(slot, live(number + USERS).session);
+                };
+                (0..count).map(|_| timed(&ids, threads, come_and_go)).sum()
+            });
+        });
+        group.bench_function(BenchmarkId::new("connect-first", threads), |bencher| {
+            bencher.iter_custom(|count| {
+                let mut time = Duration::ZERO;
+                for _ in 0..count {
+                    let empty = users();
+                    time += timed(&ids, threads, |(number, id)| {
+                        connect(&empty, id, *number);
+                    });
+                }
+                time
+            });
+        });
     }
     render(&mut group, &here);
     group.finish();

@@ -12,9 +12,11 @@ const isCheck = process.argv.includes('--check');
 
 const { outputFiles } = await build({
   absWorkingDir: folder,
-  entryPoints: ['presence.js', 'presence-dot.js'],
+  entryPoints: ['presence.js', 'presence-dot.js', 'shared.js'],
+  // As bundles, so that names at the top level are shortened, too. Other modules stay imports.
+  bundle: true,
+  external: ['./*.js'],
   outdir: 'dist',
-  outExtension: { '.js': '.min.js' },
   format: 'esm',
   target: 'es2022',
   minify: true,

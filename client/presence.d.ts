@@ -333,6 +333,33 @@ export declare class PresenceClient {
      * @returns {() => void} Ends it. May be called twice.
      */
     on<Name extends keyof PresenceEvents>(name: Name, listener: (info: PresenceEvents[Name]) => void): () => void;
+    /**
+     * Of several pages that share one connection, another may be seen.
+     *
+     * @protected
+     * @returns {boolean}
+     */
+    protected isPageHidden(): boolean;
+    /**
+     * Who is to be asked for.
+     *
+     * @protected
+     * @returns {string[]}
+     */
+    protected watched(): string[];
+    /**
+     * @protected
+     * @param {Presence} presence `unknown` if they can't be asked for: they stay as they were.
+     * @param {number} pull
+     */
+    protected learn(presence: Presence, pull: number): void;
+    /**
+     * @protected
+     * @template {keyof PresenceEvents} Name
+     * @param {Name} name
+     * @param {PresenceEvents[Name]} info
+     */
+    protected emit<Name extends keyof PresenceEvents>(name: Name, info: PresenceEvents[Name]): void;
 }
 /**
  * Why no user can have this id, by the edge's own rule; `undefined` if one can.

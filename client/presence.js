@@ -344,7 +344,7 @@ export class PresenceClient {
     const lost = this.#reset();
     this.#failures = 0;
     void this.#open();
-    for (const info of lost) this.#emit('pull', info);
+    for (const info of lost) this.emit('pull', info);
   }
 
   /** Goes offline for good, or until `connect()`. Who is watched stays watched, and as they were. */
@@ -477,7 +477,17 @@ export class PresenceClient {
   }
 
   #isHidden() {
-    return !this.#isShown || globalThis.document?.visibilityState === 'hidden';
+    return !this.#isShown || this.isPageHidden();
+  }
+
+  /**
+   * Of several pages that share one connection, another may be seen.
+   *
+   * @protected
+   * @returns {boolean}
+   */
+  isPageHidden() {
+    return globalThis.document?.visibilityState === 'hidden';
   }
 
   #mayPull() {
@@ -492,13 +502,21 @@ export class PresenceClient {
     if (!this.#mayPull()) return;
     this.#pullTimer.start(this.#pullInterval, this.#pullAll);
     this.#new.clear();
-    let asked = 0;
     // Who is left from the last round keeps their place before the others.
-    for (const [userId, user] of this.#users) {
-      if (!user.isIdle && (asked += 1) <= WATCHED_MAX) this.#due.add(userId);
-    }
+    for (const userId of this.watched()) this.#due.add(userId);
     this.#sendDue();
   };
+
+  /**
+   * Who is to be asked for.
+   *
+   * @protected
+   * @returns {string[]}
+   */
+  watched() {
+    const watched = [...this.#users.keys()].filter((userId) => !this.#users.get(userId)?.isIdle);
+    return watched.slice(0, WATCHED_MAX);
+  }
 
   /** Asks for those who are in no pull yet; the next call follows after a gap, and only if there are any. */
   #pullNew = () => {
@@ -532,7 +550,7 @@ export class PresenceClient {
     this.#pulls.set(pull, { users, timeout });
     if (!this.#silenceTimer.isRunning) this.#expectWord(this.#silenceTimer, this.#silenceTimeout);
     this.#socket?.send(JSON.stringify({ pull, users }));
-    this.#emit('pull', { pull, phase: 'sent', users: users.length });
+    this.emit('pull', { pull, phase: 'sent', users: users.length });
   }
 
   /** @param {number} pull */
@@ -546,7 +564,7 @@ export class PresenceClient {
   /** @param {number} pull */
   #lose(pull) {
     const lost = this.#take(pull);
-    if (lost) this.#emit('pull', { pull, phase: 'lost', users: lost.users.length });
+    if (lost) this.emit('pull', { pull, phase: 'lost', users: lost.users.length });
     this.#sendDue();
   }
 
@@ -615,11 +633,11 @@ export class PresenceClient {
       const invalid = Array.isArray(message.invalid) ? message.invalid.map(String) : [];
       // Whoever can't be asked for is not offline either.
       const unknown = new Set([...(Array.isArray(message.unknown) ? message.unknown : []), ...invalid]);
-      for (const userId of taken.users) this.#learn(userId, pull, message.online, unknown);
-      this.#emit('pull', { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
+      for (const userId of taken.users) this.learn(presenceIn(message.online, userId, unknown), pull);
+      this.emit('pull', { pull, phase: 'answered', users, ...(invalid.length > 0 && { invalid }) });
     } else {
       const error = isObject(message.error) ? message.error : {};
-      this.#emit('pull', {
+      this.emit('pull', {
         pull,
         phase: 'refused',
         users,
@@ -630,23 +648,14 @@ export class PresenceClient {
   }
 
   /**
-   * @param {string} userId
+   * @protected
+   * @param {Presence} presence `unknown` if they can't be asked for: they stay as they were.
    * @param {number} pull
-   * @param {Record<string, unknown>} online
-   * @param {Set<unknown>} unknown
    */
-  #learn(userId, pull, online, unknown) {
-    /** @type {Presence} */
-    let presence = { userId, state: 'offline' };
-    if (Object.hasOwn(online, userId)) {
-      const entry = online[userId];
-      presence.state = 'online';
-      if (isObject(entry) && Number.isFinite(entry.connectedAt)) presence.connectedAt = Number(entry.connectedAt);
-    } else if (unknown.has(userId)) {
-      // As they were.
-      presence = this.get(userId);
-    }
-    if (this.#users.get(userId)?.learn(presence, pull)) this.#emit('change', presence);
+  learn(presence, pull) {
+    const { userId, state } = presence;
+    const news = state === 'unknown' ? this.get(userId) : presence;
+    if (this.#users.get(userId)?.learn(news, pull)) this.emit('change', news);
   }
 
   // Staying.
@@ -808,7 +817,7 @@ export class PresenceClient {
     this.#failures += 1;
     this.#connectTimer.start(retryInMs, () => void this.#open());
     this.#enter('waiting', { ...cause, retryInMs });
-    for (const info of lost) this.#emit('pull', info);
+    for (const info of lost) this.emit('pull', info);
   }
 
   /** @param {Omit<ConnectionInfo, 'state'>} cause */
@@ -816,7 +825,7 @@ export class PresenceClient {
     const lost = this.#reset();
     this.#forWakes('removeEventListener');
     this.#enter('closed', cause);
-    for (const info of lost) this.#emit('pull', info);
+    for (const info of lost) this.emit('pull', info);
   }
 
   /**
@@ -856,15 +865,16 @@ export class PresenceClient {
    */
   #enter(state, info) {
     this.#state = state;
-    this.#emit('state', { state, ...info });
+    this.emit('state', { state, ...info });
   }
 
   /**
+   * @protected
    * @template {keyof PresenceEvents} Name
    * @param {Name} name
    * @param {PresenceEvents[Name]} info
    */
-  #emit(name, info) {
+  emit(name, info) {
     call(this.#debug, name, info);
     for (const listener of [...this.#listeners[name]]) call(listener, info);
   }
@@ -1012,6 +1022,21 @@ export function userIdProblem(userId) {
  */
 function bytesOf(text) {
   return encodeURIComponent(text).replace(/%../g, '.').length;
+}
+
+/**
+ * What an answer says of a user.
+ *
+ * @param {Record<string, unknown>} online
+ * @param {string} userId
+ * @param {Set<unknown>} unknown
+ * @returns {Presence}
+ */
+function presenceIn(online, userId, unknown) {
+  if (!Object.hasOwn(online, userId)) return { userId, state: unknown.has(userId) ? 'unknown' : 'offline' };
+  const entry = online[userId];
+  const since = isObject(entry) && Number.isFinite(entry.connectedAt) && { connectedAt: Number(entry.connectedAt) };
+  return { userId, state: 'online', ...since };
 }
 
 /**

@@ -13,6 +13,11 @@ import { build } from 'esbuild';
 /** The most that a page has to load, in bytes, minified and gzipped. */
 const CORE_BYTES_MAX = 4 * 1024;
 const ELEMENT_BYTES_MAX = 2 * 1024;
+/** Beside the core, which it needs. */
+const SHARED_BYTES_MAX = 2 * 1024;
+
+/** What pages may load straight from a CDN. */
+const MINIFIED = ['presence', 'presence-dot', 'shared'];
 
 const client = join(import.meta.dirname, '..');
 const bin = (name) => join(client, 'node_modules', '.bin', name);
@@ -59,8 +64,11 @@ const gzipped = (bytes) => gzipSync(bytes, { level: 9 }).length;
 describe('the package', { timeout: 120_000 }, () => {
   test('has these files, and no others', () => {
     const names = readdirSync(installed, { recursive: true }).map(String);
-    const entries = ['presence', 'presence-dot', 'react', 'testing'].flatMap((name) => [`${name}.d.ts`, `${name}.js`]);
-    const minified = ['presence', 'presence-dot'].flatMap((name) => [`dist/${name}.min.js`, `dist/${name}.min.js.map`]);
+    const entries = ['presence', 'presence-dot', 'react', 'shared', 'testing'].flatMap((name) => [
+      `${name}.d.ts`,
+      `${name}.js`,
+    ]);
+    const minified = MINIFIED.flatMap((name) => [`dist/${name}.js`, `dist/${name}.js.map`]);
     const rest = ['LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'dist', 'package.json'];
     assert.deepEqual(names.sort(), [...entries, ...minified, ...rest].sort());
     for (const name of ['LICENSE-APACHE', 'LICENSE-MIT']) {
@@ -94,6 +102,7 @@ describe('the package', { timeout: 120_000 }, () => {
     assert.ok((await names('presenced-client')).includes('PresenceClient'));
     assert.deepEqual(await names('presenced-client/element'), ['PresenceDot', 'definePresenceDot']);
     assert.deepEqual(await names('presenced-client/react'), ['PresenceProvider', 'usePresence']);
+    assert.deepEqual(await names('presenced-client/shared'), ['SharedPresenceClient']);
     assert.deepEqual(await names('presenced-client/testing'), ['FakePresenceClient']);
   });
 
@@ -103,11 +112,14 @@ describe('the package', { timeout: 120_000 }, () => {
       import { PresenceClient, type Presence } from 'presenced-client';
       import { definePresenceDot, PresenceDot } from 'presenced-client/element';
       import { PresenceProvider, usePresence } from 'presenced-client/react';
+      import { SharedPresenceClient } from 'presenced-client/shared';
       import { FakePresenceClient } from 'presenced-client/testing';
 
       const real = new PresenceClient({ url: 'ws://127.0.0.1/', token: 'a.b.c' });
       const fake = new FakePresenceClient({ alice: 'online' });
-      for (const client of [real, fake]) {
+      const shared = new SharedPresenceClient({ url: 'ws://127.0.0.1/', token: 'a.b.c', shared: 'alice' });
+      const either: PresenceClient[] = [real, shared];
+      for (const client of [...either, shared, fake]) {
         definePresenceDot(client, { label: (state, dot) => dot.user + (state === 'online' ? ' is here' : '') });
         createElement(PresenceProvider, { client }, 'text');
         const dot = new PresenceDot();
@@ -120,6 +132,8 @@ describe('the package', { timeout: 120_000 }, () => {
       fake.set('alice', 'away');
       // @ts-expect-error a user is a string
       usePresence(7);
+      // @ts-expect-error an account is a string
+      new SharedPresenceClient({ url: 'ws://127.0.0.1/', token: 'a.b.c', shared: 7 });
       // @ts-expect-error not a client
       definePresenceDot({});
     `;
@@ -135,28 +149,29 @@ describe('the package', { timeout: 120_000 }, () => {
     }
   });
 
-  test('is small: the core and the element, minified and gzipped', (context) => {
+  test('is small: the core, the element and the shared connection, minified and gzipped', (context) => {
     const size = (name) => gzipped(readFileSync(join(installed, 'dist', name)));
-    const [core, element] = [size('presence.min.js'), size('presence-dot.min.js')];
-    context.diagnostic(`core: ${core} bytes, element: ${element} bytes`);
+    const [core, element, shared] = MINIFIED.map((name) => size(`${name}.js`));
+    context.diagnostic(`core: ${core} bytes, element: ${element} bytes, shared: ${shared} bytes`);
     assert.ok(core <= CORE_BYTES_MAX, `the core has ${core} bytes`);
     assert.ok(element <= ELEMENT_BYTES_MAX, `the element has ${element} bytes`);
+    assert.ok(shared <= SHARED_BYTES_MAX, `the shared connection has ${shared} bytes`);
   });
 
   test('has source maps that lead back to the source', () => {
-    for (const name of ['presence', 'presence-dot']) {
-      const minified = readFileSync(join(installed, 'dist', `${name}.min.js`), 'utf8');
-      assert.ok(minified.trimEnd().endsWith(`//# sourceMappingURL=${name}.min.js.map`));
-      const map = JSON.parse(readFileSync(join(installed, 'dist', `${name}.min.js.map`), 'utf8'));
+    for (const name of MINIFIED) {
+      const minified = readFileSync(join(installed, 'dist', `${name}.js`), 'utf8');
+      assert.ok(minified.trimEnd().endsWith(`//# sourceMappingURL=${name}.js.map`));
+      const map = JSON.parse(readFileSync(join(installed, 'dist', `${name}.js.map`), 'utf8'));
       assert.deepEqual(map.sources, [`../${name}.js`]);
       assert.deepEqual(map.sourcesContent, [readFileSync(join(installed, `${name}.js`), 'utf8')]);
     }
   });
 
   test('the minified files can be imported, and export what the modules do', async () => {
-    for (const name of ['presence', 'presence-dot']) {
+    for (const name of MINIFIED) {
       const names = async (path) => Object.keys(await import(join(installed, path))).sort();
-      assert.deepEqual(await names(`dist/${name}.min.js`), await names(`${name}.js`));
+      assert.deepEqual(await names(`dist/${name}.js`), await names(`${name}.js`));
     }
   });
 
@@ -189,7 +204,7 @@ describe('the package', { timeout: 120_000 }, () => {
 
   test('what an application does not use is not in its bundle', async () => {
     const { outputFiles } = await build({
-      stdin: { contents: "import 'presenced-client'; import 'presenced-client/element';", resolveDir: app },
+      stdin: { contents: "import 'presenced-client'; import 'presenced-client/element'; import 'presenced-client/shared';", resolveDir: app },
       bundle: true,
       write: false,
       format: 'esm',

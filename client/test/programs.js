@@ -116,7 +116,7 @@ export async function startEdge(listen = '127.0.0.1:0', more = {}) {
     return found.edge && found.admin && found.store ? found : undefined;
   };
   const { facts, stop } = await run(path, args, addresses, env);
-  return { url: facts.edge, stop };
+  return { url: facts.edge, admin: facts.admin, stop };
 }
 
 /**

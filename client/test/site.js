@@ -8,7 +8,7 @@ import { join } from 'node:path';
 /** No inline script and no inline style: what the strictest pages allow, an icon, and connections to the edge. */
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src ws: http:";
 
-const MODULES = ['presence.js', 'presence-dot.js', 'testing.js'];
+const MODULES = ['presence.js', 'presence-dot.js', 'shared.js', 'testing.js'];
 
 /**
  * On a free port of this machine.

@@ -14,6 +14,7 @@ import {
   type PresenceState,
   type PullInfo,
 } from '../presence.js';
+import { SharedPresenceClient, type SharedPresenceOptions } from '../shared.js';
 
 // The class of `ws`, as it is and as one's own.
 class OwnWebSocket extends WebSocket {
@@ -31,6 +32,10 @@ new PresenceClient({
   },
   debug: (what: string, info: unknown) => console.log(what, info),
 });
+
+const together: SharedPresenceOptions = { ...inNode, shared: 'alice', autoConnect: false };
+const shared: PresenceClient = new SharedPresenceClient(together);
+shared.on('change', ({ userId }) => console.log(userId));
 
 const known: Presence = client.get('alice');
 const state: PresenceState = known.state;

@@ -26,29 +26,26 @@ const FOLDER: &str = "/client/";
 const JS: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Name, media type and text; made by `npm run build` in `client/`.
-const FILES: [(&str, &str, &str); 4] = [
-    (
-        "presence.js",
-        JS,
-        include_str!("../../client/dist/presence.min.js"),
-    ),
-    (
-        "presence.min.js.map",
-        JSON,
-        include_str!("../../client/dist/presence.min.js.map"),
-    ),
-    (
-        "presence-dot.js",
-        JS,
-        include_str!("../../client/dist/presence-dot.min.js"),
-    ),
-    (
-        "presence-dot.min.js.map",
-        JSON,
-        include_str!("../../client/dist/presence-dot.min.js.map"),
-    ),
-];
+macro_rules! files {
+    ($($name:literal: $media_type:ident,)*) => {
+        /// Name, media type and text; made by `npm run build` in `client/`. Modules import each other by
+        /// these names.
+        const FILES: &[(&str, &str, &str)] = &[$((
+            $name,
+            $media_type,
+            include_str!(concat!("../../client/dist/", $name)),
+        )),*];
+    };
+}
+
+files! {
+    "presence.js": JS,
+    "presence.js.map": JSON,
+    "presence-dot.js": JS,
+    "presence-dot.js.map": JSON,
+    "shared.js": JS,
+    "shared.js.map": JSON,
+}
 
 /// Digits of a hash in a name and in an `ETag`: 64 bits tell the versions of a file apart.
 const HASH_DIGITS: usize = 16;
@@ -78,7 +75,7 @@ impl Served {
     fn new() -> Served {
         let mut files = BTreeMap::new();
         let mut list = BTreeMap::new();
-        for (name, media_type, text) in FILES {
+        for &(name, media_type, text) in FILES {
             let digest = Sha384::digest(text);
             let hash = hex(&digest[..HASH_DIGITS / 2]);
             let file: &File = Box::leak(Box::new(File {
