@@ -71,9 +71,16 @@ def initdb(server):
         os.chown(password, account["user"], account["group"])
     command = [postgresql("initdb"), "--pgdata", server.folder / "data", "--username", "presence", "--no-sync"]
     command += ["--auth", "scram-sha-256", "--pwfile", password, "--encoding", "UTF8", "--locale", "C"]
-    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=server.folder, **server.account())
-    if ran.returncode:
-        raise Skipped(f"initdb: {ran.stderr.strip()}")
+    options = {"cwd": server.folder, "start_new_session": True, **server.account()}
+    with open(server.log, "a") as log:
+        process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
+        try:
+            process.wait()
+        finally:
+            # It takes a second. If it were killed, its own children would leave shared memory behind.
+            process.wait()
+    if process.returncode:
+        raise Skipped(f"initdb: {server.log.read_text().strip()}")
 
 
 def postgres(server):
@@ -137,6 +144,7 @@ class Server:
 
     def __init__(self, store, folder, users, password, client, presenced):
         self.store, self.folder, self.password, self.client, self.presenced = store, folder, password, client, presenced
+        self.log = folder.with_suffix(".log")
         self.mib = max(LEAST_MIB, users * BYTES_PER_USER >> 20)
         self.process = self.port = None
 
@@ -160,7 +168,7 @@ class Server:
                 self.store.prepare(self)
         self.port = free_port()
         command = [str(word) for word in self.store.command(self)]
-        with open(self.folder.with_suffix(".log"), "a") as log:
+        with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -180,13 +188,11 @@ class Server:
             try:
                 self.client(self, "usage")
                 return
-            except Skipped as reason:
+            except Skipped:
                 if time.monotonic() > end:
                     raise
-                why = reason
             time.sleep(0.05)
-        log = self.folder.with_suffix(".log").read_text().strip()
-        raise Skipped(f"the server ended with {self.process.returncode}: {log or why}")
+        raise Skipped(f"the server ended with {self.process.returncode}: {self.log.read_text().strip()}")
 
     def account(self):
         """Another account than root, as arguments for subprocess."""
