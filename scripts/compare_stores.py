@@ -4,9 +4,9 @@
     scripts/compare_stores.py [--users 1000000] [--duration 25s] [--rounds 3] [--stores memcached,redis,…]
                               [--presenced FILE] [--json FILE]
 
-Each server runs on the first core, and the client (benches/stores, whose README says what it does) on the last. All speak
-TCP on loopback. Each has a folder of its own and a free port, and ends with this script. A store that is not installed is
-skipped, with the reason; `scripts/setup.sh stores` installs all. Some more stores are measured only if they are named:
+Each server runs on the first core, and the client (benches/stores, whose README says what it does) on the last. All
+speak TCP on loopback. Each has a folder of its own and a free port, and ends with this script. A store that is not
+installed is skipped, with the reason; `scripts/setup.sh stores` installs all. Some more stores are measured only if they are named:
 memcached-r1000, redis-aof and postgresql-logged. Takes some 13 minutes with a million users.
 """
 
@@ -35,7 +35,7 @@ TTL_S = 60
 REFRESH_S = 25
 # How long each measurement of the top rate takes.
 TOP_RATE_S = 3
-# A rate that is enough for the steady load leaves the server this much room.
+# With less room than this between its rate and that of the steady load, a store is written over more connections.
 ROOM = 1.25
 # Users that a store has when it is stopped or killed.
 RESTART_USERS = 100_000
@@ -69,10 +69,9 @@ class Client:
 def main():
     flags = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    cargo = ["cargo", "build", "--release", "--locked", "--quiet"]
-    subprocess.run([*cargo, "--manifest-path", CRATE / "Cargo.toml", "--target-dir", CLIENT_TARGET], check=True)
+    build("--manifest-path", CRATE / "Cargo.toml", "--target-dir", CLIENT_TARGET)
     if "presenced" in flags.stores and not flags.presenced:
-        subprocess.run([*cargo, "--bin", "presenced"], cwd=ROOT, check=True)
+        build("--bin", "presenced")
     results, reasons = {name: {"rounds": []} for name in flags.stores}, {}
     with tempfile.TemporaryDirectory() as folder:
         # Servers run as another user if we are root.
@@ -83,7 +82,8 @@ def main():
             stop_all()
     show(results, reasons, flags.users, flags.rounds)
     if flags.json:
-        Path(flags.json).write_text(json.dumps({"users": flags.users, "results": results, "skipped": reasons}, indent=1))
+        report = {"users": flags.users, "results": results, "skipped": reasons}
+        Path(flags.json).write_text(json.dumps(report, indent=1))
 
 
 def parse():
@@ -102,6 +102,12 @@ def parse():
     if flags.rounds < 1:
         parser.error(f"--rounds {flags.rounds}: expected 1 or more")
     return flags
+
+
+def build(*what):
+    command = ["cargo", "build", "--release", "--locked", "--quiet", *what]
+    if status := subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(f"{' '.join(map(str, command))} ended with {status}")
 
 
 def seconds(text):
@@ -130,44 +136,44 @@ def measure_all(flags, folder, results, reasons):
     # In turn, so that other work on this machine affects all alike.
     for number in range(flags.rounds):
         for name in list(results):
-            round_ = step(name, f"round {number + 1}", lambda: one_round(server(name, f"round-{number}"), client, flags))
-            if round_:
-                results[name]["rounds"].append(round_)
+            one = server(name, f"round-{number}")
+            if found := step(name, f"round {number + 1}", lambda: one_round(one, client, flags)):
+                results[name]["rounds"].append(found)
     for name in list(results):
-        restart = step(name, "restarts", lambda: restarts(server(name, "restarts"), client, flags.users))
-        if restart:
-            results[name]["restart"] = restart
+        one = server(name, "restarts")
+        if found := step(name, "restarts", lambda: restarts(one, client, flags.users)):
+            results[name]["restart"] = found
     with ExitStack() as running:
         servers = {}
         for name in list(results):
-            filled = step(name, "all users, then none", lambda: fill_to_expire(running.enter_context(server(name, "expiry")), client))
-            if filled:
+            one = server(name, "expiry")
+            fill = lambda: fill_to_expire(running.enter_context(one), client)
+            if filled := step(name, "all users, then none", fill):
                 servers[name] = filled
         for name, filled in servers.items():
             step(name, "expired", lambda: look_for_expired(filled, client))
         for name, filled in servers.items():
-            results[name]["expiry"] = step(name, "a minute later", lambda: a_minute_later(filled, client))
+            if name not in results:
+                continue
+            if found := step(name, "a minute later", lambda: a_minute_later(filled, client)):
+                results[name]["expiry"] = found
 
 
 def one_round(server, client, flags):
+    """The steady load comes before the top rates, so that memory is what a real load leaves."""
     with server:
         found = {"fill": client(server, "fill")}
+        fast_enough = found["fill"]["written"] / found["fill"]["seconds"] >= ROOM * flags.users / REFRESH_S
+        found["steady_connections"] = CONNECTIONS[0 if fast_enough else 1]
+        found["steady"] = client(server, "steady", connections=found["steady_connections"], seconds=flags.duration)
+        found["count"] = client(server, "count")
         found["refresh"] = {
             connections: client(server, "refresh", connections=connections, seconds=TOP_RATE_S)
             for connections in CONNECTIONS
         }
         if server.store.kind == "memcached":
             found["noreply"] = client(server, "refresh", kind="memcached-noreply", seconds=TOP_RATE_S)
-        rates = {connections: rate(refresh) for connections, refresh in found["refresh"].items()}
-        enough = (connections for connections in CONNECTIONS if rates[connections] >= ROOM * flags.users / REFRESH_S)
-        found["steady_connections"] = next(enough, max(rates, key=rates.get))
-        found["steady"] = client(server, "steady", connections=found["steady_connections"], seconds=flags.duration)
-        found["count"] = client(server, "count")
         return found
-
-
-def rate(refresh):
-    return refresh["written"] / refresh["seconds"]
 
 
 def restarts(server, client, users):

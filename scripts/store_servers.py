@@ -71,9 +71,9 @@ def initdb(server):
         os.chown(password, account["user"], account["group"])
     command = [postgresql("initdb"), "--pgdata", server.folder / "data", "--username", "presence", "--no-sync"]
     command += ["--auth", "scram-sha-256", "--pwfile", password, "--encoding", "UTF8", "--locale", "C"]
-    options = {"cwd": server.folder, "start_new_session": True, **server.account()}
     with open(server.log, "a") as log:
-        process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": server.folder, **server.account()}
+        process = subprocess.Popen([str(word) for word in command], start_new_session=True, **options)
         try:
             process.wait()
         finally:
