@@ -196,6 +196,14 @@ compare-tokens: setup
 	$(call heading,compare-tokens)
 	@scripts/compare_tokens.py $(addprefix --duration ,$(DURATION))
 
+## compare-stores: compare memcached, Redis, PostgreSQL and presenced's store as stores of presence; takes a quarter of an hour (USERS=1000000 STORES="memcached redis")
+.PHONY: compare-stores
+compare-stores:
+	$(call heading,compare-stores)
+	@scripts/setup.sh stores
+	@scripts/compare_stores.py $(addprefix --users ,$(USERS)) $(addprefix --duration ,$(DURATION)) \
+	    $(if $(STORES),--stores "$(STORES)")
+
 ## faults: test under load how faults of memcached are survived; takes a quarter of an hour (RESTARTS=1000)
 .PHONY: faults
 RESTARTS ?= 1000

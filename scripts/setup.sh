@@ -12,6 +12,7 @@
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets, PyJWT, and python-socketio with what
 #                       its WebSockets need, more that is independent
 #   slowhttptest        attacks a server slowly; only with the argument `soak`
+#   Redis, PostgreSQL   are compared with memcached (scripts/compare_stores.py); only with the argument `stores`
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
 set -euo pipefail
@@ -59,6 +60,11 @@ has_server nutcracker || packages+=(nutcracker)
 has_server haproxy || packages+=(haproxy)
 has_server nginx || packages+=(nginx-light)
 [[ ${1:-} != soak ]] || has slowhttptest || packages+=(slowhttptest)
+if [[ ${1:-} == stores ]]; then
+    has redis-server || packages+=(redis-server)
+    # Debian has no link to it in a folder of programs.
+    has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
+fi
 has_server apache2 || packages+=(apache2-bin)
 has caddy || packages+=(caddy)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
@@ -73,6 +79,24 @@ can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 
 has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, requests, socketio, websocket, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
+# The comparison of stores starts servers of its own. Debian would start a service for each at once and at each start of the
+# machine, on the usual ports.
+readonly policy=/usr/sbin/policy-rc.d
+keep_services_off() {
+    [[ " ${packages[*]} " == *' redis-server '* || " ${packages[*]} " == *' postgresql '* ]] || return 0
+    [[ -e $policy ]] && return
+    trap 'as_root rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod +x "$policy"
+}
+disable_services() {
+    local package
+    for package in "${packages[@]}"; do
+        [[ $package != redis-server && $package != postgresql ]] || ! has systemctl ||
+            as_root systemctl --quiet disable "$package" 2>/dev/null || say "the service $package may start with this machine"
+    done
+}
+
 if ((${#packages[@]})); then
     command=(apt-get install --yes --no-install-recommends "${packages[@]}")
     has apt-get || fail "missing: ${packages[*]}" 'this is not Debian: install the equivalent packages, and run this again'
@@ -81,7 +105,9 @@ if ((${#packages[@]})); then
         "    ${command[*]}"
     say "installing with apt-get: ${packages[*]}"
     as_root apt-get update -qq </dev/null
+    keep_services_off
     as_root "${command[@]}" -qq </dev/null >/dev/null
+    disable_services
     hash -r
 fi
 
