@@ -167,8 +167,8 @@ export const startWorld = (which, flags = {}) => {
    * connection from then on, and what it was told of those whom it watches.
    *
    * @param {string} user
-   * @param {{in?: 'tab' | 'window', watch?: string[], expiresIn?: (number | null)[], options?: object}} [how] `expiresIn`: seconds
-   *   for which its tokens are good, in their order; null is none.
+   * @param {{in?: 'tab' | 'window', watch?: string[], expiresIn?: (number | null)[], options?: object}} [how]
+   *   `expiresIn`: seconds for which its tokens are good, in their order; null is none.
    */
   world.visit = async (user, { in: where = 'tab', watch = [], expiresIn = [600], options = {} } = {}) => {
     const page = await (where === 'tab' ? world.browser.newTab() : world.browser.newWindow());

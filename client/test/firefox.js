@@ -1,6 +1,6 @@
 // Debian's Firefox for the browser tests. Playwright drives only a Firefox that it has built itself, so this speaks
-// WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which every Firefox understands, over the package `ws`. The
-// few commands that the tests need take less than a second driver with all its packages.
+// WebDriver BiDi (https://w3c.github.io/webdriver-bidi/), which every Firefox understands, over the package `ws`. A
+// driver from npm would bring dozens of packages for the ten commands that are used here.
 //
 // A tab has the few methods of Playwright's `Page` that the tests of the client use, so that a test does not see which
 // browser it has.

@@ -33,7 +33,7 @@ const goAwayAndBack = async (page, origin, meanwhile) => {
 inEachBrowser('a page whose connection dies', { timeout: 180_000 }, (browser) => {
   const world = startWorld(browser);
 
-  test('dropped by the proxy without a word: it finds out while hidden, watching nobody, and is online again', async () => {
+  test('dropped by the proxy without a word: while hidden, it finds out and is online again', async () => {
     const { page, states } = await world.visit('alice', { options: { keepAlive: 4_000, silenceTimeout: 2_000 } });
     await world.hide(page);
     // It does not give up a connection that answers, again and again.
@@ -64,7 +64,7 @@ inEachBrowser('a page whose connection dies', { timeout: 180_000 }, (browser) =>
     assert.ok(performance.now() - returned >= 2_900);
   });
 
-  test('cut off from the network: when that is back, it does not wait for the retry that is due in a minute', async () => {
+  test('cut off from the network: it does not wait for the next retry when that is back', async () => {
     const { page, states } = await world.visit('carol', { options: { backoffBase: 60_000, backoffCap: 60_000 } });
     await page.context().setOffline(true);
     world.proxy.cut();
