@@ -17,7 +17,7 @@ heading = @printf '\n== %s\n' '$(1)'
 test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
-## setup: install what the tests need (memcached, proxies for it, Chromium, Node.js, Go, Python with memcached clients)
+## setup: install what the tests need (memcached, proxies for it, Chromium, Firefox, Node.js, Go, Python with memcached clients)
 .PHONY: setup
 setup:
 	$(call heading,setup)
@@ -119,7 +119,7 @@ client-test: client/node_modules/.package-lock.json
 	$(call heading,client: unit tests)
 	@cd client && npm test --silent
 
-## browser-test: test the demo page, the element and the React hook in Chromium, against the debug build of the server
+## browser-test: test the client in Chromium and Firefox, and the demo page and the React hook in Chromium, against the debug build of the server
 .PHONY: browser-test
 # This is the binary that `cargo test` has built.
 browser-test: export PRESENCED_BIN ?= $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced

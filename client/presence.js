@@ -77,6 +77,9 @@ const RENEW_GAP_MS = 1_000;
 /** The edge says that the token has expired or was never good. */
 const TOKEN_REFUSED = 4401;
 
+/** What a browser says of a connection that ended without a close: 1006, abnormal. */
+const ABNORMAL_CLOSURE = 1006;
+
 /** To come back by oneself would be wrong: this user may not connect, or has newer sessions instead. */
 const STAY_AWAY = new Set([4403, 4409]);
 
@@ -798,7 +801,8 @@ export class PresenceClient {
     if (STAY_AWAY.has(code) || (code === TOKEN_REFUSED && this.#tokenIsFixed)) {
       this.#stop({ code, reason });
     } else {
-      this.#lost({ code, reason });
+      // What had died while the page was asleep may be told only after it has woken: that is no failure of the edge.
+      this.#lost({ code, reason }, code === ABNORMAL_CLOSURE && this.#wakeTimer.isRunning);
     }
   }
 

@@ -5,6 +5,7 @@
 #   nutcracker, haproxy twemproxy and HAProxy, proxies before memcached that the tests run on free ports
 #   nginx, Caddy, Apache before the server, as HAProxy, run by the tests on free ports
 #   chromium            runs the browser tests
+#   firefox-esr         runs those of them that test the client itself
 #   Node.js and npm     run the client's type check and tests
 #   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
@@ -70,6 +71,7 @@ has caddy || packages+=(caddy)
 { has memccp && has memccapable; } || packages+=(libmemcached-tools)
 has perl || packages+=(perl)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
+[[ -x ${FIREFOX:-/usr/bin/firefox-esr} ]] || packages+=(firefox-esr)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
 has go || packages+=(golang-go)

@@ -1,10 +1,11 @@
-// <presence-dot> in a real Chromium: what it asks a real presenced, and how it looks and is read out.
+// <presence-dot> in a real Chromium, beside what `dots.test.js` sees in each browser: what it asks a real presenced, and
+// how it looks and is read out.
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 
 import { startBrowser, startEdge } from './programs.js';
-import { countWatching, startSite } from './site.js';
+import { startSite } from './site.js';
 
 /** @type {Awaited<ReturnType<typeof startSite>>} */
 let site;
@@ -137,19 +138,6 @@ const watches = (page, users) =>
 const NO_FILL = 'rgba(0, 0, 0, 0)';
 
 describe('dots on a real edge', { timeout: 60_000 }, () => {
-  test('a hundred are asked for in one pull', async () => {
-    const { page, frames, pull } = await openReal('u7');
-    const users = Array.from({ length: 100 }, (_, n) => `u${n}`);
-    await page.evaluate((users) => {
-      document.body.innerHTML = users.map((user) => `<presence-dot user="${user}"></presence-dot>`).join(' ');
-    }, users);
-    await shows(page, 'u0', 'offline');
-    await shows(page, 'u7', 'online');
-    assert.deepEqual(frames[0].users, users);
-    await pull(() => true, 1);
-    assert.deepEqual(frames[1].users, users, 'and so are they the next time');
-  });
-
   test('scrolling changes the question: only those on screen are in it', async () => {
     const { page, frames, pull } = await openReal('u0');
     await page.evaluate(() => {
@@ -176,39 +164,6 @@ describe('dots on a real edge', { timeout: 60_000 }, () => {
     const next = await pull(({ users }) => !users.includes('u0'), frames.length);
     assert.deepEqual(next.users.toSorted(), last.toSorted());
     assert.equal(await page.evaluate(() => document.querySelector('[user=u0]').state), 'online', 'as it was');
-  });
-
-  test('after 1,000 dots that came and went, nobody is watched, and no dot is in memory', async () => {
-    const { page, frames, pull } = await openReal('u0');
-    await page.evaluate(countWatching);
-    await page.evaluate(() => {
-      const dots = Array.from({ length: 1_000 }, (_, n) => {
-        const dot = document.createElement('presence-dot');
-        dot.user = `u${n}`;
-        return dot;
-      });
-      globalThis.gone = dots.map((dot) => new WeakRef(dot));
-      // So small that the window has place for all.
-      document.body.style.fontSize = '4px';
-      document.body.append(...dots);
-    });
-    await page.waitForFunction(() => globalThis.watching === 1_000);
-    await shows(page, 'u999', 'offline');
-    await page.evaluate(() => document.body.replaceChildren());
-    assert.equal(await page.evaluate(() => globalThis.watching), 0);
-    const devtools = await page.context().newCDPSession(page);
-    const isCollected = async () => {
-      await devtools.send('HeapProfiler.collectGarbage');
-      return page.evaluate(() => globalThis.gone.every((dot) => dot.deref() === undefined));
-    };
-    // What a task still holds is let go of in the next.
-    while (!(await isCollected())) await page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
-
-    const before = frames.length;
-    await page.evaluate(() => {
-      document.body.innerHTML = '<presence-dot user="alone"></presence-dot>';
-    });
-    assert.deepEqual((await pull(() => true, before)).users, ['alone'], 'the client has forgotten them');
   });
 });
 

@@ -1,172 +1,131 @@
-// A page in a real Chromium whose connection to a real presenced dies without a word, or whose network goes and comes back.
-// Between them is a proxy that can swallow what it is sent.
+// A page in a real browser whose connection to a real presenced dies without a word, whose network goes and comes back,
+// or which the browser puts to sleep. Between them is a proxy that can swallow what it is sent.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import net from 'node:net';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { WebSocket } from 'ws';
 
-import { startBrowser, startEdge } from './programs.js';
-import { startSite } from './site.js';
+import { inEachBrowser, signToken, SLACK_MS, startWorld, visibility } from './browsers.js';
 
-/** What a slow machine may add. */
-const SLACK_MS = 4_000;
+/** How soon a page that is back must be open, and know what it missed. */
+const RETURN_MS = 3_000;
 
-/** @type {Awaited<ReturnType<typeof startEdge>>} */
-let edge;
-/** @type {Awaited<ReturnType<typeof startBrowser>>} */
-let browser;
-/** @type {Awaited<ReturnType<typeof startSite>>} */
-let site;
-/** @type {Awaited<ReturnType<typeof startProxy>>} */
-let proxy;
-/** @type {import('playwright-core').Page[]} */
-let pages = [];
-
-/** A proxy that can forget the connections it has, as those do that drop what was idle: neither end is told. */
-const startProxy = async (to) => {
-  const pairs = new Set();
-  const server = net.createServer((near) => {
-    const far = net.connect(to);
-    const pair = [near, far];
-    pairs.add(pair);
-    near.pipe(far).pipe(near);
-    const end = () => {
-      for (const socket of pair) socket.destroy();
-      pairs.delete(pair);
-    };
-    for (const socket of pair) socket.on('error', end).on('close', end);
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  return {
-    address: `127.0.0.1:${server.address().port}`,
-    /** Nothing more gets through on the connections there are. New ones are as before. */
-    swallow: () => {
-      for (const pair of pairs) {
-        for (const socket of pair) socket.unpipe().removeAllListeners('close').resume();
-      }
-    },
-    /** Ends the connections there are. */
-    cut: () => {
-      for (const [near] of pairs) near.destroy();
-    },
-    close: () => {
-      server.close();
-      for (const [near, far] of pairs) [near, far].forEach((socket) => socket.destroy());
-    },
-  };
+/** Makes this user online, by a connection of their own. */
+const signIn = async (edge, user) => {
+  const socket = new WebSocket(new URL('/ws', edge.url), ['presence.v1', `bearer.${signToken(user)}`]);
+  await once(socket, 'open');
+  return socket;
 };
 
-before(async () => {
-  site = await startSite();
-  edge = await startEdge(undefined, { flags: { 'allow-origin': site.origin } });
-  const { hostname, port } = new URL(edge.url);
-  proxy = await startProxy({ host: hostname, port: Number(port) });
-  browser = await startBrowser();
-});
-
-afterEach(async () => {
-  await Promise.all(pages.map((page) => page.close()));
-  pages = [];
-});
-
-after(async () => {
-  try {
-    await browser?.close();
-  } finally {
-    proxy?.close();
-    site?.stop();
-    await edge?.stop('SIGTERM');
-  }
-});
-
-/** The edge gives tokens away to those who develop. */
-const token = async (user) => (await (await fetch(new URL(`/dev/token?user=${user}`, edge.url))).json()).token;
-
-/** Since when the edge takes this user for online; `undefined` if it does not. */
-const onlineSince = async (user) => {
-  const headers = { Authorization: `Bearer ${await token('operator')}` };
-  const answer = await fetch(new URL(`/v1/presence?user=${user}`, edge.url), { headers });
-  return (await answer.json()).online[user]?.connectedAt;
+/** Goes to another page of the site, and back to where the page was. Says whether it is the same, from the cache. */
+const goAwayAndBack = async (page, origin, meanwhile) => {
+  await page.evaluate(() => addEventListener('pageshow', ({ persisted }) => (globalThis.isFromCache = persisted)));
+  await page.goto(`${origin}/elsewhere`);
+  await meanwhile();
+  // Not by playwright's `goBack`, which waits for a page that is loaded.
+  await page.evaluate(() => void setTimeout(() => history.back()));
+  await page.waitForFunction(() => location.pathname === '/' && document.readyState === 'complete');
+  return page.evaluate(() => globalThis.isFromCache === true);
 };
 
-/**
- * A page, in front in the first window, that is online as this user and watches nobody. Whatever is random is at its
- * most. Gives the page and what it says of its connection, from then on.
- */
-const visit = async (user, options = {}) => {
-  const page = await browser.newTab();
-  pages.push(page);
-  await page.goto(site.origin);
-  await page.evaluate(
-    async ([url, token, options]) => {
-      const { PresenceClient } = await import('/presence.js');
-      globalThis.states = [];
-      const client = new PresenceClient({ url, token, random: () => 1, ...options });
-      globalThis.answered = 0;
-      client.on('pull', ({ phase }) => (globalThis.answered += phase === 'answered'));
-      client.on('state', ({ state, error }) => globalThis.states.push(error ? `${state}: ${error.message}` : state));
-    },
-    [`ws://${proxy.address}/ws`, await token(user), options],
-  );
-  /** The states since it was open, once there are so many. */
-  const states = async (count, ms) => {
-    await page.waitForFunction((count) => globalThis.states.length >= count, count + 2, { timeout: ms, polling: 50 });
-    return page.evaluate(() => globalThis.states.slice(2));
-  };
-  assert.deepEqual(await states(0, SLACK_MS), []);
-  return { page, states };
-};
+inEachBrowser('a page whose connection dies', { timeout: 180_000 }, (browser) => {
+  const world = startWorld(browser);
 
-/** Hides the tab behind another one. */
-const hide = async (page) => {
-  pages.push(await browser.newTab());
-  assert.equal(await visibility(page), 'hidden');
-};
-
-const visibility = (page) => page.evaluate(() => document.visibilityState);
-
-describe('a page whose proxy has dropped its connection without a word', { timeout: 120_000 }, () => {
-  test('finds out while it is hidden and watches nobody, and is online again', async () => {
-    const { page, states } = await visit('alice', { keepAlive: 4_000, silenceTimeout: 2_000 });
-    await hide(page);
+  test('dropped by the proxy without a word: while hidden, it finds out and is online again', async () => {
+    const { page, states } = await world.visit('alice', { options: { keepAlive: 4_000, silenceTimeout: 2_000 } });
+    await world.hide(page);
     // It does not give up a connection that answers, again and again.
     await page.waitForFunction(() => globalThis.answered >= 2, undefined, { polling: 100 });
     assert.deepEqual(await states(0), []);
-    const before = await onlineSince('alice');
+    const before = await world.onlineSince('alice');
 
-    proxy.swallow();
+    world.proxy.swallow();
     // A hidden page's timers may be a second late.
     const found = await states(3, 4_000 + 2_000 + 2_000 + SLACK_MS);
     assert.deepEqual(found, ['waiting: the edge was silent for 2000 ms', 'connecting', 'open']);
     assert.equal(await visibility(page), 'hidden');
     const deadline = performance.now() + SLACK_MS;
-    while (!((await onlineSince('alice')) > before)) {
+    while (!((await world.onlineSince('alice')) > before)) {
       assert.ok(performance.now() < deadline, 'the edge has a new session of theirs');
       await sleep(100);
     }
   });
 
-  test('finds out within 3 s when it is seen again', async () => {
-    const { page, states } = await visit('bob');
-    await hide(page);
-    proxy.swallow();
+  test('dropped by the proxy without a word: it finds out within 3 s when it is seen again', async () => {
+    const { page, states } = await world.visit('bob');
+    await world.hide(page);
+    world.proxy.swallow();
     const returned = performance.now();
     await page.bringToFront();
     const found = await states(3, 3_000 + SLACK_MS);
     assert.deepEqual(found, ['waiting: the edge was silent for 3000 ms', 'connecting', 'open']);
     assert.ok(performance.now() - returned >= 2_900);
   });
-});
 
-describe('a page whose network goes and comes back', { timeout: 60_000 }, () => {
-  test('does not wait for the next retry, which is due in a minute', async () => {
-    const { page, states } = await visit('carol', { backoffBase: 60_000, backoffCap: 60_000 });
+  test('cut off from the network: it does not wait for the next retry when that is back', async () => {
+    const { page, states } = await world.visit('carol', { options: { backoffBase: 60_000, backoffCap: 60_000 } });
     await page.context().setOffline(true);
-    proxy.cut();
-    assert.deepEqual(await states(1, SLACK_MS), ['waiting']);
+    world.proxy.cut();
+    assert.match(String(await states(1)), /^waiting: 1006$/);
     await page.context().setOffline(false);
-    assert.deepEqual(await states(3, SLACK_MS), ['waiting', 'connecting', 'open']);
+    assert.deepEqual(await states(3), ['waiting: 1006', 'connecting', 'open']);
+  });
+
+  const { openSocketsInCache, freezing } = browser.lacks;
+  test('left while it is open, it comes back from the cache and connects', { skip: openSocketsInCache }, async () => {
+    const options = { backoffBase: 60_000, backoffCap: 60_000 };
+    const { page, states, told } = await world.visit('dave', { watch: ['erin'], options });
+    await told('erin is offline');
+    let erin;
+    const isFromCache = await goAwayAndBack(page, world.site.origin, async () => {
+      erin = await signIn(world.edge, 'erin');
+    });
+    assert.ok(isFromCache);
+    // The browser closed the socket when the page was left, and tells it so on return: a reason to connect at once.
+    assert.deepEqual(await states(3, RETURN_MS), ['waiting: 1006', 'connecting', 'open']);
+    assert.deepEqual(await told('erin is online', RETURN_MS), ['erin is offline', 'erin is online']);
+    erin.close();
+  });
+
+  test('left while it waits for a retry, it comes back from the cache and connects', async () => {
+    const options = { backoffBase: 60_000, backoffCap: 60_000 };
+    const { page, states, told } = await world.visit('frank', { watch: ['grace'], options });
+    await told('grace is offline');
+    world.proxy.setDown(true);
+    await states(1);
+    let grace;
+    const isFromCache = await goAwayAndBack(page, world.site.origin, async () => {
+      grace = await signIn(world.edge, 'grace');
+      world.proxy.setDown(false);
+    });
+    assert.ok(isFromCache);
+    assert.deepEqual(await states(3, RETURN_MS), ['waiting: 1006', 'connecting', 'open']);
+    assert.deepEqual(await told('grace is online', RETURN_MS), ['grace is offline', 'grace is online']);
+    grace.close();
+  });
+
+  test('frozen for a while, it connects when it is resumed', { skip: freezing }, async () => {
+    const options = { backoffBase: 60_000, backoffCap: 60_000 };
+    const { page, states, told } = await world.visit('heidi', { watch: ['ivan'], options });
+    await told('ivan is offline');
+    await world.hide(page);
+    const devtools = await page.context().newCDPSession(page);
+    await page.evaluate(() => {
+      globalThis.life = [];
+      for (const type of ['freeze', 'resume']) document.addEventListener(type, () => globalThis.life.push(type));
+    });
+    await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    const ivan = await signIn(world.edge, 'ivan');
+    // A connection that says nothing is no longer known to the proxy.
+    world.proxy.swallow();
+    await page.bringToFront();
+    await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+    // Chromium ends a frozen page's connection, and tells it so when it runs again.
+    assert.deepEqual(await states(3, RETURN_MS), ['waiting: 1006', 'connecting', 'open']);
+    assert.deepEqual(await told('ivan is online', RETURN_MS), ['ivan is offline', 'ivan is online']);
+    ivan.close();
+    assert.deepEqual(await page.evaluate(() => globalThis.life), ['freeze', 'resume']);
   });
 });

@@ -1050,6 +1050,31 @@ describe('a connection that died without a word', () => {
     assert.equal(client.state, 'connecting');
   });
 
+  test('a connection that ended while the page slept is made anew at once, however often that has been', async () => {
+    const browser = startWindow();
+    const { client, sockets, states } = await startOpen();
+    for (let returned = 1; returned <= 5; returned += 1) {
+      browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+      // The browser tells the page of the end of its connection after it has told it of its return.
+      sockets.last.drop(1006);
+      assert.equal(states.at(-1).retryInMs, 0);
+      await advance(1);
+      sockets.last.open();
+      assert.equal(client.state, 'open');
+    }
+    // Of a page that was awake it is a failure like others.
+    sockets.last.drop(1006);
+    assert.ok(states.at(-1).retryInMs > 0);
+  });
+
+  test('an edge that tells a page on its return to stay away is obeyed', async () => {
+    const browser = startWindow();
+    const { sockets, states } = await startOpen();
+    browser.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    sockets.last.drop(1013, 'restarting; retry=7');
+    assert.ok(states.at(-1).retryInMs >= 7_000);
+  });
+
   test('pageshow of a page that was only loaded asks for nothing', async () => {
     const browser = startWindow();
     const { sockets } = await startOpen();

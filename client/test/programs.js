@@ -16,7 +16,7 @@ const target = join(import.meta.dirname, '..', '..', 'target');
  * @param {string[]} byDefault
  * @param {string} remedy
  */
-function find(variable, byDefault, remedy) {
+export function find(variable, byDefault, remedy) {
   const given = process.env[variable];
   const candidates = given ? [given] : byDefault;
   const found = candidates.find((path) => existsSync(path));
@@ -25,7 +25,7 @@ function find(variable, byDefault, remedy) {
 }
 
 /** How long a program may take to say that it is up. */
-const START_MS_MAX = 30_000;
+const START_MS_MAX = 60_000;
 
 /** And to end, once it was asked to. */
 const STOP_MS_MAX = 15_000;
@@ -42,7 +42,10 @@ export async function run(path, args, ready, env = process.env) {
   const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let output = '';
   const up = new Promise((resolve, reject) => {
-    const fail = (why) => reject(new Error(`${path} ${why}; it said:\n${output}`));
+    const fail = (why) => {
+      clearTimeout(timer);
+      reject(new Error(`${path} ${why}; it said:\n${output}`));
+    };
     const timer = setTimeout(() => fail(`was not up within ${START_MS_MAX} ms`), START_MS_MAX);
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (chunk) => {
@@ -84,7 +87,7 @@ export async function run(path, args, ready, env = process.env) {
 }
 
 /**
- * presenced with an embedded store, on free ports, and so impatient that a test can wait for it.
+ * presenced with an embedded store, if it is given no other one, on free ports, and so impatient that a test can wait for it.
  *
  * @param {string} [listen] Where the edge listens; by default wherever there is room.
  * @param {{flags?: Record<string, string>, secret?: string}} [more] Flags beside the usual ones, and the tokens' secret.
@@ -98,7 +101,7 @@ export async function startEdge(listen = '127.0.0.1:0', more = {}) {
   const flags = {
     listen,
     admin: '127.0.0.1:0',
-    'store-listen': '127.0.0.1:0',
+    ...(!more.flags?.memcached && { 'store-listen': '127.0.0.1:0' }),
     ttl: '10s',
     'ping-interval': '2s',
     'ping-timeout': '1s',
@@ -113,10 +116,10 @@ export async function startEdge(listen = '127.0.0.1:0', more = {}) {
   const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, value]);
   const addresses = (output) => {
     const found = Object.fromEntries([...output.matchAll(/^\s*(edge|admin|store)\s+(\S+)\s/gm)].map((m) => m.slice(1)));
-    return found.edge && found.admin && found.store ? found : undefined;
+    return found.edge && found.admin && (found.store || flags.memcached) ? found : undefined;
   };
   const { facts, stop } = await run(path, args, addresses, env);
-  return { url: facts.edge, admin: facts.admin, stop };
+  return { url: facts.edge, admin: facts.admin, store: facts.store, stop };
 }
 
 /**
