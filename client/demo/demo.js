@@ -1,10 +1,10 @@
 // The demo page: one user a tab, who else is here, and what goes over the wire for it.
 
-import { PresenceClient, userIdProblem } from './presence.js';
+import { PresenceClient, userIdProblem } from '/client/presence.js';
 
-/** @typedef {import('./presence.js').Presence} Presence */
-/** @typedef {import('./presence.js').ConnectionInfo} ConnectionInfo */
-/** @typedef {import('./presence.js').PullInfo} PullInfo */
+/** @typedef {import('/client/presence.js').Presence} Presence */
+/** @typedef {import('/client/presence.js').ConnectionInfo} ConnectionInfo */
+/** @typedef {import('/client/presence.js').PullInfo} PullInfo */
 
 /** Who is watched on every page. */
 const NAMES = ['alice', 'bob', 'carol', 'dave', 'erin'];
