@@ -6,8 +6,10 @@ import { CONTACTS, TEAM } from './names.js';
 import { element, user } from './page.js';
 import { fetchToken } from './token.js';
 
-const OF_TEAM = 8;
-const OF_CONTACTS = 12;
+const SIZE = 20;
+
+/** The others are contacts, whom one sees by scrolling. */
+const OF_TEAM_MAX = 8;
 
 /** They don't all come in the same moment: one sees them come. */
 const GAP_MS = 80;
@@ -43,7 +45,7 @@ export class Crowd {
 
   #come() {
     const absent = (/** @type {string} */ name) => name !== user && !this.#isOnline(name);
-    const names = [...TEAM.filter(absent).slice(0, OF_TEAM), ...CONTACTS.filter(absent).slice(0, OF_CONTACTS)];
+    const names = [...TEAM.filter(absent).slice(0, OF_TEAM_MAX), ...CONTACTS.filter(absent)].slice(0, SIZE);
     for (const [place, name] of names.entries()) {
       const token = async () => (await fetchToken(name)).token;
       const client = new PresenceClient({ url: '/ws', token, autoConnect: false });
