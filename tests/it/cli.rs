@@ -425,7 +425,7 @@ async fn the_look_up_command_is_that_of_what_runs() {
     let response = get_from_host(process.edge(), "/dev/token?user=bob", "localhost").await;
     assert_eq!(response.json()["lookUp"], command("bob"));
     // The page has no other source.
-    for file in ["/", "/demo/demo.js"] {
+    for file in ["/", "/demo/demo.js", "/demo/code.js"] {
         let page = get_from_host(process.edge(), file, "localhost").await;
         assert_eq!(page.status, 200, "{file}");
         assert!(!page.body.contains("11311"), "{file}: {}", page.body);

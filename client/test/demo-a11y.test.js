@@ -1,0 +1,202 @@
+// The demo page for those who use a keyboard, a screen reader, a dark theme or a narrow screen: axe-core finds nothing in
+// any state, nothing scrolls sideways, and everything can be reached.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, afterEach, before, describe, test } from 'node:test';
+
+import { startBrowser, startEdge } from './programs.js';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const WIDTHS = [320, 1280];
+const SCHEMES = /** @type {const} */ (['light', 'dark']);
+
+/** @type {Awaited<ReturnType<typeof startEdge>>} */
+let edge;
+/** @type {Awaited<ReturnType<typeof startBrowser>>} */
+let browser;
+/** @type {import('playwright-core').Page[]} */
+let pages = [];
+
+before(async () => {
+  // A second session of a user ends the first for good.
+  edge = await startEdge(undefined, { flags: { 'max-sessions-per-user': '1' } });
+  browser = await startBrowser();
+});
+
+afterEach(async () => {
+  await Promise.all(pages.map((page) => page.close()));
+  pages = [];
+});
+
+after(async () => {
+  try {
+    await browser?.close();
+  } finally {
+    await edge?.stop('SIGTERM');
+  }
+});
+
+/** Opens the page; with a user as theirs. */
+const visit = async (query = {}, prepare = async () => {}) => {
+  const page = await browser.newWindow();
+  pages.push(page);
+  await page.emulateMedia({ reducedMotion: 'reduce' });
+  await prepare(page);
+  await page.goto(`${edge.url}?${new URLSearchParams(query)}`);
+  return page;
+};
+
+/** The page of somebody who is connected. */
+const connected = async (user, prepare) => {
+  const page = await visit({ user, every: '1' }, prepare);
+  await page.waitForSelector('[data-connection="open"]', { state: 'attached' });
+  await page.waitForSelector(`[data-user="${user}"][data-state="online"]`, { state: 'attached' });
+  return page;
+};
+
+/** axe-core has nothing to say, in each theme and width, and nothing scrolls sideways. */
+const isFine = async (page) => {
+  // By the debugger: the page's policy does not allow scripts from elsewhere.
+  await page.evaluate(AXE);
+  for (const width of WIDTHS) {
+    await page.setViewportSize({ width, height: 800 });
+    const [inner, outer] = await page.evaluate(() => {
+      const { scrollWidth, clientWidth } = document.documentElement;
+      return [scrollWidth, clientWidth];
+    });
+    assert.ok(inner <= outer, `at ${width} px, the page is ${inner} px wide in ${outer} px`);
+    for (const colorScheme of SCHEMES) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      const { violations, passes } = await page.evaluate(() => globalThis.axe.run(document));
+      const faults = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join('\n')}`);
+      assert.deepEqual(faults, [], `${width} px, ${colorScheme}`);
+      assert.ok(passes.length > 15, 'it has looked');
+    }
+  }
+};
+
+describe('axe-core finds nothing on the demo page', { timeout: 300_000 }, () => {
+  test('signed out', async () => {
+    const page = await visit();
+    await page.waitForSelector('#names li');
+    await isFine(page);
+  });
+
+  test('connected, with others online, and each tab of the code', async () => {
+    const page = await connected('alice');
+    await page.click('#crowd');
+    await page.waitForSelector('#stack .more');
+    await page.waitForSelector('#log li:nth-child(3)');
+    await isFine(page);
+    for (const tab of [1, 2, 3]) {
+      await page.click(`#tab-${tab}`);
+      await isFine(page);
+    }
+  });
+
+  test('somebody leaves, and what was typed is no user', async () => {
+    const page = await connected('bob');
+    await page.click('#crowd');
+    await page.waitForSelector('#stack .more');
+    await page.click('#crowd');
+    await page.waitForSelector('#leaving progress');
+    await page.fill('#add-user', 'no body');
+    await page.click('#add button');
+    await page.waitForSelector('#add-error');
+    await isFine(page);
+  });
+
+  test('waiting, with an alert, and somebody added who can be removed', async () => {
+    const page = await visit({ user: 'carol', watch: 'x1' }, (page) => page.route('**/dev/token*', (route) => route.fulfill({ status: 404, json: {} })));
+    await page.waitForSelector('#alert');
+    await page.waitForSelector('[data-connection="waiting"]');
+    await isFine(page);
+  });
+
+  test('closed by the user', async () => {
+    const page = await connected('dave');
+    await page.click('#toggle');
+    await page.waitForSelector('[data-connection="closed"] #as-they-were');
+    await isFine(page);
+  });
+
+  test('closed for good by the edge, which the page explains', async () => {
+    const page = await connected('erin');
+    await connected('erin');
+    await page.waitForSelector('[data-connection="closed"] #alert');
+    assert.match(await page.textContent('#alert'), /too many times.* does not try again by itself/);
+    await isFine(page);
+  });
+
+  test('unknown, and without figures', async () => {
+    const page = await visit({ user: 'frank', every: '1' }, async (page) => {
+      await page.route('**/dev/figures', (route) => route.fulfill({ status: 404 }));
+      await page.routeWebSocket(/\/ws$/, (socket) => {
+        const server = socket.connectToServer();
+        socket.onMessage((message) => {
+          const { pull, users } = JSON.parse(String(message));
+          if (users) socket.send(JSON.stringify({ pull, online: {}, unknown: users }));
+          else server.send(message);
+        });
+      });
+    });
+    await page.waitForFunction(() => /^unknown: /.test(document.querySelector('[data-user="bob"] .state').textContent));
+    await page.waitForSelector('#no-figures');
+    await isFine(page);
+  });
+});
+
+describe('the demo page by keyboard', { timeout: 60_000 }, () => {
+  test('the Tab key reaches everything, in the order of the page', async () => {
+    const page = await connected('alice');
+    await page.waitForSelector('#store');
+    const reached = [];
+    for (let n = 0; n < 250; n += 1) {
+      await page.keyboard.press('Tab');
+      const at = await page.evaluate(() => {
+        const { id, className, textContent, tagName } = document.activeElement ?? document.body;
+        return tagName === 'BODY' ? '' : id || className || String(textContent);
+      });
+      if (at === '') break;
+      // A hundred links are one entry.
+      if (reached.at(-1) !== at) reached.push(at);
+    }
+    const above = ['skip', 'toggle', 'next', 'crowd', 'skip', 'scroller', 'open', 'add-user', 'Watch'];
+    assert.deepEqual(reached, [...above, 'every', 'log-scroller', 'copy-code', 'tab-0', 'panel-0', 'copy']);
+  });
+
+  test('arrow keys, Home and End move between the tabs of the code', async () => {
+    const page = await connected('bob');
+    await page.focus('#tab-0');
+    for (const [key, tab] of [['ArrowRight', 1], ['End', 3], ['ArrowRight', 0], ['ArrowLeft', 3], ['Home', 0]]) {
+      await page.keyboard.press(key);
+      const now = await page.evaluate(() => ({
+        focus: document.activeElement?.id,
+        selected: [...document.querySelectorAll('[role="tab"][aria-selected="true"]')].map(({ id }) => id),
+        shown: [...document.querySelectorAll('[role="tabpanel"]:not([hidden])')].map(({ id }) => id),
+      }));
+      assert.deepEqual(now, { focus: `tab-${tab}`, selected: [`tab-${tab}`], shown: [`panel-${tab}`] }, key);
+    }
+  });
+
+  test('the live region speaks of changes, and of nothing else', async () => {
+    const page = await connected('alice');
+    await page.evaluate(() => {
+      globalThis.said = [];
+      // Each region that interrupts, not only the one that is meant to.
+      for (const region of document.querySelectorAll('[role="status"], [role="alert"], [aria-live="polite"], [aria-live="assertive"]')) {
+        const listen = new MutationObserver(() => globalThis.said.push(region.textContent));
+        listen.observe(region, { childList: true, characterData: true, subtree: true });
+      }
+    });
+    const pull = Number(await page.textContent('#pulls-sent'));
+    await page.waitForFunction((pull) => Number(document.querySelector('#pulls-sent').textContent) >= pull + 4, pull);
+    assert.deepEqual(await page.evaluate(() => globalThis.said), []);
+    await connected('kim');
+    await page.waitForFunction(() => globalThis.said.length > 0);
+    assert.deepEqual(await page.evaluate(() => globalThis.said), ['kim is online']);
+  });
+});
