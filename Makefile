@@ -127,7 +127,7 @@ browser-test: client/node_modules/.package-lock.json
 	$(call heading,client: browser tests)
 	@cd client && npm run --silent test:browser
 
-## screenshot: retake the README's screenshot of the demo page (docs/images/demo.png)
+## screenshot: retake the pictures of the demo page (docs/images/demo*.png)
 .PHONY: screenshot
 screenshot: client/node_modules/.package-lock.json
 	$(call heading,client: screenshot)

@@ -1,26 +1,33 @@
-// Takes the picture in README.md: the demo page as two users see it, side by side. `make screenshot`.
+// Takes the pictures of the demo page in docs/images: a wide one in light and dark, and one as on a phone.
+// `make screenshot`.
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { startBrowser, startEdge } from './test/programs.js';
 
-const FILE = join(import.meta.dirname, '..', 'docs', 'images', 'demo.png');
+const IMAGES = join(import.meta.dirname, '..', 'docs', 'images');
 
-/** Each user's half, in CSS pixels. */
-const SIZE = { width: 600, height: 512 };
+/** A reader of README.md loads them, so they stay small. */
+const BYTES_MAX = 200_000;
 
-/** A reader of README.md loads it, so it stays small. */
-const BYTES_MAX = 150_000;
+const WIDE = { width: 1200, height: 900 };
+const PICTURES = [
+  { name: 'demo.png', colorScheme: 'light', size: WIDE },
+  { name: 'demo-dark.png', colorScheme: 'dark', size: WIDE },
+  { name: 'demo-phone.png', colorScheme: 'light', size: { width: 390, height: 844 } },
+];
 
-const USERS = ['alice', 'bob'];
+/** So many seconds of the charts. */
+const CHART_POINTS = 25;
 
-/** Opens the demo page as `user`. */
-async function visit(browser, url, user) {
+/** Opens the demo page as alice, in a window of its own. */
+async function visit(browser, url, size, colorScheme) {
   const page = await browser.newWindow();
-  await page.setViewportSize(SIZE);
-  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' });
-  await page.goto(`${url}?${new URLSearchParams({ user, every: '1' })}`);
+  await page.setViewportSize(size);
+  await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+  await page.goto(`${url}?${new URLSearchParams({ user: 'alice', every: '1' })}`);
+  await page.waitForSelector('[data-connection="open"]', { state: 'attached' });
   // Not by a style sheet, which the page's security policy would refuse.
   await page.evaluate(() => {
     document.documentElement.style.scrollbarWidth = 'none';
@@ -28,35 +35,35 @@ async function visit(browser, url, user) {
   return page;
 }
 
-/** Puts the halves beside each other, as one PNG. */
-async function beside(browser, halves) {
-  const page = await browser.newWindow();
-  await page.setViewportSize({ width: SIZE.width * halves.length + 12, height: SIZE.height });
-  const images = halves.map((png) => `<img src="data:image/png;base64,${png.toString('base64')}">`);
-  await page.setContent(`<style>body{margin:0;display:flex;gap:12px;background:transparent}</style>${images.join('')}`);
-  await page.waitForFunction(() => [...document.images].every((image) => image.complete && image.naturalWidth > 0));
-  return page.screenshot({ omitBackground: true });
+/** Somebody has come, and somebody else has just left. */
+async function bringPeople(browser, url, page) {
+  const bob = await browser.newWindow();
+  await bob.goto(`${url}?user=bob`);
+  await page.waitForSelector('[data-user="bob"][data-state="online"]', { state: 'attached' });
+  await page.click('#crowd');
+  const enough = (points) => Number(document.querySelector('#pulls-sent').textContent) >= points;
+  await page.waitForFunction(enough, CHART_POINTS);
+  await bob.close();
+  await page.waitForSelector('#leaving progress', { state: 'attached' });
 }
 
-const edge = await startEdge();
-const browser = await startBrowser();
-try {
-  const pages = [];
-  for (const user of USERS) pages.push(await visit(browser, edge.url, user));
-  for (const page of pages) {
-    for (const user of USERS) await page.waitForSelector(`[data-user="${user}"][data-state="online"]`);
-  }
-  const halves = [];
-  for (const page of pages) {
+async function take({ name, colorScheme, size }) {
+  // One for each: the charts begin anew.
+  const edge = await startEdge();
+  const browser = await startBrowser();
+  try {
+    const page = await visit(browser, edge.url, size, colorScheme);
+    await bringPeople(browser, edge.url, page);
     await page.bringToFront();
-    await page.waitForSelector('[data-connection="open"]');
-    halves.push(await page.screenshot());
+    const png = await page.screenshot();
+    const file = join(IMAGES, name);
+    if (png.length > BYTES_MAX) throw new Error(`${file} would have ${png.length} bytes, over ${BYTES_MAX}`);
+    writeFileSync(file, png);
+    console.log(`${file}: ${png.length} bytes`);
+  } finally {
+    await browser.close();
+    await edge.stop('SIGTERM');
   }
-  const png = await beside(browser, halves);
-  if (png.length > BYTES_MAX) throw new Error(`${FILE} would have ${png.length} bytes, over ${BYTES_MAX}`);
-  writeFileSync(FILE, png);
-  console.log(`${FILE}: ${png.length} bytes`);
-} finally {
-  await browser.close();
-  await edge.stop('SIGTERM');
 }
+
+for (const picture of PICTURES) await take(picture);

@@ -96,7 +96,7 @@ printf 'get ${key}\\r\\nquit\\r\\n' | nc ${host} ${port}
 const indent = (code) => code.replace(/^(?=.)/gm, '  ');
 
 export function showCode() {
-  text('allow-origin').textContent = '--allow-origin http://localhost:3000';
+  text('allow-origin').textContent = `--allow-origin http://localhost:3000 --allow-origin ${origin}`;
   const tabs = EXAMPLES.map(({ name, code }, place) => makeTab(name, code, place));
   const select = (/** @type {number} */ chosen) => {
     for (const [place, { tab, panel }] of tabs.entries()) {

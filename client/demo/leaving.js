@@ -112,8 +112,11 @@ export class Leaving {
     this.#leavers.add(leaver);
     this.#list.append(leaver.item);
     for (const name of users) {
+      let wasOnline = false;
       const end = this.#client.watch(name, ({ state }) => {
-        if (state === 'offline') this.#expired(leaver, name);
+        // What was known before may be from before they came.
+        if (state === 'offline' && wasOnline) this.#expired(leaver, name);
+        wasOnline ||= state === 'online';
       });
       leaver.unwatch.push(end);
     }
@@ -191,7 +194,9 @@ export class Leaving {
     bar.value = Math.max(0, leftMs / longestMs);
     // The next pull is the last that can say otherwise, if it is not late itself.
     if (ttlMs !== undefined && leftMs < -2 * this.#pullMs - ROUNDING_MS && this.#client.state === 'open') {
-      this.#end(leaver, 'still online, by a session that this browser does not know of.', [...leaver.online]);
+      const online = [...leaver.online].filter((name) => this.#client.get(name).state === 'online');
+      if (online.length === 0) this.#end(leaver, 'offline by now.');
+      else this.#end(leaver, 'still online, by a session that this browser does not know of.', online);
       return;
     }
     const gone = leaver.users.size - leaver.online.size;

@@ -26,7 +26,7 @@ let pages = [];
 before(async () => {
   site = createServer((_request, answer) => answer.setHeader('Content-Type', 'text/html; charset=utf-8').end(sitePage));
   await once(site.listen(0, '127.0.0.1'), 'listening');
-  edge = await startEdge(undefined, { flags: { 'allow-origin': siteUrl() } });
+  edge = await startEdge();
   browser = await startBrowser();
 });
 
@@ -165,15 +165,20 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
     assert.ok(code.includes(`url: "${new URL('/ws', edge.url).href.replace('http', 'ws')}"`), code);
     await reads(page, '#panel-3', /printf 'get user:bob:online\\r\\nquit\\r\\n' \| nc 127\.0\.0\.1 \d+/);
 
-    await visit('bob');
+    // Another edge at the same address, which allows the other origin.
+    const { host } = new URL(edge.url);
+    await edge.stop('SIGTERM');
+    edge = await startEdge(host, { flags: { 'allow-origin': siteUrl() } });
     const own = await browser.newWindow();
     pages.push(own);
     sitePage = `<!doctype html><html lang="en"><title>mine</title>${code}`;
     await own.goto(siteUrl());
-    await reads(own, '#friend', /^bob is online$/);
+    await reads(own, '#friend', /^bob is offline$/);
     sitePage = `<!doctype html><html lang="en"><title>mine</title>${await page.textContent('#panel-1')}`;
     await own.goto(siteUrl());
-    await own.waitForFunction(() => document.querySelector('presence-dot').state === 'online', undefined, { timeout: SLACK_MS });
+    await own.waitForFunction(() => document.querySelector('presence-dot').state === 'offline', undefined, { timeout: SLACK_MS });
+    await edge.stop('SIGTERM');
+    edge = await startEdge(host);
   });
 
   test('what cannot be asked is unknown, and the page says why', async () => {
