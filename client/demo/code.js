@@ -3,6 +3,7 @@
 import { onFigures } from './figures.js';
 import { copies, element, make, text, user } from './page.js';
 import { highlighted } from './highlight.js';
+import { fetchToken } from './token.js';
 
 const origin = location.origin;
 const socket = `${origin.replace(/^http/, 'ws')}/ws`;
@@ -11,8 +12,9 @@ const socket = `${origin.replace(/^http/, 'ws')}/ws`;
 const friend = user === 'bob' ? 'alice' : 'bob';
 const me = encodeURIComponent(user);
 
-/** Of the edge, until it has told. @type {{template: string, memcached: string}} */
-const store = { template: '', memcached: '' };
+/** What the edge tells: the template of its keys, and the command that looks the friend up. Without a command there is a
+ * password or TLS in the way. */
+const store = { template: '', command: '' };
 
 const client = `import { PresenceClient } from "${origin}/client/presence.js";`;
 
@@ -81,14 +83,11 @@ ${fromMemcached()}`,
   },
 ];
 
-/** The edge tells the template of its keys. Without it, there is nothing to say. */
 function fromMemcached() {
-  if (!store.template || !store.memcached) return '';
-  const key = store.template.replace('{userId}', friend);
-  const [host, port] = [store.memcached.replace(/:\d+$/, ''), store.memcached.replace(/^.*:/, '')];
+  if (!store.template || !store.command) return '';
   return `
 # From memcached: the key is ${store.template}. No value is offline, or not known; docs/backends.md tells which.
-printf 'get ${key}\\r\\nquit\\r\\n' | nc ${host} ${port}
+${store.command}
 `;
 }
 
@@ -118,12 +117,17 @@ export function showCode() {
   select(0);
   copies(element('copy-code', HTMLButtonElement), () => tabs.find(({ panel }) => !panel.hidden)?.panel ?? text('panels'));
 
-  onFigures(({ keyTemplate, memcached }) => {
-    const address = memcached[0]?.address ?? '';
-    if (store.template === keyTemplate && store.memcached === address) return;
-    Object.assign(store, { template: keyTemplate, memcached: address });
+  /** @param {Partial<typeof store>} told */
+  const fill = (told) => {
+    Object.assign(store, told);
     for (const { fill } of tabs) fill();
-  });
+  };
+  onFigures(({ keyTemplate }) => keyTemplate !== store.template && fill({ template: keyTemplate }));
+  fetchToken(friend).then(
+    ({ lookUp }) => fill({ command: typeof lookUp === 'string' ? lookUp : '' }),
+    // The connection, which needs a token too, says why there is none.
+    () => {},
+  );
 }
 
 /**

@@ -26,7 +26,7 @@ export async function fetchToken(user) {
 }
 
 /**
- * The edge knows the user's key and where its embedded store listens. Without an embedded store there is no command.
+ * The edge knows the user's key and the node that has it. Where that takes a password or TLS there is no command.
  *
  * @param {unknown} command
  */

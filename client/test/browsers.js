@@ -98,7 +98,7 @@ const startProxy = async (to) => {
 /** Runs in a page: makes `globalThis.client`, and notes what it says. */
 const startClient = async ([url, tokens, watch, options]) => {
   const { PresenceClient } = await import('/presence.js');
-  Object.assign(globalThis, { states: [], told: [], answered: 0 });
+  Object.assign(globalThis, { states: [], told: [], answered: 0, tokens });
   const client = new PresenceClient({
     url,
     // The last one is for all attempts that follow.

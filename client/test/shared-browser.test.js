@@ -193,11 +193,12 @@ describe('tabs of one user', { timeout: 120_000 }, () => {
   test('pull for the one that is seen while the leader is hidden, and not at all while all are', async () => {
     const a = await open('alice', { in: 'tab' });
     await cover();
-    const b = await open('alice', { watch: ['bob'] });
-    await knows(b, 'bob', 'offline');
+    // Who has been in no test before, and so is offline already.
+    const b = await open('alice', { watch: ['nobody'] });
+    await knows(b, 'nobody', 'offline');
     assert.deepEqual([await visibility(a), await visibility(b)], ['hidden', 'visible']);
     await pulls(a, 3);
-    assert.ok(pullsOf(a).at(-1)?.users.includes('bob'));
+    assert.ok(pullsOf(a).at(-1)?.users.includes('nobody'));
 
     await cover();
     assert.deepEqual([await visibility(a), await visibility(b)], ['hidden', 'hidden']);
