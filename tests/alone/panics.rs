@@ -110,6 +110,11 @@ async fn every_task_goes_on_after_it_has_panicked() {
             fail::left(task) == 0
         })
         .await;
+        // It panics on another thread, which may not have counted it yet.
+        until(&format!("{what}: counted"), PATIENCE, async || {
+            panics(task) >= before + TIMES
+        })
+        .await;
         assert_eq!(panics(task), before + TIMES, "{what}");
 
         until(&format!("{what}: all is well"), PATIENCE, async || {
