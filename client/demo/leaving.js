@@ -139,7 +139,7 @@ export class Leaving {
    * These are no longer waited for.
    *
    * @param {string[]} users
-   * @param {string} why Nothing if there is nothing to tell.
+   * @param {string} why Empty if the reader need not be told.
    */
   #settle(users, why) {
     for (const leaver of this.#leavers) {

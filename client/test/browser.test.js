@@ -2,10 +2,11 @@
 // by another tab of its window, time passes by itself.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { startBrowser, startEdge } from './programs.js';
+import { startEdge } from './programs.js';
+import { startStage } from './stage.js';
 
 /** As the edge is started: a heartbeat may wait for a flush, the TTL then runs, and the next pull shows it. */
 const TTL_MS = 10_000;
@@ -15,30 +16,7 @@ const PULL_MS = 1_000;
 /** What a slow machine may add. */
 const SLACK_MS = 4_000;
 
-/** @type {Awaited<ReturnType<typeof startEdge>>} */
-let edge;
-/** @type {Awaited<ReturnType<typeof startBrowser>>} */
-let browser;
-/** @type {import('playwright-core').Page[]} */
-let pages = [];
-
-before(async () => {
-  edge = await startEdge();
-  browser = await startBrowser();
-});
-
-afterEach(async () => {
-  await Promise.all(pages.map((page) => page.close()));
-  pages = [];
-});
-
-after(async () => {
-  try {
-    await browser?.close();
-  } finally {
-    await edge?.stop('SIGTERM');
-  }
-});
+const stage = startStage();
 
 /**
  * Opens the demo page as this user; gives the page, and the frames it sends and the troubles it has as they come.
@@ -47,8 +25,8 @@ after(async () => {
  * @param {{in?: 'tab' | 'window', watch?: string[]}} [options]
  */
 const visit = async (user, { in: where = 'window', watch = [] } = {}) => {
-  const page = await (where === 'window' ? browser.newWindow() : browser.newTab());
-  pages.push(page);
+  const page = await (where === 'window' ? stage.browser.newWindow() : stage.browser.newTab());
+  stage.pages.push(page);
   const frames = [];
   const troubles = [];
   page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => frames.push(JSON.parse(String(payload)))));
@@ -56,7 +34,7 @@ const visit = async (user, { in: where = 'window', watch = [] } = {}) => {
   page.on('pageerror', (error) => troubles.push(error.message));
   const query = new URLSearchParams({ user, every: String(PULL_MS / 1_000) });
   for (const name of watch) query.append('watch', name);
-  await page.goto(`${edge.url}?${query}`);
+  await page.goto(`${stage.edge.url}?${query}`);
   await shows(page, '[data-connection="open"]');
   return { page, frames, troubles };
 };
@@ -122,8 +100,8 @@ describe('the demo page', { timeout: 120_000 }, () => {
     assert.ok(alice.frames.length >= 3, 'it pulls while it is seen');
 
     // Another tab of the same window, in front.
-    const cover = await browser.newTab();
-    pages.push(cover);
+    const cover = await stage.browser.newTab();
+    stage.pages.push(cover);
     assert.equal(await visibility(alice.page), 'hidden', 'the page is hidden, and really');
     const sent = alice.frames.length;
     // Somebody new to watch is no reason either.
@@ -160,9 +138,9 @@ describe('the demo page', { timeout: 120_000 }, () => {
   });
 
   test('one picks a name, disconnects, and connects again', async () => {
-    const page = await browser.newWindow();
-    pages.push(page);
-    await page.goto(edge.url);
+    const page = await stage.browser.newWindow();
+    stage.pages.push(page);
+    await page.goto(stage.edge.url);
     await page.click('#names >> text=carol');
     await shows(page, '[data-connection="open"]');
     assert.equal(new URL(page.url()).searchParams.get('user'), 'carol');
@@ -174,10 +152,10 @@ describe('the demo page', { timeout: 120_000 }, () => {
   });
 
   test('an edge that gives no tokens away is explained', async () => {
-    const page = await browser.newWindow();
-    pages.push(page);
+    const page = await stage.browser.newWindow();
+    stage.pages.push(page);
     await page.route('**/dev/token*', (route) => route.fulfill({ status: 404, json: {} }));
-    await page.goto(`${edge.url}?user=alice`);
+    await page.goto(`${stage.edge.url}?user=alice`);
     await page.waitForSelector('#alert:not([hidden])');
     assert.match(await page.textContent('#alert'), /gives no tokens away/);
     await shows(page, '[data-connection="waiting"]');
@@ -194,15 +172,15 @@ describe('the demo page', { timeout: 120_000 }, () => {
       new MutationObserver(note).observe(bob, { attributeFilter: ['data-state'] });
     });
 
-    const { host } = new URL(edge.url);
-    assert.equal(await edge.stop('SIGTERM'), 0);
+    const { host } = new URL(stage.edge.url);
+    assert.equal(await stage.edge.stop('SIGTERM'), 0);
     await shows(alice.page, '[data-connection="waiting"], [data-connection="connecting"]');
     assert.equal(await stateOf(alice.page, 'bob'), 'online');
     const others = await alice.page.evaluate(() => globalThis.seen.filter((state) => state !== 'online'));
     assert.deepEqual(others, [], 'while nobody can be asked, they stay as they were');
 
     // Keyless: the new one has another key, and takes none of the old tokens.
-    edge = await startEdge(host);
+    stage.edge = await startEdge(host);
     for (const { page } of [alice, bob]) await shows(page, '[data-connection="open"]', 20_000);
     await says(alice.page, 'bob', 'online', PULL_MS + SLACK_MS);
     await says(bob.page, 'alice', 'online', PULL_MS + SLACK_MS);

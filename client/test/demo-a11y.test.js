@@ -4,48 +4,25 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { startBrowser, startEdge } from './programs.js';
+import { startStage } from './stage.js';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 const WIDTHS = [320, 1280];
 const SCHEMES = /** @type {const} */ (['light', 'dark']);
 
-/** @type {Awaited<ReturnType<typeof startEdge>>} */
-let edge;
-/** @type {Awaited<ReturnType<typeof startBrowser>>} */
-let browser;
-/** @type {import('playwright-core').Page[]} */
-let pages = [];
-
-before(async () => {
-  // A second session of a user ends the first for good.
-  edge = await startEdge(undefined, { flags: { 'max-sessions-per-user': '1' } });
-  browser = await startBrowser();
-});
-
-afterEach(async () => {
-  await Promise.all(pages.map((page) => page.close()));
-  pages = [];
-});
-
-after(async () => {
-  try {
-    await browser?.close();
-  } finally {
-    await edge?.stop('SIGTERM');
-  }
-});
+// A second session of a user ends the first for good.
+const stage = startStage({ 'max-sessions-per-user': '1' });
 
 /** Opens the page; with a user as theirs. */
 const visit = async (query = {}, prepare = async () => {}) => {
-  const page = await browser.newWindow();
-  pages.push(page);
+  const page = await stage.browser.newWindow();
+  stage.pages.push(page);
   await page.emulateMedia({ reducedMotion: 'reduce' });
   await prepare(page);
-  await page.goto(`${edge.url}?${new URLSearchParams(query)}`);
+  await page.goto(`${stage.edge.url}?${new URLSearchParams(query)}`);
   return page;
 };
 

@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 
-import { startBrowser, startEdge } from './programs.js';
+import { startEdge } from './programs.js';
+import { startStage } from './stage.js';
 
 /** As the edge is started. */
 const TTL_MS = 10_000;
@@ -13,36 +14,20 @@ const TTL_MS = 10_000;
 /** What a slow machine may add. */
 const SLACK_MS = 5_000;
 
-/** @type {Awaited<ReturnType<typeof startEdge>>} */
-let edge;
-/** @type {Awaited<ReturnType<typeof startBrowser>>} */
-let browser;
 /** A site of somebody else, with this page. @type {import('node:http').Server} */
 let site;
 let sitePage = '';
-/** @type {import('playwright-core').Page[]} */
-let pages = [];
+
+const stage = startStage();
 
 before(async () => {
   site = createServer((_request, answer) => answer.setHeader('Content-Type', 'text/html; charset=utf-8').end(sitePage));
   await once(site.listen(0, '127.0.0.1'), 'listening');
-  edge = await startEdge();
-  browser = await startBrowser();
 });
 
-afterEach(async () => {
-  await Promise.all(pages.map((page) => page.close()));
-  pages = [];
-});
-
-after(async () => {
-  try {
-    await browser?.close();
-  } finally {
-    site?.close();
-    site?.closeAllConnections();
-    await edge?.stop('SIGTERM');
-  }
+after(() => {
+  site?.close();
+  site?.closeAllConnections();
 });
 
 const siteUrl = () => `http://127.0.0.1:${site.address().port}`;
@@ -52,14 +37,14 @@ const siteUrl = () => `http://127.0.0.1:${site.address().port}`;
  * its security policy minds.
  */
 const visit = async (user, prepare = async () => {}) => {
-  const page = await browser.newWindow();
-  pages.push(page);
+  const page = await stage.browser.newWindow();
+  stage.pages.push(page);
   const [requests, troubles] = [[], []];
   page.on('request', (request) => requests.push(new URL(request.url())));
   page.on('console', (message) => message.type() === 'error' && troubles.push(message.text()));
   page.on('pageerror', (error) => troubles.push(error.message));
   await prepare(page);
-  await page.goto(`${edge.url}?${new URLSearchParams({ user, every: '1' })}`);
+  await page.goto(`${stage.edge.url}?${new URLSearchParams({ user, every: '1' })}`);
   await page.waitForSelector('[data-connection="open"]', { state: 'attached', timeout: SLACK_MS });
   return { page, requests, troubles };
 };
@@ -129,7 +114,7 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
     await reads(page, '#leaving', /^20 people left\. The entry has expired/, TTL_MS + SLACK_MS + 5_000);
     await reads(page, '#team-count', /^1 of 12 online$/);
     assert.deepEqual(troubles, []);
-    const strangers = requests.filter(({ protocol, origin }) => protocol !== 'data:' && origin !== new URL(edge.url).origin);
+    const strangers = requests.filter(({ protocol, origin }) => protocol !== 'data:' && origin !== new URL(stage.edge.url).origin);
     assert.deepEqual(strangers, [], 'nothing is loaded from anywhere but the edge');
   });
 
@@ -140,7 +125,7 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
     await page.waitForRequest(/\/dev\/figures/);
     // A tab in front of it.
     const [cover] = await Promise.all([page.context().waitForEvent('page'), page.click('#next')]);
-    pages.push(cover);
+    stage.pages.push(cover);
     await page.waitForFunction(() => document.hidden, undefined, { polling: 50 });
     const before = asked();
     await cover.waitForResponse(/\/dev\/figures/);
@@ -161,24 +146,24 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
   test('the code has the addresses and the keys of this edge, and works in a page of another origin', async () => {
     const { page } = await visit('alice');
     const code = await page.textContent('#panel-0');
-    assert.ok(code.includes(`"${new URL('/client/presence.js', edge.url)}"`), code);
-    assert.ok(code.includes(`url: "${new URL('/ws', edge.url).href.replace('http', 'ws')}"`), code);
+    assert.ok(code.includes(`"${new URL('/client/presence.js', stage.edge.url)}"`), code);
+    assert.ok(code.includes(`url: "${new URL('/ws', stage.edge.url).href.replace('http', 'ws')}"`), code);
     await reads(page, '#panel-3', /printf 'get user:bob:online\\r\\nquit\\r\\n' \| nc 127\.0\.0\.1 \d+/);
 
     // Another edge at the same address, which allows the other origin.
-    const { host } = new URL(edge.url);
-    await edge.stop('SIGTERM');
-    edge = await startEdge(host, { flags: { 'allow-origin': siteUrl() } });
-    const own = await browser.newWindow();
-    pages.push(own);
+    const { host } = new URL(stage.edge.url);
+    await stage.edge.stop('SIGTERM');
+    stage.edge = await startEdge(host, { flags: { 'allow-origin': siteUrl() } });
+    const own = await stage.browser.newWindow();
+    stage.pages.push(own);
     sitePage = `<!doctype html><html lang="en"><title>mine</title>${code}`;
     await own.goto(siteUrl());
     await reads(own, '#friend', /^bob is offline$/);
     sitePage = `<!doctype html><html lang="en"><title>mine</title>${await page.textContent('#panel-1')}`;
     await own.goto(siteUrl());
     await own.waitForFunction(() => document.querySelector('presence-dot').state === 'offline', undefined, { timeout: SLACK_MS });
-    await edge.stop('SIGTERM');
-    edge = await startEdge(host);
+    await stage.edge.stop('SIGTERM');
+    stage.edge = await startEdge(host);
   });
 
   test('what cannot be asked is unknown, and the page says why', async () => {

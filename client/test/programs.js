@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
@@ -10,7 +10,7 @@ import { chromium } from 'playwright-core';
 const target = join(import.meta.dirname, '..', '..', 'target');
 
 /**
- * A path that exists, or an error that says what to do.
+ * A path that exists, the newest of them, or an error that says what to do.
  *
  * @param {string} variable
  * @param {string[]} byDefault
@@ -19,7 +19,9 @@ const target = join(import.meta.dirname, '..', '..', 'target');
 export function find(variable, byDefault, remedy) {
   const given = process.env[variable];
   const candidates = given ? [given] : byDefault;
-  const found = candidates.find((path) => existsSync(path));
+  // The newest build, so that no test runs on an old one.
+  const builtAt = (/** @type {string} */ path) => statSync(path).mtimeMs;
+  const [found] = candidates.filter((path) => existsSync(path)).sort((a, b) => builtAt(b) - builtAt(a));
   if (!found) throw new Error(`not found: ${candidates.join(', ')}. ${remedy}, or set ${variable}.`);
   return found;
 }

@@ -199,7 +199,7 @@ impl Protocol {
     }
 }
 
-/// The number of values in an answer to `get`, or nothing if it is not whole yet.
+/// The number of values in an answer to `get`, or `None` if it is not whole yet.
 fn found_by_memcached(mut bytes: &[u8]) -> Result<Option<u64>> {
     for found in 0.. {
         if bytes == b"END\r\n" {
@@ -219,7 +219,7 @@ fn found_by_memcached(mut bytes: &[u8]) -> Result<Option<u64>> {
     Ok(None)
 }
 
-/// The number of values in an answer to `MGET`, or nothing if it is not whole yet.
+/// The number of values in an answer to `MGET`, or `None` if it is not whole yet.
 fn found_by_redis(bytes: &[u8]) -> Result<Option<u64>> {
     let Some((count, mut rest)) = redis_length(b'*', bytes)? else {
         return Ok(None);
