@@ -350,6 +350,8 @@ export class SharedPresenceClient extends PresenceClient {
   }
 
   #resign() {
+    // A listener may close this tab for what the others are still to hear.
+    this.#sayNews();
     this.#leads = false;
     this.#tabs.clear();
     this.#update();
@@ -432,13 +434,13 @@ export class SharedPresenceClient extends PresenceClient {
       const { retryInMs } = /** @type {ConnectionInfo} */ (info);
       this.#dueAt = Date.now() + (retryInMs || this.#pullInterval) + LATE_MS;
     }
-    if (this.#news.push(event) === 1) {
-      queueMicrotask(() => {
-        this.#say(this.#news);
-        this.#news = [];
-      });
-    }
+    if (this.#news.push(event) === 1) queueMicrotask(() => this.#sayNews());
     this.#take(event);
+  }
+
+  #sayNews() {
+    if (this.#news.length > 0) this.#say(this.#news);
+    this.#news = [];
   }
 }
 

@@ -71,7 +71,7 @@ function whatCodeMeans(code) {
     case 1000:
       return '';
     case 1006:
-      return 'The connection was lost, or the handshake refused.';
+      return 'The connection was lost, or the handshake was refused.';
     case 1012:
       return 'The edge restarts.';
     case 4401:

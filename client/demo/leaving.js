@@ -92,9 +92,9 @@ export class Leaving {
       const here = users.filter((name) => this.#isHere(name));
       if (here.length === 0) return;
       this.#say({ kind: 'here', users: here });
-      this.#settle(here, 'still online by this tab.');
+      this.#settle(here, 'still online in this tab.');
     } else if (kind === 'here') {
-      this.#settle(users, 'still online by another tab.');
+      this.#settle(users, 'still online in another tab.');
     } else {
       this.#settle(users, 'back, with a new session.');
     }
@@ -132,7 +132,7 @@ export class Leaving {
     if (!leaver.online.delete(name) || leaver.end !== undefined) return;
     const after = Math.max(0, Date.now() - leaver.at) / 1_000;
     if (leaver.online.size > 0) this.#show(leaver);
-    else this.#end(leaver, `The entry has expired. Seen as offline ${after.toFixed(0)} s after that.`);
+    else this.#end(leaver, `Now offline, ${after.toFixed(0)} s after leaving.`);
   }
 
   /**
@@ -196,11 +196,11 @@ export class Leaving {
     if (ttlMs !== undefined && leftMs < -2 * this.#pullMs - ROUNDING_MS && this.#client.state === 'open') {
       const online = [...leaver.online].filter((name) => this.#client.get(name).state === 'online');
       if (online.length === 0) this.#end(leaver, 'offline by now.');
-      else this.#end(leaver, 'still online, by a session that this browser does not know of.', online);
+      else this.#end(leaver, 'still online, through a session that this browser does not know about.', online);
       return;
     }
     const gone = leaver.users.size - leaver.online.size;
-    const some = gone > 0 ? ` ${gone} of them are offline by now.` : '';
+    const some = gone > 0 ? ` ${gone} of them ${gone === 1 ? 'is' : 'are'} offline by now.` : '';
     sentence.textContent = `${listed([...leaver.users])} ${leaver.how}. ${this.#promise(leaver)}${some}`;
   }
 

@@ -32,7 +32,7 @@ export function showPath(figures, step) {
   }
   text('path-sessions').textContent = String(figures.sessions);
   const sessions = figures.sessions === 1 ? 'session' : 'sessions';
-  text('path-ping').textContent = `${sessions}, a ping each every ${seconds(figures.pingIntervalMs)}`;
+  text('path-ping').textContent = `${sessions}, each pinged every ${seconds(figures.pingIntervalMs)}`;
   text('path-pending').textContent = String(figures.pending);
   const flushMs = meanFlushMs(steps);
   text('path-flush').textContent = flushMs === undefined ? '–' : milliseconds(flushMs);

@@ -217,7 +217,7 @@ export class People {
 function whyUnknown() {
   const memcached = latest()?.memcached ?? [];
   if (memcached.some(({ up }) => !up)) return 'unknown: memcached can’t be asked right now';
-  return 'unknown: memcached may not have been told of everyone yet';
+  return 'unknown: memcached may not have everyone yet';
 }
 
 /**

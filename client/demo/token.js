@@ -17,8 +17,8 @@ export async function fetchToken(user) {
   }
   if (answer.status === 404) {
     throw new Error(
-      'This edge gives no tokens away (no /dev/token): it has a signing key. Sign your users in by your own means, ' +
-        'and give PresenceClient the token that they get.',
+      'This edge gives no tokens away: it does so only without a signing key, and only to pages opened at localhost or ' +
+        '127.0.0.1. Elsewhere your own back end signs the tokens.',
     );
   }
   const why = body?.error?.message ?? `status ${answer.status}`;

@@ -69,7 +69,7 @@ describe('who leaves the demo page', { timeout: 120_000 }, () => {
     assert.ok(Number(/\d+/.exec(text)?.[0]) <= TTL_MS / 1_000 + 1, text);
     await reads(alice.page, '#leaving', /in at most [1-4] s/, TTL_MS);
     await says(alice.page, 'bob', 'offline', SLACK_MS + 5_000);
-    const end = await reads(alice.page, '#leaving', /^bob closed the tab\. The entry has expired\. Seen as offline \d+ s after/);
+    const end = await reads(alice.page, '#leaving', /^bob closed the tab\. Now offline, \d+ s after leaving/);
     // The next pull shows it, a second later at the most.
     assert.ok(Number(/(\d+) s after/.exec(end)?.[1]) <= TTL_MS / 1_000 + 1 + 1 + 1, end);
     await alice.page.waitForSelector('#leaving', { state: 'hidden', timeout: 10_000 + SLACK_MS });
@@ -82,8 +82,8 @@ describe('who leaves the demo page', { timeout: 120_000 }, () => {
     const again = await visit('bob');
     await says(alice.page, 'bob', 'online');
     await bob.page.close();
-    await reads(alice.page, '#leaving', /^bob closed the tab\. Still online by another tab\.$/);
-    await reads(again.page, '#leaving', /^bob closed the tab\. Still online by this tab\.$/);
+    await reads(alice.page, '#leaving', /^bob closed the tab\. Still online in another tab\.$/);
+    await reads(again.page, '#leaving', /^bob closed the tab\. Still online in this tab\.$/);
   });
 
   test('is back when the tab is loaded anew, and leaves by the button as well', async () => {
@@ -111,7 +111,7 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
     await reads(page, '#path-stored', /^[1-9]/, 10_000);
     await page.click('#crowd');
     await reads(page, '#leaving', /^20 people left\. Nothing was written; the entries expire in at most \d+ s\./);
-    await reads(page, '#leaving', /^20 people left\. The entry has expired/, TTL_MS + SLACK_MS + 5_000);
+    await reads(page, '#leaving', /^20 people left\. Now offline/, TTL_MS + SLACK_MS + 5_000);
     await reads(page, '#team-count', /^1 of 12 online$/);
     assert.deepEqual(troubles, []);
     const strangers = requests.filter(({ protocol, origin }) => protocol !== 'data:' && origin !== new URL(stage.edge.url).origin);

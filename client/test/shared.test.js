@@ -389,6 +389,16 @@ describe('a shared connection that may not be', () => {
     });
   }
 
+  test('is closed in all tabs, also if a listener closes the one that leads for that', async () => {
+    const [leader, other] = await openAll(2);
+    leader.client.on('state', ({ state }) => state === 'closed' && leader.client.close());
+    sockets.last.drop(4409, 'replaced');
+    await settle();
+    await advance(60_000);
+    assert.deepEqual([other.client.state, other.states.at(-1).code], ['closed', 4409]);
+    assert.equal(sockets.all.length, 1, 'nobody comes back');
+  });
+
   test('tells why in all tabs when the token function says that there is none', async () => {
     let isSignedIn = true;
     const token = () => {

@@ -56,7 +56,7 @@ const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
 struct File {
     media_type: &'static str,
-    text: &'static str,
+    text: Bytes,
     gzipped: Bytes,
     /// Quoted, as RFC 9110 §8.8.3 has it.
     etag: HeaderValue,
@@ -67,7 +67,7 @@ static SERVED: LazyLock<Served> = LazyLock::new(Served::new);
 
 struct Served {
     /// By name. A module has two.
-    files: BTreeMap<String, (&'static File, &'static str)>,
+    files: BTreeMap<String, (File, &'static str)>,
     list: Vec<u8>,
 }
 
@@ -75,26 +75,28 @@ impl Served {
     fn new() -> Served {
         let mut files = BTreeMap::new();
         let mut list = BTreeMap::new();
+        // Modules that import others come behind them.
+        let mut renamed: Vec<(String, String)> = Vec::new();
         for &(name, media_type, text) in FILES {
-            let digest = Sha384::digest(text);
-            let hash = hex(&digest[..HASH_DIGITS / 2]);
-            let file: &File = Box::leak(Box::new(File {
-                media_type,
-                text,
-                gzipped: gzip(text),
-                // Only digits get here.
-                etag: HeaderValue::try_from(format!("\"{hash}\""))
-                    .unwrap_or(HeaderValue::from_static("\"\"")),
-            }));
-            files.insert(name.to_owned(), (file, AN_HOUR));
-            if let Some(stem) = name.strip_suffix(".js") {
-                let hashed = format!("{stem}-{hash}.js");
-                // <https://www.w3.org/TR/SRI/>
-                let integrity = format!("sha384-{}", BASE64_STANDARD.encode(digest));
-                let path = format!("{FOLDER}{hashed}");
-                list.insert(name, json!({ "path": path, "integrity": integrity }));
-                files.insert(hashed, (file, FOR_GOOD));
-            }
+            files.insert(
+                name.to_owned(),
+                (File::new(media_type, text.into()), AN_HOUR),
+            );
+            let Some(stem) = name.strip_suffix(".js") else {
+                continue;
+            };
+            // What is kept for good must not import what changes.
+            let text = renamed.iter().fold(text.to_owned(), |text, (from, to)| {
+                text.replace(&format!("\"./{from}\""), &format!("\"./{to}\""))
+            });
+            let digest = Sha384::digest(&text);
+            let hashed = format!("{stem}-{}.js", hex(&digest[..HASH_DIGITS / 2]));
+            // <https://www.w3.org/TR/SRI/>
+            let integrity = format!("sha384-{}", BASE64_STANDARD.encode(digest));
+            let path = format!("{FOLDER}{hashed}");
+            list.insert(name, json!({ "path": path, "integrity": integrity }));
+            files.insert(hashed.clone(), (File::new(media_type, text), FOR_GOOD));
+            renamed.push((name.to_owned(), hashed));
         }
         Served {
             files,
@@ -126,6 +128,18 @@ pub(super) fn file(path: &str, request: &HeaderMap) -> Option<Answer> {
 }
 
 impl File {
+    fn new(media_type: &'static str, text: String) -> File {
+        let hash = hex(&Sha384::digest(&text)[..HASH_DIGITS / 2]);
+        File {
+            media_type,
+            gzipped: gzip(&text),
+            text: text.into(),
+            // Only digits get here.
+            etag: HeaderValue::try_from(format!("\"{hash}\""))
+                .unwrap_or(HeaderValue::from_static("\"\"")),
+        }
+    }
+
     fn answer(&self, request: &HeaderMap) -> Answer {
         let is_known = lists(request, header::IF_NONE_MATCH, |entry| {
             let tag = entry.strip_prefix(b"W/").unwrap_or(entry);
@@ -135,7 +149,7 @@ impl File {
         let body = match (is_known, is_gzipped) {
             (true, _) => Bytes::new(),
             (false, true) => self.gzipped.clone(),
-            (false, false) => Bytes::from_static(self.text.as_bytes()),
+            (false, false) => self.text.clone(),
         };
         // RFC 9110 §15.4.5.
         let mut answer = with_type(if is_known { 304 } else { 200 }, self.media_type, body);
@@ -152,19 +166,25 @@ impl File {
     }
 }
 
-/// Whether the client can read gzip (RFC 9110 §12.5.3).
+/// Whether the client can read gzip (RFC 9110 §12.5.3): what it says of gzip counts before what it
+/// says of all others.
 fn takes_gzip(request: &HeaderMap) -> bool {
-    lists(request, header::ACCEPT_ENCODING, |entry| {
-        let mut parts = entry.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let is_gzip = parts
-            .next()
-            .is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding == b"*");
-        let is_refused = parts.any(|weight| {
-            let weight = weight.strip_prefix(b"q=").unwrap_or_default();
-            !weight.is_empty() && weight.iter().all(|byte| matches!(byte, b'0' | b'.'))
-        });
-        is_gzip && !is_refused
-    })
+    let says = |named: &[u8], is_taken: bool| {
+        lists(request, header::ACCEPT_ENCODING, |entry| {
+            let mut parts = entry.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let is_named = parts
+                .next()
+                .is_some_and(|coding| coding.eq_ignore_ascii_case(named));
+            is_named && parts.any(is_zero) != is_taken
+        })
+    };
+    says(b"gzip", true) || says(b"*", true) && !says(b"gzip", false)
+}
+
+/// Whether this is a weight of zero.
+fn is_zero(weight: &[u8]) -> bool {
+    matches!(weight, [b'q' | b'Q', b'=', b'0', digits @ ..]
+        if digits.iter().all(|digit| matches!(digit, b'0' | b'.')))
 }
 
 /// Whether one entry of a header's comma-separated lists is so.
@@ -217,6 +237,8 @@ mod tests {
             assert_eq!(said(answer, "access-control-allow-origin"), "*");
             assert_eq!(said(answer, "content-type"), JS);
         }
+        let shared = file("/client/shared.js", &none).unwrap();
+        assert_eq!(said(&shared, "cache-control"), AN_HOUR);
         for missing in [
             "/client",
             "/client/presence-0000000000000000.js",
@@ -228,6 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn a_module_that_is_kept_imports_only_what_is_kept() {
+        let hashed = |stem: &str| {
+            let mut names = SERVED.files.keys();
+            let is_it = |name: &&String| {
+                let hash = name
+                    .strip_prefix(stem)
+                    .and_then(|rest| rest.strip_suffix(".js"));
+                hash.is_some_and(|hash| hash.len() == 1 + HASH_DIGITS)
+            };
+            names.find(is_it).unwrap().clone()
+        };
+        let text = |name: &str| String::from_utf8(SERVED.files[name].0.text.to_vec()).unwrap();
+        let core = hashed("presence");
+        assert!(text("shared.js").contains("\"./presence.js\""));
+        let shared = text(&hashed("shared"));
+        assert!(shared.contains(&format!("\"./{core}\"")), "{shared}");
+        assert!(!shared.contains("\"./presence.js\""));
+    }
+
+    #[test]
     fn only_who_takes_gzip_gets_it() {
         for (accepted, expected) in [
             ("gzip, deflate, br, zstd", true),
@@ -236,6 +278,10 @@ mod tests {
             ("br", false),
             ("gzip;q=0", false),
             ("gzip; q=0.000", false),
+            ("gzip; Q=0", false),
+            ("gzip;q=0, *", false),
+            ("*, gzip;q=0", false),
+            ("*;q=0, gzip", true),
             ("", false),
         ] {
             assert_eq!(

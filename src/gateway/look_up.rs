@@ -26,11 +26,20 @@ impl LookUp {
         let to = match node.addr() {
             NodeAddr::Tcp(..) if connect.tls.is_some() => return None,
             _ if connect.credentials.is_some() => return None,
-            NodeAddr::Tcp(host, port) => format!("nc {host} {port}"),
-            NodeAddr::Unix(path) => format!("nc -U {}", path.display()),
+            NodeAddr::Tcp(host, port) => format!("nc {} {port}", as_word(host)),
+            NodeAddr::Unix(path) => format!("nc -U {}", as_word(&path.display().to_string())),
         };
         let key = quoted(&String::from_utf8_lossy(&key));
         Some(format!(r"printf 'get {key}\r\nquit\r\n' | {to}"))
+    }
+}
+
+/// A text as one word for a shell: quoted, unless there is no need.
+fn as_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 
@@ -73,8 +82,13 @@ mod tests {
 
     #[test]
     fn a_socket_has_its_path() {
-        let command = command("unix:/run/memcached.sock", "{userId}", "alice");
-        let expected = r"printf 'get alice\r\nquit\r\n' | nc -U /run/memcached.sock";
-        assert_eq!(command, expected);
+        for (node, word) in [
+            ("unix:/run/memcached.sock", "/run/memcached.sock"),
+            ("unix:/run/my; cache's", r"'/run/my; cache'\''s'"),
+        ] {
+            let command = command(node, "{userId}", "alice");
+            let expected = format!(r"printf 'get alice\r\nquit\r\n' | nc -U {word}");
+            assert_eq!(command, expected);
+        }
     }
 }

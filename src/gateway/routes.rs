@@ -237,8 +237,13 @@ async fn route(
     puller: &Puller,
 ) -> Result<Answer, Fault> {
     let path = request.uri().path();
-    if let Some(file) = client_files::file(path, request.headers()) {
-        return only_get(request.method()).map(|()| file);
+    if let Some(mut file) = client_files::file(path, request.headers()) {
+        only_get(request.method())?;
+        if live.dev.is_some() {
+            // The demo page, which is never kept, and the client of the same build go together.
+            set(&mut file, header::CACHE_CONTROL, "no-cache");
+        }
+        return Ok(file);
     }
     if !live.origins.allow(request.headers()) {
         return Err(Refusal::Origin.into());
