@@ -5,7 +5,7 @@
 //! - `flags`, `memcached`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
 //!   `levels`, `listen`: values as people write them.
 //! - [`sources`]: where the flags' values come from, and who wins.
-//! - [`Flags::check`]: rules about several settings; `capacity`, `issuers`, `secret`, `keys`,
+//! - [`Flags::check`]: rules about several settings; `descriptors`, `issuers`, `secret`, `keys`,
 //!   `cpu`.
 //! - [`print_config`], [`examine`]: commands about settings. [`token`], [`check_token`]: commands about tokens.
 
@@ -13,10 +13,10 @@ macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
 }
 
-mod capacity;
 pub mod check_token;
 pub mod command_line;
 mod cpu;
+mod descriptors;
 pub mod examine;
 mod flags;
 mod hyphens;
