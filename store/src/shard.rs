@@ -245,7 +245,7 @@ impl Shard {
     /// not needed any more, and returns whether it has come to the end.
     pub(super) fn crawl(&mut self, places_max: u32, now: Now) -> bool {
         self.flush.settle(self.last_cas, now);
-        self.shrink();
+        self.shrink(now);
         let end = self.slab.places();
         for _ in 0..places_max {
             if self.crawl_at >= end {
@@ -254,15 +254,17 @@ impl Shard {
             }
             let number = self.crawl_at;
             self.crawl_at += 1;
-            let item = self.slab.at(number);
-            if item.is_vacant() {
-                continue;
-            }
-            if !item.is_live(self.flush.cas(), now) {
-                self.reclaim(number);
-            }
+            self.look_at(number, now);
         }
         false
+    }
+
+    /// Drops what is at a place, if it is dead.
+    fn look_at(&mut self, number: u32, now: Now) {
+        let item = self.slab.at(number);
+        if !item.is_vacant() && !item.is_live(self.flush.cas(), now) {
+            self.reclaim(number);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -294,9 +296,13 @@ impl Shard {
 
     /// Gives back a chunk of places, if a quarter of them is free, and of the hash table what is
     /// too much.
-    fn shrink(&mut self) {
+    fn shrink(&mut self, now: Now) {
         if self.slab.spare() * 4 <= self.slab.places() as usize {
             return;
+        }
+        // What is dead would be moved to where the crawl has been, and stay for another round.
+        for number in self.slab.last_chunk() {
+            self.look_at(number, now);
         }
         let (table, hasher) = (&mut self.table, &self.hasher);
         self.slab.shrink(|item, from, to| {

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::mem;
+use std::ops::Range;
 
 use super::item::Item;
 
@@ -57,6 +58,12 @@ impl Slab {
     pub(super) fn places(&self) -> u32 {
         // There is memory for fewer than 2³² items.
         (self.chunks.len() * CHUNK) as u32
+    }
+
+    /// The places that [`Slab::shrink`] takes.
+    pub(super) fn last_chunk(&self) -> Range<u32> {
+        let end = self.places();
+        end.saturating_sub(CHUNK as u32)..end
     }
 
     #[inline]
@@ -116,8 +123,7 @@ impl Slab {
     /// Moves what is in the last chunk to other places, which there must be, and frees it. `moved`
     /// is told of each item where it was and where it is.
     pub(super) fn shrink(&mut self, mut moved: impl FnMut(&Item, u32, u32)) {
-        let end = self.places();
-        let last = end.saturating_sub(CHUNK as u32)..end;
+        let last = self.last_chunk();
         for number in last.clone() {
             if self.at(number).is_vacant() {
                 self.leave(List::Free, number);

@@ -22,6 +22,7 @@ use super::listener::{Listener, serve};
 use super::open::Open;
 use super::stat_counters::Count;
 use super::{Options, Store, item};
+use crate::limits::CRAWL_PLACES;
 use crate::listen;
 
 const MANY: usize = 1 << 30;
@@ -550,6 +551,31 @@ fn a_step_goes_through_all_shards() {
         store.step();
     }
     assert_eq!(len(&store), (0, 0));
+}
+
+#[test]
+fn one_round_drops_all_that_is_dead_though_places_are_given_back_meanwhile() {
+    for live_every in [0, 2, 7] {
+        let store = store();
+        for number in 0..20_000 {
+            answers(&store, 0, &set(&format!("k{number}"), 0, 60, 1));
+        }
+        for shard in &store.shards {
+            shard.lock().flush_all(None, at(0));
+        }
+        let is_live = |number: &i32| live_every > 0 && number % live_every == 0;
+        let live: Vec<_> = (0..20_000).filter(is_live).collect();
+        for number in &live {
+            answers(&store, 0, &set(&format!("k{number}"), 0, 60, 1));
+        }
+        for shard in &store.shards {
+            while !shard.lock().crawl(CRAWL_PLACES, at(0)) {}
+        }
+        assert_eq!(len(&store).0, live.len() as u64, "every {live_every}");
+        for number in live {
+            check(&store, 0, &format!("mg k{number}\r\n"), "HD|");
+        }
+    }
 }
 
 #[test]
