@@ -77,13 +77,15 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached, simulated fleets and killed Socket.IO clients for three quarters of an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20)
+## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached, simulated fleets, killed Socket.IO clients and hidden pages for an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20 HIDDEN_MINUTES=7)
 .PHONY: soak
 STORE_CASES ?= 20000
 # Of each of some 30 kinds of fault: 6,000 runs in all, in some seven minutes on two cores.
 SEEDS ?= 200
 SOCKETIO_ROUNDS ?= 20
-soak: setup loom shuttle faults truth slow-http
+# Chromium lets a page's timers run once a minute when it has been hidden for five.
+HIDDEN_MINUTES ?= 7
+soak: setup loom shuttle faults truth slow-http client/node_modules/.package-lock.json
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)
@@ -92,6 +94,10 @@ soak: setup loom shuttle faults truth slow-http
 	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::nothing_is_left
 	$(call heading,Socket.IO clients that ask while they go over to WebSockets: $(SOCKETIO_ROUNDS) rounds of 15)
 	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::all_questions
+	$(call heading,pages that are hidden for $(HIDDEN_MINUTES) minutes)
+	@cargo build --locked
+	@cd client && HIDDEN_MINUTES=$(HIDDEN_MINUTES) PRESENCED_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced \
+	    node --test --test-name-pattern='hidden for' test/staying.test.js
 
 ## slow-http: attack a server with slowhttptest, with slow heads, slow bodies, many ranges and slow reading
 .PHONY: slow-http
@@ -167,6 +173,14 @@ compare: setup
 	$(call heading,compare)
 	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
 	    $(if $(PEERS),--peers "$(PEERS)")
+
+## trend: measure sessions without sockets, from a thousand to ten million, and plot them (docs/images/sessions-trend.svg)
+.PHONY: trend
+trend:
+	$(call heading,trend)
+	@scripts/setup.sh plots
+	@cargo bench --locked --bench sessions -- trend > docs/images/sessions-trend.csv
+	@python scripts/plot_sessions.py docs/images/sessions-trend.csv docs/images/sessions-trend.svg
 
 ## million: hold a million sessions on this machine, disturb them, and print what they cost (SESSIONS=1000000 EDGES=54 FAULTS=0 JSON=million.json)
 .PHONY: million

@@ -36,6 +36,12 @@ ROUNDS = 2
 LINE = 120
 # Of the other cores' time, above which they would not do for edges and load generators alone.
 BUSY_MAX = 0.9
+# The part of the edges whose sessions are tried first, to see what they cost.
+TRIAL = 0.1
+IDLE_S = 5
+# Of the cores' time, for all sessions: clients that come back all at once need the rest. Beyond it, memcached would wait
+# for its turn behind a hundred processes, and nothing would be measured but that.
+CORES_SHARE = 0.8
 
 
 @dataclass
@@ -102,16 +108,17 @@ def run(fleet, flags):
     observer = Observer(fleet, flags)
     observer.start()
     try:
-        pids = fleet.pids()
-        before = {"pss": machine.pss_bytes(pids["edges"]), "kernel": machine.kernel_bytes(),
-                  "available": machine.meminfo()["MemAvailable"]}
-        connecting = connect(fleet, plan)
+        before = {"pss": {pid: machine.pss_bytes([pid]) for pid in fleet.pids()["edges"]},
+                  "kernel": machine.kernel_bytes(), "available": machine.meminfo()["MemAvailable"]}
+        seconds = fit_to_cores(fleet, flags, plan)
+        seconds += connect(fleet, [edge for edge in fleet.edges if not edge.load], plan.sessions)
         # A round of pings, so that memory has settled after the handshakes, and a flush of its heartbeats.
         sleep(flags.ping_interval + flags.flush_interval, "settling", fleet)
         observer.begin()
         result = {"sessions": plan.sessions, "edges": plan.edges, "workers": fleet.workers,
                   "limits": [vars(limit) for limit in plan.limits], "binding": plan.binding,
-                  **connecting, **measure(fleet, flags, plan, before), "observer": observer.counts()}
+                  "connected_s": seconds, "connected_per_second": plan.sessions / seconds,
+                  **measure(fleet, flags, plan, before), "observer": observer.counts()}
         report.show_costs(result)
         if flags.faults:
             result["memcached_core"] = give_memcached_a_core(fleet, result)
@@ -147,26 +154,55 @@ def make_plan(fleet, flags):
     return Plan(sessions, min(edges, sessions), per_edge, limits, binding)
 
 
-def connect(fleet, plan):
-    """Opens all sessions; returns how long it took from the first one on."""
-    fleet.start_sessions()
+def fit_to_cores(fleet, flags, plan):
+    """Opens the sessions of some edges, and gives up as many of the other edges as the cores have no time for.
+
+    Returns how long it took to connect.
+    """
+    some = fleet.edges[: max(1, int(len(fleet.edges) * TRIAL))]
+    sessions = sum(edge.sessions for edge in some)
+    idle = cores_in_use(fleet, IDLE_S, "measuring idle edges")
+    seconds = connect(fleet, some, sessions)
+    sleep(flags.ping_interval, "settling", fleet)
+    busy = cores_in_use(fleet, flags.ping_interval, "measuring some sessions")
+    most = int((CORES_SHARE * len(CORES) - idle) / max(busy - idle, 1e-9) * sessions)
+    plan.limits.append(machine.Limit("cores", str(len(CORES)), most))
+    while plan.sessions > most and len(fleet.edges) > len(some):
+        plan.sessions -= fleet.give_up_last_edge()
+        plan.edges, plan.binding = len(fleet.edges), "cores"
+    report.show_cores(plan, sessions, busy, most)
+    return seconds
+
+
+def cores_in_use(fleet, seconds, what):
+    """The cores that all processes of the fleet take."""
+    def used():
+        return sum(machine.cpu_seconds(pids) for pids in fleet.pids().values())
+
+    cpu, began = used(), time.monotonic()
+    sleep(seconds, what, fleet)
+    return (used() - cpu) / (time.monotonic() - began)
+
+
+def connect(fleet, edges, wanted):
+    """Opens the sessions of these edges; returns how long it took from the first one on until all edges had so many."""
+    found = grown = fleet.open_sessions()
+    fleet.start_sessions(edges)
     first = last = looked_at = None
-    found = grown = 0
-    while found < plan.sessions:
+    while found < wanted:
         fleet.check()
         now, before = time.monotonic(), found
         found = fleet.open_sessions()
         if found > grown:
             first, last, grown = first or now, now, found
         elif now - (last or now) > STUCK_S:
-            sys.exit(f"{found:,} of {plan.sessions:,} sessions, and none more for {STUCK_S} s")
+            sys.exit(f"{found:,} of {wanted:,} sessions, and none more for {STUCK_S} s")
         last = last or now
         rate = max(0, found - before) / (now - (looked_at or now - POLL_S))
         looked_at = now
-        progress(f"connecting: {found:,} of {plan.sessions:,} sessions, {rate:,.0f} a second")
-        time.sleep(POLL_S if plan.sessions - found > 5 * rate else POLL_S / 10)
-    seconds = max(time.monotonic() - first, 0.001)
-    return {"connected_s": seconds, "connected_per_second": plan.sessions / seconds}
+        progress(f"connecting: {found:,} of {wanted:,} sessions, {rate:,.0f} a second")
+        time.sleep(POLL_S if wanted - found > 5 * rate else POLL_S / 10)
+    return max(time.monotonic() - (first or time.monotonic()), 0.001)
 
 
 def measure(fleet, flags, plan, before):
@@ -192,7 +228,7 @@ def measure(fleet, flags, plan, before):
         "memcached_sets_per_second": sets / took,
         "cores": cores,
         "edges_pss_bytes": pss,
-        "edge_bytes_per_session": (pss - before["pss"]) / sessions,
+        "edge_bytes_per_session": (pss - sum(before["pss"][pid] for pid in pids["edges"])) / sessions,
         "load_pss_bytes": machine.pss_bytes(pids["load"]),
         "memcached_pss_bytes": machine.pss_bytes(pids["memcached"]),
         "kernel_bytes_per_session": (kernel - before["kernel"]) / sessions,

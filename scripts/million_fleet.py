@@ -129,10 +129,10 @@ class Fleet:
                 return int(found[1])
         sys.exit(f"presenced check says nothing of open files: {ran.stdout}")
 
-    def start_sessions(self):
-        """Starts the load generators, one for each edge."""
+    def start_sessions(self, edges):
+        """Starts the load generators of these edges, one for each."""
         processes = max(1, len(CORES) // len(self.edges))
-        for edge in self.edges:
+        for edge in edges:
             if not edge.sessions:
                 continue
             share = min(processes, edge.sessions)
@@ -141,6 +141,12 @@ class Fleet:
                 "--sessions", edge.sessions, "--user-prefix", f"e{edge.index}-", "--processes", share,
                 "--concurrency", max(share, CONCURRENCY // len(self.edges)),
                 "--client-ping", "0s", "--settle", "0s", "--duration", "2h"], self.cores)
+
+    def give_up_last_edge(self):
+        """Ends an edge that has no sessions yet; returns how many it would have had."""
+        edge = self.edges.pop()
+        self.kill(edge.process)
+        return edge.sessions
 
     def spawn(self, name, command, cores):
         """Starts a process that ends with this one, however this one ends."""

@@ -16,6 +16,14 @@ def show_limits(plan, flags):
     print(flush=True)
 
 
+def show_cores(plan, sessions, busy, most):
+    """How many sessions the cores hold, by what those of the first edges take."""
+    print(f"The first {sessions:,} of them take {busy:.2f} cores, load and memcached included, so the cores hold {most:,}.")
+    if plan.binding == "cores":
+        print(f"So there are {plan.sessions:,} sessions in {edges(plan.edges)}. What binds is: cores.")
+    print(flush=True)
+
+
 def show_costs(result):
     """What so many sessions take."""
     cores = result["cores"]

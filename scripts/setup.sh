@@ -14,6 +14,7 @@
 #                       its WebSockets need, more that is independent
 #   slowhttptest        attacks a server slowly; only with the argument `soak`
 #   Redis, PostgreSQL   are compared with memcached (scripts/compare_stores.py); only with the argument `stores`
+#   matplotlib          draws the trend of sessions (make trend), in target/venv; only with the argument `plots`
 #
 # Returns quickly if nothing is missing. It never prompts: without root or sudo it prints what to install and exits with 1.
 set -euo pipefail
@@ -31,6 +32,7 @@ readonly PYTHON_ENGINEIO='python-engineio==4.15.1'
 # One is for its blocking client, the other for its asyncio client.
 readonly WEBSOCKET_CLIENT='websocket-client==1.9.2'
 readonly AIOHTTP='aiohttp==3.14.5'
+readonly MATPLOTLIB='matplotlib==3.11.2'
 readonly REQUESTS='requests==2.34.2'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
@@ -125,6 +127,11 @@ if ! has_venv; then
     hash -r
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${python_packages[@]}" </dev/null
+fi
+
+if [[ ${1:-} == plots ]] && ! "$venv/bin/python" -c 'import matplotlib' 2>/dev/null; then
+    say "installing into $venv: $MATPLOTLIB"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$MATPLOTLIB" </dev/null
 fi
 
 node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p'; }
