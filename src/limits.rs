@@ -500,3 +500,30 @@ const _: () = {
     // What a request has waited for can still be answered.
     assert!(KEYS_WAIT.as_millis() < HANDSHAKE_TIMEOUT.as_millis());
 };
+
+/// What a session takes in the process, in bytes, its user included, where nothing else was measured: as with 666,666 of
+/// them (benches/README.md).
+pub const SESSION_PROCESS_BYTES: u64 = 130;
+
+/// What its socket takes in the kernel, in bytes.
+pub const SESSION_KERNEL_BYTES: u64 = 4200;
+
+/// CPU time of a ping and its pong, and its part of a flush.
+pub const HEARTBEAT_TIME: Duration = Duration::from_micros(30);
+
+/// What a user takes in the embedded store, in bytes (docs/why-memcached.md).
+pub const STORE_BYTES_PER_USER: u64 = 147;
+
+/// The part of the cores that heartbeats may take: the rest is for pulls, and for handshakes when many clients come back
+/// at once.
+pub const CPU_SHARE: f64 = 0.7;
+
+/// The part of the memory that sessions may take: the rest is for answers that clients do not read, and for handshakes.
+pub const MEMORY_SHARE: f64 = 0.8;
+
+/// Sessions with which `presenced capacity` measures: enough to tell their memory from everything else's, and to be open
+/// within a second or two.
+pub const PROBE_SESSIONS: u32 = 10_000;
+
+/// The most of them: all come from one address, which has some 28,000 ports.
+pub const PROBE_SESSIONS_MAX: u32 = 20_000;

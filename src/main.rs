@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use presenced::cli::capacity::{CapacityRequest, capacity};
 use presenced::cli::examine::{self, Finding, State};
 use presenced::cli::sources::{Asked, Checked, Settings, What};
 use presenced::cli::store::StoreFlags;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 fn main() -> ExitCode {
@@ -87,6 +89,7 @@ fn run(Asked { what, settings }: Asked) -> Result<ExitCode, Box<dyn Error>> {
             What::Serve => run_edge(settings, Signals::catch()?).await?,
             What::Store(store) => run_store(&store, &settings, Signals::catch()?).await?,
             What::Check => return check(settings).await,
+            What::Capacity(request) => return host_capacity(&request, settings).await,
             What::PrintConfig => return print_config(settings),
             What::Token(request) => return token(&request, &settings),
             What::CheckToken => return check_token(settings).await,
@@ -117,8 +120,23 @@ async fn check(settings: Settings) -> Result<ExitCode, Box<dyn Error>> {
     let format = settings.flags.logs.log_format;
     let Checked { config, notices } = settings.clone().check();
     let findings = examine::examine(&config?, &notices, &settings).await;
-    let is_well = findings.iter().all(|finding| finding.state != State::Wrong);
-    Ok(report(&findings, format, is_well))
+    Ok(report(&findings, format, is_well(&findings)))
+}
+
+/// Prints how many sessions this host holds.
+async fn host_capacity(
+    request: &CapacityRequest,
+    settings: Settings,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let format = settings.flags.logs.log_format;
+    // A server runs for a moment, of which only warnings matter.
+    log::set_levels(Targets::new().with_default(LevelFilter::WARN));
+    let findings = capacity(&settings.check().config?, request).await;
+    Ok(report(&findings, format, is_well(&findings)))
+}
+
+fn is_well(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.state != State::Wrong)
 }
 
 /// Prints a line for each thing that was looked at.

@@ -7,7 +7,7 @@ use presenced_session::clock::unix_ms;
 use serde_json::Value;
 
 use super::SettingsError;
-use super::examine::{Finding, State};
+use super::examine::{Finding, State, finding};
 use crate::tokens::auth::contents;
 use crate::tokens::{
     Audience, Auth, CONNECT_SCOPE, Config, Identity, IssuerConfig, Purpose, READ_ALL_SCOPE,
@@ -108,10 +108,6 @@ pub async fn check(config: &Config, token: &str) -> Result<CheckedToken, Setting
         findings,
         is_accepted,
     })
-}
-
-fn finding(state: State, about: &'static str, text: String) -> Finding {
-    Finding { state, about, text }
 }
 
 fn accepted(identity: &Identity) -> String {

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use super::Flags;
+use super::capacity::CapacityRequest;
 use super::store::StoreFlags;
 use super::token::TokenRequest;
 
@@ -38,6 +39,13 @@ pub enum Command {
     /// exits with 0 if all is well, with 1 if something is wrong, and with 2 if the settings are.
     Check(Box<Flags>),
 
+    /// Says how many sessions this host holds, and which limit comes first
+    ///
+    /// Takes the server's flags, environment and file. Opens sessions on loopback against a server of its own for some
+    /// ten seconds, to measure what one costs, and prints a line for each limit of the host. Exits with 0, with 1 if the
+    /// host holds fewer than --sessions, and with 2 if the settings can't work.
+    Capacity(Box<CapacityCommand>),
+
     /// Prints each setting with its value and where that comes from, as a file for --config
     ///
     /// Takes the server's flags, environment and file. Secrets are not printed.
@@ -69,6 +77,18 @@ pub struct TokenCommand {
     /// What the token is to say.
     #[command(flatten)]
     pub request: TokenRequest,
+
+    /// The server's.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// The flags of `presenced capacity`.
+#[derive(Clone, Debug, Args)]
+pub struct CapacityCommand {
+    /// What is asked of the host.
+    #[command(flatten)]
+    pub request: CapacityRequest,
 
     /// The server's.
     #[command(flatten)]

@@ -27,6 +27,8 @@ pub struct Finding {
     pub about: &'static str,
     /// What was found.
     pub text: String,
+    /// How many sessions that allows, where it is about that.
+    pub sessions: Option<u64>,
 }
 
 /// How something is.
@@ -58,7 +60,11 @@ impl Finding {
         match format {
             LogFormat::Text => format!("{state:<5}  {about:<10}  {text}"),
             LogFormat::Json => {
-                serde_json::json!({"state": state, "about": about, "text": text}).to_string()
+                let mut line = serde_json::json!({"state": state, "about": about, "text": text});
+                if let Some(sessions) = self.sessions {
+                    line["sessions"] = sessions.into();
+                }
+                line.to_string()
             }
         }
     }
@@ -71,24 +77,31 @@ pub async fn examine(config: &Config, notices: &[Notice], from: &Settings) -> Ve
     findings.extend([tokens(config), open_files(config)]);
     findings.push(fine("promises", promises(config).headroom));
     findings.extend(notices.iter().map(|notice| match notice {
-        Notice::Warning(text) | Notice::Hint(text) => Finding {
-            state: State::Note,
-            about: "settings",
-            text: text.clone(),
-        },
+        Notice::Warning(text) | Notice::Hint(text) => note("settings", text.clone()),
     }));
     findings.extend(nodes(config).await);
     findings
 }
 
 fn fine(about: &'static str, text: String) -> Finding {
-    let state = State::Fine;
-    Finding { state, about, text }
+    finding(State::Fine, about, text)
 }
 
 fn wrong(about: &'static str, text: String) -> Finding {
-    let state = State::Wrong;
-    Finding { state, about, text }
+    finding(State::Wrong, about, text)
+}
+
+pub(super) fn note(about: &'static str, text: String) -> Finding {
+    finding(State::Note, about, text)
+}
+
+pub(super) fn finding(state: State, about: &'static str, text: String) -> Finding {
+    Finding {
+        state,
+        about,
+        text,
+        sessions: None,
+    }
 }
 
 fn settings(settings: &Settings) -> Finding {
@@ -117,11 +130,10 @@ fn tokens(config: &Config) -> Finding {
     let tokens = &config.gateway.tokens;
     let text = match tokens.issuers.as_slice() {
         _ if !tokens.has_key() => {
-            return Finding {
-                state: State::Note,
-                about: "tokens",
-                text: "no key: tokens for everyone on this machine, and on no other".into(),
-            };
+            return note(
+                "tokens",
+                "no key: tokens for everyone on this machine, and on no other".into(),
+            );
         }
         [issuer] => keys(issuer),
         issuers => {

@@ -7,12 +7,14 @@
 //! - [`sources`]: where the flags' values come from, and who wins.
 //! - [`Flags::check`]: rules about several settings; `descriptors`, `issuers`, `secret`, `keys`,
 //!   `cpu`.
-//! - [`print_config`], [`examine`]: commands about settings. [`token`], [`check_token`]: commands about tokens.
+//! - [`print_config`], [`examine`]: commands about settings. [`capacity`]: a command about this host. [`token`],
+//!   [`check_token`]: commands about tokens.
 
 macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
 }
 
+pub mod capacity;
 pub mod check_token;
 pub mod command_line;
 mod cpu;

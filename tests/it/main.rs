@@ -14,6 +14,7 @@
 mod admin;
 mod algorithms;
 mod backends;
+mod capacity;
 mod cli;
 mod codec;
 mod conformance;

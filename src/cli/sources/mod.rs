@@ -31,7 +31,8 @@ use self::environment::{Environment, SECRET};
 use self::key::{Key, Kind, keys, with_switches, without_environment};
 use self::origin::{Origin, Origins};
 use self::table::{Table, issuer_keys};
-use super::command_line::{Command, CommandLine, TokenCommand};
+use super::capacity::CapacityRequest;
+use super::command_line::{CapacityCommand, Command, CommandLine, TokenCommand};
 use super::nearest::nearest;
 use super::store::StoreFlags;
 use super::token::TokenRequest;
@@ -55,6 +56,8 @@ pub enum What {
     Serve,
     /// To check what the server would run with.
     Check,
+    /// To say how many sessions this host holds.
+    Capacity(CapacityRequest),
     /// To print what the server would run with.
     PrintConfig,
     /// To print a token.
@@ -223,6 +226,10 @@ impl<F: Fn(&Path) -> Result<String, String>> Reader<F> {
             Some(Command::Check(flags)) => (What::Check, *flags),
             Some(Command::PrintConfig(flags)) => (What::PrintConfig, *flags),
             Some(Command::CheckToken(flags)) => (What::CheckToken, *flags),
+            Some(Command::Capacity(command)) => {
+                let CapacityCommand { request, flags } = *command;
+                (What::Capacity(request), flags)
+            }
             Some(Command::Token(command)) => {
                 let TokenCommand { request, flags } = *command;
                 (What::Token(request), flags)

@@ -560,7 +560,7 @@ fn a_word_too_many_is_called_so() {
             &["foo"][..],
             &[
                 "unexpected word 'foo'",
-                "check, print-config, token, check-token, store",
+                "check, capacity, print-config, token, check-token, store",
             ][..],
         ),
         (
@@ -591,6 +591,7 @@ fn each_command_takes_what_the_server_takes() {
             "check",
             (|what| matches!(what, What::Check)) as fn(&What) -> bool,
         ),
+        ("capacity", |what| matches!(what, What::Capacity(_))),
         ("print-config", |what| matches!(what, What::PrintConfig)),
         ("check-token", |what| matches!(what, What::CheckToken)),
         ("token", |what| matches!(what, What::Token(_))),
