@@ -175,7 +175,7 @@ export class People {
     // Of the others, what was seen may have changed since.
     const online = [...this.#watching.keys()].filter((name) => this.isOnline(name)).length;
     text('asked').textContent = `${this.#watching.size} of ${people.length}`;
-    text('count').textContent = `${online} seen online`;
+    text('count').textContent = `${online} online`;
     document.title = `(${online}) ${user} · presenced`;
     const team = people.filter(([, { unwatch }]) => unwatch).map(([name]) => name);
     this.#stack.show(team.filter((name) => this.isOnline(name)), team.length);

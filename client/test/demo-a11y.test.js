@@ -166,7 +166,7 @@ describe('the demo page by keyboard', { timeout: 60_000 }, () => {
       await page.waitForFunction((sent) => Number(document.querySelector('#pulls-sent').textContent) >= sent, sent + count);
     };
     // Who was there in the tests before goes offline first, and that is told half a second later.
-    await page.waitForFunction(() => document.querySelector('#count').textContent === '1 seen online');
+    await page.waitForFunction(() => document.querySelector('#count').textContent === '1 online');
     await pulls(2);
     await page.evaluate(() => {
       globalThis.said = [];

@@ -99,11 +99,11 @@ describe('who leaves the demo page', { timeout: 120_000 }, () => {
 });
 
 describe('the rest of the demo page', { timeout: 120_000 }, () => {
-  test('twenty people come, are in the stack and the figures, and leave together', async () => {
+  test('twenty visitors come, are in the stack and the figures, and leave together', async () => {
     const { page, requests, troubles } = await visit('alice');
     await page.waitForSelector('#figures .u-wrap canvas');
     await page.click('#crowd');
-    await reads(page, '#crowd', /^Let the 20 leave$/);
+    await reads(page, '#crowd', /^Disconnect the 20 visitors$/);
     await reads(page, '#stack .more', /^\+\d+$/, 10_000);
     await reads(page, '#team-count', /^9 of 12 online$/, 10_000);
     await reads(page, '#path-sessions', /^2\d$/, 10_000);
