@@ -1,5 +1,6 @@
 // What the page says of its own connection.
 
+import { onFigures, whatIsDown } from './figures.js';
 import { announce, element, text } from './page.js';
 
 /** @typedef {import('/client/presence.js').ConnectionInfo} ConnectionInfo */
@@ -10,9 +11,23 @@ export class Connection {
   #alert = text('alert');
   #note = text('as-they-were');
   #toggle = element('toggle', HTMLButtonElement);
+  /** @type {ConnectionInfo['state']} */
+  #state = 'closed';
+  /** The address of a memcached that does not answer. @type {string | undefined} */
+  #down;
   #retryAt = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #countdown;
+
+  constructor() {
+    onFigures((figures) => {
+      const down = whatIsDown(figures);
+      if (down === this.#down) return;
+      this.#down = down;
+      this.#showNote();
+      announce(down === undefined ? 'memcached answers again' : `memcached at ${down} does not answer`);
+    });
+  }
 
   /**
    * @param {PresenceClient} client
@@ -32,6 +47,7 @@ export class Connection {
   /** @param {ConnectionInfo} info */
   show({ state, code, error, retryInMs }) {
     document.body.dataset.connection = state;
+    this.#state = state;
     this.#toggle.textContent = state === 'closed' ? 'Connect' : 'Disconnect';
     clearInterval(this.#countdown);
 
@@ -51,11 +67,19 @@ export class Connection {
       this.#alert.textContent = state === 'closed' ? `${trouble} The page does not try again by itself.` : trouble;
       this.#alert.hidden = false;
     }
-    this.#note.hidden = state === 'open';
-    this.#note.textContent =
-      state === 'closed'
-        ? 'Not connected. Others see you go offline when your entry expires, and people here are shown as they were.'
-        : 'Not connected right now. People are shown as they were.';
+    this.#showNote();
+  }
+
+  /** Why people may be others than those who are shown. */
+  #showNote() {
+    const note = {
+      closed: 'Not connected. Others see you go offline when your entry expires, and people here are shown as they were.',
+      connecting: 'Not connected right now. People are shown as they were.',
+      waiting: 'Not connected right now. People are shown as they were.',
+      open: this.#down === undefined ? '' : `memcached at ${this.#down} does not answer. People are shown as they were.`,
+    }[this.#state];
+    this.#note.textContent = note;
+    this.#note.hidden = note === '';
   }
 
   #showWait() {

@@ -1,4 +1,4 @@
-// Twenty people who come at once: as many sessions of this tab, each with a token and a WebSocket of its own.
+// Twenty visitors who come at once: as many sessions of this tab, each with a token and a WebSocket of its own.
 
 import { PresenceClient } from '/client/presence.js';
 
@@ -34,7 +34,8 @@ export class Crowd {
     this.#button.addEventListener('click', () => {
       if (this.#clients.size === 0) this.#come();
       else this.#leave();
-      this.#button.textContent = this.#clients.size === 0 ? 'Let 20 people come' : `Let the ${this.#clients.size} leave`;
+      const { size } = this.#clients;
+      this.#button.textContent = size === 0 ? `Simulate ${SIZE} visitors` : `Disconnect the ${size} visitors`;
     });
   }
 

@@ -1,6 +1,6 @@
 // The demo page: one user a tab, who else is here, and what happens for that in the browser and in the edge.
 
-import { PresenceClient } from '/client/presence.js';
+import { PresenceClient, userIdProblem } from '/client/presence.js';
 
 import { Charts } from './chart.js';
 import { showCode } from './code.js';
@@ -15,7 +15,12 @@ import { showPath } from './path.js';
 import { People } from './people.js';
 import { fetchToken, showLookUp } from './token.js';
 
-function signIn() {
+/** @param {string | undefined} problem Why the page's address has nobody who can be signed in. */
+function signIn(problem) {
+  if (problem) {
+    text('alert').textContent = `Nobody can be online by the user id in the address: ${problem}.`;
+    text('alert').hidden = false;
+  }
   const names = element('names', HTMLUListElement);
   for (const name of TEAM.slice(0, OFFERED)) {
     const link = document.createElement('a');
@@ -92,10 +97,12 @@ function interval() {
   if (chosen) chosen.selected = true;
   select.addEventListener('change', () => {
     parameters.set('every', select.value);
-    location.search = String(parameters);
+    // By its fragment, the page is back at the choice, with the focus on it.
+    location.href = `?${parameters}#every`;
   });
   return Number(select.value);
 }
 
-if (user === '') signIn();
+const problem = userIdProblem(user);
+if (problem) signIn(user === '' ? undefined : problem);
 else start();

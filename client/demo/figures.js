@@ -50,6 +50,13 @@ let timer;
 /** The last figures; `undefined` before the first, and of an edge that has none. */
 export const latest = () => last;
 
+/**
+ * The address of a memcached that does not answer, if there is one.
+ *
+ * @param {Figures | undefined} figures
+ */
+export const whatIsDown = (figures) => figures?.memcached.find(({ up }) => !up)?.address;
+
 /** @param {Listener} listener */
 export const onFigures = (listener) => void listeners.push(listener);
 

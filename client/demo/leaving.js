@@ -1,6 +1,6 @@
 // Who has left, and when that will show. The tabs tell each other; the edge would not, as it only ever answers pulls.
 
-import { latest } from './figures.js';
+import { latest, onFigures, whatIsDown } from './figures.js';
 import { listed } from './news.js';
 import { announce, duration, eachSecond, fromTemplate, part, text } from './page.js';
 
@@ -38,6 +38,8 @@ export class Leaving {
   #pullMs;
   /** @type {Set<Leaver>} */
   #leavers = new Set();
+  /** When an answer may last have been one that leaves users as they were. */
+  #unsureAt = 0;
 
   /**
    * @param {PresenceClient} client
@@ -49,6 +51,11 @@ export class Leaving {
     this.#isHere = isHere;
     this.#pullMs = pullMs;
     this.#channel.onmessage = ({ data }) => this.#hear(data);
+    const unsure = () => {
+      this.#unsureAt = Date.now();
+    };
+    client.on('state', ({ state }) => state === 'open' && unsure());
+    onFigures((figures) => whatIsDown(figures) !== undefined && unsure());
     eachSecond(() => this.#showAll());
   }
 
@@ -69,6 +76,7 @@ export class Leaving {
    * @param {string} how
    */
   leftAndSeen(users, how) {
+    if (users.length === 0) return;
     this.left(users, how);
     this.#add(users, how, Date.now());
   }
@@ -192,8 +200,7 @@ export class Leaving {
     const longestMs = (ttlMs ?? 0) + ROUNDING_MS;
     const leftMs = leaver.at + longestMs - Date.now();
     bar.value = Math.max(0, leftMs / longestMs);
-    // The next pull is the last that can say otherwise, if it is not late itself.
-    if (ttlMs !== undefined && leftMs < -2 * this.#pullMs - ROUNDING_MS && this.#client.state === 'open') {
+    if (ttlMs !== undefined && this.#client.state === 'open' && Date.now() > this.#sureAt(leaver)) {
       const online = [...leaver.online].filter((name) => this.#client.get(name).state === 'online');
       if (online.length === 0) this.#end(leaver, 'offline by now.');
       else this.#end(leaver, 'still online, through a session that this browser does not know about.', online);
@@ -202,6 +209,18 @@ export class Leaving {
     const gone = leaver.users.size - leaver.online.size;
     const some = gone > 0 ? ` ${gone} of them ${gone === 1 ? 'is' : 'are'} offline by now.` : '';
     sentence.textContent = `${listed([...leaver.users])} ${leaver.how}. ${this.#promise(leaver)}${some}`;
+  }
+
+  /**
+   * When the last pull that can still change something is over, even if it was late. A memcached that was down may have
+   * lost entries: only a TTL and a flush after its return the edge says again who is offline.
+   *
+   * @param {Leaver} leaver
+   */
+  #sureAt({ at }) {
+    const { ttlMs = 0, flushIntervalMs = 0 } = latest() ?? {};
+    const answeredFor = Math.max(at + ttlMs, this.#unsureAt + ttlMs + flushIntervalMs);
+    return answeredFor + 2 * ROUNDING_MS + 2 * this.#pullMs;
   }
 
   /**
@@ -214,6 +233,7 @@ export class Leaving {
     const ttlMs = latest()?.ttlMs;
     if (ttlMs === undefined) return `Nothing was written; ${entry} within the server’s TTL.`;
     const seconds = Math.ceil((at + ttlMs + ROUNDING_MS - Date.now()) / 1_000);
+    if (seconds <= 0 && whatIsDown(latest())) return `Nothing was written; ${entry} now, but memcached can’t be asked.`;
     if (seconds <= 0) return `Nothing was written; ${entry} now, and the next pull shows it.`;
     return `Nothing was written; ${entry} in at most ${duration(seconds)}.`;
   }

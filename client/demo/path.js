@@ -1,5 +1,6 @@
 // The path of a heartbeat as a picture: ping, pending, flush, memcached. What moves in it has happened.
 
+import { whatIsDown } from './figures.js';
 import { duration, mayMove, text } from './page.js';
 
 /** @typedef {import('./figures.js').Figures} Figures */
@@ -43,14 +44,15 @@ export function showPath(figures, step) {
 }
 
 /** @param {Figures} figures */
-function showNodes({ memcached, embedded }) {
-  const down = memcached.filter(({ up }) => !up);
+function showNodes(figures) {
+  const { memcached, embedded } = figures;
+  const down = whatIsDown(figures);
   const nodes = text('nodes');
-  nodes.classList.toggle('trouble', down.length > 0);
+  nodes.classList.toggle('trouble', down !== undefined);
   const kind = embedded ? 'embedded store' : 'memcached';
   const first = memcached[0]?.address ?? 'none';
   const more = memcached.length > 1 ? ` and ${memcached.length - 1} more` : '';
-  nodes.textContent = down.length > 0 ? `memcached at ${down[0]?.address} is down` : `${kind} at ${first}${more}`;
+  nodes.textContent = down === undefined ? `${kind} at ${first}${more}` : `memcached at ${down} is down`;
 }
 
 /**
@@ -94,7 +96,11 @@ function dots(id, count, delay = 0) {
 export const milliseconds = (ms) => (ms < 10 ? `${ms.toFixed(2)} ms` : `${ms.toFixed(0)} ms`);
 
 /** @param {number} ms */
-const seconds = (ms) => (ms < 1_000 ? `${ms} ms` : duration(Math.round(ms / 1_000)));
+const seconds = (ms) => {
+  const time = ms < 1_000 ? `${ms} ms` : duration(Math.round(ms / 1_000));
+  // A unit on a line of its own is hard to read.
+  return time.replaceAll(' ', '\u00a0');
+};
 
 /** @param {number} count */
 const compact = (count) => new Intl.NumberFormat('en', { notation: 'compact' }).format(count);

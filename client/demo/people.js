@@ -3,7 +3,7 @@
 import { userIdProblem } from '/client/presence.js';
 import { definePresenceDot } from '/client/presence-dot.js';
 
-import { latest } from './figures.js';
+import { latest, whatIsDown } from './figures.js';
 import { CONTACTS, TEAM } from './names.js';
 import { News } from './news.js';
 import { address, avatar, clock, duration, eachSecond, element, fromTemplate, parameters, part, text, user } from './page.js';
@@ -175,7 +175,7 @@ export class People {
     // Of the others, what was seen may have changed since.
     const online = [...this.#watching.keys()].filter((name) => this.isOnline(name)).length;
     text('asked').textContent = `${this.#watching.size} of ${people.length}`;
-    text('count').textContent = `${online} seen online`;
+    text('count').textContent = `${online} online`;
     document.title = `(${online}) ${user} · presenced`;
     const team = people.filter(([, { unwatch }]) => unwatch).map(([name]) => name);
     this.#stack.show(team.filter((name) => this.isOnline(name)), team.length);
@@ -193,7 +193,10 @@ export class People {
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       try {
-        this.#add(input.value.trim());
+        const name = input.value.trim();
+        this.#add(name);
+        // Behind the team, and so out of sight; or somewhere in the list already.
+        this.#people.get(name)?.item.scrollIntoView({ block: 'nearest' });
         input.value = '';
         problem.hidden = true;
         this.#remember();
@@ -215,8 +218,7 @@ export class People {
 
 /** Why an answer leaves somebody open. */
 function whyUnknown() {
-  const memcached = latest()?.memcached ?? [];
-  if (memcached.some(({ up }) => !up)) return 'unknown: memcached can’t be asked right now';
+  if (whatIsDown(latest())) return 'unknown: memcached can’t be asked right now';
   return 'unknown: memcached may not have everyone yet';
 }
 

@@ -126,6 +126,30 @@ describe('axe-core finds nothing on the demo page', { timeout: 300_000 }, () => 
   });
 });
 
+describe('the demo page in forced colours', { timeout: 60_000 }, () => {
+  test('shows which tab is selected and who is online', async () => {
+    const page = await connected('alice');
+    await page.emulateMedia({ forcedColors: 'active', reducedMotion: 'reduce' });
+    // Only dots on screen know.
+    await page.setViewportSize({ width: 1280, height: 900 });
+    const areKnown = () =>
+      ['alice', 'bob'].every((user) => document.querySelector(`[data-user="${user}"] presence-dot`).state !== 'unknown');
+    await page.waitForFunction(areKnown);
+    const grounds = await page.evaluate(() => {
+      const ground = (element) => getComputedStyle(element).backgroundColor;
+      const dot = (user) => document.querySelector(`[data-user="${user}"] presence-dot`).shadowRoot.querySelector('span');
+      return {
+        selected: ground(document.querySelector('#tab-0')),
+        other: ground(document.querySelector('#tab-1')),
+        online: ground(dot('alice')),
+        offline: ground(dot('bob')),
+      };
+    });
+    assert.notEqual(grounds.selected, grounds.other);
+    assert.notEqual(grounds.online, grounds.offline);
+  });
+});
+
 describe('the demo page by keyboard', { timeout: 60_000 }, () => {
   test('the Tab key reaches everything, in the order of the page', async () => {
     const page = await connected('alice');
@@ -159,6 +183,14 @@ describe('the demo page by keyboard', { timeout: 60_000 }, () => {
     }
   });
 
+  test('another time between pulls loads the page anew, and the focus stays on the choice', async () => {
+    const page = await connected('alice');
+    await page.focus('#every');
+    await Promise.all([page.waitForURL(/every=2/), page.keyboard.press('ArrowDown')]);
+    await page.waitForFunction(() => document.activeElement?.id === 'every');
+    assert.equal(await page.inputValue('#every'), '2');
+  });
+
   test('the live region speaks of changes, and of nothing else', async () => {
     const page = await connected('alice');
     const pulls = async (count) => {
@@ -166,7 +198,7 @@ describe('the demo page by keyboard', { timeout: 60_000 }, () => {
       await page.waitForFunction((sent) => Number(document.querySelector('#pulls-sent').textContent) >= sent, sent + count);
     };
     // Who was there in the tests before goes offline first, and that is told half a second later.
-    await page.waitForFunction(() => document.querySelector('#count').textContent === '1 seen online');
+    await page.waitForFunction(() => document.querySelector('#count').textContent === '1 online');
     await pulls(2);
     await page.evaluate(() => {
       globalThis.said = [];

@@ -36,7 +36,7 @@ const siteUrl = () => `http://127.0.0.1:${site.address().port}`;
  * Opens the demo page as this user, in a window of its own. Gives the page, what it asks for over HTTP, and what it or
  * its security policy minds.
  */
-const visit = async (user, prepare = async () => {}) => {
+const visit = async (user, prepare = async () => {}, url = stage.edge.url) => {
   const page = await stage.browser.newWindow();
   stage.pages.push(page);
   const [requests, troubles] = [[], []];
@@ -44,7 +44,7 @@ const visit = async (user, prepare = async () => {}) => {
   page.on('console', (message) => message.type() === 'error' && troubles.push(message.text()));
   page.on('pageerror', (error) => troubles.push(error.message));
   await prepare(page);
-  await page.goto(`${stage.edge.url}?${new URLSearchParams({ user, every: '1' })}`);
+  await page.goto(`${url}?${new URLSearchParams({ user, every: '1' })}`);
   await page.waitForSelector('[data-connection="open"]', { state: 'attached', timeout: SLACK_MS });
   return { page, requests, troubles };
 };
@@ -98,12 +98,40 @@ describe('who leaves the demo page', { timeout: 120_000 }, () => {
   });
 });
 
+describe('an outage of memcached on the demo page', { timeout: 120_000 }, () => {
+  test('is told of, and whoever leaves meanwhile is neither online nor offline until it is known', async () => {
+    let store = await startEdge();
+    const edge = await startEdge(undefined, { flags: { memcached: store.store } });
+    try {
+      const alice = await visit('alice', undefined, edge.url);
+      const bob = await visit('bob', undefined, edge.url);
+      await says(alice.page, 'bob', 'online');
+      await store.stop('SIGKILL');
+      await reads(alice.page, '#as-they-were', /^memcached at \S+ does not answer\. People are shown as they were\.$/);
+      await bob.page.close();
+      const open = /^bob closed the tab\. Nothing was written; the entry expires now, but memcached can’t be asked\.$/;
+      await reads(alice.page, '#leaving', open, TTL_MS + SLACK_MS);
+      const sent = Number(await alice.page.textContent('#pulls-sent'));
+      await alice.page.waitForFunction((sent) => Number(document.querySelector('#pulls-sent').textContent) > sent, sent + 6);
+      assert.match(await alice.page.textContent('#leaving'), open);
+
+      store = await startEdge(undefined, { flags: { 'store-listen': store.store } });
+      await alice.page.waitForSelector('#as-they-were', { state: 'hidden', timeout: SLACK_MS });
+      await reads(alice.page, '#leaving', /^bob closed the tab\. Now offline, \d+ s after leaving\.$/, 2 * TTL_MS + SLACK_MS);
+      assert.deepEqual(alice.troubles, []);
+    } finally {
+      await edge.stop('SIGTERM');
+      await store.stop('SIGTERM');
+    }
+  });
+});
+
 describe('the rest of the demo page', { timeout: 120_000 }, () => {
-  test('twenty people come, are in the stack and the figures, and leave together', async () => {
+  test('twenty visitors come, are in the stack and the figures, and leave together', async () => {
     const { page, requests, troubles } = await visit('alice');
     await page.waitForSelector('#figures .u-wrap canvas');
     await page.click('#crowd');
-    await reads(page, '#crowd', /^Let the 20 leave$/);
+    await reads(page, '#crowd', /^Disconnect the 20 visitors$/);
     await reads(page, '#stack .more', /^\+\d+$/, 10_000);
     await reads(page, '#team-count', /^9 of 12 online$/, 10_000);
     await reads(page, '#path-sessions', /^2\d$/, 10_000);
@@ -116,6 +144,41 @@ describe('the rest of the demo page', { timeout: 120_000 }, () => {
     assert.deepEqual(troubles, []);
     const strangers = requests.filter(({ protocol, origin }) => protocol !== 'data:' && origin !== new URL(stage.edge.url).origin);
     assert.deepEqual(strangers, [], 'nothing is loaded from anywhere but the edge');
+  });
+
+  test('visitors who are sent away before they are connected have not left', async () => {
+    const { page } = await visit('alice');
+    await page.evaluate(() => {
+      const button = document.querySelector('#crowd');
+      button.click();
+      button.click();
+    });
+    assert.deepEqual(await page.$$eval('#leaving li', (items) => items.map(({ textContent }) => textContent)), []);
+    assert.equal(await page.textContent('#crowd'), 'Simulate 20 visitors');
+  });
+
+  test('an address with an impossible user id leads to the sign-in, and no token is asked for', async () => {
+    const page = await stage.browser.newWindow();
+    stage.pages.push(page);
+    const requests = [];
+    page.on('request', (request) => requests.push(new URL(request.url()).pathname));
+    await page.goto(`${stage.edge.url}?${new URLSearchParams({ user: 'no body' })}`);
+    await page.waitForSelector('#sign-in');
+    assert.match(await page.textContent('#alert'), /^Nobody can be online .*: a user id has no white space/);
+    assert.ok(!requests.includes('/dev/token'), String(requests));
+  });
+
+  test('whoever is added to the contacts is scrolled to', async () => {
+    const { page } = await visit('alice');
+    await page.fill('#add-user', 'zoe');
+    await page.click('#add button');
+    const isInSight = () => {
+      const row = document.querySelector('[data-user="zoe"]').getBoundingClientRect();
+      const frame = document.querySelector('#scroller').getBoundingClientRect();
+      return row.top >= frame.top && row.bottom <= frame.bottom;
+    };
+    await page.waitForFunction(isInSight, undefined, { timeout: SLACK_MS });
+    await says(page, 'zoe', 'offline');
   });
 
   test('figures are asked for each second, and not by a hidden page', async () => {
