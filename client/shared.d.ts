@@ -37,6 +37,11 @@ export type SharedOptions = {
 };
 export type SharedPresenceOptions = PresenceOptions & SharedOptions;
 export type Event = ['state', ConnectionInfo] | ['pull', PullInfo] | ['presence', Presence];
+export type Tab = {
+    tab: string;
+    watched: string[];
+    isVisible: boolean;
+};
 export type Message = {
     /**
      * Who asks the leader whether it is there.
@@ -54,10 +59,6 @@ export type Message = {
      * Of the leader that says this.
      */
     term?: number;
-    /**
-     * The tab for which it is; without it, for all.
-     */
-    to?: string | undefined;
     /**
      * What has happened, or what a tab does not know yet. Nothing: the leader is there.
      */

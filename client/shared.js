@@ -41,6 +41,8 @@ import { PresenceClient } from './presence.js';
 
 /** @typedef {['state', ConnectionInfo] | ['pull', PullInfo] | ['presence', Presence]} Event */
 
+/** @typedef {{tab: string, watched: string[], isVisible: boolean}} Tab What a tab tells of itself. */
+
 /**
  * What the tabs say in the channel.
  *
@@ -49,7 +51,6 @@ import { PresenceClient } from './presence.js';
  * @property {string[]} [watched] Whom this tab watches, if it tells.
  * @property {boolean} [isVisible] Whether it is seen, if it tells.
  * @property {number} [term] Of the leader that says this.
- * @property {string | undefined} [to] The tab for which it is; without it, for all.
  * @property {Event[]} [events] What has happened, or what a tab does not know yet. Nothing: the leader is there.
  */
 
@@ -66,9 +67,6 @@ const UNANSWERED_MAX = 4;
  * is seen takes their place. */
 const LATE_MS = 1_000;
 
-/** @type {Record<string, string>} The text that each kind of event has at least. */
-const TEXTS = { state: 'state', presence: 'state', pull: 'phase' };
-
 /** The connection of all tabs: whether this page is hidden does not matter to it. */
 class Connection extends PresenceClient {
   isPageHidden() {
@@ -78,9 +76,10 @@ class Connection extends PresenceClient {
 
 /** What it is by itself, unconnected, knows who is watched in this tab, and calls back. */
 export class SharedPresenceClient extends PresenceClient {
-  /** Opened only while this tab leads. */
+  /** @type {PresenceOptions} Of the connection. */
+  #options;
+  /** @type {Connection | undefined} Only while this tab leads: what an older one knew is no news. */
   #connection;
-  #pullInterval;
   /** @type {LockManager | undefined} Only if something is shared. */
   #locks;
   /** Of the lock and of the channel. */
@@ -98,19 +97,22 @@ export class SharedPresenceClient extends PresenceClient {
   #membership;
   /** @type {BroadcastChannel | undefined} */
   #channel;
-  /** @type {AbortController | undefined} Ends leading, or waiting for it. */
-  #turn;
+  /** Ends leading, or waiting for it. */
+  #turn = new AbortController();
   /** Of the newest leader that was heard of. */
   #term = 0;
   /** Whether a leader has told its state since this tab was last told to connect. */
   #hasHeard = false;
+  /** Whether to lead at once, whoever does. */
+  #mustLead = false;
+  /** @type {Map<number, PullInfo>} Those under way that this tab has told of. */
+  #pulls = new Map();
   #unanswered = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #asking;
   #isTelling = false;
 
-  #leads = false;
-  /** @type {Map<string, {watched: string[], isVisible: boolean}>} The leader's: all tabs. */
+  /** @type {Map<string, Tab>} The leader's: all tabs. */
   #tabs = new Map();
   /** @type {Map<string, () => void>} The leader's: users whom any tab watches, and what ends it. */
   #unwatches = new Map();
@@ -121,20 +123,18 @@ export class SharedPresenceClient extends PresenceClient {
 
   /** @param {SharedPresenceOptions} options */
   constructor(options) {
-    super({ ...options, autoConnect: false });
-    const { shared, url } = options;
+    const { shared, url, autoConnect = true } = options;
+    const own = { ...options, autoConnect: false };
+    super(own);
     // What it tells, this tab tells.
-    this.#connection = new Connection({ ...options, autoConnect: false, debug: false });
-    this.#pullInterval = options.pullInterval ?? 10_000;
+    this.#options = { ...own, debug: false };
     if (shared !== undefined) {
       if (typeof shared !== 'string' || !shared) throw new TypeError('shared must be a string, not empty');
       const { href } = new URL(url, globalThis.location?.href);
       this.#name = JSON.stringify(['presenced', VERSION, href, shared]);
       if (globalThis.BroadcastChannel) this.#locks = globalThis.navigator?.locks;
     }
-    this.#connection.on('state', (info) => this.#tellAll(['state', info]));
-    this.#connection.on('pull', (info) => this.#tellAll(['pull', info]));
-    if (options.autoConnect ?? true) this.connect();
+    if (autoConnect) this.connect();
   }
 
   // What an application calls.
@@ -146,24 +146,19 @@ export class SharedPresenceClient extends PresenceClient {
 
   /** Joins the other tabs, and stays until `close()`. Does nothing unless `closed`. */
   connect() {
-    if (this.#state === 'closed') this.reconnect();
+    if (this.#state === 'closed') this.#start(false);
   }
 
   /** Connects anew and at once, with the token of this tab, which leads from then on. */
   reconnect() {
-    this.#state = 'connecting';
-    this.#hasHeard = false;
-    if (!this.#membership) this.#join();
-    else if (this.#leads) this.#connection.reconnect();
-    else if (this.#turn) this.#contend(true);
+    this.#start(true);
   }
 
   /** Leaves the other tabs. If this one leads, another takes over. Who is watched stays watched, and as they were. */
   close() {
     if (!this.#membership) return;
     this.#resign();
-    this.#turn?.abort();
-    this.#turn = undefined;
+    this.#turn.abort();
     this.#membership.abort();
     this.#membership = undefined;
     this.#channel?.close();
@@ -200,26 +195,32 @@ export class SharedPresenceClient extends PresenceClient {
 
   // Being one of several tabs.
 
+  /** @param {boolean} mustLead If it joins the others only now. */
+  #start(mustLead) {
+    this.#mustLead = mustLead;
+    this.#state = 'connecting';
+    this.#hasHeard = false;
+    if (!this.#membership) this.#join();
+    else if (this.#connection) this.#connection.reconnect();
+    else if (this.#channel) this.#contend(true);
+  }
+
   #join() {
     const { signal } = (this.#membership = new AbortController());
     globalThis.document?.addEventListener?.('visibilitychange', this.#onVisibility, { signal });
     if (!this.#locks) return this.#lead();
 
     this.#id = crypto.randomUUID();
-    this.#channel = new BroadcastChannel(this.#name);
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
-    this.#onVisibility();
     const joined = () => {
-      if (!this.#turn) this.#contend();
-      // Not before it holds its lock: the leader would take it for gone.
-      this.#tell();
+      this.#channel = new BroadcastChannel(this.#name);
+      this.#channel.onmessage = ({ data }) => this.#hear(data);
+      this.#contend(this.#mustLead);
+      // Tells whom it watches, and not before it holds its lock: the leader would take it for gone.
+      this.#onVisibility();
     };
     this.#hold(this.#name + this.#id, signal, false, joined).catch(() => {
-      if (signal.aborted) return;
-      // There are locks, but not for this page: it is in a sandbox, say.
-      this.#channel?.close();
-      this.#channel = undefined;
-      this.#lead();
+      // There are locks or channels, but not for this page: it is in a sandbox, say.
+      if (!signal.aborted && !this.#channel) this.#lead();
     });
   }
 
@@ -229,10 +230,10 @@ export class SharedPresenceClient extends PresenceClient {
    * @param {boolean} [steal] At once, whoever does.
    */
   #contend(steal = false) {
-    this.#turn?.abort();
+    this.#turn.abort();
     const { signal } = (this.#turn = new AbortController());
     this.#hold(this.#name, signal, steal, () => this.#lead()).catch(() => {
-      if (signal.aborted || !this.#leads) return;
+      if (signal.aborted || !this.#connection) return;
       // Another tab has stolen the lock.
       this.#resign();
       this.#contend();
@@ -248,9 +249,9 @@ export class SharedPresenceClient extends PresenceClient {
    * @param {boolean} steal
    * @param {() => void} onHeld
    */
-  async #hold(name, signal, steal, onHeld) {
+  #hold(name, signal, steal, onHeld) {
     // Both together are refused.
-    await this.#locks?.request(name, steal ? { steal } : { signal }, () => {
+    return /** @type {LockManager} */ (this.#locks).request(name, steal ? { steal } : { signal }, () => {
       if (signal.aborted) return undefined;
       onHeld();
       return new Promise((resolve) => signal.addEventListener('abort', resolve));
@@ -263,9 +264,9 @@ export class SharedPresenceClient extends PresenceClient {
     this.#isTelling = true;
     queueMicrotask(() => {
       this.#isTelling = false;
-      const [watched, isVisible] = [this.watched(), this.#isVisible()];
-      if (this.#leads) this.#hearTab(this.#id, watched, isVisible);
-      else if (this.#turn) this.#post({ tab: this.#id, watched, isVisible });
+      const news = { tab: this.#id, watched: this.watched(), isVisible: this.#isVisible() };
+      if (this.#connection) this.#hearTab(news);
+      else this.#post(news);
     });
   }
 
@@ -277,16 +278,15 @@ export class SharedPresenceClient extends PresenceClient {
     this.#tell();
     clearInterval(this.#asking);
     this.#unanswered = 0;
-    if (this.#channel && this.#isVisible()) this.#asking = setInterval(() => this.#ask(), ASK_MS);
+    if (this.#channel && this.#isVisible()) this.#asking = setInterval(this.#ask, ASK_MS);
   };
 
-  #ask() {
-    if (this.#leads || !this.#turn) return;
-    this.#unanswered += 1;
-    if (this.#unanswered <= UNANSWERED_MAX) return this.#post({ tab: this.#id });
+  #ask = () => {
+    if (this.#connection) return;
+    if ((this.#unanswered += 1) <= UNANSWERED_MAX) return this.#post({ tab: this.#id });
     this.#unanswered = 0;
     this.#contend(true);
-  }
+  };
 
   /** @param {Message} message */
   #post(message) {
@@ -295,22 +295,22 @@ export class SharedPresenceClient extends PresenceClient {
 
   /** @param {unknown} data What any script of this origin may have said. */
   #hear(data) {
-    const { tab, watched, isVisible, term, to, events } = Object(data);
-    if (this.#leads) {
+    const { tab, watched, term, events } = Object(data);
+    if (this.#connection) {
       if (typeof tab !== 'string') return;
-      if (Array.isArray(watched)) this.#hearTab(tab, watched, isVisible);
+      if (Array.isArray(watched)) this.#hearTab(Object(data));
       // A page that is frozen hears this, but its timers and its connection stand still.
       else setTimeout(() => this.#answer(), 0);
       // That it leads no longer, it hears from the lock.
       return;
     }
-    if (!(term >= this.#term && Number.isFinite(term) && Array.isArray(events))) return;
+    if (!(Number.isFinite(term) && term >= this.#term && Array.isArray(events))) return;
     if (events.length === 0) this.#unanswered = 0;
     if (term > this.#term) {
       this.#term = term;
       this.#tell();
     }
-    if (to === undefined || to === this.#id) events.filter(isEvent).forEach(this.#take);
+    events.filter(isEvent).forEach(this.#take);
   }
 
   /** @param {Event} event */
@@ -318,7 +318,13 @@ export class SharedPresenceClient extends PresenceClient {
     // A callback may have closed the client.
     if (!this.#membership) return;
     if (kind === 'presence') return this.learn(info, 0);
-    if (kind === 'pull') return this.emit(kind, info);
+    if (kind === 'pull') {
+      if (info.phase === 'sent') this.#pulls.set(info.pull, info);
+      // Else it was sent before this tab came.
+      else if (!this.#pulls.delete(info.pull)) return;
+      return this.emit(kind, info);
+    }
+    if (kind !== 'state') return;
     // What ended before this tab came, it tries again itself.
     if (info.state === 'closed' && !this.#hasHeard) return this.reconnect();
     this.#hasHeard = true;
@@ -333,7 +339,11 @@ export class SharedPresenceClient extends PresenceClient {
     this.#info = info;
     // It came from another tab, without its class.
     if (info.error && !(info.error instanceof Error)) info.error = Object.assign(new Error(), info.error);
+    // No connection outlives this, and who asked may be gone without a word.
+    const lost = this.#pulls;
+    this.#pulls = new Map();
     this.emit('state', info);
+    lost.forEach((pull) => this.emit('pull', { ...pull, phase: 'lost' }));
   }
 
   // Leading.
@@ -341,98 +351,90 @@ export class SharedPresenceClient extends PresenceClient {
   #lead() {
     // By the clock: a new tab has not heard of the terms before. The fraction is for two that steal at once.
     this.#term = Math.max(this.#term + 1, Date.now()) + Math.random();
-    this.#leads = true;
+    const connection = (this.#connection = new Connection(this.#options));
+    connection.on('state', (info) => this.#tellAll(['state', info]));
+    connection.on('pull', (info) => this.#tellAll(['pull', info]));
     // All tabs hear of the new term, and tell whom they watch.
     this.#say([]);
     this.#tell();
     // If all were told to stay away, that another tab leads is no reason to come back.
-    if (this.#state !== 'closed') this.#connection.connect();
+    if (this.#state !== 'closed') connection.connect();
   }
 
   #resign() {
     // A listener may close this tab for what the others are still to hear.
     this.#sayNews();
-    this.#leads = false;
+    const connection = this.#connection;
+    this.#connection = undefined;
     this.#tabs.clear();
-    this.#update();
-    this.#connection.close();
+    this.#unwatches.clear();
+    connection?.close();
   }
 
-  /**
-   * @param {string} id
-   * @param {string[]} watched
-   * @param {boolean} isVisible
-   */
-  #hearTab(id, watched, isVisible) {
-    const known = this.#tabs.get(id);
-    /** @type {Event[]} */
-    const events = [];
-    this.#tabs.set(id, { watched, isVisible });
-    if (!known) {
-      // If it is not told yet, it is about to be told to all.
-      if (this.#info.state === this.#state) events.push(['state', this.#info]);
-      this.#forgetWhenGone(id);
+  /** @param {Tab} news */
+  #hearTab(news) {
+    const { tab, watched } = news;
+    const known = this.#tabs.get(tab);
+    this.#tabs.set(tab, news);
+    if (!known && tab !== this.#id) {
+      // If it is not told yet, it is about to be.
+      if (this.#info.state === this.#state) this.#tellAll(['state', this.#info]);
+      const forget = () => {
+        this.#tabs.delete(tab);
+        this.#update();
+      };
+      const { signal } = this.#turn;
+      this.#locks?.request(this.#name + tab, { signal }, forget).catch(() => {});
     }
     const before = new Set(known?.watched);
     for (const userId of watched) {
-      const presence = this.#connection.get(userId);
-      if (presence.state !== 'unknown' && !before.has(userId)) events.push(['presence', presence]);
+      // It is told to all: who knows it already hears nothing new.
+      const presence = this.#connection?.get(userId);
+      if (presence && presence.state !== 'unknown' && !before.has(userId)) this.#tellAll(['presence', presence]);
     }
     this.#update();
-    if (id === this.#id) events.forEach(this.#take);
-    else if (events.length > 0) this.#say(events, id);
   }
 
   /** Somebody who is seen has asked whether this tab leads. */
   #answer() {
-    if (!this.#leads) return;
+    if (!this.#connection) return;
     this.#say([]);
-    if (Date.now() < this.#dueAt) return;
+    // As long as it is open and nobody is watched, nothing is due.
+    if (Date.now() < this.#dueAt || (this.#state === 'open' && !this.#unwatches.size)) return;
     // As when a page is seen again: it pulls, or connects.
     this.#connection.setVisible(false);
     this.#update();
   }
 
-  /**
-   * @param {Event[]} events
-   * @param {string} [to]
-   */
-  #say(events, to) {
-    this.#post({ term: this.#term, to, events: events.map(sendable) });
-  }
-
-  /** @param {string} id */
-  #forgetWhenGone(id) {
-    if (id === this.#id || !this.#turn) return;
-    const forget = () => {
-      this.#tabs.delete(id);
-      this.#update();
-    };
-    this.#locks?.request(this.#name + id, { signal: this.#turn.signal }, forget).catch(() => {});
+  /** @param {Event[]} events */
+  #say(events) {
+    this.#post({ term: this.#term, events: events.map(sendable) });
   }
 
   /** Watches whom the tabs do, and is seen if one of them is. */
   #update() {
+    const connection = this.#connection;
+    if (!connection) return;
     const tabs = [...this.#tabs.values()];
     const wanted = new Set(tabs.flatMap(({ watched }) => watched));
-    for (const userId of wanted) {
-      if (this.#unwatches.has(userId)) continue;
-      const tell = (/** @type {Presence} */ presence) => this.#tellAll(['presence', presence]);
-      this.#unwatches.set(userId, this.#connection.watch(userId, tell));
-    }
+    // First, as it makes room for the others.
     for (const [userId, unwatch] of this.#unwatches) {
       if (!wanted.has(userId) && this.#unwatches.delete(userId)) unwatch();
     }
-    this.#connection.setVisible(tabs.some(({ isVisible }) => isVisible));
+    const tell = (/** @type {Presence} */ presence) => this.#tellAll(['presence', presence]);
+    for (const userId of wanted) {
+      if (!this.#unwatches.has(userId)) this.#unwatches.set(userId, connection.watch(userId, tell));
+    }
+    connection.setVisible(tabs.some(({ isVisible }) => isVisible));
   }
 
   /** @param {Event} event */
   #tellAll(event) {
-    if (!this.#leads) return;
+    if (!this.#connection) return;
     const [kind, info] = event;
     if (kind !== 'presence') {
       const { retryInMs } = /** @type {ConnectionInfo} */ (info);
-      this.#dueAt = Date.now() + (retryInMs || this.#pullInterval) + LATE_MS;
+      this.#dueAt = Date.now() + (retryInMs || this.#options.pullInterval || 10_000) + LATE_MS;
     }
     if (this.#news.push(event) === 1) queueMicrotask(() => this.#sayNews());
     this.#take(event);
@@ -452,9 +454,11 @@ export class SharedPresenceClient extends PresenceClient {
  */
 function sendable(event) {
   const [kind, info] = event;
-  if (kind !== 'state' || !info.error) return event;
-  const { name, message } = info.error;
-  return [kind, { ...info, error: { name, message } }];
+  if (kind === 'state' && info.error) {
+    const { name, message } = info.error;
+    return [kind, { ...info, error: { name, message } }];
+  }
+  return event;
 }
 
 /**
@@ -462,6 +466,5 @@ function sendable(event) {
  * @returns {event is Event}
  */
 function isEvent(event) {
-  const [kind, info] = Array.isArray(event) ? event : [];
-  return typeof info?.[TEXTS[kind] ?? ''] === 'string';
+  return Array.isArray(event) && typeof (event[1]?.state ?? event[1]?.phase) === 'string';
 }

@@ -7,6 +7,8 @@ export class Browser {
   locks = new Map();
   /** @type {Set<ScriptedChannel>} */
   channels = new Set();
+  /** @type {unknown[]} What was thrown in a tab and caught by nobody. */
+  errors = [];
 
   /** Makes a tab the one in which clients are made from now on. */
   newTab() {
@@ -44,8 +46,16 @@ class Tab {
     queueMicrotask(() => {
       if (this.isDead) return;
       if (this.#missed) this.#missed.push(what);
-      else what();
+      else this.#do(what);
     });
+  }
+
+  #do(what) {
+    try {
+      what();
+    } catch (error) {
+      this.browser.errors.push(error);
+    }
   }
 
   freeze() {
@@ -55,7 +65,7 @@ class Tab {
   wake() {
     const missed = this.#missed ?? [];
     this.#missed = undefined;
-    for (const what of missed) what();
+    for (const what of missed) this.#do(what);
   }
 
   /** Without a word. */
@@ -99,10 +109,8 @@ class LockRequest {
     const next = this.lock.waiting.shift();
     this.lock.held = next;
     next?.tab.run(() => {
-      Promise.resolve(next.callback({ name: next.name })).then((value) => {
-        next.release();
-        next.resolve(value);
-      });
+      new Promise((resolve) => resolve(next.callback({ name: next.name }))).then(next.resolve, next.reject);
+      next.promise.then(() => next.release(), () => next.release());
     });
   }
 

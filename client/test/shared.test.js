@@ -30,6 +30,7 @@ beforeEach(() => {
 afterEach(() => {
   for (const client of clients) client.close();
   mock.timers.reset();
+  assert.deepEqual(browser.errors, []);
   for (const [name, descriptor] of Object.entries(nodes)) {
     delete globalThis[name];
     if (descriptor) Object.defineProperty(globalThis, name, descriptor);
@@ -323,9 +324,96 @@ describe('who leads', () => {
     await settle();
     assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second2']);
   });
+
+  test('is the tab that reconnects before it has joined the others, too', async () => {
+    await openAll(1);
+    const opening = open({ token: 'of.the.second' });
+    clients.at(-1).reconnect();
+    await opening;
+    sockets.last.open();
+    await settle();
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second']);
+    assert.equal(openSockets().length, 1);
+    clients[1].close();
+    await settle();
+    clients[1].reconnect();
+    await settle();
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second'], 'and one that has left them');
+    assert.equal(sockets.all.length, 4);
+  });
+
+  test('tells nothing that it knew when it led before', async () => {
+    const [a, b, c] = await openAll(3);
+    const heard = [hear(a.client, 'bob'), hear(c.client, 'bob')];
+    await settle();
+    await advance(20);
+    sockets.last.answer({ bob: 5 });
+    b.client.reconnect();
+    await settle();
+    sockets.last.open();
+    await settle();
+    await advance(20);
+    sockets.last.answer({});
+    await settle();
+    a.client.reconnect();
+    await settle();
+    sockets.last.open();
+    await settle();
+    assert.deepEqual(heard, [['online', 'offline'], ['online', 'offline']]);
+  });
 });
 
 describe('pulls of a shared connection', () => {
+  test('under way when the leader goes are lost in all tabs, and one that comes late hears of none of them', async () => {
+    const [a, b, c] = await openAll(3);
+    hear(b.client, 'bob');
+    await settle();
+    await advance(20);
+    a.tab.kill();
+    await settle();
+    const late = await open();
+    const socket = sockets.last;
+    socket.open();
+    await settle();
+    await advance(20);
+    socket.answer({ bob: 5 });
+    await settle();
+    for (const { said } of [b, c]) {
+      const pulls = said.filter((word) => / \d$/.test(word));
+      assert.deepEqual(pulls, ['sent 1', 'lost 1', 'sent 1', 'answered 1']);
+      assert.ok(said.indexOf('lost 1') > said.lastIndexOf('connecting'));
+    }
+    assert.ok(!late.said.includes('lost 1'));
+
+    await advance(10_000);
+    const later = await open();
+    socket.answer({ bob: 5 });
+    await settle();
+    assert.equal(b.said.at(-1), 'answered 1');
+    assert.deepEqual(later.said, ['open'], 'no answer to what it did not hear of');
+  });
+
+  test('ask whether the connection lives no more often than one that is not shared, as long as nobody is watched', async () => {
+    await openAll(2);
+    await advance(25_000);
+    assert.deepEqual(sockets.last.probes, []);
+    await advance(5_000);
+    assert.equal(sockets.last.probes.length, 1);
+  });
+
+  test('have room for those whom a tab watches instead of others', async () => {
+    const [, b] = await openAll(2);
+    const watchAll = (name) => Array.from({ length: 3_000 }, (_, i) => b.client.watch(`${name}${i}`, () => {}));
+    const first = watchAll('u');
+    await settle();
+    const warn = mock.method(console, 'warn', () => {});
+    for (const unwatch of first) unwatch();
+    watchAll('v');
+    await settle();
+    assert.equal(warn.mock.callCount(), 0);
+    warn.mock.restore();
+  });
+
   test('go on while any tab is seen, and pause while all are hidden', async () => {
     const [a, b] = await openAll(2);
     hear(a.client, 'bob');
@@ -443,13 +531,16 @@ describe('what others say in the channel', () => {
     browser.newTab();
     const channel = new globalThis.BroadcastChannel([...browser.channels][0].name);
     const term = Date.now() + 0.5;
+    // To take it for a text or a number throws.
+    const noText = { toString: 1, valueOf: 1 };
     const messages = [
       undefined, null, 7, 'text', [], {}, { tab: 7 }, { tab: 'x', watched: 7 }, { tab: 'x', watched: [7, null, 'a b'] },
       { term: 'x', events: [] }, { term: NaN, events: [] }, { term: Infinity, events: [] }, { term: term + 1 },
       { term: term + 1, events: 7 }, { term: term + 1, events: [7, null, [], ['state'], ['state', 7], ['pull', {}]] },
       { term: term + 1, events: [['presence', { state: 'online' }], ['constructor', { state: 'closed' }]] },
+      { term: noText, events: [] }, { term: 1n, events: [] }, { tab: noText, watched: [] },
+      { term: term + 1, events: [[noText, { state: 'closed' }], [noText, noText], ['state', { state: noText }]] },
       { term: 1, events: [['presence', { userId: 'bob', state: 'offline' }], ['state', { state: 'closed' }]] },
-      { term: term + 1, to: 'nobody', events: [['state', { state: 'closed' }]] },
     ];
     const warn = mock.method(console, 'warn', () => {});
     for (const message of messages) channel.postMessage(message);
@@ -495,7 +586,7 @@ describe('without others', () => {
     test(`it is as a client that shares nothing: there is no ${missing}`, async () => {
       browser.newTab();
       delete globalThis[missing];
-      const expected = (await story(PresenceClient)).filter(({ phase }) => phase !== 'lost');
+      const expected = await story(PresenceClient);
       assert.deepEqual(await story(SharedPresenceClient), expected);
     });
   }
@@ -514,6 +605,21 @@ describe('without others', () => {
     sockets.last.open();
     assert.equal(client.state, 'open');
     assert.equal(browser.channels.size, 0);
+  });
+
+  test('a page that may have no channel has a connection of its own', async () => {
+    browser.newTab();
+    globalThis.BroadcastChannel = class {
+      constructor() {
+        throw new DOMException('no storage', 'SecurityError');
+      }
+    };
+    const client = new SharedPresenceClient({ url: 'ws://e/', token: 'a', shared: 'alice', WebSocket: sockets.WebSocket });
+    clients.push(client);
+    await settle();
+    sockets.last.open();
+    assert.equal(client.state, 'open');
+    assert.deepEqual(browser.lockCounts, [0, 0]);
   });
 
   test('a hidden page asks for nobody', async () => {
