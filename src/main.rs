@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use presenced::cli::capacity::{CapacityRequest, capacity};
-use presenced::cli::examine::{self, Finding, State};
+use presenced::cli::examine;
+use presenced::cli::finding::{Finding, State};
 use presenced::cli::sources::{Asked, Checked, Settings, What};
 use presenced::cli::store::StoreFlags;
 use presenced::cli::token::TokenRequest;

@@ -7,7 +7,7 @@ use presenced_session::clock::unix_ms;
 use serde_json::Value;
 
 use super::SettingsError;
-use super::examine::{Finding, State, finding};
+use super::finding::{Finding, State, finding};
 use crate::tokens::auth::contents;
 use crate::tokens::{
     Audience, Auth, CONNECT_SCOPE, Config, Identity, IssuerConfig, Purpose, READ_ALL_SCOPE,

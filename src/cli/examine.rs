@@ -9,66 +9,14 @@ use presenced_memcached::probe::visit::{Visit, visit};
 use presenced_memcached::{ConnectOptions, Endpoint};
 use rustix::process::{Resource, getrlimit};
 
+use super::finding::{Finding, fine, note, wrong};
 use super::sources::Settings;
 use super::sources::key::Kind;
 use super::sources::origin::Origin;
 use super::{Notice, promises};
 use crate::limits::CLOCK_DIFFERENCE;
-use crate::log::LogFormat;
 use crate::server::Config;
 use crate::tokens::IssuerConfig;
-
-/// Something that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How it is.
-    pub state: State,
-    /// What it is about, a word or two.
-    pub about: &'static str,
-    /// What was found.
-    pub text: String,
-    /// How many sessions that allows, where it is about that.
-    pub sessions: Option<u64>,
-}
-
-/// How something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// As it should be.
-    Fine,
-    /// It works, and the operator should know something.
-    Note,
-    /// It does not work.
-    Wrong,
-}
-
-impl State {
-    /// A word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            State::Fine => "ok",
-            State::Note => "note",
-            State::Wrong => "wrong",
-        }
-    }
-}
-
-impl Finding {
-    /// As a line in `format`.
-    pub fn line(&self, format: LogFormat) -> String {
-        let (state, about, text) = (self.state.word(), self.about, &self.text);
-        match format {
-            LogFormat::Text => format!("{state:<5}  {about:<10}  {text}"),
-            LogFormat::Json => {
-                let mut line = serde_json::json!({"state": state, "about": about, "text": text});
-                if let Some(sessions) = self.sessions {
-                    line["sessions"] = sessions.into();
-                }
-                line.to_string()
-            }
-        }
-    }
-}
 
 /// Looks at all that the server would need. The settings have been checked, with `notices`, and made `config`.
 pub async fn examine(config: &Config, notices: &[Notice], from: &Settings) -> Vec<Finding> {
@@ -81,27 +29,6 @@ pub async fn examine(config: &Config, notices: &[Notice], from: &Settings) -> Ve
     }));
     findings.extend(nodes(config).await);
     findings
-}
-
-fn fine(about: &'static str, text: String) -> Finding {
-    finding(State::Fine, about, text)
-}
-
-fn wrong(about: &'static str, text: String) -> Finding {
-    finding(State::Wrong, about, text)
-}
-
-pub(super) fn note(about: &'static str, text: String) -> Finding {
-    finding(State::Note, about, text)
-}
-
-pub(super) fn finding(state: State, about: &'static str, text: String) -> Finding {
-    Finding {
-        state,
-        about,
-        text,
-        sessions: None,
-    }
 }
 
 fn settings(settings: &Settings) -> Finding {

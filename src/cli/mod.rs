@@ -7,8 +7,8 @@
 //! - [`sources`]: where the flags' values come from, and who wins.
 //! - [`Flags::check`]: rules about several settings; `descriptors`, `issuers`, `secret`, `keys`,
 //!   `cpu`.
-//! - [`print_config`], [`examine`]: commands about settings. [`capacity`]: a command about this host. [`token`],
-//!   [`check_token`]: commands about tokens.
+//! - [`print_config`], [`examine`]: commands about settings. [`capacity`]: a command about this host.
+//!   [`token`], [`check_token`]: commands about tokens. [`finding`]: what they print.
 
 macro_rules! refuse {
     ($($part:tt)*) => { return Err(SettingsError(format!($($part)*))) };
@@ -20,6 +20,7 @@ pub mod command_line;
 mod cpu;
 mod descriptors;
 pub mod examine;
+pub mod finding;
 mod flags;
 mod hyphens;
 mod issuers;

@@ -15,7 +15,7 @@ use clap::Args;
 use self::costs::Costs;
 use self::host::{Host, Limit};
 use self::probe::Measured;
-use super::examine::{Finding, State, note};
+use super::finding::{Finding, State, note};
 use crate::limits::{PROBE_SESSIONS, PROBE_SESSIONS_MAX};
 use crate::server::Config;
 

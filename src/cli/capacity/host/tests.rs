@@ -128,7 +128,7 @@ fn cores_are_those_of_the_machine_the_threads_or_the_quota() {
     assert_eq!(cpu(&free, &["--workers=2"]).sessions, sessions(2.0));
     // With twice as many pings there is room for half as many sessions.
     let often = cpu(&free, &["--ping-interval=12500ms", "--ping-timeout=10s"]);
-    assert_eq!(often.sessions, sessions(4.0));
+    assert!(often.sessions.unwrap().abs_diff(sessions(4.0).unwrap()) <= 1);
     for (name, files) in [
         (
             "quota-v2",
