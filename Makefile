@@ -221,6 +221,7 @@ SECONDS ?= 600
 dictionary_exchange := memcached.dict
 dictionary_gate := websocket.dict
 dictionary_handshake := handshake.dict
+dictionary_memcached_client := memcached.dict
 dictionary_proxies := proxies.dict
 dictionary_pull := pull.dict
 dictionary_replies := memcached.dict

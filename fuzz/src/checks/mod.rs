@@ -17,19 +17,22 @@ mod frames;
 mod gate;
 mod handshake;
 mod memcached;
+mod memcached_client;
+mod pieces;
 mod proxies;
 mod pull;
 mod questions;
 mod settings;
+mod skimmed;
 mod socketio;
 mod tokens;
 mod value_oracle;
-mod values;
 
 pub use self::exchange::exchange;
 pub use self::gate::gate;
 pub use self::handshake::handshake;
 pub use self::memcached::{replies, requests};
+pub use self::memcached_client::memcached_client;
 pub use self::proxies::proxies;
 pub use self::pull::pull;
 pub use self::settings::{settings, settings_file};
@@ -44,6 +47,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("exchange", exchange),
     ("gate", gate),
     ("handshake", handshake),
+    ("memcached_client", memcached_client),
     ("proxies", proxies),
     ("pull", pull),
     ("replies", replies),
@@ -55,28 +59,3 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("socketio_session", socketio_session),
     ("tokens", tokens),
 ];
-
-/// Cuts the bytes at points derived from the bytes themselves, mostly into small pieces, now and
-/// then into a large one.
-fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut state = data.iter().fold(data.len() as u64, |state, &byte| {
-        state.wrapping_mul(31).wrapping_add(u64::from(byte))
-    });
-    let mut rest = data;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        // Knuth's MMIX generator; its high bits are good enough to cut with.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let bytes = match state >> 59 {
-            0..2 => 100,
-            number => usize::try_from(number / 4).unwrap() + 1,
-        };
-        let (piece, left) = rest.split_at(bytes.min(rest.len()));
-        rest = left;
-        Some(piece)
-    })
-}
