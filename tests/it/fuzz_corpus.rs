@@ -15,6 +15,9 @@ const FOLDERS: [(&str, &[(&str, checks::Check)]); 2] = [
     ("protocol/fuzz", protocol_checks::TARGETS),
 ];
 
+/// How libFuzzer begins the names of what it finds. A file of a corpus says what it is.
+const ARTIFACTS: [&str; 6] = ["crash", "leak", "minimized", "oom", "slow", "timeout"];
+
 #[test]
 fn every_file_passes() {
     let mut failed = Vec::new();
@@ -41,6 +44,33 @@ fn every_target_has_a_check_a_program_and_a_corpus() {
         assert_eq!(names, programs.collect(), "programs of {folder}");
         let corpora = names_in(&root().join(folder).join("corpus"));
         assert_eq!(names, corpora, "corpora of {folder}");
+    }
+}
+
+/// `fuzz/README.md` lists the kinds.
+#[test]
+fn the_name_of_every_seed_says_where_it_is_from() {
+    for (path, _) in targets_with_corpora() {
+        for seed in names_in(&path) {
+            assert!(is_of_a_kind(&seed), "{seed} of {path:?}");
+        }
+    }
+}
+
+fn is_of_a_kind(seed: &str) -> bool {
+    let hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match seed.split_once('-').unwrap_or((seed, "")) {
+        ("reach", hash) => hash.len() == 10 && hexadecimal(hash),
+        ("choices", count) => !count.is_empty() && number(count.trim_start_matches("same-")),
+        ("random", count) => !count.is_empty() && number(count),
+        ("regress", what) => !what.is_empty(),
+        (kind, _) => {
+            let legal =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            // libFuzzer names an input by its hash, of forty digits.
+            seed.bytes().all(legal) && kind.len() < 40 && !ARTIFACTS.contains(&kind)
+        }
     }
 }
 
