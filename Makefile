@@ -227,6 +227,13 @@ fuzz: fuzz-tools
 	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
 	    $(addprefix -dict=,$(fuzz_dictionary)) -max_len=4096 -max_total_time=$(SECONDS)
 
+## fuzz-all: run each fuzz target of both folders, some at a time, and print a table of what they did (SECONDS=600 JOBS=2 TARGETS="replies pull" TABLE=file)
+.PHONY: fuzz-all
+JOBS ?= 2
+fuzz-all: fuzz-tools
+	$(call heading,all fuzz targets for $(SECONDS) s each)
+	@scripts/fuzz_all.py --seconds $(SECONDS) --jobs $(JOBS) $(if $(TARGETS),--targets "$(TARGETS)") $(addprefix --table ,$(TABLE))
+
 .PHONY: fuzz-tools
 fuzz-tools:
 	@cargo +nightly fuzz --version >/dev/null || \
