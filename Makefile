@@ -234,6 +234,12 @@ fuzz-all: fuzz-tools
 	$(call heading,all fuzz targets for $(SECONDS) s each)
 	@scripts/fuzz_all.py --seconds $(SECONDS) --jobs $(JOBS) $(if $(TARGETS),--targets "$(TARGETS)") $(addprefix --table ,$(TABLE))
 
+## fuzz-coverage: print which of our lines the corpus of a fuzz target reaches; needs LLVM's tools as well (TARGET=replies)
+.PHONY: fuzz-coverage
+fuzz-coverage: fuzz-tools
+	$(call heading,coverage of the corpus of $(TARGET))
+	@scripts/fuzz_coverage.py $(TARGET)
+
 .PHONY: fuzz-tools
 fuzz-tools:
 	@cargo +nightly fuzz --version >/dev/null || \
