@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The small one first: its targets are built in seconds.
+# The small one first: its targets are built soon.
 FOLDERS = [ROOT / "protocol/fuzz", ROOT / "fuzz"]
 # No input of a target is longer.
 LENGTH_MAX = 4096
