@@ -16,8 +16,10 @@ mod frames;
 mod gate;
 mod handshake;
 mod memcached_client;
-// A test includes the checks of the protocol as well, and so this file twice.
-#[allow(clippy::duplicate_mod)]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "a test includes the protocol's checks, too"
+)]
 #[path = "../../../protocol/fuzz/src/checks/pieces.rs"]
 mod pieces;
 mod proxies;
