@@ -24,10 +24,12 @@ from fuzz_targets import LENGTH_MAX, all_targets, build, nightly
 # Of a target's new inputs and log. Half an hour makes some 20 MB.
 DISK_BYTES_MAX = 1 << 30
 POLL_S = 2
+# How often the new inputs are counted, which are thousands of files.
+DISK_S = 30
 # How long libFuzzer may take to end once it is stopped.
 STOP_S = 30
-# libFuzzer's code for having been interrupted.
-INTERRUPTED = 72
+# libFuzzer's codes for having been interrupted, and for an input that took too long.
+INTERRUPTED, TIMED_OUT = 72, 70
 NUMBERS = {
     "executions": r"stat::number_of_executed_units:\s+(\d+)",
     "cov": r"\bcov: (\d+)",
@@ -47,27 +49,42 @@ class Run:
         self.artifacts_before = set(target.artifacts.iterdir())
         self.log = self.folder / "log"
         self.stopped_for = ""
+        self.disk_checked = time.monotonic()
+        self.command = [program, f"-timeout={flags.timeout}", f"-rss_limit_mb={flags.memory}"]
         with self.log.open("w") as log:
             # In a session of its own, Ctrl-C reaches only this script, which then stops all in order.
             self.process = subprocess.Popen(
-                ["nice", "-n", "19", program, self.folder / "corpus", target.corpus, *self.flags(flags)],
+                ["nice", "-n", "19", *self.command, *self.flags(flags), self.folder / "corpus", target.corpus],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def flags(self, flags):
         dictionary = [f"-dict={self.target.dictionary}"] if self.target.dictionary else []
-        return [*dictionary, f"-max_len={LENGTH_MAX}", f"-max_total_time={flags.seconds}", f"-timeout={flags.timeout}",
-                f"-rss_limit_mb={flags.memory}", f"-artifact_prefix={self.target.artifacts}/", "-print_final_stats=1"]
+        return [*dictionary, f"-max_len={LENGTH_MAX}", f"-max_total_time={flags.seconds}",
+                f"-artifact_prefix={self.target.artifacts}/", "-print_final_stats=1"]
 
     def has_ended(self):
         """Whether it has ended. It is stopped if it fills the disk."""
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         if pid == 0:
-            if not self.stopped_for and bytes_in(self.folder) > DISK_BYTES_MAX:
-                self.stop(f"more than {DISK_BYTES_MAX >> 20} MiB of files")
+            if not self.stopped_for and time.monotonic() > self.disk_checked + DISK_S:
+                self.disk_checked = time.monotonic()
+                if bytes_in(self.folder) > DISK_BYTES_MAX:
+                    self.stop(f"more than {DISK_BYTES_MAX >> 20} MiB of files")
             return False
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self.cpu_s = usage.ru_utime + usage.ru_stime
+        self.drop_false_timeouts()
         return True
+
+    def drop_false_timeouts(self):
+        """libFuzzer's clock goes on while the process is suspended. So an input that took too long must do so again."""
+        for path in self.found():
+            if path.name.startswith("timeout-") and self.passes(path):
+                path.unlink()
+                self.stopped_for = "suspended"
+
+    def passes(self, path):
+        return subprocess.run([*self.command, path], cwd=self.folder, capture_output=True).returncode == 0
 
     def stop(self, reason):
         """libFuzzer says what it has done before it ends."""
@@ -80,7 +97,7 @@ class Run:
 
     def failures(self):
         failed = [path for path in self.found() if not path.name.startswith("slow-unit-")]
-        fine = (0, INTERRUPTED) if self.stopped_for else (0,)
+        fine = (0, INTERRUPTED, TIMED_OUT) if self.stopped_for else (0,)
         return failed or ([self.log] if self.process.returncode not in fine else [])
 
     def row(self):
