@@ -227,30 +227,37 @@ faults: setup
 	$(call heading,a slow memcached restarted empty)
 	@scripts/slow_memcached.py
 
-## fuzz: run one fuzz target; needs nightly Rust and cargo-fuzz (TARGET=replies SECONDS=600)
+## fuzz: run one fuzz target of either folder; needs nightly Rust and cargo-fuzz (TARGET=replies SECONDS=600)
 .PHONY: fuzz
 TARGET ?= replies
 SECONDS ?= 600
-# Dictionaries for the targets that parse words.
-dictionary_exchange := memcached.dict
-dictionary_gate := websocket.dict
-dictionary_handshake := handshake.dict
-dictionary_proxies := proxies.dict
-dictionary_pull := pull.dict
-dictionary_replies := memcached.dict
-dictionary_requests := memcached.dict
-dictionary_settings := settings.dict
-dictionary_settings_file := settings_file.dict
-dictionary_socketio_packet := socketio.dict
-dictionary_socketio_payload := socketio.dict
-dictionary_tokens := tokens.dict
-fuzz:
+# The folder that has this target, and the target's dictionary if it has one.
+fuzz_folder = $(patsubst %/fuzz_targets/$(TARGET).rs,%,$(wildcard fuzz/fuzz_targets/$(TARGET).rs protocol/fuzz/fuzz_targets/$(TARGET).rs))
+fuzz_dictionary = $(shell sed -n 's/^$(TARGET) = "\(.*\.dict\)"$$/\1/p' $(fuzz_folder)/Cargo.toml)
+fuzz: fuzz-tools
+	$(if $(fuzz_folder),,$(error there is no fuzz target $(TARGET)))
 	$(call heading,cargo fuzz $(TARGET) for $(SECONDS) s)
+	@cd $(fuzz_folder) && mkdir -p target/corpus/$(TARGET) && \
+	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
+	    $(addprefix -dict=,$(fuzz_dictionary)) -max_len=4096 -max_total_time=$(SECONDS)
+
+## fuzz-all: run each fuzz target of both folders, some at a time, and print a table of what they did (SECONDS=600 JOBS=2 TARGETS="replies pull" TABLE=file)
+.PHONY: fuzz-all
+JOBS ?= 2
+fuzz-all: fuzz-tools
+	$(call heading,all fuzz targets for $(SECONDS) s each)
+	@scripts/fuzz_all.py --seconds $(SECONDS) --jobs $(JOBS) $(if $(TARGETS),--targets "$(TARGETS)") $(addprefix --table ,$(TABLE))
+
+## fuzz-coverage: print which of our lines the corpus of a fuzz target reaches; needs LLVM's tools as well (TARGET=replies)
+.PHONY: fuzz-coverage
+fuzz-coverage: fuzz-tools
+	$(call heading,coverage of the corpus of $(TARGET))
+	@scripts/fuzz_coverage.py $(TARGET)
+
+.PHONY: fuzz-tools
+fuzz-tools:
 	@cargo +nightly fuzz --version >/dev/null || \
 	    { echo 'needs: rustup toolchain install nightly && cargo install --locked cargo-fuzz' >&2; exit 1; }
-	@cd fuzz && mkdir -p target/corpus/$(TARGET) && \
-	    cargo +nightly fuzz run $(TARGET) target/corpus/$(TARGET) corpus/$(TARGET) -- \
-	    $(addprefix -dict=,$(dictionary_$(TARGET))) -max_len=4096 -max_total_time=$(SECONDS)
 
 ## settings-page: regenerate docs/settings.md
 .PHONY: settings-page

@@ -17,7 +17,7 @@ use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_session::{Seat, dialect};
 
 use super::frames::{put_frame, sent_by, xored};
-use super::pieces;
+use super::pieces::pieces;
 
 /// Takes the bytes as a client's frames. The first byte says whether the others are sent as they
 /// are or are a script for mostly legal frames (see [`sent_by`]), and how small the small limit is.

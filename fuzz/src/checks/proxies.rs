@@ -8,7 +8,7 @@ use presenced::gateway::forwarded::ForwardedHeader;
 use presenced::gateway::proxies::network;
 use presenced::gateway::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
 
-use super::pieces;
+use super::pieces::pieces;
 
 /// Takes the bytes as what a connection begins with, as the lines of a header, and as a network.
 pub fn proxies(data: &[u8]) {

@@ -7,7 +7,7 @@ use presenced_protocol::reply::{self, MetaStatus};
 use presenced_protocol::request::{Keys, Parser, StoreVerb};
 use presenced_protocol::{Key, Limits, Parsed, ReceivedKey, Reply, Request, base64, encode};
 
-use super::memcached::{replies_in, requests_in};
+use super::parsers::{replies_in, requests_in};
 
 /// Maximum number of requests and of replies of one input, so that a run stays short.
 const COUNT_MAX: usize = 16;

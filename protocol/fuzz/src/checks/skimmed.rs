@@ -1,18 +1,13 @@
-//! Bytes as memcached's answers to a look-up, which skips long values.
+//! Bytes as replies of memcached to a client that skips long values.
 
-use presenced_memcached::limits::VALUE_BYTES_MAX;
-use presenced_memcached::values::{Progress, Values};
 use presenced_protocol::limits::ITEM_BYTES_MAX;
-use presenced_protocol::reply::{self, Parser, Skimmed, Skimmer};
-use presenced_protocol::{Key, Limits, Reply, ReplyError, encode};
+use presenced_protocol::reply::{Parser, Skimmed, Skimmer};
+use presenced_protocol::{Limits, Reply, ReplyError, encode};
 
-use super::pieces;
+use super::pieces::pieces;
 
 /// An encoded reply, and the length of its value if that was skipped.
 type Seen = (Vec<u8>, Option<usize>);
-
-/// The index of a key, and its value unless that was skipped.
-type Found = (usize, Option<Vec<u8>>);
 
 /// The skimmed replies do not depend on how the bytes are cut, and are those of a parser that
 /// accepts values of any length.
@@ -89,65 +84,4 @@ fn written(reply: &Reply<&[u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     encode::reply(&mut out, reply);
     out
-}
-
-/// Reads the bytes as the answer to a `get` for the keys of all values, with other keys between
-/// them. The result does not depend on how they are cut. Each key is found at most once, in order,
-/// and no long value is returned.
-pub(super) fn answers(data: &[u8]) {
-    let keys = keys_of(data);
-    let whole = found_in([data].into_iter(), &keys);
-    assert_eq!(found_in(pieces(data), &keys), whole);
-    assert!(whole.1 != Ok(true) || data.ends_with(b"END\r\n"));
-    // A `get` for none of them.
-    let (found, _) = found_in(pieces(data), &[]);
-    assert_eq!(found, []);
-}
-
-fn keys_of(data: &[u8]) -> Vec<Key<'_>> {
-    let limits = Limits {
-        value_bytes_max: ITEM_BYTES_MAX,
-        ..Limits::default()
-    };
-    let (mut rest, mut keys) = (data, Vec::new());
-    while let Ok(Some((reply, taken))) = reply::parse(rest, &limits) {
-        if let Reply::Value { key, .. } = reply {
-            keys.extend(Key::new(b"missing"));
-            keys.extend(Key::new(key));
-        }
-        rest = &rest[taken..];
-    }
-    keys
-}
-
-/// The keys that were found with their values, and whether the answer is whole.
-fn found_in<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-    keys: &[Key<'_>],
-) -> (Vec<Found>, Result<bool, &'static str>) {
-    let mut values = Values::new(keys);
-    let (mut found, mut waiting) = (Vec::<Found>::new(), Vec::new());
-    let mut pieces = pieces.peekable();
-    while let Some(piece) = pieces.next() {
-        waiting.extend_from_slice(piece);
-        let read = values.read(&waiting, |index, value| {
-            assert!(index < keys.len());
-            assert!(found.last().is_none_or(|(before, _)| *before < index));
-            assert!(value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX));
-            found.push((index, value.map(Into::into)));
-        });
-        match read {
-            Ok(Progress::Part(taken)) => drop(waiting.drain(..taken)),
-            // Bytes after the end are noticed before the next request.
-            Ok(Progress::Whole(_)) if pieces.peek().is_some() => {
-                return (found, Err("more than the answer to a get"));
-            }
-            Ok(Progress::Whole(taken)) => {
-                assert_eq!(taken, waiting.len());
-                return (found, Ok(true));
-            }
-            Err(misfit) => return (found, Err(misfit.why())),
-        }
-    }
-    (found, Ok(false))
 }

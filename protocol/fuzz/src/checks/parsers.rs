@@ -1,7 +1,6 @@
 //! Parsers of memcached's protocol, for clients and for servers.
 
 use bytes::BytesMut;
-use presenced_memcached::pipeline::{Outcome, Pipeline, WriteCommand};
 use presenced_protocol::reply::{self, Parser as ReplyParser};
 use presenced_protocol::request::Parser as RequestParser;
 use presenced_protocol::{
@@ -9,8 +8,9 @@ use presenced_protocol::{
     encode,
 };
 
+use super::pieces::pieces;
+use super::skimmed::skimmed;
 use super::value_oracle::ValueOracle;
-use super::{pieces, values};
 
 /// The default limits, and limits so small that inputs exceed each of them.
 fn limits() -> [Limits; 2] {
@@ -28,54 +28,11 @@ pub fn replies(data: &[u8]) {
     for limits in limits() {
         let whole = replies_in([data].into_iter(), &limits);
         assert_eq!(replies_in(pieces(data), &limits), whole);
-        values::skimmed(data, &limits);
+        skimmed(data, &limits);
     }
-    values::answers(data);
     let run = reply::stored_run(data);
     assert!(data.starts_with(&b"STORED\r\n".repeat(run)));
     assert!(!data[run * 8..].starts_with(b"STORED\r\n"));
-    for command in [WriteCommand::Set, WriteCommand::Ms] {
-        // At least as many as there can be answers: `MN` and its line end have four bytes.
-        let enough = data.len() / 4 + 1;
-        let whole = matched([data].into_iter(), command, enough);
-        assert_eq!(matched(pieces(data), command, enough), whole);
-        matched(pieces(data), command, 3);
-    }
-}
-
-/// Feeds replies to a pipeline with this number of groups of commands in flight. Returns whether
-/// each answered command was refused, and the error. Every command is answered once, in order, or
-/// is left unanswered.
-fn matched<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-    command: WriteCommand,
-    groups: usize,
-) -> (Vec<bool>, Option<&'static str>) {
-    let mut pipeline = Pipeline::new(command);
-    let mut pushed = 0..;
-    for group in 0..groups {
-        let commands = pushed.by_ref().take(group % 3 + 1);
-        commands.for_each(|number: usize| pipeline.push(number));
-        assert_eq!(pipeline.close_group(), command == WriteCommand::Ms);
-    }
-    let (mut seen, mut waiting, mut ended) = (Vec::new(), Vec::new(), None);
-    for piece in pieces {
-        waiting.extend_from_slice(piece);
-        let read = pipeline.read(&waiting, |number, outcome| {
-            assert_eq!(number, seen.len());
-            seen.push(outcome == Outcome::Refused);
-        });
-        match read {
-            Ok(taken) => drop(waiting.drain(..taken)),
-            Err(misfit) => {
-                ended = Some(misfit.why());
-                break;
-            }
-        }
-    }
-    let left = seen.len()..pushed.start;
-    assert!(pipeline.into_unanswered().eq(left));
-    (seen, ended)
 }
 
 /// All replies as they are encoded, and the error after them. The parser that takes replies out of

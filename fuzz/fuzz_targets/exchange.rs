@@ -1,5 +1,0 @@
-//! See `presenced_fuzz::checks::exchange`.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| presenced_fuzz::checks::exchange(data));

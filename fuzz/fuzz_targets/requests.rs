@@ -1,5 +1,0 @@
-//! See `presenced_fuzz::checks::requests`.
-
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| presenced_fuzz::checks::requests(data));

@@ -1,0 +1,3 @@
+//! The checks of the protocol's fuzz targets, without libFuzzer.
+
+pub mod checks;
