@@ -37,8 +37,12 @@ impl Drop for Root {
     }
 }
 
+/// Settings of a server with eight workers, unless `flags` say how many.
 fn config(flags: &[&str]) -> Config {
-    let flags = [&["presenced", "--workers=8"], flags].concat();
+    let eight = ["--workers=8"];
+    let has_workers = flags.iter().any(|flag| flag.starts_with("--workers"));
+    let usual = if has_workers { &[][..] } else { &eight };
+    let flags = [&["presenced"], usual, flags].concat();
     Flags::try_parse_from(flags).unwrap().check().unwrap()
 }
 
