@@ -7,7 +7,7 @@ use crate::limits::{HEARTBEAT_TIME, SESSION_KERNEL_BYTES, SESSION_PROCESS_BYTES}
 /// What a session costs on this host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Costs {
-    /// Memory of the process, its user included.
+    /// Memory of the process, its user included, with the user's entry if the store is embedded.
     pub(super) process_bytes: f64,
     /// Memory of the kernel for its socket.
     pub(super) kernel_bytes: f64,

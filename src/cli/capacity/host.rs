@@ -53,7 +53,7 @@ impl Host {
             self.memory(costs),
             self.cpu(config, costs),
         ];
-        if config.memcached.nodes.nodes.is_empty() && config.memcached.nodes.file.is_none() {
+        if has_embedded_store(config) {
             limits.push(store(config));
         }
         limits
@@ -201,6 +201,12 @@ fn open_files(config: &Config) -> Limit {
         why: "what this process may open (ulimit -Hn), less what everything else needs, or --max-sessions".into(),
         setting: "ulimit -Hn or --max-sessions",
     }
+}
+
+/// Whether users' entries are in the server's own process.
+pub(super) fn has_embedded_store(config: &Config) -> bool {
+    let nodes = &config.memcached.nodes;
+    nodes.nodes.is_empty() && nodes.file.is_none()
 }
 
 /// Beyond it, entries of live users are evicted.

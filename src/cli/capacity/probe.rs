@@ -15,7 +15,9 @@ use tokio::task::spawn_blocking;
 use super::clients::Clients;
 use super::costs::Costs;
 use super::files::field;
+use super::host::has_embedded_store;
 use crate::cli::Flags;
+use crate::limits::STORE_BYTES_PER_USER;
 use crate::server::{Config, Server};
 use crate::tokens::Signer;
 
@@ -55,11 +57,18 @@ pub(super) async fn measure(
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(files / DESCRIPTORS_SHARE).unwrap_or(usize::MAX);
     let sessions = wanted.min(most);
-    let config = server(config, sessions)?;
-    let tokens = tokens(&config, sessions)?;
-    let server = Server::start(config).await?;
+    let own = server(config, sessions)?;
+    let tokens = tokens(&own, sessions)?;
+    let server = Server::start(own).await?;
     let addr = server.gateway_addr();
-    spawn_blocking(move || measure_sessions(Clients::new(addr, sessions)?, &tokens)).await?
+    let measured = spawn_blocking(move || measure_sessions(Clients::new(addr, sessions)?, &tokens));
+    let mut measured = measured.await??;
+    if measured.is_process_memory_measured && !has_embedded_store(config) {
+        // The server here has one, and each user is in it.
+        let process = &mut measured.costs.process_bytes;
+        *process = (*process - STORE_BYTES_PER_USER as f64).max(0.0);
+    }
+    Ok(measured)
 }
 
 /// The settings of a server that only this process uses.
