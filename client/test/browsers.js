@@ -98,7 +98,7 @@ const startProxy = async (to) => {
 /** Runs in a page: makes `globalThis.client`, and notes what it says. */
 const startClient = async ([url, tokens, watch, options]) => {
   const { PresenceClient } = await import('/presence.js');
-  Object.assign(globalThis, { states: [], told: [], answered: 0, tokens });
+  Object.assign(globalThis, { states: [], told: [], asked: 0, answered: 0, tokens });
   const client = new PresenceClient({
     url,
     // The last one is for all attempts that follow.
@@ -107,7 +107,11 @@ const startClient = async ([url, tokens, watch, options]) => {
     ...options,
   });
   globalThis.client = client;
-  client.on('pull', ({ phase }) => (globalThis.answered += phase === 'answered'));
+  client.on('pull', ({ phase, users }) => {
+    // One of nobody only sees whether the edge is there.
+    globalThis.asked += phase === 'sent' && users > 0;
+    globalThis.answered += phase === 'answered';
+  });
   client.on('state', ({ state, code, error }) => {
     globalThis.states.push([state, error?.message ?? code].filter(Boolean).join(': '));
   });
