@@ -30,7 +30,7 @@ async fn it_measures_sessions_and_says_which_limit_comes_first() {
         "{measured}"
     );
     assert!(
-        measured.contains(" µs of CPU time for a ping and pong, "),
+        measured.contains(" µs of CPU time for a ping and its pong, "),
         "{measured}"
     );
     let limits = ["open files", "epoll", "memory", "cpu", "store"];

@@ -3,34 +3,32 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::{lines, number, text};
+use super::files::{field, lines, number, text};
 
-/// Files of one limit, in either version.
-struct Controller {
-    name: &'static str,
-    v1: (&'static str, &'static str),
-    v2: (&'static str, &'static str),
-}
-
-const MEMORY: Controller = Controller {
-    name: "memory",
-    v1: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-    v2: ("memory.max", "memory.current"),
-};
 /// Version 1 has a huge number for "no limit".
 const UNLIMITED: u64 = 1 << 60;
 
 /// Memory that is left, in bytes, and the file with the limit that leaves least. `root` is where the file system
 /// begins.
 pub(super) fn memory_left(root: &Path) -> Option<(u64, String)> {
-    let groups = groups(root, MEMORY.name).into_iter();
+    let groups = groups(root, "memory").into_iter();
     let left = groups.filter_map(|(is_v2, folder)| {
-        let (limit, used) = if is_v2 { MEMORY.v2 } else { MEMORY.v1 };
+        let (limit, used, cached) = match is_v2 {
+            true => ("memory.max", "memory.current", "inactive_file"),
+            false => (
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            ),
+        };
         let limit_file = folder.join(limit);
         let limit = number(&limit_file).filter(|limit| *limit < UNLIMITED)?;
         let used = number(&folder.join(used)).unwrap_or(0);
+        // The kernel gives it up before it lets anybody run out of memory.
+        let cached = field(&folder.join("memory.stat"), cached).unwrap_or(0);
+        let left = limit.saturating_sub(used.saturating_sub(cached));
         let shown = Path::new("/").join(limit_file.strip_prefix(root).unwrap_or(&limit_file));
-        Some((limit.saturating_sub(used), shown.display().to_string()))
+        Some((left, shown.display().to_string()))
     });
     left.min()
 }

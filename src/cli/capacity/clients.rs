@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use memchr::memmem::find;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::time::Timespec;
 use socket2::SockRef;
 
@@ -97,7 +98,12 @@ impl Clients {
     fn answer(&mut self, time: Duration) -> io::Result<()> {
         let mut events = [MaybeUninit::uninit(); 256];
         let timeout = Timespec::try_from(time).map_err(io::Error::other)?;
-        let (ready, _) = epoll::wait(&self.epoll, &mut events, Some(&timeout))?;
+        let ready = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
+            Ok((ready, _)) => ready,
+            // A signal, such as that of a process that goes on after it was suspended.
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
         for event in ready {
             let number = event.data.u64() as usize;
             if let Some(socket) = self.sockets.get_mut(number) {
@@ -162,7 +168,7 @@ fn answer_pings(socket: &mut TcpStream, frames: &[u8]) -> io::Result<u64> {
         // Nothing else is due to a client that only answers pings, and a ping comes whole: it is a few bytes.
         if *opcode != PING || length > CONTROL_PAYLOAD_MAX || after.len() < length {
             return Err(io::Error::other(format!(
-                "the server sent something else than a ping: {rest:02x?}"
+                "the server sent something other than a ping: {rest:02x?}"
             )));
         }
         let (payload, next) = after.split_at(length);

@@ -19,15 +19,16 @@ pub(super) fn number(file: &Path) -> Option<u64> {
     text(file)?.split_whitespace().next()?.parse().ok()
 }
 
-/// The number behind `name:` in a file of such lines, in bytes if it is in kB.
+/// The number behind `name` or `name:` in a file of such lines, in bytes if it is in kB.
 pub(super) fn field(file: &Path, name: &str) -> Option<u64> {
-    let lines = lines(file).into_iter();
-    let mut values = lines.filter_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        let mut words = value.split_whitespace();
+    lines(file).into_iter().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let found = words.next()?;
+        if found.strip_suffix(':').unwrap_or(found) != name {
+            return None;
+        }
         let number: u64 = words.next()?.parse().ok()?;
         let unit = if words.next() == Some("kB") { 1024 } else { 1 };
-        (found == name).then_some(number * unit)
-    });
-    values.next()
+        Some(number * unit)
+    })
 }

@@ -67,7 +67,7 @@ impl Host {
         let doors = config.gateway.listen.len() as u64;
         let sessions = (high + 1).saturating_sub(low) * doors;
         Some(format!(
-            "sessions take no ports here; a proxy with the range {low} to {high} (net.ipv4.ip_local_port_range) has \
+            "sessions take no ports of this host; a proxy with the range {low} to {high} (net.ipv4.ip_local_port_range) has \
              {} for each of its addresses{}",
             super::grouped(sessions),
             match doors {
@@ -94,7 +94,7 @@ impl Host {
                     super::grouped(max)
                 ),
             ),
-            Some(_) => (None, "no limit for a process with CAP_SYS_ADMIN".into()),
+            Some(_) => (None, "CAP_SYS_ADMIN may go beyond fs.file-max".into()),
             None => (None, "unknown".into()),
         };
         Limit {
@@ -108,7 +108,7 @@ impl Host {
     fn epoll(&self) -> Limit {
         let sessions = number(&self.proc("sys/fs/epoll/max_user_watches"));
         let why = match sessions {
-            Some(_) => "sockets that processes of one user may watch",
+            Some(_) => "sockets that all processes of one user may watch with epoll",
             None => "unknown",
         };
         Limit {
@@ -128,7 +128,7 @@ impl Host {
             (Some(max), Some(used)) if used > 0 => (
                 Some(max.saturating_sub(used)),
                 format!(
-                    "{} connections can be tracked, and {used} are",
+                    "{} connections can be tracked, of which {used} are",
                     super::grouped(max)
                 ),
             ),
@@ -137,7 +137,7 @@ impl Host {
                 (
                     None,
                     format!(
-                        "no connection is tracked now; a firewall that does so would allow {max}"
+                        "the kernel tracks no connections; with a stateful firewall it is {max}"
                     ),
                 )
             }
@@ -166,7 +166,7 @@ impl Host {
                 MEMORY_SHARE * 100.0,
                 left as f64 / f64::from(1 << 30),
             ),
-            setting: "memory",
+            setting: "of the host or its control group",
         }
     }
 
@@ -184,11 +184,11 @@ impl Host {
             about: "cpu",
             sessions: Some((cores * CPU_SHARE / each) as u64),
             why: format!(
-                "{:.0} % of {cores:.1} cores ({of}), at {:.1} µs for a ping and pong each {interval:?}",
+                "{:.0} % of {cores:.1} cores ({of}), at {:.1} µs for a ping and its pong, every {interval:?}",
                 CPU_SHARE * 100.0,
                 costs.heartbeat.as_secs_f64() * 1e6,
             ),
-            setting: "cores",
+            setting: "cores, their quota, or --workers",
         }
     }
 }
@@ -198,7 +198,9 @@ fn open_files(config: &Config) -> Limit {
     Limit {
         about: "open files",
         sessions: Some(config.sessions_max as u64),
-        why: "what this process may open (ulimit -Hn), less what everything else needs, or --max-sessions".into(),
+        why:
+            "what everything else leaves of the files that this process may open, or --max-sessions"
+                .into(),
         setting: "ulimit -Hn or --max-sessions",
     }
 }

@@ -10,6 +10,8 @@ mod files;
 mod host;
 mod probe;
 
+use std::time::Duration;
+
 use clap::Args;
 
 use self::costs::Costs;
@@ -22,12 +24,12 @@ use crate::server::Config;
 /// What `presenced capacity` is asked.
 #[derive(Clone, Debug, Args)]
 pub struct CapacityRequest {
-    /// Sessions that this host is to hold: limits that allow fewer are `wrong`
+    /// Sessions that this host should hold; each limit that allows fewer is reported as wrong
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub sessions: Option<u64>,
 
-    /// Sessions that are opened on loopback for some ten seconds, to measure what one costs; with 0, what
-    /// this project has measured is taken instead
+    /// Sessions to open on loopback, for some ten seconds, to measure what one costs; 0 measures nothing, and
+    /// takes the figures of this project instead
     #[arg(long, default_value_t = PROBE_SESSIONS, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(..=i64::from(PROBE_SESSIONS_MAX)))]
     pub probe_sessions: u32,
 }
@@ -35,7 +37,7 @@ pub struct CapacityRequest {
 /// How many sessions this host holds with the settings of `config`, a line for each limit, and then the lowest.
 pub async fn capacity(config: &Config, request: &CapacityRequest) -> Vec<Finding> {
     let measured = match request.probe_sessions {
-        0 => Err("with --probe-sessions 0 nothing is measured".into()),
+        0 => Err("--probe-sessions is 0".into()),
         count => probe::measure(config, count as usize).await,
     };
     let costs = measured
@@ -49,7 +51,10 @@ pub async fn capacity(config: &Config, request: &CapacityRequest) -> Vec<Finding
     findings.extend(ports.map(|text| note("ports", text)));
     findings.push(match &measured {
         Ok(measured) => note("measured", what_was_measured(measured)),
-        Err(why) => note("assumed", format!("what this project has measured: {why}")),
+        Err(why) => note(
+            "assumed",
+            format!("nothing was measured ({why}): these are this project's own figures"),
+        ),
     });
     if let Some(lowest) = limits
         .iter()
@@ -112,13 +117,13 @@ fn what_was_measured(measured: &Measured) -> String {
         handshake,
         ..
     } = measured;
-    let us = |time: std::time::Duration| time.as_secs_f64() * 1e6;
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
     let memory = |bytes: f64, is_measured| match is_measured {
         true => format!("{bytes:.0} B"),
         false => format!("{bytes:.0} B (not measured here)"),
     };
     format!(
-        "{} sessions on loopback: {:.1} µs of CPU time for a ping and pong, {:.1} µs for a handshake; a session takes {} of \
+        "{} sessions on loopback: {:.1} µs of CPU time for a ping and its pong, {:.1} µs for a handshake; a session takes {} of \
          this process's memory, and {} of the kernel's",
         grouped(*sessions as u64),
         us(costs.heartbeat),

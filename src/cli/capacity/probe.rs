@@ -56,7 +56,7 @@ pub(super) async fn measure(
 ) -> Result<Measured, Box<dyn Error + Send + Sync>> {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(files / DESCRIPTORS_SHARE).unwrap_or(usize::MAX);
-    let sessions = wanted.min(most);
+    let sessions = wanted.min(most).max(1);
     let own = server(config, sessions)?;
     let tokens = tokens(&own, sessions)?;
     let server = Server::start(own).await?;
@@ -118,12 +118,15 @@ fn measure_sessions(
     clients.serve(INTERVAL)?;
     let (memory, cpu) = (Memory::now(), server_cpu());
     clients.open(rest)?;
-    let handshake = (server_cpu() - cpu) / rest.len() as u32;
+    let handshake = server_cpu().saturating_sub(cpu).div_f64(rest.len() as f64);
     clients.serve(INTERVAL)?;
     let (pongs, cpu) = (clients.pongs, server_cpu());
     clients.serve(ROUNDS * INTERVAL)?;
     let pongs = clients.pongs - pongs;
-    let heartbeat = (server_cpu() - cpu).div_f64(pongs as f64);
+    if pongs == 0 {
+        return Err("the server sent no ping".into());
+    }
+    let heartbeat = server_cpu().saturating_sub(cpu).div_f64(pongs as f64);
     let now = Memory::now();
     let per_session = |now: Option<u64>, before: Option<u64>| {
         let grown = now? as f64 - before? as f64;

@@ -76,7 +76,12 @@ fn memory_is_what_is_available_or_what_the_tightest_group_leaves() {
             meminfo,
             ("proc/self/cgroup", "0::/a/b\n"),
             ("sys/fs/cgroup/a/memory.max", "536870912\n"),
-            ("sys/fs/cgroup/a/memory.current", "268435456\n"),
+            // Half of what is used is a cache of files.
+            ("sys/fs/cgroup/a/memory.current", "536870912\n"),
+            (
+                "sys/fs/cgroup/a/memory.stat",
+                "anon 1\ninactive_file 268435456\nfile 2\n",
+            ),
             ("sys/fs/cgroup/a/b/memory.max", "max\n"),
         ],
     );
