@@ -226,7 +226,7 @@ class Server:
             time.sleep(0.01)
 
     def end(self):
-        """Sends it the signal by which it ends soonest, and kills it if that takes too long. Does nothing if it has ended."""
+        """Sends it the signal by which it ends soonest, and kills it if that takes too long; unless it has ended."""
         if self in RUNNING:
             RUNNING.remove(self)
         if not self.process or self.process.poll() is not None:
