@@ -35,6 +35,8 @@
 
 /** What the edge calls its dialect. It answers this subprotocol and never the token that is offered beside it. */
 const SUBPROTOCOL = 'presence.v1';
+/** Asks for a message with each ping of the edge, which a page does not see. */
+const TELL_PINGS = 'presence.alive';
 
 /** A longer token is not offered in the handshake but sent as the first message: nginx refuses a header line over 8 KiB,
  * if it is not set otherwise, and the line has its name and the dialect beside the token. */
@@ -193,7 +195,8 @@ const NORMAL_CLOSURE = 1000;
  * @property {number} [wakeTimeout] The same, when the page is seen again (`visibilitychange`, `pageshow`, `resume`) or
  *   the network is back (`online`). Default 3,000.
  * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
- *   connection lives: in the last quarter of this time, at random, so that clients spread. Default 30,000.
+ *   connection lives: in the last tenth of this time, at random, so that clients spread. Default 30,000: an edge that
+ *   pings every 25 s tells so with each ping, and is asked only when it may be gone.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
@@ -571,7 +574,8 @@ export class PresenceClient {
     this.#sendDue();
   }
 
-  // Seeing whether the connection lives. The edge's pings are answered by the browser, which tells nobody of them.
+  // Seeing whether the connection lives. The edge's pings are answered by the browser, which tells nobody of them, so the
+  // edge sends a message with each. One that does not know that is asked.
 
   /**
    * Something must come within so many milliseconds.
@@ -590,7 +594,7 @@ export class PresenceClient {
   #onWord() {
     this.#silenceTimer.stop();
     this.#wakeTimer.stop();
-    this.#quietTimer.start(this.#keepAlive * (1 - this.#random() / 4), () => this.#sendIfNoneIsUnderWay());
+    this.#quietTimer.start(this.#keepAlive * (1 - this.#random() / 10), () => this.#sendIfNoneIsUnderWay());
   }
 
   /** To be asked for nobody is enough for the edge to answer. */
@@ -720,9 +724,9 @@ export class PresenceClient {
       // Closed, or given up, while the token was under way.
       if (attempt !== this.#attempt) return;
       if (this.#isForMessage(token)) {
-        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL]), token);
+        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, TELL_PINGS]), token);
       } else {
-        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, `bearer.${token}`]));
+        this.#listen(new this.#WebSocket(this.#url, [SUBPROTOCOL, TELL_PINGS, `bearer.${token}`]));
       }
     } catch (error) {
       if (attempt === this.#attempt) this.#onNoToken(error, () => this.#lost({ error: asError(error) }));

@@ -56,6 +56,7 @@ class Run:
             self.process = subprocess.Popen(
                 ["nice", "-n", "19", *self.command, *self.flags(flags), self.folder / "corpus", target.corpus],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        yield_to_others(self.process)
 
     def flags(self, flags):
         dictionary = [f"-dict={self.target.dictionary}"] if self.target.dictionary else []
@@ -107,6 +108,14 @@ class Run:
         failures = f"{len(self.failures())}" + (f" (stopped: {self.stopped_for})" if self.stopped_for else "")
         return f"| `{self.target.name}` | {self.cpu_s:,.0f} | {numbers['executions']:,} | {rate:,.0f} " \
                f"| {numbers['cov']:,} | {numbers['ft']:,} | {failures} |"
+
+
+def yield_to_others(process):
+    """Linux may give each session its share of the cores, whatever the priorities of what runs in it (sched(7), autogroup)."""
+    try:
+        Path(f"/proc/{process.pid}/autogroup").write_text("19")
+    except OSError:  # a kernel without, or the process has ended
+        pass
 
 
 def bytes_in(folder):

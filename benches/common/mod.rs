@@ -28,6 +28,8 @@ pub struct Sessions {
     pub presence: Arc<Presence>,
     pub keys: Vec<SessionKey>,
     pub now: Duration,
+    /// Of the sessions that are opened.
+    pub dialect: ClientDialect,
     interval: Duration,
     _tasks: JoinSet<()>,
     _runtime: Runtime,
@@ -74,6 +76,7 @@ impl Sessions {
             presence,
             keys: Vec::new(),
             now: clock.now(),
+            dialect: ClientDialect::Plain,
             interval,
             _tasks: tasks,
             _runtime: runtime,
@@ -88,7 +91,7 @@ impl Sessions {
                 socket: Null::new(number as u32).into(),
                 read_ahead: Default::default(),
                 peer: visitor(UserId::new(&format!("user-{number}")).unwrap()),
-                dialect: ClientDialect::Plain,
+                dialect: self.dialect,
                 expires_at: Duration::from_secs(1 << 30),
                 seat: Seat::take(self.worker.seats()).unwrap(),
             };
@@ -118,17 +121,6 @@ impl Sessions {
             written.clear();
         }
         time
-    }
-
-    /// Sends a pull of nobody in a session, as clients do to see that they are connected.
-    pub fn pull_nobody(&mut self, number: usize) {
-        const PULL: &[u8] = br#"{"pull":1234,"users":[]}"#;
-        let mut frame = [0; 6 + PULL.len()];
-        // A mask of zeros leaves the payload unchanged.
-        frame[..2].copy_from_slice(&[0x81, 0x80 | PULL.len() as u8]);
-        frame[6..].copy_from_slice(PULL);
-        let key = self.keys[number];
-        self.worker.receive(key, &mut frame, self.now).unwrap();
     }
 
     /// Answers a ping.

@@ -107,9 +107,8 @@ const startClient = async ([url, tokens, watch, options]) => {
     ...options,
   });
   globalThis.client = client;
-  client.on('pull', ({ phase, users }) => {
-    // One of nobody only sees whether the edge is there.
-    globalThis.asked += phase === 'sent' && users > 0;
+  client.on('pull', ({ phase }) => {
+    globalThis.asked += phase === 'sent';
     globalThis.answered += phase === 'answered';
   });
   client.on('state', ({ state, code, error }) => {

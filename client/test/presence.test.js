@@ -87,7 +87,7 @@ describe('connecting', () => {
     assert.deepEqual(states, [], 'no callback before the constructor has returned');
     await settle();
     assert.equal(sockets.last.url, 'ws://edge.test/ws');
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.a.b.c']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.a.b.c']);
     sockets.last.open();
     assert.equal(client.state, 'open');
     assert.deepEqual(states, [{ state: 'connecting' }, { state: 'open' }]);
@@ -109,7 +109,7 @@ describe('connecting', () => {
     for (let attempt = 1; attempt <= 4; attempt += 1) {
       await settle();
       assert.equal(sockets.all.length, attempt);
-      assert.deepEqual(sockets.last.protocols, ['presence.v1', `bearer.t${attempt}`]);
+      assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', `bearer.t${attempt}`]);
       sockets.last.drop(1006);
       await advance(states.at(-1).retryInMs);
     }
@@ -133,7 +133,7 @@ describe('connecting', () => {
     const errors = states.filter(({ state }) => state === 'waiting').map(({ error }) => error.message);
     const none = 'the token function gave no token';
     assert.deepEqual(errors, ['not signed in', 'no', none, none]);
-    assert.deepEqual(sockets.all.map(({ protocols }) => protocols[1]), ['bearer.good']);
+    assert.deepEqual(sockets.all.map(({ protocols }) => protocols.at(-1)), ['bearer.good']);
   });
 
   test('an attempt that takes too long is given up, and what comes of it later is ignored', async () => {
@@ -150,7 +150,7 @@ describe('connecting', () => {
     await advance(250);
     late[1]('in-time');
     await settle();
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.in-time']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.in-time']);
     // The handshake hangs now.
     await advance(15_000);
     assert.equal(client.state, 'waiting');
@@ -934,9 +934,9 @@ describe('a connection that died without a word', () => {
   };
 
   test('is asked for nobody after a silence, and given up when it does not answer', async () => {
-    // Half of the last quarter of 30 s, and 10 s for the answer.
+    // Half of the last tenth of 30 s, and 10 s for the answer.
     const started = await startDead();
-    await advance(26_240);
+    await advance(28_490);
     assert.deepEqual(started.sockets.last.probes, []);
     await advance(10);
     assert.deepEqual(started.sockets.last.probes, [1]);
@@ -947,8 +947,8 @@ describe('a connection that died without a word', () => {
     ]);
   });
 
-  test('that is spread at random over the last quarter, and begins anew with every message', async () => {
-    for (const [random, quiet] of [[0, 30_000], [1, 22_500]]) {
+  test('that is spread at random over the last tenth, and begins anew with every message', async () => {
+    for (const [random, quiet] of [[0, 30_000], [1, 27_000]]) {
       const { sockets } = await startOpen({ random: () => random });
       await advance(quiet - 10);
       sockets.last.say({ anything: 'counts as life' });
@@ -963,7 +963,18 @@ describe('a connection that died without a word', () => {
     const { sockets, states } = await startOpen();
     await advance(600_000);
     assert.equal(sockets.all.length, 1);
-    assert.equal(sockets.last.probes.length, Math.floor(600_000 / 26_250));
+    assert.equal(sockets.last.probes.length, Math.floor(600_000 / 28_500));
+    assert.equal(states.at(-1).state, 'open');
+  });
+
+  test('and one that tells of its pings is asked for nothing', async () => {
+    const { sockets, states } = await startOpen({ random: () => 1 });
+    for (let ping = 0; ping < 24; ping += 1) {
+      await advance(25_000);
+      sockets.last.say({ alive: true });
+    }
+    assert.equal(sockets.all.length, 1);
+    assert.deepEqual(sockets.last.probes, []);
     assert.equal(states.at(-1).state, 'open');
   });
 
@@ -975,7 +986,7 @@ describe('a connection that died without a word', () => {
     started.sockets.last.answer({});
     page.turn('hidden');
     started.sockets.last.isDead = true;
-    await isLostAfter(started, 36_250);
+    await isLostAfter(started, 38_500);
     assert.equal(started.sockets.pulls.length, 1, 'while it is hidden, it asks for nobody');
   });
 
@@ -1102,7 +1113,7 @@ describe('a connection that died without a word', () => {
   test('comes back at once only the first time', async () => {
     const started = await startDead({ random: () => 1 });
     const { sockets, states } = started;
-    await advance(22_500);
+    await advance(27_000);
     await isLostAfter(started, 10_000);
     const browser = startWindow();
     started.client.close();
@@ -1272,7 +1283,7 @@ describe('coming back', () => {
     const { sockets } = await startOpen({ token: () => tokens.shift() ?? 'none' });
     sockets.last.drop(4401, 'token_expired');
     await advance(500);
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.new']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.new']);
   });
 
   test('a token that is refused again and again is asked for less and less often', async () => {
@@ -1384,7 +1395,7 @@ describe('a token as the first message', () => {
     const heard = hear(client, 'alice');
     await settle();
     const edge = sockets.last;
-    assert.deepEqual(edge.protocols, ['presence.v1'], 'the head has no token');
+    assert.deepEqual(edge.protocols, ['presence.v1', 'presence.alive'], 'the head has no token');
     edge.open();
     assert.deepEqual(edge.tokens, ['a.b.c']);
     await advance(1_000);
@@ -1409,7 +1420,7 @@ describe('a token as the first message', () => {
     ]) {
       const token = 'x'.repeat(bytes);
       const { sockets } = await startOpen({ token, tokenIn });
-      assert.equal(sockets.last.protocols.length, isMessage ? 1 : 2, `${tokenIn} ${bytes}`);
+      assert.equal(sockets.last.protocols.length, isMessage ? 2 : 3, `${tokenIn} ${bytes}`);
       assert.deepEqual(sockets.last.tokens, isMessage ? [token] : []);
     }
   });
@@ -1696,8 +1707,8 @@ describe('on a real WebSocket', () => {
     good = undefined;
     edge = new WebSocketServer({ noServer: true, handleProtocols: () => 'presence.v1' });
     http = createServer().on('upgrade', (request, socket, head) => {
-      const [dialect, bearer] = request.headers['sec-websocket-protocol'].split(/, ?/);
-      assert.equal(dialect, 'presence.v1');
+      const [dialect, alive, bearer] = request.headers['sec-websocket-protocol'].split(/, ?/);
+      assert.deepEqual([dialect, alive], ['presence.v1', 'presence.alive']);
       const token = bearer.replace('bearer.', '');
       if (good && token !== good) {
         socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');

@@ -160,7 +160,8 @@ describe('a page whose token is too long for a proxy', { timeout: 60_000 }, () =
     assert.deepEqual(refused, ['waiting', 4401, 'token_expired']);
     assert.deepEqual(end, ['online', 'open']);
     assert.equal(states.length, 6, 'and closed');
-    assert.deepEqual(sent.slice(0, 4), [['presence.v1'], ['token'], ['presence.v1'], ['token']]);
+    const offered = ['presence.v1', 'presence.alive'];
+    assert.deepEqual(sent.slice(0, 4), [offered, ['token'], offered, ['token']]);
     assert.ok(left <= 1, 'it was renewed');
   });
 });

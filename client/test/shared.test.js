@@ -318,11 +318,11 @@ describe('who leads', () => {
     await settle();
     sockets.last.open();
     await settle();
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second1']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.of.the.second1']);
     assert.equal(openSockets().length, 1);
     second.client.reconnect();
     await settle();
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second2']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.of.the.second2']);
   });
 
   test('is the tab that reconnects before it has joined the others, too', async () => {
@@ -332,13 +332,13 @@ describe('who leads', () => {
     await opening;
     sockets.last.open();
     await settle();
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second']);
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.of.the.second']);
     assert.equal(openSockets().length, 1);
     clients[1].close();
     await settle();
     clients[1].reconnect();
     await settle();
-    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'bearer.of.the.second'], 'and one that has left them');
+    assert.deepEqual(sockets.last.protocols, ['presence.v1', 'presence.alive', 'bearer.of.the.second'], 'and one that has left them');
     assert.equal(sockets.all.length, 4);
   });
 

@@ -10,6 +10,8 @@ use presenced_socketio::engine::{Kind, Packet};
 pub enum ClientDialect {
     /// `presence.v1`: JSON messages, and pings and pongs in control frames.
     Plain,
+    /// The same, and with each ping a message: a page sees no control frames.
+    Alive,
     /// Socket.IO 5 over Engine.IO 4: packets in messages, pings and pongs among them. A message *to* the client is
     /// a whole Engine.IO packet; one *from* the client is what it has behind the `4`, or an attachment.
     SocketIo,
@@ -20,17 +22,23 @@ const PLAIN: Plain<false> = Plain;
 /// A ping of Engine.IO: a text frame with a `2`.
 const ENGINE_PING: [u8; 3] = [0x81, 1, b'2'];
 
+/// What a page sees of a ping: a text frame.
+const ALIVE: [u8; 16] = *b"\x81\x0e{\"alive\":true}";
+
+const PING_BYTES: usize = ALIVE.len() + size_of::<<Plain<false> as Dialect>::Ping>();
+
 /// A ping as it goes over the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Ping {
-    bytes: <Plain<false> as Dialect>::Ping,
-    len: u8,
+    /// It is the end of these.
+    bytes: [u8; PING_BYTES],
+    from: u8,
 }
 
 impl AsRef<[u8]> for Ping {
     #[inline]
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes[usize::from(self.from)..]
     }
 }
 
@@ -44,23 +52,27 @@ impl Dialect for ClientDialect {
 
     #[inline]
     fn ping(self, nonce: Nonce) -> Ping {
-        let mut bytes = PLAIN.ping(nonce);
-        let len = match self {
-            ClientDialect::Plain => bytes.len(),
+        let mut bytes = [0; PING_BYTES];
+        bytes[..ALIVE.len()].copy_from_slice(&ALIVE);
+        bytes[ALIVE.len()..].copy_from_slice(&PLAIN.ping(nonce));
+        let from = match self {
+            ClientDialect::Alive => 0,
+            ClientDialect::Plain => ALIVE.len(),
             ClientDialect::SocketIo => {
-                bytes[..ENGINE_PING.len()].copy_from_slice(&ENGINE_PING);
-                ENGINE_PING.len()
+                let from = PING_BYTES - ENGINE_PING.len();
+                bytes[from..].copy_from_slice(&ENGINE_PING);
+                from
             }
         };
         Ping {
             bytes,
-            len: len as u8,
+            from: from as u8,
         }
     }
 
     #[inline]
     fn is_pong(self, payload: &[u8], nonce: Nonce) -> bool {
-        self == ClientDialect::Plain && PLAIN.is_pong(payload, nonce)
+        self != ClientDialect::SocketIo && PLAIN.is_pong(payload, nonce)
     }
 
     #[inline]
@@ -71,7 +83,7 @@ impl Dialect for ClientDialect {
     #[inline]
     fn read(self, message: Message<'_>) -> Result<Meaning<'_>, CloseReason> {
         match (self, message) {
-            (ClientDialect::Plain, message) => PLAIN.read(message),
+            (ClientDialect::Plain | ClientDialect::Alive, message) => PLAIN.read(message),
             (ClientDialect::SocketIo, Message::Binary(_)) => Ok(Meaning::Message(message)),
             (ClientDialect::SocketIo, Message::Text(text)) => engine_packet(text),
         }
@@ -111,8 +123,16 @@ mod tests {
         let mut written = Vec::new();
         SPOKEN.write(&mut written, Message::Text(b"2"));
         assert_eq!(written, ENGINE_PING);
+    }
+
+    #[test]
+    fn a_page_that_wants_to_sees_pings() {
         let plain = ClientDialect::Plain.ping([7; 8]);
         assert_eq!(plain.as_ref(), PLAIN.ping([7; 8]));
+        let mut both = Vec::new();
+        ClientDialect::Alive.write(&mut both, Message::Text(br#"{"alive":true}"#));
+        both.extend_from_slice(plain.as_ref());
+        assert_eq!(ClientDialect::Alive.ping([7; 8]).as_ref(), both);
     }
 
     #[test]

@@ -250,7 +250,7 @@ async fn hand_over(
     let Some((upgraded, caller)) = upgrade.into_inner() else {
         return;
     };
-    let (socket, identity, seat, is_told) = match upgraded {
+    let (socket, dialect, identity, seat, is_told) = match upgraded {
         Upgraded::SocketIo(shown, seat) => {
             place.stands(Standing::Awaited);
             let newcomer = Newcomer {
@@ -268,10 +268,10 @@ async fn hand_over(
             return begin(socket, begins, sessions).await;
         }
         Upgraded::Probe(probe, time) => return probe::serve(socket, &place, probe, time).await,
-        Upgraded::Session(identity, seat) => (socket, identity, seat, false),
-        Upgraded::TokenAwaited => {
+        Upgraded::Session(dialect, identity, seat) => (socket, dialect, identity, seat, false),
+        Upgraded::TokenAwaited(dialect) => {
             match token_awaited::wait(socket, &place, caller, gateway).await {
-                Some((socket, identity, seat)) => (socket, identity, seat, true),
+                Some((socket, identity, seat)) => (socket, dialect, identity, seat, true),
                 None => return,
             }
         }
@@ -293,7 +293,7 @@ async fn hand_over(
             token: identity.token,
             answer_s: is_told.then_some(identity.valid_for.as_secs()),
         }),
-        dialect: ClientDialect::Plain,
+        dialect,
         seat,
     };
     begin(socket, begins, sessions).await;

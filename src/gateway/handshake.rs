@@ -10,6 +10,7 @@ use presenced_session::handshake::{check_upgrade, switching_protocols};
 use super::Gateway;
 use super::arrival::Shown;
 use super::caller::Caller;
+use super::client_dialect::ClientDialect;
 use super::live::Live;
 use super::pipe::Probe;
 use super::refusal::Refusal;
@@ -20,6 +21,9 @@ use crate::tokens::{Identity, Purpose};
 
 /// The subprotocol that we speak.
 pub const SUBPROTOCOL: &str = "presence.v1";
+
+/// Offered by a client that wants to see pings. It is never selected, as little as a token.
+const ALIVE: &str = "presence.alive";
 
 /// A handshake that is answered with 101.
 #[derive(Debug)]
@@ -34,9 +38,9 @@ pub struct Accepted {
 #[derive(Debug)]
 pub enum Upgraded {
     /// A session of the user, for as long as the token says.
-    Session(Identity, Seat),
+    Session(ClientDialect, Identity, Seat),
     /// A session of whom its first message names: it must be the token.
-    TokenAwaited,
+    TokenAwaited(ClientDialect),
     /// A session of Socket.IO, whose user is known when it connects to a namespace.
     SocketIo(Option<Shown>, Seat),
     /// A WebSocket that a client of Socket.IO may go over to, if it does so in this time.
@@ -84,14 +88,18 @@ async fn admit<B>(
     }
     let caller = Caller::of(request);
     gateway.rates.comes(caller.map(|Caller(address)| address))?;
+    let dialect = match subprotocols(request.headers()).any(|offered| offered == ALIVE) {
+        true => ClientDialect::Alive,
+        false => ClientDialect::Plain,
+    };
     match token::in_request(request, live.allow_query_token)? {
         Some(token) => {
             let (identity, seat) = let_in(&token, caller, gateway, live).await?;
-            Ok(Upgraded::Session(identity, seat))
+            Ok(Upgraded::Session(dialect, identity, seat))
         }
         // Once it is upgraded, HTTP can tell no more that its token is refused.
         None if live.refuse_with == RefuseWith::Http => Err(Refusal::TokenMissing),
-        None => Ok(Upgraded::TokenAwaited),
+        None => Ok(Upgraded::TokenAwaited(dialect)),
     }
 }
 

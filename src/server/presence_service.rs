@@ -382,12 +382,12 @@ impl Service for PresenceService {
         replies: &mut Replies<'_, ClientDialect>,
     ) {
         match (replies.dialect(), slot) {
-            (ClientDialect::Plain, Some(slot)) => {
+            (ClientDialect::Plain | ClientDialect::Alive, Some(slot)) => {
                 let (Message::Text(text) | Message::Binary(text)) = message;
                 self.plain_message(key, slot, text, replies);
             }
             // It has a user from its start.
-            (ClientDialect::Plain, None) => {}
+            (ClientDialect::Plain | ClientDialect::Alive, None) => {}
             (ClientDialect::SocketIo, slot) => self.socketio_message(key, slot, message, replies),
         }
     }

@@ -9,7 +9,7 @@ use presenced_session::transport::Transport;
 /// A socket of four bytes, as a real one is. It takes everything, and has nothing to read.
 pub struct Null(u32);
 
-/// A ping as it was written, and the number of the socket that it was written to.
+/// A ping as it was written, and the number of the socket that it was written to. A message may come before it.
 pub type Ping = (u32, [u8; 10]);
 
 thread_local! {
@@ -44,7 +44,7 @@ impl Write for Null {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         WRITTEN.with_borrow_mut(|written| {
-            if let (Some(written), Some(ping)) = (written, bytes.first_chunk()) {
+            if let (Some(written), Some(ping)) = (written, bytes.last_chunk()) {
                 written.push((self.0, *ping));
             }
         });

@@ -133,8 +133,8 @@ fn compare(request: &Request<()>, signed: &Signed) {
             let accept = &accepted.answer.headers()["sec-websocket-accept"];
             assert_eq!(accept.len(), 28);
             match accepted.upgraded {
-                Upgraded::Session(identity, _) => Ok(Some(identity.user.to_string())),
-                Upgraded::TokenAwaited => Ok(None),
+                Upgraded::Session(_, identity, _) => Ok(Some(identity.user.to_string())),
+                Upgraded::TokenAwaited(_) => Ok(None),
                 Upgraded::SocketIo(..) | Upgraded::Probe(..) => panic!("this is not its path"),
                 Upgraded::Refused(refused) => {
                     assert!(may_be_a_page(request), "{request:?}");
