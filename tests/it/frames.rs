@@ -9,9 +9,11 @@ use presenced_session::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_BYTES_MAX}
 use presenced_testkit::client::Client;
 use presenced_testkit::memcached::Memcached;
 use presenced_testkit::raw::{
-    BINARY, CLOSE, Frame, LAST, MORE, PING, PONG, Raw, TEXT, TEXT_BEGINS, frame, head,
+    BINARY, CLOSE, Frame, LAST, MORE, PING, PONG, Raw, TEXT, TEXT_BEGINS, frame, head, request,
+    upgrade,
 };
 use presenced_testkit::server::TestServer;
+use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
 use serde_json::json;
 use tokio::time::{Instant, interval};
@@ -385,6 +387,46 @@ async fn any_pong_is_a_heartbeat_and_only_one_that_echoes_a_ping_tells_the_rtt()
             server.metric("pongs_total").await == number
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn who_offers_to_see_pings_gets_a_message_with_each() {
+    let server = TestServer::start(&[]).await;
+    let shown = token("me");
+    for (offered, first_message) in [
+        (format!("presence.v1, presence.alive, bearer.{shown}"), None),
+        ("presence.alive, presence.v1".to_owned(), Some(&shown)),
+    ] {
+        let mut raw = Raw::connect(server.edge).await;
+        let mut headers = upgrade();
+        headers.push(("Sec-WebSocket-Protocol", offered));
+        raw.send(request("GET", "/ws", &headers, "")).await;
+        let response = raw.response().await;
+        assert_eq!(
+            response.header("sec-websocket-protocol"),
+            Some("presence.v1")
+        );
+        if let Some(token) = first_message {
+            let message = json!({ "token": token }).to_string();
+            raw.send(frame(TEXT, message.as_bytes())).await;
+            assert_eq!(raw.any_frame().await.unwrap().first, TEXT);
+        }
+        for _ in 0..2 {
+            let message = raw.any_frame().await.unwrap();
+            assert_eq!(
+                (message.first, &*message.payload),
+                (TEXT, &br#"{"alive":true}"#[..])
+            );
+            let ping = raw.any_frame().await.unwrap();
+            assert_eq!(ping.first, PING);
+            let pongs = server.metric("pongs_total").await;
+            raw.send(frame(PONG, &ping.payload)).await;
+            until("it tells the round-trip time", PATIENCE, async || {
+                server.metric("pongs_total").await == pongs + 1
+            })
+            .await;
+        }
     }
 }
 
