@@ -10,7 +10,7 @@ import re, sys, tempfile, tomllib, unittest
 from pathlib import Path
 
 CRATES = {  # folder: the presenced crates that it may depend on
-    "protocol": [], "jwt": [], "net": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
+    "protocol": [], "jwt": [], "net": [], "tls": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
     "store": ["protocol", "net", "tasks"], "session": ["tasks"], "socketio": [],
     "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": ["jwt"],
     ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "socketio", "presence"],

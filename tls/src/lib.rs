@@ -1,0 +1,30 @@
+//! TLS for connections that mostly sleep: a handshake by rustls, and then a few hundred bytes a connection. For servers; no
+//! IO.
+//!
+//! - [`certificates`]: what a server shows: chains and keys, checked when they are read.
+//! - [`handshake`]: how a connection begins. rustls does it.
+//! - [`record_layer`]: what is left of the connection then. This crate opens and seals its records.
+//! - `direction` (keys, and numbers of records) and `cipher` (graviola's AEADs) are what it is made of.
+//! - [`limits`]: all bounds.
+//!
+//! rustls gives out the keys of a connection, but not what the keys after a key update are made of. Only its log of keys is
+//! told of that ([`rustls::KeyLog`]), so each handshake has such a log, which goes nowhere. With TLS 1.3, the keys that are
+//! derived from it must be those that rustls gives out; otherwise the handshake fails.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod certificates;
+mod cipher;
+mod direction;
+pub mod handshake;
+pub mod limits;
+pub mod record_layer;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use rustls;
+
+pub use self::handshake::{Established, Handshake, HandshakeError, Progress, Server, provider};
+pub use self::record_layer::{End, Opened, RecordLayer, SealError};

@@ -1,0 +1,455 @@
+//! The record layer of a server's connection after its handshake (RFC 8446 §5, RFC 5246 §6): opens and seals records where
+//! they stand, answers key updates, refuses renegotiation, and ends as the RFCs want it. No IO, no clock, no buffer: what is
+//! kept of a connection is its keys.
+//!
+//! What it refuses, rustls refuses, too, but perhaps with another alert. It also refuses what no client sends: a key update
+//! or a ClientHello that is cut in two records.
+
+use std::fmt;
+use std::ops::Range;
+
+use rustls::{AlertDescription, Tls13CipherSuite};
+
+use crate::cipher::{Aead, Cipher, TAG_BYTES};
+use crate::direction::{Direction, Record};
+use crate::limits::{FRAGMENT_BYTES_MAX, IDLE_RECORDS_MAX};
+
+/// Before each record: its type, a version, and its length.
+pub const HEADER_BYTES: usize = 5;
+
+/// Part of the nonce that TLS 1.2 sends with each record of GCM (RFC 5288 §3).
+const EXPLICIT_NONCE_BYTES: usize = 8;
+
+/// That of TLS 1.2; TLS 1.3 has it, too (RFC 8446 §5.2).
+const VERSION: [u8; 2] = [3, 3];
+
+// Types of records (RFC 8446 §5.1).
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const DATA: u8 = 23;
+
+// Types of handshake messages (RFC 8446 §4, RFC 5246 §7.4).
+const CLIENT_HELLO: u8 = 1;
+const KEY_UPDATE: u8 = 24;
+
+// Levels of alerts (RFC 8446 §6).
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// A connection's records. It can't be cloned, as no nonce may be used twice. Its secrets are wiped when it is dropped: leave
+/// it in the box that it comes in, since what is moved leaves a copy behind.
+pub struct RecordLayer {
+    pub(crate) read: Direction,
+    pub(crate) write: Direction,
+    /// `None` with TLS 1.2.
+    suite: Option<&'static Tls13CipherSuite>,
+    pub(crate) cipher: Cipher,
+    /// Records in a row that bore no data.
+    idle_records: u8,
+    is_read_closed: bool,
+    is_write_closed: bool,
+}
+
+// Nothing of it may be in a log.
+impl fmt::Debug for RecordLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordLayer")
+            .field("cipher", &self.cipher)
+            .field("is_tls13", &self.suite.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of bytes from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Opened {
+    /// Bytes of data, which now stand at the start.
+    pub data: usize,
+    /// Bytes that are done with. Those behind them begin a record that has not come whole, and must come again with what
+    /// follows.
+    pub taken: usize,
+    /// Nothing will be read any more.
+    pub end: Option<End>,
+}
+
+/// Why there is nothing to read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer has closed its side as it should (`close_notify`). This side may still be written.
+    Closed,
+    /// The peer has met a fault, and says which. Nothing more can be written.
+    Alert(AlertDescription),
+    /// The peer has done what the RFCs forbid, and is told so by this alert. Nothing more can be written.
+    Fault(AlertDescription),
+}
+
+/// Why something was not sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// This side was closed, by itself or by a fault.
+    #[error("the connection was closed")]
+    Closed,
+    /// The key of TLS 1.2 has sealed as many records as it may. The connection is closed: a new one has a new key.
+    #[error("the connection's key has sealed as many records as it may")]
+    UsedUp,
+}
+
+/// What a record means that bears no data.
+enum Told {
+    Nothing,
+    /// The peer has gone on to its next key, and wants this side to do so, too.
+    UpdateRequested,
+    End(End),
+}
+
+impl RecordLayer {
+    /// One without keys, in the box in which its secrets are wiped in the end.
+    pub(crate) fn empty(
+        suite: Option<&'static Tls13CipherSuite>,
+        cipher: Cipher,
+    ) -> Box<RecordLayer> {
+        Box::new(RecordLayer {
+            read: Direction::empty(),
+            write: Direction::empty(),
+            suite,
+            cipher,
+            idle_records: 0,
+            is_read_closed: false,
+            is_write_closed: false,
+        })
+    }
+
+    /// Whether this is TLS 1.3; else it is TLS 1.2.
+    pub fn is_tls13(&self) -> bool {
+        self.suite.is_some()
+    }
+
+    /// Whether nothing can be sealed any more.
+    pub fn is_write_closed(&self) -> bool {
+        self.is_write_closed
+    }
+
+    /// Opens all whole records in `bytes`, and moves their data to its start. What must be sent because of them is
+    /// appended to `out`, sealed: an alert, or the answer to a key update.
+    pub fn open(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Opened {
+        let (mut taken, mut data) = (0, 0);
+        let mut end = self.is_read_closed.then_some(End::Closed);
+        let (mut aead, mut owes_update) = (None, false);
+        while end.is_none() {
+            let step = self.whole_record(&bytes[taken..]).and_then(|length| {
+                let Some(length) = length else {
+                    return Ok(None);
+                };
+                let at = taken;
+                taken += length;
+                let (kind, text) = self.open_record(&mut aead, &mut bytes[at..taken])?;
+                let text = at + text.start..at + text.end;
+                if kind == DATA && !text.is_empty() {
+                    self.idle_records = 0;
+                    let length = text.len();
+                    bytes.copy_within(text, data);
+                    data += length;
+                    return Ok(Some(Told::Nothing));
+                }
+                self.idle_records += 1;
+                if self.idle_records > IDLE_RECORDS_MAX {
+                    return Err(AlertDescription::UnexpectedMessage);
+                }
+                if kind == DATA {
+                    return Ok(Some(Told::Nothing));
+                }
+                self.told(&mut aead, kind, &bytes[text], out).map(Some)
+            });
+            match step {
+                Ok(None) => break,
+                Ok(Some(Told::Nothing)) => {}
+                Ok(Some(Told::UpdateRequested)) => owes_update = true,
+                Ok(Some(Told::End(ended))) => end = Some(ended),
+                Err(alert) => end = Some(self.fail(alert, out)),
+            }
+        }
+        if end.is_some() {
+            self.is_read_closed = true;
+            // What comes after the end is ignored (RFC 8446 §6.1).
+            taken = bytes.len();
+        } else if owes_update && !self.is_write_closed {
+            // One answer will do for several requests (§4.6.3).
+            self.update_write(out);
+        }
+        Opened { data, taken, end }
+    }
+
+    /// Seals `data` in as many records as it needs, and appends them to `out`. They must go out in this order, and whole: if
+    /// they can't, the connection must end.
+    ///
+    /// # Errors
+    ///
+    /// If the connection was closed, or must be closed now: then `out` ends with the alert that says so. Some of `data`
+    /// may be sealed.
+    pub fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
+        if self.is_write_closed {
+            return Err(SealError::Closed);
+        }
+        let mut aead = self.write.aead(self.cipher);
+        for text in data.chunks(FRAGMENT_BYTES_MAX) {
+            if self.write.is_used_up(self.cipher) {
+                if self.suite.is_none() {
+                    self.close(out);
+                    return Err(SealError::UsedUp);
+                }
+                self.update_write(out);
+                if self.is_write_closed {
+                    return Err(SealError::Closed);
+                }
+                aead = self.write.aead(self.cipher);
+            }
+            self.seal_record(&aead, DATA, text, out);
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next key for writing, and tells the peer, who need not do the same. Only TLS 1.3 can: with TLS 1.2
+    /// nothing happens. It happens by itself when a key has sealed as many records as it may.
+    pub fn update_write(&mut self, out: &mut Vec<u8>) {
+        let Some(suite) = self.suite.filter(|_| !self.is_write_closed) else {
+            return;
+        };
+        let aead = self.write.aead(self.cipher);
+        self.seal_record(&aead, HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out);
+        if self.write.update(suite, self.cipher).is_none() {
+            self.is_write_closed = true;
+        }
+    }
+
+    /// Closes this side (`close_notify`, RFC 8446 §6.1). The peer may still send, and may be heard.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        self.seal_alert(WARNING, AlertDescription::CloseNotify, out);
+        self.is_write_closed = true;
+    }
+
+    /// The length of the record at the start of `bytes`, if it has come whole. One that is forbidden is refused as soon as
+    /// that can be seen.
+    fn whole_record(&self, bytes: &[u8]) -> Result<Option<usize>, AlertDescription> {
+        let may_come = |kind: u8| match self.suite {
+            // RFC 8446 §5.2.
+            Some(_) => kind == DATA,
+            None => matches!(kind, ALERT | HANDSHAKE | DATA),
+        };
+        if bytes.first().is_some_and(|kind| !may_come(*kind)) {
+            return Err(AlertDescription::UnexpectedMessage);
+        }
+        if bytes.get(1).is_some_and(|major| *major != VERSION[0]) {
+            return Err(AlertDescription::ProtocolVersion);
+        }
+        let Some(&[_, _, _, high, low]) = bytes.first_chunk() else {
+            return Ok(None);
+        };
+        // RFC 8446 §5.2, RFC 5246 §6.2.3.
+        let overhead_max = if self.is_tls13() { 256 } else { 2048 };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if length > FRAGMENT_BYTES_MAX + overhead_max {
+            return Err(AlertDescription::RecordOverflow);
+        }
+        let whole = HEADER_BYTES + length;
+        Ok((bytes.len() >= whole).then_some(whole))
+    }
+
+    /// Opens a record where it stands; returns its type, and where its text is.
+    fn open_record(
+        &mut self,
+        aead: &mut Option<Aead>,
+        record: &mut [u8],
+    ) -> Result<(u8, Range<usize>), AlertDescription> {
+        let (header, body) = record.split_at_mut(HEADER_BYTES);
+        let explicit_bytes = self.explicit_nonce_bytes();
+        let Some(text_bytes) = body.len().checked_sub(explicit_bytes + TAG_BYTES) else {
+            return Err(AlertDescription::BadRecordMac);
+        };
+        let (explicit, body) = body.split_at_mut(explicit_bytes);
+        let (text, tag) = body.split_at_mut(text_bytes);
+        let Record { number, mut nonce } = self.read.next_record();
+        if let Ok(explicit) = <[u8; EXPLICIT_NONCE_BYTES]>::try_from(&*explicit) {
+            nonce = self.read.salted(explicit);
+        }
+        let aead = aead.get_or_insert_with(|| self.read.aead(self.cipher));
+        let is_good = match self.suite {
+            Some(_) => aead.open(nonce, header, text, tag),
+            None => aead.open(nonce, &aad_of_tls12(number, header, text_bytes), text, tag),
+        };
+        if !is_good {
+            return Err(AlertDescription::BadRecordMac);
+        }
+        let (kind, text_bytes) = match self.suite {
+            Some(_) => type_and_length(text)?,
+            None if text_bytes > FRAGMENT_BYTES_MAX => {
+                return Err(AlertDescription::RecordOverflow);
+            }
+            None => (header[0], text_bytes),
+        };
+        let start = HEADER_BYTES + explicit_bytes;
+        Ok((kind, start..start + text_bytes))
+    }
+
+    /// What a record of another type than data means.
+    fn told(
+        &mut self,
+        aead: &mut Option<Aead>,
+        kind: u8,
+        text: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Told, AlertDescription> {
+        match (kind, self.suite) {
+            (ALERT, _) => self.told_alert(text),
+            // Nothing may come behind it in its record, as that would have another key (RFC 8446 §5.1).
+            (HANDSHAKE, Some(suite)) => match *text {
+                [KEY_UPDATE, 0, 0, 1, asks @ 0..=1] => {
+                    let updated = self.read.update(suite, self.cipher);
+                    updated.ok_or(AlertDescription::InternalError)?;
+                    *aead = None;
+                    Ok(if asks == 1 {
+                        Told::UpdateRequested
+                    } else {
+                        Told::Nothing
+                    })
+                }
+                [KEY_UPDATE, 0, 0, 1, _] => Err(AlertDescription::IllegalParameter),
+                _ => Err(AlertDescription::UnexpectedMessage),
+            },
+            // A client that wants to renegotiate may go on without (RFC 5246 §7.2.2).
+            (HANDSHAKE, None) if is_client_hello(text) => {
+                self.seal_alert(WARNING, AlertDescription::NoRenegotiation, out);
+                Ok(Told::Nothing)
+            }
+            _ => Err(AlertDescription::UnexpectedMessage),
+        }
+    }
+
+    fn told_alert(&mut self, text: &[u8]) -> Result<Told, AlertDescription> {
+        let &[level, alert] = text else {
+            return Err(AlertDescription::DecodeError);
+        };
+        if !matches!(level, WARNING | FATAL) {
+            return Err(AlertDescription::IllegalParameter);
+        }
+        match AlertDescription::from(alert) {
+            AlertDescription::CloseNotify => Ok(Told::End(End::Closed)),
+            // The one warning that TLS 1.3 has (RFC 8446 §6.1): a `close_notify` is to follow.
+            AlertDescription::UserCanceled if level == WARNING => Ok(Told::Nothing),
+            _ if level == WARNING && !self.is_tls13() => Ok(Told::Nothing),
+            alert => {
+                self.is_write_closed = true;
+                Ok(Told::End(End::Alert(alert)))
+            }
+        }
+    }
+
+    /// Ends the connection for a fault of the peer's.
+    fn fail(&mut self, alert: AlertDescription, out: &mut Vec<u8>) -> End {
+        self.seal_alert(FATAL, alert, out);
+        self.is_write_closed = true;
+        End::Fault(alert)
+    }
+
+    fn seal_alert(&mut self, level: u8, alert: AlertDescription, out: &mut Vec<u8>) {
+        if !self.is_write_closed {
+            let aead = self.write.aead(self.cipher);
+            self.seal_record(&aead, ALERT, &[level, alert.into()], out);
+        }
+    }
+
+    /// Appends one record.
+    fn seal_record(&mut self, aead: &Aead, kind: u8, text: &[u8], out: &mut Vec<u8>) {
+        // Counted before it is used: whatever happens next, this nonce is gone.
+        let Record { number, nonce } = self.write.next_record();
+        let start = out.len();
+        let explicit = &nonce[nonce.len() - self.explicit_nonce_bytes()..];
+        let inner_type = self.is_tls13().then_some(kind);
+        let body_bytes = explicit.len() + text.len() + inner_type.iter().len() + TAG_BYTES;
+        out.reserve(HEADER_BYTES + body_bytes);
+        // At most `FRAGMENT_BYTES_MAX` and the overhead, which is less than 2^16.
+        let [high, low] = (body_bytes as u16).to_be_bytes();
+        out.extend([
+            if self.is_tls13() { DATA } else { kind },
+            VERSION[0],
+            VERSION[1],
+            high,
+            low,
+        ]);
+        out.extend_from_slice(explicit);
+        out.extend_from_slice(text);
+        out.extend(inner_type);
+        let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
+        let text_place = &mut body[explicit.len()..];
+        let tag = match self.suite {
+            Some(_) => aead.seal(nonce, header, text_place),
+            None => aead.seal(nonce, &aad_of_tls12(number, header, text.len()), text_place),
+        };
+        out.extend_from_slice(&tag);
+    }
+
+    /// A record that this side would never send. With TLS 1.3, `zeros` follow its type.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn seal_anything(&mut self, kind: u8, text: &[u8], zeros: usize, out: &mut Vec<u8>) {
+        let aead = self.write.aead(self.cipher);
+        if self.is_tls13() {
+            let mut padded = text.to_vec();
+            padded.push(kind);
+            padded.resize(text.len() + zeros, 0);
+            let last = if zeros == 0 { kind } else { 0 };
+            return self.seal_record(&aead, last, &padded, out);
+        }
+        self.seal_record(&aead, kind, text, out);
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn go_on_to_next_write_key(&mut self) {
+        if let Some(suite) = self.suite {
+            let updated = self.write.update(suite, self.cipher);
+            debug_assert!(updated.is_some(), "the suite is the connection's");
+        }
+    }
+
+    /// TLS 1.2 sends a part of GCM's nonces.
+    fn explicit_nonce_bytes(&self) -> usize {
+        match self.suite {
+            None if self.cipher.is_gcm() => EXPLICIT_NONCE_BYTES,
+            _ => 0,
+        }
+    }
+}
+
+/// The type of an inner plaintext, and the length of its text: the type is behind it, and zeros may follow (RFC 8446 §5.4).
+fn type_and_length(inner: &[u8]) -> Result<(u8, usize), AlertDescription> {
+    if inner.len() > FRAGMENT_BYTES_MAX + 1 {
+        return Err(AlertDescription::RecordOverflow);
+    }
+    let last = inner.iter().rposition(|byte| *byte != 0);
+    let last = last.ok_or(AlertDescription::UnexpectedMessage)?;
+    match inner[last] {
+        // Of other types, no record is empty (§5.1).
+        ALERT | HANDSHAKE if last == 0 => Err(AlertDescription::UnexpectedMessage),
+        kind => Ok((kind, last)),
+    }
+}
+
+/// What TLS 1.2 authenticates beside the text: the record's number, its type and version, and the length of the text (RFC
+/// 5246 §6.2.3.3).
+fn aad_of_tls12(number: u64, header: &[u8], text_bytes: usize) -> [u8; 13] {
+    let mut aad = [0; 13];
+    aad[..8].copy_from_slice(&number.to_be_bytes());
+    aad[8..11].copy_from_slice(&header[..3]);
+    // A record is shorter than 2^16 bytes.
+    aad[11..].copy_from_slice(&(text_bytes as u16).to_be_bytes());
+    aad
+}
+
+/// Whether this is one whole ClientHello.
+fn is_client_hello(text: &[u8]) -> bool {
+    match *text {
+        [CLIENT_HELLO, high, middle, low, ref rest @ ..] => {
+            u32::from_be_bytes([0, high, middle, low]) as usize == rest.len()
+        }
+        _ => false,
+    }
+}
