@@ -28,6 +28,9 @@ def main():
     generator = random.Random(SEED)
     for number in range(8):
         write(corpora / f"settings_file/choices-{number}", drawn(generator, 200))
+    generator = random.Random(SEED)
+    for number in range(24):
+        write(corpora / f"tls_records/random-{number:02}", drawn(generator, 400))
 
 
 def drawn(generator, count):

@@ -27,6 +27,7 @@ mod pull;
 mod questions;
 mod settings;
 mod socketio;
+mod tls;
 mod tokens;
 
 pub use self::gate::gate;
@@ -36,6 +37,7 @@ pub use self::proxies::proxies;
 pub use self::pull::pull;
 pub use self::settings::{settings, settings_file};
 pub use self::socketio::{socketio_packet, socketio_payload, socketio_session};
+pub use self::tls::{tls_hello, tls_records};
 pub use self::tokens::tokens;
 
 /// Takes any bytes, and panics if an invariant is violated.
@@ -53,5 +55,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("socketio_packet", socketio_packet),
     ("socketio_payload", socketio_payload),
     ("socketio_session", socketio_session),
+    ("tls_hello", tls_hello),
+    ("tls_records", tls_records),
     ("tokens", tokens),
 ];
