@@ -137,7 +137,7 @@ export type PresenceOptions = {
     /**
      * After about so many milliseconds in which nothing came, an empty pull asks whether the
      * connection lives: in the last tenth of this time, at random, so that clients spread. Default 30,000: an edge that
-     * pings every 25 s tells so with each ping, and is asked only when it may be gone.
+     * pings every 25 s sends a message with each ping, and is asked only when it may be gone.
      */
     keepAlive?: number;
     /**
@@ -264,7 +264,7 @@ export type PresenceOptions = {
  *   the network is back (`online`). Default 3,000.
  * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
  *   connection lives: in the last tenth of this time, at random, so that clients spread. Default 30,000: an edge that
- *   pings every 25 s tells so with each ping, and is asked only when it may be gone.
+ *   pings every 25 s sends a message with each ping, and is asked only when it may be gone.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ

@@ -196,7 +196,7 @@ const NORMAL_CLOSURE = 1000;
  *   the network is back (`online`). Default 3,000.
  * @property {number} [keepAlive] After about so many milliseconds in which nothing came, an empty pull asks whether the
  *   connection lives: in the last tenth of this time, at random, so that clients spread. Default 30,000: an edge that
- *   pings every 25 s tells so with each ping, and is asked only when it may be gone.
+ *   pings every 25 s sends a message with each ping, and is asked only when it may be gone.
  * @property {number} [connectTimeout] Milliseconds for one attempt, from asking for the token until it is `open`.
  *   Default 15,000.
  * @property {number} [backoffBase] After n failures in a row, the wait is random between 0 and `backoffBase` × 2ⁿ
@@ -575,7 +575,7 @@ export class PresenceClient {
   }
 
   // Seeing whether the connection lives. The edge's pings are answered by the browser, which tells nobody of them, so the
-  // edge sends a message with each. One that does not know that is asked.
+  // edge sends a message with each. Where nothing comes, it is asked.
 
   /**
    * Something must come within so many milliseconds.

@@ -30,7 +30,7 @@ const PING_BYTES: usize = ALIVE.len() + size_of::<<Plain<false> as Dialect>::Pin
 /// A ping as it goes over the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct Ping {
-    /// It is the end of these.
+    /// The ping is at their end.
     bytes: [u8; PING_BYTES],
     from: u8,
 }
