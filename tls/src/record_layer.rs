@@ -173,8 +173,10 @@ impl RecordLayer {
             self.is_read_closed = true;
             // What comes after the end is ignored (RFC 8446 §6.1).
             taken = bytes.len();
-        } else if owes_update && !self.is_write_closed {
-            // One answer will do for several requests (§4.6.3).
+        }
+        if owes_update {
+            // One answer will do for several requests (§4.6.3). A peer that has closed its side still wants it before more
+            // data; after a fault this side is closed, and nothing is said.
             self.update_write(out);
         }
         Opened { data, taken, end }

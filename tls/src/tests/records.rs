@@ -299,6 +299,26 @@ fn several_requests_for_an_update_have_one_answer() {
 }
 
 #[test]
+fn a_request_for_an_update_is_answered_though_the_peer_closes_behind_it() {
+    for suite in suites().into_iter().filter(are_tls13) {
+        let (mut client, mut server) = ends(suite);
+        let mut bytes = idle(&mut client, HANDSHAKE, &UPDATE_WANTED);
+        client.close(&mut bytes);
+        let (opened, _, mut out) = open(&mut server, &bytes);
+        assert_eq!(opened.end, Some(End::Closed));
+        assert_eq!(out.len(), 27, "one update");
+        server.seal(b"last words", &mut out).unwrap();
+        assert_eq!(open(&mut client, &out).1, b"last words");
+        // After a fault nothing is said but the alert.
+        let (mut client, mut server) = ends(suite);
+        let mut bytes = idle(&mut client, HANDSHAKE, &UPDATE_WANTED);
+        bytes.extend(craft(&mut client, 99, b"x", 0));
+        let (_, _, out) = open(&mut server, &bytes);
+        assert_eq!(out.len(), 24, "one alert");
+    }
+}
+
+#[test]
 fn a_key_that_is_used_up_seals_no_more() {
     for suite in suites() {
         let (mut client, mut server) = ends(suite);
