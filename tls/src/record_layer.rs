@@ -12,7 +12,7 @@ use rustls::{AlertDescription, Tls13CipherSuite};
 
 use crate::cipher::{Aead, Cipher, TAG_BYTES};
 use crate::direction::{Direction, Record};
-use crate::limits::{FRAGMENT_BYTES_MAX, IDLE_RECORDS_MAX};
+use crate::limits::{FRAGMENT_BYTES_MAX, IDLE_RECORDS_MAX, WARNINGS_MAX};
 
 /// Before each record: its type, a version, and its length.
 pub const HEADER_BYTES: usize = 5;
@@ -46,6 +46,9 @@ pub struct RecordLayer {
     pub(crate) cipher: Cipher,
     /// Records in a row that bore no data.
     idle_records: u8,
+    /// Alerts that ended nothing.
+    warnings: u8,
+    has_refused_renegotiation: bool,
     is_read_closed: bool,
     is_write_closed: bool,
 }
@@ -115,6 +118,8 @@ impl RecordLayer {
             suite,
             cipher,
             idle_records: 0,
+            warnings: 0,
+            has_refused_renegotiation: false,
             is_read_closed: false,
             is_write_closed: false,
         })
@@ -318,8 +323,10 @@ impl RecordLayer {
                 [KEY_UPDATE, 0, 0, 1, _] => Err(AlertDescription::IllegalParameter),
                 _ => Err(AlertDescription::UnexpectedMessage),
             },
-            // A client that wants to renegotiate may go on without (RFC 5246 §7.2.2).
-            (HANDSHAKE, None) if is_client_hello(text) => {
+            // A client that wants to renegotiate may go on without (RFC 5246 §7.2.2). It is told so once: each answer takes
+            // a record of the key.
+            (HANDSHAKE, None) if is_client_hello(text) && !self.has_refused_renegotiation => {
+                self.has_refused_renegotiation = true;
                 self.seal_alert(WARNING, AlertDescription::NoRenegotiation, out);
                 Ok(Told::Nothing)
             }
@@ -337,13 +344,21 @@ impl RecordLayer {
         match AlertDescription::from(alert) {
             AlertDescription::CloseNotify => Ok(Told::End(End::Closed)),
             // The one warning that TLS 1.3 has (RFC 8446 §6.1): a `close_notify` is to follow.
-            AlertDescription::UserCanceled if level == WARNING => Ok(Told::Nothing),
-            _ if level == WARNING && !self.is_tls13() => Ok(Told::Nothing),
+            AlertDescription::UserCanceled if level == WARNING => self.told_warning(),
+            _ if level == WARNING && !self.is_tls13() => self.told_warning(),
             alert => {
                 self.is_write_closed = true;
                 Ok(Told::End(End::Alert(alert)))
             }
         }
+    }
+
+    fn told_warning(&mut self) -> Result<Told, AlertDescription> {
+        if self.warnings == WARNINGS_MAX {
+            return Err(AlertDescription::UnexpectedMessage);
+        }
+        self.warnings += 1;
+        Ok(Told::Nothing)
     }
 
     /// Ends the connection for a fault of the peer's.

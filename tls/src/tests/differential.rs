@@ -11,7 +11,7 @@ use rustls::{ServerConnection, SupportedCipherSuite};
 use super::{Log, client, client_config, said, taken_from};
 use crate::handshake::Server;
 use crate::limits::FRAGMENT_BYTES_MAX;
-use crate::record_layer::{End, RecordLayer};
+use crate::record_layer::{End, HEADER_BYTES, RecordLayer};
 use crate::testing::{certificates, craft, suites};
 
 /// A client's records, and two servers that have the same keys.
@@ -173,5 +173,33 @@ proptest! {
         let is_stricter =
             ours == Outcome::Refused && may_be_stricter(&said) && their_data.starts_with(&data);
         prop_assert!(is_same || is_stricter, "rustls: {:?}, here: {:?}", theirs, ours);
+    }
+}
+
+/// A ClientHello of a client's, and warnings: rustls bears few of them in a connection, whatever comes between.
+#[test]
+fn as_few_warnings_are_borne_as_by_rustls() {
+    for suite in suites() {
+        let mut hello = said(&mut client(&Arc::new(client_config(suite))));
+        hello.drain(..HEADER_BYTES);
+        let kinds: &[(u8, &[u8], usize)] = match suite.tls13() {
+            Some(_) => &[(21, &[1, 90], 4)],
+            None => &[(21, &[1, 90], 4), (21, &[1, 41], 4), (22, &hello, 1)],
+        };
+        for &(kind, text, allowed) in kinds {
+            let mut both = Both::new(suite);
+            for number in 0..=allowed {
+                let mut bytes = craft(&mut both.client, 23, b"data", 0);
+                bytes.extend(craft(&mut both.client, kind, text, 0));
+                let expected = match number < allowed {
+                    true => Outcome::On,
+                    false => Outcome::Refused,
+                };
+                let expected = (b"data".to_vec(), expected);
+                let [ours, theirs] = both.read(&bytes);
+                assert_eq!(theirs, expected, "rustls: {kind} {number}");
+                assert_eq!(ours, expected, "{kind} {number}");
+            }
+        }
     }
 }
