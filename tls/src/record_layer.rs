@@ -49,7 +49,8 @@ pub struct RecordLayer {
     /// Alerts that ended nothing.
     warnings: u8,
     has_refused_renegotiation: bool,
-    is_read_closed: bool,
+    /// Why nothing is read any more.
+    end: Option<End>,
     is_write_closed: bool,
 }
 
@@ -120,7 +121,7 @@ impl RecordLayer {
             idle_records: 0,
             warnings: 0,
             has_refused_renegotiation: false,
-            is_read_closed: false,
+            end: None,
             is_write_closed: false,
         })
     }
@@ -139,7 +140,7 @@ impl RecordLayer {
     /// appended to `out`, sealed: an alert, or the answer to a key update.
     pub fn open(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Opened {
         let (mut taken, mut data) = (0, 0);
-        let mut end = self.is_read_closed.then_some(End::Closed);
+        let mut end = self.end;
         let (mut aead, mut owes_update) = (None, false);
         while end.is_none() {
             let step = self.whole_record(&bytes[taken..]).and_then(|length| {
@@ -175,7 +176,7 @@ impl RecordLayer {
             }
         }
         if end.is_some() {
-            self.is_read_closed = true;
+            self.end = end;
             // What comes after the end is ignored (RFC 8446 §6.1).
             taken = bytes.len();
         }

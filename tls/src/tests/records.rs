@@ -37,7 +37,8 @@ fn fault(client: &mut RecordLayer, server: &mut RecordLayer, bytes: &[u8]) -> Al
     let (after, data, out) = open(server, &sealed_anyhow(client));
     assert_eq!(
         (after.end, data.len(), out.len()),
-        (Some(End::Closed), 0, 0)
+        (opened.end, 0, 0),
+        "a fault stays one"
     );
     alert
 }
@@ -211,6 +212,7 @@ fn an_alert_of_the_client_ends_the_connection() {
         let (opened, _, out) = open(&mut server, &alert);
         let expected = End::Alert(AlertDescription::BadCertificate);
         assert_eq!((opened.end, out.len()), (Some(expected), 0));
+        assert_eq!(open(&mut server, b"").0.end, Some(expected));
         assert_eq!(server.seal(b"x", &mut Vec::new()), Err(SealError::Closed));
         // It takes back what it was about to do, and closes then.
         let (mut client, mut server) = ends(suite);
