@@ -156,7 +156,7 @@ impl Handshake {
         self.received += bytes.len();
         self.inbox.extend_from_slice(bytes);
         let mut taken = 0;
-        while let Some(length) = whole_record(&self.inbox[taken..])? {
+        while let Some(length) = self.whole_record(taken, out)? {
             let record = &self.inbox[taken..taken + length];
             taken += length;
             process(&mut self.connection, record, out)?;
@@ -170,6 +170,21 @@ impl Handshake {
             return Err(HandshakeError::TooLong);
         }
         Ok(Progress::Wait(self))
+    }
+
+    /// The length of the record at `at` in the inbox, if it has come whole.
+    fn whole_record(
+        &mut self,
+        at: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, HandshakeError> {
+        let whole = whole_record(&self.inbox[at..]);
+        if whole.is_err() {
+            // rustls refuses it for its header alone, and has the keys for the alert.
+            let header = &self.inbox[at..at + HEADER_BYTES];
+            process(&mut self.connection, header, out)?;
+        }
+        whole
     }
 
     fn establish(self, rest: Vec<u8>) -> Result<Established, HandshakeError> {

@@ -135,8 +135,9 @@ fn what_is_no_handshake_is_refused() {
         assert!(matches!(error, HandshakeError::NotTls), "{error:?}");
         assert_eq!(out, b"");
     }
-    let (error, _) = refused(b"\x16\x03\x01\xff\xff");
-    assert!(matches!(error, HandshakeError::TooLong));
+    let (error, out) = refused(b"\x16\x03\x01\xff\xff");
+    assert!(matches!(error, HandshakeError::Rustls(_)), "{error:?}");
+    assert_eq!(out[0], 21, "an alert");
     let (error, out) = refused(b"\x16\x03\x01\0\x04\x02\0\0\0");
     assert!(matches!(error, HandshakeError::Rustls(_)));
     assert_eq!(out[0], 21, "an alert");
