@@ -130,6 +130,12 @@ impl Direction {
         nonce
     }
 
+    fn wipe(&mut self) {
+        self.secret.zeroize();
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+
     #[cfg(test)]
     pub(crate) fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
@@ -138,9 +144,7 @@ impl Direction {
 
 impl Drop for Direction {
     fn drop(&mut self) {
-        self.secret.zeroize();
-        self.key.zeroize();
-        self.iv.zeroize();
+        self.wipe();
     }
 }
 
@@ -165,4 +169,37 @@ fn expand_label(expander: &dyn HkdfExpander, label: &[u8], out: &mut [u8]) -> Op
     let label_length = [u8::try_from(PREFIX.len() + label.len()).ok()?];
     let info: [&[u8]; 5] = [&length, &label_length, PREFIX, label, &[0]];
     expander.expand_slice(&info, out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record_layer::RecordLayer;
+
+    /// Two of these fit a type that can be cloned, and then this does not compile.
+    trait IsNotClone<Which> {
+        const IS: bool = true;
+    }
+    impl<T> IsNotClone<()> for T {}
+    impl<T: Clone> IsNotClone<u8> for T {}
+
+    #[test]
+    fn neither_a_direction_nor_its_record_layer_can_be_cloned() {
+        assert!(<Direction as IsNotClone<_>>::IS && <RecordLayer as IsNotClone<_>>::IS);
+    }
+
+    #[test]
+    fn secrets_are_wiped_when_it_is_dropped() {
+        // It has nothing else to drop.
+        assert!(std::mem::needs_drop::<Direction>());
+        let mut direction = Direction {
+            secret: [1; SECRET_BYTES_MAX],
+            key: [1; 32],
+            iv: [1; 12],
+            sequence: 1,
+        };
+        direction.wipe();
+        let left = [&direction.secret[..], &direction.key, &direction.iv].concat();
+        assert!(left.iter().all(|byte| *byte == 0));
+    }
 }
