@@ -106,9 +106,9 @@ impl Direction {
         Aead::new(cipher, &self.key)
     }
 
-    /// Whether the key has sealed as many records as it may.
-    pub(crate) fn is_used_up(&self, cipher: Cipher) -> bool {
-        self.sequence >= cipher.records_per_key_max()
+    /// How many records the key may still seal.
+    pub(crate) fn records_left(&self, cipher: Cipher) -> u64 {
+        cipher.records_per_key_max().saturating_sub(self.sequence)
     }
 
     /// Of a record that is never sealed or opened again: its number is taken before anything is done with it.

@@ -193,19 +193,22 @@ impl RecordLayer {
     ///
     /// # Errors
     ///
-    /// If the connection was closed, or must be closed now: then `out` ends with the alert that says so. Some of `data`
-    /// may be sealed.
+    /// If the connection was closed, or must be closed now: then `out` ends with the alert that says so. None of `data` is
+    /// sealed.
     pub fn seal(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
         if self.is_write_closed {
             return Err(SealError::Closed);
         }
+        // TLS 1.2 has no next key. Either all of the data is sealed or none: a part with a `close_notify` behind it would look
+        // like the whole.
+        let records = data.len().div_ceil(FRAGMENT_BYTES_MAX) as u64;
+        if self.suite.is_none() && records > self.write.records_left(self.cipher) {
+            self.close(out);
+            return Err(SealError::UsedUp);
+        }
         let mut aead = self.write.aead(self.cipher);
         for text in data.chunks(FRAGMENT_BYTES_MAX) {
-            if self.write.is_used_up(self.cipher) {
-                if self.suite.is_none() {
-                    self.close(out);
-                    return Err(SealError::UsedUp);
-                }
+            if self.write.records_left(self.cipher) == 0 {
                 self.update_write(out);
                 if self.is_write_closed {
                     return Err(SealError::Closed);

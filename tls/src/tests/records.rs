@@ -342,6 +342,21 @@ fn a_key_that_is_used_up_seals_no_more() {
 }
 
 #[test]
+fn data_that_a_key_of_tls12_cannot_seal_whole_is_not_sealed_in_part() {
+    for suite in suites().into_iter().filter(|suite| !are_tls13(suite)) {
+        let (mut client, mut server) = ends(suite);
+        let last = server.cipher.records_per_key_max() - 1;
+        server.write.set_sequence(last);
+        client.read.set_sequence(last);
+        let mut out = Vec::new();
+        let result = server.seal(&[b'x'; FRAGMENT_BYTES_MAX + 1], &mut out);
+        assert_eq!(result, Err(SealError::UsedUp));
+        let (opened, data, _) = open(&mut client, &out);
+        assert_eq!((opened.end, &*data), (Some(End::Closed), &b""[..]));
+    }
+}
+
+#[test]
 fn it_is_small_and_shows_no_secret() {
     assert!(
         size_of::<RecordLayer>() <= 224,
