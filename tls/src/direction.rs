@@ -189,6 +189,17 @@ mod tests {
     }
 
     #[test]
+    fn another_key_or_iv_is_not_its_own() {
+        let mut direction = Direction::empty();
+        let key = |byte| AeadKey::from([byte; 32]);
+        let iv = |byte| Iv::from([byte; 12]);
+        assert_eq!(direction.start_tls12(0, &key(1), &iv(2)), Some(()));
+        assert!(direction.has(&key(1), &iv(2)));
+        assert!(!direction.has(&key(3), &iv(2)));
+        assert!(!direction.has(&key(1), &iv(3)));
+    }
+
+    #[test]
     fn secrets_are_wiped_when_it_is_dropped() {
         // It has nothing else to drop.
         assert!(std::mem::needs_drop::<Direction>());

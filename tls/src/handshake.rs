@@ -326,3 +326,31 @@ impl KeyLog for Secrets {
         [CLIENT_SECRET, SERVER_SECRET].contains(&label)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_not_those_of_the_secrets_are_refused() {
+        for suite in provider().cipher_suites {
+            let keys = || {
+                let (key, iv) = (AeadKey::from([9; 32]), Iv::from([9; 12]));
+                ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
+            };
+            let extracted = ExtractedSecrets {
+                tx: (0, keys()),
+                rx: (0, keys()),
+            };
+            let hash = suite.tls13().map(|suite| suite.common.hash_provider);
+            let secret = vec![1; hash.map_or(0, |hash| hash.output_len())];
+            let told = Traffic {
+                client: Zeroizing::new(secret.clone()),
+                server: Zeroizing::new(secret),
+            };
+            // With TLS 1.2 there is nothing to compare.
+            let records = record_layer(suite, &extracted, &told);
+            assert_eq!(records.is_some(), suite.tls13().is_none());
+        }
+    }
+}

@@ -33,7 +33,11 @@ fn fault(client: &mut RecordLayer, server: &mut RecordLayer, bytes: &[u8]) -> Al
         panic!("{opened:?}");
     };
     assert_eq!(open(client, &out).0.end, Some(End::Alert(alert)));
-    assert_eq!(server.seal(b"x", &mut Vec::new()), Err(SealError::Closed));
+    let mut more = Vec::new();
+    assert_eq!(server.seal(b"x", &mut more), Err(SealError::Closed));
+    server.close(&mut more);
+    server.update_write(&mut more);
+    assert_eq!(more, b"", "nothing follows the alert");
     let (after, data, out) = open(server, &sealed_anyhow(client));
     assert_eq!(
         (after.end, data.len(), out.len()),
@@ -214,6 +218,13 @@ fn an_alert_of_the_client_ends_the_connection() {
         assert_eq!((opened.end, out.len()), (Some(expected), 0));
         assert_eq!(open(&mut server, b"").0.end, Some(expected));
         assert_eq!(server.seal(b"x", &mut Vec::new()), Err(SealError::Closed));
+        // As an error it ends the connection, too.
+        let (mut client, mut server) = ends(suite);
+        let mut alert = craft(&mut client, ALERT, &[2, 90], 0);
+        alert.extend(b"what comes behind is ignored");
+        let (opened, ..) = open(&mut server, &alert);
+        let expected = End::Alert(AlertDescription::UserCanceled);
+        assert_eq!((opened.end, opened.taken), (Some(expected), alert.len()));
         // It takes back what it was about to do, and closes then.
         let (mut client, mut server) = ends(suite);
         let mut alerts = craft(&mut client, ALERT, &[1, 90], 0);
@@ -319,6 +330,9 @@ fn a_key_that_is_used_up_seals_no_more() {
     for suite in suites() {
         let (mut client, mut server) = ends(suite);
         let last = server.cipher.records_per_key_max() - 1;
+        if server.cipher.is_gcm() {
+            assert!(last < 1 << 24, "RFC 8446 §5.5");
+        }
         server.write.set_sequence(last);
         client.read.set_sequence(last);
         let mut out = Vec::new();
