@@ -202,6 +202,19 @@ fn openssl_speaks_tls12_and_may_not_renegotiate() {
 }
 
 #[test]
+fn openssl_pads_its_records_and_is_asked_for_another_key_share() {
+    let address = start();
+    // The server has no P-521, which the client offers first: it must say hello again.
+    let flags = ["-groups", "P-521:P-256", "-record_padding", "512", "-trace"];
+    let said = run(
+        &mut openssl(address, &[&["-tls1_3"][..], &flags].concat()),
+        &[("one\n", "one\n"), ("two\n", "two\n"), ("Q\n", "")],
+    );
+    assert_eq!(said.matches("ClientHello, Length").count(), 2, "{said}");
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+}
+
+#[test]
 fn openssl_comes_back_with_its_ticket() {
     let address = start();
     let session = std::env::temp_dir().join(format!("presenced-tls-{}", std::process::id()));
