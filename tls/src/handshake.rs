@@ -132,7 +132,7 @@ pub enum HandshakeError {
     /// The first bytes are of something else, HTTP perhaps.
     #[error("it does not speak TLS")]
     NotTls,
-    /// More bytes than a handshake needs, or a record that is too long.
+    /// More bytes than a handshake needs.
     #[error("its handshake is too long")]
     TooLong,
     /// It has done what the RFCs forbid, or has nothing in common with this server.
@@ -342,8 +342,10 @@ mod tests {
                 tx: (0, keys()),
                 rx: (0, keys()),
             };
-            let hash = suite.tls13().map(|suite| suite.common.hash_provider);
-            let secret = vec![1; hash.map_or(0, |hash| hash.output_len())];
+            let bytes = suite
+                .tls13()
+                .map(|suite| suite.common.hash_provider.output_len());
+            let secret = vec![1; bytes.unwrap_or(0)];
             let told = Traffic {
                 client: Zeroizing::new(secret.clone()),
                 server: Zeroizing::new(secret),

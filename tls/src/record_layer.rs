@@ -80,7 +80,8 @@ pub struct Opened {
 /// Why there is nothing to read any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The peer has closed its side as it should (`close_notify`). This side may still be written.
+    /// The peer has closed its side as it should (`close_notify`). With TLS 1.3 this side may still write. With TLS 1.2 it
+    /// must close now and write nothing more (RFC 5246 §7.2.1). A TCP stream that ends before this was cut off.
     Closed,
     /// The peer has met a fault, and says which. Nothing more can be written.
     Alert(AlertDescription),
@@ -448,7 +449,7 @@ fn type_and_length(inner: &[u8]) -> Result<(u8, usize), AlertDescription> {
     let last = inner.iter().rposition(|byte| *byte != 0);
     let last = last.ok_or(AlertDescription::UnexpectedMessage)?;
     match inner[last] {
-        // Of other types, no record is empty (§5.1).
+        // No alert and no handshake message is empty (§5.4).
         ALERT | HANDSHAKE if last == 0 => Err(AlertDescription::UnexpectedMessage),
         kind => Ok((kind, last)),
     }
