@@ -26,7 +26,7 @@ impl Cipher {
     }
 
     /// How many records one key may seal. GCM: RFC 8446 §5.5 has 2^24.5 records of full length, and RFC 9325 §4.4 asks TLS
-    /// 1.2 for the same. Less than that, so that the last may still say that it is the last. For ChaCha20-Poly1305 the
+    /// 1.2 for the same. This is a little less, as a margin for the alert or the key update that ends the key. For ChaCha20-Poly1305 the
     /// sequence number would end first.
     pub(crate) fn records_per_key_max(self) -> u64 {
         match self.is_gcm() {

@@ -17,7 +17,7 @@ pub(crate) struct Direction {
     /// The key, and zeros behind it.
     key: [u8; 32],
     iv: [u8; 12],
-    /// Of the next record.
+    /// The number of the next record.
     sequence: u64,
 }
 
@@ -32,7 +32,7 @@ impl Direction {
         }
     }
 
-    /// Has this key of TLS 1.2, after `sequence` records.
+    /// Takes this key of TLS 1.2, with which `sequence` records were sealed or opened already.
     pub(crate) fn start_tls12(&mut self, sequence: u64, key: &AeadKey, iv: &Iv) -> Option<()> {
         fill(&mut self.key, key.as_ref())?;
         fill(&mut self.iv, iv.as_ref())?;
@@ -40,7 +40,8 @@ impl Direction {
         Some(())
     }
 
-    /// Has the first keys of this secret of TLS 1.3, after `sequence` records. `None` if it is not one of the suite's.
+    /// Takes the first keys of this secret of TLS 1.3, with which `sequence` records were sealed or opened already. Returns
+    /// `None` if the secret is not one of the suite's.
     pub(crate) fn start_tls13(
         &mut self,
         suite: &Tls13CipherSuite,
@@ -111,7 +112,7 @@ impl Direction {
         cipher.records_per_key_max().saturating_sub(self.sequence)
     }
 
-    /// Of a record that is never sealed or opened again: its number is taken before anything is done with it.
+    /// The number and the nonce of the next record. They are used up from now on, whatever comes of the record.
     pub(crate) fn next_record(&mut self) -> Record {
         let number = self.sequence;
         // A key that is used up seals no more; what is opened ends with the peer's, which can count no further.

@@ -24,6 +24,11 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+// Its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use rustls;
 
 pub use self::handshake::{Established, Handshake, HandshakeError, Progress, Server, provider};

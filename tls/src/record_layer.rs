@@ -83,7 +83,7 @@ pub enum End {
     /// The peer has closed its side as it should (`close_notify`). With TLS 1.3 this side may still write. With TLS 1.2 it
     /// must close now and write nothing more (RFC 5246 §7.2.1). A TCP stream that ends before this was cut off.
     Closed,
-    /// The peer has met a fault, and says which. Nothing more can be written.
+    /// The peer has sent this fatal alert. Nothing more can be written.
     Alert(AlertDescription),
     /// The peer has done what the RFCs forbid, and is told so by this alert. Nothing more can be written.
     Fault(AlertDescription),
@@ -100,7 +100,7 @@ pub enum SealError {
     UsedUp,
 }
 
-/// What a record means that bears no data.
+/// What a record without data means.
 enum Told {
     Nothing,
     /// The peer has gone on to its next key, and wants this side to do so, too.

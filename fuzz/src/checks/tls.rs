@@ -159,7 +159,7 @@ fn play(suite: SupportedCipherSuite, acts: &[Act], cuts: &[u8]) -> (Vec<u8>, Opt
             read.extend(&inbox[..opened.data]);
             inbox.drain(..opened.taken);
             match had_ended {
-                true => assert_eq!((opened.data, opened.end), (0, Some(End::Closed))),
+                true => assert_eq!((opened.data, opened.end), (0, end)),
                 false => end = opened.end,
             }
         }

@@ -153,6 +153,7 @@ fn what_is_no_handshake_is_refused() {
             Ok(Progress::Done(_)) => panic!("it is not done"),
             Err(error) => break error,
         }
+        assert!(sent < 2 * HANDSHAKE_BYTES_MAX, "it has no end");
         hello.clone_from(&piece);
     };
     assert!(sent <= HANDSHAKE_BYTES_MAX + piece.len(), "{error:?}");
