@@ -296,10 +296,11 @@ impl Members {
         let names = serde_json::from_str::<Vec<Box<RawValue>>>(self.only("users")?.get());
         let names = names.ok()?.into_iter();
         let named = names.map(|name| match serde_json::from_str(name.get()) {
-            Ok(Value::String(id)) => Ok(id),
-            Ok(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
+            // First, as serde_json reads some objects as what one of their texts says.
             _ if name.get().starts_with('[') => Err("[…]".into()),
             _ if name.get().starts_with('{') => Err("{…}".into()),
+            Ok(Value::String(id)) => Ok(id),
+            Ok(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
             // As it is written.
             _ => Err(name.get().into()),
         });

@@ -289,9 +289,13 @@ fn naive_message(data: &[u8]) -> Naive {
         return Naive::Bad;
     }
     let json: String = chars.collect();
+    // serde_json reads an object whose member has a name of its own, `$serde_json::private::…`, as what the text of that
+    // member says.
+    let may_be_misread = json.contains('$') || json.contains("\\u0024");
     let json: Option<Value> = match json.is_empty() {
         true => None,
         false => match serde_json::from_str(&json) {
+            Ok(_) if may_be_misread => return Naive::Unknown,
             Ok(json) => Some(json),
             // Numbers and nesting that a value can't hold, and halves of characters.
             Err(_) if serde_json::from_str::<&serde_json::value::RawValue>(&json).is_ok() => {
