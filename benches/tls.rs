@@ -35,7 +35,7 @@ use rss::rss_bytes;
 
 /// So many sessions take turns.
 const COLD: usize = 100_000;
-/// A connection of rustls's is some twenty times as large.
+/// A connection of rustls's is 35 times as large.
 const RUSTLS: usize = 5_000;
 
 /// As they go over the wire: a masked pong, and a ping.

@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// A handshake under way: some 10 kB, so bound how many there are.
+/// A handshake under way: some 10 kB, and up to 50 kB while a client sends as much as it may. So bound how many there are.
 pub struct Handshake {
     connection: Box<ServerConnection>,
     secrets: Arc<Secrets>,
@@ -136,9 +136,10 @@ pub enum HandshakeError {
     #[error("its handshake is too long")]
     TooLong,
     /// It has done what the RFCs forbid, or has nothing in common with this server.
-    #[error("{0}")]
-    Rustls(#[source] rustls::Error),
-    /// The keys that rustls told are not those that it uses. It can't happen with the version that this was made for.
+    #[error(transparent)]
+    Rustls(rustls::Error),
+    /// The secrets that rustls has logged lead to other keys than those that it uses. That can't happen with the version for
+    /// which this was made.
     #[error("the keys of the handshake are not those of the connection")]
     Secrets,
 }
@@ -199,8 +200,8 @@ impl Handshake {
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let extracted = connection.dangerous_extract_secrets();
         let extracted = extracted.map_err(HandshakeError::Rustls)?;
-        let told = secrets.take();
-        let records = record_layer(suite, &extracted, &told).ok_or(HandshakeError::Secrets)?;
+        let logged = secrets.take();
+        let records = record_layer(suite, &extracted, &logged).ok_or(HandshakeError::Secrets)?;
         Ok(Established {
             records,
             rest,
@@ -231,22 +232,22 @@ fn process(
 ) -> Result<(), HandshakeError> {
     let mut processed = Ok(());
     while !record.is_empty() && processed.is_ok() {
-        // Neither fails: memory is read and written.
-        let read = connection.read_tls(&mut record).unwrap_or(0);
+        // Memory is read, so what fails is that rustls takes no more.
+        connection
+            .read_tls(&mut record)
+            .map_err(|_| HandshakeError::TooLong)?;
         processed = connection.process_new_packets().map(drop);
-        if read == 0 {
-            break;
-        }
     }
     while connection.wants_write() && connection.write_tls(out).is_ok_and(|written| written > 0) {}
     processed.map_err(HandshakeError::Rustls)
 }
 
-/// The record layer of a connection whose keys are `extracted`, and with TLS 1.3 those of the secrets that were `told`.
+/// The record layer of a connection whose keys are `extracted`. With TLS 1.3, they must come of the secrets that were
+/// `logged`.
 fn record_layer(
     suite: SupportedCipherSuite,
     extracted: &ExtractedSecrets,
-    told: &Traffic,
+    logged: &Traffic,
 ) -> Option<Box<RecordLayer>> {
     let (cipher, read_key, read_iv) = parts(&extracted.rx.1)?;
     let (write_cipher, write_key, write_iv) = parts(&extracted.tx.1)?;
@@ -259,8 +260,8 @@ fn record_layer(
     let RecordLayer { read, write, .. } = &mut *records;
     match tls13 {
         Some(suite) => {
-            read.start_tls13(suite, cipher, read_sequence, &told.client)?;
-            write.start_tls13(suite, cipher, write_sequence, &told.server)?;
+            read.start_tls13(suite, cipher, read_sequence, &logged.client)?;
+            write.start_tls13(suite, cipher, write_sequence, &logged.server)?;
         }
         None => {
             read.start_tls12(read_sequence, read_key, read_iv)?;
@@ -346,12 +347,12 @@ mod tests {
                 .tls13()
                 .map(|suite| suite.common.hash_provider.output_len());
             let secret = vec![1; bytes.unwrap_or(0)];
-            let told = Traffic {
+            let logged = Traffic {
                 client: Zeroizing::new(secret.clone()),
                 server: Zeroizing::new(secret),
             };
             // With TLS 1.2 there is nothing to compare.
-            let records = record_layer(suite, &extracted, &told);
+            let records = record_layer(suite, &extracted, &logged);
             assert_eq!(records.is_some(), suite.tls13().is_none());
         }
     }

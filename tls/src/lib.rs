@@ -4,7 +4,8 @@
 //! - [`certificates`]: what a server shows: chains and keys, checked when they are read.
 //! - [`handshake`]: how a connection begins. rustls does it.
 //! - [`record_layer`]: what is left of the connection then. This crate opens and seals its records.
-//! - `direction` (keys, and numbers of records) and `cipher` (graviola's AEADs) are what it is made of.
+//! - `record` (types and lengths), `direction` (keys, and numbers of records) and `cipher` (graviola's AEADs) are what it is
+//!   made of.
 //! - [`limits`]: all bounds.
 //!
 //! rustls gives out the keys of a connection, but not what the keys after a key update are made of. Only its log of keys is
@@ -18,6 +19,7 @@ mod cipher;
 mod direction;
 pub mod handshake;
 pub mod limits;
+mod record;
 pub mod record_layer;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -2,8 +2,8 @@
 //! they stand, answers key updates, refuses renegotiation, and ends as the RFCs want it. No IO, no clock, no buffer: what is
 //! kept of a connection is its keys.
 //!
-//! What it refuses, rustls refuses, too, but perhaps with another alert. It also refuses what no client sends: a key update
-//! or a ClientHello that is cut in two records.
+//! It accepts nothing that rustls refuses, but for the contents of a ClientHello, which it refuses unread; the alerts may
+//! differ. It also refuses what no client sends, such as a key update that is cut in two records.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,24 +13,15 @@ use rustls::{AlertDescription, Tls13CipherSuite};
 use crate::cipher::{Aead, Cipher, TAG_BYTES};
 use crate::direction::{Direction, Record};
 use crate::limits::{FRAGMENT_BYTES_MAX, IDLE_RECORDS_MAX, WARNINGS_MAX};
+use crate::record::{
+    ALERT, DATA, HANDSHAKE, KEY_UPDATE, VERSION, aad_of_tls12, is_client_hello, type_and_length,
+};
 
 /// Before each record: its type, a version, and its length.
 pub const HEADER_BYTES: usize = 5;
 
 /// Part of the nonce that TLS 1.2 sends with each record of GCM (RFC 5288 §3).
 const EXPLICIT_NONCE_BYTES: usize = 8;
-
-/// That of TLS 1.2; TLS 1.3 has it, too (RFC 8446 §5.2).
-const VERSION: [u8; 2] = [3, 3];
-
-// Types of records (RFC 8446 §5.1).
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const DATA: u8 = 23;
-
-// Types of handshake messages (RFC 8446 §4, RFC 5246 §7.4).
-const CLIENT_HELLO: u8 = 1;
-const KEY_UPDATE: u8 = 24;
 
 // Levels of alerts (RFC 8446 §6).
 const WARNING: u8 = 1;
@@ -42,7 +33,7 @@ pub struct RecordLayer {
     pub(crate) read: Direction,
     pub(crate) write: Direction,
     /// `None` with TLS 1.2.
-    suite: Option<&'static Tls13CipherSuite>,
+    pub(crate) suite: Option<&'static Tls13CipherSuite>,
     pub(crate) cipher: Cipher,
     /// Records in a row that bore no data.
     idle_records: u8,
@@ -101,7 +92,7 @@ pub enum SealError {
 }
 
 /// What a record without data means.
-enum Told {
+enum Control {
     Nothing,
     /// The peer has gone on to its next key, and wants this side to do so, too.
     UpdateRequested,
@@ -157,22 +148,23 @@ impl RecordLayer {
                     let length = text.len();
                     bytes.copy_within(text, data);
                     data += length;
-                    return Ok(Some(Told::Nothing));
+                    return Ok(Some(Control::Nothing));
                 }
                 self.idle_records += 1;
                 if self.idle_records > IDLE_RECORDS_MAX {
                     return Err(AlertDescription::UnexpectedMessage);
                 }
                 if kind == DATA {
-                    return Ok(Some(Told::Nothing));
+                    return Ok(Some(Control::Nothing));
                 }
-                self.told(&mut aead, kind, &bytes[text], out).map(Some)
+                self.read_control(&mut aead, kind, &bytes[text], out)
+                    .map(Some)
             });
             match step {
                 Ok(None) => break,
-                Ok(Some(Told::Nothing)) => {}
-                Ok(Some(Told::UpdateRequested)) => owes_update = true,
-                Ok(Some(Told::End(ended))) => end = Some(ended),
+                Ok(Some(Control::Nothing)) => {}
+                Ok(Some(Control::UpdateRequested)) => owes_update = true,
+                Ok(Some(Control::End(ended))) => end = Some(ended),
                 Err(alert) => end = Some(self.fail(alert, out)),
             }
         }
@@ -304,15 +296,15 @@ impl RecordLayer {
     }
 
     /// What a record of another type than data means.
-    fn told(
+    fn read_control(
         &mut self,
         aead: &mut Option<Aead>,
         kind: u8,
         text: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Told, AlertDescription> {
+    ) -> Result<Control, AlertDescription> {
         match (kind, self.suite) {
-            (ALERT, _) => self.told_alert(text),
+            (ALERT, _) => self.read_alert(text),
             // Nothing may come behind it in its record, as that would have another key (RFC 8446 §5.1).
             (HANDSHAKE, Some(suite)) => match *text {
                 [KEY_UPDATE, 0, 0, 1, asks @ 0..=1] => {
@@ -320,9 +312,9 @@ impl RecordLayer {
                     updated.ok_or(AlertDescription::InternalError)?;
                     *aead = None;
                     Ok(if asks == 1 {
-                        Told::UpdateRequested
+                        Control::UpdateRequested
                     } else {
-                        Told::Nothing
+                        Control::Nothing
                     })
                 }
                 [KEY_UPDATE, 0, 0, 1, _] => Err(AlertDescription::IllegalParameter),
@@ -333,13 +325,13 @@ impl RecordLayer {
             (HANDSHAKE, None) if is_client_hello(text) && !self.has_refused_renegotiation => {
                 self.has_refused_renegotiation = true;
                 self.seal_alert(WARNING, AlertDescription::NoRenegotiation, out);
-                Ok(Told::Nothing)
+                Ok(Control::Nothing)
             }
             _ => Err(AlertDescription::UnexpectedMessage),
         }
     }
 
-    fn told_alert(&mut self, text: &[u8]) -> Result<Told, AlertDescription> {
+    fn read_alert(&mut self, text: &[u8]) -> Result<Control, AlertDescription> {
         let &[level, alert] = text else {
             return Err(AlertDescription::DecodeError);
         };
@@ -347,23 +339,23 @@ impl RecordLayer {
             return Err(AlertDescription::IllegalParameter);
         }
         match AlertDescription::from(alert) {
-            AlertDescription::CloseNotify => Ok(Told::End(End::Closed)),
+            AlertDescription::CloseNotify => Ok(Control::End(End::Closed)),
             // The one warning that TLS 1.3 has (RFC 8446 §6.1): a `close_notify` is to follow.
-            AlertDescription::UserCanceled if level == WARNING => self.told_warning(),
-            _ if level == WARNING && !self.is_tls13() => self.told_warning(),
+            AlertDescription::UserCanceled if level == WARNING => self.note_warning(),
+            _ if level == WARNING && !self.is_tls13() => self.note_warning(),
             alert => {
                 self.is_write_closed = true;
-                Ok(Told::End(End::Alert(alert)))
+                Ok(Control::End(End::Alert(alert)))
             }
         }
     }
 
-    fn told_warning(&mut self) -> Result<Told, AlertDescription> {
+    fn note_warning(&mut self) -> Result<Control, AlertDescription> {
         if self.warnings == WARNINGS_MAX {
             return Err(AlertDescription::UnexpectedMessage);
         }
         self.warnings += 1;
-        Ok(Told::Nothing)
+        Ok(Control::Nothing)
     }
 
     /// Ends the connection for a fault of the peer's.
@@ -381,7 +373,7 @@ impl RecordLayer {
     }
 
     /// Appends one record.
-    fn seal_record(&mut self, aead: &Aead, kind: u8, text: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn seal_record(&mut self, aead: &Aead, kind: u8, text: &[u8], out: &mut Vec<u8>) {
         // Counted before it is used: whatever happens next, this nonce is gone.
         let Record { number, nonce } = self.write.next_record();
         let start = out.len();
@@ -410,68 +402,11 @@ impl RecordLayer {
         out.extend_from_slice(&tag);
     }
 
-    /// A record that this side would never send. With TLS 1.3, `zeros` follow its type.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn seal_anything(&mut self, kind: u8, text: &[u8], zeros: usize, out: &mut Vec<u8>) {
-        let aead = self.write.aead(self.cipher);
-        if self.is_tls13() {
-            let mut padded = text.to_vec();
-            padded.push(kind);
-            padded.resize(text.len() + zeros, 0);
-            let last = if zeros == 0 { kind } else { 0 };
-            return self.seal_record(&aead, last, &padded, out);
-        }
-        self.seal_record(&aead, kind, text, out);
-    }
-
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn go_on_to_next_write_key(&mut self) {
-        if let Some(suite) = self.suite {
-            let updated = self.write.update(suite, self.cipher);
-            debug_assert!(updated.is_some(), "the suite is the connection's");
-        }
-    }
-
     /// TLS 1.2 sends a part of GCM's nonces.
     fn explicit_nonce_bytes(&self) -> usize {
         match self.suite {
             None if self.cipher.is_gcm() => EXPLICIT_NONCE_BYTES,
             _ => 0,
         }
-    }
-}
-
-/// The type of an inner plaintext, and the length of its text: the type is behind it, and zeros may follow (RFC 8446 §5.4).
-fn type_and_length(inner: &[u8]) -> Result<(u8, usize), AlertDescription> {
-    if inner.len() > FRAGMENT_BYTES_MAX + 1 {
-        return Err(AlertDescription::RecordOverflow);
-    }
-    let last = inner.iter().rposition(|byte| *byte != 0);
-    let last = last.ok_or(AlertDescription::UnexpectedMessage)?;
-    match inner[last] {
-        // No alert and no handshake message is empty (§5.4).
-        ALERT | HANDSHAKE if last == 0 => Err(AlertDescription::UnexpectedMessage),
-        kind => Ok((kind, last)),
-    }
-}
-
-/// What TLS 1.2 authenticates beside the text: the record's number, its type and version, and the length of the text (RFC
-/// 5246 §6.2.3.3).
-fn aad_of_tls12(number: u64, header: &[u8], text_bytes: usize) -> [u8; 13] {
-    let mut aad = [0; 13];
-    aad[..8].copy_from_slice(&number.to_be_bytes());
-    aad[8..11].copy_from_slice(&header[..3]);
-    // A record is shorter than 2^16 bytes.
-    aad[11..].copy_from_slice(&(text_bytes as u16).to_be_bytes());
-    aad
-}
-
-/// Whether this is one whole ClientHello.
-fn is_client_hello(text: &[u8]) -> bool {
-    match *text {
-        [CLIENT_HELLO, high, middle, low, ref rest @ ..] => {
-            u32::from_be_bytes([0, high, middle, low]) as usize == rest.len()
-        }
-        _ => false,
     }
 }

@@ -12,7 +12,7 @@ use super::{Log, client, client_config, said, taken_from};
 use crate::handshake::Server;
 use crate::limits::FRAGMENT_BYTES_MAX;
 use crate::record_layer::{End, HEADER_BYTES, RecordLayer};
-use crate::testing::{certificates, craft, suites};
+use crate::testing::{certificates, craft, go_on_to_next_write_key, suites};
 
 /// A client's records, and two servers that have the same keys.
 struct Both {
@@ -162,7 +162,7 @@ proptest! {
             }
             bytes.extend(record);
             if suite.tls13().is_some() && said.kind == 22 && matches!(said.text[..], [24, 0, 0, 1, _]) {
-                both.client.go_on_to_next_write_key();
+                go_on_to_next_write_key(&mut both.client);
             }
         }
         if let Some(cut) = cut {

@@ -5,7 +5,7 @@ use rustls::{AlertDescription, SupportedCipherSuite};
 
 use crate::limits::{FRAGMENT_BYTES_MAX, IDLE_RECORDS_MAX};
 use crate::record_layer::{End, Opened, RecordLayer, SealError};
-use crate::testing::{craft, ends, suites};
+use crate::testing::{craft, ends, go_on_to_next_write_key, suites};
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -276,7 +276,7 @@ fn few_records_without_data_may_come_in_a_row() {
 fn idle(client: &mut RecordLayer, kind: u8, text: &[u8]) -> Vec<u8> {
     let bytes = craft(client, kind, text, 0);
     if text.first() == Some(&24) {
-        client.go_on_to_next_write_key();
+        go_on_to_next_write_key(client);
     }
     bytes
 }
