@@ -1,4 +1,4 @@
-//! What most sessions have nothing of: parts of frames and messages, and what a socket did not
+//! What most sessions have nothing of: parts of records, frames and messages, and what a socket did not
 //! take. Kept beside the slab, so that a session that sleeps does not pay for it, and counted, so
 //! that all together are bounded.
 
@@ -15,6 +15,9 @@ use crate::limits::MESSAGE_TIME_MAX;
 /// One session's.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
+    /// What has come of a record of TLS that is not whole.
+    pub(super) record: Vec<u8>,
+    pub(super) record_since: Duration,
     /// The begin of a frame.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Duration,
@@ -28,21 +31,26 @@ pub(super) struct Buffers {
 
 impl Buffers {
     fn is_empty(&self) -> bool {
-        self.partial.is_empty() && self.assembly.is_none() && self.outbox.is_empty()
+        self.record.is_empty()
+            && self.partial.is_empty()
+            && self.assembly.is_none()
+            && self.outbox.is_empty()
     }
 
     /// Memory that it holds, itself and its place among those that have begun included.
     fn bytes(&self) -> usize {
         let assembly = self.assembly.as_ref().map_or(0, Assembly::capacity);
         let itself = size_of::<Buffers>() + size_of::<(Duration, u32)>();
-        itself + self.partial.capacity() + assembly + self.outbox.capacity()
+        let bytes = [&self.record, &self.partial, &self.outbox].map(Vec::capacity);
+        itself + assembly + bytes.iter().sum::<usize>()
     }
 
-    /// Since when a frame or a message is not whole, if one has begun.
+    /// Since when a record, a frame or a message is not whole, if one has begun.
     fn begun_at(&self) -> Option<Duration> {
+        let record = (!self.record.is_empty()).then_some(self.record_since);
         let partial = (!self.partial.is_empty()).then_some(self.partial_since);
         let assembly = self.assembly.as_ref().map(Assembly::since);
-        partial.into_iter().chain(assembly).min()
+        [record, partial, assembly].into_iter().flatten().min()
     }
 }
 
@@ -50,7 +58,7 @@ impl Buffers {
 #[derive(Debug, Default)]
 pub(super) struct SessionBuffers {
     by_index: HashMap<u32, Box<Buffers>>,
-    /// Those with a frame or a message that is not whole, by when it began.
+    /// Those with a record, a frame or a message that is not whole, by when it began.
     begun: BTreeSet<(Duration, u32)>,
     bytes: usize,
 }
@@ -83,7 +91,7 @@ impl SessionBuffers {
         self.by_index.get(&index).map(|buffers| &**buffers)
     }
 
-    /// A session with a frame or a message that should have been whole by `now`.
+    /// A session with a record, a frame or a message that should have been whole by `now`.
     pub(super) fn overdue(&self, now: Duration) -> Option<u32> {
         let (begun_at, index) = *self.begun.first()?;
         (now.saturating_sub(begun_at) > MESSAGE_TIME_MAX).then_some(index)
@@ -101,6 +109,7 @@ impl SessionBuffers {
         let Some(mut buffers) = self.take(index) else {
             return false;
         };
+        buffers.record = Vec::new();
         buffers.partial = Vec::new();
         buffers.assembly = None;
         self.put(index, Some(buffers))

@@ -12,6 +12,8 @@ pub enum CloseReason {
     Closed,
     /// The connection broke or ended without a close frame.
     Disconnected,
+    /// Something on a TLS connection that the RFCs forbid. The client is told by an alert.
+    Tls,
     /// A frame that RFC 6455 forbids, or a packet that the session's protocol forbids.
     Protocol,
     /// A binary message; only text is understood.
@@ -60,9 +62,10 @@ pub struct CloseFacts {
 
 impl CloseReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [CloseReason; 18] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::Closed,
         CloseReason::Disconnected,
+        CloseReason::Tls,
         CloseReason::Protocol,
         CloseReason::UnsupportedData,
         CloseReason::InvalidUtf8,
@@ -87,6 +90,8 @@ impl CloseReason {
             // The close frame is echoed with the client's own code (RFC 6455 §5.5.1).
             CloseReason::Closed => (None, "closed", Level::DEBUG),
             CloseReason::Disconnected => (None, "disconnected", Level::DEBUG),
+            // Nothing can be said behind the alert.
+            CloseReason::Tls => (None, "tls", Level::DEBUG),
             CloseReason::Protocol => (Some(1002), "protocol", Level::DEBUG),
             CloseReason::UnsupportedData => (Some(1003), "unsupported_data", Level::DEBUG),
             CloseReason::InvalidUtf8 => (Some(1007), "invalid_utf8", Level::DEBUG),

@@ -3,7 +3,9 @@
 //! - [`worker`]: the owner of everything session-like on one core, and its loop.
 //! - [`service`]: what sessions are for; [`dialect`] (pure): what their frames mean.
 //! - [`seats`]: how many there are and may be.
-//! - [`transport`]: what carries them; [`relay`]: what does where there is no connection; [`memory`]: a connection for tests and simulations.
+//! - [`connection`]: what carries them, a [`transport`] and TLS; [`relay`]: what does where there is no connection; [`memory`]: a
+//!   transport for tests and simulations.
+//! - `record_layers`: TLS of those that have it.
 //! - `coalesce`: when the worker looks at its sessions.
 //! - [`slab`] (pure): where sessions live; `buffers`: what most of them have none of.
 //! - [`wheel`] (pure): which sessions are to be pinged, and checked for their pongs.
@@ -22,6 +24,7 @@ pub mod clock;
 pub mod close_reason;
 mod coalesce;
 pub mod config;
+pub mod connection;
 pub mod dialect;
 mod expiry;
 mod first_pings;
@@ -34,6 +37,7 @@ mod message;
 pub mod metrics;
 pub mod rate_limit;
 pub mod readiness;
+mod record_layers;
 pub mod relay;
 pub mod seats;
 pub mod service;

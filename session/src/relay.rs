@@ -5,18 +5,26 @@ use std::convert::Infallible;
 use std::io::{self, Read, Write};
 
 use crate::close_reason::CloseReason;
+use crate::connection::Connection;
 
 /// What carries a session: a connection, or a relay.
 #[derive(Debug)]
 pub enum Carrier<T, R> {
     /// A connection.
-    Connection(T),
+    Connection(Connection<T>),
     /// What relays its frames.
     Relay(R),
 }
 
 impl<T, R> From<T> for Carrier<T, R> {
-    fn from(connection: T) -> Carrier<T, R> {
+    /// A plain connection.
+    fn from(transport: T) -> Carrier<T, R> {
+        Carrier::Connection(transport.into())
+    }
+}
+
+impl<T, R> From<Connection<T>> for Carrier<T, R> {
+    fn from(connection: Connection<T>) -> Carrier<T, R> {
         Carrier::Connection(connection)
     }
 }
@@ -43,8 +51,8 @@ pub trait Relay<T>: Read + Write {
 #[derive(Debug)]
 pub struct Settled<T> {
     /// The connection.
-    pub connection: T,
-    /// What was read from it that the session has not seen.
+    pub connection: Connection<T>,
+    /// What was read from it that the session has not seen; with TLS, what was in its records.
     pub read_ahead: Vec<u8>,
     /// Frames that are still to be written to it.
     pub unsent: Vec<u8>,

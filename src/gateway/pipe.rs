@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use presenced_presence::SessionId;
 use presenced_session::close_reason::CloseReason;
+use presenced_session::connection::Connection;
 use presenced_session::dialect::Dialect;
 use presenced_session::relay::{Relay, Settled};
 use presenced_session::service::{Message, Then};
@@ -116,7 +117,7 @@ struct State {
     /// The WebSocket that the client may go over to.
     probe: Option<mpsc::UnboundedSender<ToProbe>>,
     /// The WebSocket that it has gone over to, what was read from it, and frames for it.
-    connection: Option<(TcpStream, Vec<u8>)>,
+    connection: Option<(Connection<TcpStream>, Vec<u8>)>,
     unsent: Vec<u8>,
     /// The worker was woken, and has not read since.
     is_woken: bool,
@@ -518,11 +519,11 @@ impl Probe {
         has_gone_over
     }
 
-    /// The client has gone over to `stream`, from which `ahead` was read.
-    pub(super) fn settle(mut self, stream: TcpStream, ahead: Vec<u8>) {
+    /// The client has gone over to `connection`, from which `ahead` was read.
+    pub(super) fn settle(mut self, connection: Connection<TcpStream>, ahead: Vec<u8>) {
         self.is_settled = true;
         let mut state = self.pipe.lock();
-        state.connection = Some((stream, ahead));
+        state.connection = Some((connection, ahead));
         self.pipe.wake(&mut state);
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn serve(mut socket: Socket, place: &Place, mut probe: Probe, t
         None | Some(Step::More) => {}
         Some(Step::GoneOver) => {
             if let Ok((stream, ahead)) = socket.into_std() {
-                probe.settle(stream, ahead);
+                probe.settle(stream.into(), ahead);
             }
         }
         Some(Step::Left) => part_with_place(socket, &out, place, CLOSE_TIMEOUT).await,

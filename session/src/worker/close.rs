@@ -1,5 +1,5 @@
-//! How sessions end (RFC 6455 §7): the close frame, if the reason has one, and a bounded wait for
-//! its answer.
+//! How sessions end (RFC 6455 §7): the close frame, if the reason has one, the end of TLS, and a
+//! bounded wait for the answer.
 
 use presenced_tasks::{Task, caught};
 
@@ -71,8 +71,18 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             self.out.clear();
             return self.remove(key);
         }
-        dialect.close(&mut self.out, end);
-        if self.reply(key).is_err() {
+        let told = match end {
+            // The alert was the last that could be said.
+            CloseReason::Tls => {
+                self.out.clear();
+                Ok(())
+            }
+            _ => {
+                dialect.close(&mut self.out, end);
+                self.reply(key).and_then(|()| self.close_records(key))
+            }
+        };
+        if told.is_err() {
             return self.remove(key);
         }
         if let Some(session) = self.slab.get_mut(key)
@@ -92,6 +102,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         if let Some(session) = self.slab.remove(key) {
             self.expiring.forget(key, session.term());
             self.relays.remove(&key.index);
+            self.records.remove(key.index);
             self.buffers.take(key.index);
             self.parts.seats.free();
         }

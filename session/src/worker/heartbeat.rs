@@ -82,8 +82,11 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     }
 
     /// What is left to do for a session that was not simply pinged.
-    fn end_ping(&mut self, key: SessionKey, what: Result<usize, CloseReason>) {
-        let kept = what.and_then(|written| self.keep_ping(key, written));
+    fn end_ping(&mut self, key: SessionKey, what: Result<Vec<u8>, CloseReason>) {
+        let kept = what.and_then(|rest| {
+            self.guarded(Task::Tick, |worker| worker.keep(key, &rest))
+                .unwrap_or(Err(CloseReason::Internal))
+        });
         if let Err(end) = kept {
             self.end(key, end);
         }
@@ -104,16 +107,18 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         }
         while let Some(key) = self.first_pings.next_to_ping(self.now) {
             let pinged = self.guarded(Task::Tick, |worker| worker.ping_first(key));
-            self.end_ping(key, pinged.unwrap_or(Err(CloseReason::Internal)));
+            if let Err(end) = pinged.unwrap_or(Err(CloseReason::Internal)) {
+                self.end(key, end);
+            }
         }
     }
 
-    /// Pings a session for the first time; returns how much of the ping was written.
-    fn ping_first(&mut self, key: SessionKey) -> Result<usize, CloseReason> {
+    /// Pings a session for the first time.
+    fn ping_first(&mut self, key: SessionKey) -> Result<(), CloseReason> {
         let now_us = us(self.now);
         let session = self.slab.get_mut(key);
         let Some(session) = session.filter(|session| !session.is_closing()) else {
-            return Ok(usize::MAX);
+            return Ok(());
         };
         session.pinged_us = now_us;
         session.pinged = Pinged::AwaitsPong;
@@ -121,10 +126,8 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         self.parts.metrics.pings.add_alone(1);
         let check_at = self.now + self.parts.config.ping_timeout;
         self.first_pings.check(check_at, key);
-        if session.has_buffers && self.buffers.has_outbox(key.index) {
-            return Ok(0);
-        }
-        session.write(session.dialect.ping(nonce(&self.tag, key, now_us)).as_ref())
+        let ping = session.dialect.ping(nonce(&self.tag, key, now_us));
+        self.send(key, ping.as_ref())
     }
 
     /// Pings the sessions from `next` to `end`; `next` is behind the one that is being pinged.
@@ -149,36 +152,28 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             session.pinged_us = moment.us;
             session.pinged = Pinged::AwaitsPong;
             pings += 1;
-            if session.has_buffers && self.buffers.has_outbox(key.index) {
-                // Behind what waits. A client that does not read it can't answer in time.
-                self.odd.push((key, Ok(0)));
-                continue;
-            }
             let ping = session.dialect.ping(nonce(&self.tag, key, moment.us));
-            let ping = ping.as_ref();
-            match session.write(ping) {
+            let mut ping = ping.as_ref();
+            if let Some(records) = self.records.get_mut(key.index) {
+                self.sealed.clear();
+                if records.seal(ping, &mut self.sealed).is_err() {
+                    self.odd.push((key, Err(CloseReason::Disconnected)));
+                    continue;
+                }
+                ping = &self.sealed;
+            }
+            // Behind what waits. A client that does not read it can't answer in time.
+            let waits = session.has_buffers && self.buffers.has_outbox(key.index);
+            let written = if waits { Ok(0) } else { session.write(ping) };
+            match written {
                 Ok(written) if written == ping.len() => {}
-                part_or_end => self.odd.push((key, part_or_end)),
+                Ok(written) => self.odd.push((key, Ok(ping[written..].to_vec()))),
+                Err(end) => self.odd.push((key, Err(end))),
             }
         }
+        self.sealed.clear();
         *next = end;
         self.parts.metrics.pings.add_alone(pings);
-    }
-
-    /// Keeps the rest of a ping of which `written` bytes were sent.
-    fn keep_ping(&mut self, key: SessionKey, written: usize) -> Result<(), CloseReason> {
-        let kept = self.guarded(Task::Tick, |worker| {
-            let Some(session) = worker.slab.get_mut(key) else {
-                return Ok(());
-            };
-            let nonce = nonce(&worker.tag, key, session.pinged_us);
-            let ping = session.dialect.ping(nonce);
-            match ping.as_ref().get(written..) {
-                Some(rest) if !rest.is_empty() => worker.keep(key, rest),
-                _ => Ok(()),
-            }
-        });
-        kept.unwrap_or(Err(CloseReason::Internal))
     }
 
     /// Ends the sessions of a group that have sent no frame in time after a ping.
@@ -197,7 +192,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         }
     }
 
-    /// Ends the sessions that have begun a frame or a message for too long.
+    /// Ends the sessions that have begun a record, a frame or a message for too long.
     fn end_overdue(&mut self) {
         while let Some(index) = self.buffers.overdue(self.now) {
             match self.slab.at(index) {

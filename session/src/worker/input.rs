@@ -1,10 +1,11 @@
-//! From the sockets: what became ready, its frames, what they ask for.
+//! From the sockets: what became ready, its records if the client speaks TLS, its frames, what they ask for.
 
 use std::io;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use presenced_tasks::Task;
+use presenced_tls::End;
 
 use super::heartbeat::nonce;
 use super::{Pinged, Session, Worker, is_transient};
@@ -13,6 +14,7 @@ use crate::buffers::Buffers;
 use crate::clock::WallStep;
 use crate::close_reason::CloseReason;
 use crate::coalesce::Found;
+use crate::connection::Connection;
 use crate::dialect::{Dialect, Meaning, Nonce};
 use crate::expiry::Expiring;
 use crate::frame_header::{Header, HeaderCheck, Opcode};
@@ -144,33 +146,131 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             return Ok(());
         };
         self.relays.remove(&key.index);
+        let Connection { transport, tls } = settled.connection;
         if let Some(session) = self.slab.get_mut(key) {
-            session.socket = Some(settled.connection);
+            session.socket = Some(transport);
         }
+        self.take_up(key, tls);
         self.register(key).map_err(|error| {
             tracing::error!(%error, "a session can't be polled");
             CloseReason::Internal
         })?;
         self.send(key, &settled.unsent)?;
+        if self
+            .slab
+            .get_mut(key)
+            .is_some_and(|session| session.is_closing())
+        {
+            self.close_records(key)?;
+        }
         if let Some(session) = self.slab.get_mut(key)
             && session.is_closing()
-            && !session.has_buffers
+            && !self.buffers.has_outbox(key.index)
         {
             session.finish();
         }
         match settled.read_ahead {
             ahead if ahead.is_empty() => Ok(()),
-            mut ahead => self.receive(key, &mut ahead, now),
+            mut ahead => self.receive_frames(key, &mut ahead, now),
         }
     }
 
-    /// Handles what was read from a session at the time `now`: its frames, then what they ask for.
-    /// `bytes` are unmasked where they stand. The caller ends the session on an error.
+    /// Handles what was read from a session at the time `now`: its records, if its client speaks TLS,
+    /// its frames, then what they ask for. `bytes` are opened and unmasked where they stand. The caller
+    /// ends the session on an error.
     ///
     /// # Errors
     ///
     /// Why the session must end.
     pub fn receive(
+        &mut self,
+        key: SessionKey,
+        bytes: &mut [u8],
+        now: Duration,
+    ) -> Result<(), CloseReason> {
+        match self.records.has(key.index) {
+            true => self.receive_records(key, bytes, now),
+            false => self.receive_frames(key, bytes, now),
+        }
+    }
+
+    // Out of line, so that the path of a plain pong stays short.
+    #[inline(never)]
+    fn receive_records(
+        &mut self,
+        key: SessionKey,
+        bytes: &mut [u8],
+        now: Duration,
+    ) -> Result<(), CloseReason> {
+        let Some(session) = self.slab.get_mut(key) else {
+            return Ok(());
+        };
+        if session.is_closing() {
+            return Ok(());
+        }
+        let mut before = (Vec::new(), now);
+        if session.has_buffers
+            && let Some(mut buffers) = self.buffers.take(key.index)
+        {
+            before = (std::mem::take(&mut buffers.record), buffers.record_since);
+            session.has_buffers = self.buffers.put(key.index, Some(buffers));
+        }
+        let (mut joined, since) = before;
+        if joined.is_empty() {
+            return self.open_records(key, bytes, now, now);
+        }
+        joined.extend_from_slice(bytes);
+        self.open_records(key, &mut joined, since, now)
+    }
+
+    /// Opens the whole records of `bytes`, handles what was in them, and keeps the rest. The first of them
+    /// began to come at the time `since`.
+    fn open_records(
+        &mut self,
+        key: SessionKey,
+        bytes: &mut [u8],
+        since: Duration,
+        now: Duration,
+    ) -> Result<(), CloseReason> {
+        let Some(records) = self.records.get_mut(key.index) else {
+            return Ok(());
+        };
+        let opened = records.open(bytes, &mut self.sealed);
+        let since = if opened.taken == 0 { since } else { now };
+        let keeps_rest = opened.taken < bytes.len();
+        self.keep_record(key, bytes[opened.taken..].to_vec(), since);
+        self.send_sealed(key)?;
+        if opened.data > 0 {
+            self.receive_frames(key, &mut bytes[..opened.data], now)?;
+        }
+        match opened.end {
+            None if keeps_rest && self.buffers.bytes() > REST_BYTES_MAX => {
+                Err(CloseReason::Overloaded)
+            }
+            None => Ok(()),
+            Some(End::Closed) => {
+                // Each side says so (RFC 8446 §6.1).
+                self.close_records(key)?;
+                Err(CloseReason::Disconnected)
+            }
+            Some(End::Alert(_)) => Err(CloseReason::Disconnected),
+            Some(End::Fault(_)) => Err(CloseReason::Tls),
+        }
+    }
+
+    /// Keeps what has come of a record since the time `since`.
+    pub(super) fn keep_record(&mut self, key: SessionKey, record: Vec<u8>, since: Duration) {
+        if !record.is_empty()
+            && let Some(session) = self.slab.get_mut(key)
+        {
+            let mut buffers = self.buffers.take(key.index).unwrap_or_default();
+            (buffers.record, buffers.record_since) = (record, since);
+            session.has_buffers = self.buffers.put(key.index, Some(buffers));
+        }
+    }
+
+    /// Handles the frames in `bytes`, then what they ask for.
+    pub(super) fn receive_frames(
         &mut self,
         key: SessionKey,
         bytes: &mut [u8],

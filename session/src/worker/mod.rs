@@ -49,6 +49,7 @@ use super::dialect::Plain;
 use super::expiry::{Expiring, Quarters, Stage};
 use super::first_pings::FirstPings;
 use super::rate_limit::{Rate, TokenBucket};
+use super::record_layers::RecordLayers;
 use super::service::Service;
 use super::slab::{SessionId, SessionKey, Slab};
 use super::transport::Transport;
@@ -64,9 +65,9 @@ use crate::relay::{Carrier, NoRelay, Relay};
 /// A handshake that succeeded.
 #[derive(Debug)]
 pub struct NewSession<P, D = Plain<false>, T = TcpStream, R = NoRelay> {
-    /// Nothing of a connection has been read but `read_ahead`.
+    /// Nothing of a connection has been read but `read_ahead`, and what TLS has of a record.
     pub socket: Carrier<T, R>,
-    /// What came behind the handshake.
+    /// What came behind the handshake; with TLS, what was in its records.
     pub read_ahead: Bytes,
     /// The client, as the service knows it.
     pub peer: P,
@@ -176,6 +177,7 @@ pub struct Worker<S: Service, T = TcpStream, R = NoRelay> {
     slab: Slab<Session<S::Handle, S::Dialect, T>>,
     /// Of the few sessions without a connection, by their index in the slab.
     relays: HashMap<u32, R>,
+    records: RecordLayers,
     buffers: SessionBuffers,
     wheel: Wheel,
     awaiting_pong: AwaitingPong,
@@ -186,12 +188,15 @@ pub struct Worker<S: Service, T = TcpStream, R = NoRelay> {
     looked_behind: Duration,
     /// Groups that this turn of the wheel has found due; kept to be used again.
     due: Vec<u32>,
-    /// Sessions of a group that were not simply pinged: part of the ping was written, or it must
+    /// Sessions of a group that were not simply pinged: something of the ping is still to be sent, or it must
     /// end; kept to be used again.
-    odd: Vec<(SessionKey, Result<usize, CloseReason>)>,
+    odd: Vec<(SessionKey, Result<Vec<u8>, CloseReason>)>,
     scratch: Box<[u8]>,
     /// Frames that one wake of one session has to say; kept to be used again.
     out: Vec<u8>,
+    /// Records that are to be sent at once: no nonce is used twice, so what is sealed goes out in its order, or the
+    /// session ends. Kept to be used again.
+    sealed: Vec<u8>,
     /// Sessions with more to read than one wake takes, and those that the peer has ended.
     again: VecDeque<SessionKey>,
     /// Sessions that wait for the peer's close frame, by the time that this ends.
@@ -242,6 +247,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             events: Some(Events::with_capacity(EVENTS_PER_POLL)),
             slab: Slab::default(),
             relays: HashMap::new(),
+            records: RecordLayers::default(),
             buffers: SessionBuffers::default(),
             wheel: Wheel::new(config.ping_interval, config.ping_timeout, parts.clock.now()),
             awaiting_pong: AwaitingPong::default(),
@@ -253,6 +259,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             odd: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into(),
             out: Vec::new(),
+            sealed: Vec::new(),
             again: VecDeque::new(),
             closing: VecDeque::new(),
             undelivered: VecDeque::new(),
@@ -353,6 +360,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         if done.is_none() {
             self.scratch = vec![0; SCRATCH_BYTES].into();
             self.out = Vec::new();
+            self.sealed = Vec::new();
             self.events
                 .get_or_insert_with(|| Events::with_capacity(EVENTS_PER_POLL));
         }

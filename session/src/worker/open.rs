@@ -10,6 +10,7 @@ use presenced_tasks::{Task, caught};
 
 use super::{NewSession, Pinged, Session, Worker};
 use crate::close_reason::CloseReason;
+use crate::connection::{Connection, Tls};
 use crate::dialect::Dialect;
 use crate::expiry::{Quarters, Stage};
 use crate::rate_limit::{TokenBucket, us};
@@ -39,11 +40,11 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             return key;
         };
         let waits = dialect.first_ping_waits();
-        let socket = match new.socket {
-            Carrier::Connection(socket) => Some(socket),
+        let (socket, tls) = match new.socket {
+            Carrier::Connection(Connection { transport, tls }) => (Some(transport), tls),
             Carrier::Relay(relay) => {
                 self.relays.insert(key.index, relay);
-                None
+                (None, None)
             }
         };
         let session = Session {
@@ -70,7 +71,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             self.first_pings.add(at, key);
         }
         self.parts.metrics.sessions.add_alone(1);
-        let begun = self.guarded(Task::Open, |worker| worker.begin(key, new.read_ahead));
+        let begun = self.guarded(Task::Open, |worker| worker.begin(key, tls, new.read_ahead));
         if let Err(end) = begun.unwrap_or(Err(CloseReason::Internal)) {
             self.end(key, end);
         }
@@ -82,7 +83,13 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
     }
 
     /// What is said first comes before the answers to what was read ahead.
-    fn begin(&mut self, key: SessionKey, read_ahead: Bytes) -> Result<(), CloseReason> {
+    fn begin(
+        &mut self,
+        key: SessionKey,
+        tls: Option<Tls>,
+        read_ahead: Bytes,
+    ) -> Result<(), CloseReason> {
+        self.take_up(key, tls);
         self.register(key).map_err(|error| {
             tracing::error!(%error, "a session can't be polled");
             CloseReason::Internal
@@ -92,7 +99,15 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         if read_ahead.is_empty() {
             return Ok(());
         }
-        self.receive(key, &mut Vec::from(read_ahead), self.now)
+        self.receive_frames(key, &mut Vec::from(read_ahead), self.now)
+    }
+
+    /// Takes up TLS, if a session's client speaks it, before anything is said.
+    pub(super) fn take_up(&mut self, key: SessionKey, tls: Option<Tls>) {
+        if let Some(Tls { records, partial }) = tls {
+            self.records.put(key.index, records);
+            self.keep_record(key, partial, self.now);
+        }
     }
 
     /// Ends a connection that the service has failed to make a session of.
@@ -102,9 +117,15 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         dialect.close(&mut close, CloseReason::Internal);
         // A new socket takes so few bytes at once; if not, it is closed without a word.
         match carrier {
-            Carrier::Connection(mut socket) => {
-                let _ = socket.write(&close);
-                socket.finish();
+            Carrier::Connection(Connection { mut transport, tls }) => {
+                if let Some(Tls { mut records, .. }) = tls {
+                    let frame = std::mem::take(&mut close);
+                    // It is new, so its key is not used up.
+                    let _ = records.seal(&frame, &mut close);
+                    records.close(&mut close);
+                }
+                let _ = transport.write(&close);
+                transport.finish();
             }
             Carrier::Relay(mut relay) => {
                 let _ = relay.write(&close);

@@ -1,4 +1,4 @@
-//! To the sockets: answers, and what a socket did not take.
+//! To the sockets: answers, sealed if the client speaks TLS, and what a socket did not take.
 
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -84,8 +84,40 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         sent
     }
 
-    /// Writes `bytes`, and keeps what the socket does not take.
-    pub(super) fn send(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
+    /// Sends frames.
+    pub(super) fn send(&mut self, key: SessionKey, frames: &[u8]) -> Result<(), CloseReason> {
+        let Some(records) = self.records.get_mut(key.index) else {
+            return self.write(key, frames);
+        };
+        let sealed = records.seal(frames, &mut self.sealed);
+        // Without a record for them there may be one that says why.
+        self.send_sealed(key)?;
+        sealed.map_err(|_| CloseReason::Disconnected)
+    }
+
+    /// Sends what was sealed.
+    pub(super) fn send_sealed(&mut self, key: SessionKey) -> Result<(), CloseReason> {
+        if self.sealed.is_empty() {
+            return Ok(());
+        }
+        let mut sealed = std::mem::take(&mut self.sealed);
+        let sent = self.write(key, &sealed);
+        sealed.clear();
+        sealed.shrink_to(SCRATCH_BYTES);
+        self.sealed = sealed;
+        sent
+    }
+
+    /// The last record of a session whose client speaks TLS.
+    pub(super) fn close_records(&mut self, key: SessionKey) -> Result<(), CloseReason> {
+        if let Some(records) = self.records.get_mut(key.index) {
+            records.close(&mut self.sealed);
+        }
+        self.send_sealed(key)
+    }
+
+    /// Writes `bytes` to whatever carries the session, and keeps what a socket does not take.
+    fn write(&mut self, key: SessionKey, bytes: &[u8]) -> Result<(), CloseReason> {
         let Some(session) = self.slab.get_mut(key) else {
             return Ok(());
         };

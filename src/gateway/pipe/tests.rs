@@ -467,7 +467,7 @@ impl Trial {
             self.by_websocket.push(self.sent);
             self.sent += 1;
         }
-        probe.settle(connection(), ahead);
+        probe.settle(connection().into(), ahead);
     }
 
     fn work(&mut self, bytes: usize) {
