@@ -13,7 +13,7 @@ CRATES = {  # folder: the presenced crates that it may depend on
     "protocol": [], "jwt": [], "net": [], "tls": [], "tasks": [], "memcached": ["protocol", "net", "tasks"],
     "store": ["protocol", "net", "tasks"], "session": ["tasks", "tls"], "socketio": [],
     "presence": ["protocol", "tasks", "memcached", "session"], "benches/load": ["jwt"],
-    ".": ["protocol", "jwt", "net", "tasks", "memcached", "store", "session", "socketio", "presence", "tls"],
+    ".": ["protocol", "jwt", "net", "tls", "tasks", "memcached", "store", "session", "socketio", "presence"],
 }
 PARTS = {  # part of the server: the parts that it may name; files outside the parts (limits, log, signals) may name none
     "main": ["reload", "cli", "server"], "reload": ["cli", "server", "admin"], "cli": ["server", "gateway", "pull", "tokens", "revocation", "admin"],

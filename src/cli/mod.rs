@@ -303,6 +303,7 @@ impl Flags {
             .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
+            tls: None,
             allow_query_token: tokens.allow_query_token || !issuers.iter().any(Issuer::has_key),
             secret: issuers.iter().find_map(|issuer| issuer.secret.clone()),
             tokens: tokens::Config {

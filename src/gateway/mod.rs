@@ -26,6 +26,7 @@
 //! - [`live`]: what requests go by that may change while the server runs.
 //! - [`health`]: whether the server may be sent clients.
 //! - `parting`: the last bytes on a connection that is given up.
+//! - [`tls`]: how connections are encrypted, where no proxy does that.
 //! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - `client_files`: the browser client, for any page.
@@ -73,6 +74,7 @@ pub mod routes;
 pub mod shared_places;
 mod socket;
 pub mod socketio;
+pub mod tls;
 pub(crate) mod token;
 mod token_awaited;
 mod turned_away;
@@ -84,6 +86,9 @@ use std::time::Duration;
 
 use presenced_session::Seats;
 use presenced_session::clock::Clock;
+use presenced_tls::certificates::Certificates;
+use presenced_tls::rustls;
+use thiserror::Error;
 use tracing::field::display;
 
 use self::caller::Caller;
@@ -102,6 +107,7 @@ use self::refusal::{Refusal, RequestFault};
 use self::refused_session::{RefuseWith, RefusedSessions};
 use self::shared_places::HttpPlaces;
 use self::socketio::SocketIo;
+use self::tls::Tls;
 use self::user_names::{LogUsers, UserNames};
 use crate::swap::Swap;
 use crate::tokens::{self, Auth, Identity, Purpose, Secret};
@@ -111,6 +117,8 @@ use crate::tokens::{self, Auth, Identity, Purpose, Secret};
 pub struct Config {
     /// Where clients connect; at least one.
     pub listen: Vec<SocketAddr>,
+    /// What clients are shown; `None` if they come without TLS, or by way of a proxy that speaks it.
+    pub tls: Option<Arc<Certificates>>,
     /// Whose tokens are accepted, and what they must be; without any key, there is a random one, and
     /// the demo page.
     pub tokens: tokens::Config,
@@ -158,6 +166,8 @@ pub struct Capacity {
 pub struct Gateway {
     /// What may change.
     pub live: Swap<Live>,
+    /// If clients speak TLS with this server.
+    pub tls: Option<Tls>,
     /// If there was no key at the start.
     pub dev: Option<Dev>,
     /// Before the server stops.
@@ -190,6 +200,17 @@ pub struct Gateway {
     pub proxy_header_logged: OnceAMinute,
 }
 
+/// Why there is no gateway.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// No random numbers for a key.
+    #[error("no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// No keys for tickets.
+    #[error("TLS can't be spoken: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
 impl Gateway {
     /// As `config` says. Without a key, tokens are signed with a random secret, which the demo page
     /// has; `shown` is what the page shows of the edge. `health` is for those
@@ -197,14 +218,14 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// The system has no random numbers.
+    /// The system has no random numbers, or TLS can't be spoken.
     pub fn new(
         config: &Config,
         seats: &Arc<Seats>,
         clock: Clock,
         shown: Option<Shown>,
         health: &Health,
-    ) -> Result<Gateway, getrandom::Error> {
+    ) -> Result<Gateway, GatewayError> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = config.secret.as_ref().map_or(&random[..], Secret::as_bytes);
@@ -214,6 +235,7 @@ impl Gateway {
         });
         Ok(Gateway {
             live: Swap::new(Live::new(config, dev.as_ref(), health.revocations.clone())),
+            tls: config.tls.clone().map(Tls::new).transpose()?,
             departure: health.departure.clone(),
             health: Some(health.clone()),
             seats: seats.clone(),

@@ -53,10 +53,10 @@ use crate::admin::access::Access;
 use crate::admin::prometheus::Metrics;
 use crate::admin::reloads::Reloads;
 use crate::admin::routes::{self, Admin};
-use crate::gateway::Gateway;
 use crate::gateway::dev::{Figures, Shown};
 use crate::gateway::health::{Departure, Health};
 use crate::gateway::look_up::LookUp;
+use crate::gateway::{Gateway, GatewayError};
 use crate::limits::{REVOCATIONS_POSTED_MAX, SOCKET_BUFFER_BYTES};
 use crate::pull::Pulls;
 use crate::revocation::keeper::Keeper;
@@ -84,6 +84,9 @@ pub enum ServerError {
     /// No random numbers for a key.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
+    /// No way in for clients.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// A fault of the server's own; sessions of that worker are lost.
     #[error("a worker ended unexpectedly")]
     Worker,
@@ -398,8 +401,7 @@ impl Shared {
                 is_embedded,
             },
         };
-        let gateway = Gateway::new(&config.gateway, &seats, clock, Some(shown), &health)
-            .map_err(ServerError::Random)?;
+        let gateway = Gateway::new(&config.gateway, &seats, clock, Some(shown), &health)?;
         let revoked = RevokedSessions::new(presence.clone(), config.drain);
         Ok(Shared {
             presence,

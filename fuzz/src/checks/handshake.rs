@@ -86,6 +86,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
         };
         Gateway {
             live: Swap::new(live),
+            tls: None,
             dev: None,
             departure: Departure::default(),
             health: None,
