@@ -25,7 +25,7 @@ use super::exposition::Exposition;
 use super::netstat::listen_overflows;
 use super::process::Process;
 use super::reloads::Reloads;
-use crate::gateway::metrics::GatewayMetrics;
+use crate::gateway::metrics::{GatewayMetrics, TLS_HANDSHAKES};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
 use crate::log;
@@ -216,6 +216,16 @@ impl Metrics {
         gauge(out, "http_connections", help, self.places.taken() as u64)?;
         let help = "HTTP connections that there may be (--max-http-connections)";
         gauge(out, "http_connections_limit", help, self.places_max as u64)?;
+        let help = "TLS handshakes that were done, by version, and by whether the client came back with a ticket";
+        let mut family =
+            out.encode_descriptor("tls_handshakes", help, None, MetricType::Counter)?;
+        for ((version, is_resumed), count) in
+            TLS_HANDSHAKES.iter().zip(&self.gateway.tls_handshakes)
+        {
+            let resumed = if *is_resumed { "yes" } else { "no" };
+            let labels = [("version", *version), ("resumed", resumed)];
+            ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
+        }
         let help = "HTTP connections closed while they were idle, to make room for others";
         counter(
             out,

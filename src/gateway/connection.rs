@@ -38,7 +38,7 @@ use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
 use super::socketio::Polling;
-use super::token_awaited;
+use super::{tls_handshake, token_awaited};
 use crate::limits::{HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
@@ -70,7 +70,11 @@ impl Connection {
                 Box::pin(introduction::wait(&self.gateway, socket, peer, &place)).await
             }
         };
-        let (socket, peer) = introduced?;
+        let (mut socket, peer) = introduced?;
+        if let Some(tls) = &self.gateway.tls {
+            let shaken = tls_handshake::shake_hands(&self.gateway, tls, socket, peer, &place);
+            socket = Box::pin(shaken).await?;
+        }
         self.requests(socket, place, peer).await
     }
 
@@ -143,11 +147,11 @@ impl Connection {
                 let parts = http.into_parts();
                 let mut socket = parts.io;
                 socket.put_back(&parts.read_buf);
-                let (stream, ahead) = socket.into_std().ok()?;
+                let (connection, ahead) = socket.into_connection().ok()?;
                 let HeldPoll { wait, reply } = exchange.held()?;
                 let (ahead, peer) = (ahead.into(), exchange.peer);
                 let held = Held {
-                    stream,
+                    connection,
                     ahead,
                     peer,
                     reply,
@@ -159,9 +163,7 @@ impl Connection {
             }
             // A client that still sends what was refused is to hear why.
             Some(Ok(())) if exchange.has_body.load(Ordering::Relaxed) => {
-                if let Ok((stream, _)) = http.into_parts().io.into_std() {
-                    part(stream, b"", PARTING_TIME).await;
-                }
+                part(http.into_parts().io, b"", PARTING_TIME).await;
             }
             Some(Ok(())) => {}
         }
@@ -211,9 +213,7 @@ async fn failed(http: Http1, error: &hyper::Error, exchange: &Exchange, gateway:
     let socket = http.into_parts().io;
     if socket.is_line_too_long() {
         exchange.refused(Refusal::UriTooLong, gateway);
-        if let Ok((stream, _)) = socket.into_std() {
-            part(stream, &refused(Refusal::UriTooLong), PARTING_TIME).await;
-        }
+        part(socket, &refused(Refusal::UriTooLong), PARTING_TIME).await;
     } else if error.is_parse() || error.is_parse_too_large() {
         // Otherwise the peer went away.
         exchange.refused(Refusal::Head, gateway);
@@ -277,10 +277,7 @@ async fn hand_over(
         }
         Upgraded::Refused(refused) => {
             drop(place);
-            if let Ok((stream, _)) = socket.into_std() {
-                refused.close(stream).await;
-            }
-            return;
+            return refused.close(socket).await;
         }
     };
     drop(place);
@@ -309,11 +306,11 @@ struct Begins {
 
 /// Gives a connection to the worker.
 async fn begin(socket: Socket, begins: Begins, sessions: &Sender<ClientSession>) {
-    let Ok((socket, ahead)) = socket.into_std() else {
+    let Ok((connection, ahead)) = socket.into_connection() else {
         return;
     };
     let session = NewSession {
-        socket: socket.into(),
+        socket: connection.into(),
         read_ahead: match ahead.is_empty() {
             true => Bytes::new(),
             false => ahead.into(),

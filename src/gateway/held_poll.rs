@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use hyper::header;
 use hyper::{Request, Version};
+use presenced_session::connection::Connection;
 use tokio::time::timeout;
 
 use super::caller::Caller;
@@ -35,7 +36,7 @@ pub(super) struct Reply {
 /// The connection of a poll that waits.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) stream: TcpStream,
+    pub(super) connection: Connection<TcpStream>,
     /// What has come behind the poll.
     pub(super) ahead: Box<[u8]>,
     pub(super) peer: Caller,
@@ -58,7 +59,7 @@ impl Held {
         body: Vec<u8>,
         next_place: impl FnOnce() -> Option<Place>,
     ) -> Option<(Socket, Place)> {
-        let mut socket = Socket::new(self.stream, self.ahead.into());
+        let mut socket = Socket::new(self.connection, self.ahead.into());
         let mut answer = answer(body);
         self.reply.page.may_read(&mut answer);
         let place = match self.reply.is_last {
@@ -76,9 +77,7 @@ impl Held {
         if let Some(place) = place {
             return Some((socket, place));
         }
-        if let Ok((stream, _)) = socket.into_std() {
-            part(stream, b"", PARTING_TIME).await;
-        }
+        part(socket, b"", PARTING_TIME).await;
         None
     }
 }

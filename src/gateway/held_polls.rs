@@ -62,14 +62,14 @@ impl HeldPolls {
         let key = entry.key();
         let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
         let data = epoll::EventData::new_u64(key as u64);
-        epoll::add(&self.epoll, &held.stream, data, flags)?;
+        epoll::add(&self.epoll, &held.connection.transport, data, flags)?;
         match wait.hold(HeldWaiter::new(key, self.sender.clone())) {
             Ok(wait) => {
                 entry.insert((held, wait));
                 Ok(None)
             }
             Err(body) => {
-                epoll::delete(&self.epoll, &held.stream)?;
+                epoll::delete(&self.epoll, &held.connection.transport)?;
                 Ok(Some((held, body)))
             }
         }
@@ -90,7 +90,7 @@ impl HeldPolls {
             };
             if let Some((held, _)) = self.held.try_remove(key) {
                 // Its connection is watched by the runtime from now on.
-                epoll::delete(&self.epoll, &held.stream)?;
+                epoll::delete(&self.epoll, &held.connection.transport)?;
                 return Ok((held, body));
             }
         }
@@ -125,7 +125,8 @@ fn look_once(
         let Some((polled, wait)) = held.get(key) else {
             continue;
         };
-        let has_sent = || ioctl_fionread(&polled.stream).unwrap_or(u64::from(u32::MAX));
+        let has_sent =
+            || ioctl_fionread(&polled.connection.transport).unwrap_or(u64::from(u32::MAX));
         let is_gone =
             flags.intersects(GONE) || polled.ahead.len() as u64 + has_sent() > ahead_max() as u64;
         // Otherwise its answer is on its way.

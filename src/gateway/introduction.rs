@@ -1,5 +1,5 @@
 //! A trusted proxy's connection begins with a header that says where it comes from
-//! ([`proxy_header`](super::proxy_header)): reads it, before HTTP begins.
+//! ([`proxy_header`](super::proxy_header)): reads it, before TLS or HTTP begins.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::caller::Caller;
-use super::parting::refuse;
+use super::parting::{part_with_place, refused_unread};
 use super::places::Standing;
 use super::proxies::Proxies;
 use super::proxy_header::{ProxyHeader, ProxyHeaderError, parse};
@@ -75,7 +75,8 @@ pub(super) async fn wait(
         Err(_) => (Refusal::TooSlow, proxy),
     };
     gateway.refused(refusal, Some(caller));
-    refuse(socket, refusal, place).await;
+    let last = refused_unread(refusal, gateway);
+    part_with_place(socket, &last, place, PARTING_TIME).await;
     None
 }
 

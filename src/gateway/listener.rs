@@ -22,6 +22,7 @@ use super::connection::{ClientSession, Connection};
 use super::held_poll::Held;
 use super::held_polls::HeldPolls;
 use super::lobby::{Lobby, Newcomer};
+use super::parting::refused_unread;
 use super::pipe::PollWait;
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
@@ -202,7 +203,8 @@ impl Door {
     fn refuse(&mut self, newcomer: Newcomer, refusal: Refusal) {
         let caller = Caller(newcomer.peer);
         self.connection.gateway.refused(refusal, Some(caller));
-        self.turned_away.turn_away(newcomer.stream, refusal);
+        let last = refused_unread(refusal, &self.connection.gateway);
+        self.turned_away.turn_away(newcomer.stream, &last);
     }
 }
 

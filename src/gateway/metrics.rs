@@ -3,6 +3,7 @@
 use std::array;
 
 use presenced_session::metrics::Counter;
+use presenced_tls::Established;
 
 use super::refusal::Refusal;
 
@@ -15,7 +16,13 @@ pub struct GatewayMetrics {
     pub renewals_refused: [Counter; Refusal::ALL.len()],
     /// HTTP requests answered, but for handshakes.
     pub requests: Counter,
+    /// TLS handshakes that were done, in the order of [`TLS_HANDSHAKES`].
+    pub tls_handshakes: [Counter; TLS_HANDSHAKES.len()],
 }
+
+/// Kinds of TLS handshakes: the version, and whether the client came back with a ticket.
+pub const TLS_HANDSHAKES: [(&str, bool); 4] =
+    [("1.2", false), ("1.2", true), ("1.3", false), ("1.3", true)];
 
 impl Default for GatewayMetrics {
     fn default() -> GatewayMetrics {
@@ -23,6 +30,7 @@ impl Default for GatewayMetrics {
             refusals: array::from_fn(|_| Counter::default()),
             renewals_refused: array::from_fn(|_| Counter::default()),
             requests: Counter::default(),
+            tls_handshakes: array::from_fn(|_| Counter::default()),
         }
     }
 }
@@ -31,6 +39,12 @@ impl GatewayMetrics {
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         count(&self.refusals, refusal);
+    }
+
+    /// Counts a TLS handshake that was done.
+    pub fn tls_handshake(&self, done: &Established) {
+        let kind = 2 * usize::from(done.records.is_tls13()) + usize::from(done.is_resumed);
+        self.tls_handshakes[kind].add(1);
     }
 
     /// Counts a token that is refused to renew a session.

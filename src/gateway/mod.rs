@@ -71,10 +71,12 @@ pub mod refused_session;
 pub mod request;
 pub mod response;
 pub mod routes;
+mod sealed;
 pub mod shared_places;
 mod socket;
 pub mod socketio;
 pub mod tls;
+mod tls_handshake;
 pub(crate) mod token;
 mod token_awaited;
 mod turned_away;
@@ -188,6 +190,8 @@ pub struct Gateway {
     pub capacity: Capacity,
     /// How many handshakes there may be in a time.
     pub rates: HandshakeRates,
+    /// The same for those of TLS, which come before: counted apart, as a connection may begin with both.
+    pub tls_rates: HandshakeRates,
     /// Socket.IO, if it is on.
     pub socketio: Option<Arc<SocketIo>>,
     /// Time.
@@ -246,6 +250,7 @@ impl Gateway {
             capacity: config.capacity,
             proxies: config.proxies.clone(),
             rates: HandshakeRates::new(config.rates, clock),
+            tls_rates: HandshakeRates::new(config.rates, clock),
             socketio: config
                 .socketio
                 .clone()

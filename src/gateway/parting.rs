@@ -1,15 +1,15 @@
 //! The last bytes on a connection that is given up, so that they arrive.
 
 use std::io::{self, Write};
-use std::net::TcpStream as BareTcp;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Collected};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Gateway;
 use super::refusal::Refusal;
 use super::response::{self, Answer};
 use super::shared_places::Place;
@@ -17,11 +17,9 @@ use super::socket::Socket;
 use crate::limits::{HEAD_READ_BYTES, PARTING_BYTES_MAX, PARTING_TIME};
 
 /// Sends `last` and the end of the stream, and gives the peer `patience` to hang up.
-pub(super) async fn part(stream: BareTcp, last: &[u8], patience: Duration) {
+pub(super) async fn part(socket: Socket, last: &[u8], patience: Duration) {
     let say = async {
-        let mut stream = TcpStream::from_std(stream)?;
-        stream.write_all(last).await?;
-        stream.shutdown().await?;
+        let stream = socket.write_last(last).await?;
         hear_out(stream, patience).await;
         io::Result::Ok(())
     };
@@ -38,16 +36,13 @@ pub(super) async fn refuse(socket: Socket, refusal: Refusal, place: &Place) {
 /// Sends what a connection that has a place takes of `last` at once, and the end of the stream; gives
 /// the peer `patience` to hang up, unless the place is needed before.
 pub(super) async fn part_with_place(
-    socket: Socket,
+    mut socket: Socket,
     last: &[u8],
     place: &Place,
     patience: Duration,
 ) {
     socket.say_last(last);
-    let stream = socket
-        .into_std()
-        .and_then(|(stream, _)| TcpStream::from_std(stream));
-    if let Ok(stream) = stream {
+    if let Ok(stream) = socket.into_watched() {
         tokio::select! {
             () = place.evicted() => {}
             () = hear_out(stream, patience) => {}
@@ -70,6 +65,15 @@ pub(super) async fn hear_out(mut stream: TcpStream, patience: Duration) {
         }
     };
     let _ = timeout(patience, hear).await;
+}
+
+/// What a new connection is told that is refused before anything of it is read. With TLS, no answer can be sealed yet: all
+/// that can be said is an alert (RFC 8446 §6.2).
+pub(super) fn refused_unread(refusal: Refusal, gateway: &Gateway) -> Vec<u8> {
+    match gateway.tls {
+        Some(_) => presenced_tls::handshake::REFUSED.to_vec(),
+        None => refused(refusal),
+    }
 }
 
 /// The answer to a request that is not read, as it goes over the wire; the connection ends with it.

@@ -46,8 +46,8 @@ pub(super) async fn serve(mut socket: Socket, place: &Place, mut probe: Probe, t
     match end {
         None | Some(Step::More) => {}
         Some(Step::GoneOver) => {
-            if let Ok((stream, ahead)) = socket.into_std() {
-                probe.settle(stream.into(), ahead);
+            if let Ok((connection, ahead)) = socket.into_connection() {
+                probe.settle(connection, ahead);
             }
         }
         Some(Step::Left) => part_with_place(socket, &out, place, CLOSE_TIMEOUT).await,

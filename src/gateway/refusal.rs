@@ -76,6 +76,65 @@ pub enum Refusal {
     AnotherUser,
     /// A request that Engine.IO forbids.
     Engine(engine::Refusal),
+    /// A TLS handshake that came to nothing.
+    Tls(TlsFault),
+}
+
+/// Why a TLS handshake came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsFault {
+    /// It was none: something else came, such as a request without TLS.
+    NotTls,
+    /// The client has sent an alert. It does not trust the certificate, perhaps.
+    Alert,
+    /// The client has no version, cipher suite or kind of signature that the server has.
+    Incompatible,
+    /// The client wants to speak another protocol than HTTP/1.1.
+    Alpn,
+    /// The client has sent what the RFCs forbid.
+    Protocol,
+    /// More bytes than a handshake needs.
+    TooLong,
+    /// A fault of the server's own.
+    Internal,
+}
+
+impl TlsFault {
+    /// Label in `/metrics`.
+    const fn label(self) -> &'static str {
+        match self {
+            TlsFault::NotTls => "not_tls",
+            TlsFault::Alert => "alert",
+            TlsFault::Incompatible => "incompatible",
+            TlsFault::Alpn => "alpn",
+            TlsFault::Protocol => "protocol",
+            TlsFault::TooLong => "too_long",
+            TlsFault::Internal => "internal",
+        }
+    }
+}
+
+impl From<&presenced_tls::HandshakeError> for TlsFault {
+    fn from(error: &presenced_tls::HandshakeError) -> TlsFault {
+        use presenced_tls::HandshakeError::{NotTls, Rustls, TooLong};
+        use presenced_tls::rustls::Error;
+        match error {
+            NotTls => TlsFault::NotTls,
+            TooLong => TlsFault::TooLong,
+            Rustls(Error::AlertReceived(_)) => TlsFault::Alert,
+            Rustls(Error::PeerIncompatible(_)) => TlsFault::Incompatible,
+            Rustls(Error::NoApplicationProtocol) => TlsFault::Alpn,
+            Rustls(
+                Error::InappropriateMessage { .. }
+                | Error::InappropriateHandshakeMessage { .. }
+                | Error::InvalidMessage(_)
+                | Error::PeerMisbehaved(_)
+                | Error::PeerSentOversizedRecord
+                | Error::DecryptError,
+            ) => TlsFault::Protocol,
+            _ => TlsFault::Internal,
+        }
+    }
 }
 
 /// What is wrong with a message that must be a token.
@@ -329,6 +388,13 @@ impl Refusal {
         Refusal::Engine(engine::Refusal::BadRequest),
         Refusal::Engine(engine::Refusal::Method),
         Refusal::Engine(engine::Refusal::Version),
+        Refusal::Tls(TlsFault::NotTls),
+        Refusal::Tls(TlsFault::Alert),
+        Refusal::Tls(TlsFault::Incompatible),
+        Refusal::Tls(TlsFault::Alpn),
+        Refusal::Tls(TlsFault::Protocol),
+        Refusal::Tls(TlsFault::TooLong),
+        Refusal::Tls(TlsFault::Internal),
     ];
 
     /// Whether it is a token that is refused.
@@ -363,6 +429,7 @@ impl Refusal {
             Refusal::UserId(error) => Some(user_id_label(error)),
             Refusal::FirstMessage(fault) => Some(fault.facts().0),
             Refusal::Engine(refusal) => Some(engine_label(refusal)),
+            Refusal::Tls(fault) => Some(fault.label()),
             _ => None,
         }
     }
@@ -460,6 +527,8 @@ impl Refusal {
                 "engine_io",
                 "a request that Engine.IO forbids",
             ),
+            // Only a request without TLS is answered by HTTP. All others are told by an alert.
+            Refusal::Tls(_) => (400, "tls", "this port speaks TLS: use https:// or wss://"),
             // It is told by a close alone.
             Refusal::FirstMessage(_) => (
                 400,

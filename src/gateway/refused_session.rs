@@ -1,7 +1,6 @@
 //! Handshakes that are accepted only to be closed at once, with a code and a reason: a page sees
 //! nothing of a refusal over HTTP but that there is no connection.
 
-use std::net::TcpStream as BareTcp;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -11,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::parting::part;
 use super::refusal::Refusal;
+use super::socket::Socket;
 
 /// How a handshake is refused that is good but for its token, or for room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -62,10 +62,10 @@ impl RefusedSession {
 
     /// Sends the close frame and the end of the stream, as a session does (RFC 6455 §7.1.1), and
     /// gives the client a moment to hang up.
-    pub async fn close(self, stream: BareTcp) {
+    pub(super) async fn close(self, socket: Socket) {
         let mut frame = Vec::new();
         append_close(&mut frame, self.refusal);
-        part(stream, &frame, CLOSE_TIMEOUT).await;
+        part(socket, &frame, CLOSE_TIMEOUT).await;
     }
 }
 

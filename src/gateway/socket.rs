@@ -1,4 +1,4 @@
-//! A connection for hyper that the runtime watches only when it must wait.
+//! A connection for hyper that the runtime watches only when it must wait; with TLS, once its handshake is done.
 //!
 //! Most requests are there when their connection is accepted, and the answer fits the socket's
 //! buffer: such a connection is never registered with the runtime, which saves two system calls
@@ -15,17 +15,20 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 use presenced_net::Watchable;
+use presenced_session::connection::{Connection, Tls};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::sealed::Sealed;
 use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX};
 
 /// A connection for hyper that the runtime watches only when it must wait.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// What was read before hyper asked for it.
+    /// What was read before hyper asked for it; with TLS, what was in its records.
     ahead: Vec<u8>,
     stream: Watchable<TcpStream>,
+    tls: Option<Sealed>,
     hold: Hold,
     line: Line,
 }
@@ -102,14 +105,22 @@ impl Hold {
 }
 
 impl Socket {
-    /// For a stream that does not block, after `ahead` was read from it.
-    pub(super) fn new(stream: BareTcp, ahead: Vec<u8>) -> Socket {
+    /// For a connection that does not block, after `ahead` was read from it.
+    pub(super) fn new(connection: impl Into<Connection<BareTcp>>, ahead: Vec<u8>) -> Socket {
+        let Connection { transport, tls } = connection.into();
         Socket {
             ahead,
-            stream: Watchable::Unwatched(stream),
+            stream: Watchable::Unwatched(transport),
+            tls: tls.map(Sealed::new),
             hold: Hold::default(),
             line: Line(Some(0)),
         }
+    }
+
+    /// A TLS handshake was made of what was read so far, and `rest` is what came behind it.
+    pub(super) fn secure(&mut self, tls: Tls, rest: &[u8]) {
+        let tls = self.tls.insert(Sealed::new(tls));
+        tls.open(rest, &mut self.ahead);
     }
 
     /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no
@@ -149,21 +160,66 @@ impl Socket {
     ///
     /// There will be nothing more.
     pub(super) async fn read_ahead(&mut self) -> io::Result<()> {
-        let stream = self.stream.watch()?;
         loop {
+            let stream = self.stream.watch()?;
             stream.readable().await?;
             // On the stack only now: whoever waits for long has no buffer.
             let mut bytes = [0; HEAD_READ_BYTES];
             match stream.try_read(&mut bytes) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
-                    self.ahead.extend_from_slice(&bytes[..count]);
-                    return Ok(());
+                    let before = self.ahead.len();
+                    self.take(&bytes[..count]);
+                    if self.ahead.len() > before {
+                        return Ok(());
+                    }
+                    if self.has_ended() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes what was read.
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(tls) = &mut self.tls else {
+            return self.ahead.extend_from_slice(bytes);
+        };
+        tls.open(bytes, &mut self.ahead);
+        // An alert, or a key update. What is not taken now goes out with what is written next.
+        let _ = self.send_unsent();
+    }
+
+    /// Whether TLS has come to its end, so that nothing more is read.
+    fn has_ended(&self) -> bool {
+        self.tls.as_ref().is_some_and(Sealed::has_ended)
+    }
+
+    /// Sends what was sealed, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone, or does not read: something is still to be sent.
+    fn send_unsent(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            while !tls.unsent().is_empty() {
+                let count = self.stream.socket()?.send(tls.unsent())?;
+                tls.sent(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals all of `bytes`.
+    fn seal_all(tls: &mut Sealed, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = tls.seal(bytes)?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
     }
 
     /// Hyper gets no more of the first `count` bytes that were read ahead.
@@ -173,7 +229,15 @@ impl Socket {
 
     /// Returns when there is something to read, an end or an error included.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
-        self.stream.watch()?.readable().await
+        if self.has_ended() {
+            return Ok(());
+        }
+        let stream = self.stream.watch()?;
+        match self.tls {
+            None => stream.readable().await,
+            // The runtime may not know yet that what came with the handshake has been read.
+            Some(_) => stream.peek(&mut [0]).await.map(drop),
+        }
     }
 
     /// Whether there is something to read that the runtime may not know of yet.
@@ -188,7 +252,11 @@ impl Socket {
     /// # Errors
     ///
     /// The peer is gone, or does not read: only a part of them was written.
-    pub(super) fn say(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            Socket::seal_all(tls, bytes)?;
+            return self.send_unsent();
+        }
         if bytes.is_empty() || self.stream.socket()?.send(bytes)? == bytes.len() {
             return Ok(());
         }
@@ -201,21 +269,99 @@ impl Socket {
     ///
     /// The peer is gone.
     pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.watch()?.write_all(bytes).await
+        let Some(tls) = &mut self.tls else {
+            return self.stream.watch()?.write_all(bytes).await;
+        };
+        Socket::seal_all(tls, bytes)?;
+        self.stream.watch()?.write_all(tls.unsent()).await?;
+        tls.sent(tls.unsent().len());
+        Ok(())
     }
 
     /// Writes what it takes at once, and ends this side.
-    pub(super) fn say_last(&self, bytes: &[u8]) {
+    pub(super) fn say_last(&mut self, bytes: &[u8]) {
+        // A peer that is gone misses nothing.
+        let _ = self.say(bytes);
+        self.close();
         if let Ok(socket) = self.stream.socket() {
-            // A peer that is gone misses nothing.
-            let _ = socket.send(bytes);
             let _ = socket.shutdown(Shutdown::Write);
         }
     }
 
-    /// The stream and what was read ahead and not taken by hyper.
-    pub(super) fn into_std(self) -> io::Result<(BareTcp, Vec<u8>)> {
-        Ok((self.stream.into_bare()?, self.ahead))
+    /// Writes all of `bytes`, however long it takes, and ends this side. Returns the stream, of which nothing more is to be
+    /// made.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub(super) async fn write_last(mut self, bytes: &[u8]) -> io::Result<TcpStream> {
+        match &mut self.tls {
+            None => self.stream.watch()?.write_all(bytes).await?,
+            Some(tls) => {
+                Socket::seal_all(tls, bytes)?;
+                tls.close();
+                self.stream.watch()?.write_all(tls.unsent()).await?;
+            }
+        }
+        let mut stream = self.into_watched()?;
+        stream.shutdown().await?;
+        Ok(stream)
+    }
+
+    /// The end of TLS, if the peer takes so few bytes now.
+    fn close(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+            let _ = self.send_unsent();
+        }
+    }
+
+    /// The stream, of which nothing more is to be made.
+    pub(super) fn into_watched(mut self) -> io::Result<TcpStream> {
+        self.tls = None;
+        self.stream.watch()?;
+        match std::mem::replace(&mut self.stream, Watchable::Lost) {
+            Watchable::Watched(stream) => Ok(stream),
+            Watchable::Unwatched(_) | Watchable::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The connection and what was read ahead and not taken by hyper.
+    pub(super) fn into_connection(mut self) -> io::Result<(Connection<BareTcp>, Vec<u8>)> {
+        self.send_unsent()?;
+        let tls = self.tls.take().and_then(Sealed::into_tls);
+        let stream = std::mem::replace(&mut self.stream, Watchable::Lost);
+        let transport = stream.into_bare()?;
+        let connection = Connection { transport, tls };
+        Ok((connection, std::mem::take(&mut self.ahead)))
+    }
+
+    /// What hyper is to get next.
+    fn poll_read_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(read) = self.read_now(bytes) {
+            return Poll::Ready(read);
+        }
+        if !self.hold.may_wait() {
+            return Poll::Pending;
+        }
+        let mut bytes = ReadBuf::new(bytes);
+        ready!(Pin::new(self.stream.watch()?).poll_read(context, &mut bytes))?;
+        Poll::Ready(Ok(bytes.filled().len()))
+    }
+
+    /// Sends what was sealed.
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            while !tls.unsent().is_empty() {
+                let sent = poll_send(&mut self.stream, &self.hold, context, tls.unsent());
+                tls.sent(ready!(sent)?);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn read_now(&mut self, bytes: &mut [u8]) -> Option<io::Result<usize>> {
@@ -242,6 +388,17 @@ impl hyper::rt::Read for Socket {
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let room = buffer.remaining().min(HEAD_READ_BYTES);
+        while self.tls.is_some() && self.ahead.is_empty() {
+            let mut bytes = [0; HEAD_READ_BYTES];
+            let count = match self.has_ended() {
+                true => 0,
+                false => ready!(self.poll_read_bytes(context, &mut bytes))?,
+            };
+            if count == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.take(&bytes[..count]);
+        }
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
             let this = &mut *self;
@@ -252,21 +409,10 @@ impl hyper::rt::Read for Socket {
             return Poll::Ready(Ok(()));
         }
         let mut bytes = [0; HEAD_READ_BYTES];
-        if let Some(read) = self.read_now(&mut bytes[..room]) {
-            let read = &bytes[..read?];
-            self.line.look_at(read)?;
-            buffer.put_slice(read);
-            self.hold.note_read(read.len());
-            return Poll::Ready(Ok(()));
-        }
-        if !self.hold.may_wait() {
-            return Poll::Pending;
-        }
-        let mut bytes = ReadBuf::new(&mut bytes[..room]);
-        ready!(Pin::new(self.stream.watch()?).poll_read(context, &mut bytes))?;
-        self.line.look_at(bytes.filled())?;
-        buffer.put_slice(bytes.filled());
-        self.hold.note_read(bytes.filled().len());
+        let count = ready!(self.poll_read_bytes(context, &mut bytes[..room]))?;
+        self.line.look_at(&bytes[..count])?;
+        buffer.put_slice(&bytes[..count]);
+        self.hold.note_read(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -279,24 +425,57 @@ impl hyper::rt::Write for Socket {
     ) -> Poll<io::Result<usize>> {
         // Until it is asked to flush, hyper may have more.
         self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
-        // Even one that is watched, as the runtime does not know yet what a new one takes.
-        let written = self.stream.socket()?.send(bytes);
-        if !would_block(&written) {
-            return Poll::Ready(written);
+        // What is sealed can't be taken back, so there is one record at most that waits.
+        ready!(self.poll_unsent(context))?;
+        let this = &mut *self;
+        match &mut this.tls {
+            None => poll_send(&mut this.stream, &this.hold, context, bytes),
+            Some(tls) => {
+                let count = tls.seal(bytes)?;
+                if let Poll::Ready(Err(error)) = self.poll_unsent(context) {
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(Ok(count))
+            }
         }
-        if !self.hold.may_wait() {
-            return Poll::Pending;
-        }
-        Pin::new(self.stream.watch()?).poll_write(context, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A TCP stream has no buffer of its own.
+        ready!(self.poll_unsent(context))?;
         self.hold.0.has_unwritten.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+        }
+        ready!(self.poll_unsent(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+fn poll_send(
+    stream: &mut Watchable<TcpStream>,
+    hold: &Hold,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    // Even one that is watched, as the runtime does not know yet what a new one takes.
+    let written = stream.socket()?.send(bytes);
+    if !would_block(&written) {
+        return Poll::Ready(written);
+    }
+    if !hold.may_wait() {
+        return Poll::Pending;
+    }
+    Pin::new(stream.watch()?).poll_write(context, bytes)
+}
+
+impl Drop for Socket {
+    /// The peer of a connection that just ends is told that it does (RFC 8446 §6.1).
+    fn drop(&mut self) {
+        self.close();
     }
 }

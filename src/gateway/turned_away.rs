@@ -7,8 +7,7 @@ use std::net::{Shutdown, TcpStream as BareTcp};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::parting::{hear_out, refused};
-use super::refusal::Refusal;
+use super::parting::hear_out;
 use crate::limits::PARTING_TIME;
 
 /// Those who were told, and may not have heard it yet.
@@ -27,11 +26,11 @@ impl TurnedAway {
         }
     }
 
-    /// Answers with what `refusal` says, and closes the connection.
-    pub(super) fn turn_away(&mut self, mut stream: BareTcp, refusal: Refusal) {
+    /// Answers with `last`, and closes the connection.
+    pub(super) fn turn_away(&mut self, mut stream: BareTcp, last: &[u8]) {
         while self.lingering.try_join_next().is_some() {}
         // A new socket takes so few bytes at once.
-        let told = stream.write(&refused(refusal));
+        let told = stream.write(last);
         if told.is_err() || stream.shutdown(Shutdown::Write).is_err() {
             return;
         }

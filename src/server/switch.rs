@@ -74,6 +74,7 @@ impl Switch {
         self.gateway.live.set(live);
         in_force.sources.keep(wanted);
         self.gateway.rates.set(gateway.rates);
+        self.gateway.tls_rates.set(gateway.rates);
         self.pulls
             .set_users_per_second(config.pull.users_per_second);
         self.admin.access.set_token(config.admin.token.as_ref());

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -16,6 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::PATIENCE;
+use crate::edge_stream::EdgeStream;
 use crate::tokens::token;
 
 /// A session whose socket is read all the time, so that pings are answered. Dropping it ends the
@@ -60,7 +60,7 @@ impl Client {
             let value = HeaderValue::from_str(value).unwrap();
             request.headers_mut().append(*name, value);
         }
-        let stream = TcpStream::connect(edge).await.unwrap();
+        let stream = EdgeStream::connect(edge).await.unwrap();
         let connecting = timeout(PATIENCE, client_async(request, stream)).await;
         let (socket, response) = connecting.expect("the handshake is answered")?;
         let (orders, to_send) = unbounded_channel();
@@ -123,7 +123,7 @@ impl Client {
 }
 
 async fn run(
-    mut socket: WebSocketStream<TcpStream>,
+    mut socket: WebSocketStream<EdgeStream>,
     mut orders: UnboundedReceiver<Message>,
     texts: UnboundedSender<Value>,
 ) -> End {

@@ -52,6 +52,8 @@ pub mod crowd;
 #[cfg(feature = "presenced")]
 pub mod edge_core;
 #[cfg(feature = "presenced")]
+pub mod edge_stream;
+#[cfg(feature = "presenced")]
 pub mod embedded;
 #[cfg(feature = "presenced")]
 pub mod fleet;

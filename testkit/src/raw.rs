@@ -1,14 +1,16 @@
 //! HTTP/1.1 and frames by hand, for what no well-behaved client sends.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
+use crate::edge_stream::EdgeStream;
 pub use crate::frame::*;
 use crate::tokens::token;
 
@@ -60,9 +62,9 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// A TCP connection to the server.
+/// A connection to the server, over TLS if it speaks that.
 pub struct Raw {
-    stream: TcpStream,
+    stream: EdgeStream,
     /// What was read and not looked at yet.
     inbox: Vec<u8>,
 }
@@ -139,7 +141,7 @@ impl Raw {
         socket.bind((from, 0).into()).unwrap();
         let stream = timeout(PATIENCE, socket.connect(addr)).await;
         let stream = stream.expect("the server listens").unwrap();
-        stream.set_nodelay(true).unwrap();
+        let stream = EdgeStream::over(stream, addr).await.unwrap();
         Raw {
             stream,
             inbox: Vec::new(),
@@ -148,10 +150,8 @@ impl Raw {
 
     /// The same with a server that may have ended.
     pub async fn try_connect(addr: SocketAddr) -> Option<Raw> {
-        let stream = TcpStream::connect(addr).await.ok()?;
-        stream.set_nodelay(true).ok()?;
         Some(Raw {
-            stream,
+            stream: EdgeStream::connect(addr).await.ok()?,
             inbox: Vec::new(),
         })
     }
@@ -168,24 +168,29 @@ impl Raw {
 
     /// Where it comes from.
     pub fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.tcp().local_addr().unwrap()
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let sent = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
+        let sent = timeout(PATIENCE, self.write(bytes.as_ref())).await;
         sent.expect("the server reads").unwrap();
     }
 
     /// Sends what the server need not take to its end; whether it did.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        let sent = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
+        let sent = timeout(PATIENCE, self.write(bytes.as_ref())).await;
         sent.expect("the server reads or hangs up").is_ok()
     }
 
     /// Sends what the server may not read at all; whether it has taken all of it in that time.
     pub async fn send_within(&mut self, time: Duration, bytes: &[u8]) -> bool {
-        let sent = timeout(time, self.stream.write_all(bytes)).await;
+        let sent = timeout(time, self.write(bytes)).await;
         sent.is_ok_and(|sent| sent.is_ok())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// The next response.
@@ -229,7 +234,7 @@ impl Raw {
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.stream)
+        socket2::SockRef::from(self.stream.tcp())
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use presenced::cli::Flags;
 use presenced::server::{Config, Server};
+use presenced_tls::testing::certificates;
 
+use crate::edge_stream::TlsEdge;
 use crate::memcached::Memcached;
 use crate::process::without_store;
 use crate::raw::{Response, get};
@@ -49,6 +51,7 @@ pub struct TestServer {
     pub edge: SocketAddr,
     /// Where operators look.
     pub admin: SocketAddr,
+    _tls: Option<TlsEdge>,
 }
 
 impl TestServer {
@@ -70,6 +73,11 @@ impl TestServer {
         TestServer::start_with(None, flags, set).await
     }
 
+    /// One whose clients speak TLS: [`Raw`](crate::raw::Raw) and [`Client`](crate::client::Client) do.
+    pub async fn start_tls(flags: &[&str]) -> TestServer {
+        TestServer::start_set(flags, |config| config.gateway.tls = Some(certificates())).await
+    }
+
     async fn start_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
         TestServer::start_with(Some(SECRET), flags, set).await
     }
@@ -87,13 +95,20 @@ impl TestServer {
         flags.tokens.issuer.jwt_secret = secret.map(Into::into);
         let key_template = flags.storage.key_template.clone();
         let mut config = flags.check().unwrap();
+        // Any test of an edge can be one of an edge that speaks TLS.
+        if std::env::var_os("OVER_TLS").is_some() {
+            config.gateway.tls = Some(certificates());
+        }
         set(&mut config);
+        let speaks_tls = config.gateway.tls.is_some();
         let server = Server::start(config).await.unwrap();
+        let tls = speaks_tls.then(|| TlsEdge::at(server.gateway_addr()));
         TestServer {
             key_template,
             edge: server.gateway_addr(),
             admin: server.admin_addr(),
             server,
+            _tls: tls,
         }
     }
 

@@ -70,5 +70,6 @@ mod store_clients;
 mod store_command;
 mod store_differential;
 mod store_memory;
+mod tls;
 mod token_commands;
 mod worker;

@@ -475,7 +475,10 @@ async fn labels(server: &TestServer) -> (BTreeSet<String>, usize) {
 async fn no_label_of_a_metric_is_chosen_by_a_client() {
     let server = TestServer::start(&[]).await;
     let (names, count) = labels(&server).await;
-    let known = ["error", "le", "node", "reason", "result", "task", "version"].map(String::from);
+    let known = [
+        "error", "le", "node", "reason", "result", "resumed", "task", "version",
+    ];
+    let known = known.map(String::from);
     assert!(names.is_subset(&BTreeSet::from(known)), "{names:?}");
     let mut clients = vec![];
     for number in 0..10 {

@@ -21,6 +21,10 @@ use crate::record_layer::{HEADER_BYTES, RecordLayer};
 /// The first byte of a record of a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
+/// All that can be said to a client whose handshake does not begin, as a server has no room for it: the alert
+/// `internal_error`, which "is unrelated to the peer" (RFC 8446 §6.2).
+pub const REFUSED: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
 /// The cryptography of it all, which needs no C compiler.
 pub fn provider() -> CryptoProvider {
     rustls_graviola::default_provider()

@@ -87,6 +87,7 @@ static GATEWAYS: LazyLock<[Gateway; 2]> = LazyLock::new(|| {
         Gateway {
             live: Swap::new(live),
             tls: None,
+            tls_rates: HandshakeRates::new(Rates::default(), Clock::start()),
             dev: None,
             departure: Departure::default(),
             health: None,

@@ -1,0 +1,80 @@
+//! TLS on a connection of HTTP, from the end of its handshake on: what is read is opened, what is written is sealed. No IO:
+//! the socket moves the bytes.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io;
+
+use presenced_session::connection::Tls;
+use presenced_tls::limits::FRAGMENT_BYTES_MAX;
+
+/// TLS on a connection.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    tls: Tls,
+    /// Records that the socket has not taken: they go out first, in this order.
+    unsent: Vec<u8>,
+    /// Nothing more is read: the peer has said so, or has done what TLS forbids.
+    has_ended: bool,
+}
+
+impl Sealed {
+    pub(super) fn new(tls: Tls) -> Sealed {
+        Sealed {
+            tls,
+            unsent: Vec::new(),
+            has_ended: false,
+        }
+    }
+
+    /// Opens what was read, and appends what was in it to `ahead`. There may be something to send then.
+    pub(super) fn open(&mut self, bytes: &[u8], ahead: &mut Vec<u8>) {
+        let Tls { records, partial } = &mut self.tls;
+        partial.extend_from_slice(bytes);
+        let opened = records.open(partial, &mut self.unsent);
+        ahead.extend_from_slice(&partial[..opened.data]);
+        // A connection may stay for long without a byte.
+        *partial = partial[opened.taken..].to_vec();
+        self.has_ended |= opened.end.is_some();
+    }
+
+    /// Whether nothing more is read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Seals the first of `data`, which is to be sent then; returns how much of it.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, or has to be.
+    pub(super) fn seal(&mut self, data: &[u8]) -> io::Result<usize> {
+        let count = data.len().min(FRAGMENT_BYTES_MAX);
+        let sealed = self.tls.records.seal(&data[..count], &mut self.unsent);
+        sealed.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(count)
+    }
+
+    /// Nothing is sealed behind this, unless it was closed before.
+    pub(super) fn close(&mut self) {
+        self.tls.records.close(&mut self.unsent);
+    }
+
+    /// What is to be sent.
+    pub(super) fn unsent(&self) -> &[u8] {
+        &self.unsent
+    }
+
+    /// The first `count` bytes of that were sent.
+    pub(super) fn sent(&mut self, count: usize) {
+        self.unsent.drain(..count);
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+        }
+    }
+
+    /// What is left of it, if all is sent.
+    pub(super) fn into_tls(self) -> Option<Tls> {
+        self.unsent.is_empty().then_some(self.tls)
+    }
+}

@@ -1,0 +1,115 @@
+//! The TLS handshake of a connection, before HTTP begins. It has its place meanwhile, like one whose request does not come;
+//! so there are never more handshakes under way than places.
+
+use std::io;
+use std::net::IpAddr;
+
+use presenced_session::connection::Tls as Secured;
+use presenced_tls::{Established, HandshakeError, Progress};
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::caller::Caller;
+use super::parting::{part_with_place, refuse, refused_unread};
+use super::places::Standing;
+use super::refusal::{Refusal, TlsFault};
+use super::shared_places::Place;
+use super::socket::Socket;
+use super::tls::Tls;
+use crate::limits::{HANDSHAKE_TIMEOUT, PARTING_TIME};
+
+/// Shakes hands. Returns the connection, whose records the socket opens and seals from now on; `None` if it was closed, after
+/// it had been told why.
+pub(super) async fn shake_hands(
+    gateway: &Gateway,
+    tls: &Tls,
+    mut socket: Socket,
+    peer: Caller,
+    place: &Place,
+) -> Option<Socket> {
+    let mut out = Vec::new();
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout(HANDSHAKE_TIMEOUT, run(gateway, tls, &mut socket, peer, place, &mut out)) => shaken,
+        () = place.evicted() => return None,
+    };
+    let refusal = match shaken {
+        Ok(Ok(established)) => {
+            gateway.metrics.tls_handshake(&established);
+            let Established { records, rest, .. } = established;
+            let partial = Vec::new();
+            socket.secure(Secured { records, partial }, &rest);
+            if !socket.has_read() {
+                place.stands(Standing::Idle);
+            }
+            return Some(socket);
+        }
+        Ok(Err(Failed::Io)) => return None,
+        Ok(Err(Failed::Refused(refusal))) => refusal,
+        Ok(Err(Failed::Handshake(error))) => {
+            tracing::debug!(address = %peer.0, %error, "a TLS handshake has failed");
+            Refusal::Tls(TlsFault::from(&error))
+        }
+        Err(_) => Refusal::TooSlow,
+    };
+    gateway.refused(refusal, Some(peer));
+    match refusal {
+        Refusal::Tls(TlsFault::NotTls) => refuse(socket, refusal, place).await,
+        Refusal::Tls(_) => part_with_place(socket, &out, place, PARTING_TIME).await,
+        _ => {
+            let last = refused_unread(refusal, gateway);
+            part_with_place(socket, &last, place, PARTING_TIME).await;
+        }
+    }
+    None
+}
+
+/// Why there is no TLS.
+enum Failed {
+    /// The peer is gone.
+    Io,
+    Handshake(HandshakeError),
+    Refused(Refusal),
+}
+
+impl From<io::Error> for Failed {
+    fn from(_: io::Error) -> Failed {
+        Failed::Io
+    }
+}
+
+/// Goes on until the handshake is done. What is left in `out` is still to be said.
+async fn run(
+    gateway: &Gateway,
+    tls: &Tls,
+    socket: &mut Socket,
+    peer: Caller,
+    place: &Place,
+    out: &mut Vec<u8>,
+) -> Result<Established, Failed> {
+    if !socket.has_read() {
+        place.stands(Standing::Idle);
+        socket.read_ahead().await?;
+    }
+    place.stands(Standing::Awaited);
+    // Before anything is computed: what sheds a flood must cost less than what it sheds.
+    let rated = gateway.tls_rates.comes(rated_address(gateway, peer));
+    rated.map_err(|exceeded| Failed::Refused(exceeded.into()))?;
+    let mut handshake = tls.handshake().map_err(Failed::Handshake)?;
+    loop {
+        let bytes = std::mem::take(socket.ahead_mut());
+        let progress = handshake.receive(&bytes, out).map_err(Failed::Handshake)?;
+        socket.write_all(out).await?;
+        out.clear();
+        handshake = match progress {
+            Progress::Done(established) => return Ok(established),
+            Progress::Wait(handshake) => handshake,
+        };
+        socket.read_ahead().await?;
+    }
+}
+
+/// A proxy that says with each request where that comes from has no rate of its own.
+fn rated_address(gateway: &Gateway, Caller(address): Caller) -> Option<IpAddr> {
+    (!gateway.proxies.forward(address)).then_some(address)
+}
