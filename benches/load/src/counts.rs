@@ -18,6 +18,8 @@ pub(crate) struct Counts {
     pub(crate) open: u64,
     /// Handshakes that succeeded.
     pub(crate) connected: u64,
+    /// What the TLS handshakes of open sessions have led to, by cipher suite, key exchange and kind.
+    pub(crate) tls: CountsByName,
     /// Handshakes that were refused, by HTTP status, or `connect_error` (Socket.IO).
     pub(crate) refused: CountsByName,
     /// Handshakes that failed otherwise, by kind.
@@ -99,6 +101,7 @@ impl Counts {
         ] {
             *mine += others;
         }
+        add(&mut self.tls, &other.tls);
         add(&mut self.refused, &other.refused);
         add(&mut self.connect_errors, &other.connect_errors);
         add(&mut self.lost, &other.lost);

@@ -12,12 +12,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::population::Choice;
 use crate::shard::Shard;
+use crate::tls::{self, KeyExchange, Tls};
 use crate::tokens::SigningKey;
 
 /// Descriptors reserved for what is not a session: the poll, standard streams, `/proc`.
 const OTHER_DESCRIPTORS: u64 = 32;
 
 const SERVER: &str = "Server";
+const TLS: &str = "TLS";
 const SESSIONS: &str = "Sessions";
 const LOAD: &str = "Load";
 const REPORT: &str = "Measurement";
@@ -43,7 +45,7 @@ pub(crate) struct Flags {
     pub(crate) path: Option<String>,
 
     /// File with the server's HS256 secret, which signs the tokens; without it, a server on this machine that
-    /// runs without a key is asked for them (/dev/token), and none are sent to others
+    /// runs without a key is asked for them (/dev/token, not over TLS), and none are sent to others
     #[arg(long, value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_secret_file: Option<PathBuf>,
 
@@ -51,6 +53,24 @@ pub(crate) struct Flags {
     /// key is one of RSA, P-256 or Ed25519
     #[arg(long, conflicts_with = "jwt_secret_file", value_name = "FILE", help_heading = SERVER)]
     pub(crate) jwt_key_file: Option<PathBuf>,
+
+    /// File with certificates (PEM), the server's or those of authorities; with it, the server is spoken to over
+    /// TLS, and must show one that these are good for
+    #[arg(long, value_name = "FILE", help_heading = TLS)]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Name in the server's certificate [default: its address]
+    #[arg(long, requires = "tls_ca", value_name = "NAME", help_heading = TLS)]
+    pub(crate) tls_name: Option<String>,
+
+    /// How keys are exchanged
+    #[arg(long, default_value = "x25519", requires = "tls_ca", value_name = "GROUP", help_heading = TLS)]
+    pub(crate) tls_key_exchange: KeyExchange,
+
+    /// Resume the TLS sessions of earlier connections with the tickets that came with them, each used once. The
+    /// first --concurrency handshakes are full ones
+    #[arg(long, requires = "tls_ca", help_heading = TLS)]
+    pub(crate) tls_resume: bool,
 
     /// Sessions to open
     #[arg(long, default_value = "1000", value_name = "COUNT", help_heading = SESSIONS)]
@@ -295,6 +315,23 @@ impl Flags {
         Ok(Some(SigningKey::of_secret(&secret)))
     }
 
+    /// How TLS is spoken, if it is.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, String> {
+        let Some(ca) = &self.tls_ca else {
+            return Ok(None);
+        };
+        let name = match &self.tls_name {
+            None => tls::name_of(self.connect.ip()),
+            Some(name) => name
+                .clone()
+                .try_into()
+                .map_err(|_| format!("--tls-name {name}: must be a DNS name or an IP address"))?,
+        };
+        Tls::new(ca, name, self.tls_key_exchange, self.tls_resume)
+            .map(Some)
+            .map_err(|error| format!("--tls-ca {}: {error}", ca.display()))
+    }
+
     /// The id of the user of the session with this index among those of all processes.
     pub(crate) fn user(&self, session: usize) -> String {
         format!("{}{}", self.user_prefix, session / self.sessions_per_user)
@@ -302,7 +339,8 @@ impl Flags {
 
     /// Whether the server may be a presenced that hands out tokens: it does so on its own machine only.
     pub(crate) fn may_have_dev_mode(&self) -> bool {
-        self.protocol == Protocol::WebSocket && self.connect.ip().is_loopback()
+        let is_plain_websocket = self.protocol == Protocol::WebSocket && self.tls_ca.is_none();
+        is_plain_websocket && self.connect.ip().is_loopback()
     }
 
     /// The share of the run that this process has.

@@ -7,8 +7,8 @@
 //! - [`flags`], [`mod@run`], [`phase`], [`report`], [`progress`]: from the flags through the phases
 //!   to the result.
 //! - [`client`]: all sessions of a process on one thread with one poll, so that the client uses as
-//!   little of the machine as it can. [`socket`] is a connection, [`session`] the protocol on it,
-//!   without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`session_error`].
+//!   little of the machine as it can. [`socket`] is a connection, [`tls`] what may be on it, [`session`] the
+//!   protocol on that, without IO: [`handshake`], [`frame`], [`pull`], [`engine_io`], [`probes`], [`session_error`].
 //! - [`pace`], [`shard`]: how the load is spread over time and over processes. [`population`]: users
 //!   of other servers who are asked for. [`tokens`]: the
 //!   sessions' JWTs, signed here or (over [`http`]) by a server in dev mode.
@@ -39,6 +39,7 @@ mod session;
 mod session_error;
 mod shard;
 mod socket;
+mod tls;
 mod tokens;
 
 use std::io::{self, Write};
@@ -50,16 +51,18 @@ use clap::{CommandFactory, Parser};
 use self::client::Client;
 use self::flags::Flags;
 use self::process::Usage;
+use self::tls::Tls;
 use self::tokens::SigningKey;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let key = flags.check().and_then(|()| flags.signing_key());
-    let key = key.unwrap_or_else(|error| refuse(&error));
+    let checked = flags.check();
+    let checked = checked.and_then(|()| Ok((flags.signing_key()?, flags.tls()?)));
+    let (key, tls) = checked.unwrap_or_else(|error| refuse(&error));
     if let Err(error) = Usage::of_all(&flags.pid) {
         refuse(&error.to_string());
     }
-    match run(&flags, key.as_ref()) {
+    match run(&flags, key.as_ref(), tls) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("presenced-load: {error}");
@@ -68,11 +71,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags, key: Option<&SigningKey>) -> io::Result<()> {
+fn run(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> io::Result<()> {
     if flags.shard.is_some() {
-        return fleet::serve(Client::new(flags, key)?, flags);
+        return fleet::serve(Client::new(flags, key, tls)?, flags);
     }
-    let report = run::run(flags, key)?;
+    let report = run::run(flags, key, tls)?;
     let mut out = io::stdout().lock();
     match flags.json {
         true => writeln!(out, "{}", report.json()),

@@ -1,6 +1,7 @@
 //! The result of a run: one JSON object, or some lines of text.
 //!
-//! The object has `sessions` (requested), `connected`, `handshakes_per_second`, and, for the whole
+//! The object has `sessions` (requested), `connected`, `handshakes_per_second`, `tls` (what the TLS handshakes
+//! at the start have led to: counts by cipher suite, key exchange and kind), and, for the whole
 //! run, `refused`, `connect_errors` and `lost`: counts by HTTP status, error and close code (1006
 //! for a session that ended without a close frame). For the measured time it has `seconds`, `open`
 //! (at its end), `pings`, `pings_per_second`, `pongs`, `client_pings`, `heartbeats`, `pulls` (sent),
@@ -54,6 +55,7 @@ impl Report {
         let mut report = json!({
             "sessions": self.sessions,
             "connected": self.connect.connected,
+            "tls": self.connect.tls,
             "refused": self.total(|counts| &counts.refused),
             "connect_errors": self.total(|counts| &counts.connect_errors),
             "lost": self.total(|counts| &counts.lost),
@@ -137,6 +139,7 @@ impl Report {
             measure.open,
         )?;
         for (what, counts) in [
+            ("TLS", self.connect.tls.clone()),
             ("refused", self.total(|counts| &counts.refused)),
             ("not opened", self.total(|counts| &counts.connect_errors)),
             ("lost", self.total(|counts| &counts.lost)),

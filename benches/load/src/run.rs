@@ -11,6 +11,7 @@ use crate::phase::Phase;
 use crate::process::Usage;
 use crate::progress::{Progress, Status};
 use crate::report::{Report, ServerUsage};
+use crate::tls::Tls;
 use crate::tokens::SigningKey;
 
 /// The sessions: in this process, or in several others.
@@ -20,9 +21,9 @@ enum Load {
 }
 
 impl Load {
-    fn start(flags: &Flags, key: Option<&SigningKey>) -> io::Result<Load> {
+    fn start(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> io::Result<Load> {
         match flags.processes.get() {
-            1 => Ok(Load::Here(Box::new(Client::new(flags, key)?))),
+            1 => Ok(Load::Here(Box::new(Client::new(flags, key, tls)?))),
             _ => Fleet::start(flags).map(Load::Fleet),
         }
     }
@@ -54,7 +55,7 @@ impl Load {
 }
 
 /// Runs all phases. It is an error if no session could be opened.
-pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>) -> io::Result<Report> {
+pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> io::Result<Report> {
     let usage = || match flags.pid.is_empty() {
         true => Ok(None),
         false => Usage::of_all(&flags.pid).map(Some),
@@ -63,7 +64,7 @@ pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>) -> io::Result<Report>
     // Fetched first, so that a wrong address is reported at once.
     metrics()?;
     let mut progress = Progress::new(flags.sessions.get(), flags.json);
-    let mut load = Load::start(flags, key)?;
+    let mut load = Load::start(flags, key, tls)?;
 
     let empty = usage()?;
     let connect = load.phase(Phase::Connect, flags, &mut progress)?;

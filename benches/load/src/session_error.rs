@@ -40,6 +40,12 @@ impl From<io::Error> for SessionError {
     }
 }
 
+impl From<rustls::Error> for SessionError {
+    fn from(error: rustls::Error) -> SessionError {
+        SessionError::Failed(format!("TLS: {error}"))
+    }
+}
+
 impl From<FrameError> for SessionError {
     fn from(error: FrameError) -> SessionError {
         SessionError::Failed(error.to_string())

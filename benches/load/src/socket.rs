@@ -1,11 +1,15 @@
-//! A session's socket: how it connects, and the bytes that it has not accepted yet.
+//! A session's socket: how it connects, the TLS on it if there is any, and the bytes that it has not accepted yet.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
+
+use crate::session_error::SessionError;
+use crate::tls::Channel;
 
 /// Ports used of a source address. With all its addresses a process can make 12 million
 /// connections.
@@ -81,14 +85,19 @@ impl Connector {
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
+    tls: Option<Channel>,
     outbox: Vec<u8>,
+    /// Whether the last read has taken all that there was.
+    is_drained: bool,
 }
 
 impl Socket {
-    /// Sends the request at once, as on loopback the connection is established by now. Registers
-    /// the socket for reading, and for writing if part of the request is left.
+    /// Sends the request at once, as on loopback the connection is established by now; over TLS its
+    /// handshake, after which the request follows. Registers the socket for reading, and for writing if
+    /// part of that is left.
     pub(crate) fn open(
         stream: TcpStream,
+        tls: Option<Channel>,
         request: &[u8],
         registry: &Registry,
         token: Token,
@@ -96,10 +105,13 @@ impl Socket {
     ) -> io::Result<Socket> {
         let mut socket = Socket {
             stream,
+            tls,
             outbox: Vec::new(),
+            is_drained: true,
         };
-        let written = socket.write(request)?;
-        socket.outbox.extend_from_slice(&request[written..]);
+        let bytes = socket.seal(request)?;
+        let written = socket.write(&bytes)?;
+        socket.outbox.extend_from_slice(&bytes[written..]);
         let interest = match socket.outbox.is_empty() {
             true => interest,
             false => interest | Interest::WRITABLE,
@@ -108,16 +120,43 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Reads into `buffer`; `None` if there is nothing to read.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads into `buffer`; `None` if there is nothing to read. Over TLS, what its handshake has to say is sent.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Option<usize>, SessionError> {
         loop {
-            match self.stream.read(buffer) {
-                Ok(count) => return Ok(Some(count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            let mut reader = Reader {
+                stream: &mut self.stream,
+                is_drained: &mut self.is_drained,
+            };
+            let Some(tls) = &mut self.tls else {
+                return Ok(if_any(reader.read(buffer))?);
+            };
+            if let Some(count) = tls.open(buffer)? {
+                return Ok(Some(count));
             }
+            let Some(received) = if_any(tls.receive(&mut reader))? else {
+                return Ok(None);
+            };
+            let records = tls.seal(b"")?;
+            // An alert, perhaps: why it is sent is the error that matters.
+            let sent = self.send_as_is(&records, registry, token);
+            received?;
+            sent?;
         }
+    }
+
+    /// Whether the last read has taken all that there was.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// What the handshake of TLS has led to, if there was one.
+    pub(crate) fn tls_summary(&self) -> Option<String> {
+        self.tls.as_ref().map(Channel::summary)
     }
 
     /// Sends; what the socket does not accept is kept until [`Socket::flush`].
@@ -127,6 +166,22 @@ impl Socket {
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
+        let bytes = self.seal(bytes)?;
+        self.send_as_is(&bytes, registry, token)
+    }
+
+    /// The bytes that go on the wire.
+    fn seal<'a>(&mut self, bytes: &'a [u8]) -> io::Result<Cow<'a, [u8]>> {
+        match &mut self.tls {
+            Some(tls) => tls.seal(bytes).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(bytes)),
+        }
+    }
+
+    fn send_as_is(&mut self, bytes: &[u8], registry: &Registry, token: Token) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let written = match self.outbox.is_empty() {
             true => self.write(bytes)?,
             false => 0,
@@ -165,11 +220,29 @@ impl Socket {
         if !self.flush()? {
             return Ok(0);
         }
+        if let Some(tls) = &mut self.tls {
+            // Once sealed, all must be sent.
+            let records = tls.seal(frames)?;
+            let written = self.write(&records)?;
+            self.outbox.extend_from_slice(&records[written..]);
+            return Ok(frames.len() / frame);
+        }
         let written = self.write(frames)?;
         let frames_sent = written.div_ceil(frame);
         self.outbox
             .extend_from_slice(&frames[written..frames_sent * frame]);
         Ok(frames_sent)
+    }
+
+    /// Tells a server that speaks TLS that no more will come, if it can be told at once.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls
+            && self.outbox.is_empty()
+        {
+            let records = tls.end()?;
+            self.write(&records)?;
+        }
+        Ok(())
     }
 
     /// Returns how many bytes the socket has accepted.
@@ -183,6 +256,33 @@ impl Socket {
                 written => return written,
             }
         }
+    }
+}
+
+/// Reads, and notes whether that took all that there was.
+struct Reader<'a> {
+    stream: &'a mut TcpStream,
+    is_drained: &'a mut bool,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.stream.read(buffer);
+            *self.is_drained = read.as_ref().is_ok_and(|count| *count < buffer.len());
+            match read {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+/// `None` if there was nothing to read.
+fn if_any<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        read => read.map(Some),
     }
 }
 

@@ -255,6 +255,9 @@ impl Client {
                 // The session is closed in any case.
                 let _ = self.send(index);
             }
+            if let Some(socket) = &mut self.sockets[index] {
+                let _ = socket.end();
+            }
             self.close(index);
             self.shared.counts.churned += 1;
             return self.start_handshake(index);

@@ -24,6 +24,7 @@ use crate::session::{Role, Session, Shared, Stage};
 use crate::session_error::SessionError;
 use crate::shard::{is_selected, spread};
 use crate::socket::{Connector, Socket};
+use crate::tls::Tls;
 use crate::tokens::{SigningKey, Tokens};
 
 /// Time from `connect` to an open session, after which the connection is given up.
@@ -58,6 +59,8 @@ pub(crate) struct Client {
     /// Indexed like `sessions`.
     sockets: Vec<Option<Socket>>,
     connector: Connector,
+    /// `None` for plain connections.
+    tls: Option<Tls>,
     requests: Requests,
     request: Vec<u8>,
     scratch: Vec<u8>,
@@ -84,7 +87,11 @@ pub(crate) struct Client {
 
 impl Client {
     /// Prepares everything that must not count in the measured time, above all the tokens.
-    pub(crate) fn new(flags: &Flags, key: Option<&SigningKey>) -> io::Result<Client> {
+    pub(crate) fn new(
+        flags: &Flags,
+        key: Option<&SigningKey>,
+        tls: Option<Tls>,
+    ) -> io::Result<Client> {
         let shard = flags.shard();
         let count = shard.share(flags.sessions.get());
         let first_session = shard.offset(flags.sessions.get());
@@ -102,6 +109,7 @@ impl Client {
             events: Events::with_capacity(EVENTS),
             sockets: (0..count).map(|_| None).collect(),
             connector: Connector::new(flags.connect),
+            tls,
             requests: Requests::new(flags.protocol, flags.path(), flags.connect),
             request: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
@@ -226,6 +234,7 @@ impl Client {
         session.start_handshake(Instant::now());
         let probes = session.probes.is_some();
         self.handshakes += 1;
+        let tls = self.tls.as_ref().map(Tls::connect).transpose()?;
         let registry = self.poll.registry();
         let started = self.connector.connect()?.and_then(|stream| {
             if probes {
@@ -233,7 +242,7 @@ impl Client {
                 // always set it; for sessions without pings we save the system call.
                 stream.set_nodelay(true)?;
             }
-            Socket::open(stream, &self.request, registry, Token(index), interest)
+            Socket::open(stream, tls, &self.request, registry, Token(index), interest)
         });
         match started {
             Ok(socket) => self.sockets[index] = Some(socket),
@@ -287,12 +296,14 @@ impl Client {
 
     fn read(&mut self, index: usize) {
         while let Some(socket) = &mut self.sockets[index] {
-            let count = match socket.read(&mut self.scratch) {
+            let registry = self.poll.registry();
+            let count = match socket.read(&mut self.scratch, registry, Token(index)) {
                 Ok(None) => return,
                 Ok(Some(0)) => return self.fail(index, &SessionError::disconnected()),
                 Ok(Some(count)) => count,
-                Err(error) => return self.fail(index, &error.into()),
+                Err(error) => return self.fail(index, &error),
             };
+            let is_drained = socket.is_drained() && count < self.scratch.len();
             let session = &mut self.sessions[index];
             let before = session.stage;
             let received = session.receive(&self.scratch[..count], &mut self.shared);
@@ -304,7 +315,7 @@ impl Client {
             if let Err(error) = received.and(sent) {
                 return self.fail(index, &error);
             }
-            if count < self.scratch.len() {
+            if is_drained {
                 return;
             }
         }
@@ -327,6 +338,10 @@ impl Client {
     fn opened(&mut self, index: usize) {
         self.handshakes -= 1;
         self.open += 1;
+        let tls = self.sockets[index].as_ref().and_then(Socket::tls_summary);
+        if let Some(summary) = tls {
+            count(&mut self.shared.counts.tls, &summary);
+        }
         let session = self.first_session + index;
         // A user is counted once, by their first session.
         if !self.activity.is_started() && session.is_multiple_of(self.sessions_per_user) {
