@@ -137,6 +137,11 @@ pub(crate) struct Flags {
     #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
     pub(crate) flood: usize,
 
+    /// Sessions to open after the measured time besides all others, and to close when they are open: their
+    /// handshakes begin at once, and none goes on before the last has begun. Then --settle is waited for again
+    #[arg(long, default_value_t = 0, value_name = "COUNT", help_heading = LOAD)]
+    pub(crate) burst: usize,
+
     /// Interval at which a session sends pings of its own to measure latency; 0s for none
     #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION", help_heading = LOAD)]
     pub(crate) client_ping: Duration,
@@ -274,12 +279,17 @@ impl Flags {
             Err(_) => limit.current,
         };
         let room = allowed.map_or(u64::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS));
-        let sessions = self.sessions.get() as u64;
+        let sessions = self.sessions.get() as u64 + self.burst as u64;
         let sessions_max = sessions.div_ceil(self.processes.get() as u64);
         if sessions_max > room {
+            let burst = match self.burst {
+                0 => String::new(),
+                burst => format!(" and --burst {burst}"),
+            };
             refuse!(
-                "--sessions {sessions}: {sessions_max} in a process, but its limit of open files \
+                "--sessions {}{burst}: {sessions_max} in a process, but its limit of open files \
                  (ulimit -n) is {}; give --processes {}",
+                self.sessions,
                 room.saturating_add(OTHER_DESCRIPTORS),
                 sessions.div_ceil(room.max(1))
             );
@@ -427,7 +437,11 @@ mod tests {
         );
         refused(
             &["--sessions=99999999999"],
-            &["--sessions 99999999999", "ulimit -n", "--processes"],
+            &["--sessions 99999999999:", "ulimit -n", "--processes"],
+        );
+        refused(
+            &["--burst=99999999999"],
+            &["--sessions 1000 and --burst 99999999999", "ulimit -n"],
         );
         refused(&["--metrics=nowhere"], &["--metrics", "nowhere"]);
     }

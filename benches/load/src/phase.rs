@@ -13,10 +13,11 @@ pub(crate) enum Phase {
     Connect,
     Settle,
     Measure,
+    Burst,
 }
 
 impl Phase {
-    const ALL: [Phase; 3] = [Phase::Connect, Phase::Settle, Phase::Measure];
+    const ALL: [Phase; 4] = [Phase::Connect, Phase::Settle, Phase::Measure, Phase::Burst];
 
     /// The command for the processes of a fleet.
     pub(crate) fn name(self) -> &'static str {
@@ -24,6 +25,7 @@ impl Phase {
             Phase::Connect => "connect",
             Phase::Settle => "settle",
             Phase::Measure => "measure",
+            Phase::Burst => "burst",
         }
     }
 
@@ -34,7 +36,7 @@ impl Phase {
     /// How long the phase lasts; `None` for as long as it takes.
     pub(crate) fn time(self, flags: &Flags) -> Option<Duration> {
         match self {
-            Phase::Connect => None,
+            Phase::Connect | Phase::Burst => None,
             Phase::Settle => Some(flags.settle),
             Phase::Measure => Some(flags.duration),
         }
@@ -47,9 +49,11 @@ impl Phase {
         flags: &Flags,
         watch: Watch<'_>,
     ) -> io::Result<Counts> {
-        match self.time(flags) {
-            None => client.connect(watch),
-            Some(time) => client.run(time, watch),
+        match self {
+            Phase::Connect => client.connect(watch),
+            Phase::Burst => client.burst(watch),
+            Phase::Settle => client.run(flags.settle, watch),
+            Phase::Measure => client.run(flags.duration, watch),
         }
     }
 }

@@ -48,27 +48,25 @@ impl Status {
 pub(crate) struct Progress {
     bar: ProgressBar,
     is_hidden: bool,
-    sessions: u64,
     started: Instant,
     before: (Instant, Status),
 }
 
 impl Progress {
-    /// A progress bar for a run of `sessions`.
-    pub(crate) fn new(sessions: usize, is_hidden: bool) -> Progress {
+    /// A progress bar for a run.
+    pub(crate) fn new(is_hidden: bool) -> Progress {
         let now = Instant::now();
         Progress {
             bar: ProgressBar::hidden(),
             is_hidden,
-            sessions: sessions as u64,
             started: now,
             before: (now, Status::default()),
         }
     }
 
-    /// Shows a bar that fills as sessions connect.
-    pub(crate) fn connecting(&mut self) {
-        self.start(self.sessions, "connecting {wide_bar} {pos}/{len} {msg}");
+    /// Shows a bar that fills as `sessions` connect.
+    pub(crate) fn connecting(&mut self, sessions: usize) {
+        self.start(sessions as u64, "connecting {wide_bar} {pos}/{len} {msg}");
     }
 
     /// Shows a bar that fills with time.

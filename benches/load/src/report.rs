@@ -12,9 +12,10 @@
 //! `p999` and `max`, or null.
 //!
 //! With `--pid`: `rss_bytes_empty` (before the first session), `rss_bytes` and `bytes_per_session`
-//! (at the end), `cpu_us_per_handshake`; for the measured time `cpu_seconds`, its parts
+//! (at the end of the measured time), `cpu_us_per_handshake`; for the measured time `cpu_seconds`, its parts
 //! `cpu_user_seconds` and `cpu_system_seconds`, and `cpu_us_per_ping_and_pong`. With `--metrics`:
-//! `server`, the changes of the server's counters in the measured time.
+//! `server`, the changes of the server's counters in the measured time. With `--burst`: `burst`, which has
+//! `connected`, `seconds`, and with `--pid` `rss_bytes` after it.
 
 use std::fmt::{self, Write};
 
@@ -33,6 +34,17 @@ pub(crate) struct Report {
     pub(crate) measure: Counts,
     pub(crate) usage: Option<ServerUsage>,
     pub(crate) server: Option<Value>,
+    pub(crate) burst: Option<Burst>,
+}
+
+/// A burst after the measured time.
+#[derive(Debug)]
+pub(crate) struct Burst {
+    pub(crate) counts: Counts,
+    /// The time to settle after it.
+    pub(crate) settle: Counts,
+    /// Memory at the end of that.
+    pub(crate) after: Option<Usage>,
 }
 
 /// Memory and CPU time of the server's processes.
@@ -44,7 +56,7 @@ pub(crate) struct ServerUsage {
     pub(crate) connecting: Usage,
     /// Used in the measured time.
     pub(crate) measuring: Usage,
-    /// At the end.
+    /// At the end of that.
     pub(crate) after: Usage,
 }
 
@@ -97,12 +109,21 @@ impl Report {
         if let Some(server) = &self.server {
             report["server"] = server.clone();
         }
+        if let Some(burst) = &self.burst {
+            report["burst"] = json!({
+                "connected": burst.counts.connected,
+                "seconds": burst.counts.seconds,
+                "rss_bytes": burst.after.map(|usage| usage.rss_bytes),
+            });
+        }
         report
     }
 
     fn total(&self, counts: impl Fn(&Counts) -> &CountsByName) -> CountsByName {
         let mut sum = CountsByName::new();
-        for phase in [&self.connect, &self.settle, &self.measure] {
+        let burst = self.burst.iter();
+        let burst = burst.flat_map(|burst| [&burst.counts, &burst.settle]);
+        for phase in burst.chain([&self.connect, &self.settle, &self.measure]) {
             add(&mut sum, counts(phase));
         }
         sum
@@ -167,6 +188,7 @@ impl Report {
         self.flood_line(out)?;
         self.latency_lines(out)?;
         self.usage_lines(out)?;
+        self.burst_lines(out)?;
         if let Some(server) = &self.server {
             for (name, value) in server.as_object().into_iter().flatten() {
                 writeln!(out, "server        {name} {value}")?;
@@ -245,11 +267,25 @@ impl Report {
         Ok(())
     }
 
+    fn burst_lines(&self, out: &mut String) -> fmt::Result {
+        let Some(burst) = &self.burst else {
+            return Ok(());
+        };
+        let (connected, seconds) = (burst.counts.connected, burst.counts.seconds);
+        write!(
+            out,
+            "burst         {connected} connected at once, in {seconds:.1} s"
+        )?;
+        match burst.after {
+            Some(after) => writeln!(out, "; memory after it {:.1} MiB", mib(after.rss_bytes)),
+            None => writeln!(out),
+        }
+    }
+
     fn usage_lines(&self, out: &mut String) -> fmt::Result {
         let Some(usage) = &self.usage else {
             return Ok(());
         };
-        let mib = |bytes| bytes as f64 / f64::from(1 << 20);
         writeln!(
             out,
             "memory        {:.1} MiB, {:.1} before the first session: {:.0} B a session",
@@ -277,6 +313,10 @@ impl fmt::Display for Report {
         self.lines(&mut out)?;
         f.write_str(out.trim_end())
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn latency_line(out: &mut String, what: &str, latency: &Latency) -> fmt::Result {
@@ -336,6 +376,18 @@ mod tests {
                 after: usage(10_000, 0),
             }),
             server: Some(json!({"pings": 200})),
+            burst: Some(Burst {
+                counts: Counts {
+                    seconds: 0.25,
+                    connected: 40,
+                    ..Counts::default()
+                },
+                settle: Counts {
+                    lost: [("1006".to_owned(), 3)].into(),
+                    ..Counts::default()
+                },
+                after: Some(usage(1 << 20, 0)),
+            }),
         }
     }
 
@@ -346,7 +398,9 @@ mod tests {
         assert_eq!(json["connected"], 100);
         assert_eq!(json["refused"], json!({"401": 1}));
         assert_eq!(json["connect_errors"], json!({}));
-        assert_eq!(json["lost"], json!({"4408": 2}));
+        assert_eq!(json["lost"], json!({"1006": 3, "4408": 2}));
+        let burst = json!({"connected": 40, "seconds": 0.25, "rss_bytes": 1 << 20});
+        assert_eq!(json["burst"], burst);
         assert_eq!(json["handshakes_per_second"], 200.0);
         assert_eq!(json["pings_per_second"], 100.0);
         assert_eq!(json["latency_us"]["handshake"]["p50"], 1500);
@@ -363,11 +417,12 @@ mod tests {
         for part in [
             "100 of 101 connected, 200/s; 90 open at the end",
             "refused       401: 1",
-            "lost          4408: 2",
+            "lost          1006: 3, 4408: 2",
             "200 in 2.0 s, 100/s; 180 answered",
             "  handshake       1.50",
             "100 B a session",
             "10.0 µs for a ping and its pong; 40.0 µs for a handshake",
+            "burst         40 connected at once, in 0.2 s; memory after it 1.0 MiB",
             "server        pings 200",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");

@@ -10,7 +10,7 @@ use crate::metrics::Snapshot;
 use crate::phase::Phase;
 use crate::process::Usage;
 use crate::progress::{Progress, Status};
-use crate::report::{Report, ServerUsage};
+use crate::report::{Burst, Report, ServerUsage};
 use crate::tls::Tls;
 use crate::tokens::SigningKey;
 
@@ -35,11 +35,12 @@ impl Load {
         progress: &mut Progress,
     ) -> io::Result<Counts> {
         match phase.time(flags) {
-            None => progress.connecting(),
+            None if phase == Phase::Burst => progress.connecting(flags.burst),
+            None => progress.connecting(flags.sessions.get()),
             Some(time) => progress.running(phase.name(), time),
         }
         let mut show = |status: &Status| match phase {
-            Phase::Connect => progress.show_connecting(status),
+            Phase::Connect | Phase::Burst => progress.show_connecting(status),
             Phase::Settle | Phase::Measure => progress.show_running(status),
         };
         let counts = match self {
@@ -63,7 +64,7 @@ pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> 
     let metrics = || flags.metrics.as_ref().map(Snapshot::fetch).transpose();
     // Fetched first, so that a wrong address is reported at once.
     metrics()?;
-    let mut progress = Progress::new(flags.sessions.get(), flags.json);
+    let mut progress = Progress::new(flags.json);
     let mut load = Load::start(flags, key, tls)?;
 
     let empty = usage()?;
@@ -81,6 +82,17 @@ pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> 
     let server = metrics()?.zip(metrics_before);
     let server = server.map(|(after, before)| after.since(&before));
 
+    let burst = match flags.burst {
+        0 => None,
+        _ => {
+            let counts = load.phase(Phase::Burst, flags, &mut progress)?;
+            Some(Burst {
+                counts,
+                settle: load.phase(Phase::Settle, flags, &mut progress)?,
+                after: usage()?,
+            })
+        }
+    };
     let usage = empty.zip(connected).zip(before.zip(after));
     let usage = usage.map(|((empty, connected), (before, after))| ServerUsage {
         empty,
@@ -95,6 +107,7 @@ pub(crate) fn run(flags: &Flags, key: Option<&SigningKey>, tls: Option<Tls>) -> 
         measure,
         usage,
         server,
+        burst,
     })
 }
 

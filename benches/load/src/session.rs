@@ -37,6 +37,8 @@ pub(crate) enum Role {
     Unresponsive,
     /// Sends frames without pause.
     Flood,
+    /// Is open for the time of the burst only, and answers pings.
+    Burst,
 }
 
 /// State shared by all sessions of a process.

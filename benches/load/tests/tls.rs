@@ -170,6 +170,7 @@ async fn a_whole_run_over_tls() {
         "--churn=20",
         "--flood=2",
         "--client-ping=100ms",
+        "--burst=50",
     ];
     let report = report(&nginx, &flags).await;
     assert_eq!(report["connected"], 30, "{report:#}");
@@ -183,6 +184,7 @@ async fn a_whole_run_over_tls() {
     assert!(churned > 10, "{report:#}");
     assert!(number(&report, "/latency_us/client_ping/count") > 10);
     assert!(number(&report, "/flood/frames") > 2000, "{report:#}");
+    assert_eq!(number(&report, "/burst/connected"), 50);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

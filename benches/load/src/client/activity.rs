@@ -106,7 +106,7 @@ impl Client {
         if activity.is_started() {
             return;
         }
-        let count = self.sessions.len();
+        let count = self.lasting;
         activity.paces = Some(Paces {
             pull: Pace::new(count, activity.pull_every.unwrap_or_default(), now),
             next_pull: 0,
@@ -152,7 +152,7 @@ impl Client {
         let heartbeats = due(&mut paces.heartbeat);
         let probes = due(&mut paces.probe);
         let churn = due(&mut paces.churn);
-        let count = self.sessions.len();
+        let count = self.lasting;
         for _ in 0..pulls {
             let index = self.turn(|paces| &mut paces.next_pull, count);
             self.pull(index);
@@ -242,23 +242,14 @@ impl Client {
 
     /// Closes the next plain session and reconnects it.
     fn churn(&mut self) -> io::Result<()> {
-        let count = self.sessions.len();
+        let count = self.lasting;
         for _ in 0..count {
             let index = self.turn(|paces| &mut paces.next_churn, count);
             let session = &self.sessions[index];
             if session.stage != Stage::Open || session.role != Role::Plain {
                 continue;
             }
-            if self.shared.protocol == Protocol::WebSocket {
-                let normal = 1000u16.to_be_bytes();
-                frame::put(&mut self.shared.out, frame::CLOSE, &normal);
-                // The session is closed in any case.
-                let _ = self.send(index);
-            }
-            if let Some(socket) = &mut self.sockets[index] {
-                let _ = socket.end();
-            }
-            self.close(index);
+            self.leave(index);
             self.shared.counts.churned += 1;
             return self.start_handshake(index);
         }

@@ -17,6 +17,7 @@ use self::activity::Activity;
 use self::reconnect::Reconnect;
 use crate::counts::{Counts, count};
 use crate::flags::{Flags, Protocol};
+use crate::frame;
 use crate::handshake::Requests;
 use crate::probes::Probes;
 use crate::progress::Status;
@@ -55,7 +56,10 @@ pub(crate) type Watch<'a> = &'a mut dyn FnMut(&Status) -> io::Result<()>;
 pub(crate) struct Client {
     poll: Poll,
     events: Events,
+    /// Those of the burst are the last.
     sessions: Vec<Session>,
+    /// How many are not of the burst.
+    lasting: usize,
     /// Indexed like `sessions`.
     sockets: Vec<Option<Socket>>,
     connector: Connector,
@@ -95,19 +99,25 @@ impl Client {
         let shard = flags.shard();
         let count = shard.share(flags.sessions.get());
         let first_session = shard.offset(flags.sessions.get());
-        let users = (first_session..first_session + count).map(|session| flags.user(session));
+        let burst = shard.share(flags.burst);
+        let first_of_burst = flags.sessions.get() + shard.offset(flags.burst);
+        let users = (first_session..first_session + count)
+            .chain(first_of_burst..first_of_burst + burst)
+            .map(|session| flags.user(session));
         let time = flags.settle + flags.duration;
         let tokens = match key {
             Some(key) => Tokens::mint(key, users, time + TOKEN_TIME).map_err(io::Error::other)?,
             None if flags.may_have_dev_mode() => Tokens::fetch(flags.connect, users, time)?,
             None => Tokens::default(),
         };
-        let sessions = sessions(flags, count, first_session);
+        let mut sessions = sessions(flags, count, first_session);
+        sessions.extend((count..count + burst).map(|index| Session::new(index, Role::Burst)));
         let now = Instant::now();
         Ok(Client {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
-            sockets: (0..count).map(|_| None).collect(),
+            sockets: sessions.iter().map(|_| None).collect(),
+            lasting: count,
             connector: Connector::new(flags.connect),
             tls,
             requests: Requests::new(flags.protocol, flags.path(), flags.connect),
@@ -150,13 +160,31 @@ impl Client {
     pub(crate) fn connect(&mut self, watch: Watch<'_>) -> io::Result<Counts> {
         let started = self.begin_phase();
         let mut next = 0;
-        while next < self.sessions.len() || self.handshakes > 0 {
-            while next < self.sessions.len() && self.handshakes < self.concurrency {
+        while next < self.lasting || self.handshakes > 0 {
+            while next < self.lasting && self.handshakes < self.concurrency {
                 self.start_handshake(next)?;
                 next += 1;
             }
             self.poll_until(self.next_watch)?;
             self.show(next, watch)?;
+        }
+        Ok(self.end_phase(started))
+    }
+
+    /// Begins all handshakes of the burst before it reads what comes of any, and closes its sessions when
+    /// all are open or have failed. An error is a fault of this machine, not of the server.
+    pub(crate) fn burst(&mut self, watch: Watch<'_>) -> io::Result<Counts> {
+        let started = self.begin_phase();
+        let burst = self.lasting..self.sessions.len();
+        for index in burst.clone() {
+            self.start_handshake(index)?;
+        }
+        while self.handshakes > 0 {
+            self.poll_until(self.next_watch)?;
+            self.show(burst.len(), watch)?;
+        }
+        for index in burst {
+            self.leave(index);
         }
         Ok(self.end_phase(started))
     }
@@ -168,7 +196,7 @@ impl Client {
         while started.elapsed() < time {
             self.run_due()?;
             self.poll_until(self.next_watch.min(started + time))?;
-            self.show(self.sessions.len(), watch)?;
+            self.show(self.lasting, watch)?;
         }
         Ok(self.end_phase(started))
     }
@@ -229,7 +257,7 @@ impl Client {
         self.requests.put(&mut self.request, token);
         let interest = match session.role {
             Role::Flood => Interest::READABLE | Interest::WRITABLE,
-            Role::Plain | Role::Unresponsive => Interest::READABLE,
+            Role::Plain | Role::Unresponsive | Role::Burst => Interest::READABLE,
         };
         session.start_handshake(Instant::now());
         let probes = session.probes.is_some();
@@ -367,6 +395,23 @@ impl Client {
             }
         }
         self.come_back(index, stage);
+    }
+
+    /// Closes a session if it is open, and tells the server.
+    fn leave(&mut self, index: usize) {
+        if self.sessions[index].stage != Stage::Open {
+            return;
+        }
+        if self.shared.protocol == Protocol::WebSocket {
+            let normal = 1000u16.to_be_bytes();
+            frame::put(&mut self.shared.out, frame::CLOSE, &normal);
+        }
+        // It is closed in any case.
+        let _ = self.send(index);
+        if let Some(socket) = &mut self.sockets[index] {
+            let _ = socket.end();
+        }
+        self.close(index);
     }
 
     fn close(&mut self, index: usize) -> Stage {

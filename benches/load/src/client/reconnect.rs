@@ -57,7 +57,8 @@ impl Client {
     /// tries again later.
     pub(super) fn come_back(&mut self, index: usize, stage: Stage) {
         let session = &mut self.sessions[index];
-        if !self.reconnect.is_on || session.role == Role::Flood || stage == Stage::Disconnected {
+        let is_lasting = !matches!(session.role, Role::Flood | Role::Burst);
+        if !self.reconnect.is_on || !is_lasting || stage == Stage::Disconnected {
             return;
         }
         let now = Instant::now();
