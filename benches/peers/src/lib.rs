@@ -1,4 +1,4 @@
-//! Code shared by the peers of presenced: flags, checking a token, and writing the users that were
+//! Code shared by the peers of presenced: flags, TLS, checking a token, and writing the users that were
 //! heard from to memcached.
 
 use std::collections::HashMap;
@@ -13,12 +13,18 @@ use clap::Args;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use presenced_jwt::{Algorithm, DecodingKey, Validation, decode};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls_graviola::Ticketer;
 use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, interval, interval_at};
+use tokio_rustls::TlsAcceptor;
 
 /// The defaults of presenced.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
@@ -60,6 +66,45 @@ impl PeerFlags {
     pub fn pings(&self) -> Interval {
         let first = Instant::now() + self.ping_interval.mul_f64(fastrand::f64());
         interval_at(first, self.ping_interval)
+    }
+}
+
+/// Flags of TLS.
+#[derive(Clone, Debug, Args)]
+pub struct TlsFlags {
+    /// File with the certificate and its chain (PEM); with it, clients speak TLS
+    #[arg(long, requires = "tls_key", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the certificate's private key (PEM)
+    #[arg(long, requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    /// What does the handshakes, with the cryptography and the settings of presenced; `None` for plain connections.
+    ///
+    /// # Errors
+    ///
+    /// If a file can't be read, or the two don't fit each other.
+    pub fn acceptor(&self) -> io::Result<Option<TlsAcceptor>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let chain: Result<Vec<_>, pem::Error> =
+            CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+        let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+        let provider = Arc::new(rustls_graviola::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(chain.map_err(io::Error::other)?, key)
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Ticketer::new().map_err(io::Error::other)?;
+        config.send_tls13_tickets = 1;
+        Ok(Some(Arc::new(config).into()))
     }
 }
 
