@@ -167,12 +167,12 @@ bench: setup
 	$(call heading,cargo bench $(SUITE))
 	@cargo bench --locked $(if $(HTML),--features bench-html) $(addprefix --bench ,$(SUITE))
 
-## compare: compare presenced with other servers (SESSIONS=18000 DURATION=20s PEERS="epoll ws")
+## compare: compare presenced with other servers (SESSIONS=18000 DURATION=20s PEERS="epoll ws"), or what TLS costs (TLS=1 ROUNDS=3)
 .PHONY: compare
 compare: setup
 	$(call heading,compare)
-	@scripts/compare.py $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION)) \
-	    $(if $(PEERS),--peers "$(PEERS)")
+	@$(if $(TLS),scripts/compare_tls.py $(addprefix --rounds ,$(ROUNDS)),scripts/compare.py $(if $(PEERS),--peers "$(PEERS)")) \
+	    $(addprefix --sessions ,$(SESSIONS)) $(addprefix --duration ,$(DURATION))
 
 ## trend: measure sessions without sockets, from a thousand to ten million, and plot them (docs/images/sessions-trend.svg)
 .PHONY: trend

@@ -127,10 +127,10 @@ def presenced(*more):
     return command
 
 
-def rust(name, has_presence=True):
+def rust(name, has_presence=True, more=()):
     def command(port, interval, secret, memcached):
-        more = tokens(secret, memcached) if has_presence else []
-        return [RELEASE / name, "--listen", f"127.0.0.1:{port}", "--ping-interval", f"{interval}s", *more]
+        presence = tokens(secret, memcached) if has_presence else []
+        return [RELEASE / name, "--listen", f"127.0.0.1:{port}", "--ping-interval", f"{interval}s", *presence, *more]
 
     return command
 
