@@ -24,7 +24,7 @@ use rustls::sign::CertifiedKey;
 
 use self::by_name::ByName;
 pub use self::pair::Pair;
-pub use self::pair_error::{PairError, PairFile};
+pub use self::pair_error::{PairError, PairFile, utc};
 
 /// The certificates of a server, of which each client is shown one.
 ///
@@ -35,6 +35,7 @@ pub use self::pair_error::{PairError, PairFile};
 pub struct Certificates {
     by_name: ByName<Choice>,
     any: Choice,
+    pairs: Vec<Pair>,
     expires_at: Duration,
 }
 
@@ -55,8 +56,15 @@ impl Certificates {
         Some(Certificates {
             by_name,
             any,
+            pairs: pairs.to_vec(),
             expires_at,
         })
+    }
+
+    /// The pairs that they were made of, in the same order.
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
     }
 
     /// When the first of all these certificates expires, since the Unix epoch.

@@ -81,11 +81,16 @@ fn a_chain_expires_with_the_first_of_its_certificates() {
     let chain = pair("chain", "p256");
     // The intermediate's: 2110-01-01 00:00:00 UTC.
     assert_eq!(chain.expires_at(), Duration::from_secs(4_417_977_600));
+    // 2020-01-01 00:00:00 UTC.
+    assert_eq!(chain.valid_from(), Duration::from_secs(1_577_836_800));
     let pairs = [pair("p256", "p256"), chain.clone(), pair("rsa", "rsa")];
     assert_eq!(
         Certificates::new(&pairs).unwrap().expires_at(),
         chain.expires_at()
     );
+    let expiries = |pairs: &[Pair]| pairs.iter().map(Pair::expires_at).collect::<Vec<_>>();
+    let certificates = Certificates::new(&pairs).unwrap();
+    assert_eq!(expiries(certificates.pairs()), expiries(&pairs));
 }
 
 #[test]

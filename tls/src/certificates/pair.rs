@@ -18,6 +18,7 @@ use super::x509::Facts;
 pub struct Pair {
     certified_key: Arc<CertifiedKey>,
     names: Vec<String>,
+    valid_from: Duration,
     expires_at: Duration,
 }
 
@@ -46,6 +47,7 @@ impl Pair {
         Ok(Pair {
             certified_key: Arc::new(CertifiedKey::new(chain, key)),
             names: server.names.clone(),
+            valid_from: server.valid_from,
             expires_at: expiries.fold(server.expires_at, Duration::min),
         })
     }
@@ -55,6 +57,12 @@ impl Pair {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The first second of the certificate, since the Unix epoch.
+    #[must_use]
+    pub fn valid_from(&self) -> Duration {
+        self.valid_from
     }
 
     /// The last second of the certificate or of one of its chain, whichever expires first. It is the time

@@ -134,7 +134,9 @@ impl PairError {
     }
 }
 
-fn utc(at: Duration) -> String {
+/// A moment since the Unix epoch, for people: `2026-11-29 00:00:00 UTC`.
+#[must_use]
+pub fn utc(at: Duration) -> String {
     // A certificate has no date that is out of this range: years have four digits.
     let date = DateTime::from_unix_duration(at).unwrap_or(DateTime::INFINITY);
     format!(
