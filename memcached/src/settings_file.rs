@@ -31,7 +31,10 @@ pub fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
 pub fn read_start(file: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let is_pipe = fs::metadata(file).is_ok_and(|meta| meta.file_type().is_fifo());
     let _waiting = is_pipe.then(|| Waiting::for_writer(file));
-    let mut bytes = Vec::new();
+    // A buffer that grows leaves copies behind, and a file may be a secret.
+    let expected = fs::metadata(file).map_or(0, |meta| meta.len());
+    let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(expected.min(bytes_max));
     File::open(file)
         .and_then(|file| file.take(bytes_max as u64).read_to_end(&mut bytes))
         .map_err(|error| error.to_string())?;
