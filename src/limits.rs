@@ -222,6 +222,23 @@ pub const NEW_KEYS_WAIT: Duration = KEYS_FETCH_TIMEOUT;
 /// all names are remembered.
 pub const ISSUER_NAMES_MAX: usize = 1024;
 
+/// A file with a chain of certificates or a private key in bytes, at most: a chain of ten with the longest keys has 40 kB.
+pub const TLS_FILE_BYTES_MAX: usize = 1 << 18;
+
+/// Certificates that clients may be shown, at most: each reload reads them all, and signs something with each key.
+pub const TLS_PAIRS_MAX: usize = 256;
+
+/// How long before its end a certificate is warned of, once a day: what renews certificates does so a month before, and
+/// there must be time to see why it has not.
+pub const CERTIFICATE_EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// The part of its time that must be left of a certificate which is valid for a few weeks or days, or it is warned of: what
+/// renews it does so when a third is left.
+pub const CERTIFICATE_TIME_LEFT: u32 = 4;
+
+/// How often it is looked whether that is to be said.
+pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A file with public keys in bytes, at most: a hundred of the longest.
 pub const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 
@@ -504,6 +521,12 @@ const _: () = {
 /// What a session takes in the process, in bytes, its user included, where nothing else was measured: as with 666,666 of
 /// them (benches/README.md).
 pub const SESSION_PROCESS_BYTES: u64 = 130;
+
+/// What it takes more with TLS, in bytes (`cargo bench --bench tls`), its place in a list included.
+pub const TLS_SESSION_PROCESS_BYTES: u64 = 256;
+
+/// CPU time that TLS takes for a ping and its pong more, among many sessions (`cargo bench --bench tls`).
+pub const TLS_HEARTBEAT_TIME: Duration = Duration::from_nanos(1600);
 
 /// What its socket takes in the kernel, in bytes.
 pub const SESSION_KERNEL_BYTES: u64 = 4200;

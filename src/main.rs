@@ -193,12 +193,13 @@ async fn start_edge(settings: Settings) -> Result<(Server, Times, Begun), Box<dy
     let config = logged(checked)?;
     let promises = promises(&config);
     let is_dev = !config.gateway.tokens.has_key();
+    let has_tls = config.gateway.tls.is_some();
     let times = Times {
         drain_delay: config.drain_delay,
         drain: config.drain,
     };
     let server = Server::start(config).await?;
-    let greeting = Greeting::new(&server, is_dev, promises);
+    let greeting = Greeting::new(&server, has_tls, is_dev, promises);
     log::greet(&greeting, || greeting.log());
     Ok((server, times, begun))
 }
@@ -274,12 +275,13 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn new(server: &Server, is_dev: bool, promises: Promises) -> Greeting {
+    fn new(server: &Server, has_tls: bool, is_dev: bool, promises: Promises) -> Greeting {
         let alice = UserId::new("alice").ok();
         let command = alice.and_then(|alice| server.look_up().command(&alice));
+        let scheme = if has_tls { "https" } else { "http" };
         let edges = server.gateway_addrs().iter();
         Greeting {
-            edges: edges.map(|edge| format!("http://{edge}/")).collect(),
+            edges: edges.map(|edge| format!("{scheme}://{edge}/")).collect(),
             admin: format!("http://{}/metrics", server.admin_addr()),
             store: server.store_addr(),
             promises,

@@ -1,19 +1,21 @@
 //! `presenced check`: whether the server would work with its settings, as far as that shows without it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::probe::visit::{Visit, visit};
 use presenced_memcached::{ConnectOptions, Endpoint};
+use presenced_tls::certificates::{Pair, utc};
 use rustix::process::{Resource, getrlimit};
 
 use super::finding::{Finding, fine, note, wrong};
 use super::sources::Settings;
 use super::sources::key::Kind;
 use super::sources::origin::Origin;
-use super::{Notice, promises};
+use super::{Notice, promises, unix_time};
 use crate::limits::CLOCK_DIFFERENCE;
 use crate::server::Config;
 use crate::tokens::IssuerConfig;
@@ -22,6 +24,7 @@ use crate::tokens::IssuerConfig;
 pub async fn examine(config: &Config, notices: &[Notice], from: &Settings) -> Vec<Finding> {
     let mut findings = vec![settings(from)];
     findings.extend(files(from));
+    findings.extend(tls(config));
     findings.extend([tokens(config), open_files(config)]);
     findings.push(fine("promises", promises(config).headroom));
     findings.extend(notices.iter().map(|notice| match notice {
@@ -51,6 +54,24 @@ fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
     let of_files = entries.filter(|entry| entry.key.kind == Kind::Path);
     let named = of_files.flat_map(|entry| entry.values.iter().map(|file| (&entry.key.name, file)));
     named.map(|(name, file)| fine("file", format!("{name} {}: is read", file.display())))
+}
+
+/// What clients are shown, where they are to speak TLS.
+fn tls(config: &Config) -> Option<Finding> {
+    let certificates = config.gateway.tls.as_ref()?;
+    let pairs = certificates.pairs();
+    let names: BTreeSet<_> = pairs.iter().flat_map(Pair::names).collect();
+    let names: Vec<_> = names.into_iter().map(String::as_str).collect();
+    let text = format!(
+        "{} for {}; the first to expire does so on {}",
+        match pairs.len() {
+            1 => "1 certificate".to_owned(),
+            count => format!("{count} certificates"),
+        },
+        names.join(", "),
+        utc(certificates.expires_at())
+    );
+    Some(fine("tls", text))
 }
 
 fn tokens(config: &Config) -> Finding {
@@ -137,10 +158,7 @@ async fn node(endpoint: Endpoint, access: Arc<ConnectOptions>) -> Vec<Finding> {
         Ok(Visit { version, time_s }) => {
             let time = asked_at.elapsed().as_millis();
             let node = fine("node", format!("{addr}: memcached {version}, in {time} ms"));
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let clock = time_s.and_then(|time_s| off(Duration::from_secs(time_s), now));
+            let clock = time_s.and_then(|time_s| off(Duration::from_secs(time_s), unix_time()));
             let clock = clock.map(|off| wrong("clock", format!("{addr}: {off}")));
             std::iter::once(node).chain(clock).collect()
         }

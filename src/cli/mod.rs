@@ -2,7 +2,7 @@
 //! anything starts.
 //!
 //! - [`command_line`]: what the binary can be asked to do.
-//! - `flags`, `memcached`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
+//! - `flags`, `memcached`, `tls`, `store`: the flags, which are the only place of rules about one setting. `times`, `units`,
 //!   `levels`, `listen`: values as people write them.
 //! - [`sources`]: where the flags' values come from, and who wins.
 //! - [`Flags::check`]: rules about several settings; `descriptors`, `issuers`, `secret`, `keys`,
@@ -35,11 +35,12 @@ mod secret;
 pub mod sources;
 pub mod store;
 mod times;
+mod tls;
 pub mod token;
 mod units;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -61,6 +62,7 @@ use self::issuers::Issuer;
 pub use self::issuers::IssuerTable;
 pub use self::notice::Notice;
 pub use self::times::{Promises, Time, promises};
+use self::tls::TlsFlags;
 pub use self::units::Size;
 use crate::admin;
 use crate::gateway::forwarded::ForwardedHeader;
@@ -89,6 +91,10 @@ pub struct Flags {
     /// Addresses and threads.
     #[command(flatten)]
     pub network: NetworkFlags,
+
+    /// How clients' connections are encrypted.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 
     /// What stands in front of the server, and is believed.
     #[command(flatten)]
@@ -303,7 +309,7 @@ impl Flags {
             .map_err(|error| SettingsError(format!("--allow-origin {error}")))?;
         Ok(gateway::Config {
             listen: self.network.listen.clone(),
-            tls: None,
+            tls: self.tls.check(unix_time(), notices)?,
             allow_query_token: tokens.allow_query_token || !issuers.iter().any(Issuer::has_key),
             secret: issuers.iter().find_map(|issuer| issuer.secret.clone()),
             tokens: tokens::Config {
@@ -445,6 +451,13 @@ fn may_make_own_key(template: &str) -> bool {
     let (before, after) = template.split_once(PLACEHOLDER).unwrap_or((template, ""));
     (OWN.starts_with(before) || before.starts_with(OWN))
         && after.chars().all(|char| char.is_ascii_hexdigit())
+}
+
+/// What the wall clock shows, since the Unix epoch.
+fn unix_time() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 fn boot() -> Result<u32, SettingsError> {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::limits::{HEARTBEAT_TIME, SESSION_KERNEL_BYTES, SESSION_PROCESS_BYTES};
+use crate::limits::{
+    HEARTBEAT_TIME, SESSION_KERNEL_BYTES, SESSION_PROCESS_BYTES, TLS_HEARTBEAT_TIME,
+    TLS_SESSION_PROCESS_BYTES,
+};
 
 /// What a session costs on this host.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,6 +16,17 @@ pub(super) struct Costs {
     pub(super) kernel_bytes: f64,
     /// CPU time of a ping and its pong, and its part of a flush.
     pub(super) heartbeat: Duration,
+}
+
+impl Costs {
+    /// The same with TLS.
+    pub(super) fn with_tls(self) -> Costs {
+        Costs {
+            process_bytes: self.process_bytes + TLS_SESSION_PROCESS_BYTES as f64,
+            heartbeat: self.heartbeat + TLS_HEARTBEAT_TIME,
+            ..self
+        }
+    }
 }
 
 impl Default for Costs {

@@ -18,7 +18,9 @@ use self::costs::Costs;
 use self::host::{Host, Limit};
 use self::probe::Measured;
 use super::finding::{Finding, State, note};
-use crate::limits::{PROBE_SESSIONS, PROBE_SESSIONS_MAX};
+use crate::limits::{
+    PROBE_SESSIONS, PROBE_SESSIONS_MAX, TLS_HEARTBEAT_TIME, TLS_SESSION_PROCESS_BYTES,
+};
 use crate::server::Config;
 
 /// What `presenced capacity` is asked.
@@ -43,6 +45,8 @@ pub async fn capacity(config: &Config, request: &CapacityRequest) -> Vec<Finding
     let costs = measured
         .as_ref()
         .map_or(Costs::default(), |found| found.costs);
+    let has_tls = config.gateway.tls.is_some();
+    let costs = if has_tls { costs.with_tls() } else { costs };
     let host = Host::this();
     let limits = host.limits(config, &costs);
     let wanted = request.sessions;
@@ -56,6 +60,9 @@ pub async fn capacity(config: &Config, request: &CapacityRequest) -> Vec<Finding
             format!("nothing was measured ({why}): these are this project's own figures"),
         ),
     });
+    if has_tls {
+        findings.push(note("tls", what_tls_adds()));
+    }
     if let Some(lowest) = limits
         .iter()
         .filter(|limit| limit.sessions.is_some())
@@ -130,6 +137,14 @@ fn what_was_measured(measured: &Measured) -> String {
         us(*handshake),
         memory(costs.process_bytes, measured.is_process_memory_measured),
         memory(costs.kernel_bytes, measured.is_kernel_memory_measured),
+    )
+}
+
+/// The sessions that are measured have no TLS: both ends of them would be in this process.
+fn what_tls_adds() -> String {
+    format!(
+        "for each session {TLS_SESSION_PROCESS_BYTES} B of this process's memory and {:.1} µs of CPU time for a ping and its pong are          added, which were not measured here",
+        TLS_HEARTBEAT_TIME.as_secs_f64() * 1e6
     )
 }
 
