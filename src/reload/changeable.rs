@@ -10,6 +10,8 @@ pub enum Change {
     /// The same, but for entering and leaving dev mode: a server that was started without a key stays without, and
     /// one with a key keeps having some.
     ReloadOfTokens,
+    /// The same, but for turning TLS on or off.
+    ReloadOfTls,
     /// That its file changes. Another file takes a restart.
     Content,
     /// A restart.
@@ -21,6 +23,8 @@ const CHANGEABLE: &[(&str, Change)] = &[
     ("config", Change::Content),
     ("admin-token-file", Change::Reload),
     ("serve-health", Change::Reload),
+    ("tls-cert", Change::ReloadOfTls),
+    ("tls-key", Change::ReloadOfTls),
     // These two have readers of their own, which look into them again and again.
     ("memcached-file", Change::Content),
     ("memcached-auth-file", Change::Content),

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use super::changeable::{Change, change};
 use super::files::Contents;
 use crate::cli::sources::Entry;
+use crate::server::switch::Kept;
 
 /// Settings with what their files have in them.
 #[derive(Clone, Debug)]
@@ -26,8 +27,8 @@ pub(super) struct Difference {
 }
 
 impl State {
-    /// What is new in `next`, where settings of tokens stay as they are if `keeps_tokens`.
-    pub(super) fn difference(&self, next: &State, keeps_tokens: bool) -> Difference {
+    /// What is new in `next`, of which some is `kept` as it is.
+    pub(super) fn difference(&self, next: &State, kept: Kept) -> Difference {
         let mut difference = Difference::default();
         let mut names: Vec<_> = next.entries.iter().map(|entry| &entry.key.name).collect();
         // A setting is there once more in each table of the file.
@@ -41,12 +42,14 @@ impl State {
             }
             match change(name) {
                 Change::Reload => difference.taken.push(name.clone()),
-                Change::ReloadOfTokens if !keeps_tokens => difference.taken.push(name.clone()),
+                Change::ReloadOfTokens if !kept.tokens => difference.taken.push(name.clone()),
+                Change::ReloadOfTls if !kept.tls => difference.taken.push(name.clone()),
                 // Its settings are named instead.
                 Change::Content if name == "config" => {}
-                Change::ReloadOfTokens | Change::Content | Change::Restart => {
-                    difference.left.push(name.clone());
-                }
+                Change::ReloadOfTokens
+                | Change::ReloadOfTls
+                | Change::Content
+                | Change::Restart => difference.left.push(name.clone()),
             }
         }
         difference

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use presenced_memcached::limits::TLS_CA_BYTES_MAX;
 use presenced_memcached::settings_file::read;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::changeable::{Change, change};
 use crate::cli::sources::Entry;
@@ -26,7 +27,7 @@ pub(super) struct NamedFile {
 pub(super) fn files(entries: &[Entry]) -> Vec<NamedFile> {
     let is_read = |entry: &&Entry| {
         let is_of_reload = match change(&entry.key.name) {
-            Change::Reload | Change::ReloadOfTokens => true,
+            Change::Reload | Change::ReloadOfTokens | Change::ReloadOfTls => true,
             Change::Content => entry.key.name == "config",
             Change::Restart => false,
         };
@@ -95,9 +96,9 @@ fn hash(file: &Path) -> Option<u64> {
     if !fs::metadata(file).is_ok_and(|meta| meta.is_file()) {
         return None;
     }
-    // None of these files may be longer.
-    let content = read(file, TLS_CA_BYTES_MAX).ok()?;
-    Some(KEY.hash_one(content))
+    // None of these files may be longer. Some are secrets: what was read of them is wiped.
+    let content = Zeroizing::new(read(file, TLS_CA_BYTES_MAX).ok()?);
+    Some(KEY.hash_one(content.as_slice()))
 }
 
 /// How files look from outside. Kubernetes replaces a folder by way of a symbolic link: then they are others.

@@ -147,8 +147,8 @@ impl Reloader {
     }
 
     async fn take_up(&mut self, next: Next) -> Result<Outcome, String> {
-        let keeps_tokens = self.switch.keeps_tokens(&next.config);
-        let difference = self.state.difference(&next.state, keeps_tokens);
+        let kept = self.switch.kept(&next.config);
+        let difference = self.state.difference(&next.state, kept);
         let outcome = match difference.taken.is_empty() {
             true => Outcome::Unchanged,
             false => {

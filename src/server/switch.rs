@@ -35,6 +35,15 @@ pub(super) struct InForce {
     pub(super) allow_query_token: bool,
 }
 
+/// What stays as it is when settings are taken up, because only a restart changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// All that concerns tokens: dev mode would begin or end.
+    pub tokens: bool,
+    /// The certificates that clients are shown: TLS would be turned on or off.
+    pub tls: bool,
+}
+
 /// More issuers have been named than sessions can tell apart.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error(
@@ -52,16 +61,15 @@ impl Switch {
     /// Sessions that are open go on. Of a provider whose keys were not fetched before, they are awaited for ten seconds;
     /// then its tokens are refused until they are there.
     ///
-    /// If `config` has a key and the server was started without one, or the other way around, all that concerns tokens
-    /// stays as it is.
+    /// What [`Switch::kept`] says stays as it is.
     ///
     /// # Errors
     ///
     /// Sessions could not tell issuers apart.
     pub async fn take_up(&self, config: &Config) -> Result<(), TooManyIssuers> {
         let mut in_force = self.in_force.lock().await;
-        let mut gateway = config.gateway.clone();
-        if self.keeps_tokens(config) {
+        let (kept, mut gateway) = (self.kept(config), config.gateway.clone());
+        if kept.tokens {
             gateway.tokens = in_force.tokens.clone();
             gateway.allow_query_token = in_force.allow_query_token;
         }
@@ -72,13 +80,16 @@ impl Switch {
         // It has logged why there are none.
         let _ = timeout(NEW_KEYS_WAIT, ready).await;
         self.gateway.live.set(live);
+        if let (Some(tls), Some(certificates)) = (&self.gateway.tls, &gateway.tls) {
+            tls.show(certificates.clone());
+        }
         in_force.sources.keep(wanted);
         self.gateway.rates.set(gateway.rates);
         self.gateway.tls_rates.set(gateway.rates);
         self.pulls
             .set_users_per_second(config.pull.users_per_second);
         self.admin.access.set_token(config.admin.token.as_ref());
-        if !self.keeps_tokens(config) {
+        if !kept.tokens {
             self.admin.revoker.set_lasts(config.revocation.lasts);
         }
         in_force.tokens = gateway.tokens;
@@ -86,8 +97,11 @@ impl Switch {
         Ok(())
     }
 
-    /// Whether all that concerns tokens stays as it is.
-    pub fn keeps_tokens(&self, config: &Config) -> bool {
-        config.gateway.tokens.has_key() == self.is_dev()
+    /// What of `config` is not taken up, if it has something that the server was started without, or the other way around.
+    pub fn kept(&self, config: &Config) -> Kept {
+        Kept {
+            tokens: config.gateway.tokens.has_key() == self.is_dev(),
+            tls: config.gateway.tls.is_some() != self.gateway.tls.is_some(),
+        }
     }
 }

@@ -80,7 +80,7 @@ fn table(page: &mut String, command: &Command, level: &str, has_keys: bool) {
         };
         let reload = match (has_keys, change(name)) {
             (false, _) => "",
-            (true, Change::Reload | Change::ReloadOfTokens) => " yes |",
+            (true, Change::Reload | Change::ReloadOfTokens | Change::ReloadOfTls) => " yes |",
             (true, Change::Content) => " content |",
             (true, Change::Restart) => " no |",
         };
