@@ -28,6 +28,7 @@ use super::reloads::Reloads;
 use crate::gateway::metrics::{GatewayMetrics, TLS_HANDSHAKES};
 use crate::gateway::refusal::Refusal;
 use crate::gateway::shared_places::HttpPlaces;
+use crate::gateway::tls::Tls;
 use crate::log;
 use crate::pull::Pulls;
 use crate::revocation::metrics::RevocationMetrics;
@@ -41,6 +42,8 @@ pub struct Metrics {
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// HTTP requests and handshakes.
     pub gateway: Arc<GatewayMetrics>,
+    /// TLS for clients, if they speak it with this server.
+    pub tls: Option<Tls>,
     /// HTTP connections.
     pub places: Arc<HttpPlaces>,
     /// How many of them there may be.
@@ -100,6 +103,7 @@ impl Collector for Metrics {
         Info::new([("version", env!("CARGO_PKG_VERSION"))]).encode(metric)?;
         self.encode_sessions(out)?;
         self.encode_http(out)?;
+        self.encode_tls(out)?;
         self.encode_flush(out)?;
         self.encode_pull(out)?;
         self.encode_keys(out)?;
@@ -238,6 +242,18 @@ impl Metrics {
         };
         let help = "Connections that the kernel dropped as a listener's queue was full, of presenced's or not";
         counter(out, "listen_overflows", help, overflows)
+    }
+
+    fn encode_tls(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(tls) = &self.tls else {
+            return Ok(());
+        };
+        let help =
+            "When the first of the certificates that clients are shown expires, in Unix time";
+        let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
+        let name = "tls_certificate_expiry_timestamp";
+        let expiry = out.encode_descriptor(name, help, unit, kind)?;
+        ConstGauge::new(tls.expires_at().as_secs() as i64).encode(expiry)
     }
 
     fn encode_handshakes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

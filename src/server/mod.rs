@@ -5,11 +5,13 @@
 //! - [`presence_service`]: what sessions are for, and what their clients say ([`client_message`]).
 //! - `socketio_sessions`: what those of Socket.IO need beside; `reply_to`: how pulls are answered in either protocol.
 //! - `renewal`: tokens that clients show in their sessions.
+//! - `certificates`: says which of them are about to expire.
 //! - [`switch`]: settings that are taken up meanwhile; `key_sources`: the keys that are fetched by them.
 //! - `session_log`: what is logged of a session when it ends.
 //! - `drain`: a stop that makes nobody blink.
 //! - [`embedded`]: the store on the server's workers.
 
+mod certificates;
 pub mod client_message;
 pub mod config;
 mod drain;
@@ -147,6 +149,7 @@ impl Server {
             metrics: Arc::new(Metrics {
                 workers: shared.workers.clone(),
                 gateway: shared.gateway.metrics.clone(),
+                tls: shared.gateway.tls.clone(),
                 places: shared.gateway.places.clone(),
                 places_max: config.gateway.capacity.room.max,
                 flush: shared.flush.clone(),
@@ -172,6 +175,10 @@ impl Server {
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         let following = discovery.follow(cluster, config.memcached.resolve_interval);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        if let Some(tls) = &shared.gateway.tls {
+            let following = certificates::follow(tls.clone(), shared.clock);
+            tokio::spawn(stop.clone().run_until_cancelled_owned(following));
+        }
         let switch = switch(&config, &shared, admin.clone(), reloads, &stop);
         let (listener, stopped) = (Arc::new(bound.admin), stop.clone());
         tokio::spawn(keep_up(Task::Admin, move || {

@@ -35,11 +35,13 @@ pub enum Task {
     Revocations,
     /// Settings that are read again.
     Settings,
+    /// What is said of certificates that expire.
+    Certificates,
 }
 
 impl Task {
     /// All, in their order.
-    pub const ALL: [Task; 16] = [
+    pub const ALL: [Task; 17] = [
         Task::Session,
         Task::Open,
         Task::Tick,
@@ -56,6 +58,7 @@ impl Task {
         Task::Store,
         Task::Revocations,
         Task::Settings,
+        Task::Certificates,
     ];
 
     /// What it is called in logs and metrics.
@@ -77,6 +80,7 @@ impl Task {
             Task::Store => "store",
             Task::Revocations => "revocations",
             Task::Settings => "settings",
+            Task::Certificates => "certificates",
         }
     }
 }

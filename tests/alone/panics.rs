@@ -93,9 +93,9 @@ async fn every_task_goes_on_after_it_has_panicked() {
     let memcached = Memcached::start().await;
     let flags = ["--workers=1", "--resolve-interval=100ms"];
     let server = TestServer::on(&memcached, &flags).await;
-    // The store and the reload have tests of their own, and so has the task that fetches keys (tokens::jwks::tests): it
-    // rests for minutes.
-    let others = [Task::Store, Task::Keys, Task::Settings];
+    // The store and the reload have tests of their own, and so have the tasks that fetch keys (tokens::jwks::tests) and
+    // look at certificates (server::certificates): they rest for minutes.
+    let others = [Task::Store, Task::Keys, Task::Settings, Task::Certificates];
     for task in Task::ALL.into_iter().filter(|task| !others.contains(task)) {
         let (what, before) = (task.label(), panics(task));
         let mut users = (0..).map(|number| format!("{what}-{number}"));
