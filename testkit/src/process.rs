@@ -199,12 +199,12 @@ impl Process {
 
     /// Where clients connect.
     pub fn edge(&self) -> SocketAddr {
-        self.printed("edge", "http://", "/")
+        self.printed("edge", "://", "/")
     }
 
     /// Where operators look.
     pub fn admin(&self) -> SocketAddr {
-        self.printed("admin", "http://", "/metrics")
+        self.printed("admin", "://", "/metrics")
     }
 
     /// Where the embedded store listens.
@@ -212,7 +212,7 @@ impl Process {
         self.printed("store", "", "")
     }
 
-    /// What it printed in its first lines, in either form, less `before` and `after`.
+    /// What it printed in its first lines, in either form, between `before` and `after`.
     fn printed(&self, name: &str, before: &str, after: &str) -> SocketAddr {
         let found = self.greeting.lines().find_map(|line| {
             if let Ok(object) = serde_json::from_str::<Value>(line) {
@@ -222,7 +222,7 @@ impl Process {
         });
         let addr = found
             .as_deref()
-            .and_then(|found| found.strip_prefix(before)?.strip_suffix(after));
+            .and_then(|found| found.split_once(before)?.1.strip_suffix(after));
         let addr = addr.unwrap_or_else(|| panic!("no {name} in {}", self.greeting));
         addr.parse().unwrap()
     }

@@ -357,6 +357,7 @@ async fn help_and_version_are_printed() {
             "Commands:",
             "Options:",
             "Network:",
+            "TLS for clients:",
             "Proxies in front of the server:",
             "memcached:",
             "Heartbeats:",

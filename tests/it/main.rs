@@ -15,6 +15,7 @@ mod admin;
 mod algorithms;
 mod backends;
 mod capacity;
+mod certificates;
 mod cli;
 mod codec;
 mod conformance;
