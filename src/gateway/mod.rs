@@ -26,7 +26,8 @@
 //! - [`live`]: what requests go by that may change while the server runs.
 //! - [`health`]: whether the server may be sent clients.
 //! - `parting`: the last bytes on a connection that is given up.
-//! - [`tls`]: how connections are encrypted, where no proxy does that.
+//! - [`tls`]: how connections are encrypted, where no proxy does that; `tls_handshake`: how that begins; `sealed`: how it
+//!   goes on.
 //! - [`metrics`]: what is counted; [`once_a_minute`]: how often refusals are warned of.
 //! - [`dev`]: the page and the tokens of dev mode.
 //! - `client_files`: the browser client, for any page.
