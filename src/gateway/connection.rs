@@ -38,7 +38,8 @@ use super::routes::{self, Outcome};
 use super::shared_places::Place;
 use super::socket::{Hold, Socket};
 use super::socketio::Polling;
-use super::{tls_handshake, token_awaited};
+use super::tls_handshake::{self, Turns};
+use super::token_awaited;
 use crate::limits::{HEADERS_MAX, PARTING_TIME};
 use crate::pull::Puller;
 
@@ -51,6 +52,7 @@ pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     pub(super) puller: Puller,
     pub(super) sessions: Sender<ClientSession>,
+    pub(super) turns: Turns,
 }
 
 type Http1 = http1::Connection<Socket, Http>;
@@ -72,7 +74,8 @@ impl Connection {
         };
         let (mut socket, peer) = introduced?;
         if let Some(tls) = &self.gateway.tls {
-            let shaken = tls_handshake::shake_hands(&self.gateway, tls, socket, peer, &place);
+            let (gateway, turns) = (&self.gateway, &self.turns);
+            let shaken = tls_handshake::shake_hands(gateway, tls, socket, peer, &place, turns);
             socket = Box::pin(shaken).await?;
         }
         self.requests(socket, place, peer).await

@@ -27,6 +27,7 @@ use super::pipe::PollWait;
 use super::refusal::{Refusal, RequestFault};
 use super::shared_places::Place;
 use super::socket::Socket;
+use super::tls_handshake::Turns;
 use super::turned_away::TurnedAway;
 use super::{Capacity, Gateway};
 use crate::limits::{HEAD_BYTES_MAX, LET_IN_PER_TURN};
@@ -56,6 +57,7 @@ pub async fn serve(
             gateway,
             puller,
             sessions,
+            turns: Turns::default(),
         },
         connections: JoinSet::new(),
         held_polls: HeldPolls::new()?,

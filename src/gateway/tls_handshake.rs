@@ -3,9 +3,12 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use presenced_session::connection::Tls as Secured;
 use presenced_tls::{Established, HandshakeError, Progress};
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::Gateway;
@@ -16,7 +19,29 @@ use super::refusal::{Refusal, TlsFault};
 use super::shared_places::Place;
 use super::socket::Socket;
 use super::tls::Tls;
-use crate::limits::{HANDSHAKE_TIMEOUT, PARTING_TIME};
+use crate::limits::{HANDSHAKE_TIMEOUT, LET_IN_PER_TURN, PARTING_TIME};
+
+/// Lets few handshakes of a worker be computed before its other tasks have their turn. A burst of them would keep pings and
+/// pulls waiting for all.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns(Arc::new(Semaphore::new(LET_IN_PER_TURN)))
+    }
+}
+
+impl Turns {
+    /// Does `work` when it is its turn.
+    async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
+        // It is never closed.
+        let _turn = self.0.acquire().await;
+        let done = work();
+        yield_now().await;
+        done
+    }
+}
 
 /// Shakes hands. Returns the connection, whose records the socket opens and seals from now on; `None` if it was closed, after
 /// it had been told why.
@@ -26,11 +51,12 @@ pub(super) async fn shake_hands(
     mut socket: Socket,
     peer: Caller,
     place: &Place,
+    turns: &Turns,
 ) -> Option<Socket> {
     let mut out = Vec::new();
     let shaken = tokio::select! {
         biased;
-        shaken = timeout(HANDSHAKE_TIMEOUT, run(gateway, tls, &mut socket, peer, place, &mut out)) => shaken,
+        shaken = timeout(HANDSHAKE_TIMEOUT, run(gateway, tls, &mut socket, peer, place, turns, &mut out)) => shaken,
         () = place.evicted() => return None,
     };
     let refusal = match shaken {
@@ -85,6 +111,7 @@ async fn run(
     socket: &mut Socket,
     peer: Caller,
     place: &Place,
+    turns: &Turns,
     out: &mut Vec<u8>,
 ) -> Result<Established, Failed> {
     if !socket.has_read() {
@@ -98,7 +125,8 @@ async fn run(
     let mut handshake = tls.handshake().map_err(Failed::Handshake)?;
     loop {
         let bytes = std::mem::take(socket.ahead_mut());
-        let progress = handshake.receive(&bytes, out).map_err(Failed::Handshake)?;
+        let received = turns.take(|| handshake.receive(&bytes, out)).await;
+        let progress = received.map_err(Failed::Handshake)?;
         socket.write_all(out).await?;
         out.clear();
         handshake = match progress {
