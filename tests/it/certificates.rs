@@ -1,9 +1,10 @@
 //! The certificates that clients are shown, as an operator meets them.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use presenced_testkit::process::{FREE_PORTS, Process, run};
 use presenced_testkit::raw::get;
@@ -47,6 +48,21 @@ fn key_flag(file: &Path) -> String {
 
 async fn expiry(process: &Process) -> u64 {
     metric(&get(process.admin(), "/metrics").await, EXPIRY)
+}
+
+/// The certificate that a client is shown who asks for this host and trusts the authority of the tests, by its subject.
+async fn shown(edge: SocketAddr, host: &str) -> String {
+    let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tls/tests/certificates/root.pem");
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-verify_return_error", "-connect"]);
+    client.args([&edge.to_string(), "-servername", host, "-CAfile"]);
+    let output = client.arg(authority).stdin(Stdio::null()).output().await;
+    let output = output.unwrap_or_else(|error| panic!("openssl: {error}; is it installed?"));
+    let [text, errors] = said(&output);
+    assert!(output.status.success(), "{text} {errors}");
+    let subject = text.split_once("subject=CN = presenced test ");
+    let (_, rest) = subject.unwrap_or_else(|| panic!("{text}"));
+    rest.split_whitespace().next().unwrap().to_owned()
 }
 
 /// What it says on stdout and stderr, each in one line: lines may be wrapped.
@@ -241,6 +257,42 @@ async fn a_renewal_is_taken_up_once_both_files_fit() {
     })
     .await;
     process.logs("taken up: --tls-cert\n").await;
+}
+
+#[tokio::test]
+async fn clients_are_shown_the_certificate_of_their_host_and_the_new_one_after_a_reload() {
+    let chain = |name: &str| {
+        let chain = TempFile::new(&(text(&format!("{name}.pem")) + &text("intermediate.pem")));
+        chain.set_mode(0o600);
+        chain
+    };
+    let (first, names, key) = (chain("first"), chain("names"), file("p256.key"));
+    let flags = [
+        certificate_flag(first.path()),
+        key_flag(key.path()),
+        certificate_flag(names.path()),
+        key_flag(key.path()),
+    ];
+    let process = Process::start(&flags.each_ref().map(String::as_str)).await;
+    let edge = process.edge();
+    for (host, certificate) in [
+        ("first.example", "first"),
+        ("upper.example", "names"),
+        ("a.wild.example", "names"),
+        ("unknown.example", "first"),
+    ] {
+        assert_eq!(shown(edge, host).await, certificate, "{host}");
+    }
+    let next = chain("p256");
+    fs::rename(next.path(), first.path()).unwrap();
+    process.logs("taken up: --tls-cert").await;
+    for (host, certificate) in [
+        ("p256.example", "p256"),
+        ("upper.example", "names"),
+        ("first.example", "p256"),
+    ] {
+        assert_eq!(shown(edge, host).await, certificate, "{host}");
+    }
 }
 
 #[tokio::test]
