@@ -360,6 +360,9 @@ pub const EVENT_INTERVAL: u32 = 8;
 /// of handshakes.
 pub const LET_IN_PER_TURN: usize = 8;
 
+/// TLS handshakes that a worker computes before its other tasks have their turn: one to two milliseconds of them.
+pub const TLS_HANDSHAKES_PER_TURN: usize = 8;
+
 /// Longest `--server-id` in bytes: it is in every value.
 pub const SERVER_ID_BYTES_MAX: usize = 128;
 

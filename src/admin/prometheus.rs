@@ -220,16 +220,6 @@ impl Metrics {
         gauge(out, "http_connections", help, self.places.taken() as u64)?;
         let help = "HTTP connections that there may be (--max-http-connections)";
         gauge(out, "http_connections_limit", help, self.places_max as u64)?;
-        let help = "TLS handshakes that were done, by version, and by whether the client came back with a ticket";
-        let mut family =
-            out.encode_descriptor("tls_handshakes", help, None, MetricType::Counter)?;
-        for ((version, is_resumed), count) in
-            TLS_HANDSHAKES.iter().zip(&self.gateway.tls_handshakes)
-        {
-            let resumed = if *is_resumed { "yes" } else { "no" };
-            let labels = [("version", *version), ("resumed", resumed)];
-            ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
-        }
         let help = "HTTP connections closed while they were idle, to make room for others";
         counter(
             out,
@@ -253,7 +243,18 @@ impl Metrics {
         let (kind, unit) = (MetricType::Gauge, Some(&Unit::Seconds));
         let name = "tls_certificate_expiry_timestamp";
         let expiry = out.encode_descriptor(name, help, unit, kind)?;
-        ConstGauge::new(tls.expires_at().as_secs() as i64).encode(expiry)
+        ConstGauge::new(tls.expires_at().as_secs() as i64).encode(expiry)?;
+        let help = "TLS handshakes that were done, by version, and by whether the client came back with a ticket";
+        let mut family =
+            out.encode_descriptor("tls_handshakes", help, None, MetricType::Counter)?;
+        for ((version, is_resumed), count) in
+            TLS_HANDSHAKES.iter().zip(&self.gateway.tls_handshakes)
+        {
+            let resumed = if *is_resumed { "yes" } else { "no" };
+            let labels = [("version", *version), ("resumed", resumed)];
+            ConstCounter::new(count.value()).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 
     fn encode_handshakes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

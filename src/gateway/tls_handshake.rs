@@ -19,7 +19,7 @@ use super::refusal::{Refusal, TlsFault};
 use super::shared_places::Place;
 use super::socket::Socket;
 use super::tls::Tls;
-use crate::limits::{HANDSHAKE_TIMEOUT, LET_IN_PER_TURN, PARTING_TIME};
+use crate::limits::{HANDSHAKE_TIMEOUT, PARTING_TIME, TLS_HANDSHAKES_PER_TURN};
 
 /// Lets few handshakes of a worker be computed before its other tasks have their turn. A burst of them would keep pings and
 /// pulls waiting for all.
@@ -28,7 +28,7 @@ pub(super) struct Turns(Arc<Semaphore>);
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns(Arc::new(Semaphore::new(LET_IN_PER_TURN)))
+        Turns(Arc::new(Semaphore::new(TLS_HANDSHAKES_PER_TURN)))
     }
 }
 
