@@ -14,7 +14,7 @@ heading = @printf '\n== %s\n' '$(1)'
 
 ## test: run everything that must pass: formatting, lints, tests, client, docs, licences
 .PHONY: test
-test: setup fmt layers clippy rust-test bench-build client-check client-test browser-test doc deny
+test: setup fmt layers clippy rust-test over-tls bench-build client-check client-test browser-test doc deny
 	@printf '\nAll passed.\n'
 
 ## setup: install what the tests need (memcached, proxies for it, Chromium, Firefox, Node.js, Go, Python with memcached clients)
@@ -57,6 +57,17 @@ rust-test: client/node_modules/.package-lock.json
 	$(call heading,truth: some of the rows)
 	@cargo test --locked --test truth -- --test-threads 10 $(TRUTH_SOME)
 
+## over-tls: run the tests of the edge with clients that speak TLS (OVER_TLS_SOME="": all of them)
+.PHONY: over-tls
+# All take some minutes; these have most of what a connection can meet.
+OVER_TLS_SOME ?= drain:: first_message:: frames:: hostile:: http:: polling:: refused_sessions:: renewal::
+# The clients and proxies of these speak without TLS, or they are about what is refused before there is TLS, or not about clients.
+OVER_TLS_NONE = backends:: certificates:: cli:: fuzz_corpus:: proxies:: simulation:: socketio::clients:: store tls:: \
+    a_proxy_that_refuses_long_heads handshake_rates::of_the_whole_server requests_under_way_keep_others_out_who_are_told_so
+over-tls: client/node_modules/.package-lock.json
+	$(call heading,cargo test: over TLS)
+	@OVER_TLS=1 RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --test it -- $(OVER_TLS_SOME) $(addprefix --skip ,$(OVER_TLS_NONE))
+
 ## truth: measure for how long live users are called offline during each fault, and print the table (docs/truth.md)
 .PHONY: truth
 truth: setup
@@ -77,7 +88,7 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, slow-http, the store's comparison with memcached, simulated fleets, killed Socket.IO clients and hidden pages for an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20 HIDDEN_MINUTES=7)
+## soak: run loom, shuttle, faults, truth, slow-http, the edge over TLS, the store's comparison with memcached, simulated fleets, killed Socket.IO clients and hidden pages for an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20 HIDDEN_MINUTES=7)
 .PHONY: soak
 STORE_CASES ?= 20000
 # Of each of some 30 kinds of fault: 6,000 runs in all, in some seven minutes on two cores.
@@ -85,7 +96,8 @@ SEEDS ?= 200
 SOCKETIO_ROUNDS ?= 20
 # Chromium lets a page's timers run once a minute when it has been hidden for five.
 HIDDEN_MINUTES ?= 7
-soak: setup loom shuttle faults truth slow-http client/node_modules/.package-lock.json
+soak: OVER_TLS_SOME =
+soak: setup loom shuttle faults truth slow-http over-tls client/node_modules/.package-lock.json
 	$(call heading,the store compared with memcached: $(STORE_CASES) sequences)
 	@STORE_CASES=$(STORE_CASES) cargo test --locked --release --test it store_differential::
 	$(call heading,simulated fleets: $(SEEDS) seeds of each kind of fault)
