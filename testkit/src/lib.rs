@@ -16,6 +16,7 @@
 //! - `server`: a server in this process, with short times; `process`: the binary.
 //! - `balancers`: HAProxy and nginx before the edge.
 //! - `client`: a WebSocket client on tokio-tungstenite, which answers pings.
+//! - `client_end`: a client's end of a connection in memory, plain or over TLS; `lone_worker`: a worker with such clients.
 //! - `raw`: HTTP and frames by hand, for what no well-behaved client sends.
 //! - `crowd`: thousands of sessions without sockets.
 //! - `middle`: HAProxy and twemproxy before memcached; `names`: host names of one process alone.
@@ -47,6 +48,8 @@ pub mod temp;
 
 #[cfg(feature = "presenced")]
 pub mod client;
+#[cfg(feature = "presenced")]
+pub mod client_end;
 #[cfg(feature = "presenced")]
 pub mod crowd;
 #[cfg(feature = "presenced")]

@@ -1,6 +1,9 @@
 //! A worker with its sessions in memory and a time of its own.
 
+use std::cell::Cell;
 use std::time::Duration;
+
+use presenced_session::connection::Connection;
 
 use presenced_session::limits::WHEEL_TICK;
 use presenced_session::memory::Memory;
@@ -9,6 +12,8 @@ use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerConfig};
 use presenced_session::{Config, Seat};
 
+use crate::client_end::{ClientEnd, Over};
+
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 
@@ -16,15 +21,24 @@ const NEVER: Duration = Duration::from_secs(1 << 30);
 const AT_LAST: Duration = Duration::from_secs(3600);
 
 /// A session, and its client's end.
-pub type Client = (SessionKey, Memory);
+pub type Client = (SessionKey, ClientEnd);
+
+thread_local! {
+    /// Workers that this thread has had: a test that opens one session of each has every suite in turn.
+    static WORKERS: Cell<usize> = const { Cell::new(0) };
+}
 
 pub struct LoneWorker<S: Service> {
     pub worker: Worker<S, Memory>,
     pub now: Duration,
+    over: Over,
+    /// Counts its sessions.
+    number: usize,
 }
 
 impl<S: Service> LoneWorker<S> {
-    pub fn new(service: S, config: Config) -> LoneWorker<S> {
+    /// One whose sessions are carried so.
+    pub fn new(service: S, config: Config, over: Over) -> LoneWorker<S> {
         let parts = WorkerConfig {
             config,
             ..WorkerConfig::alone()
@@ -32,6 +46,8 @@ impl<S: Service> LoneWorker<S> {
         LoneWorker {
             now: parts.clock.now(),
             worker: Worker::new(service, parts).unwrap(),
+            over,
+            number: WORKERS.replace(WORKERS.get() + 1),
         }
     }
 
@@ -66,16 +82,40 @@ impl<S: Service> LoneWorker<S> {
         read_ahead: Vec<u8>,
         expires_at: Duration,
     ) -> Client {
-        let socket = Memory::default();
+        let (socket, connection) = ClientEnd::pair(self.over.suite(self.number));
+        self.number += 1;
+        let key = self.begin(peer, dialect, connection, read_ahead, expires_at);
+        (key, socket)
+    }
+
+    /// The same on a connection of the caller's.
+    pub fn open_on(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        connection: Connection<Memory>,
+        read_ahead: Vec<u8>,
+    ) -> SessionKey {
+        self.begin(peer, dialect, connection, read_ahead, NEVER)
+    }
+
+    fn begin(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        connection: Connection<Memory>,
+        read_ahead: Vec<u8>,
+        expires_at: Duration,
+    ) -> SessionKey {
         let new = NewSession {
-            socket: socket.clone().into(),
+            socket: connection.into(),
             read_ahead: read_ahead.into(),
             peer,
             dialect,
             expires_at,
             seat: Seat::take(self.worker.seats()).unwrap(),
         };
-        (self.worker.open(new, self.now), socket)
+        self.worker.open(new, self.now)
     }
 
     /// Reads all that a session's client has sent.
@@ -90,13 +130,13 @@ impl<S: Service> LoneWorker<S> {
         socket.take()
     }
 
-    /// Lets time pass until the server says something by itself.
-    pub fn next(&mut self, socket: &Memory) -> Vec<u8> {
-        let end = self.now + AT_LAST;
+    /// Lets time pass until the server says something by itself, were it part of a record.
+    pub fn next(&mut self, socket: &ClientEnd) -> Vec<u8> {
+        let (end, taken) = (self.now + AT_LAST, socket.taken());
         while self.now < end {
             self.pass(WHEEL_TICK);
             let said = socket.take();
-            if !said.is_empty() {
+            if socket.taken() > taken {
                 return said;
             }
         }

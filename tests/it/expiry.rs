@@ -16,6 +16,8 @@ use presenced_testkit::frame::{PING, TEXT, closed, frame, pong_of, sent};
 use presenced_testkit::lone_worker::{Client, LoneWorker};
 use proptest::prelude::*;
 
+use super::OVER;
+
 const INTERVAL: Duration = Duration::from_secs(25);
 
 /// How late a session may end: it keeps quarters of a second.
@@ -77,7 +79,7 @@ fn tried() -> LoneWorker<Renewable> {
         ping_interval: INTERVAL,
         ..Config::default()
     };
-    LoneWorker::new(Renewable::default(), config)
+    LoneWorker::new(Renewable::default(), config, OVER)
 }
 
 fn s(seconds: u64) -> Duration {

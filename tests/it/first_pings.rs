@@ -13,6 +13,8 @@ use presenced_testkit::frame::{TEXT, closed, frame, sent};
 use presenced_testkit::lone_worker::{Client, LoneWorker};
 use proptest::prelude::*;
 
+use super::OVER;
+
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -78,7 +80,7 @@ fn tried() -> LoneWorker<Nothing> {
         ping_timeout: TIMEOUT,
         ..Config::default()
     };
-    LoneWorker::new(Nothing, config)
+    LoneWorker::new(Nothing, config, OVER)
 }
 
 /// A client, and what becomes of it.

@@ -46,6 +46,7 @@ mod metrics;
 mod moves;
 mod other_memcacheds;
 mod out_of_step;
+mod over_tls;
 mod panics;
 mod peer_words;
 mod polling;
@@ -74,3 +75,8 @@ mod store_memory;
 mod tls;
 mod token_commands;
 mod worker;
+
+use presenced_testkit::client_end::Over;
+
+/// What carries the sessions of tests of a worker alone; `over_tls` has these tests once more.
+const OVER: Over = Over::Plain;

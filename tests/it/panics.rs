@@ -17,6 +17,8 @@ use presenced_testkit::lone_worker::{Client, LoneWorker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::channel;
 
+use super::OVER;
+
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -153,7 +155,7 @@ fn tried() -> LoneWorker<Faulty> {
         ping_timeout: TIMEOUT,
         ..Config::default()
     };
-    LoneWorker::new(Faulty::default(), config)
+    LoneWorker::new(Faulty::default(), config, OVER)
 }
 
 /// Lets a round of the wheel pass, in which the clients answer their pings. Says how many were
