@@ -71,17 +71,8 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             self.out.clear();
             return self.remove(key);
         }
-        let told = match end {
-            // The alert was the last that could be said.
-            CloseReason::Tls => {
-                self.out.clear();
-                Ok(())
-            }
-            _ => {
-                dialect.close(&mut self.out, end);
-                self.reply(key).and_then(|()| self.close_records(key))
-            }
-        };
+        dialect.close(&mut self.out, end);
+        let told = self.reply(key).and_then(|()| self.close_records(key));
         if told.is_err() {
             return self.remove(key);
         }

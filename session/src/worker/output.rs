@@ -3,6 +3,7 @@
 use mio::Interest;
 use mio::unix::SourceFd;
 use presenced_tasks::{Task, caught};
+use presenced_tls::SealError;
 
 use super::{Session, Worker, is_transient};
 use crate::close_reason::CloseReason;
@@ -92,7 +93,11 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         let sealed = records.seal(frames, &mut self.sealed);
         // Without a record for them there may be one that says why.
         self.send_sealed(key)?;
-        sealed.map_err(|_| CloseReason::Disconnected)
+        match sealed {
+            // Nothing can be said behind an alert, and the session ends for what came before it or for the alert.
+            Ok(()) | Err(SealError::Closed) => Ok(()),
+            Err(SealError::UsedUp) => Err(CloseReason::Disconnected),
+        }
     }
 
     /// Sends what was sealed.
