@@ -87,6 +87,31 @@ impl SessionBuffers {
         true
     }
 
+    /// Takes out what a session has begun to send; put it back when done. What waits for its socket stays where it is: it
+    /// must not be lost with what a fault of the service befalls.
+    pub(super) fn take_begun(&mut self, index: u32) -> Option<Box<Buffers>> {
+        let mut buffers = self.take(index)?;
+        if !buffers.outbox.is_empty() {
+            let waiting = Buffers {
+                outbox: std::mem::take(&mut buffers.outbox),
+                sent: std::mem::take(&mut buffers.sent),
+                ..Buffers::default()
+            };
+            self.put(index, Some(Box::new(waiting)));
+        }
+        Some(buffers)
+    }
+
+    /// Puts it back. False if the session has nothing here.
+    pub(super) fn put_begun(&mut self, index: u32, begun: Option<Box<Buffers>>) -> bool {
+        let Some(waiting) = self.take(index) else {
+            return self.put(index, begun);
+        };
+        let mut buffers = begun.unwrap_or_default();
+        (buffers.outbox, buffers.sent) = (waiting.outbox, waiting.sent);
+        self.put(index, Some(buffers))
+    }
+
     pub(super) fn get(&self, index: u32) -> Option<&Buffers> {
         self.by_index.get(&index).map(|buffers| &**buffers)
     }

@@ -283,8 +283,9 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             return Ok(());
         }
         self.now = now;
-        let mut buffers = match session.has_buffers {
-            true => self.buffers.take(key.index),
+        let has_buffers = session.has_buffers;
+        let mut buffers = match has_buffers {
+            true => self.buffers.take_begun(key.index),
             false => None,
         };
         let mut reading = Reading {
@@ -302,7 +303,10 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             now,
         };
         let result = reading.bytes(&mut buffers, bytes);
-        session.has_buffers = self.buffers.put(key.index, buffers);
+        session.has_buffers = match has_buffers {
+            true => self.buffers.put_begun(key.index, buffers),
+            false => self.buffers.put(key.index, buffers),
+        };
         let kept_too_much = session.has_buffers && self.buffers.bytes() > REST_BYTES_MAX;
         self.reply(key)?;
         result?;
