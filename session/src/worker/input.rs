@@ -150,7 +150,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         if let Some(session) = self.slab.get_mut(key) {
             session.socket = Some(transport);
         }
-        self.take_up(key, tls);
+        let kept = self.take_up(key, tls);
         self.register(key).map_err(|error| {
             tracing::error!(%error, "a session can't be polled");
             CloseReason::Internal
@@ -169,6 +169,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         {
             session.finish();
         }
+        kept?;
         match settled.read_ahead {
             ahead if ahead.is_empty() => Ok(()),
             mut ahead => self.receive_frames(key, &mut ahead, now),
@@ -237,17 +238,13 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         };
         let opened = records.open(bytes, &mut self.sealed);
         let since = if opened.taken == 0 { since } else { now };
-        let keeps_rest = opened.taken < bytes.len();
-        self.keep_record(key, bytes[opened.taken..].to_vec(), since);
+        let kept = self.keep_record(key, bytes[opened.taken..].to_vec(), since);
         self.send_sealed(key)?;
         if opened.data > 0 {
             self.receive_frames(key, &mut bytes[..opened.data], now)?;
         }
         match opened.end {
-            None if keeps_rest && self.buffers.bytes() > REST_BYTES_MAX => {
-                Err(CloseReason::Overloaded)
-            }
-            None => Ok(()),
+            None => kept,
             Some(End::Closed) => {
                 // Each side says so (RFC 8446 §6.1).
                 self.close_records(key)?;
@@ -258,14 +255,25 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         }
     }
 
-    /// Keeps what has come of a record since the time `since`.
-    pub(super) fn keep_record(&mut self, key: SessionKey, record: Vec<u8>, since: Duration) {
-        if !record.is_empty()
-            && let Some(session) = self.slab.get_mut(key)
-        {
-            let mut buffers = self.buffers.take(key.index).unwrap_or_default();
-            (buffers.record, buffers.record_since) = (record, since);
-            session.has_buffers = self.buffers.put(key.index, Some(buffers));
+    /// Keeps what has come of a record since the time `since`. Fails if there is no memory for it.
+    pub(super) fn keep_record(
+        &mut self,
+        key: SessionKey,
+        record: Vec<u8>,
+        since: Duration,
+    ) -> Result<(), CloseReason> {
+        let session = self.slab.get_mut(key);
+        // Nothing more is read from one that is closing.
+        let session = session.filter(|session| !record.is_empty() && !session.is_closing());
+        let Some(session) = session else {
+            return Ok(());
+        };
+        let mut buffers = self.buffers.take(key.index).unwrap_or_default();
+        (buffers.record, buffers.record_since) = (record, since);
+        session.has_buffers = self.buffers.put(key.index, Some(buffers));
+        match self.buffers.bytes() > REST_BYTES_MAX {
+            true => Err(CloseReason::Overloaded),
+            false => Ok(()),
         }
     }
 

@@ -89,11 +89,12 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         tls: Option<Tls>,
         read_ahead: Bytes,
     ) -> Result<(), CloseReason> {
-        self.take_up(key, tls);
+        let kept = self.take_up(key, tls);
         self.register(key).map_err(|error| {
             tracing::error!(%error, "a session can't be polled");
             CloseReason::Internal
         })?;
+        kept?;
         self.begin_term(key)?;
         self.reply(key)?;
         if read_ahead.is_empty() {
@@ -102,12 +103,14 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         self.receive_frames(key, &mut Vec::from(read_ahead), self.now)
     }
 
-    /// Takes up TLS, if a session's client speaks it, before anything is said.
-    pub(super) fn take_up(&mut self, key: SessionKey, tls: Option<Tls>) {
-        if let Some(Tls { records, partial }) = tls {
-            self.records.put(key.index, records);
-            self.keep_record(key, partial, self.now);
-        }
+    /// Takes up TLS, if a session's client speaks it, before anything is said. Fails if there is no memory for what has
+    /// come of a record.
+    pub(super) fn take_up(&mut self, key: SessionKey, tls: Option<Tls>) -> Result<(), CloseReason> {
+        let Some(Tls { records, partial }) = tls else {
+            return Ok(());
+        };
+        self.records.put(key.index, records);
+        self.keep_record(key, partial, self.now)
     }
 
     /// Ends a connection that the service has failed to make a session of.
