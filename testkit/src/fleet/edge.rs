@@ -23,11 +23,13 @@ use presenced_session::clock::Clock;
 use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
 use presenced_session::worker::{NewSession, Worker, WorkerCommand, WorkerConfig};
+use presenced_tls::rustls::SupportedCipherSuite;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::client_end::ClientEnd;
 use crate::edge_core::{Core, Setup};
 use crate::simulation::Simulation;
 use crate::temp::TempFile;
@@ -211,10 +213,14 @@ impl Edge {
         home
     }
 
-    pub(super) fn open(&mut self, user: &UserId) -> (SessionKey, Memory) {
-        let socket = Memory::default();
+    pub(super) fn open(
+        &mut self,
+        user: &UserId,
+        suite: Option<SupportedCipherSuite>,
+    ) -> (SessionKey, ClientEnd) {
+        let (socket, connection) = ClientEnd::pair(suite);
         let new = NewSession {
-            socket: socket.clone().into(),
+            socket: connection.into(),
             read_ahead: Default::default(),
             peer: visitor(user.clone()),
             dialect: ClientDialect::Plain,

@@ -1,5 +1,5 @@
-//! A fleet in one thread and in virtual time: edges with real sessions over memory, their users' devices,
-//! and nodes of a [`Simulation`]. Everything that keeps users online and asks for them is the server's
+//! A fleet in one thread and in virtual time: edges with real sessions over memory, plain and over TLS, their users'
+//! devices, and nodes of a [`Simulation`]. Everything that keeps users online and asks for them is the server's
 //! own code; what is simulated are sockets, time and chance.
 
 mod edge;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use presenced_presence::limits::SHARDS;
 use presenced_presence::users::{Hasher, Live, Users};
 use presenced_presence::{SessionId, UserId};
-use presenced_session::memory::Memory;
 use presenced_session::slab::SessionKey;
 use tokio::time::{Instant, sleep};
 
 pub use self::edge::{Edge, TICK, visitor};
+use crate::client_end::{ClientEnd, Over};
 use crate::frame::{CLOSE, PING, pong_of};
 use crate::simulation::Simulation;
 
@@ -27,7 +27,7 @@ const USED_SHARDS: usize = 4;
 struct Device {
     edge: u64,
     key: SessionKey,
-    socket: Memory,
+    socket: ClientEnd,
     connected: Instant,
     /// It is gone without a word: nobody answers its pings.
     has_vanished: bool,
@@ -59,6 +59,8 @@ pub struct Fleet {
     pub simulation: Simulation,
     pub edges: BTreeMap<u64, Edge>,
     devices: BTreeMap<UserId, Vec<Device>>,
+    /// Devices that there have been.
+    connected: usize,
     /// What the wall clocks showed when each user's devices connected, Unix ms.
     connected_at_ms: BTreeMap<UserId, BTreeSet<u64>>,
     drained: Vec<Session>,
@@ -79,19 +81,21 @@ impl Fleet {
             simulation,
             edges: BTreeMap::new(),
             devices: BTreeMap::new(),
+            connected: 0,
             connected_at_ms: BTreeMap::new(),
             drained: Vec::new(),
         }
     }
 
-    /// Connects one more device of `user` to an edge.
+    /// Connects one more device of `user` to an edge: over TLS with each suite in turn, with a plain one after each.
     pub fn connect(&mut self, user: &UserId, edge: u64) {
         self.simulation
             .note(&format!("{user} connects to edge {edge}"));
         let at = self.edges.get_mut(&edge).unwrap();
         let times = self.connected_at_ms.entry(user.clone()).or_default();
         times.insert(at.clock.unix_ms());
-        let (key, socket) = at.open(user);
+        let (key, socket) = at.open(user, Over::Both.suite(self.connected));
+        self.connected += 1;
         self.devices.entry(user.clone()).or_default().push(Device {
             edge,
             key,
@@ -112,6 +116,9 @@ impl Fleet {
         };
         self.simulation
             .note(&format!("{user} leaves edge {}", device.edge));
+        if device.socket.is_tls() {
+            device.socket.send_bytes(&device.socket.close_notify());
+        }
         device.socket.hang_up();
         if let Some(edge) = self.edges.get_mut(&device.edge) {
             edge.read(device.key);
