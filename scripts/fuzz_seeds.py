@@ -31,6 +31,9 @@ def main():
     generator = random.Random(SEED)
     for number in range(24):
         write(corpora / f"tls_records/random-{number:02}", drawn(generator, 400))
+    generator = random.Random(SEED)
+    for number in range(24):
+        write(corpora / f"worker_records/random-{number:02}", drawn(generator, 400))
 
 
 def drawn(generator, count):

@@ -29,6 +29,7 @@ mod settings;
 mod socketio;
 mod tls;
 mod tokens;
+mod worker_records;
 
 pub use self::gate::gate;
 pub use self::handshake::handshake;
@@ -39,6 +40,7 @@ pub use self::settings::{settings, settings_file};
 pub use self::socketio::{socketio_packet, socketio_payload, socketio_session};
 pub use self::tls::{tls_hello, tls_records};
 pub use self::tokens::tokens;
+pub use self::worker_records::worker_records;
 
 /// Takes any bytes, and panics if an invariant is violated.
 pub type Check = fn(&[u8]);
@@ -58,4 +60,5 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("tls_hello", tls_hello),
     ("tls_records", tls_records),
     ("tokens", tokens),
+    ("worker_records", worker_records),
 ];
