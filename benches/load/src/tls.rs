@@ -103,7 +103,7 @@ fn roots(ca: &Path) -> Result<RootCertStore, String> {
     }
 }
 
-/// One connection's side of TLS: some 15 kB.
+/// One connection's side of TLS: some 10 kB.
 #[derive(Debug)]
 pub(crate) struct Channel(Box<ClientConnection>);
 
