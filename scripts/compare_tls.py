@@ -8,12 +8,13 @@ The servers take turns on the first core, with presenced-load and memcached on t
 affects all alike. `presenced-tls` has presenced's own TLS, `nginx` ends TLS in front of a plain presenced (both count), and
 `tungstenite-tls` is the peer with tokio-rustls. In each round a server is started anew for each of these runs:
 
-    pings         all sessions, a ping every second: memory, CPU time of a ping and its pong and of a full handshake
+    pings         all sessions, a ping every second: memory, CPU time of a ping and its pong
     burst         sessions that sleep, then --burst more at once, which are closed: the memory that these leave behind
-    resumed       all sessions again, whose TLS sessions are resumed with tickets
-    post-quantum  all sessions again, in full, with X25519MLKEM768 instead of X25519
+    full          all sessions, which then sleep: CPU time of a handshake
+    resumed       the same with TLS sessions that are resumed with tickets
+    post-quantum  the same in full with X25519MLKEM768 instead of X25519
 
-A descriptor is needed for each session of the burst as well, so that run has fewer others where the limit of open files
+In runs of handshakes the pings are so rare that they don't count. A descriptor is needed for each session of the burst as well, so that run has fewer others where the limit of open files
 is low. What the burst leaves behind is shared out among all --sessions. The certificate is one with P-256. Needs
 only Python's standard library, openssl and nginx; what cannot be measured is skipped, with the reason.
 """
@@ -138,28 +139,29 @@ class Bench:
     def figures(self, name):
         sessions, duration = self.flags.sessions, self.flags.duration
         settle = ["--settle", f"{2 * PING_INTERVAL_S + 1}s"]
-        nothing = ["--settle", "0s", "--duration", "0s"]
-        all_sessions = ["--sessions", sessions]
-        pings = self.run(name, PING_INTERVAL_S, [*all_sessions, *settle, "--duration", f"{duration}s"])
+        handshakes = ["--sessions", sessions, "--settle", "0s", "--duration", "0s"]
+        pings = ["--sessions", sessions, *settle, "--duration", f"{duration}s"]
+        pings = self.run(name, PING_INTERVAL_S, pings)
         burst = ["--sessions", self.burst_sessions, *settle, "--duration", "0s", "--burst", self.flags.burst]
         burst = self.run(name, SLEEPING_INTERVAL_S, burst)
         left = burst["burst"]["rss_bytes"] - burst["rss_bytes"]
-        full = pings["cpu_us_per_handshake"]
+        full = self.run(name, SLEEPING_INTERVAL_S, handshakes)
+        full_us = full["cpu_us_per_handshake"]
+        not_in_burst = self.flags.burst - burst["burst"]["connected"]
         figures = {
             "bytes": pings["bytes_per_session"],
             "bytes_after_burst": pings["bytes_per_session"] + left / sessions,
             "ping_us": pings["cpu_us_per_ping_and_pong"],
-            "full_us": full,
+            "full_us": full_us,
             "pings_sent": pings["pings"] / (duration / PING_INTERVAL_S * sessions),
-            "not_in_burst": self.flags.burst - burst["burst"]["connected"],
-            "lost": 0,
+            "not_in_burst": not_in_burst,
+            "lost": -not_in_burst,
         }
-        runs = [pings, burst]
+        runs = [pings, burst, full]
         if name in PLAIN:
-            resumed = self.run(name, SLEEPING_INTERVAL_S, [*all_sessions, *nothing, "--tls-resume"])
-            mixed = [*all_sessions, *nothing, "--tls-key-exchange", "x25519mlkem768"]
-            mixed = self.run(name, SLEEPING_INTERVAL_S, mixed)
-            figures |= {"resumed_us": of_resumed(resumed, full), "mixed_us": of_mixed(mixed), "tls": pings["tls"]}
+            resumed = self.run(name, SLEEPING_INTERVAL_S, [*handshakes, "--tls-resume"])
+            mixed = self.run(name, SLEEPING_INTERVAL_S, [*handshakes, "--tls-key-exchange", "x25519mlkem768"])
+            figures |= {"resumed_us": of_resumed(resumed, full_us), "mixed_us": of_mixed(mixed), "tls": full["tls"]}
             runs += [resumed, mixed]
         for report in runs:
             figures["lost"] += sum(sum(report[what].values()) for what in ["lost", "refused", "connect_errors"])
