@@ -19,10 +19,11 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    pub(super) fn new(tls: Tls) -> Sealed {
+    /// Where `unsent` was sealed before.
+    pub(super) fn new(tls: Tls, unsent: Vec<u8>) -> Sealed {
         Sealed {
             tls,
-            unsent: Vec::new(),
+            unsent,
             has_ended: false,
         }
     }

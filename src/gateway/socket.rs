@@ -111,16 +111,21 @@ impl Socket {
         Socket {
             ahead,
             stream: Watchable::Unwatched(transport),
-            tls: tls.map(Sealed::new),
+            tls: tls.map(|tls| Sealed::new(tls, Vec::new())),
             hold: Hold::default(),
             line: Line(Some(0)),
         }
     }
 
-    /// A TLS handshake was made of what was read so far, and `rest` is what came behind it.
-    pub(super) fn secure(&mut self, tls: Tls, rest: &[u8]) {
-        let tls = self.tls.insert(Sealed::new(tls));
+    /// A TLS handshake was made of what was read so far. `rest` is what came behind it, and `last` what is still to be said
+    /// in it: it goes out with the answer, if a request is there.
+    pub(super) fn secure(&mut self, tls: Tls, rest: &[u8], last: Vec<u8>) {
+        let tls = self.tls.insert(Sealed::new(tls, last));
         tls.open(rest, &mut self.ahead);
+        if self.ahead.is_empty() {
+            // What is not taken now goes out with what is written next.
+            let _ = self.send_unsent();
+        }
     }
 
     /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no

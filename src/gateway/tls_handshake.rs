@@ -64,7 +64,7 @@ pub(super) async fn shake_hands(
             gateway.metrics.tls_handshake(&established);
             let Established { records, rest, .. } = established;
             let partial = Vec::new();
-            socket.secure(Secured { records, partial }, &rest);
+            socket.secure(Secured { records, partial }, &rest, out);
             if !socket.has_read() {
                 place.stands(Standing::Idle);
             }
@@ -127,12 +127,12 @@ async fn run(
         let bytes = std::mem::take(socket.ahead_mut());
         let received = turns.take(|| handshake.receive(&bytes, out)).await;
         let progress = received.map_err(Failed::Handshake)?;
-        socket.write_all(out).await?;
-        out.clear();
         handshake = match progress {
             Progress::Done(established) => return Ok(established),
             Progress::Wait(handshake) => handshake,
         };
+        socket.write_all(out).await?;
+        out.clear();
         socket.read_ahead().await?;
     }
 }

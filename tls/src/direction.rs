@@ -58,6 +58,15 @@ impl Direction {
         Some(())
     }
 
+    /// Goes on in place of `other`, which is wiped when it is dropped. The secrets are copied to where they stay, and nowhere
+    /// else.
+    pub(crate) fn succeed(&mut self, other: &Direction) {
+        self.secret.copy_from_slice(&other.secret);
+        self.key.copy_from_slice(&other.key);
+        self.iv.copy_from_slice(&other.iv);
+        self.sequence = other.sequence;
+    }
+
     /// Whether these are its key and iv.
     pub(crate) fn has(&self, key: &AeadKey, iv: &Iv) -> bool {
         let key = key.as_ref();
@@ -105,6 +114,12 @@ impl Direction {
     /// The key, ready for use.
     pub(crate) fn aead(&self, cipher: Cipher) -> Aead {
         Aead::new(cipher, &self.key)
+    }
+
+    /// Reads a byte of each part that is needed for a record.
+    pub(crate) fn touch(&self) -> u8 {
+        // The last is in another line of the cache, or the same.
+        self.key[0] ^ self.sequence as u8
     }
 
     /// How many records the key may still seal.

@@ -40,6 +40,7 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         }
         self.wheel.to_ping(turn, &mut due);
         self.slab.prefetch(&due, GROUP);
+        self.records.prefetch(&due, GROUP);
         for (number, &group) in due.iter().enumerate() {
             // Sessions that speak meanwhile need not wait for all the pings, unless waiting is
             // wanted.

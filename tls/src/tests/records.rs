@@ -371,6 +371,33 @@ fn data_that_a_key_of_tls12_cannot_seal_whole_is_not_sealed_in_part() {
 }
 
 #[test]
+fn one_that_is_put_into_its_place_goes_on() {
+    for suite in suites() {
+        let (mut client, mut server) = ends(suite);
+        // Some records and, with TLS 1.3, a key that is not the first.
+        let to_server = sealed(&mut client, b"before");
+        let (_, data, _) = open(&mut server, &to_server);
+        assert_eq!(data, b"before");
+        let mut out = sealed(&mut server, b"before");
+        server.update_write(&mut out);
+        let mut place = None;
+        server.settle(&mut place);
+        let server = place.as_mut().unwrap();
+        server.seal(b" and behind", &mut out).unwrap();
+        let (_, data, _) = open(&mut client, &out);
+        assert_eq!(data, b"before and behind", "{suite:?}");
+        let to_server = sealed(&mut client, b"behind");
+        let (_, data, _) = open(server, &to_server);
+        assert_eq!(data, b"behind");
+        // What has ended stays so.
+        server.close(&mut out);
+        let mut again = None;
+        Box::new(place.unwrap()).settle(&mut again);
+        assert!(again.unwrap().is_write_closed());
+    }
+}
+
+#[test]
 fn it_is_small_and_shows_no_secret() {
     assert!(
         size_of::<RecordLayer>() <= 224,
