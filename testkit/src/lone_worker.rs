@@ -75,6 +75,17 @@ impl<S: Service> LoneWorker<S> {
         self.open_with(peer, dialect, Vec::new(), expires_at)
     }
 
+    /// The same on a connection of the caller's.
+    pub fn open_on(
+        &mut self,
+        peer: S::Peer,
+        dialect: S::Dialect,
+        connection: Connection<Memory>,
+        read_ahead: Vec<u8>,
+    ) -> SessionKey {
+        self.begin(peer, dialect, connection, read_ahead, NEVER)
+    }
+
     fn open_with(
         &mut self,
         peer: S::Peer,
@@ -86,17 +97,6 @@ impl<S: Service> LoneWorker<S> {
         self.number += 1;
         let key = self.begin(peer, dialect, connection, read_ahead, expires_at);
         (key, socket)
-    }
-
-    /// The same on a connection of the caller's.
-    pub fn open_on(
-        &mut self,
-        peer: S::Peer,
-        dialect: S::Dialect,
-        connection: Connection<Memory>,
-        read_ahead: Vec<u8>,
-    ) -> SessionKey {
-        self.begin(peer, dialect, connection, read_ahead, NEVER)
     }
 
     fn begin(

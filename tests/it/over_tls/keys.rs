@@ -2,8 +2,9 @@
 
 use presenced_session::Config;
 use presenced_session::close_reason::CloseReason;
+use presenced_session::dialect::Plain;
 use presenced_session::limits::WHEEL_TICK;
-use presenced_testkit::client_end::{Over, SUITES};
+use presenced_testkit::client_end::{ClientEnd, Over, SUITES};
 use presenced_testkit::frame::{PING, PONG, TEXT, closed, frame, pong_of, sent};
 use presenced_testkit::lone_worker::{Client, LoneWorker};
 use presenced_tls::End;
@@ -65,6 +66,29 @@ fn what_waits_goes_out_in_order_however_little_a_socket_takes() {
                 assert_eq!(tried.worker.service().closed, 0);
             }
         }
+    }
+}
+
+/// The worker has not been told yet that the socket takes more.
+#[test]
+fn nothing_overtakes_what_waits_though_the_socket_has_room_again() {
+    for suite in SUITES.iter().copied().map(Some).chain([None]) {
+        let mut tried = unlimited();
+        let (client, connection) = ClientEnd::pair(suite);
+        let key = tried.open_on((), Plain, connection, Vec::new());
+        client.set_room(5);
+        client.send(&frame(TEXT, b"waits"));
+        tried.read(key);
+        client.set_room(usize::MAX);
+        until_pinged(&mut tried);
+        tried.worker.end(key, CloseReason::TokenExpired);
+        tried.read(key);
+        let heard = client.take();
+        let (first, rest) = heard.split_at(7);
+        let (ping, close) = rest.split_at(10);
+        assert_eq!(first, sent(TEXT, b"waits"), "{suite:?}");
+        assert_eq!(ping[..2], [PING, 8]);
+        assert_eq!(close, closed(4401, "token_expired"));
     }
 }
 

@@ -209,6 +209,7 @@ fn parts_of_records_of_all_sessions_are_bounded_together() {
             break said;
         }
         sessions.push(session);
+        assert!(sessions.len() * record.len() <= REST_BYTES_MAX, "no bound");
     };
     assert_eq!(refused, closed(1013, "overloaded"));
     let bytes = sessions.len() * record.len();
