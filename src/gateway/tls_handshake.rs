@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::caller::Caller;
-use super::parting::{part_with_place, refuse, refused_unread};
+use super::parting::{part_with_place, refused, refused_unread};
 use super::places::Standing;
 use super::refusal::{Refusal, TlsFault};
 use super::shared_places::Place;
@@ -79,14 +79,13 @@ pub(super) async fn shake_hands(
         Err(_) => Refusal::TooSlow,
     };
     gateway.refused(refusal, Some(peer));
-    match refusal {
-        Refusal::Tls(TlsFault::NotTls) => refuse(socket, refusal, place).await,
-        Refusal::Tls(_) => part_with_place(socket, &out, place, PARTING_TIME).await,
-        _ => {
-            let last = refused_unread(refusal, gateway);
-            part_with_place(socket, &last, place, PARTING_TIME).await;
-        }
-    }
+    let last = match refusal {
+        Refusal::Tls(TlsFault::NotTls) => refused(refusal),
+        Refusal::Tls(_) => out,
+        _ => refused_unread(refusal, gateway),
+    };
+    // It has a buffer, for which handshakes that succeed need no room.
+    Box::pin(part_with_place(socket, &last, place, PARTING_TIME)).await;
     None
 }
 
