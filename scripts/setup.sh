@@ -10,8 +10,9 @@
 #   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
+#   testssl.sh          looks for faults in the server's TLS
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets, PyJWT, and python-socketio with what
-#                       its WebSockets need, more that is independent
+#                       its WebSockets need, more that is independent; and sslyze, which looks for faults as testssl.sh does
 #   slowhttptest        attacks a server slowly; only with the argument `soak`
 #   Redis, PostgreSQL   are compared with memcached (scripts/compare_stores.py); only with the argument `stores`
 #   matplotlib          draws the trend of sessions (make trend), in target/venv; only with the argument `plots`
@@ -34,6 +35,7 @@ readonly WEBSOCKET_CLIENT='websocket-client==1.9.2'
 readonly AIOHTTP='aiohttp==3.14.5'
 readonly MATPLOTLIB='matplotlib==3.11.2'
 readonly REQUESTS='requests==2.34.2'
+readonly SSLYZE='sslyze==6.3.1'
 readonly venv=target/venv
 export PATH="$PWD/$venv/bin:$PATH"
 
@@ -74,6 +76,7 @@ has caddy || packages+=(caddy)
 has perl || packages+=(perl)
 has openssl || packages+=(openssl)
 has curl || packages+=(curl)
+has testssl || packages+=(testssl.sh)
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || packages+=(chromium)
 [[ -x ${FIREFOX:-/usr/bin/firefox-esr} ]] || packages+=(firefox-esr)
 has node || packages+=(nodejs)
@@ -82,7 +85,7 @@ has go || packages+=(golang-go)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
-has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, requests, socketio, websocket, websockets' >/dev/null 2>&1; }
+has_venv() { [[ -x $venv/bin/python ]] && "$venv/bin/python" -c 'import aiohttp, cryptography, jwt, memcache, pylibmc, pymemcache, requests, socketio, sslyze, websocket, websockets' >/dev/null 2>&1; }
 has_venv || can_make_venv || packages+=(python3 python3-venv)
 
 # The comparison of stores starts servers of its own. Debian would start a service for each at once and at each start of the
@@ -121,7 +124,7 @@ fi
 
 if ! has_venv; then
     python_packages=("$PYLIBMC" "$PYMEMCACHE" "$PYTHON_MEMCACHED" "$WEBSOCKETS" "$PYJWT"
-        "$PYTHON_SOCKETIO" "$PYTHON_ENGINEIO" "$WEBSOCKET_CLIENT" "$AIOHTTP" "$REQUESTS")
+        "$PYTHON_SOCKETIO" "$PYTHON_ENGINEIO" "$WEBSOCKET_CLIENT" "$AIOHTTP" "$REQUESTS" "$SSLYZE")
     say "installing into $venv: ${python_packages[*]}"
     # An interrupted installation would stay incomplete.
     rm -rf "$venv"

@@ -42,7 +42,8 @@ fn edges() -> MutexGuard<'static, Option<HashSet<SocketAddr>>> {
     EDGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_tls(edge: SocketAddr) -> bool {
+/// Whether the edge at this address speaks TLS.
+pub fn is_tls(edge: SocketAddr) -> bool {
     edges().as_ref().is_some_and(|edges| edges.contains(&edge))
 }
 

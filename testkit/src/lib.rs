@@ -7,6 +7,7 @@
 //! - [`blocking`]: the same for tests without a runtime.
 //! - [`proxy`]: a proxy that meddles with replies; [`network`]: a network that can be cut, on
 //!   [`cable`], a real one.
+//! - [`programs`]: programs that others wrote, `openssl s_client` among them.
 //! - [`proxies`]: twemproxy and HAProxy.
 //! - [`frame`]: a client's frames, byte by byte.
 //! - [`temp`]: files that are gone when dropped.
@@ -42,6 +43,7 @@ pub mod kernel_sockets;
 pub mod memcached;
 pub mod network;
 pub mod port;
+pub mod programs;
 pub mod proxies;
 pub mod proxy;
 pub mod temp;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::PATIENCE;
@@ -67,6 +67,17 @@ pub struct Raw {
     stream: EdgeStream,
     /// What was read and not looked at yet.
     inbox: Vec<u8>,
+    /// How reading came to its end.
+    end: Option<End>,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server has ended its side; with TLS, it has said so (`close_notify`).
+    Orderly,
+    /// It was cut off, without that.
+    Cut,
 }
 
 /// The lines of a handshake but for the first, Host and the token.
@@ -137,23 +148,36 @@ impl Raw {
 
     /// The same from an address of loopback.
     pub async fn connect_from(from: IpAddr, addr: SocketAddr) -> Raw {
+        let raw = Raw::try_connect_from(from, addr).await;
+        raw.expect("TLS, if the server speaks that")
+    }
+
+    /// A connection without TLS, whatever the server speaks.
+    pub async fn connect_plain(addr: SocketAddr) -> Raw {
+        let stream = TcpStream::connect(addr).await.expect("it listens");
+        Raw::on(EdgeStream::Plain(stream))
+    }
+
+    /// The same from an address of loopback; `None` if TLS is refused.
+    pub async fn try_connect_from(from: IpAddr, addr: SocketAddr) -> Option<Raw> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         let stream = timeout(PATIENCE, socket.connect(addr)).await;
         let stream = stream.expect("the server listens").unwrap();
-        let stream = EdgeStream::over(stream, addr).await.unwrap();
+        EdgeStream::over(stream, addr).await.ok().map(Raw::on)
+    }
+
+    fn on(stream: EdgeStream) -> Raw {
         Raw {
             stream,
             inbox: Vec::new(),
+            end: None,
         }
     }
 
     /// The same with a server that may have ended.
     pub async fn try_connect(addr: SocketAddr) -> Option<Raw> {
-        Some(Raw {
-            stream: EdgeStream::connect(addr).await.ok()?,
-            inbox: Vec::new(),
-        })
+        EdgeStream::connect(addr).await.ok().map(Raw::on)
     }
 
     /// A session of `user`.
@@ -290,6 +314,12 @@ impl Raw {
         while self.read().await {}
     }
 
+    /// The same; how it does so.
+    pub async fn end(&mut self) -> End {
+        self.hung_up().await;
+        self.end.expect("it has ended")
+    }
+
     /// All that comes until then.
     pub async fn rest(mut self) -> Vec<u8> {
         self.hung_up().await;
@@ -299,8 +329,14 @@ impl Raw {
     /// True when something was read, false at the end.
     async fn read(&mut self) -> bool {
         let read = timeout(PATIENCE, self.stream.read_buf(&mut self.inbox)).await;
-        // A reset is an end too.
-        read.expect("the server answers or hangs up").unwrap_or(0) > 0
+        let end = match read.expect("the server answers or hangs up") {
+            Ok(0) => End::Orderly,
+            Ok(_) => return true,
+            // A reset is an end too.
+            Err(_) => End::Cut,
+        };
+        self.end.get_or_insert(end);
+        false
     }
 
     fn take_frame(&mut self) -> Option<Frame> {

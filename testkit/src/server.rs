@@ -117,15 +117,26 @@ impl TestServer {
     pub async fn on(memcached: &Memcached, flags: &[&str]) -> TestServer {
         let node = format!("--memcached={}", memcached.node());
         let server = TestServer::start(&[&[node.as_str()], flags].concat()).await;
-        until("ready", PATIENCE, async || server.is_ready().await).await;
-        memcached.make_whole_of(&server.key_template).await;
+        server.settled_on(memcached).await
+    }
+
+    /// The same, whose clients speak TLS.
+    pub async fn on_tls(memcached: &Memcached, flags: &[&str]) -> TestServer {
+        let node = format!("--memcached={}", memcached.node());
+        let server = TestServer::start_tls(&[&[node.as_str()], flags].concat()).await;
+        server.settled_on(memcached).await
+    }
+
+    async fn settled_on(self, memcached: &Memcached) -> TestServer {
+        until("ready", PATIENCE, async || self.is_ready().await).await;
+        memcached.make_whole_of(&self.key_template).await;
         // By then the first look is over, and nothing more is stored but entries.
         let is_whole = format!("memcached_marker_whole{{node=\"{}\"}}", memcached.node());
         until("the marker is seen to be whole", PATIENCE, async || {
-            server.metric(&is_whole).await == 1
+            self.metric(&is_whole).await == 1
         })
         .await;
-        server
+        self
     }
 
     /// Drains, as at SIGTERM, and stops.

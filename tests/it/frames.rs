@@ -326,7 +326,11 @@ async fn a_client_that_does_not_end_its_side_is_let_go_of() {
 
 #[tokio::test]
 async fn a_flood_of_frames_is_1008() {
-    let server = TestServer::start(&[]).await;
+    floods_are_ended(&TestServer::start(&[]).await).await;
+}
+
+/// Floods a server with frames of each kind.
+pub(crate) async fn floods_are_ended(server: &TestServer) {
     let mut other = Client::connect(server.edge, "other").await;
     for (what, one) in [
         ("pongs", frame(PONG, b"")),
@@ -432,13 +436,18 @@ async fn who_offers_to_see_pings_gets_a_message_with_each() {
 
 #[tokio::test]
 async fn who_never_reads_is_dropped_and_holds_up_no_one() {
-    // Without memcached everyone asked for is unknown, so that answers are as large as questions.
-    let flags = [
-        "--workers=1",
-        "--memcached=127.0.0.1:1",
-        "--max-message=128KiB",
-    ];
-    let server = TestServer::start(&flags).await;
+    a_deaf_client_is_dropped(&TestServer::start(DEAF).await).await;
+}
+
+/// Without memcached everyone asked for is unknown, so that answers are as large as questions.
+pub(crate) const DEAF: &[&str] = &[
+    "--workers=1",
+    "--memcached=127.0.0.1:1",
+    "--max-message=128KiB",
+];
+
+/// Asks a server with [`DEAF`] for much, and reads nothing of it.
+pub(crate) async fn a_deaf_client_is_dropped(server: &TestServer) {
     let mut other = Client::connect(server.edge, "other").await;
     let mut raw = Raw::session(server.edge, "deaf").await;
     let id = |number: usize| format!("{number:0>USER_ID_BYTES_MAX$}");

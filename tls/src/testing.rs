@@ -19,6 +19,9 @@ pub const HOST: &str = "same.example";
 /// The authority that has signed them, as PEM.
 pub const AUTHORITY: &[u8] = include_bytes!("../tests/certificates/root.pem");
 
+/// The file of that.
+pub const AUTHORITY_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/root.pem");
+
 /// Certificates that are good for a hundred years.
 #[must_use]
 pub fn certificates() -> Arc<Certificates> {

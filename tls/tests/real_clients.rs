@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use presenced_tls::testing::{HOST, certificates};
+use presenced_testkit::programs::{self, run};
+use presenced_tls::testing::{AUTHORITY_FILE, HOST, certificates};
 use presenced_tls::{Established, Progress, Server};
 
-const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/root.pem");
 /// No client takes as long, unless it waits for what never comes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -88,61 +88,10 @@ fn answer(line: &[u8], records: &mut presenced_tls::RecordLayer, out: &mut Vec<u
     }
 }
 
-/// Runs a program, which gets what `says` says, line by line, each once the expected answer to the last has come. Returns
-/// all its output.
-fn run(command: &mut Command, says: &[(&str, &str)]) -> String {
-    let name = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{name}: {error}: is it installed?"));
-    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut said = String::new();
-    for (line, answer) in says {
-        input.write_all(line.as_bytes()).unwrap();
-        input.flush().unwrap();
-        let before = said.len();
-        while !said[before..].contains(answer) {
-            let mut bytes = [0; 4096];
-            let count = output.read(&mut bytes).unwrap();
-            assert!(
-                count > 0,
-                "{name}: after {line:?} it ended without {answer:?}: {said}"
-            );
-            said.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-    }
-    drop(input);
-    output.read_to_string(&mut said).unwrap();
-    let status = child.wait().unwrap();
-    assert!(status.success(), "{name}: {status}: {said}");
-    said
-}
-
 fn openssl(address: SocketAddr, more: &[&str]) -> Command {
-    // What it says of keys goes to the other output.
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec openssl \"$@\" 2>&1", "openssl"]);
-    let port = address.port();
-    command
-        .args([
-            "s_client",
-            "-connect",
-            &format!("127.0.0.1:{port}"),
-            "-servername",
-            HOST,
-        ])
-        .args([
-            "-CAfile",
-            AUTHORITY,
-            "-verify_return_error",
-            "-alpn",
-            "http/1.1",
-        ])
-        .args(more);
-    command
+    let trusting = ["-servername", HOST, "-CAfile", AUTHORITY_FILE];
+    let strict = ["-verify_return_error", "-alpn", "http/1.1"];
+    programs::openssl(address, &[&trusting, &strict, more].concat())
 }
 
 #[test]
@@ -258,8 +207,8 @@ for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
 "#;
     let address = start();
     let mut command = Command::new("python3");
-    command.args(["-c", PROGRAM, &address.port().to_string(), AUTHORITY]);
-    let said = run(&mut command, &[]);
+    command.args(["-c", PROGRAM, &address.port().to_string(), AUTHORITY_FILE]);
+    let said = run::<&str>(&mut command, &[]);
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
@@ -272,7 +221,7 @@ fn curl_gets_a_page() {
         let resolve = format!("{HOST}:{}:127.0.0.1", address.port());
         command.args(["--silent", "--show-error", "--max-time", "20", "--http1.1"]);
         command.args(version);
-        command.args(["--cacert", AUTHORITY, "--resolve", &resolve, &url]);
+        command.args(["--cacert", AUTHORITY_FILE, "--resolve", &resolve, &url]);
         // More than a pipe holds, so it is counted by curl.
         command.args([
             "--output",
@@ -280,7 +229,7 @@ fn curl_gets_a_page() {
             "--write-out",
             "%{size_download} %{http_code}",
         ]);
-        assert_eq!(run(&mut command, &[]), "100000 200");
+        assert_eq!(run::<&str>(&mut command, &[]), "100000 200");
     }
 }
 
@@ -303,8 +252,8 @@ for (const version of ["TLSv1.3", "TLSv1.2"]) {
 "#;
     let address = start();
     let mut command = Command::new("node");
-    command.args(["-e", PROGRAM, &address.port().to_string(), AUTHORITY]);
-    let mut said: Vec<String> = run(&mut command, &[]).lines().map(str::to_owned).collect();
+    command.args(["-e", PROGRAM, &address.port().to_string(), AUTHORITY_FILE]);
+    let mut said: Vec<String> = run::<&str>(&mut command, &[]).lines().map(str::to_owned).collect();
     said.sort();
     assert_eq!(said, ["TLSv1.2 100000", "TLSv1.3 100000"]);
 }
@@ -314,7 +263,7 @@ fn go_says_and_hears_much_and_comes_back_with_its_ticket() {
     let address = start();
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client.go");
     let mut command = Command::new("go");
-    command.args(["run", program, &address.port().to_string(), AUTHORITY]);
-    let said = run(&mut command, &[]);
+    command.args(["run", program, &address.port().to_string(), AUTHORITY_FILE]);
+    let said = run::<&str>(&mut command, &[]);
     assert_eq!(said, "304 false\n304 true\n303 false\n303 true\n");
 }

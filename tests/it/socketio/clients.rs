@@ -7,15 +7,18 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use presenced_testkit::edge_stream::is_tls;
 use presenced_testkit::kernel_sockets::KernelSocket;
 use presenced_testkit::memcached::{Memcached, key};
 use presenced_testkit::port::Port;
 use presenced_testkit::process::Process;
+use presenced_testkit::programs::trust;
 use presenced_testkit::raw::get;
 use presenced_testkit::server::{TTL, TestServer, metric};
 use presenced_testkit::temp::TempFile;
 use presenced_testkit::tokens::{in_s, sign, token};
 use presenced_testkit::{PATIENCE, throughout, until};
+use presenced_tls::testing::AUTHORITY_FILE;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -28,11 +31,11 @@ use super::all_gone;
 const SOCKETIO: &str = "--socketio=all";
 
 /// How clients are told to connect: as they do by themselves first.
-const TRANSPORTS: &[&[&str]] = &[&["polling", "websocket"], &["websocket"], &["polling"]];
+pub(crate) const TRANSPORTS: &[&[&str]] = &[&["polling", "websocket"], &["websocket"], &["polling"]];
 
 /// A library that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Library {
+pub(crate) enum Library {
     Node4,
     Node3,
     /// Of protocol 4, over Engine.IO 3.
@@ -93,7 +96,9 @@ impl Program {
         edge: SocketAddr,
         transports: &'static [&'static str],
     ) -> Program {
+        let scheme = if is_tls(edge) { "https" } else { "http" };
         let mut command = library.command();
+        trust(command.as_std_mut(), AUTHORITY_FILE);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,7 +108,7 @@ impl Program {
             child.unwrap_or_else(|error| panic!("{library:?}: {error}; see make setup"));
         Program {
             library,
-            url: format!("http://{edge}"),
+            url: format!("{scheme}://{edge}"),
             transports,
             orders: child.stdin.take().unwrap(),
             events: BufReader::new(child.stdout.take().unwrap()).lines(),
@@ -185,7 +190,7 @@ fn each() -> Vec<(Library, &'static [&'static str])> {
 }
 
 /// As much time for a pong as `--ttl=9s` leaves: a dozen programs share the processor.
-const TIME_FOR_PONGS: &[&str] = &["--ping-interval=1800ms", "--ping-timeout=1700ms"];
+pub(crate) const TIME_FOR_PONGS: &[&str] = &["--ping-interval=1800ms", "--ping-timeout=1700ms"];
 
 /// Does the same with each library over each way to connect.
 async fn with_each(work: impl AsyncFn(Library, &'static [&'static str])) {
@@ -206,7 +211,8 @@ async fn each_client_is_online_while_it_is_there_and_asks_who_else_is() {
     all_gone(server.admin).await;
 }
 
-async fn stays(
+/// One client of a library: it comes, asks, renews its token, stays for three TTLs, and goes.
+pub(crate) async fn stays(
     library: Library,
     transports: &'static [&'static str],
     memcached: &Memcached,

@@ -1,7 +1,7 @@
 //! Socket.IO: byte by byte as its specification has it, and with the clients that people use.
 
 mod bounds;
-mod clients;
+pub(crate) mod clients;
 mod packets;
 mod requests;
 

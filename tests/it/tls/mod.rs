@@ -1,5 +1,7 @@
 //! Clients that speak TLS with the edge itself.
 
+mod clients;
+
 use presenced_testkit::client::Client;
 use presenced_testkit::raw::{Raw, get_with};
 use presenced_testkit::server::TestServer;
