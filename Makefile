@@ -88,7 +88,7 @@ shuttle:
 	$(call heading,shuttle: $(ITERATIONS) schedules of each kind)
 	@SHUTTLE_ITERATIONS=$(ITERATIONS) cargo test --locked --test shuttle_presence
 
-## soak: run loom, shuttle, faults, truth, slow-http, the edge over TLS, the store's comparison with memcached, simulated fleets, killed Socket.IO clients and hidden pages for an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20 HIDDEN_MINUTES=7)
+## soak: run loom, shuttle, faults, truth, slow-http, the edge over TLS, the store's comparison with memcached, simulated fleets, killed Socket.IO clients, all that testssl.sh looks for and hidden pages for an hour (STORE_CASES=20000 SEEDS=200 SOCKETIO_ROUNDS=20 HIDDEN_MINUTES=7)
 .PHONY: soak
 STORE_CASES ?= 20000
 # Of each of some 30 kinds of fault: 6,000 runs in all, in some seven minutes on two cores.
@@ -106,6 +106,8 @@ soak: setup loom shuttle faults truth slow-http over-tls client/node_modules/.pa
 	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::nothing_is_left
 	$(call heading,Socket.IO clients that ask while they go over to WebSockets: $(SOCKETIO_ROUNDS) rounds of 15)
 	@SOCKETIO_ROUNDS=$(SOCKETIO_ROUNDS) cargo test --locked --release --test it socketio::clients::all_questions
+	$(call heading,all that testssl.sh looks for)
+	@TESTSSL_ALL=1 cargo test --locked --release --test it tls::scanners::testssl
 	$(call heading,pages that are hidden for $(HIDDEN_MINUTES) minutes)
 	@cargo build --locked
 	@cd client && HIDDEN_MINUTES=$(HIDDEN_MINUTES) PRESENCED_BIN=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/presenced \

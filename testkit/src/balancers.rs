@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::edge_stream::{TlsEdge, is_tls};
 use crate::port::Port;
 use crate::proxies::program;
 use crate::raw::{Raw, request};
@@ -14,6 +15,8 @@ use crate::{PATIENCE, until};
 pub struct Balancer {
     process: Child,
     port: Port,
+    /// If the edge speaks TLS, and the balancer passes it on.
+    _tls: Option<TlsEdge>,
     folder: PathBuf,
     _config: TempFile,
 }
@@ -31,7 +34,8 @@ impl Balancer {
         Balancer::start("haproxy", config, &["-db", "-f"]).await
     }
 
-    /// HAProxy in TCP mode; `options` are those of its server, which it checks by HTTP.
+    /// HAProxy in TCP mode; `options` are those of its server, which it checks by HTTP. Clients speak TLS through it if the
+    /// edge does.
     pub async fn haproxy_tcp(edge: SocketAddr, options: &str) -> Balancer {
         let config = |port: &Port, _: &str| {
             format!(
@@ -41,7 +45,7 @@ impl Balancer {
                 port.number()
             )
         };
-        Balancer::start("haproxy", config, &["-db", "-f"]).await
+        Balancer::start_before("haproxy", config, &["-db", "-f"], is_tls(edge)).await
     }
 
     /// HAProxy in HTTP mode, which adds `X-Forwarded-For`.
@@ -113,6 +117,16 @@ impl Balancer {
         config: impl Fn(&Port, &str) -> String,
         flags: &[&str],
     ) -> Balancer {
+        Balancer::start_before(package, config, flags, false).await
+    }
+
+    /// The same of one whose clients may speak TLS, with the edge behind it.
+    async fn start_before(
+        package: &str,
+        config: impl Fn(&Port, &str) -> String,
+        flags: &[&str],
+        speaks_tls: bool,
+    ) -> Balancer {
         for _ in 0..20 {
             let (port, folder) = (Port::free(), unique_path());
             std::fs::create_dir(&folder).unwrap();
@@ -124,9 +138,11 @@ impl Balancer {
             let process = command.spawn().unwrap_or_else(|error| {
                 panic!("these tests need {package}: install the package of that name ({error})")
             });
+            let at = (Ipv4Addr::LOCALHOST, port.number()).into();
             let mut balancer = Balancer {
                 process,
                 port,
+                _tls: speaks_tls.then(|| TlsEdge::at(at)),
                 folder,
                 _config: config,
             };

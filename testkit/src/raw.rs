@@ -152,6 +152,17 @@ impl Raw {
         raw.expect("TLS, if the server speaks that")
     }
 
+    /// The same behind bytes that come before TLS, in pieces of their own.
+    pub async fn connect_behind(pieces: &[&[u8]], addr: SocketAddr) -> Raw {
+        let mut stream = TcpStream::connect(addr).await.expect("it listens");
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        Raw::on(EdgeStream::over(stream, addr).await.unwrap())
+    }
+
     /// A connection without TLS, whatever the server speaks.
     pub async fn connect_plain(addr: SocketAddr) -> Raw {
         let stream = TcpStream::connect(addr).await.expect("it listens");
@@ -254,6 +265,12 @@ impl Raw {
             head,
             body: String::new(),
         })
+    }
+
+    /// Ends this side of TCP, without a word of TLS's.
+    pub fn half_close(&self) {
+        let socket = socket2::SockRef::from(self.stream.tcp());
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     /// Ends the connection with a reset.

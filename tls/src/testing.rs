@@ -20,7 +20,8 @@ pub const HOST: &str = "same.example";
 pub const AUTHORITY: &[u8] = include_bytes!("../tests/certificates/root.pem");
 
 /// The file of that.
-pub const AUTHORITY_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/root.pem");
+pub const AUTHORITY_FILE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/root.pem");
 
 /// Certificates that are good for a hundred years.
 #[must_use]

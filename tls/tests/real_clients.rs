@@ -253,7 +253,10 @@ for (const version of ["TLSv1.3", "TLSv1.2"]) {
     let address = start();
     let mut command = Command::new("node");
     command.args(["-e", PROGRAM, &address.port().to_string(), AUTHORITY_FILE]);
-    let mut said: Vec<String> = run::<&str>(&mut command, &[]).lines().map(str::to_owned).collect();
+    let mut said: Vec<String> = run::<&str>(&mut command, &[])
+        .lines()
+        .map(str::to_owned)
+        .collect();
     said.sort();
     assert_eq!(said, ["TLSv1.2 100000", "TLSv1.3 100000"]);
 }

@@ -31,7 +31,8 @@ use super::all_gone;
 const SOCKETIO: &str = "--socketio=all";
 
 /// How clients are told to connect: as they do by themselves first.
-pub(crate) const TRANSPORTS: &[&[&str]] = &[&["polling", "websocket"], &["websocket"], &["polling"]];
+pub(crate) const TRANSPORTS: &[&[&str]] =
+    &[&["polling", "websocket"], &["websocket"], &["polling"]];
 
 /// A library that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,8 +82,7 @@ async fn go_by_hand_and_its_http_client() {
     let said = says(&server, "go".into(), &["run"], "client.go").await;
     assert_eq!(said, ["303", "304"]);
     for version in ["1.2", "1.3"] {
-        let resumed =
-            format!("tls_handshakes_total{{version=\"{version}\",resumed=\"yes\"}}");
+        let resumed = format!("tls_handshakes_total{{version=\"{version}\",resumed=\"yes\"}}");
         assert_eq!(server.metric(&resumed).await, 1, "{version}");
     }
 }
@@ -121,7 +120,10 @@ fn curl(server: &TestServer, flags: &[&str]) -> Command {
     command
         .args(["--silent", "--show-error", "--max-time", "20", "--header"])
         .arg(bearer)
-        .args(["--resolve", &format!("{HOST}:{}:127.0.0.1", server.edge.port())])
+        .args([
+            "--resolve",
+            &format!("{HOST}:{}:127.0.0.1", server.edge.port()),
+        ])
         .args(flags);
     trust(&mut command, AUTHORITY_FILE);
     command
@@ -129,7 +131,10 @@ fn curl(server: &TestServer, flags: &[&str]) -> Command {
 
 /// A question over HTTP.
 fn url(server: &TestServer) -> String {
-    format!("https://{HOST}:{}/v1/presence?user=alice", server.edge.port())
+    format!(
+        "https://{HOST}:{}/v1/presence?user=alice",
+        server.edge.port()
+    )
 }
 
 #[tokio::test]
@@ -149,7 +154,10 @@ async fn curl_asks_three_times_on_one_connection() {
         // It offers HTTP/2 as well.
         ["--tlsv1.2", "--http2", "--tcp-nodelay", "--compressed"],
     ] {
-        let wants = ["--write-out", "\n%{num_connects} %{http_version} %{http_code}\n"];
+        let wants = [
+            "--write-out",
+            "\n%{num_connects} %{http_version} %{http_code}\n",
+        ];
         let mut command = curl(&server, &[&flags[..], &wants].concat());
         command.args([&url, &url, &url]);
         let said = told(command, vec![]).await;
@@ -179,7 +187,12 @@ async fn curl_sends_long_bodies() {
             let data = format!("@{}", body.path().display());
             let flags = ["--tls-max", version, "--data-binary", &data];
             let wants = ["--output", "/dev/null", "--write-out", "%{http_code}"];
-            let expect = ["--header", "Content-Type: application/json", "--header", "Expect:"];
+            let expect = [
+                "--header",
+                "Content-Type: application/json",
+                "--header",
+                "Expect:",
+            ];
             let mut command = curl(&server, &[&flags[..], &wants, &expect].concat());
             command.arg(url(&server).split('?').next().unwrap());
             assert_eq!(told(command, vec![]).await, status, "{version} {count}");

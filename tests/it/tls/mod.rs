@@ -1,6 +1,8 @@
 //! Clients that speak TLS with the edge itself.
 
 mod clients;
+mod scanners;
+mod server;
 
 use presenced_testkit::client::Client;
 use presenced_testkit::raw::{Raw, get_with};
