@@ -10,6 +10,7 @@
 #   Go                  builds the examples for back ends (examples/backends)
 #   libmemcached-tools  independent clients to test the store with; memcached's own tool needs perl
 #   promtool            Prometheus's own check of /metrics, in target/venv/bin
+#   Java                has a client of its own that the tests of TLS run
 #   testssl.sh          looks for faults in the server's TLS
 #   target/venv         a Python with pylibmc, pymemcache, python-memcached, websockets, PyJWT, and python-socketio with what
 #                       its WebSockets need, more that is independent; and sslyze, which looks for faults as testssl.sh does
@@ -82,6 +83,7 @@ has testssl || packages+=(testssl.sh)
 has node || packages+=(nodejs)
 has npm || packages+=(npm)
 has go || packages+=(golang-go)
+has javac || packages+=(default-jdk-headless)
 
 # Whether Python can create a virtual environment: pyenv's can, Debian's needs a package.
 can_make_venv() { has python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }

@@ -126,8 +126,10 @@ export async function startEdge(listen = '127.0.0.1:0', more = {}) {
 
 /**
  * Chromium as a user has it: two windows, tabs that hide each other, no emulation of a focus that is not there.
+ *
+ * @param {string[]} [flags] More of its own.
  */
-export async function startBrowser() {
+export async function startBrowser(flags = []) {
   const path = find('CHROMIUM', ['/usr/bin/chromium'], 'Install it with `apt-get install chromium`');
   const profile = mkdtempSync(join(tmpdir(), 'presenced-chromium-'));
   const args = [
@@ -142,6 +144,7 @@ export async function startBrowser() {
     '--disable-quic',
     '--remote-debugging-port=0',
     `--user-data-dir=${profile}`,
+    ...flags,
     'about:blank',
   ];
   const { facts, stop } = await run(path, args, (output) => /DevTools listening on (\S+)\s/.exec(output)?.[1]);

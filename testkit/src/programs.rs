@@ -64,7 +64,7 @@ pub fn openssl(address: SocketAddr, more: &[&str]) -> Command {
     command
 }
 
-/// Lets a program trust an authority alone, by the variables that OpenSSL, Node.js, Go, curl and Python's libraries look at.
+/// Lets a program trust an authority, by the variables that OpenSSL, Node.js, Go, curl and Python's libraries look at.
 pub fn trust<'c>(command: &'c mut Command, authority: &str) -> &'c mut Command {
     for variable in [
         "SSL_CERT_FILE",

@@ -91,7 +91,7 @@ fn answer(line: &[u8], records: &mut presenced_tls::RecordLayer, out: &mut Vec<u
 fn openssl(address: SocketAddr, more: &[&str]) -> Command {
     let trusting = ["-servername", HOST, "-CAfile", AUTHORITY_FILE];
     let strict = ["-verify_return_error", "-alpn", "http/1.1"];
-    programs::openssl(address, &[&trusting, &strict, more].concat())
+    programs::openssl(address, &[&trusting[..], &strict, more].concat())
 }
 
 #[test]
