@@ -349,7 +349,7 @@ async fn the_oldest_of_too_many_sessions_does_not_come_back() {
             true => "io server disconnect",
             false => "server disconnect",
         };
-        assert_eq!(end["reason"], reason, "{library:?}");
+        assert_eq!(end["reason"], reason, "{library:?} {transports:?}");
         // The first try would be after a second or less.
         tokio::time::sleep(Duration::from_secs(3)).await;
         for name in ["second", "third"] {

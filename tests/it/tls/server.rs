@@ -1,8 +1,10 @@
 //! What the server does with clients that don't shake hands, don't trust it, flood, don't read, or go without a word; and how
 //! its connections end: always with `close_notify`, so that a client can tell an end from a cut (RFC 8446 §6.1).
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 
 use presenced::limits::HANDSHAKE_TIMEOUT;
 use presenced_testkit::balancers::Balancer;
@@ -15,11 +17,18 @@ use presenced_testkit::raw::{
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
 use presenced_testkit::{PATIENCE, until};
-use presenced_tls::testing::{AUTHORITY_FILE, HOST};
+use presenced_tls::provider;
+use presenced_tls::rustls::pki_types::pem::PemObject;
+use presenced_tls::rustls::pki_types::{CertificateDer, ServerName};
+use presenced_tls::rustls::version::{TLS12, TLS13};
+use presenced_tls::rustls::{
+    self, AlertDescription, ClientConfig, ClientConnection, RootCertStore,
+};
+use presenced_tls::testing::{AUTHORITY, AUTHORITY_FILE, HOST};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::frames::{DEAF, a_deaf_client_is_dropped, floods_are_ended};
 use crate::socketio::all_gone;
@@ -502,4 +511,177 @@ async fn a_proxys_header_before_tls_may_be_cut_anywhere() {
     let mut raw = Raw::connect_from(from(9), server.edge).await;
     raw.send(request("GET", "/", &[], "")).await;
     assert_eq!(raw.response().await.status, 200);
+}
+
+/// A client whose records a test sends as it likes.
+struct Records {
+    tls: ClientConnection,
+    tcp: TcpStream,
+    /// What was said and not waited for yet.
+    heard: String,
+}
+
+impl Records {
+    async fn connect(edge: SocketAddr, config: Arc<ClientConfig>) -> Records {
+        let host = ServerName::try_from(HOST).unwrap();
+        let tls = ClientConnection::new(config, host).unwrap();
+        let tcp = TcpStream::connect(edge).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let mut records = Records {
+            tls,
+            tcp,
+            heard: String::new(),
+        };
+        while records.tls.is_handshaking() {
+            let out = records.sealed(b"");
+            records.send(&out).await;
+            if records.tls.is_handshaking() {
+                assert!(records.hear().await.unwrap());
+            }
+        }
+        records
+    }
+
+    /// What carries `text`, and what else is to be sent.
+    fn sealed(&mut self, text: &[u8]) -> Vec<u8> {
+        self.tls.writer().write_all(text).unwrap();
+        let mut out = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut out).unwrap();
+        }
+        out
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.tcp.write_all(bytes).await.unwrap();
+    }
+
+    /// Hears what comes next; false at an orderly end.
+    async fn hear(&mut self) -> Result<bool, rustls::Error> {
+        let mut text = Vec::new();
+        let mut bytes = [0; 4096];
+        let count = timeout(PATIENCE, self.tcp.read(&mut bytes)).await;
+        let count = count.expect("it says something").unwrap();
+        let mut read = &bytes[..count];
+        while !read.is_empty() {
+            self.tls.read_tls(&mut read).unwrap();
+            self.tls.process_new_packets()?;
+        }
+        // Without an end of TLS there is no end of what is said.
+        let heard = self.tls.reader().read_to_end(&mut text);
+        let is_cut = count == 0 && heard.is_err();
+        assert!(!is_cut, "cut off");
+        self.heard.push_str(&String::from_utf8_lossy(&text));
+        Ok(count > 0)
+    }
+
+    /// Waits for what contains `text`.
+    async fn hear_until(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.heard.find(text) {
+                self.heard.drain(..at + text.len());
+                return;
+            }
+            assert!(self.hear().await.unwrap(), "it ends without {text:?}");
+        }
+    }
+
+    /// Waits for the alert that ends the connection.
+    async fn alert(&mut self) -> AlertDescription {
+        loop {
+            match self.hear().await {
+                Ok(goes_on) => assert!(goes_on, "it ends without an alert"),
+                Err(rustls::Error::AlertReceived(alert)) => return alert,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// Clients of both versions.
+fn both_versions() -> [Arc<ClientConfig>; 2] {
+    [&TLS13, &TLS12].map(|version| {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(AUTHORITY).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder_with_provider(provider().into())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    })
+}
+
+/// What comes behind a handshake is the session's, wherever it is cut: the records before are opened by HTTP, the one in the
+/// middle by both.
+#[tokio::test]
+async fn a_session_begins_in_the_middle_of_a_record() {
+    let server = TestServer::start_tls(&[]).await;
+    until("ready", PATIENCE, async || server.is_ready().await).await;
+    let ask = |number: usize| {
+        let text = format!("{{\"pull\":{number},\"users\":[\"alice\"]}}");
+        frame(TEXT, text.as_bytes())
+    };
+    for config in both_versions() {
+        let mut end = 0;
+        loop {
+            let mut client = Records::connect(server.edge, config.clone()).await;
+            let handshake = request("GET", "/ws", &upgrade_with(&token("alice")), "");
+            // One question in the record of the handshake, and two in records of their own.
+            let first = client.sealed(&[handshake.as_bytes(), &ask(1)].concat());
+            let more = [client.sealed(&ask(2)), client.sealed(&ask(3))].concat();
+            if end > more.len() {
+                break;
+            }
+            client.send(&[&first, &more[..end]].concat()).await;
+            client.hear_until("101 Switching").await;
+            client.send(&more[end..]).await;
+            client.hear_until("\"pull\":3").await;
+            let close = client.sealed(&frame(CLOSE, &1000_u16.to_be_bytes()));
+            client.send(&close).await;
+            client.hear_until("closed").await;
+            end += 9;
+        }
+    }
+    all_gone(server.admin).await;
+}
+
+/// A client may change its keys whenever it likes, between requests as well; and is told of what TLS forbids.
+#[tokio::test]
+async fn keys_change_between_requests_and_false_records_end_the_connection() {
+    let server = TestServer::start_tls(&[]).await;
+    let bearer = [("Authorization", format!("Bearer {}", token("alice")))];
+    let pull = request("GET", "/v1/presence?user=1", &bearer, "");
+    let [tls13, tls12] = both_versions();
+    let mut client = Records::connect(server.edge, tls13.clone()).await;
+    for _ in 0..5 {
+        client.tls.refresh_traffic_keys().unwrap();
+        let asked = client.sealed(pull.as_bytes());
+        client.send(&asked).await;
+        client.hear_until("200 OK").await;
+    }
+    drop(client);
+    let false_record = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
+    for (config, begins) in [
+        (tls13.clone(), "GET / HTTP/1.1\r\n"),
+        (tls13, ""),
+        (tls12, "GET / HTTP/1.1\r\n"),
+    ] {
+        let mut client = Records::connect(server.edge, config.clone()).await;
+        let begun = client.sealed(begins.as_bytes());
+        client.send(&[begun, false_record.clone()].concat()).await;
+        assert_eq!(client.alert().await, AlertDescription::BadRecordMac);
+        // In a session.
+        let mut client = Records::connect(server.edge, config).await;
+        let handshake = request("GET", "/ws", &upgrade_with(&token("alice")), "");
+        let handshake = client.sealed(handshake.as_bytes());
+        client.send(&handshake).await;
+        client.hear_until("101 Switching").await;
+        client.send(&false_record).await;
+        assert_eq!(client.alert().await, AlertDescription::BadRecordMac);
+    }
+    all_gone(server.admin).await;
+    assert_eq!(server.ends("tls").await, 3);
 }
