@@ -116,6 +116,10 @@ pub const AWAITED_MIN: Duration = Duration::from_secs(1);
 /// burst through one proxy opens at once. Each worker has a listener for each `--listen`.
 pub const LOBBY_MAX: usize = 1024;
 
+/// Peers that share a full lobby, at least, when it is a crowd's, as after a restart, and nobody's fault. Then those who come
+/// wait in the kernel's queue, and nobody is turned away.
+pub const CROWD_PEERS_MIN: usize = 8;
+
 /// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`]
 /// and [`AWAITED_MIN`], so that a place that somebody has held for long enough is found.
 pub const LOBBY_TIME: Duration = Duration::from_secs(2);

@@ -77,7 +77,7 @@ pub async fn serve(
                 door.answer(held, body);
             }
             () = door.lobby.look() => door.call_in().await,
-            (stream, peer) = accepting.next(|| accept(&listener)) => {
+            (stream, peer) = accepting.next(|| accept(&listener)), if !door.lobby.is_crowded() => {
                 door.comes(stream, peer).await;
                 door.turn.next().await;
             }

@@ -19,7 +19,7 @@ use super::introduction::{Introduced, introduce};
 use super::places::{Full, Standing, network};
 use super::proxies::Proxies;
 use super::shared_places::{HttpPlaces, Waiting};
-use crate::limits::{LOBBY_LOOK, LOBBY_TIME};
+use crate::limits::{CROWD_PEERS_MIN, IDLE_MIN, LOBBY_LOOK, LOBBY_TIME};
 
 /// A connection that was accepted, and has no place yet.
 #[derive(Debug)]
@@ -203,6 +203,17 @@ impl Lobby {
         out
     }
 
+    /// Whether it is full, and nobody in it is at fault: none of the peers has much of it, and none is silent for long. One
+    /// more would only push out another: it waits in the kernel's queue instead.
+    pub(super) fn is_crowded(&self) -> bool {
+        let (speaking, silent) = (&self.speaking.waiting, &self.silent.waiting);
+        let most = || self.peers.values().max().copied().unwrap_or_default();
+        let is_new = |newcomer: &Newcomer| newcomer.came_at.elapsed() < IDLE_MIN;
+        speaking.len() + silent.len() >= self.max
+            && most() * CROWD_PEERS_MIN <= self.max
+            && silent.iter().all(is_new)
+    }
+
     /// Returns when it is time to look whether there are places for those who wait; never if nobody does.
     pub(super) async fn look(&mut self) {
         match self.look_at {
@@ -375,6 +386,34 @@ mod tests {
         let all = lobby.take_all(&mut [0; 64], &Proxies::default());
         assert_eq!(lasts(all), [2, 5, 6, 7, 4]);
         assert!(!places.are_wanted(), "nobody waits meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lobby_is_crowded_by_many_peers_and_not_by_few_or_those_who_stay_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let places = HttpPlaces::new("gateway", ROOM);
+        // How many peers wait, how many connections of each, and how many of the peers are silent; whether it is crowded
+        // at first, and later.
+        for (peers, each, silent, is_crowded, stays_so) in [
+            (15, 1, 0, false, false),
+            (16, 1, 0, true, true),
+            (16, 1, 1, true, false),
+            (16, 1, 16, true, false),
+            (8, 2, 0, true, true),
+            (4, 4, 0, false, false),
+        ] {
+            let mut lobby = Lobby::new(16, places.clone());
+            for last in 0..peers {
+                for _ in 0..each {
+                    let comes = newcomer(&listener, last, last < silent);
+                    assert!(lobby.wait(comes).is_none());
+                }
+            }
+            let place = (peers, each, silent);
+            assert_eq!(lobby.is_crowded(), is_crowded, "{place:?}");
+            tokio::time::advance(IDLE_MIN).await;
+            assert_eq!(lobby.is_crowded(), stays_so, "{place:?}");
+        }
     }
 
     #[tokio::test]

@@ -75,7 +75,16 @@ impl TestServer {
 
     /// One whose clients speak TLS: [`Raw`](crate::raw::Raw) and [`Client`](crate::client::Client) do.
     pub async fn start_tls(flags: &[&str]) -> TestServer {
-        TestServer::start_set(flags, |config| config.gateway.tls = Some(certificates())).await
+        TestServer::start_tls_set(flags, |_| ()).await
+    }
+
+    /// The same, where `set` may say more.
+    pub async fn start_tls_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
+        let set = |config: &mut Config| {
+            config.gateway.tls = Some(certificates());
+            set(config);
+        };
+        TestServer::start_set(flags, set).await
     }
 
     async fn start_set(flags: &[&str], set: impl FnOnce(&mut Config)) -> TestServer {
