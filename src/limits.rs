@@ -117,8 +117,8 @@ pub const AWAITED_MIN: Duration = Duration::from_secs(1);
 pub const LOBBY_MAX: usize = 1024;
 
 /// Peers that share a full lobby, at least, when it is a crowd's, as after a restart, and nobody's fault. Then those who come
-/// wait in the kernel's queue, and nobody is turned away.
-pub const CROWD_PEERS_MIN: usize = 8;
+/// wait in the kernel's queue, for as long as [`AWAITED_MIN`].
+pub const CROWD_PEERS_MIN: usize = 16;
 
 /// How long they wait: some hundred times as long as a request takes, and longer than [`IDLE_MIN`]
 /// and [`AWAITED_MIN`], so that a place that somebody has held for long enough is found.
@@ -363,6 +363,13 @@ pub const EVENT_INTERVAL: u32 = 8;
 /// Connections that a listener lets in before the other tasks of its worker have their turn: less than a millisecond
 /// of handshakes.
 pub const LET_IN_PER_TURN: usize = 8;
+
+/// Records that wait because a peer does not read, while it still sends. They answer key updates: a few are usual.
+pub const UNSENT_RECORDS_BYTES_MAX: usize = 64 * 1024;
+
+/// Records of TLS without data that a connection may bring while it is no session. Clients send none, or a key update now
+/// and then; each costs more than its bytes.
+pub const IDLE_RECORDS_MAX: u32 = 200;
 
 /// TLS handshakes that a worker computes before its other tasks have their turn: one to two milliseconds of them.
 pub const TLS_HANDSHAKES_PER_TURN: usize = 8;

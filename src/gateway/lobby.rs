@@ -11,6 +11,7 @@ use std::future::pending;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +20,7 @@ use super::introduction::{Introduced, introduce};
 use super::places::{Full, Standing, network};
 use super::proxies::Proxies;
 use super::shared_places::{HttpPlaces, Waiting};
-use crate::limits::{CROWD_PEERS_MIN, IDLE_MIN, LOBBY_LOOK, LOBBY_TIME};
+use crate::limits::{AWAITED_MIN, CROWD_PEERS_MIN, IDLE_MIN, LOBBY_LOOK, LOBBY_TIME};
 
 /// A connection that was accepted, and has no place yet.
 #[derive(Debug)]
@@ -203,15 +204,23 @@ impl Lobby {
         out
     }
 
-    /// Whether it is full, and nobody in it is at fault: none of the peers has much of it, and none is silent for long. One
-    /// more would only push out another: it waits in the kernel's queue instead.
+    /// Whether it is full, and nobody in it is at fault: none of the peers has much of it, or all places that it may have,
+    /// and nobody has been silent, or waited, for long. One more would only push out another: it waits in the kernel's queue
+    /// instead.
     pub(super) fn is_crowded(&self) -> bool {
         let (speaking, silent) = (&self.speaking.waiting, &self.silent.waiting);
         let most = || self.peers.values().max().copied().unwrap_or_default();
-        let is_new = |newcomer: &Newcomer| newcomer.came_at.elapsed() < IDLE_MIN;
+        let is_of_crowd = |newcomer: &Newcomer, time: Duration| {
+            newcomer.full == Full::Server && newcomer.came_at.elapsed() < time
+        };
         speaking.len() + silent.len() >= self.max
             && most() * CROWD_PEERS_MIN <= self.max
-            && silent.iter().all(is_new)
+            && silent
+                .iter()
+                .all(|newcomer| is_of_crowd(newcomer, IDLE_MIN))
+            && speaking
+                .iter()
+                .all(|newcomer| is_of_crowd(newcomer, AWAITED_MIN))
     }
 
     /// Returns when it is time to look whether there are places for those who wait; never if nobody does.
@@ -267,7 +276,6 @@ fn in_turns(waiting: VecDeque<Newcomer>, held: &HashMap<IpAddr, usize>) -> VecDe
 mod tests {
     use std::io::Write;
     use std::net::TcpListener;
-    use std::time::Duration;
 
     use super::*;
     use crate::gateway::places::Room;
@@ -399,7 +407,7 @@ mod tests {
             (16, 1, 0, true, true),
             (16, 1, 1, true, false),
             (16, 1, 16, true, false),
-            (8, 2, 0, true, true),
+            (8, 2, 0, false, false),
             (4, 4, 0, false, false),
         ] {
             let mut lobby = Lobby::new(16, places.clone());
@@ -413,6 +421,8 @@ mod tests {
             assert_eq!(lobby.is_crowded(), is_crowded, "{place:?}");
             tokio::time::advance(IDLE_MIN).await;
             assert_eq!(lobby.is_crowded(), stays_so, "{place:?}");
+            tokio::time::advance(AWAITED_MIN).await;
+            assert!(!lobby.is_crowded(), "{place:?}");
         }
     }
 

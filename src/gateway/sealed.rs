@@ -8,14 +8,16 @@ use std::io;
 use presenced_session::connection::Tls;
 use presenced_tls::limits::FRAGMENT_BYTES_MAX;
 
+use crate::limits::{IDLE_RECORDS_MAX, UNSENT_RECORDS_BYTES_MAX};
+
 /// TLS on a connection.
 #[derive(Debug)]
 pub(super) struct Sealed {
     tls: Tls,
     /// Records that the socket has not taken: they go out first, in this order.
     unsent: Vec<u8>,
-    /// Nothing more is read: the peer has said so, or has done what TLS forbids.
-    has_ended: bool,
+    /// Records without data that have come.
+    idle: u32,
 }
 
 impl Sealed {
@@ -24,24 +26,32 @@ impl Sealed {
         Sealed {
             tls,
             unsent,
-            has_ended: false,
+            idle: 0,
         }
     }
 
     /// Opens what was read, and appends what was in it to `ahead`. There may be something to send then.
-    pub(super) fn open(&mut self, bytes: &[u8], ahead: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    ///
+    /// Too much has come that has no data, or waits for a peer that does not read.
+    pub(super) fn open(&mut self, bytes: &[u8], ahead: &mut Vec<u8>) -> io::Result<()> {
         let Tls { records, partial } = &mut self.tls;
         partial.extend_from_slice(bytes);
         let opened = records.open(partial, &mut self.unsent);
         ahead.extend_from_slice(&partial[..opened.data]);
         // A connection may stay for long without a byte.
         *partial = partial[opened.taken..].to_vec();
-        self.has_ended |= opened.end.is_some();
+        self.idle = self.idle.saturating_add(opened.idle);
+        match self.idle > IDLE_RECORDS_MAX || self.unsent.len() > UNSENT_RECORDS_BYTES_MAX {
+            true => Err(io::ErrorKind::QuotaExceeded.into()),
+            false => Ok(()),
+        }
     }
 
-    /// Whether nothing more is read.
+    /// Whether nothing more is read: the peer has said so, or has done what TLS forbids.
     pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.tls.records.end().is_some()
     }
 
     /// Seals the first of `data`, which is to be sent then; returns how much of it.

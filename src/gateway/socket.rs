@@ -119,13 +119,18 @@ impl Socket {
 
     /// A TLS handshake was made of what was read so far. `rest` is what came behind it, and `last` what is still to be said
     /// in it: it goes out with the answer, if a request is there.
-    pub(super) fn secure(&mut self, tls: Tls, rest: &[u8], last: Vec<u8>) {
+    ///
+    /// # Errors
+    ///
+    /// The connection has to end.
+    pub(super) fn secure(&mut self, tls: Tls, rest: &[u8], last: Vec<u8>) -> io::Result<()> {
         let tls = self.tls.insert(Sealed::new(tls, last));
-        tls.open(rest, &mut self.ahead);
+        tls.open(rest, &mut self.ahead)?;
         if self.ahead.is_empty() {
             // What is not taken now goes out with what is written next.
             let _ = self.send_unsent();
         }
+        Ok(())
     }
 
     /// Whether the first request's line is longer than the URI that it bears may be. hyper gets no
@@ -166,6 +171,9 @@ impl Socket {
     /// There will be nothing more.
     pub(super) async fn read_ahead(&mut self) -> io::Result<()> {
         loop {
+            if self.has_ended() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let stream = self.stream.watch()?;
             stream.readable().await?;
             // On the stack only now: whoever waits for long has no buffer.
@@ -174,12 +182,9 @@ impl Socket {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     let before = self.ahead.len();
-                    self.take(&bytes[..count]);
+                    self.take(&bytes[..count])?;
                     if self.ahead.len() > before {
                         return Ok(());
-                    }
-                    if self.has_ended() {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -189,13 +194,15 @@ impl Socket {
     }
 
     /// Takes what was read.
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
-            return self.ahead.extend_from_slice(bytes);
+            self.ahead.extend_from_slice(bytes);
+            return Ok(());
         };
-        tls.open(bytes, &mut self.ahead);
+        let opened = tls.open(bytes, &mut self.ahead);
         // An alert, or a key update. What is not taken now goes out with what is written next.
         let _ = self.send_unsent();
+        opened
     }
 
     /// Whether TLS has come to its end, so that nothing more is read.
@@ -278,9 +285,7 @@ impl Socket {
             return self.stream.watch()?.write_all(bytes).await;
         };
         Socket::seal_all(tls, bytes)?;
-        self.stream.watch()?.write_all(tls.unsent()).await?;
-        tls.sent(tls.unsent().len());
-        Ok(())
+        send_all(&mut self.stream, tls).await
     }
 
     /// Writes what it takes at once, and ends this side.
@@ -305,7 +310,7 @@ impl Socket {
             Some(tls) => {
                 Socket::seal_all(tls, bytes)?;
                 tls.close();
-                self.stream.watch()?.write_all(tls.unsent()).await?;
+                send_all(&mut self.stream, tls).await?;
             }
         }
         let mut stream = self.into_watched()?;
@@ -334,7 +339,11 @@ impl Socket {
     /// The connection and what was read ahead and not taken by hyper.
     pub(super) fn into_connection(mut self) -> io::Result<(Connection<BareTcp>, Vec<u8>)> {
         self.send_unsent()?;
-        let tls = self.tls.take().and_then(Sealed::into_tls);
+        let tls = match self.tls.take().map(Sealed::into_tls) {
+            // Its next record would come in the middle of another.
+            Some(None) => return Err(io::ErrorKind::WriteZero.into()),
+            tls => tls.flatten(),
+        };
         let stream = std::mem::replace(&mut self.stream, Watchable::Lost);
         let transport = stream.into_bare()?;
         let connection = Connection { transport, tls };
@@ -402,7 +411,7 @@ impl hyper::rt::Read for Socket {
             if count == 0 {
                 return Poll::Ready(Ok(()));
             }
-            self.take(&bytes[..count]);
+            self.take(&bytes[..count])?;
         }
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
@@ -459,6 +468,18 @@ impl hyper::rt::Write for Socket {
         ready!(self.poll_unsent(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+/// Sends what was sealed, however long it takes. What was sent is known even if this is cancelled.
+async fn send_all(stream: &mut Watchable<TcpStream>, tls: &mut Sealed) -> io::Result<()> {
+    let stream = stream.watch()?;
+    while !tls.unsent().is_empty() {
+        match stream.write(tls.unsent()).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => tls.sent(count),
+        }
+    }
+    Ok(())
 }
 
 fn poll_send(

@@ -64,7 +64,8 @@ pub(super) async fn shake_hands(
             gateway.metrics.tls_handshake(&established);
             let Established { records, rest, .. } = established;
             let partial = Vec::new();
-            socket.secure(Secured { records, partial }, &rest, out);
+            let tls = Secured { records, partial };
+            socket.secure(tls, &rest, out).ok()?;
             if !socket.has_read() {
                 place.stands(Standing::Idle);
             }

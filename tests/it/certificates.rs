@@ -211,7 +211,7 @@ async fn commands_about_settings_know_them() {
     assert_eq!(output.status.code(), Some(0), "{report}");
     for part in [
         "note measured 50 sessions on loopback",
-        "note tls for each session 256 B of this process's memory",
+        "note tls for each session 290 B of this process's memory",
     ] {
         assert!(report.contains(part), "{part} in {report}");
     }

@@ -65,6 +65,9 @@ pub struct Opened {
     /// Bytes that are done with. Those behind them begin a record that has not come whole, and must come again with what
     /// follows.
     pub taken: usize,
+    /// How many of them had no data. Each costs this side more than the peer, a key update much more, so they should count
+    /// toward a rate.
+    pub idle: u32,
     /// Nothing will be read any more.
     pub end: Option<End>,
 }
@@ -148,6 +151,11 @@ impl RecordLayer {
         self.suite.is_some()
     }
 
+    /// Why nothing is read any more.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
     /// Whether nothing can be sealed any more.
     pub fn is_write_closed(&self) -> bool {
         self.is_write_closed
@@ -156,7 +164,7 @@ impl RecordLayer {
     /// Opens all whole records in `bytes`, and moves their data to its start. What must be sent because of them is
     /// appended to `out`, sealed: an alert, or the answer to a key update.
     pub fn open(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Opened {
-        let (mut taken, mut data) = (0, 0);
+        let (mut taken, mut data, mut idle) = (0, 0, 0);
         let mut end = self.end;
         let (mut aead, mut owes_update) = (None, false);
         while end.is_none() {
@@ -175,6 +183,7 @@ impl RecordLayer {
                     data += length;
                     return Ok(Some(Control::Nothing));
                 }
+                idle += 1;
                 self.idle_records += 1;
                 if self.idle_records > IDLE_RECORDS_MAX {
                     return Err(AlertDescription::UnexpectedMessage);
@@ -203,7 +212,12 @@ impl RecordLayer {
             // data; after a fault this side is closed, and nothing is said.
             self.update_write(out);
         }
-        Opened { data, taken, end }
+        Opened {
+            data,
+            taken,
+            idle,
+            end,
+        }
     }
 
     /// Seals `data` in as many records as it needs, and appends them to `out`. They must go out in this order, and whole: if

@@ -240,6 +240,12 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         let since = if opened.taken == 0 { since } else { now };
         let kept = self.keep_record(key, bytes[opened.taken..].to_vec(), since);
         self.send_sealed(key)?;
+        if opened.idle > 0
+            && let Some(session) = self.slab.get_mut(key)
+            && !session.bucket.take_more(self.rate, opened.idle, us(now))
+        {
+            return Err(CloseReason::RateLimited);
+        }
         if opened.data > 0 {
             self.receive_frames(key, &mut bytes[..opened.data], now)?;
         }

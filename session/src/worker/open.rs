@@ -103,13 +103,18 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
         self.receive_frames(key, &mut Vec::from(read_ahead), self.now)
     }
 
-    /// Takes up TLS, if a session's client speaks it, before anything is said. Fails if there is no memory for what has
-    /// come of a record.
+    /// Takes up TLS, if a session's client speaks it, before anything is said. Fails if it has come to its end, or there is
+    /// no memory for what has come of a record.
     pub(super) fn take_up(&mut self, key: SessionKey, tls: Option<Tls>) -> Result<(), CloseReason> {
         let Some(Tls { records, partial }) = tls else {
             return Ok(());
         };
+        // Its client has said that it will say no more.
+        let has_ended = records.end().is_some();
         self.records.put(key.index, records);
+        if has_ended {
+            return Err(CloseReason::Disconnected);
+        }
         self.keep_record(key, partial, self.now)
     }
 

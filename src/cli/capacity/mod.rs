@@ -143,7 +143,7 @@ fn what_was_measured(measured: &Measured) -> String {
 /// The sessions that are measured have no TLS: both ends of them would be in this process.
 fn what_tls_adds() -> String {
     format!(
-        "for each session {TLS_SESSION_PROCESS_BYTES} B of this process's memory and {:.1} µs of CPU time for a ping and its pong are          added, which were not measured here",
+        "for each session {TLS_SESSION_PROCESS_BYTES} B of this process's memory and {:.1} µs of CPU time for a ping and its pong are added, which were not measured here",
         TLS_HEARTBEAT_TIME.as_secs_f64() * 1e6
     )
 }

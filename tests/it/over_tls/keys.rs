@@ -198,3 +198,29 @@ fn a_client_over_tls_that_does_not_read_is_let_go_of() {
         assert!(echo == plain(TEXT, &[b'x'; 20_000]));
     }
 }
+
+/// Each costs more than a frame, and would cost no rate anything.
+#[test]
+fn key_updates_without_end_are_too_many_messages() {
+    for suite in suites_of_tls13() {
+        let config = Config::default();
+        let most = 10 * config.frames_per_second_max;
+        let mut tried = LoneWorker::new(Echo::default(), config, Over::Plain);
+        let session = open_over(&mut tried, suite);
+        let (key, client) = &session;
+        let mut updates = 0;
+        while tried.worker.service().closed == 0 {
+            for _ in 0..10 {
+                client.send_bytes(&client.key_update(false));
+            }
+            // So that they are not many in a row.
+            client.send(&frame(PONG, b""));
+            tried.read(*key);
+            updates += 10;
+            assert!(updates <= most + 10, "{suite:?}");
+            // A client may do that now and then.
+            assert!(updates > 50 || tried.worker.service().closed == 0);
+        }
+        assert_eq!(ended(&tried, CloseReason::RateLimited), 1);
+    }
+}

@@ -11,6 +11,8 @@ use x509_cert::der::{self, Decode, NestedReader, Reader, SliceReader};
 use x509_cert::spki::{AlgorithmIdentifierRef, ObjectIdentifier};
 
 use super::pair_error::PairError;
+use zeroize::Zeroizing;
+
 use crate::limits::RSA_BITS_MIN;
 
 /// One for each kind of key that can be used.
@@ -28,7 +30,8 @@ const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 /// rather than to every client.
 pub(super) fn read(key_pem: &[u8]) -> Result<Arc<dyn SigningKey>, PairError> {
     let key = match PrivateKeyDer::from_pem_slice(key_pem) {
-        Ok(key) => key,
+        // What the provider gets of it is a copy, which is its own.
+        Ok(key) => Zeroizing::new(key),
         Err(_) if is_encrypted(key_pem) => return Err(PairError::EncryptedKey),
         Err(pem::Error::NoItemsFound) => return Err(PairError::NoKey),
         Err(_) => return Err(PairError::BrokenKey),
@@ -39,7 +42,7 @@ pub(super) fn read(key_pem: &[u8]) -> Result<Arc<dyn SigningKey>, PairError> {
         Ok(None) => {}
     }
     let provider = rustls_graviola::default_provider();
-    let Ok(key) = provider.key_provider.load_private_key(key) else {
+    let Ok(key) = provider.key_provider.load_private_key(key.clone_key()) else {
         return Err(PairError::UnusableKey);
     };
     let signature = key.choose_scheme(&SCHEMES).map(|signer| signer.sign(&[]));
