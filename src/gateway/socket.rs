@@ -282,7 +282,12 @@ impl Socket {
     /// The peer is gone.
     pub(super) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
-            return self.stream.watch()?.write_all(bytes).await;
+            let mut rest = bytes;
+            while !rest.is_empty() {
+                let sent = send_some(&mut self.stream, rest).await?;
+                rest = &rest[sent..];
+            }
+            return Ok(());
         };
         Socket::seal_all(tls, bytes)?;
         send_all(&mut self.stream, tls).await
@@ -472,14 +477,24 @@ impl hyper::rt::Write for Socket {
 
 /// Sends what was sealed, however long it takes. What was sent is known even if this is cancelled.
 async fn send_all(stream: &mut Watchable<TcpStream>, tls: &mut Sealed) -> io::Result<()> {
-    let stream = stream.watch()?;
     while !tls.unsent().is_empty() {
-        match stream.write(tls.unsent()).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => tls.sent(count),
-        }
+        let sent = send_some(stream, tls.unsent()).await?;
+        tls.sent(sent);
     }
     Ok(())
+}
+
+/// Sends some of `bytes`: at once if the peer takes them, without the runtime, which knows of a new connection only later what
+/// it takes.
+async fn send_some(stream: &mut Watchable<TcpStream>, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = stream.socket()?.send(bytes);
+    if would_block(&sent) {
+        sent = stream.watch()?.write(bytes).await;
+    }
+    match sent {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        sent => sent,
+    }
 }
 
 fn poll_send(
