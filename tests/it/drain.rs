@@ -16,6 +16,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 async fn sessions(process: &Process, count: usize) -> Vec<(String, Client)> {
+    until("ready", PATIENCE, async || {
+        get(process.admin(), "/readyz").await.status == 200
+    })
+    .await;
     let mut sessions = Vec::new();
     for number in 0..count {
         let user = format!("u{number}");
