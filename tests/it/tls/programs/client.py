@@ -11,6 +11,7 @@ import ssl
 import struct
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from websockets.sync.client import connect
 
@@ -79,7 +80,7 @@ def by_hand(version):
         assert got[1][:2] == struct.pack("!H", 1000), got
         assert stream.read(1) == b""
         secret.unwrap()
-    print("by hand", version.name, flush=True)
+    return f"by hand {version.name}"
 
 
 class Pings(logging.Handler):
@@ -110,17 +111,11 @@ def by_library(version):
             check(session.recv(timeout=PATIENCE))
             assert pings.seen.acquire(timeout=PATIENCE)
     assert session.close_code == 1000, session.close_code
-    print("by library", version.name, flush=True)
+    return f"by library {version.name}"
 
 
-def sessions():
-    for talk in (by_hand, by_library):
-        for version in VERSIONS:
-            yield threading.Thread(target=talk, args=[version])
-
-
-threads = list(sessions())
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
+with ThreadPoolExecutor() as pool:
+    sessions = [pool.submit(talk, version) for talk in (by_hand, by_library) for version in VERSIONS]
+# Threads that print by themselves would mix their lines.
+for session in sessions:
+    print(session.result())
