@@ -8,11 +8,14 @@ use std::time::Duration;
 use presenced_memcached::discovery::Discovery;
 use presenced_memcached::network::{Dialler, Resolver};
 use presenced_memcached::probe::{self, NoWrites};
+use presenced_memcached::stream::Stream;
 use presenced_memcached::{Cluster, Network, NodeList, NodeSpec};
 use presenced_session::clock::Clock;
 use presenced_session::slab::SessionKey;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Flusher, Presence};
 use crate::limits::SHARDS;
@@ -62,6 +65,80 @@ async fn with_the_last_flush_the_regular_flush_is_over() {
     assert_eq!(presence.pending().len(), 1);
     assert!(!flusher.flush_all().await);
     assert!(restored() > before, "what is left to do is done");
+}
+
+/// How many users each read of a node finds.
+type Writes = Arc<Mutex<Vec<usize>>>;
+
+/// Answers as memcached does, a millisecond later.
+async fn serve(stream: DuplexStream, writes: Writes) -> io::Result<()> {
+    let (mut from, mut to) = split(stream);
+    let (says, mut said) = unbounded_channel::<(Instant, Vec<u8>)>();
+    tokio::spawn(async move {
+        while let Some((at, answer)) = said.recv().await {
+            sleep_until(at).await;
+            to.write_all(&answer).await?;
+        }
+        io::Result::Ok(())
+    });
+    let mut asked = Vec::with_capacity(1 << 16);
+    while from.read_buf(&mut asked).await? > 0 {
+        let text = String::from_utf8_lossy(&asked);
+        let (count, mut answer) = (text.matches("set ").count(), Vec::new());
+        if text.contains("version") {
+            answer.extend(b"VERSION 1.6.18\r\n");
+        } else {
+            writes.lock().unwrap().push(count);
+        }
+        answer.extend(b"STORED\r\n".repeat(count));
+        let _ = says.send((Instant::now() + Duration::from_millis(1), answer));
+        asked.clear();
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_connects_alone_is_written_at_once_and_many_are_written_together() {
+    let (writes, mut tasks) = (Writes::default(), JoinSet::new());
+    let dialler = Dialler::new({
+        let writes = writes.clone();
+        move |_| {
+            let (ours, theirs) = duplex(1 << 16);
+            tokio::spawn(serve(theirs, writes.clone()));
+            Box::pin(async { Ok(Stream::Simulated(Box::new(ours))) })
+        }
+    });
+    let mut config = presenced_memcached::Config::default();
+    config.connect.network.dialler = dialler;
+    let node = "10.0.0.1:1".parse::<NodeSpec>().unwrap().into();
+    let presence = presence(Cluster::new([node], config).into());
+    let flusher = Flusher::start(&presence, 0, 1, &mut tasks);
+    sleep(Duration::from_secs(60)).await;
+    let written = || -> Vec<_> { std::mem::take(&mut *writes.lock().unwrap()) };
+    written();
+
+    let began = Instant::now();
+    flusher.write_now(connect(&presence, 0));
+    while writes.lock().unwrap().is_empty() {
+        yield_now().await;
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(written(), [1]);
+    sleep(Duration::from_millis(10)).await;
+
+    for number in 1..=1000 {
+        flusher.write_now(connect(&presence, number));
+        // The writer has its turn each time.
+        yield_now().await;
+        if number % 10 == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    sleep(Duration::from_millis(10)).await;
+    let written = written();
+    assert_eq!(written.iter().sum::<usize>(), 1000);
+    assert!(written.len() < 1000 / 4, "{written:?}");
+    assert_eq!(presence.metrics().restored.value(), 0);
 }
 
 /// The addresses of a name, which change.
