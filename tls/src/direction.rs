@@ -32,29 +32,33 @@ impl Direction {
         }
     }
 
-    /// Takes this key of TLS 1.2, with which `sequence` records were sealed or opened already.
-    pub(crate) fn start_tls12(&mut self, sequence: u64, key: &AeadKey, iv: &Iv) -> Option<()> {
+    /// Takes this key, with which `sequence` records were sealed or opened already, and, with TLS 1.3, the secret that it was
+    /// made of. `None` if one of them is too long.
+    pub(crate) fn start(
+        &mut self,
+        sequence: u64,
+        key: &AeadKey,
+        iv: &Iv,
+        secret: &[u8],
+    ) -> Option<()> {
         fill(&mut self.key, key.as_ref())?;
         fill(&mut self.iv, iv.as_ref())?;
+        fill(&mut self.secret, secret)?;
         self.sequence = sequence;
         Some(())
     }
 
-    /// Takes the first keys of this secret of TLS 1.3, with which `sequence` records were sealed or opened already. Returns
-    /// `None` if the secret is not one of the suite's.
-    pub(crate) fn start_tls13(
+    /// Takes the first keys of this secret of TLS 1.3.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn start_with_secret(
         &mut self,
         suite: &Tls13CipherSuite,
         cipher: Cipher,
-        sequence: u64,
         secret: &[u8],
     ) -> Option<()> {
-        if secret.len() != suite.common.hash_provider.output_len() {
-            return None;
-        }
         fill(&mut self.secret, secret)?;
-        self.derive(suite, cipher)?;
-        self.sequence = sequence;
+        let keys = self.keys(suite, cipher)?;
+        self.take(&keys);
         Some(())
     }
 
@@ -67,16 +71,13 @@ impl Direction {
         self.sequence = other.sequence;
     }
 
-    /// Whether these are its key and iv.
-    pub(crate) fn has(&self, key: &AeadKey, iv: &Iv) -> bool {
-        let key = key.as_ref();
-        self.key.starts_with(key)
-            && self.key[key.len()..].iter().all(|byte| *byte == 0)
-            && self.iv == iv.as_ref()
-    }
-
-    /// Goes on to the next keys (RFC 8446 §7.2). `None` if the suite is not the connection's, and never else.
+    /// Goes on to the next keys (RFC 8446 §7.2). `None` if the secret is not what the present keys were made of: rustls has
+    /// told of them in two ways, and only here is it seen whether both agree. With the version for which this was made they do.
     pub(crate) fn update(&mut self, suite: &Tls13CipherSuite, cipher: Cipher) -> Option<()> {
+        let present = self.keys(suite, cipher)?;
+        if (present.key, present.iv) != (self.key, self.iv) {
+            return None;
+        }
         let length = suite.common.hash_provider.output_len();
         let mut next = [0; SECRET_BYTES_MAX];
         let expanded = expand_label(
@@ -87,21 +88,29 @@ impl Direction {
         self.secret = next;
         next.zeroize();
         expanded?;
-        self.derive(suite, cipher)
+        let keys = self.keys(suite, cipher)?;
+        self.take(&keys);
+        Some(())
     }
 
-    /// The keys of the secret. Their first record has the number zero.
-    fn derive(&mut self, suite: &Tls13CipherSuite, cipher: Cipher) -> Option<()> {
+    /// The keys of the secret.
+    fn keys(&self, suite: &Tls13CipherSuite, cipher: Cipher) -> Option<Keys> {
         let expander = self.expander(suite)?;
-        self.key.zeroize();
-        expand_label(
-            expander.as_ref(),
-            b"key",
-            &mut self.key[..cipher.key_bytes()],
-        )?;
-        expand_label(expander.as_ref(), b"iv", &mut self.iv)?;
+        let mut keys = Keys {
+            key: [0; 32],
+            iv: [0; 12],
+        };
+        let key = keys.key.get_mut(..cipher.key_bytes())?;
+        expand_label(expander.as_ref(), b"key", key)?;
+        expand_label(expander.as_ref(), b"iv", &mut keys.iv)?;
+        Some(keys)
+    }
+
+    /// Goes on with these keys, whose first record has the number zero.
+    fn take(&mut self, keys: &Keys) {
+        self.key.copy_from_slice(&keys.key);
+        self.iv.copy_from_slice(&keys.iv);
         self.sequence = 0;
-        Some(())
     }
 
     fn expander(&self, suite: &Tls13CipherSuite) -> Option<Box<dyn HkdfExpander>> {
@@ -164,6 +173,19 @@ impl Drop for Direction {
     }
 }
 
+/// Keys that are derived from a secret; wiped when they are dropped.
+struct Keys {
+    key: [u8; 32],
+    iv: [u8; 12],
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.iv.zeroize();
+    }
+}
+
 /// What is different for each record.
 pub(crate) struct Record {
     /// How many there were before, with this key.
@@ -191,6 +213,7 @@ fn expand_label(expander: &dyn HkdfExpander, label: &[u8], out: &mut [u8]) -> Op
 mod tests {
     use super::*;
     use crate::record_layer::RecordLayer;
+    use crate::testing;
 
     /// Two of these fit a type that can be cloned, and then this does not compile.
     trait IsNotClone<Which> {
@@ -206,14 +229,33 @@ mod tests {
     }
 
     #[test]
-    fn another_key_or_iv_is_not_its_own() {
-        let mut direction = Direction::empty();
-        let key = |byte| AeadKey::from([byte; 32]);
-        let iv = |byte| Iv::from([byte; 12]);
-        assert_eq!(direction.start_tls12(0, &key(1), &iv(2)), Some(()));
-        assert!(direction.has(&key(1), &iv(2)));
-        assert!(!direction.has(&key(3), &iv(2)));
-        assert!(!direction.has(&key(1), &iv(3)));
+    fn keys_of_another_secret_have_no_next() {
+        for suite in crate::provider().cipher_suites {
+            let Some(suite) = suite.tls13() else {
+                continue;
+            };
+            let cipher = testing::cipher(suite.common.suite);
+            let secret = vec![1; suite.common.hash_provider.output_len()];
+            let mut derived = Direction::empty();
+            derived.start_with_secret(suite, cipher, &secret).unwrap();
+            let next = |key: [u8; 32], iv: [u8; 12], secret: &[u8]| {
+                let mut direction = Direction::empty();
+                let started = direction.start(7, &AeadKey::from(key), &Iv::from(iv), secret);
+                assert_eq!(started, Some(()));
+                let updated = direction.update(suite, cipher);
+                assert_eq!(updated.is_some(), direction.sequence == 0);
+                updated
+            };
+            let (key, iv) = (derived.key, derived.iv);
+            assert_eq!(next(key, iv, &secret), Some(()));
+            let (mut other_key, mut other_iv, mut other_secret) = (key, iv, secret.clone());
+            other_key[0] ^= 1;
+            other_iv[11] ^= 1;
+            other_secret[1] ^= 1;
+            assert_eq!(next(other_key, iv, &secret), None);
+            assert_eq!(next(key, other_iv, &secret), None);
+            assert_eq!(next(key, iv, &other_secret), None);
+        }
     }
 
     #[test]

@@ -142,9 +142,8 @@ pub enum HandshakeError {
     /// It has done what the RFCs forbid, or has nothing in common with this server.
     #[error(transparent)]
     Rustls(rustls::Error),
-    /// The secrets that rustls has logged lead to other keys than those that it uses. That can't happen with the version for
-    /// which this was made.
-    #[error("the keys of the handshake are not those of the connection")]
+    /// rustls does not tell the secrets of the connection. That can't happen with the version for which this was made.
+    #[error("the handshake has left no secrets")]
     Secrets,
 }
 
@@ -246,7 +245,7 @@ fn process(
     processed.map_err(HandshakeError::Rustls)
 }
 
-/// The record layer of a connection whose keys are `extracted`. With TLS 1.3, they must come of the secrets that were
+/// The record layer of a connection whose keys are `extracted`. With TLS 1.3, the next keys are made of the secrets that were
 /// `logged`.
 fn record_layer(
     suite: SupportedCipherSuite,
@@ -255,26 +254,17 @@ fn record_layer(
 ) -> Option<Box<RecordLayer>> {
     let (cipher, read_key, read_iv) = parts(&extracted.rx.1)?;
     let (write_cipher, write_key, write_iv) = parts(&extracted.tx.1)?;
-    if cipher != write_cipher {
+    let tls13 = suite.tls13();
+    let secret_bytes = tls13.map_or(0, |suite| suite.common.hash_provider.output_len());
+    let is_fit = |secret: &[u8]| secret.len() == secret_bytes;
+    if cipher != write_cipher || !is_fit(&logged.client) || !is_fit(&logged.server) {
         return None;
     }
-    let tls13 = suite.tls13();
     let mut records = RecordLayer::empty(tls13, cipher);
-    let (read_sequence, write_sequence) = (extracted.rx.0, extracted.tx.0);
     let RecordLayer { read, write, .. } = &mut *records;
-    match tls13 {
-        Some(suite) => {
-            read.start_tls13(suite, cipher, read_sequence, &logged.client)?;
-            write.start_tls13(suite, cipher, write_sequence, &logged.server)?;
-        }
-        None => {
-            read.start_tls12(read_sequence, read_key, read_iv)?;
-            write.start_tls12(write_sequence, write_key, write_iv)?;
-        }
-    }
-    // With TLS 1.3, two ways lead to the keys.
-    let are_same = read.has(read_key, read_iv) && write.has(write_key, write_iv);
-    are_same.then_some(records)
+    read.start(extracted.rx.0, read_key, read_iv, &logged.client)?;
+    write.start(extracted.tx.0, write_key, write_iv, &logged.server)?;
+    Some(records)
 }
 
 /// What AEAD they are for, the key and the iv.
@@ -337,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_are_not_those_of_the_secrets_are_refused() {
+    fn secrets_that_are_missing_or_not_of_the_suite_are_refused() {
         for suite in provider().cipher_suites {
             let keys = || {
                 let (key, iv) = (AeadKey::from([9; 32]), Iv::from([9; 12]));
@@ -347,17 +337,19 @@ mod tests {
                 tx: (0, keys()),
                 rx: (0, keys()),
             };
-            let bytes = suite
-                .tls13()
-                .map(|suite| suite.common.hash_provider.output_len());
-            let secret = vec![1; bytes.unwrap_or(0)];
-            let logged = Traffic {
-                client: Zeroizing::new(secret.clone()),
-                server: Zeroizing::new(secret),
-            };
-            // With TLS 1.2 there is nothing to compare.
-            let records = record_layer(suite, &extracted, &logged);
-            assert_eq!(records.is_some(), suite.tls13().is_none());
+            let tls13 = suite.tls13();
+            let right = tls13.map_or(0, |suite| suite.common.hash_provider.output_len());
+            for bytes in [0, 32, 48] {
+                let secret = |bytes| Zeroizing::new(vec![1; bytes]);
+                for (client, server) in [(bytes, right), (right, bytes)] {
+                    let logged = Traffic {
+                        client: secret(client),
+                        server: secret(server),
+                    };
+                    let records = record_layer(suite, &extracted, &logged);
+                    assert_eq!(records.is_some(), bytes == right, "{suite:?} {bytes}");
+                }
+            }
         }
     }
 }

@@ -9,8 +9,8 @@
 //! - [`limits`]: all bounds.
 //!
 //! rustls gives out the keys of a connection, but not what the keys after a key update are made of. Only its log of keys is
-//! told of that ([`rustls::KeyLog`]), so each handshake has such a log, which goes nowhere. With TLS 1.3, the keys that are
-//! derived from it must be those that rustls gives out; otherwise the handshake fails.
+//! told of that ([`rustls::KeyLog`]), so each handshake has such a log, which goes nowhere. Before the next keys are made,
+//! the secret must have led to the present ones; otherwise the connection ends.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -84,16 +84,16 @@ fn layer(suite: SupportedCipherSuite, read: u8, write: u8) -> Box<RecordLayer> {
         let started = match suite.tls13() {
             Some(suite) => {
                 let secret = vec![byte; suite.common.hash_provider.output_len()];
-                direction.start_tls13(suite, cipher, 0, &secret)
+                direction.start_with_secret(suite, cipher, &secret)
             }
-            None => direction.start_tls12(1, &AeadKey::from([byte; 32]), &Iv::from([byte; 12])),
+            None => direction.start(1, &AeadKey::from([byte; 32]), &Iv::from([byte; 12]), &[]),
         };
         debug_assert!(started.is_some(), "the secret is as long as its hash");
     }
     layer
 }
 
-fn cipher(suite: CipherSuite) -> Cipher {
+pub(crate) fn cipher(suite: CipherSuite) -> Cipher {
     use CipherSuite as Suite;
     match suite {
         Suite::TLS13_CHACHA20_POLY1305_SHA256

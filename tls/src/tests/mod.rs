@@ -126,12 +126,7 @@ fn layer(
         (&mut layer.write, write_secret, write),
     ] {
         let (_, key, iv) = crate::handshake::parts(keys).unwrap();
-        let started = match suite.tls13() {
-            Some(suite) => direction.start_tls13(suite, cipher, *sequence, secret),
-            None => direction.start_tls12(*sequence, key, iv),
-        };
-        started.unwrap();
-        assert!(direction.has(key, iv));
+        direction.start(*sequence, key, iv, secret).unwrap();
     }
     layer
 }
