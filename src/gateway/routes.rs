@@ -124,7 +124,7 @@ async fn dispatch_socketio(
         }
         Ok(socketio::Outcome::Begin(polling)) => {
             let mut answer = with_type(200, held_poll::MEDIA_TYPE, Default::default());
-            socketio.set_cookie(origin.as_ref(), &mut answer);
+            socketio.set_cookie(origin.as_ref(), gateway, &mut answer);
             page.may_read(&mut answer);
             return Outcome::Begin(Box::new(polling), answer);
         }

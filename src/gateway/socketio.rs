@@ -276,7 +276,7 @@ impl SocketIo {
                 let seat = seat(gateway).map_err(refused)?;
                 let shown = shown(&request, gateway, live).await;
                 let mut answer = switching_protocols(accept, None);
-                self.set_cookie(request.headers().get(ORIGIN), &mut answer);
+                self.set_cookie(request.headers().get(ORIGIN), gateway, &mut answer);
                 Ok(Outcome::Upgrade(Accepted {
                     upgraded: Upgraded::SocketIo(shown, seat),
                     answer,
@@ -318,14 +318,21 @@ impl SocketIo {
     }
 
     /// Sets the cookie by which balancers know this server. One for other sites' pages has to be secure.
-    pub(super) fn set_cookie(&self, origin: Option<&HeaderValue>, answer: &mut Answer) {
+    pub(super) fn set_cookie(
+        &self,
+        origin: Option<&HeaderValue>,
+        gateway: &Gateway,
+        answer: &mut Answer,
+    ) {
         let Some((name, value)) = &self.config.cookie else {
             return;
         };
         let is_https = origin.is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
-        let site = match is_https {
-            true => "SameSite=None; Secure",
-            false => "SameSite=Lax",
+        let site = match (is_https, &gateway.tls) {
+            (true, _) => "SameSite=None; Secure",
+            (false, Some(_)) => "SameSite=Lax; Secure",
+            // A proxy may end TLS, or there may be none.
+            (false, None) => "SameSite=Lax",
         };
         let cookie = format!(
             "{name}={value}; Path={}; HttpOnly; {site}",

@@ -158,6 +158,10 @@ impl<S: Service, T: Transport, R: Relay<T>> Worker<S, T, R> {
             if let Some(records) = self.records.get_mut(key.index) {
                 self.sealed.clear();
                 if records.seal(ping, &mut self.sealed).is_err() {
+                    // What was sealed says that this is the end. Behind other things it would come too late.
+                    if !(session.has_buffers && self.buffers.has_outbox(key.index)) {
+                        let _ = session.write(&self.sealed);
+                    }
                     self.odd.push((key, Err(CloseReason::Disconnected)));
                     continue;
                 }

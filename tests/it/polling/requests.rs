@@ -1,5 +1,6 @@
 //! Which requests there are, what refuses them, and what pages of other origins may read.
 
+use presenced_testkit::edge_stream::is_tls;
 use presenced_testkit::raw::{Raw, Response, request, send, upgrade};
 use presenced_testkit::server::TestServer;
 use presenced_testkit::tokens::token;
@@ -345,10 +346,14 @@ async fn a_cookie_names_the_server_to_balancers_and_never_the_session() {
     ];
     let server = quiet(&flags).await;
     let path = format!("/socket.io/?{QUERY}");
+    let own_site = match is_tls(server.edge) {
+        true => "SameSite=Lax; Secure",
+        false => "SameSite=Lax",
+    };
     let mut values = Vec::new();
     for (origin, more) in [
-        (None, "SameSite=Lax"),
-        (Some("http://app.example"), "SameSite=Lax"),
+        (None, own_site),
+        (Some("http://app.example"), own_site),
         (Some("https://app.example"), "SameSite=None; Secure"),
     ] {
         let headers: Vec<_> = origin
