@@ -375,13 +375,14 @@ pub struct LimitFlags {
     #[arg(long, env = "PRESENCED_MAX_HTTP_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_http_connections_per_address: Option<u32>,
 
-    /// Handshakes per second on average, with bursts of ten seconds' worth; more get 503 [default:
-    /// no limit]
+    /// Handshakes per second on average, with bursts of ten seconds' worth; more get 503. With
+    /// --tls-cert, TLS handshakes have the same limit, and more get an alert [default: no limit]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second: Option<u32>,
 
     /// The same from one client address (IPv6: a /64); behind a proxy that is not trusted, that is
-    /// the proxy's address; more get 429, before their tokens are checked [default: no limit]
+    /// the proxy's address; more get 429, before their tokens are checked, or an alert before TLS
+    /// begins [default: no limit]
     #[arg(long, env = "PRESENCED_MAX_HANDSHAKES_PER_SECOND_PER_ADDRESS", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_handshakes_per_second_per_address: Option<u32>,
 
