@@ -40,13 +40,20 @@ impl Sealed {
         partial.extend_from_slice(bytes);
         let opened = records.open(partial, &mut self.unsent);
         ahead.extend_from_slice(&partial[..opened.data]);
-        // A connection may stay for long without a byte.
-        *partial = partial[opened.taken..].to_vec();
+        if opened.taken > 0 {
+            // No larger than it must be: a connection may stay for long without a byte.
+            *partial = partial[opened.taken..].to_vec();
+        }
         self.idle = self.idle.saturating_add(opened.idle);
         match self.idle > IDLE_RECORDS_MAX || self.unsent.len() > UNSENT_RECORDS_BYTES_MAX {
             true => Err(io::ErrorKind::QuotaExceeded.into()),
             false => Ok(()),
         }
+    }
+
+    /// Whether a record has come in part.
+    pub(super) fn has_begun_record(&self) -> bool {
+        !self.tls.partial.is_empty()
     }
 
     /// Whether nothing more is read: the peer has said so, or has done what TLS forbids.

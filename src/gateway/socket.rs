@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::sealed::Sealed;
-use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX};
+use crate::limits::{HEAD_READ_BYTES, LINE_BYTES_MAX, SENT_TOGETHER_BYTES_MAX};
 
 /// A connection for hyper that the runtime watches only when it must wait.
 #[derive(Debug)]
@@ -417,6 +417,9 @@ impl hyper::rt::Read for Socket {
                 return Poll::Ready(Ok(()));
             }
             self.take(&bytes[..count])?;
+            // Who has begun a record must end it in time, as a request.
+            let is_begun = self.tls.as_ref().is_some_and(Sealed::has_begun_record);
+            self.hold.note_read(usize::from(is_begun));
         }
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
@@ -444,8 +447,11 @@ impl hyper::rt::Write for Socket {
     ) -> Poll<io::Result<usize>> {
         // Until it is asked to flush, hyper may have more.
         self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
-        // What is sealed can't be taken back, so there is one record at most that waits.
-        ready!(self.poll_unsent(context))?;
+        let waits = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
+        if waits > SENT_TOGETHER_BYTES_MAX {
+            // What is sealed can't be taken back, so there is one record at most that waits.
+            ready!(self.poll_unsent(context))?;
+        }
         let this = &mut *self;
         match &mut this.tls {
             None => poll_send(&mut this.stream, &this.hold, context, bytes),
@@ -518,5 +524,46 @@ impl Drop for Socket {
     /// The peer of a connection that just ends is told that it does (RFC 8446 §6.1).
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::pin::pin;
+
+    use futures_util::poll;
+    use presenced_tls::{End, testing};
+    use socket2::SockRef;
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sealed_goes_out_once_even_if_sending_is_cancelled() {
+        // More than the kernel takes at once.
+        let said: Vec<_> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for suite in testing::suites() {
+            let mut client = BareTcp::connect(listener.local_addr().unwrap()).unwrap();
+            let (transport, _) = listener.accept().unwrap();
+            transport.set_nonblocking(true).unwrap();
+            SockRef::from(&transport).set_send_buffer_size(1).unwrap();
+            let (mut client_end, records) = testing::ends(suite);
+            let partial = Vec::new();
+            let tls = Some(Tls { records, partial });
+            let mut socket = Socket::new(Connection { transport, tls }, Vec::new());
+            assert!(poll!(pin!(socket.write_all(&said))).is_pending());
+            let hears = spawn_blocking(move || {
+                let mut heard = Vec::new();
+                client.read_to_end(&mut heard).map(|_| heard)
+            });
+            socket.write_all(b"more").await.unwrap();
+            socket.write_last(b"last").await.unwrap();
+            let mut heard = hears.await.unwrap().unwrap();
+            let opened = client_end.open(&mut heard, &mut Vec::new());
+            assert_eq!(opened.end, Some(End::Closed), "{suite:?}");
+            assert!(heard[..opened.data] == [&said[..], b"morelast"].concat());
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use presenced_session::connection::Tls as Secured;
 use presenced_tls::{Established, HandshakeError, Progress};
@@ -24,11 +25,21 @@ use crate::limits::{HANDSHAKE_TIMEOUT, PARTING_TIME, TLS_HANDSHAKES_PER_TURN};
 /// Lets few handshakes of a worker be computed before its other tasks have their turn. A burst of them would keep pings and
 /// pulls waiting for all.
 #[derive(Clone, Debug)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(super) struct Turns(Arc<Left>);
+
+#[derive(Debug)]
+struct Left {
+    permits: Semaphore,
+    /// How many were ever taken.
+    taken: AtomicUsize,
+}
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns(Arc::new(Semaphore::new(TLS_HANDSHAKES_PER_TURN)))
+        Turns(Arc::new(Left {
+            permits: Semaphore::new(TLS_HANDSHAKES_PER_TURN),
+            taken: AtomicUsize::new(0),
+        }))
     }
 }
 
@@ -36,10 +47,27 @@ impl Turns {
     /// Does `work` when it is its turn.
     async fn take<T>(&self, work: impl FnOnce() -> T) -> T {
         // It is never closed.
-        let _turn = self.0.acquire().await;
+        if let Ok(permit) = self.0.permits.acquire().await {
+            permit.forget();
+        }
+        let taken = self.0.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        if !taken.is_multiple_of(TLS_HANDSHAKES_PER_TURN) {
+            return work();
+        }
+        // This was the last. There are more when the other tasks have had their turn, or this one is cancelled.
+        let _more = More(&self.0.permits);
         let done = work();
         yield_now().await;
         done
+    }
+}
+
+/// Gives new turns when it is dropped.
+struct More<'a>(&'a Semaphore);
+
+impl Drop for More<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(TLS_HANDSHAKES_PER_TURN);
     }
 }
 
@@ -53,10 +81,19 @@ pub(super) async fn shake_hands(
     place: &Place,
     turns: &Turns,
 ) -> Option<Socket> {
-    let mut out = Vec::new();
+    let (mut out, mut has_spoken) = (Vec::new(), false);
+    let handshake = run(
+        gateway,
+        tls,
+        &mut socket,
+        peer,
+        place,
+        turns,
+        (&mut out, &mut has_spoken),
+    );
     let shaken = tokio::select! {
         biased;
-        shaken = timeout(HANDSHAKE_TIMEOUT, run(gateway, tls, &mut socket, peer, place, turns, &mut out)) => shaken,
+        shaken = timeout(HANDSHAKE_TIMEOUT, handshake) => shaken,
         () = place.evicted() => return None,
     };
     let refusal = match shaken {
@@ -83,6 +120,8 @@ pub(super) async fn shake_hands(
     let last = match refusal {
         Refusal::Tls(TlsFault::NotTls) => refused(refusal),
         Refusal::Tls(_) => out,
+        // An alert in the clear would not be understood any more.
+        _ if has_spoken => Vec::new(),
         _ => refused_unread(refusal, gateway),
     };
     // It has a buffer, for which handshakes that succeed need no room.
@@ -104,7 +143,7 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Goes on until the handshake is done. What is left in `out` is still to be said.
+/// Goes on until the handshake is done. What is left in `out` is still to be said; `has_spoken` tells whether anything was.
 async fn run(
     gateway: &Gateway,
     tls: &Tls,
@@ -112,7 +151,7 @@ async fn run(
     peer: Caller,
     place: &Place,
     turns: &Turns,
-    out: &mut Vec<u8>,
+    (out, has_spoken): (&mut Vec<u8>, &mut bool),
 ) -> Result<Established, Failed> {
     if !socket.has_read() {
         place.stands(Standing::Idle);
@@ -131,6 +170,7 @@ async fn run(
             Progress::Done(established) => return Ok(established),
             Progress::Wait(handshake) => handshake,
         };
+        *has_spoken |= !out.is_empty();
         socket.write_all(out).await?;
         out.clear();
         socket.read_ahead().await?;
@@ -140,4 +180,51 @@ async fn run(
 /// A proxy that says with each request where that comes from has no rate of its own.
 fn rated_address(gateway: &Gateway, Caller(address): Caller) -> Option<IpAddr> {
     (!gateway.proxies.forward(address)).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{AbortHandle, JoinSet};
+
+    use super::*;
+
+    const HANDSHAKES: usize = 100 * TLS_HANDSHAKES_PER_TURN;
+
+    #[tokio::test]
+    async fn other_tasks_have_their_turn_between_a_few_handshakes() {
+        let (turns, computed) = (Turns::default(), Arc::new(AtomicUsize::new(0)));
+        let mut handshakes = JoinSet::new();
+        let begin = |_| {
+            let (turns, computed) = (turns.clone(), computed.clone());
+            handshakes.spawn(async move {
+                turns
+                    .take(|| computed.fetch_add(1, Ordering::Relaxed))
+                    .await;
+            })
+        };
+        let tasks: Vec<_> = (1..=HANDSHAKES).map(begin).collect();
+        yield_now().await;
+        // Clients that give up take no turns from the others. One of them has the last of the first turns.
+        tasks
+            .iter()
+            .skip(TLS_HANDSHAKES_PER_TURN - 1)
+            .step_by(7)
+            .for_each(AbortHandle::abort);
+        let mut before = computed.load(Ordering::Relaxed);
+        assert_eq!(before, TLS_HANDSHAKES_PER_TURN);
+        let mut turns_of_others = 1;
+        while !handshakes.is_empty() {
+            yield_now().await;
+            while handshakes.try_join_next().is_some() {}
+            let now = computed.load(Ordering::Relaxed);
+            assert!(now - before <= TLS_HANDSHAKES_PER_TURN, "{before} {now}");
+            before = now;
+            turns_of_others += 1;
+        }
+        assert!(before >= HANDSHAKES * 6 / 7, "{before}");
+        assert!(
+            turns_of_others >= before / TLS_HANDSHAKES_PER_TURN,
+            "{turns_of_others}"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use presenced::limits::HANDSHAKE_TIMEOUT;
 use presenced_testkit::balancers::Balancer;
 use presenced_testkit::client::Client;
@@ -186,6 +187,14 @@ async fn a_handshake_has_its_time() {
     let mut silent = Raw::connect_plain(server.edge).await;
     let mut begun = Raw::connect_plain(server.edge).await;
     begun.send(HELLO_BEGINS).await;
+    // Clients that say hello and nothing more.
+    let half_done = both_versions().map(async |config| {
+        let mut client = Records::new(server.edge, config).await;
+        let hello = client.sealed(b"");
+        client.send(&hello).await;
+        client
+    });
+    let mut half_done = join_all(half_done).await;
     let mut dribbles = TcpStream::connect(server.edge).await.unwrap();
     let mut next = HELLO_BEGINS.iter().copied().chain(std::iter::repeat(0));
     let mut heard = Vec::new();
@@ -201,8 +210,13 @@ async fn a_handshake_has_its_time() {
     assert!(began.elapsed() >= HANDSHAKE_TIMEOUT);
     assert_eq!(silent.end().await, End::Orderly);
     assert_eq!(begun.rest().await, fatal(INTERNAL_ERROR));
+    for client in &mut half_done {
+        // They have all that they need, and no alert that they could not understand.
+        while client.hear_bytes().await.unwrap() > 0 {}
+        assert!(client.tls.wants_write());
+    }
     all_gone(server.admin).await;
-    assert_eq!(server.handshakes("request_timeout").await, 3);
+    assert_eq!(server.handshakes("request_timeout").await, 5);
 }
 
 /// Before a server, cuts all that clients send into single bytes, and all that they get.
@@ -522,16 +536,21 @@ struct Records {
 }
 
 impl Records {
-    async fn connect(edge: SocketAddr, config: Arc<ClientConfig>) -> Records {
+    /// Before its handshake.
+    async fn new(edge: SocketAddr, config: Arc<ClientConfig>) -> Records {
         let host = ServerName::try_from(HOST).unwrap();
         let tls = ClientConnection::new(config, host).unwrap();
         let tcp = TcpStream::connect(edge).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        let mut records = Records {
+        Records {
             tls,
             tcp,
             heard: String::new(),
-        };
+        }
+    }
+
+    async fn connect(edge: SocketAddr, config: Arc<ClientConfig>) -> Records {
+        let mut records = Records::new(edge, config).await;
         while records.tls.is_handshaking() {
             let out = records.sealed(b"");
             records.send(&out).await;
@@ -556,9 +575,8 @@ impl Records {
         self.tcp.write_all(bytes).await.unwrap();
     }
 
-    /// Hears what comes next; false at an orderly end.
-    async fn hear(&mut self) -> Result<bool, rustls::Error> {
-        let mut text = Vec::new();
+    /// Hears what comes next, so many bytes.
+    async fn hear_bytes(&mut self) -> Result<usize, rustls::Error> {
         let mut bytes = [0; 4096];
         let count = timeout(PATIENCE, self.tcp.read(&mut bytes)).await;
         let count = count.expect("it says something").unwrap();
@@ -567,6 +585,13 @@ impl Records {
             self.tls.read_tls(&mut read).unwrap();
             self.tls.process_new_packets()?;
         }
+        Ok(count)
+    }
+
+    /// Hears what comes next; false at an orderly end.
+    async fn hear(&mut self) -> Result<bool, rustls::Error> {
+        let mut text = Vec::new();
+        let count = self.hear_bytes().await?;
         // Without an end of TLS there is no end of what is said.
         let heard = self.tls.reader().read_to_end(&mut text);
         let is_cut = count == 0 && heard.is_err();
@@ -612,6 +637,24 @@ fn both_versions() -> [Arc<ClientConfig>; 2] {
             .with_no_client_auth();
         Arc::new(config)
     })
+}
+
+/// An idle connection may stay for long. One that has begun a record has the time that a request has.
+#[tokio::test]
+async fn a_record_that_is_begun_has_its_time() {
+    let server = TestServer::start_tls(&["--http-keep-alive=10m"]).await;
+    for config in both_versions() {
+        let mut client = Records::connect(server.edge, config).await;
+        let asked = client.sealed(request("GET", "/", &[], "").as_bytes());
+        client.send(&asked).await;
+        client.hear_until("200 OK").await;
+        let next = client.sealed(request("GET", "/", &[], "").as_bytes());
+        client.send(&next[..7]).await;
+        let began = Instant::now();
+        client.hear_until("408 Request Timeout").await;
+        assert!(began.elapsed() >= HANDSHAKE_TIMEOUT);
+    }
+    assert_eq!(server.handshakes("request_timeout").await, 2);
 }
 
 /// What comes behind a handshake is the session's, wherever it is cut: the records before are opened by HTTP, the one in the
