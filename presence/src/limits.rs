@@ -75,13 +75,17 @@ pub(crate) const REFILL_QUEUE: usize = 2;
 /// Time between two warnings that the flush is behind.
 pub const BEHIND_WARNING_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long replies, and users who connect, are left to gather where more is in flight: reading in bulk is nearly free, and
+/// How long replies are left to gather where much is in flight: reading in bulk is nearly free, and
 /// memcached needs longer for half a window.
 pub(crate) const REPLY_PAUSE: Duration = Duration::from_millis(1);
 
-/// With no more commands in flight users who connect are written, and replies read, as they come. When many connect at once,
-/// a write and a wake for each would cost more than all else that is done for a session.
-pub(crate) const GATHERED_MIN: usize = 2;
+/// With fewer commands in flight replies are read as they come: those of users who have just
+/// connected, and the last of a flush.
+pub(crate) const GATHERED_MIN: usize = 256;
+
+/// How long users who connect are left to gather after a write; one who connects later is written at once. When many connect, a
+/// write and a wake for each would cost more than all else that is done for a session.
+pub(crate) const WRITE_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a connection must have held for its end, with nothing in flight, to be dialled again at
 /// once: the shortest idle time-out that memcached can have is 1 s, and a node that hangs up at

@@ -14,7 +14,9 @@ use super::node_flush::NodeFlush;
 use super::queues::{Wanted, WorkQueues};
 use super::state::Presence;
 use super::work::{Batch, BatchGuard, Purpose, Work};
-use crate::limits::{CONNECT_LATE_AFTER, GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE};
+use crate::limits::{
+    CONNECT_LATE_AFTER, GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE, WRITE_PAUSE,
+};
 use crate::slot::Slot;
 
 /// The task that owns one connection to one node.
@@ -28,6 +30,8 @@ pub(super) struct NodeWriter {
     idle_end: Option<Up>,
     /// Since when there is no connection, if there is none.
     away_since: Instant,
+    /// When the last work was begun.
+    begun_at: Instant,
     /// The same for others.
     connected: Arc<AtomicBool>,
     _needed: Up,
@@ -48,6 +52,7 @@ impl NodeWriter {
             in_flight: InFlight::new(presence, node, flush),
             idle_end: None,
             away_since: Instant::now(),
+            begun_at: Instant::now(),
             connected,
             _needed: node.needs_connection(),
         }
@@ -148,7 +153,11 @@ impl NodeWriter {
             } else {
                 Wanted::Connects
             };
-            self.fill(wanted, connection);
+            let gathers_until = self.begun_at + WRITE_PAUSE;
+            let gathers = connection.in_flight() <= GATHERED_MIN && Instant::now() < gathers_until;
+            if !gathers {
+                self.fill(wanted, connection);
+            }
             filling &= !connection.is_full();
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
@@ -171,7 +180,7 @@ impl NodeWriter {
             let unchecked = connection.unchecked();
             let is_idle = connection.in_flight() == 0;
             // With room left, what is wanted has all been begun.
-            let has_room = connection.room() > 0 && !flusher_gone;
+            let may_begin = connection.room() > 0 && !gathers && !flusher_gone;
             tokio::select! {
                 biased;
                 step = connection.progress(|sent, outcome| in_flight.settle(sent, outcome)) => {
@@ -180,7 +189,8 @@ impl NodeWriter {
                 }
                 // As if it had ended while it was idle: the next one is checked.
                 () = unchecked, if is_idle => return Err(MemcachedError::Closed),
-                work = self.queues.next(wanted), if has_room => match work {
+                () = sleep_until(gathers_until), if gathers => {}
+                work = self.queues.next(wanted), if may_begin => match work {
                     Some(work) => self.begin(work, connection),
                     None => flusher_gone = true,
                 },
@@ -213,6 +223,7 @@ impl NodeWriter {
             Work::Barrier(settled) => self.in_flight.open(Purpose::Barrier(settled)),
         }
         self.in_flight.close();
+        self.begun_at = Instant::now();
     }
 
     /// Renders the next users of a batch and puts it back if there are more.
