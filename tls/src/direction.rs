@@ -57,9 +57,7 @@ impl Direction {
         secret: &[u8],
     ) -> Option<()> {
         fill(&mut self.secret, secret)?;
-        let keys = self.keys(suite, cipher)?;
-        self.take(&keys);
-        Some(())
+        self.derive(suite, cipher, &mut Keys::default())
     }
 
     /// Goes on in place of `other`, which is wiped when it is dropped. The secrets are copied to where they stay, and nowhere
@@ -74,8 +72,9 @@ impl Direction {
     /// Goes on to the next keys (RFC 8446 §7.2). `None` if the secret is not what the present keys were made of: rustls has
     /// told of them in two ways, and only here is it seen whether both agree. With the version for which this was made they do.
     pub(crate) fn update(&mut self, suite: &Tls13CipherSuite, cipher: Cipher) -> Option<()> {
-        let present = self.keys(suite, cipher)?;
-        if (present.key, present.iv) != (self.key, self.iv) {
+        let mut keys = Keys::default();
+        self.keys(suite, cipher, &mut keys)?;
+        if keys.key != self.key || keys.iv != self.iv {
             return None;
         }
         let length = suite.common.hash_provider.output_len();
@@ -88,29 +87,24 @@ impl Direction {
         self.secret = next;
         next.zeroize();
         expanded?;
-        let keys = self.keys(suite, cipher)?;
-        self.take(&keys);
-        Some(())
+        self.derive(suite, cipher, &mut keys)
     }
 
-    /// The keys of the secret.
-    fn keys(&self, suite: &Tls13CipherSuite, cipher: Cipher) -> Option<Keys> {
-        let expander = self.expander(suite)?;
-        let mut keys = Keys {
-            key: [0; 32],
-            iv: [0; 12],
-        };
-        let key = keys.key.get_mut(..cipher.key_bytes())?;
-        expand_label(expander.as_ref(), b"key", key)?;
-        expand_label(expander.as_ref(), b"iv", &mut keys.iv)?;
-        Some(keys)
-    }
-
-    /// Goes on with these keys, whose first record has the number zero.
-    fn take(&mut self, keys: &Keys) {
+    /// Goes on with the keys of the secret, whose first record has the number zero.
+    fn derive(&mut self, suite: &Tls13CipherSuite, cipher: Cipher, keys: &mut Keys) -> Option<()> {
+        self.keys(suite, cipher, keys)?;
         self.key.copy_from_slice(&keys.key);
         self.iv.copy_from_slice(&keys.iv);
         self.sequence = 0;
+        Some(())
+    }
+
+    /// Puts the keys of the secret in `keys`.
+    fn keys(&self, suite: &Tls13CipherSuite, cipher: Cipher, keys: &mut Keys) -> Option<()> {
+        let expander = self.expander(suite)?;
+        let key = keys.key.get_mut(..cipher.key_bytes())?;
+        expand_label(expander.as_ref(), b"key", key)?;
+        expand_label(expander.as_ref(), b"iv", &mut keys.iv)
     }
 
     fn expander(&self, suite: &Tls13CipherSuite) -> Option<Box<dyn HkdfExpander>> {
@@ -173,7 +167,8 @@ impl Drop for Direction {
     }
 }
 
-/// Keys that are derived from a secret; wiped when they are dropped.
+/// Keys that are derived from a secret; wiped when they are dropped. What is moved leaves a copy behind.
+#[derive(Default)]
 struct Keys {
     key: [u8; 32],
     iv: [u8; 12],
