@@ -133,6 +133,8 @@ impl Exchange {
         if hold.has_written() {
             self.note(Event::Written);
         }
+        self.progress()
+            .set_begun_record(hold.has_begun_record(), self.clock.now());
         // A session needs no place.
         if self.is_upgraded() || !self.progress().has_changed() {
             return;

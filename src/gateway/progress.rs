@@ -60,6 +60,8 @@ pub struct Progress {
     keep_alive: Duration,
     is_leaving: bool,
     has_changed: bool,
+    /// When an idle connection that has begun a record must have ended it.
+    record_deadline: Option<Duration>,
 }
 
 impl Progress {
@@ -76,6 +78,7 @@ impl Progress {
             keep_alive,
             is_leaving: false,
             has_changed: false,
+            record_deadline: None,
         }
     }
 
@@ -91,7 +94,16 @@ impl Progress {
 
     /// When it must be further.
     pub fn deadline(&self) -> Duration {
-        self.deadline
+        let record = self.record_deadline;
+        record.map_or(self.deadline, |record| record.min(self.deadline))
+    }
+
+    /// Whether a record of TLS has come in part, which takes memory. Anyone may be idle for long, but a record that is begun
+    /// has the time of a head.
+    pub fn set_begun_record(&mut self, is_begun: bool, now: Duration) {
+        let counts = is_begun && self.phase == Phase::Idle;
+        let deadline = self.record_deadline.unwrap_or(now + HANDSHAKE_TIMEOUT);
+        self.record_deadline = counts.then_some(deadline);
     }
 
     /// Takes note of `event`.
@@ -110,6 +122,7 @@ impl Progress {
         self.phase = phase;
         self.began = now;
         self.deadline = now + time;
+        self.record_deadline = None;
         self.has_changed = true;
         if self.is_leaving {
             self.hurry(now);
@@ -186,6 +199,32 @@ mod tests {
             let idle = (Phase::Idle, at + second(7) + KEEP_ALIVE);
             assert_eq!(progress.state(), idle);
         }
+    }
+
+    #[test]
+    fn an_idle_connection_may_not_stay_for_long_within_a_record() {
+        let mut progress = Progress::new(second(0), true, KEEP_ALIVE);
+        progress.note(BODILESS, second(1));
+        progress.note(Event::Answered, second(2));
+        // Of the next request, while this one is answered: it counts from the end of that.
+        progress.set_begun_record(true, second(3));
+        assert_eq!(progress.deadline(), second(12));
+        progress.note(Event::Written, second(4));
+        let idle = second(4) + KEEP_ALIVE;
+        assert_eq!(progress.deadline(), idle);
+        // More bytes of it bring no more time, and its end takes none.
+        for at in 5..9 {
+            progress.set_begun_record(true, second(at));
+            assert_eq!(progress.deadline(), second(15));
+        }
+        progress.set_begun_record(false, second(9));
+        assert_eq!(progress.deadline(), idle);
+        progress.set_begun_record(true, idle - second(1));
+        assert_eq!(progress.deadline(), idle);
+        // A request in it has its own time.
+        progress.note(Event::Read, idle - second(1));
+        assert_eq!(progress.state(), (Phase::Head, idle + second(9)));
+        assert_eq!(progress.deadline(), idle + second(9));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Sealed {
     /// Too much has come that has no data, or waits for a peer that does not read.
     pub(super) fn open(&mut self, bytes: &[u8], ahead: &mut Vec<u8>) -> io::Result<()> {
         let Tls { records, partial } = &mut self.tls;
+        partial.reserve_exact(bytes.len());
         partial.extend_from_slice(bytes);
         let opened = records.open(partial, &mut self.unsent);
         ahead.extend_from_slice(&partial[..opened.data]);

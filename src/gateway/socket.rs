@@ -62,6 +62,7 @@ struct State {
     may_wait: AtomicBool,
     is_leaving: AtomicBool,
     has_read: AtomicBool,
+    has_begun_record: AtomicBool,
     has_unwritten: AtomicBool,
 }
 
@@ -87,6 +88,15 @@ impl Hold {
     /// Whether hyper has read something since this was asked last.
     pub(super) fn has_read(&self) -> bool {
         self.0.has_read.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a record of TLS has come in part.
+    pub(super) fn has_begun_record(&self) -> bool {
+        self.0.has_begun_record.load(Ordering::Relaxed)
+    }
+
+    fn note_begun_record(&self, is_begun: bool) {
+        self.0.has_begun_record.store(is_begun, Ordering::Relaxed);
     }
 
     fn may_wait(&self) -> bool {
@@ -417,9 +427,8 @@ impl hyper::rt::Read for Socket {
                 return Poll::Ready(Ok(()));
             }
             self.take(&bytes[..count])?;
-            // Who has begun a record must end it in time, as a request.
             let is_begun = self.tls.as_ref().is_some_and(Sealed::has_begun_record);
-            self.hold.note_read(usize::from(is_begun));
+            self.hold.note_begun_record(is_begun);
         }
         if !self.ahead.is_empty() {
             let count = room.min(self.ahead.len());
@@ -449,7 +458,7 @@ impl hyper::rt::Write for Socket {
         self.hold.0.has_unwritten.store(true, Ordering::Relaxed);
         let waits = self.tls.as_ref().map_or(0, |tls| tls.unsent().len());
         if waits > SENT_TOGETHER_BYTES_MAX {
-            // What is sealed can't be taken back, so there is one record at most that waits.
+            // What is sealed can't be taken back, so little more than one record waits.
             ready!(self.poll_unsent(context))?;
         }
         let this = &mut *self;

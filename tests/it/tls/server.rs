@@ -649,12 +649,13 @@ async fn a_record_that_is_begun_has_its_time() {
         client.send(&asked).await;
         client.hear_until("200 OK").await;
         let next = client.sealed(request("GET", "/", &[], "").as_bytes());
-        client.send(&next[..7]).await;
         let began = Instant::now();
-        client.hear_until("408 Request Timeout").await;
+        client.send(&next[..7]).await;
+        // It is closed like an idle connection whose time is up.
+        while client.hear().await.unwrap() {}
         assert!(began.elapsed() >= HANDSHAKE_TIMEOUT);
     }
-    assert_eq!(server.handshakes("request_timeout").await, 2);
+    assert_eq!(server.handshakes("request_timeout").await, 0);
 }
 
 /// What comes behind a handshake is the session's, wherever it is cut: the records before are opened by HTTP, the one in the
