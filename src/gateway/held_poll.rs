@@ -52,6 +52,12 @@ pub(super) fn answer(body: Vec<u8>) -> Answer {
 }
 
 impl Held {
+    /// Ends the connection without an answer.
+    pub(super) fn close(self) {
+        // A socket ends in order, should it speak TLS.
+        drop(Socket::new(self.connection, Vec::new()));
+    }
+
     /// Sends the answer on the connection that the poll came over. Returns the connection with its place if it may have
     /// further requests: before that is said, there is a `next_place`.
     pub(super) async fn answer(

@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use super::held_poll::Held;
 use super::held_waiter::{Body, HeldWaiter, Key};
 use super::pipe::{HeldWait, PollWait};
-use super::socket::Socket;
 use crate::limits::HELD_POLLS_PER_LOOK;
 
 /// The client has ended its side at least, or the connection is broken.
@@ -132,9 +131,7 @@ fn look_once(
             flags.intersects(GONE) || polled.ahead.len() as u64 + has_sent() > ahead_max() as u64;
         // Otherwise its answer is on its way.
         if is_gone && wait.leave() {
-            let (polled, _) = held.remove(key);
-            // As a socket it ends in order, should it speak TLS.
-            drop(Socket::new(polled.connection, Vec::new()));
+            held.remove(key).0.close();
         }
     }
     Ok(events.len())

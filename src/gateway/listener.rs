@@ -189,11 +189,12 @@ impl Door {
 
     /// Answers a poll that was held. Without an answer its connection is closed.
     fn answer(&mut self, held: Held, body: Option<Vec<u8>>) {
-        if let Some(body) = body {
-            let served = self.connection.clone().answer(held, body);
-            self.connections
-                .spawn(catch(Task::Connection, Box::pin(served)));
-        }
+        let Some(body) = body else {
+            return held.close();
+        };
+        let served = self.connection.clone().answer(held, body);
+        self.connections
+            .spawn(catch(Task::Connection, Box::pin(served)));
     }
 
     fn turn_away(&mut self, newcomer: Newcomer) {

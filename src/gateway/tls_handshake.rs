@@ -120,7 +120,7 @@ pub(super) async fn shake_hands(
     let last = match refusal {
         Refusal::Tls(TlsFault::NotTls) => refused(refusal),
         Refusal::Tls(_) => out,
-        // An alert in the clear would not be understood any more.
+        // An alert in the clear may not be understood any more.
         _ if has_spoken => Vec::new(),
         _ => refused_unread(refusal, gateway),
     };
@@ -218,6 +218,7 @@ mod tests {
             while handshakes.try_join_next().is_some() {}
             let now = computed.load(Ordering::Relaxed);
             assert!(now - before <= TLS_HANDSHAKES_PER_TURN, "{before} {now}");
+            assert!(turns_of_others <= HANDSHAKES, "turns are lost");
             before = now;
             turns_of_others += 1;
         }
