@@ -367,8 +367,8 @@ pub const LET_IN_PER_TURN: usize = 8;
 /// Records that wait because a peer does not read, while it still sends. They answer key updates: a few are usual.
 pub const UNSENT_RECORDS_BYTES_MAX: usize = 64 * 1024;
 
-/// Records that wait for the next one, to be sent together with it: the ticket of a handshake, for which a system call of its
-/// own costs a tenth of all that the handshake takes.
+/// Records that wait for the next one, to be sent together with it. That is the ticket of a handshake, which would take a
+/// system call of its own, and a packet.
 pub const SENT_TOGETHER_BYTES_MAX: usize = 1024;
 
 /// Records of TLS without data that a connection may bring while it is no session. Clients send none, or a key update now
