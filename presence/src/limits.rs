@@ -85,7 +85,7 @@ pub(crate) const GATHERED_MIN: usize = 256;
 
 /// How long users who connect are left to gather after a write; one who connects later is written at once. When many connect, a
 /// write and a wake for each would cost more than all else that is done for a session.
-pub(crate) const WRITE_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const CONNECT_GATHER_TIME: Duration = Duration::from_millis(1);
 
 /// How long a connection must have held for its end, with nothing in flight, to be dialled again at
 /// once: the shortest idle time-out that memcached can have is 1 s, and a node that hangs up at

@@ -15,7 +15,7 @@ use super::queues::{Wanted, WorkQueues};
 use super::state::Presence;
 use super::work::{Batch, BatchGuard, Purpose, Work};
 use crate::limits::{
-    CONNECT_LATE_AFTER, GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE, WRITE_PAUSE,
+    CONNECT_GATHER_TIME, CONNECT_LATE_AFTER, GATHERED_MIN, IDLE_END_AFTER, RENDER_RUN, REPLY_PAUSE,
 };
 use crate::slot::Slot;
 
@@ -148,16 +148,18 @@ impl NodeWriter {
         let mut filling = true;
         loop {
             filling |= connection.is_half_free();
-            let wanted = if filling {
-                Wanted::All
-            } else {
-                Wanted::Connects
+            // Users who connect wait for a moment after a write, to be written together.
+            let gathers_until = self.begun_at + CONNECT_GATHER_TIME;
+            let gathers = connection.in_flight() <= GATHERED_MIN
+                && !flusher_gone
+                && Instant::now() < gathers_until;
+            let wanted = match (filling, gathers) {
+                (true, false) => Wanted::All,
+                (true, true) => Wanted::Batches,
+                (false, false) => Wanted::Connects,
+                (false, true) => Wanted::Nothing,
             };
-            let gathers_until = self.begun_at + WRITE_PAUSE;
-            let gathers = connection.in_flight() <= GATHERED_MIN && Instant::now() < gathers_until;
-            if !gathers {
-                self.fill(wanted, connection);
-            }
+            self.fill(wanted, connection);
             filling &= !connection.is_full();
             if flusher_gone && connection.in_flight() == 0 {
                 return Ok(());
@@ -180,7 +182,7 @@ impl NodeWriter {
             let unchecked = connection.unchecked();
             let is_idle = connection.in_flight() == 0;
             // With room left, what is wanted has all been begun.
-            let may_begin = connection.room() > 0 && !gathers && !flusher_gone;
+            let may_begin = connection.room() > 0 && wanted != Wanted::Nothing && !flusher_gone;
             tokio::select! {
                 biased;
                 step = connection.progress(|sent, outcome| in_flight.settle(sent, outcome)) => {

@@ -2,6 +2,7 @@
 //! users of a flush, and these before the users of a refill.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::task::Poll;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -26,13 +27,19 @@ pub(super) enum Wanted {
     All,
     /// Users who have just connected.
     Connects,
+    /// All but those.
+    Batches,
+    Nothing,
 }
 
 impl Wanted {
-    fn ranks(self) -> usize {
+    fn ranks(self) -> Range<usize> {
+        const BATCHES: usize = Rank::Flush as usize;
         match self {
-            Wanted::All => RANKS,
-            Wanted::Connects => Rank::Connect as usize + 1,
+            Wanted::All => 0..RANKS,
+            Wanted::Connects => 0..BATCHES,
+            Wanted::Batches => BATCHES..RANKS,
+            Wanted::Nothing => 0..0,
         }
     }
 }
@@ -93,11 +100,15 @@ impl WorkSender {
 impl WorkQueues {
     /// The first that waits, if there is any.
     pub(super) fn try_next(&mut self, wanted: Wanted) -> Option<Work> {
-        let ranks = self.begun.iter_mut().zip(&mut self.queues);
-        ranks.take(wanted.ranks()).find_map(|(begun, queue)| {
-            let begun = begun.take().map(Work::Shard);
-            begun.or_else(|| queue.try_recv().ok())
-        })
+        let ranks = wanted.ranks();
+        let begun = &mut self.begun[ranks.clone()];
+        begun
+            .iter_mut()
+            .zip(&mut self.queues[ranks])
+            .find_map(|(begun, queue)| {
+                let begun = begun.take().map(Work::Shard);
+                begun.or_else(|| queue.try_recv().ok())
+            })
     }
 
     /// Waits for the first. `None` when there is nothing left and nobody to send more. Cancelling
@@ -108,7 +119,7 @@ impl WorkQueues {
                 return Poll::Ready(Some(work));
             }
             let mut is_over = true;
-            for queue in &mut self.queues[..wanted.ranks()] {
+            for queue in &mut self.queues[wanted.ranks()] {
                 match queue.poll_recv(cx) {
                     Poll::Ready(Some(work)) => return Poll::Ready(Some(work)),
                     Poll::Ready(None) => {}
@@ -238,9 +249,12 @@ mod tests {
         for work in [refill(3), flush(4), connect()] {
             sender.try_send(work).unwrap();
         }
+        assert_eq!(name(queues.try_next(Wanted::Nothing)), "nothing");
         assert_eq!(name(queues.try_next(Wanted::Connects)), "connect");
         assert_eq!(name(queues.try_next(Wanted::Connects)), "nothing");
-        let expected = ["flush 1", "flush 4", "refill 2", "refill 3"];
+        sender.try_send(connect()).unwrap();
+        assert_eq!(name(queues.try_next(Wanted::Batches)), "flush 1");
+        let expected = ["connect", "flush 4", "refill 2", "refill 3"];
         assert_eq!(all(&mut queues), expected);
         assert!(!queues.has_begun());
     }

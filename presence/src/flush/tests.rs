@@ -135,10 +135,24 @@ async fn who_connects_alone_is_written_at_once_and_many_are_written_together() {
         }
     }
     sleep(Duration::from_millis(10)).await;
-    let written = written();
-    assert_eq!(written.iter().sum::<usize>(), 1000);
-    assert!(written.len() < 1000 / 4, "{written:?}");
+    let together = written();
+    assert_eq!(together.iter().sum::<usize>(), 1000);
+    assert!(together.len() < 1000 / 4, "{together:?}");
     assert_eq!(presence.metrics().restored.value(), 0);
+
+    // A flush does not wait for more, though each of its shards is little work. Who connects meanwhile is written.
+    presence.users().mark_all();
+    let began = Instant::now();
+    flusher.write_now(connect(&presence, 1001));
+    flusher.write_now(connect(&presence, 1002));
+    assert!(flusher.flush_all().await);
+    assert!(
+        began.elapsed() < Duration::from_millis(10),
+        "{:?}",
+        began.elapsed()
+    );
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(written().iter().sum::<usize>(), 1003);
 }
 
 /// The addresses of a name, which change.
